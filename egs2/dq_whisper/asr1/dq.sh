@@ -1,0 +1,257 @@
+#!/usr/bin/env bash
+# The stages of DQ-Whisper. Each can be run again, alone or after a kill: a finished one is
+# skipped (its marker is in EXPDIR/done) unless --stage names it.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+usage() {
+    cat <<'EOF'
+Usage: run.sh [options]
+  --stage N             first stage to run; it runs even if it is finished (default 1)
+  --stop_stage N        last stage to run (default 13)
+  --skip_data true      leave out stages 1 and 2
+  --skip_train true     leave out stages 4 to 7
+  --skip_eval true      leave out stages 9 to 12
+  --skip_pack true      leave out stage 13
+  --corpus NAME         asterisk (en es fr it ru), debian7 (and cs nl), or kaldi
+  --data_root DIR       for --corpus kaldi: a folder with train, dev and test
+  --teacher NAME|FILE   tiny, base, small, or an openai-whisper .pt file
+  --student NAME|FILE   the same; it becomes the small one
+  --grid NAME           weight grid; the exported format holds ct2_int8
+  --mode MODE           kd_qat: float distillation, then on the grid; joint: on the grid at once
+  --train_config FILE   training configuration of kd (and of joint)
+  --qat_config FILE     training configuration of qat
+  --singles N           utterances that get a 30 s window alone, besides the packed ones (150)
+  --seed N              seed of packing and training (0)
+  --nj N                parallel jobs for data and decoding (number of cores)
+  --ngpu N              GPUs for training (0)
+  --num_nodes N         machines for training (1)
+  --expdir DIR          parent of the experiment folder (exp)
+  --dumpdir DIR         formatted data (dump)
+  --tag NAME            added to the experiment's name
+  --help                this text
+Stages: 1 data, 2 format, 3 weights, 4 teacher pass, 5 shapes, 6 kd, 7 qat, 8 export and verify,
+        9 decode, 10 score, 11 benchmark, 12 report, 13 pack
+EOF
+}
+
+stage=0
+stop_stage=13
+skip_data=false
+skip_train=false
+skip_eval=false
+skip_pack=false
+corpus=asterisk
+data_root=
+teacher=base
+student=tiny
+grid=ct2_int8
+mode=kd_qat
+train_config=conf/train.yaml
+qat_config=conf/qat.yaml
+singles=150
+seed=0
+nj=$(nproc)
+ngpu=0
+num_nodes=1
+expdir=exp
+dumpdir=dump
+tag=
+
+command_line="run.sh $*"
+die() { echo "dq.sh: $*" >&2; exit 2; }
+while [ $# -gt 0 ]; do
+    case $1 in
+        --help) usage; exit 0 ;;
+        --stage|--stop_stage|--skip_data|--skip_train|--skip_eval|--skip_pack|--corpus|--data_root|\
+        --teacher|--student|--grid|--mode|--train_config|--qat_config|--singles|--seed|--nj|--ngpu|\
+        --num_nodes|--expdir|--dumpdir|--tag)
+            [ $# -ge 2 ] || die "$1 needs a value"
+            printf -v "${1#--}" %s "$2"; shift 2 ;;
+        *) die "unknown option $1 (--help lists them all)" ;;
+    esac
+done
+case $mode in kd_qat|joint) ;; *) die "--mode $mode: kd_qat or joint" ;; esac
+for number in stage stop_stage singles seed nj ngpu num_nodes; do
+    [[ ${!number} =~ ^[0-9]+$ ]] || die "--$number ${!number}: not a number"
+done
+for file in "$train_config" "$qat_config"; do [ -f "$file" ] || die "$file: no such file"; done
+
+# shellcheck source=egs2/dq_whisper/asr1/path.sh
+. ./path.sh
+
+name_of() { local base=${1##*/}; echo "${base%.pt}"; }
+teacher_name=$(name_of "$teacher")
+student_name=$(name_of "$student")
+exp=$expdir/${corpus}_${teacher_name}_${student_name}_${grid}${tag:+_$tag}
+mkdir -p "$exp/done"
+exp=$(cd "$exp" && pwd)
+mkdir -p "$dumpdir"
+dump=$(cd "$dumpdir" && pwd)/$corpus
+data=data/$corpus
+weights=downloads/weights
+log() { echo "$(date '+%H:%M:%S') (dq.sh:${BASH_LINENO[0]}) $*" >&2; }
+
+# run_stage N TITLE SKIP: whether stage N is to be run now.
+run_stage() {
+    [ "$1" -ge "$stage" ] && [ "$1" -le "$stop_stage" ] || return 1
+    if [ "$3" = true ]; then log "stage $1 ($2): left out"; return 1; fi
+    if [ -e "$exp/done/$1" ] && [ "$1" -ne "$stage" ]; then
+        log "stage $1 ($2): finished before"
+        return 1
+    fi
+    log "stage $1: $2"
+    started=$SECONDS
+}
+finish_stage() {
+    log "stage $1: done in $((SECONDS - started)) s"
+    echo "$((SECONDS - started))" > "$exp/done/$1"
+}
+py() { "$PYTHON" -m "espnet_dq.bin.$1" "${@:2}"; }
+weights_of() { case $1 in *.pt) echo "$1" ;; *) echo "$weights/$1.pt" ;; esac; }
+teacher_pt=$(weights_of "$teacher")
+student_pt=$(weights_of "$student")
+
+if run_stage 1 "data" "$skip_data"; then
+    local/data.sh --corpus "$corpus" --out "$data" --downloads downloads --nj "$nj" \
+        ${data_root:+--data_root "$data_root"}
+    finish_stage 1
+fi
+
+if run_stage 2 "format to 16 kHz, check splits, pack windows" "$skip_data"; then
+    py format_data --data "$data" --out "$dump/raw" --nj "$nj"
+    py pack_windows --data "$dump/raw/train" --out "$dump/packed/train" --singles "$singles" \
+        --seed "$seed"
+    py pack_windows --data "$dump/raw/dev" --out "$dump/packed/dev" --singles 20 --seed "$seed"
+    finish_stage 2
+fi
+
+if run_stage 3 "weights" false; then
+    for model in "$teacher" "$student"; do
+        case $model in
+            *.pt) [ -f "$model" ] || die "$model: no such file" ;;
+            *) py fetch_whisper --model "$model" --out "$weights" ;;
+        esac
+    done
+    py init_student --from "$student_pt" --out "$exp/init"
+    finish_stage 3
+fi
+
+first=kd
+[ "$mode" = kd_qat ] || first=qat
+first_config=$train_config
+if run_stage 4 "teacher pass" "$skip_train"; then
+    for set in dev train; do
+        py teacher_pass --data "$dump/packed/$set" --out "$exp/cache/$set" \
+            --teacher "$teacher_pt" --student "$student_pt" --grid "$grid" \
+            --train_config "$first_config"
+    done
+    finish_stage 4
+fi
+
+if run_stage 5 "shapes" "$skip_train"; then
+    for set in dev train; do
+        py collect_shapes --data "$dump/packed/$set" --out "$exp/stats/$set"
+    done
+    finish_stage 5
+fi
+
+# train NAME CONFIG INIT OPTIONS...: one run of ESPnet's trainer; resumes by itself.
+train() {
+    local out=$exp/$1 config=$2 init=$3 set kind options=()
+    shift 3
+    for set in train:train dev:valid; do
+        local from=${set%:*} to=${set#*:}
+        for kind in wav.scp,speech,sound text,text,text utt2lang,lang,text; do
+            options+=(--"${to}_data_path_and_name_and_type" "$dump/packed/$from/$kind")
+        done
+        for kind in "$exp/cache/$from"/*.scp; do
+            [ -e "$kind" ] || continue
+            kind=$(basename "$kind" .scp)
+            options+=(--"${to}_data_path_and_name_and_type"
+                "$exp/cache/$from/$kind.scp,$kind,kaldi_ark")
+        done
+        options+=(--"${to}_shape_file" "$exp/stats/$from/speech_shape")
+    done
+    mkdir -p "$out"
+    {
+        printf '#!/usr/bin/env bash\ncd %q\n' "$PWD"
+        printf '%q ' "$PYTHON" -m espnet_dq espnet2.bin.asr_train \
+            --config "$config" --output_dir "$out" --init_param "$init" --resume true \
+            --token_list "$exp/init/tokens.txt" --token_type bpe --bpemodel dq_whisper \
+            --encoder_conf "dims=$student_name" --decoder_conf "dims=$student_name" \
+            --model_conf "teacher=$(realpath "$teacher_pt")" \
+            --model_conf "teacher_dims=$teacher_name" --model_conf "grid=$grid" \
+            --allow_variable_data_keys true --seed "$seed" --ngpu "$ngpu" \
+            --num_nodes "$num_nodes" "${options[@]}" "$@"
+        echo
+    } > "$out/run.sh"
+    bash "$out/run.sh" > "$out/console.log" 2>&1 || {
+        tail -n 3 "$out/console.log" >&2
+        log "training failed: see $out/console.log"
+        exit 1
+    }
+    grep -h ' epoch results\|epoch results' "$out/console.log" | sed 's/.*INFO: //' | cut -c1-180 >&2
+}
+
+if [ "$mode" = kd_qat ] && run_stage 6 "distil (kd)" "$skip_train"; then
+    train kd "$train_config" "$exp/init/student.pth"
+    finish_stage 6
+fi
+
+if run_stage 7 "distil on the grid (qat)" "$skip_train"; then
+    if [ "$mode" = joint ]; then
+        train qat "$train_config" "$exp/init/student.pth" --model_conf preset=full
+    else
+        train qat "$qat_config" "$exp/kd/valid.loss.ave.pth"
+    fi
+    finish_stage 7
+fi
+
+if run_stage 8 "export and verify" false; then
+    py export --exp "$exp/qat" --to ct2 --out "$exp/export/student"
+    py verify "$exp/export/student" --against "$exp/qat" --json "$exp/verify.json" \
+        > "$exp/verify.txt" || { tail -n 1 "$exp/verify.txt" >&2; exit 1; }
+    tail -n 1 "$exp/verify.txt" >&2
+    py export --exp "$exp/$first" --to ct2 --float --out "$exp/export/float_student"
+    py convert --from "$student_pt" --to ct2 --out "$exp/export/untouched"
+    py convert --from "$teacher_pt" --to ct2 --out "$exp/export/teacher"
+    py describe --exp "$exp" --corpus "$corpus" --seed "$seed" --data "$dump/raw/test" \
+        --grid "$grid" --command "$command_line"
+    finish_stage 8
+fi
+
+systems="untouched teacher float_student student"
+if run_stage 9 "decode" "$skip_eval"; then
+    for system in $systems; do
+        py decode --model "$exp/export/$system" --runtime faster-whisper --data "$dump/raw/test" \
+            --out "$exp/decode/$system" --nj "$nj"
+    done
+    py decode --model "$exp/qat" --runtime torch --data "$dump/raw/test" \
+        --out "$exp/decode/student_torch" --nj "$nj"
+    finish_stage 9
+fi
+
+if run_stage 10 "score" "$skip_eval"; then
+    for system in $systems student_torch; do
+        py score --ref "$dump/raw/test" --hyp "$exp/decode/$system" --out "$exp/decode/$system/score"
+    done
+    finish_stage 10
+fi
+
+if run_stage 11 "benchmark" "$skip_eval"; then
+    py benchmark --systems "$exp/run.json" --data "$dump/raw/test" --out "$exp/benchmark.json"
+    finish_stage 11
+fi
+
+if run_stage 12 "report" "$skip_eval"; then
+    py report --exp "$exp"
+    finish_stage 12
+fi
+
+if run_stage 13 "pack" "$skip_pack"; then
+    "$PYTHON" -m espnet_dq espnet2.bin.pack asr --asr_train_config "$exp/qat/config.yaml" \
+        --asr_model_file "$exp/qat/valid.loss.ave.pth" --outpath "$exp/espnet_model.zip"
+    finish_stage 13
+fi
+log "results: $exp/RESULTS.md, $exp/report.html"

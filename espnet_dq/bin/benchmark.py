@@ -1,0 +1,31 @@
+"""Measure speed and memory of an experiment's systems side by side, in one run."""
+
+import argparse
+
+from espnet_dq.bin.decode import count
+from espnet_dq.decode.benchmark import benchmark
+from espnet_dq.errors import run
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run `python -m espnet_dq.bin.benchmark`; see `espnet_dq.decode.benchmark`."""
+    parser = argparse.ArgumentParser(prog="benchmark", description=__doc__)
+    parser.add_argument("--systems", required=True, help="the experiment's run.json")
+    parser.add_argument("--data", required=True, help="Kaldi folder: wav.scp and utt2lang")
+    parser.add_argument("--out", required=True, help="JSON file to write")
+    parser.add_argument("--clips", type=count, default=10, help="clips a turn (default: 10)")
+    parser.add_argument("--rounds", type=count, default=3, help="turns a system (default: 3)")
+    parser.add_argument("--threads", type=count, default=2, help="CPU threads (default: 2)")
+    args = parser.parse_args(argv)
+    report = benchmark(**vars(args))
+    for name, system in report["systems"].items():
+        rtf, memory = system["rtf"], system["peak_rss_bytes"] / 2**20
+        print(
+            f"{name}: RTF {rtf['median']:.3f} ({rtf['min']:.3f} to {rtf['max']:.3f}), "
+            f"peak memory {memory:.0f} MiB, {system['runtime']} in {system['compute_type']}"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,78 @@
+"""Write EXPDIR/run.json: what was run, and the systems that are scored (stage 8)."""
+
+import argparse
+import json
+import subprocess
+from datetime import date
+from pathlib import Path
+
+from espnet_dq.errors import run
+from espnet_dq.files import atomic
+from espnet_dq.quant.checkpoint import load_student
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the description; returns 0."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--exp", type=Path, required=True, help="experiment folder")
+    parser.add_argument("--corpus", required=True, help="name of the corpus")
+    parser.add_argument("--seed", type=int, required=True, help="seed of the run")
+    parser.add_argument("--data", type=Path, required=True, help="Kaldi folder that is scored")
+    parser.add_argument("--grid", required=True, help="weight grid of the student")
+    parser.add_argument("--command", required=True, help="command line of the run")
+    args = parser.parse_args(argv)
+    preset = load_student(args.exp / "qat").preset
+    export = args.exp / "export"
+    systems = [
+        {
+            "name": name,
+            "role": name,
+            "runtime": "faster-whisper",
+            "grid": args.grid if name == "student" else "none",
+            "preset": preset if name == "student" else "none",
+            "path": str(export / name),
+        }
+        for name in ("untouched", "teacher", "float_student", "student")
+    ]
+    systems.append(
+        {
+            "name": "student_torch",
+            "role": "student",
+            "runtime": "torch",
+            "grid": args.grid,
+            "preset": preset,
+            "path": str(args.exp / "qat"),
+        }
+    )
+    description = {
+        "corpus": args.corpus,
+        "seed": args.seed,
+        "commit": _commit(),
+        "date": date.today().isoformat(),
+        "command": args.command,
+        "data": str(args.data),
+        "systems": systems,
+    }
+    with atomic(args.exp / "run.json") as tmp:
+        tmp.write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+def _commit() -> str:
+    """The commit that runs, marked when the tree differs from it; "unknown" without git."""
+    here = Path(__file__).parent
+    try:
+        said = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return said.stdout.strip()
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,35 @@
+"""Download a Whisper and write it as a checkpoint that `whisper.load_model(PATH)` reads.
+
+Example usage::
+
+    python -m espnet_dq.bin.fetch_whisper --model tiny --out weights
+"""
+
+import argparse
+from pathlib import Path
+
+from espnet_dq.errors import run
+from espnet_dq.whisper.fetch import default_cache, fetch
+from espnet_dq.whisper.sources import MODELS
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Fetch one model; returns 0 and prints the checkpoint's path."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", required=True, choices=MODELS, help="size of the Whisper")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder for NAME.pt and NAME.json (its origin)"
+    )
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        default=default_cache(),
+        help="folder that keeps downloads (default: $ESPNET_DQ_CACHE or %(default)s)",
+    )
+    args = parser.parse_args(argv)
+    print(fetch(args.model, args.out, args.cache))
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,147 @@
+"""Stage 2: audio to 16 kHz, too long and too short clips out, no overlap between the splits.
+
+Audio that is WAV or FLAC at 16 kHz with one channel is used where it is; all else is decoded
+into OUT/wav. Writes OUT/{train,dev,test}, with `utt2num_samples`, and OUT/format.json.
+"""
+
+import argparse
+import json
+from collections import Counter
+from functools import partial
+from itertools import combinations
+from pathlib import Path
+from urllib.parse import quote
+
+from tqdm import tqdm
+
+from espnet_dq.data.audio import SAMPLE_RATE, at_16k, load_audio, to_wav
+from espnet_dq.data.kaldi import KaldiDir, validate
+from espnet_dq.data.parallel import parallel_map
+from espnet_dq.data.splits import SPLITS, normalise
+from espnet_dq.errors import InputError, run
+from espnet_dq.files import atomic
+
+
+def check_disjoint(splits: dict[str, KaldiDir]) -> None:
+    """Check that no utterance id and no audio file is in two splits.
+
+    Raises:
+        InputError: Naming an id or a file that is in two splits.
+    """
+    for (a, left), (b, right) in combinations(splits.items(), 2):
+        ids = left.wav.keys() & right.wav.keys()
+        if ids:
+            raise InputError(f"'{min(ids)}' is in both {a} and {b} ({len(ids)} such utterances)")
+        files = {Path(x).resolve() for x in left.wav.values()}
+        files &= {Path(x).resolve() for x in right.wav.values()}
+        if files:
+            raise InputError(f"{min(files)} is in both {a} and {b} ({len(files)} such files)")
+
+
+def shared_texts(splits: dict[str, KaldiDir]) -> list[str]:
+    """`SPLIT and SPLIT: 'TEXT' (LANG)` for each text that stands in two splits of a language."""
+    texts = {
+        name: {(data.utt2lang[u], normalise(data.text[u])) for u in data.text}
+        for name, data in splits.items()
+    }
+    return [
+        f"{a} and {b}: '{text}' ({lang})"
+        for a, b in combinations(texts, 2)
+        for lang, text in sorted(texts[a] & texts[b])
+    ]
+
+
+def _length(wav_dir: Path, job: tuple[str, str]) -> tuple[str, int] | str:
+    """Path and samples of an utterance's 16 kHz audio, or what is wrong; runs in a worker."""
+    utt, audio = job
+    source = Path(audio).resolve()
+    try:
+        if at_16k(source, channels=1):
+            return str(source), len(load_audio(source))
+        wav = wav_dir / f"{quote(utt, safe='')}.wav"
+        return str(wav), to_wav(source, wav)
+    except InputError as e:
+        return str(e)
+
+
+def format_split(
+    data: KaldiDir, wav_dir: Path, min_seconds: float, max_seconds: float, nj: int
+) -> tuple[KaldiDir, Counter[str]]:
+    """The utterances with readable audio of a fitting length, and counts of the others.
+
+    Args:
+        data: A split.
+        wav_dir: Where decoded audio goes.
+        min_seconds: Shorter utterances are left out.
+        max_seconds: Longer ones too.
+        nj: Processes.
+    """
+    results = parallel_map(partial(_length, wav_dir), list(data.wav.items()), nj, "format")
+    left_out: Counter[str] = Counter()
+    lengths = {}
+    for utt, result in zip(list(data.wav), results, strict=True):
+        if isinstance(result, str):
+            tqdm.write(f"left out: {result}")
+            left_out["unreadable audio"] += 1
+            continue
+        data.wav[utt], samples = result
+        if samples > max_seconds * SAMPLE_RATE:
+            left_out[f"longer than {max_seconds:g} s"] += 1
+        elif samples < min_seconds * SAMPLE_RATE:
+            left_out[f"shorter than {min_seconds:g} s"] += 1
+        else:
+            lengths[utt] = str(samples)
+    data = data.select(lengths)
+    data.extra = {"utt2num_samples": lengths}
+    return data, left_out
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Check, format and write the three splits."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="holds train, dev and test")
+    parser.add_argument("--out", type=Path, required=True, help="where the same folders go")
+    parser.add_argument("--max_seconds", type=float, default=30.0, help="longest utterance")
+    parser.add_argument("--min_seconds", type=float, default=0.1, help="shortest utterance")
+    parser.add_argument("--nj", type=int, default=1, help="processes that read audio")
+    parser.add_argument(
+        "--allow_shared_text",
+        action="store_true",
+        help="only warn when a sentence stands in two splits, as it may in a corpus of one's own",
+    )
+    args = parser.parse_args(argv)
+    if args.out.resolve() == args.data.resolve():
+        raise InputError(f"--out {args.out}: is the folder of --data")
+    if not 0 <= args.min_seconds < args.max_seconds:
+        raise InputError("--min_seconds must be less than --max_seconds, and not negative")
+    splits = {name: validate(args.data / name) for name in SPLITS}
+    check_disjoint(splits)
+    texts = shared_texts(splits)
+    if texts:
+        line = f"{len(texts)} texts stand in two splits, as in {texts[0]}"
+        if not args.allow_shared_text:
+            raise InputError(f"{args.data}: {line} (--allow_shared_text to go on)")
+        tqdm.write(f"warning: {args.data}: {line}")
+    report: dict = {"shared_texts": len(texts)}
+    out = args.out.resolve()
+    for name, data in splits.items():
+        data, left_out = format_split(
+            data, out / "wav" / name, args.min_seconds, args.max_seconds, args.nj
+        )
+        if not data.wav:
+            raise InputError(f"{args.data / name}: no utterance is left: {dict(left_out)}")
+        data.save(out / name)
+        samples = sum(int(n) for n in data.extra["utt2num_samples"].values())
+        report[name] = {
+            "utterances": len(data.wav),
+            "minutes": round(samples / SAMPLE_RATE / 60, 2),
+            "left_out": dict(sorted(left_out.items())),
+        }
+        print(f"{name}: {json.dumps(report[name])}")
+    with atomic(out / "format.json") as tmp:
+        tmp.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,34 @@
+"""Make an openai-whisper checkpoint the start of a student (stage 3).
+
+Writes OUT/student.pth, for ESPnet's --init_param, and OUT/tokens.txt, for its --token_list.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from espnet_dq.errors import run
+from espnet_dq.files import atomic
+from espnet_dq.formats import openai
+from espnet_dq.task.tokenizer import token_list
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write both files; returns 0."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--from", dest="source", type=Path, required=True, help=".pt checkpoint")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    args = parser.parse_args(argv)
+    weights = openai.load(args.source)
+    state = {name.replace(".", ".net.", 1): w.float() for name, w in weights.state.items()}
+    with atomic(args.out / "student.pth") as tmp:
+        torch.save(state, tmp)
+    with atomic(args.out / "tokens.txt") as tmp:
+        tmp.write_text("\n".join(token_list(weights.dims.n_vocab)) + "\n", encoding="utf-8")
+    print(args.out / "student.pth")
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,33 @@
+"""Join short utterances into 30 s windows for training (stage 2).
+
+Example usage::
+
+    python -m espnet_dq.bin.pack_windows --data dump/raw/train --out dump/packed/train --singles 200
+"""
+
+import argparse
+from pathlib import Path
+
+from espnet_dq.data.pack import pack
+from espnet_dq.errors import run
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Pack a formatted data folder; returns 0."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="formatted Kaldi folder")
+    parser.add_argument("--out", type=Path, required=True, help="Kaldi folder to write")
+    parser.add_argument("--seconds", type=float, default=29.5, help="longest window (29.5)")
+    parser.add_argument(
+        "--singles", type=int, default=0, help="utterances that also get a window alone (0)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the shuffle (0)")
+    args = parser.parse_args(argv)
+    packed = pack(args.data, args.out, args.seconds, args.singles, args.seed)
+    seconds = sum(int(n) for n in packed.extra["utt2num_samples"].values()) / 16000
+    print(f"{args.out}: {len(packed.wav)} windows, {seconds / 60:.1f} minutes of audio")
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,36 @@
+"""Sum up an experiment: results.json, RESULTS.md and report.html, all in its own folder."""
+
+import argparse
+import json
+from pathlib import Path
+
+from espnet_dq.errors import run
+from espnet_dq.files import atomic
+from espnet_dq.report import collect, html, markdown
+from espnet_dq.report.headline import facts
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the three files and print the headline. Returns 0."""
+    parser = argparse.ArgumentParser(prog="report", description=__doc__)
+    parser.add_argument(
+        "--exp", type=Path, required=True, help="experiment folder with run.json", metavar="EXPDIR"
+    )
+    args = parser.parse_args(argv)
+    exp = collect.load(args.exp)
+    contents = {
+        "results.json": json.dumps(exp.results, indent=2, ensure_ascii=False) + "\n",
+        "RESULTS.md": markdown.render(exp),
+        "report.html": html.render(exp),
+    }
+    for name, content in contents.items():
+        with atomic(args.exp / name) as tmp:
+            tmp.write_text(content, encoding="utf-8")
+        print(f"wrote {args.exp / name}")
+    for fact in facts(exp.results):
+        print(f"{fact.value} {fact.meaning}")
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)

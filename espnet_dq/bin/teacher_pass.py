@@ -1,0 +1,69 @@
+"""Cache what the frozen teacher, and a frozen encoder, say of a data folder (stage 4)."""
+
+import argparse
+from pathlib import Path
+
+import torch
+import yaml
+
+from espnet_dq.distill.cache import CacheSettings, write_cache
+from espnet_dq.errors import InputError, run
+from espnet_dq.formats import openai
+from espnet_dq.quant.checkpoint import Student
+from espnet_dq.whisper.teacher import Teacher
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the pass; returns 0."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="formatted Kaldi folder")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the cache")
+    parser.add_argument("--teacher", type=Path, required=True, help="teacher's .pt")
+    parser.add_argument("--student", type=Path, required=True, help="untouched student's .pt")
+    parser.add_argument("--grid", required=True, help="the student's weight grid")
+    parser.add_argument(
+        "--train_config", type=Path, required=True, help="YAML that training will use"
+    )
+    parser.add_argument("--top_k", type=int, default=64, help="teacher tokens a position (64)")
+    args = parser.parse_args(argv)
+    config = read_config(args.train_config)
+    model = config.get("model_conf", {})
+    frozen = "encoder" in config.get("freeze_param", [])
+    hidden = model.get("matching", "dynamic_monotonic") != "logits"
+    settings = CacheSettings(
+        tap=model.get("tap", "block") if hidden else None,
+        temperature=model.get("temperature", 1.0),
+        top_k=args.top_k,
+        teacher_window=model.get("teacher_window", "full"),
+        timestamp_share=model.get("timestamp_share", 0.0),
+        encoder=frozen,
+    )
+    weights = openai.load(args.student)
+    student = Student(
+        dims=weights.dims,
+        state={k: v.float() for k, v in weights.state.items()},
+        grid=args.grid,
+        preset=model.get("preset", "full") if frozen else "none",
+        path=args.student,
+    )
+    torch.manual_seed(0)
+    write_cache(args.data, args.out, Teacher(args.teacher), student, settings)
+    print(args.out)
+    return 0
+
+
+def read_config(path: Path) -> dict:
+    """A training configuration. Raises `InputError` when it is no YAML mapping."""
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as e:
+        raise InputError(f"{path}: no such file") from e
+    except yaml.YAMLError as e:
+        raise InputError(f"{path}: not YAML ({str(e).splitlines()[0]})") from e
+    if not isinstance(config, dict):
+        raise InputError(f"{path}: not a YAML mapping")
+    return config
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,95 @@
+"""Compare an exported CTranslate2 folder with the model it was made from, tensor by tensor.
+
+Example usage::
+
+    python -m espnet_dq.bin.verify exp/asterisk_base_tiny_ct2_int8/export \\
+        --against exp/asterisk_base_tiny_ct2_int8
+"""
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from espnet_dq.errors import InputError, run
+from espnet_dq.files import atomic
+from espnet_dq.formats import ctranslate2, detect
+from espnet_dq.formats.parity import Reference, Report, compare
+from espnet_dq.quant.checkpoint import load_student
+from espnet_dq.quant.grids import get_grid
+from espnet_dq.quant.prepare import grid_weights
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print the comparison; 0 if nothing differs, 1 if anything does."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("path", type=Path, help="CTranslate2 folder to verify")
+    parser.add_argument(
+        "--against",
+        type=Path,
+        required=True,
+        help="experiment folder, or the checkpoint that `convert` quantized",
+    )
+    parser.add_argument(
+        "--grid",
+        choices=["none", "ct2_int8"],
+        help="for a checkpoint: the grid that `convert` was asked for",
+    )
+    parser.add_argument("--json", type=Path, help="write the comparison to this file, too")
+    args = parser.parse_args(argv)
+
+    file = args.path / "model.bin"
+    variables = ctranslate2.read_variables(file)
+    report = compare(variables, _reference(args.against, args.grid), file)
+    _print(report)
+    if args.json:
+        content = {"path": str(args.path), "against": str(args.against), **report.to_dict()}
+        with atomic(args.json) as tmp:
+            tmp.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    return int(report.mismatched > 0)
+
+
+def _reference(path: Path, grid: str | None) -> Reference:
+    """What the file should hold: an experiment says it itself, a checkpoint needs a grid."""
+    if path.is_dir() and not (path / "model.bin").is_file():
+        if grid:
+            raise InputError(f"--grid is for a checkpoint; {path} is a folder with its own")
+        student = load_student(path)
+        return Reference(
+            student.dims,
+            student.reference_weights(),
+            student.grids,
+            _scales(student.state, student.grids),
+        )
+    if grid is None:
+        raise InputError(f"--grid is missing: {path} is a checkpoint, which is on no grid yet")
+    weights = detect.load(path)
+    if grid == "none":
+        return Reference(weights.dims, weights.state, {}, {})
+    names = grid_weights(weights.dims)
+    on_grid = {name: get_grid(grid).fake(weights.state[name]) for name in names}
+    grids = dict.fromkeys(names, grid)
+    return Reference(weights.dims, weights.state | on_grid, grids, _scales(weights.state, grids))
+
+
+def _scales(state: Mapping[str, Tensor], grids: Mapping[str, str]) -> dict[str, Tensor]:
+    """The scales that the float weights give on their grids."""
+    return {name: get_grid(grid).quantize(state[name]).scale for name, grid in grids.items()}
+
+
+def _print(report: Report) -> None:
+    width = max(len(row.name) for row in report.rows)
+    print(f"{'name':{width}}  {'grid':8} bits      bytes  integers  scales")
+    for row in report.rows:
+        print(
+            f"{row.name:{width}}  {row.grid:8} {row.bits:4} {row.bytes:10} "
+            f"{row.integers:9} {row.scales:7}"
+        )
+    total = report.to_dict()
+    print(f"{total['tensors']} tensors, {total['bytes']} bytes, {total['mismatched']} mismatched")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,140 @@
+"""Audio files in, mono float32 at 16 kHz out.
+
+WAV and FLAC that are already at 16 kHz go through soundfile, all else (g722, ogg, mp3, other
+sample rates) through PyAV, which brings its own FFmpeg libraries: no system ffmpeg is needed.
+"""
+
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import av
+import numpy as np
+import soundfile
+
+from espnet_dq.errors import InputError
+from espnet_dq.files import atomic
+
+SAMPLE_RATE = 16000  # Hz
+SOUNDFILE = (".wav", ".flac")
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Turn what soundfile and PyAV raise within into an `InputError` that names the file."""
+    try:
+        yield
+    except soundfile.LibsndfileError as e:
+        raise InputError(f"{path}: corrupt audio: {e.error_string}") from e
+    except av.FFmpegError as e:
+        raise InputError(f"{path}: corrupt audio: {e.strerror}") from e
+
+
+def load_audio(path: Path | str) -> np.ndarray:
+    """Samples of an audio file.
+
+    Returns:
+        (samples,) float32, mono (mean of the channels), 16 kHz, in [-1, 1].
+
+    Raises:
+        InputError: The file is missing, corrupt, shorter than its header says, or empty.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such audio file")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path}: empty audio file")
+    with naming(path):
+        samples = _read_16k(path) if at_16k(path) else _decode(path)
+    if not samples.size:
+        raise InputError(f"{path}: audio without a sample")
+    if not np.isfinite(samples).all():
+        raise InputError(f"{path}: corrupt audio: samples that are not numbers")
+    return samples
+
+
+def at_16k(path: Path, channels: int | None = None) -> bool:
+    """Whether the file is WAV or FLAC at 16 kHz (and has so many channels).
+
+    Raises:
+        InputError: A WAV or FLAC file's header is broken.
+    """
+    if path.suffix.lower() not in SOUNDFILE:
+        return False
+    with naming(path):
+        info = soundfile.info(path)
+    return info.samplerate == SAMPLE_RATE and channels in (None, info.channels)
+
+
+def _read_16k(path: Path) -> np.ndarray:
+    """Read WAV or FLAC at 16 kHz, all of it or an error."""
+    with open(path, "rb") as f:
+        head = f.read(8)
+    # libsndfile takes what is there of a truncated WAV without a word (but refuses a truncated
+    # FLAC). 0xFFFFFFFF and 0 stand in the headers of streams of unknown length.
+    promised = int.from_bytes(head[4:8], "little")
+    if head[:4] == b"RIFF" and promised not in (0, 0xFFFFFFFF):
+        size = os.path.getsize(path)
+        if promised + 8 > size + 1:  # an odd chunk's padding byte is often left out
+            raise InputError(f"{path}: truncated: {size} bytes, its header says {promised + 8}")
+    samples, _ = soundfile.read(path, dtype="float32", always_2d=True)
+    return samples.mean(axis=1, dtype=np.float32)
+
+
+def _decode(path: Path) -> np.ndarray:
+    """Decode anything FFmpeg knows; resample to 16 kHz mono."""
+    resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
+    blocks = []
+    with av.open(str(path)) as container:
+        if not container.streams.audio:
+            raise InputError(f"{path}: no audio in this file")
+        for frame in container.decode(audio=0):
+            blocks += [out.to_ndarray()[0] for out in resampler.resample(frame)]
+    if blocks:
+        blocks += [out.to_ndarray()[0] for out in resampler.resample(None)]
+    return np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
+
+
+def save_wav(path: Path | str, samples: np.ndarray) -> None:
+    """Write (samples,) float32 at 16 kHz as 16-bit WAV, whole or not at all.
+
+    The rounding is the inverse of decoding (`integer / 32768`), so what was 16-bit before
+    comes through bit for bit.
+    """
+    integers = np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
+    content = io.BytesIO()  # libsndfile hides the reason when a disk is full
+    soundfile.write(content, integers, SAMPLE_RATE, subtype="PCM_16", format="WAV")
+    with atomic(path) as tmp:
+        tmp.write_bytes(content.getbuffer())
+
+
+def to_wav(source: Path, wav: Path) -> int:
+    """Decode `source` into the 16 kHz WAV `wav`, unless a newer one is there; its samples.
+
+    Raises:
+        InputError: As in `load_audio`.
+    """
+    if not (wav.exists() and wav.stat().st_mtime >= source.stat().st_mtime):
+        save_wav(wav, load_audio(source))
+    return soundfile.info(wav).frames
+
+
+def seconds(path: Path | str) -> float:
+    """Length by the file's header, without reading the audio.
+
+    Raises:
+        InputError: The file is missing, or its header is broken or tells no length.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such audio file")
+    with naming(path):
+        if path.suffix.lower() in SOUNDFILE:
+            return soundfile.info(path).duration
+        with av.open(str(path)) as container:
+            length = container.duration
+    if length is None:
+        raise InputError(f"{path}: its header tells no length")
+    return length / av.time_base

@@ -1,0 +1,128 @@
+"""From a corpus's clips and transcripts to a checked Kaldi folder, before it is split.
+
+A corpus script lists its `Clip`s; `prepare` leaves out what is no usable speech, decodes the
+rest to 16 kHz WAV, and writes one folder with `utt2prompt` and `utt2dur` beside the usual
+files and the counts of what was left out in `left_out.json`.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from espnet_dq.data.audio import SAMPLE_RATE, to_wav
+from espnet_dq.data.kaldi import KaldiDir
+from espnet_dq.data.parallel import parallel_map
+from espnet_dq.data.splits import normalise
+from espnet_dq.errors import InputError, WorkError
+from espnet_dq.files import atomic
+
+MAX_SECONDS = 30.0  # one window of Whisper
+# Seconds per letter of normalised text. Fast readers come near 0.055 and a single letter, read
+# out, takes up to 1.3; beyond these bounds the text is of something else.
+FASTEST, SLOWEST = 0.045, 2.5
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One entry of a corpus: where it is, what is said, and by whom."""
+
+    lang: str  # Whisper's code
+    prompt: str  # name of the sentence, the same in all languages; decides the split
+    speaker: str  # begins with the corpus, for example `asterisk_en_US_f_Allison`
+    audio: Path
+    text: str  # as written
+
+    @property
+    def utt(self) -> str:
+        """Utterance id: speaker first, as Kaldi wants it, and safe characters only."""
+        return re.sub(r"[^A-Za-z0-9_.-]", "-", f"{self.speaker}-{self.prompt}")
+
+
+def text_fault(text: str) -> str | None:
+    """Why a transcript is no transcript of speech, or None.
+
+    Remarks on what is no speech stand in brackets, which the scoring's normaliser removes: a
+    text of which nothing remains is not speech (`(ahooga)`, `<beep ascending>`).
+    """
+    if not text.strip():
+        return "empty text"
+    return None if normalise(text) else "not speech"
+
+
+def audio_fault(seconds: float, text: str) -> str | None:
+    """Why a clip of this length is not taken with this text, or None."""
+    if seconds > MAX_SECONDS:
+        return f"longer than {MAX_SECONDS:g} s"
+    rate = seconds / len(normalise(text).replace(" ", ""))
+    return None if FASTEST <= rate <= SLOWEST else "text does not fit the length of the audio"
+
+
+def _decode(job: tuple[Path, Path]) -> float | str:
+    """Seconds of the decoded clip, or what is wrong with it; runs in a worker."""
+    try:
+        return to_wav(*job) / SAMPLE_RATE
+    except InputError as e:
+        return str(e)
+
+
+def prepare(
+    name: str,
+    clips: Iterable[Clip],
+    left_out: dict[str, Counter[str]],
+    out: Path,
+    nj: int = 1,
+) -> None:
+    """Write `out/parts/NAME`, a Kaldi folder of the usable clips, and their WAV files.
+
+    Args:
+        name: The corpus.
+        clips: Its entries that have both text and audio.
+        left_out: Language -> reason -> count of entries without text or audio; `prepare` adds
+            its own reasons.
+        out: The data folder; audio goes to `out/wav/LANG/PROMPT.wav`, where finished files of
+            an earlier run are used again.
+        nj: Processes that decode.
+
+    Raises:
+        WorkError: Two clips have one id, or nothing usable is left.
+    """
+    out = out.resolve()
+    good = []
+    for clip in clips:
+        fault = text_fault(clip.text)
+        if fault:
+            left_out.setdefault(clip.lang, Counter())[fault] += 1
+        else:
+            good.append(clip)
+    wavs = [out / "wav" / clip.lang / f"{clip.prompt}.wav" for clip in good]
+    jobs = [(clip.audio, wav) for clip, wav in zip(good, wavs, strict=True)]
+    lengths = parallel_map(_decode, jobs, nj, "decode")
+    data = KaldiDir(extra={"utt2prompt": {}, "utt2dur": {}})
+    for clip, wav, seconds in zip(good, wavs, lengths, strict=True):
+        if isinstance(seconds, str):
+            tqdm.write(f"{name}: left out: {seconds}")
+            fault = "unreadable audio"
+        else:
+            fault = audio_fault(seconds, clip.text)
+        if fault:
+            left_out.setdefault(clip.lang, Counter())[fault] += 1
+            continue
+        if clip.utt in data.wav:
+            raise WorkError(f"{name}: two clips have the id {clip.utt}")
+        data.wav[clip.utt] = str(wav)
+        data.text[clip.utt] = clip.text
+        data.utt2spk[clip.utt] = clip.speaker
+        data.utt2lang[clip.utt] = clip.lang
+        data.extra["utt2prompt"][clip.utt] = clip.prompt
+        data.extra["utt2dur"][clip.utt] = f"{seconds:.3f}"
+    if not data.wav:
+        raise WorkError(f"{name}: no usable clip")
+    part = out / "parts" / name
+    data.save(part)
+    with atomic(part / "left_out.json") as tmp:
+        tmp.write_text(json.dumps(left_out, indent=1, sort_keys=True) + "\n", encoding="utf-8")

@@ -1,0 +1,86 @@
+"""Fill 30 s windows: several utterances of one language, one after the other.
+
+Whisper's encoder costs the same for a word and for half a minute, since every runtime feeds it
+30 s. Short clips are therefore joined (with pauses) until a window is full, and some are kept
+alone, so that training sees windows of every filling. Twelve clips of 2.5 s cost one window
+then, not twelve.
+"""
+
+import random
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from espnet_dq.data.audio import SAMPLE_RATE, load_audio, save_wav
+from espnet_dq.data.kaldi import KaldiDir
+from espnet_dq.errors import InputError
+from espnet_dq.whisper.dims import encode_text, vocabulary_tokenizer
+
+PAUSE = (0.1, 0.5)  # seconds between two utterances
+MAX_TOKENS = 420  # of the 448 positions of Whisper's decoder, prompt and end apart
+
+
+def plan_windows(
+    data: KaldiDir, seconds: dict[str, float], longest: float, singles: int, seed: int
+) -> list[list[str]]:
+    """Which utterances go together: every one once, and `singles` of them alone as well.
+
+    Utterances are shuffled within their language and joined while the window has room for
+    `longest` seconds, the longest pauses counted, and for their tokens.
+    """
+    if not 1 <= longest <= 30:
+        raise InputError(f"windows of {longest} s: 1 to 30 are possible")
+    tokenizer = vocabulary_tokenizer(51865)
+    shuffle = random.Random(seed)
+    windows: list[list[str]] = []
+    for language in sorted(set(data.utt2lang.values())):
+        names = sorted(u for u in data.wav if data.utt2lang[u] == language)
+        shuffle.shuffle(names)
+        window, length, tokens = [], 0.0, 0
+        for name in names:
+            more = seconds[name] + PAUSE[1]
+            count = len(encode_text(tokenizer, data.text[name]))
+            if window and (length + more > longest or tokens + count > MAX_TOKENS):
+                windows.append(window)
+                window, length, tokens = [], 0.0, 0
+            window.append(name)
+            length, tokens = length + more, tokens + count
+        if window:
+            windows.append(window)
+    alone = shuffle.sample(sorted(data.wav), min(singles, len(data.wav)))
+    return windows + [[u] for u in alone]
+
+
+def pack(
+    source: Path, out: Path, longest: float = 29.5, singles: int = 0, seed: int = 0
+) -> KaldiDir:
+    """Write the Kaldi folder `out` with the windows of `source` (a formatted folder).
+
+    Audio goes to `out`/wav, 16-bit. The name of a window ends in its number; its text is the
+    texts joined by spaces. Raises `InputError` for a folder without `utt2num_samples`.
+    """
+    data = KaldiDir.load(source, extra=["utt2num_samples"])
+    seconds = {u: int(n) / SAMPLE_RATE for u, n in data.extra["utt2num_samples"].items()}
+    windows = plan_windows(data, seconds, longest, singles, seed)
+    pauses = random.Random(seed)
+    packed = KaldiDir(extra={"utt2num_samples": {}})
+    wav_dir = out.with_name(f"{out.name}_wav").resolve()
+    wav_dir.mkdir(parents=True, exist_ok=True)
+    for number, window in enumerate(tqdm(windows, desc=f"pack {source.name}", unit="window")):
+        parts = [load_audio(data.wav[window[0]])]
+        for name in window[1:]:
+            parts.append(np.zeros(int(pauses.uniform(*PAUSE) * SAMPLE_RATE), np.float32))
+            parts.append(load_audio(data.wav[name]))
+        audio = np.concatenate(parts)[: 30 * SAMPLE_RATE]
+        speaker = data.utt2spk[window[0]]
+        key = f"{speaker}-window{number:06d}"
+        path = wav_dir / f"{number:06d}.wav"
+        save_wav(path, audio)
+        packed.wav[key] = str(path)
+        packed.text[key] = " ".join(data.text[u].strip() for u in window)
+        packed.utt2spk[key] = speaker
+        packed.utt2lang[key] = data.utt2lang[window[0]]
+        packed.extra["utt2num_samples"][key] = str(len(audio))
+    packed.save(out)
+    return packed

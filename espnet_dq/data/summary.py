@@ -1,0 +1,61 @@
+"""Write the three splits of a corpus and say what is in them."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+from espnet_dq.data.kaldi import KaldiDir, validate
+from espnet_dq.errors import WorkError
+from espnet_dq.files import atomic
+
+
+def summarise(splits: dict[str, KaldiDir], left_out: dict[str, Counter[str]]) -> dict[str, dict]:
+    """Per language: utterances in each split, minutes, and what was left out and why.
+
+    Args:
+        splits: Split -> its data, with `utt2dur` (seconds) among the extra tables.
+        left_out: Language -> reason -> count.
+
+    Returns:
+        `{lang: {"train": n, "dev": n, "test": n, "minutes": x, "left_out": {reason: n}}}`.
+    """
+    counts: dict[str, Counter[str]] = {lang: Counter() for lang in left_out}
+    seconds: Counter[str] = Counter()
+    for split, data in splits.items():
+        for utt, lang in data.utt2lang.items():
+            counts.setdefault(lang, Counter())[split] += 1
+            seconds[lang] += float(data.extra["utt2dur"][utt])
+    return {
+        lang: {split: counts[lang][split] for split in splits}
+        | {
+            "minutes": round(seconds[lang] / 60, 2),
+            "left_out": dict(sorted(left_out.get(lang, {}).items())),
+        }
+        for lang in sorted(counts)
+    }
+
+
+def write_splits(
+    out: Path, splits: dict[str, KaldiDir], left_out: dict[str, Counter[str]]
+) -> dict[str, dict]:
+    """Write `out/SPLIT` for each split, check them, write and print `out/report.json`.
+
+    Raises:
+        WorkError: A split has no utterance.
+        InputError: A written folder does not hold up to `validate`.
+    """
+    for name, data in splits.items():
+        if not data.wav:
+            raise WorkError(f"{out / name}: no utterance for this split")
+    for name, data in splits.items():
+        data.save(out / name)
+        validate(out / name)
+    rows = summarise(splits, left_out)
+    with atomic(out / "report.json") as tmp:
+        tmp.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    for lang, row in rows.items():
+        counts = ", ".join(f"{name} {row[name]}" for name in splits)
+        print(f"{lang}: {counts}; {row['minutes']} min")
+        for reason, count in row["left_out"].items():
+            print(f"    left out {count}: {reason}")
+    return rows

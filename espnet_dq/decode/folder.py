@@ -1,0 +1,235 @@
+"""Decode a Kaldi data folder: resumable, with speed and memory beside the text."""
+
+import hashlib
+import json
+import logging
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import batched
+from pathlib import Path
+
+from tqdm import tqdm
+
+from espnet_dq.data.audio import SAMPLE_RATE, load_audio
+from espnet_dq.data.kaldi import read_scp, write_scp
+from espnet_dq.decode.runtimes import Runtime, load_runtime
+from espnet_dq.errors import InputError, WorkError
+from espnet_dq.files import atomic
+
+PARTIAL = ".partial.jsonl"
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What became of one utterance: its text and length in seconds, or why it failed."""
+
+    utt: str
+    text: str = ""
+    seconds: float = 0.0
+    failed: str = ""
+
+
+@dataclass
+class Job:
+    """Utterances of one language that the runtime takes in one call."""
+
+    language: str
+    wav: dict[str, str] = field(default_factory=dict)
+
+
+def decode_folder(
+    model: Path | str,
+    runtime: str,
+    data: Path | str,
+    out: Path | str,
+    *,
+    beam_size: int = 1,
+    threads: int = 0,
+    nj: int = 0,
+) -> dict:
+    """Decode every utterance of `data`, each in its language of utt2lang, into `out`.
+
+    Writes `out/text` (Kaldi; an empty hypothesis for a clip that failed) and then
+    `out/decode.json`, which is therefore the sign that the folder is finished. What is done is
+    kept in `out/.partial.jsonl` until then: the same command goes on where a killed one ended,
+    and tries clips that failed again. `rtf` (wall seconds of decoding by seconds of audio, the
+    loading of the model not counted) is null after such a resumption.
+
+    Args:
+        model: see `load_runtime`, as for `runtime`, `beam_size`, `threads` and `nj`.
+        data: folder with wav.scp and utt2lang; a text is not needed.
+        out: folder, made if needed; an older result in it stays until the new one is whole.
+
+    Returns:
+        What is in decode.json.
+
+    Raises:
+        InputError: a table, a language or the model is wrong.
+        WorkError: not one utterance could be decoded.
+    """
+    model, data, out = Path(model), Path(data), Path(out)
+    wav, languages = read_scp(data / "wav.scp"), read_scp(data / "utt2lang")
+    started = time.perf_counter()
+    engine = load_runtime(runtime, model, threads, nj, beam_size)
+    load_seconds = time.perf_counter() - started
+    _check_languages(data / "utt2lang", wav, languages, engine.languages)
+
+    out.mkdir(parents=True, exist_ok=True)
+    key = _key(runtime, engine, model, wav, languages)
+    done = _read_partial(out / PARTIAL, key)
+    resumed = bool(done)
+    jobs = _jobs({u: p for u, p in wav.items() if u not in done}, languages, engine.batch)
+    failed = {}
+    quiet = 0.5 if sys.stderr.isatty() else 30  # seconds: a log is no screen
+    started = time.perf_counter()
+    with (
+        _Partial(out / PARTIAL, key, list(done.values())) as partial,
+        tqdm(
+            total=len(wav), initial=len(done), desc=out.name, unit="clip", mininterval=quiet
+        ) as bar,
+    ):
+        for result in _run(engine, jobs):
+            bar.update()
+            if result.failed:
+                failed[result.utt] = result.failed
+            else:
+                done[result.utt] = result
+                partial.add(result)
+    wall = time.perf_counter() - started
+    if not done:
+        utt, reason = next(iter(failed.items()))
+        raise WorkError(f"{data}: no utterance could be decoded; {utt}: {reason}")
+    for utt, reason in sorted(failed.items()):
+        logging.warning("%s: not decoded: %s", utt, reason)
+
+    seconds = sum(result.seconds for result in done.values())
+    report = {
+        "runtime": runtime,
+        "model": str(model),
+        "data": str(data),
+        "utterances": len(wav),
+        "failed": dict(sorted(failed.items())),
+        "audio_seconds": round(seconds, 3),
+        "wall_seconds": round(wall, 3),
+        "load_seconds": round(load_seconds, 3),
+        "rtf": None if resumed else round(wall / seconds, 5),
+        "peak_rss_bytes": peak_rss_bytes(),
+        "threads": engine.threads,
+        "options": engine.options
+        | {"compute_type": engine.compute_type, "workers": engine.workers, "batch": engine.batch},
+        "date": datetime.now().astimezone().isoformat(timespec="seconds"),
+    }
+    (out / "decode.json").unlink(missing_ok=True)
+    write_scp(out / "text", {u: done[u].text if u in done else "" for u in wav})
+    with atomic(out / "decode.json") as tmp:
+        tmp.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    (out / PARTIAL).unlink(missing_ok=True)
+    return report
+
+
+def peak_rss_bytes() -> int:
+    """Highest resident memory of this process so far, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _check_languages(path: Path, wav: dict, languages: dict, known: frozenset[str]) -> None:
+    for utt in wav:
+        if utt not in languages:
+            raise InputError(f"{path}: no line for '{utt}' of wav.scp")
+        if languages[utt] not in known:
+            raise InputError(f"{path}: '{utt}': the model knows no language '{languages[utt]}'")
+
+
+def _jobs(wav: dict[str, str], languages: dict[str, str], batch: int) -> list[Job]:
+    """Cut the utterances into jobs of at most `batch` of one language."""
+    by_language: dict[str, list[str]] = {}
+    for utt in sorted(wav):
+        by_language.setdefault(languages[utt], []).append(utt)
+    return [
+        Job(language, {utt: wav[utt] for utt in part})
+        for language, utts in sorted(by_language.items())
+        for part in batched(utts, batch)
+    ]
+
+
+def _run(engine: Runtime, jobs: list[Job]) -> Iterator[Decoded]:
+    with ThreadPoolExecutor(engine.workers) as pool:
+        futures = [pool.submit(_decode, engine, job) for job in jobs]
+        try:
+            for future in futures:
+                yield from future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _decode(engine: Runtime, job: Job) -> list[Decoded]:
+    """Decode one job; a bad clip in it costs only itself."""
+    clips, results = {}, []
+    for utt, path in job.wav.items():
+        try:
+            clips[utt] = load_audio(path)
+        except InputError as e:
+            results.append(Decoded(utt, failed=str(e)))
+    try:
+        texts = engine.decode(list(clips.values()), job.language) if clips else []
+    except (RuntimeError, ValueError, AssertionError) as e:
+        if len(clips) > 1:
+            for utt in clips:
+                results += _decode(engine, Job(job.language, {utt: job.wav[utt]}))
+            return results
+        reason = f"{type(e).__name__}: {str(e).strip()}".splitlines()[0]
+        return [*results, *(Decoded(utt, failed=reason) for utt in clips)]
+    for (utt, clip), text in zip(clips.items(), texts, strict=True):
+        # A line break inside would make a second line of the Kaldi table.
+        results.append(Decoded(utt, " ".join(text.split()), len(clip) / SAMPLE_RATE))
+    return results
+
+
+def _key(runtime: str, engine: Runtime, model: Path, wav: dict, languages: dict) -> str:
+    """Hash of all that decides the result; model files count by name, size and time."""
+    files = sorted(model.iterdir()) if model.is_dir() else [model]
+    stats = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.is_file()]
+    parts = [runtime, engine.options, str(model), stats, wav, {u: languages[u] for u in wav}]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _read_partial(path: Path, key: str) -> dict[str, Decoded]:
+    """Results of an earlier, unfinished run with the same key; a line cut short is dropped."""
+    if not path.is_file():
+        return {}
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    if not lines or lines[0] != json.dumps({"key": key}) + "\n":
+        return {}
+    results = [Decoded(**json.loads(line)) for line in lines[1:] if line.endswith("\n")]
+    return {result.utt: result for result in results}
+
+
+class _Partial:
+    """Appends results to the partial file, each safe from a kill once it is added."""
+
+    def __init__(self, path: Path, key: str, done: list[Decoded]) -> None:
+        with atomic(path) as tmp:
+            head = json.dumps({"key": key}) + "\n"
+            tmp.write_text(head + "".join(map(self._line, done)), encoding="utf-8")
+        self.file = open(path, "a", encoding="utf-8")  # noqa: SIM115 (closed in __exit__)
+
+    def __enter__(self) -> "_Partial":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.file.close()
+
+    def add(self, result: Decoded) -> None:
+        self.file.write(self._line(result))
+        self.file.flush()
+
+    @staticmethod
+    def _line(result: Decoded) -> str:
+        line = {"utt": result.utt, "text": result.text, "seconds": result.seconds}
+        return json.dumps(line) + "\n"

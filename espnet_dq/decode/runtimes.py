@@ -1,0 +1,247 @@
+"""The runtimes that decode, behind one small interface.
+
+Every runtime sees each clip padded to Whisper's 30 s window and decodes greedily by default:
+temperature 0, no text from before, no timestamp tokens, no voice activity detection.
+
+How the work is spread was measured (two cores, base, 60 clips): the encoder takes 5/6 of the time
+and gains nothing from a batch in CTranslate2, so faster-whisper decodes one clip in each of
+`nj` workers; PyTorch takes `nj` clips of one language as a batch.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from espnet_dq.data.audio import SAMPLE_RATE
+from espnet_dq.errors import InputError
+
+WINDOW = 30.0  # seconds
+RUNTIMES = ("torch", "faster-whisper")
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A piece of a transcript; times in seconds from the beginning of the audio."""
+
+    start: float
+    end: float
+    text: str
+
+
+class Runtime(Protocol):
+    """What a runtime offers.
+
+    Attributes:
+        compute_type: the type that matrix products really run in (`float32`, `int8_float32`).
+        options: all that decides the text, for the records.
+        languages: codes that the model knows.
+        threads: CPU threads in all.
+        workers: how many threads may call `decode` at a time.
+        batch: how many clips one call of `decode` takes at most.
+    """
+
+    compute_type: str
+    options: dict
+    languages: frozenset[str]
+    threads: int
+    workers: int
+    batch: int
+
+    def decode(self, clips: list[np.ndarray], language: str) -> list[str]:
+        """Text of each clip, (samples,) float32 at 16 kHz, all in one language."""
+
+    def transcribe(
+        self, audio: np.ndarray, language: str | None, timestamps: bool
+    ) -> tuple[str, list[Segment]]:
+        """Language (detected if not given) and segments of audio of any length.
+
+        With `timestamps`, or when the audio is longer than a window, the model's timestamp
+        tokens cut it into segments; otherwise it is decoded as in `decode`.
+        """
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def guess_runtime(path: Path | str) -> str:
+    """`faster-whisper` for a CTranslate2 folder, `torch` for anything else."""
+    return "faster-whisper" if (Path(path) / "model.bin").is_file() else "torch"
+
+
+def load_runtime(
+    name: str, path: Path | str, threads: int = 0, nj: int = 0, beam_size: int = 1
+) -> Runtime:
+    """Load a model into a runtime.
+
+    Args:
+        name: one of `RUNTIMES`.
+        path: `torch`: a `.pt` file, or an experiment folder whose model is decoded as it was
+            trained, fake quantization included. `faster-whisper`: a CTranslate2 folder.
+        threads: CPU threads in all; 0 takes every core.
+        nj: clips at a time; 0 takes one for each thread (faster-whisper) or 8 (torch).
+        beam_size: 1 is greedy.
+
+    Raises:
+        InputError: the path does not hold a model that this runtime reads.
+    """
+    threads = threads or cores()
+    if name == "torch":
+        return Torch(Path(path), threads, nj or 8, beam_size)
+    if name == "faster-whisper":
+        return FasterWhisper(Path(path), threads, nj or threads, beam_size)
+    raise InputError(f"unknown runtime '{name}': known are {', '.join(RUNTIMES)}")
+
+
+class FasterWhisper:
+    """faster-whisper on the CPU, one worker of CTranslate2 for each clip at a time."""
+
+    batch = 1
+
+    def __init__(self, path: Path, threads: int, nj: int, beam_size: int) -> None:
+        # A name that is no folder would be looked up on the model hub, a missing tokenizer too.
+        for name in ("model.bin", "config.json", "tokenizer.json"):
+            if not (path / name).is_file():
+                raise InputError(f"{path}: not a CTranslate2 folder, {name} is missing")
+        import ctranslate2
+        from faster_whisper import WhisperModel
+
+        ctranslate2.set_log_level(40)  # errors: what is computed in is in our records anyway
+        self.threads, self.workers = threads, nj
+        try:
+            self.model = WhisperModel(
+                str(path),
+                device="cpu",
+                compute_type="default",
+                cpu_threads=max(1, threads // nj),
+                num_workers=nj,
+            )
+        except Exception as e:  # tokenizers raises bare Exception
+            raise InputError(f"{path}: faster-whisper cannot load it: {_line(e)}") from e
+        self.compute_type = self.model.model.compute_type
+        token = self.model.hf_tokenizer.token_to_id  # not every model knows every language
+        self.languages = frozenset(
+            code for code in self.model.supported_languages if token(f"<|{code}|>") is not None
+        )
+        self.options = {
+            "task": "transcribe",
+            "beam_size": beam_size,
+            "temperature": 0.0,
+            "condition_on_previous_text": False,
+            "without_timestamps": True,
+            "vad_filter": False,
+        }
+
+    def decode(self, clips: list[np.ndarray], language: str) -> list[str]:
+        texts = []
+        for clip in clips:
+            segments, _ = self.model.transcribe(clip, language=language, **self.options)
+            texts.append(_join(segment.text for segment in segments))
+        return texts
+
+    def transcribe(
+        self, audio: np.ndarray, language: str | None, timestamps: bool
+    ) -> tuple[str, list[Segment]]:
+        options = dict(self.options)
+        if timestamps or len(audio) > WINDOW * SAMPLE_RATE:
+            options["without_timestamps"] = False
+            del options["temperature"]  # faster-whisper's ladder of them gets it out of loops
+        segments, info = self.model.transcribe(audio, language=language, **options)
+        return info.language, [Segment(s.start, s.end, s.text.strip()) for s in segments]
+
+
+class Torch:
+    """openai-whisper's decoder, with its key/value cache, on the CPU in float32."""
+
+    workers = 1
+    compute_type = "float32"
+
+    def __init__(self, path: Path, threads: int, nj: int, beam_size: int) -> None:
+        import torch
+        from whisper.tokenizer import LANGUAGES
+
+        torch.set_num_threads(threads)
+        self.threads, self.batch = threads, nj
+        self.model = _load_torch(path).eval()
+        known = list(LANGUAGES)[: self.model.num_languages]
+        self.languages = frozenset(known if self.model.is_multilingual else ["en"])
+        self.options = {
+            "task": "transcribe",
+            "beam_size": beam_size if beam_size > 1 else None,  # None: greedy, the same as 1
+            "temperature": 0.0,
+            "without_timestamps": True,
+            "fp16": False,
+        }
+
+    def decode(self, clips: list[np.ndarray], language: str) -> list[str]:
+        import torch
+        import whisper
+        from torch.nn.utils import parametrize
+
+        window = int(WINDOW * SAMPLE_RATE)
+        texts = [""] * len(clips)
+        short = [i for i, clip in enumerate(clips) if len(clip) <= window]
+        # cached: a fake-quantized weight is rounded once, not in every step of the decoder.
+        with torch.inference_mode(), parametrize.cached():
+            if short:
+                padded = np.stack([whisper.pad_or_trim(clips[i], window) for i in short])
+                mels = whisper.log_mel_spectrogram(padded, self.model.dims.n_mels)
+                options = whisper.DecodingOptions(language=language, **self.options)
+                for i, result in zip(short, self.model.decode(mels, options), strict=True):
+                    texts[i] = result.text.strip()
+        for i in set(range(len(clips))) - set(short):
+            texts[i] = _join(s.text for s in self._long(clips[i], language, self.options)[1])
+        return texts
+
+    def transcribe(
+        self, audio: np.ndarray, language: str | None, timestamps: bool
+    ) -> tuple[str, list[Segment]]:
+        options = dict(self.options)
+        if timestamps or len(audio) > WINDOW * SAMPLE_RATE:
+            options["without_timestamps"] = False
+            del options["temperature"]
+        return self._long(audio, language, options)
+
+    def _long(self, audio, language, options) -> tuple[str, list[Segment]]:
+        import whisper
+        from torch.nn.utils import parametrize
+
+        with parametrize.cached():
+            result = whisper.transcribe(
+                self.model,
+                audio,
+                language=language,
+                condition_on_previous_text=False,
+                verbose=None,
+                **options,
+            )
+        segments = [Segment(s["start"], s["end"], s["text"].strip()) for s in result["segments"]]
+        return result["language"], segments
+
+
+def _load_torch(path: Path):
+    """A `whisper.model.Whisper` from a `.pt` file or from an experiment folder, strictly."""
+    if path.is_dir():
+        from espnet_dq.quant.prepare import load_for_decoding
+
+        return load_for_decoding(path)
+    from whisper.model import Whisper
+
+    from espnet_dq.formats import openai
+
+    weights = openai.load(path)
+    model = Whisper(weights.dims)
+    model.load_state_dict(weights.state)
+    return model
+
+
+def _join(texts) -> str:
+    return " ".join(filter(None, (text.strip() for text in texts)))
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,191 @@
+"""The teacher pass: what a frozen teacher, and a frozen encoder, say of every utterance.
+
+Written once as Kaldi archives (NumPy arrays, read by ESPnet's own loader as `kaldi_ark`), then
+read in every epoch instead of being computed again. For an utterance with N selected positions
+(see `sequences.py`), teacher layers L and width D:
+
+    encoder_out        [P, D_s]   float16  the student encoder's output (if it is frozen)
+    teacher_ids        [N, k]     int32    the teacher's likeliest tokens
+    teacher_log_probs  [N, k]     float16  their log-probabilities at the temperature
+    teacher_hidden     [N, L * D] float16  tapped hidden states (if a hidden term needs them)
+    teacher_end        [1]        int32    closing timestamp token, -1 for none
+
+Work is cut into shards that appear whole, so a killed pass goes on where it stopped.
+`cache.json` holds every setting and the hashes of what went in: a cache of other settings,
+weights or data is refused.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import kaldiio
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from espnet_dq.data.audio import load_audio
+from espnet_dq.data.kaldi import KaldiDir
+from espnet_dq.distill.losses import topk_log_probs
+from espnet_dq.distill.sequences import build_sequences, has_timestamps
+from espnet_dq.errors import InputError
+from espnet_dq.files import atomic, sha256
+from espnet_dq.quant.checkpoint import Student
+from espnet_dq.whisper.dims import encode_text, language_token, vocabulary_tokenizer
+from espnet_dq.whisper.forward import encode, log_mel, window_samples
+from espnet_dq.whisper.teacher import Teacher
+
+BATCH = 4
+SHARD = 4 * BATCH
+
+
+@dataclass(frozen=True)
+class CacheSettings:
+    """All that decides what a cache holds, besides the data."""
+
+    tap: str | None
+    temperature: float
+    top_k: int
+    teacher_window: str | float
+    timestamp_share: float
+    encoder: bool
+
+    def __post_init__(self):
+        if self.teacher_window == "student" and not self.encoder:
+            raise InputError(
+                "teacher_window: student cannot be cached while the encoder is trained, "
+                "since its window changes from batch to batch"
+            )
+
+
+def write_cache(
+    data: str | Path, out: str | Path, teacher: Teacher, student: Student, settings: CacheSettings
+) -> Path:
+    """Run the teacher over a Kaldi folder; returns `out`, which is complete or untouched.
+
+    A finished cache with the same fingerprint is left alone. Raises `InputError` when the
+    folder holds a finished cache of something else.
+    """
+    data, out = Path(data), Path(out)
+    folder = KaldiDir.load(data)
+    description = _describe(folder, teacher, student, settings)
+    done = out / "cache.json"
+    if done.is_file():
+        if json.loads(done.read_text(encoding="utf-8")) == description:
+            return out
+        raise InputError(f"{out}: a cache of other settings, weights or data: remove it first")
+    partial = out / "shards" / description["fingerprint"][:16]
+    names = sorted(folder.wav, key=lambda u: (len(folder.text[u]), u))
+    pass_ = _Pass(folder, teacher, student, settings)
+    shards = [names[i : i + SHARD] for i in range(0, len(names), SHARD)]
+    for number, shard in enumerate(tqdm(shards, desc=f"teacher pass {data.name}", unit="shard")):
+        target = partial / f"{number:05d}"
+        if not target.is_dir():
+            with atomic(target) as tmp:
+                tmp.mkdir(parents=True)
+                _write_shard(tmp, target, pass_.answers(shard))
+    lines: dict[str, list[str]] = {}
+    for number in range(len(shards)):
+        for scp in sorted((partial / f"{number:05d}").glob("*.scp")):
+            lines.setdefault(scp.name, []).extend(scp.read_text(encoding="utf-8").splitlines())
+    for name, entries in lines.items():
+        with atomic(out / name) as tmp:
+            tmp.write_text("\n".join(sorted(entries)) + "\n", encoding="utf-8")
+    with atomic(done) as tmp:
+        tmp.write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
+    return out
+
+
+def _describe(
+    folder: KaldiDir, teacher: Teacher, student: Student, settings: CacheSettings
+) -> dict:
+    content = hashlib.sha256()
+    for table in (folder.wav, folder.text, folder.utt2lang):
+        content.update(json.dumps(table, sort_keys=True, ensure_ascii=False).encode())
+    description = {
+        **asdict(settings),
+        "data": content.hexdigest(),
+        "teacher": sha256(teacher.path),
+        "utterances": len(folder.wav),
+    }
+    if settings.encoder:
+        # The encoder's weights as its forward pass uses them: a grid changes the cache.
+        weights = hashlib.sha256()
+        for name, weight in sorted(student.reference_weights().items()):
+            if name.startswith("encoder."):
+                weights.update(name.encode() + weight.contiguous().numpy().tobytes())
+        description["student_encoder"] = weights.hexdigest()
+    text = json.dumps(description, sort_keys=True)
+    return {**description, "fingerprint": hashlib.sha256(text.encode()).hexdigest()}
+
+
+class _Pass:
+    """Student encoder and teacher over batches of utterances."""
+
+    def __init__(
+        self, folder: KaldiDir, teacher: Teacher, student: Student, settings: CacheSettings
+    ):
+        self.folder, self.teacher, self.settings = folder, teacher, settings
+        self.dims = student.dims
+        self.encoder = student.prepared().encoder if settings.encoder else None
+        self.tokenizer = vocabulary_tokenizer(student.dims.n_vocab)
+
+    @torch.no_grad()
+    def answers(self, utterances: list[str]) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+        for start in range(0, len(utterances), BATCH):
+            yield from self._batch(utterances[start : start + BATCH])
+
+    def _batch(self, names: list[str]) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+        folder, settings = self.folder, self.settings
+        speech = _pad([torch.from_numpy(load_audio(folder.wav[u])) for u in names], 0.0)
+        texts = [torch.tensor(encode_text(self.tokenizer, folder.text[u])) for u in names]
+        text, lengths = _pad(texts, -1), torch.tensor([len(t) for t in texts])
+        lang = torch.tensor([language_token(self.tokenizer, folder.utt2lang[u]) for u in names])
+        full = window_samples(speech.shape[1], "full")
+        window = settings.teacher_window
+        heard = full if window == "student" else window_samples(speech.shape[1], window)
+        end = torch.full((len(names),), -1)
+        timed = torch.tensor([has_timestamps(u, settings.timestamp_share) for u in names])
+        if timed.any():
+            end[timed] = self.teacher.end_timestamps(
+                speech[timed], heard, text[timed], lengths[timed], lang[timed], self.tokenizer
+            )
+        seq = build_sequences(text, lengths, lang, end, self.tokenizer)
+        hidden, states = self.teacher(speech, heard, seq.inputs, settings.tap)
+        logits = self.teacher.logits(seq.select(hidden))
+        ids, log_probs = topk_log_probs(logits, settings.top_k, settings.temperature)
+        values = {"teacher_ids": ids.int(), "teacher_log_probs": log_probs.half()}
+        if states:
+            stacked = torch.stack([seq.select(s) for s in states], dim=1)
+            values["teacher_hidden"] = stacked.flatten(1).half()
+        encoded = None
+        if self.encoder is not None:
+            encoded = encode(self.encoder, log_mel(speech, self.dims.n_mels, full)).half()
+        for i, name in enumerate(names):
+            entry = {k: v[seq.rows == i].numpy() for k, v in values.items()}
+            entry["teacher_end"] = end[i : i + 1].int().numpy()
+            if encoded is not None:
+                entry["encoder_out"] = encoded[i].numpy()
+            yield name, entry
+
+
+def _pad(values: list[Tensor], padding: float) -> Tensor:
+    return torch.nn.utils.rnn.pad_sequence(values, batch_first=True, padding_value=padding)
+
+
+def _write_shard(
+    tmp: Path, target: Path, answers: Iterator[tuple[str, dict[str, np.ndarray]]]
+) -> None:
+    """One archive a kind; the scp files name the place where the shard will stand."""
+    for utterance, entry in answers:
+        for kind, array in entry.items():
+            ark, scp = tmp / f"{kind}.ark", tmp / f"{kind}.scp"
+            kaldiio.save_ark(
+                str(ark), {utterance: array}, scp=str(scp), append=True, write_function="numpy"
+            )
+    for scp in tmp.glob("*.scp"):
+        text = scp.read_text(encoding="utf-8")
+        scp.write_text(text.replace(str(tmp), str(target.resolve())), encoding="utf-8")

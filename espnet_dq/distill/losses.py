@@ -1,0 +1,93 @@
+"""The losses of distillation: cross-entropy, KL divergence, and hidden-state distances.
+
+Only counted positions come in (N of them, gathered over the batch), so that padding never
+enters a loss; sums are divided by a `count` that the caller gives, so that a loss does not
+depend on how utterances are split into batches. Source: DQ-Whisper (arXiv 2305.10788) and, for
+the T^2 of the KL term, Hinton et al. (arXiv 1503.02531).
+
+    L = (1 - alpha) * CE + alpha * (T^2 * KL(p_teacher || p_student; T) + lambda_h * L_hidden)
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from espnet_dq.errors import InputError
+
+DISTANCES = ("mse", "softmax_mse", "cosine")
+
+
+def cross_entropy(logits: Tensor, targets: Tensor, count: int) -> Tensor:
+    """Sum of -log p(target) over [N, V] logits and [N] targets, divided by `count`."""
+    return F.cross_entropy(logits.float(), targets, reduction="sum") / count
+
+
+def kl_divergence(student: Tensor, teacher: Tensor, temperature: float, count: int) -> Tensor:
+    """T^2 * KL(p_teacher || p_student) at temperature T, [N, V] logits each, over `count`."""
+    log_q = F.log_softmax(student.float() / temperature, dim=-1)
+    log_p = F.log_softmax(teacher.float() / temperature, dim=-1)
+    kl = F.kl_div(log_q, log_p, reduction="sum", log_target=True)
+    return temperature**2 * kl / count
+
+
+def topk_log_probs(logits: Tensor, k: int, temperature: float) -> tuple[Tensor, Tensor]:
+    """The k likeliest tokens of [N, V] teacher logits: ids [N, k] and log-probabilities [N, k]."""
+    log_p = F.log_softmax(logits.float() / temperature, dim=-1)
+    values, ids = log_p.topk(k, dim=-1)
+    return ids, values
+
+
+def topk_kl_divergence(
+    student: Tensor, ids: Tensor, log_p: Tensor, temperature: float, count: int
+) -> Tensor:
+    """T^2 * KL with the teacher known at k tokens, the rest of the mass taken as one event.
+
+    Student logits [N, V]; the teacher's `ids` and `log_p` [N, k] at the same temperature. This
+    is a lower bound of the full divergence (merging events never raises a KL) and equals it
+    where teacher and student share the rest out alike.
+    """
+    log_q = F.log_softmax(student.float() / temperature, dim=-1).gather(1, ids)
+    p = log_p.exp()
+    tiny = torch.finfo(torch.float32).tiny
+    rest_p = (1 - p.sum(dim=1)).clamp(min=0.0)
+    rest_q = (1 - log_q.exp().sum(dim=1)).clamp(min=torch.finfo(torch.float32).eps)
+    rest = rest_p * (rest_p.clamp(min=tiny).log() - rest_q.log())
+    kl = (p * (log_p - log_q)).sum() + rest.sum()
+    return temperature**2 * kl / count
+
+
+def prepare_features(features: Tensor, distance: str) -> Tensor:
+    """Put hidden states [L, N, D] where `distance` is a squared Euclidean distance.
+
+    `mse`: layer-normalised and divided by sqrt(D), which makes it a mean over features;
+    `softmax_mse`: softmaxed; `cosine`: unit length over sqrt(2), so that it is 1 - cos.
+    """
+    features = features.float()
+    width = features.shape[-1]
+    if distance == "mse":
+        return F.layer_norm(features, (width,)) / width**0.5
+    if distance == "softmax_mse":
+        return features.softmax(dim=-1)
+    if distance == "cosine":
+        return F.normalize(features, dim=-1) / 2**0.5
+    raise InputError(f"unknown distance '{distance}': known are {', '.join(DISTANCES)}")
+
+
+def pair_distances(student: Tensor, teacher: Tensor) -> Tensor:
+    """Distances of all layer pairs, [Ls, N, D] and [Lt, N, D] -> [Ls, Lt], in one product.
+
+    Both from `prepare_features`. The mean over positions of |s - t|^2, expanded to
+    |s|^2 + |t|^2 - 2 s.t; it is used for choosing pairs, not for their gradients.
+    """
+    s, t = student.flatten(1), teacher.flatten(1)
+    square = s.square().sum(1, keepdim=True) + t.square().sum(1) - 2 * s @ t.T
+    return square.clamp(min=0.0) / student.shape[1]
+
+
+def hidden_loss(student: Tensor, teacher: Tensor, mapping: list[int], count: int) -> Tensor:
+    """Mean over student layers of the distance to their chosen teacher layers.
+
+    [Ls, N, D] and [Lt, N, D] from `prepare_features`; sums over positions divided by `count`.
+    """
+    difference = student - teacher[mapping]
+    return difference.square().sum() / (count * len(mapping))

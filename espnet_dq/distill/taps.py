@@ -1,0 +1,55 @@
+"""Hidden states of a decoder, taken by hooks from its one real forward pass.
+
+Nothing is computed twice: the causal mask and every layer are the model's own. Two taps:
+`block`, the residual stream after a block, width D; `ffn`, what leaves the GELU of the
+feed-forward part, width 4 D (DQ-Whisper's).
+"""
+
+from types import TracebackType
+
+from torch import Tensor, nn
+from whisper.model import TextDecoder
+
+from espnet_dq.errors import InputError
+
+TAPS = ("block", "ffn")
+
+
+def tapped_modules(decoder: TextDecoder, tap: str) -> list[nn.Module]:
+    """The module of each decoder layer whose output `tap` names."""
+    if tap == "block":
+        return list(decoder.blocks)
+    if tap == "ffn":
+        return [block.mlp[1] for block in decoder.blocks]
+    raise InputError(f"unknown tap '{tap}': known are {', '.join(TAPS)}")
+
+
+class Taps:
+    """Collect a decoder's hidden states while the context is open.
+
+    Example usage::
+
+        with Taps(decoder, "block") as taps:
+            decoder(tokens, audio)
+        hidden = taps.states  # one (B, T, D) tensor a layer
+    """
+
+    def __init__(self, decoder: TextDecoder, tap: str):
+        self._modules = tapped_modules(decoder, tap)
+        self.states: list[Tensor] = []
+
+    def __enter__(self) -> "Taps":
+        self._handles = [m.register_forward_hook(self._take) for m in self._modules]
+        return self
+
+    def _take(self, module: nn.Module, inputs: tuple, output: Tensor) -> None:
+        self.states.append(output)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for handle in self._handles:
+            handle.remove()

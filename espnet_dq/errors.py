@@ -1,0 +1,55 @@
+"""Errors that a user sees: one clear line and an exit code, never a traceback.
+
+`InputError` is a mistake in what was given (a file, a line, a key, an option): exit code 2.
+`WorkError` is a failure or a mismatch in the work itself: exit code 1.
+"""
+
+import errno
+import os
+import sys
+from collections.abc import Callable
+
+
+class DQError(Exception):
+    """Base of the errors that commands print as one line."""
+
+    exit_code = 1
+
+
+class InputError(DQError):
+    """Bad input: names the file, the line or the key that is wrong."""
+
+    exit_code = 2
+
+
+class WorkError(DQError):
+    """The work failed or found a mismatch: says what and where."""
+
+    exit_code = 1
+
+
+def run(main: Callable[[], int | None]) -> None:
+    """Run a command's `main` and exit with its code; the only place that prints errors.
+
+    A broken pipe ends quietly, as other Unix tools do; a full disk is named.
+    """
+    prog = os.path.basename(sys.argv[0]).removesuffix(".py")
+    try:
+        code = main() or 0
+        sys.stdout.flush()
+    except DQError as e:
+        print(f"{prog}: {e}", file=sys.stderr)
+        code = e.exit_code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    except OSError as e:
+        if e.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            raise
+        where = f"{e.filename}: " if e.filename else ""
+        print(f"{prog}: {where}{e.strerror}", file=sys.stderr)
+        code = 1
+    except KeyboardInterrupt:
+        print(f"{prog}: interrupted", file=sys.stderr)
+        code = 130
+    sys.exit(code)

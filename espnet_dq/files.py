@@ -1,0 +1,71 @@
+"""Files and folders that appear whole or not at all, and their hashes."""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from espnet_dq.errors import InputError
+
+
+@contextmanager
+def atomic(path: Path | str) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it onto `path` if the block succeeds.
+
+    The block creates a file or a folder there. On an error the temporary is removed and
+    what stood at `path` before stays as it was. A folder replaces an older folder.
+
+    Example usage::
+
+        with atomic("out/model.pt") as tmp:
+            torch.save(state, tmp)
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The suffix stays last: some writers choose their format by it.
+    tmp = path.with_name(f".{path.stem}.tmp{os.getpid()}{path.suffix}")
+    remove(tmp)
+    try:
+        yield tmp
+        if tmp.is_dir() and path.is_dir():
+            old = path.with_name(f".{path.name}.old{os.getpid()}")
+            remove(old)
+            path.rename(old)
+            tmp.rename(path)
+            remove(old)
+        else:
+            os.replace(tmp, path)
+    except BaseException:
+        remove(tmp)
+        raise
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def sha256(path: Path | str) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    with open(path, "rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def check_sha256(path: Path | str, expected: str) -> None:
+    """Raise `InputError` when the file's SHA-256 is not `expected`."""
+    found = sha256(path)
+    if found != expected:
+        raise InputError(f"{path}: wrong hash: sha256 is {found}, expected {expected}")
+
+
+def bytes_on_disk(path: Path | str) -> int:
+    """Size in bytes of a file, or of all files under a folder."""
+    path = Path(path)
+    if path.is_file():
+        return path.stat().st_size
+    return sum(p.stat().st_size for p in path.rglob("*") if p.is_file())

@@ -1,0 +1,244 @@
+"""CTranslate2's Whisper folder, read without CTranslate2 and without our writer.
+
+`bin.verify` stands on this reader, so it shares no code with `ctranslate2_writer`.
+
+Layout of `model.bin`, little-endian: uint32 binary version (6); string specification name;
+uint32 revision; uint32 count, then per variable its name, uint8 rank, uint32 dimensions,
+uint8 type, uint32 byte count and data; uint32 count of aliases, then pairs of names. A string
+is a uint16 length, which counts a closing zero byte, and its bytes.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from whisper.model import ModelDimensions
+
+from espnet_dq.errors import InputError
+from espnet_dq.formats.binary import Reader
+from espnet_dq.formats.weights import ENCODER_POSITIONS, Weights
+
+BINARY_VERSION = 6
+_DTYPES = ("<f4", "i1", "<i2", "<i4", "<f2", "bfloat16")
+# File's layer -> openai-whisper's layer, or its parts in the order they are stacked.
+_BLOCK = {
+    "self_attention/layer_norm": ("attn_ln",),
+    "self_attention/linear_0": ("attn.query", "attn.key", "attn.value"),
+    "self_attention/linear_1": ("attn.out",),
+    "attention/layer_norm": ("cross_attn_ln",),
+    "attention/linear_0": ("cross_attn.query",),
+    "attention/linear_1": ("cross_attn.key", "cross_attn.value"),
+    "attention/linear_2": ("cross_attn.out",),
+    "ffn/layer_norm": ("mlp_ln",),
+    "ffn/linear_0": ("mlp.0",),
+    "ffn/linear_1": ("mlp.2",),
+}
+_TOP = {
+    "encoder/conv1": ("encoder.conv1",),
+    "encoder/conv2": ("encoder.conv2",),
+    "encoder/layer_norm": ("encoder.ln_post",),
+    "encoder/position_encodings": (ENCODER_POSITIONS,),
+    "decoder/embeddings": ("decoder.token_embedding",),
+    "decoder/layer_norm": ("decoder.ln",),
+    "decoder/position_encodings": ("decoder.positional_embedding",),
+}
+_LEAF = {"weight": ".weight", "bias": ".bias", "gamma": ".weight", "beta": ".bias", "encodings": ""}
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One openai-whisper tensor as it lies in the file.
+
+    Attributes:
+        variable: the file's variable that holds it, maybe with others stacked below it.
+        values: `(rows, ...)` float16 or float32, or int8 when `scale` is set.
+        scale: `(rows,)` float32; the value of row r is `values[r] * (float32(1) / scale[r])`.
+    """
+
+    variable: str
+    values: np.ndarray
+    scale: np.ndarray | None = None
+
+    def dequantize(self) -> np.ndarray:
+        """Floats as stored, or integers times the float32 reciprocal of their row's scale."""
+        if self.scale is None:
+            return self.values
+        step = (np.float32(1) / self.scale).reshape(-1, *[1] * (self.values.ndim - 1))
+        return self.values.astype(np.float32) * step
+
+
+def load(folder: Path | str) -> Weights:
+    """Read a CTranslate2 Whisper folder: floats as stored, int8 weights as float32.
+
+    Raises:
+        InputError: no model.bin, another binary version or model kind, a truncated file, a
+            variable that is missing, unknown or of the wrong shape.
+    """
+    path = Path(folder) / "model.bin"
+    variables = read_variables(path)
+    dims = read_dims(variables, path)
+    state = {}
+    for name, stored in split(variables, path).items():
+        if stored.scale is not None and not np.all(np.isfinite(stored.scale) & (stored.scale > 0)):
+            raise InputError(f"{path}: {stored.variable}_scale has a value that is not above 0")
+        if not name.endswith(".key.bias"):
+            state[name] = torch.from_numpy(np.array(stored.dequantize(), order="C"))
+        elif np.any(stored.values):
+            raise InputError(f"{path}: {stored.variable}: a Whisper's keys have no bias")
+    return Weights(dims, state).check(str(path))
+
+
+def read_variables(path: Path | str) -> dict[str, np.ndarray]:
+    """Name -> array of each variable in a model.bin, aliases resolved to the same array.
+
+    Arrays are read-only views of the mapped file; bfloat16 becomes float32.
+
+    Raises:
+        InputError: as `load`.
+    """
+    reader = Reader(path)
+    version = reader.number("I", "binary version")
+    if version != BINARY_VERSION:
+        raise InputError(f"{path}: binary version {version}, only {BINARY_VERSION} is read")
+    kind = _string(reader, "specification name")
+    if kind != "WhisperSpec":
+        raise InputError(f"{path}: holds a {kind!r}, expected WhisperSpec")
+    reader.number("I", "revision")
+    variables: dict[str, np.ndarray] = {}
+    for _ in range(reader.number("I", "variable count")):
+        name = _string(reader, "variable name")
+        if name in variables:
+            raise InputError(f"{path}: {name} is there twice")
+        variables[name] = _array(reader, name)
+    aliases = {}
+    for _ in range(reader.number("I", "alias count")):
+        alias, name = _string(reader, "alias"), _string(reader, "alias target")
+        if name not in variables or alias in variables:
+            raise InputError(f"{path}: bad alias {alias} of {name}")
+        aliases[alias] = variables[name]
+    if reader.left:
+        raise InputError(f"{path}: {reader.left} bytes too many at its end")
+    return variables | aliases
+
+
+def _string(reader: Reader, what: str) -> str:
+    text = reader.text(reader.number("H", f"length of {what}"), what)
+    if not text.endswith("\0"):
+        raise InputError(f"{reader.path}: {what} before byte {reader.offset} has no end")
+    return text[:-1]
+
+
+def _array(reader: Reader, name: str) -> np.ndarray:
+    rank = reader.number("B", f"rank of {name}")
+    if rank > 4:
+        raise InputError(f"{reader.path}: {name} has rank {rank}")
+    shape = reader.unpack(f"{rank}I", f"dimensions of {name}")
+    kind = reader.number("B", f"type of {name}")
+    if kind >= len(_DTYPES):
+        raise InputError(f"{reader.path}: {name} has unknown type {kind}")
+    dtype = _DTYPES[kind]
+    size = reader.number("I", f"byte count of {name}")
+    width = 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize
+    if size != math.prod(shape) * width:
+        raise InputError(f"{reader.path}: {name}: {size} bytes for shape {shape} of {dtype}")
+    raw = reader.view(size, name)
+    if dtype == "bfloat16":  # the upper half of a float32
+        return (raw.view("<u2").astype(np.uint32) << 16).view(np.float32).reshape(shape)
+    return raw.view(dtype).reshape(shape)
+
+
+def read_dims(variables: Mapping[str, np.ndarray], source: Path | str) -> ModelDimensions:
+    """Model dimensions from the shapes and head counts in the file."""
+
+    def shape(name: str, rank: int) -> tuple[int, ...]:
+        if name not in variables:
+            raise InputError(f"{source}: {name} is missing")
+        if variables[name].ndim != rank:
+            raise InputError(f"{source}: {name} has rank {variables[name].ndim}, expected {rank}")
+        return variables[name].shape
+
+    def layers(side: str) -> int:
+        return len({n.split("/")[1] for n in variables if re.match(rf"{side}/layer_\d+/", n)})
+
+    for side in ("encoder", "decoder"):
+        shape(f"{side}/num_heads", 0)
+    audio_ctx, audio_state = shape("encoder/position_encodings/encodings", 2)
+    text_ctx, text_state = shape("decoder/position_encodings/encodings", 2)
+    return ModelDimensions(
+        n_mels=shape("encoder/conv1/weight", 3)[1],
+        n_audio_ctx=audio_ctx,
+        n_audio_state=audio_state,
+        n_audio_head=int(variables["encoder/num_heads"]),
+        n_audio_layer=layers("encoder"),
+        n_vocab=shape("decoder/embeddings/weight", 2)[0],
+        n_text_ctx=text_ctx,
+        n_text_state=text_state,
+        n_text_head=int(variables["decoder/num_heads"]),
+        n_text_layer=layers("decoder"),
+    )
+
+
+def split(variables: Mapping[str, np.ndarray], source: Path | str) -> dict[str, Stored]:
+    """openai-whisper's name -> where and how the file holds it; fused projections are taken apart.
+
+    Numbers (rank 0) are settings, not weights, and are left out, as is the output projection,
+    which has to be the token embedding. A key projection has no bias in openai-whisper; the
+    file's is returned as `...key.bias` and should be zeros.
+
+    Raises:
+        InputError: a variable that no Whisper has, a scale that is missing or does not fit.
+    """
+    found: dict[str, Stored] = {}
+    for variable, values in variables.items():
+        layer, _, leaf = variable.rpartition("/")
+        if layer == "decoder/projection":
+            if values is not variables.get(f"decoder/embeddings/{leaf}"):
+                raise InputError(f"{source}: {variable} is not tied to the token embedding")
+            continue
+        if values.ndim == 0 or leaf == "weight_scale":
+            continue
+        parts = _parts(layer)
+        if not parts or leaf not in _LEAF:
+            raise InputError(f"{source}: {variable} is not a Whisper's variable")
+        scale = _scale(variables, variable, source)
+        if len(values) % len(parts):
+            raise InputError(f"{source}: {variable}: {len(values)} rows are not {len(parts)} parts")
+        rows = len(values) // len(parts)
+        for i, part in enumerate(parts):
+            cut = slice(i * rows, (i + 1) * rows)
+            piece = Stored(variable, values[cut], None if scale is None else scale[cut])
+            found[part + _LEAF[leaf]] = piece
+    return found
+
+
+def _parts(layer: str) -> tuple[str, ...]:
+    """openai-whisper's layers in one of the file's layers, or nothing if it is unknown."""
+    if layer in _TOP:
+        return _TOP[layer]
+    side, _, rest = layer.partition("/layer_")
+    number, _, inner = rest.partition("/")
+    if side not in ("encoder", "decoder") or not number.isdecimal():
+        return ()
+    return tuple(f"{side}.blocks.{number}.{part}" for part in _BLOCK.get(inner, ()))
+
+
+def _scale(
+    variables: Mapping[str, np.ndarray], variable: str, source: Path | str
+) -> np.ndarray | None:
+    """The scales of an int8 variable, one a row, or None for floats."""
+    values, scale = variables[variable], variables.get(f"{variable}_scale")
+    if values.dtype in (np.float16, np.float32):
+        if scale is not None:
+            raise InputError(f"{source}: {variable} holds floats but has scales")
+        return None
+    if values.dtype != np.int8:
+        raise InputError(f"{source}: {variable} holds {values.dtype}, which is not read here")
+    if scale is None:
+        raise InputError(f"{source}: {variable}_scale is missing")
+    if scale.dtype != np.float32 or scale.shape != values.shape[:1]:
+        raise InputError(f"{source}: {variable}_scale does not hold a float32 for each row")
+    return scale

@@ -1,0 +1,40 @@
+"""Load a Whisper from whatever format a path holds."""
+
+from pathlib import Path
+
+from espnet_dq.errors import InputError
+from espnet_dq.formats import ctranslate2, ggml, onnx, openai
+from espnet_dq.formats.weights import Weights
+
+_GGML_MAGIC = ggml.MAGIC.to_bytes(4, "little")
+_ZIP_MAGIC = b"PK\x03\x04"
+
+
+def detect(path: Path | str) -> str:
+    """Format of a file or a folder, by its content: `openai`, `ggml`, `ct2` or `onnx`.
+
+    Raises:
+        InputError: nothing is there, or nothing that is read here.
+    """
+    path = Path(path)
+    if path.is_dir():
+        if (path / "model.bin").is_file():
+            return "ct2"
+        if any((sub / onnx.FILES["encoder"]).is_file() for sub in (path, path / "onnx")):
+            return "onnx"
+        raise InputError(f"{path}: holds neither model.bin nor {onnx.FILES['encoder']}")
+    if not path.is_file():
+        raise InputError(f"{path}: no such file or folder")
+    with open(path, "rb") as f:
+        start = f.read(4)
+    if start == _GGML_MAGIC:
+        return "ggml"
+    if start == _ZIP_MAGIC:
+        return "openai"
+    raise InputError(f"{path}: neither a torch checkpoint (.pt) nor a ggml file")
+
+
+def load(path: Path | str) -> Weights:
+    """Detect the format of `path` and load it; raises `InputError` as the loaders do."""
+    loaders = {"openai": openai, "ggml": ggml, "ct2": ctranslate2, "onnx": onnx}
+    return loaders[detect(path)].load(path)

@@ -1,0 +1,54 @@
+"""OpenAI's checkpoint: a `.pt` file with `{"dims", "model_state_dict"}`, values in float16."""
+
+import pickle
+import zipfile
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import torch
+from whisper.model import ModelDimensions
+
+from espnet_dq.errors import InputError
+from espnet_dq.files import atomic
+from espnet_dq.formats.weights import Weights
+
+
+def load(path: Path | str) -> Weights:
+    """Read a checkpoint as `whisper.load_model` would, tensors as stored.
+
+    Raises:
+        InputError: the file is missing, truncated, holds something else, or its tensors do
+            not make a `Whisper(dims)`.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError, OSError) as e:
+        reason = "damaged or truncated" if zipfile.is_zipfile(path) else "not a torch checkpoint"
+        raise InputError(f"{path}: {reason} ({_first_line(e)})") from e
+    if not isinstance(checkpoint, dict) or not {"dims", "model_state_dict"} <= checkpoint.keys():
+        raise InputError(f"{path}: a checkpoint needs the keys dims and model_state_dict")
+    dims, state = checkpoint["dims"], checkpoint["model_state_dict"]
+    names = {field.name for field in fields(ModelDimensions)}
+    if not isinstance(dims, dict) or dims.keys() != names:
+        raise InputError(f"{path}: dims needs exactly the keys {', '.join(sorted(names))}")
+    if not isinstance(state, dict) or not all(isinstance(t, torch.Tensor) for t in state.values()):
+        raise InputError(f"{path}: model_state_dict is not a dict of tensors")
+    return Weights(ModelDimensions(**dims), dict(state)).check(str(path))
+
+
+def save(path: Path | str, weights: Weights, dtype: torch.dtype = torch.float16) -> None:
+    """Write a checkpoint that stock `whisper.load_model(path)` reads, values cast to `dtype`.
+
+    float16 is what OpenAI publishes; weights that lie on a grid need float32 to stay on it.
+    """
+    weights.check(str(path))
+    state = {name: tensor.detach().cpu().to(dtype) for name, tensor in weights.state.items()}
+    with atomic(path) as tmp:
+        torch.save({"dims": asdict(weights.dims), "model_state_dict": state}, tmp)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).strip().splitlines()[0][:160]

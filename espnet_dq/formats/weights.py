@@ -1,0 +1,92 @@
+"""Whisper weights in memory, under openai-whisper's names, whatever file they came from."""
+
+from dataclasses import dataclass, fields
+
+from torch import Tensor
+from whisper.model import ModelDimensions, sinusoids
+
+from espnet_dq.errors import InputError
+from espnet_dq.whisper.dims import empty_parts
+
+ENCODER_POSITIONS = "encoder.positional_embedding"
+# Above any Whisper (large-v3: 1280 wide, 32 layers), below what a forged header could abuse.
+_MOST = {
+    "n_vocab": 1 << 20,
+    "n_audio_ctx": 1 << 14,
+    "n_text_ctx": 1 << 14,
+    "n_audio_layer": 128,
+    "n_text_layer": 128,
+}
+_MOST_OTHER = 1 << 13
+
+
+def check_dims(dims: ModelDimensions, source: str) -> ModelDimensions:
+    """Return `dims`, or raise `InputError` when a value cannot be a Whisper's."""
+    for field in fields(ModelDimensions):
+        value = getattr(dims, field.name)
+        most = _MOST.get(field.name, _MOST_OTHER)
+        if not isinstance(value, int) or not 0 < value <= most:
+            raise InputError(f"{source}: {field.name} = {value!r} is not within 1 to {most}")
+    for side in ("audio", "text"):
+        state, head = getattr(dims, f"n_{side}_state"), getattr(dims, f"n_{side}_head")
+        if state % head or state % 2:
+            raise InputError(f"{source}: n_{side}_state = {state} does not fit {head} heads")
+    return dims
+
+
+def expected_shapes(dims: ModelDimensions) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of each entry of openai-whisper's `Whisper(dims).state_dict()`.
+
+    Built on the meta device: no memory is taken for the weights.
+    """
+    return {
+        f"{side}.{name}": tuple(tensor.shape)
+        for side, module in empty_parts(dims).items()
+        for name, tensor in module.state_dict().items()
+    }
+
+
+@dataclass
+class Weights:
+    """A Whisper's dimensions and tensors.
+
+    Attributes:
+        dims: openai-whisper's `ModelDimensions`.
+        state: openai-whisper's names -> tensors; float16 or float32 as stored in the file,
+            quantized tensors dequantized to float32.
+    """
+
+    dims: ModelDimensions
+    state: dict[str, Tensor]
+
+    def check(self, source: str = "weights") -> "Weights":
+        """Return self if `Whisper(dims)` takes `state` strictly; raise `InputError` if not.
+
+        `source` is the file to name in the message. A missing `encoder.positional_embedding`
+        (a constant that several formats leave out) is computed with openai-whisper's
+        `sinusoids`.
+        """
+        check_dims(self.dims, source)
+        if self.dims.n_audio_state != self.dims.n_text_state:
+            raise InputError(
+                f"{source}: n_audio_state {self.dims.n_audio_state} is not n_text_state "
+                f"{self.dims.n_text_state}"
+            )
+        expected = expected_shapes(self.dims)
+        if ENCODER_POSITIONS not in self.state:
+            self.state[ENCODER_POSITIONS] = sinusoids(*expected[ENCODER_POSITIONS])
+        for name, shape in expected.items():
+            if name not in self.state:
+                raise InputError(f"{source}: {name} is missing")
+            tensor = self.state[name]
+            if tuple(tensor.shape) != shape:
+                raise InputError(
+                    f"{source}: {name} has shape {tuple(tensor.shape)}, expected {shape}"
+                )
+            if not tensor.is_floating_point():
+                raise InputError(f"{source}: {name} holds {tensor.dtype}, expected floats")
+        for name in self.state:
+            if name not in expected:
+                raise InputError(f"{source}: {name} is not a Whisper weight")
+        self.state = {name: self.state[name] for name in expected}
+        return self

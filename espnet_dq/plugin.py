@@ -1,0 +1,43 @@
+"""Register everything with ESPnet, under the name `dq_whisper`; nothing else does.
+
+ESPnet has no entry points for plug-ins: its choices are module-level dicts, read when a parser
+is built, and its tokenizer factory is a fixed list of names.
+"""
+
+from functools import wraps
+
+
+def register() -> None:
+    """Make encoder, decoder, model, preprocessor and tokenizer `dq_whisper` known to ESPnet.
+
+    Must come before `espnet2.bin.asr_inference` is imported, which binds the tokenizer factory
+    by name. Calling it again changes nothing.
+    """
+    import espnet2.tasks.asr as asr
+    import espnet2.text.build_tokenizer as factory
+    import espnet2.text.token_id_converter as converter
+
+    from espnet_dq.task.decoder import DQWhisperDecoder
+    from espnet_dq.task.encoder import DQWhisperEncoder
+    from espnet_dq.task.model import DQWhisperModel
+    from espnet_dq.task.preprocessor import DQWhisperPreprocessor
+    from espnet_dq.task.tokenizer import NAME, DQTokenIDConverter, DQWhisperTokenizer
+
+    asr.encoder_choices.classes[NAME] = DQWhisperEncoder
+    asr.decoder_choices.classes[NAME] = DQWhisperDecoder
+    asr.model_choices.classes[NAME] = DQWhisperModel
+    asr.preprocessor_choices.classes[NAME] = DQWhisperPreprocessor
+
+    if getattr(factory.build_tokenizer, "knows_dq_whisper", False):
+        return
+    build_tokenizer = factory.build_tokenizer
+
+    @wraps(build_tokenizer)
+    def build(token_type, bpemodel=None, *args, **kwargs):
+        if bpemodel == NAME:
+            return DQWhisperTokenizer()
+        return build_tokenizer(token_type, bpemodel, *args, **kwargs)
+
+    build.knows_dq_whisper = True
+    factory.build_tokenizer = build
+    converter.TokenIDConverter = DQTokenIDConverter

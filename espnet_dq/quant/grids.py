@@ -1,0 +1,168 @@
+"""Weight grids: the values that a deployed runtime can hold.
+
+Each grid has one definition of its integers and scales; `quantize`, `dequantize` and `fake`
+(what training's forward pass sees) all go through it, so what is trained is what is shipped.
+
+A weight is seen as a matrix [rows, columns]: rows are output features; a conv1d weight
+[out, in, k] is reshaped to [out, in * k]. All arithmetic is float32.
+
+Example usage::
+
+    grid = get_grid("ct2_int8")
+    q = grid.quantize(weight)            # integers and scales, as the file holds them
+    assert torch.equal(grid.dequantize(q), grid.fake(weight))
+"""
+
+import re
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from espnet_dq.errors import InputError
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """A weight on a grid.
+
+    `integers` is int8, of the weight's own shape. `scale` is float32, [rows, groups] or, for
+    `ct2_int8`, [rows]; whether it multiplies or divides is the grid's own rule.
+    """
+
+    grid: str
+    integers: Tensor
+    scale: Tensor
+
+
+def _matrix(weight: Tensor, grid: str) -> Tensor:
+    """The weight as a float32 [rows, columns] matrix; refuses what no grid can hold."""
+    if weight.dim() < 2:
+        raise InputError(f"grid {grid} needs a matrix, not a tensor of shape {tuple(weight.shape)}")
+    if not torch.isfinite(weight).all():
+        raise InputError(f"grid {grid}: the weight holds values that are not finite")
+    return weight.detach().float().reshape(weight.shape[0], -1)
+
+
+@dataclass(frozen=True)
+class CTranslate2Int8:
+    """CTranslate2's int8: one scale a row, `scale = 127 / max|row|`, `q = rint(w * scale)`.
+
+    The value is `q * (1 / scale)`, both in float32, and never `q * (max / 127)`: these differ.
+    A row of zeros has scale 1. Source: the rule of CTranslate2's converter and its kernels.
+    """
+
+    name: str = "ct2_int8"
+    bits: int = 8
+
+    def _scale(self, matrix: Tensor) -> Tensor:
+        top = matrix.abs().amax(dim=1, keepdim=True)
+        # A true division: `127.0 / top` is a reciprocal and a product in PyTorch, one ulp off.
+        scale = torch.where(top == 0, 1.0, torch.full_like(top, 127.0) / top)
+        # The smallest denormals would give an infinite scale: the largest float32 stands in.
+        return scale.clamp(max=torch.finfo(torch.float32).max)
+
+    def _integers(self, matrix: Tensor, scale: Tensor) -> Tensor:
+        return (matrix * scale).round_().clamp_(-127, 127)
+
+    def quantize(self, weight: Tensor) -> Quantized:
+        """Integers [as the weight] int8 and scales [rows] float32."""
+        matrix = _matrix(weight, self.name)
+        scale = self._scale(matrix)
+        integers = self._integers(matrix, scale).to(torch.int8).reshape(weight.shape)
+        return Quantized(self.name, integers, scale.squeeze(1))
+
+    def dequantize(self, q: Quantized) -> Tensor:
+        """The float32 weight that the runtime computes with."""
+        matrix = q.integers.reshape(len(q.scale), -1).float()
+        return (matrix * q.scale.reciprocal().unsqueeze(1)).reshape(q.integers.shape)
+
+    def fake(self, weight: Tensor) -> Tensor:
+        """`dequantize(quantize(weight))` without the detour through int8."""
+        matrix = weight.detach().float().reshape(weight.shape[0], -1)
+        scale = self._scale(matrix)
+        return self._integers(matrix, scale).mul_(scale.reciprocal()).reshape(weight.shape)
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """Symmetric uniform grid of 2 to 8 bits with one step a tensor, row, or group of a row.
+
+    `step = max|group| / (2^(bits-1) - 1)`, `q = round_half_even(w / step)` clamped to
+    +-(2^(bits-1) - 1), value `q * step`. This is DQ-Whisper's grid with its two faults mended:
+    the maximum is of the absolute value, and the integers are clamped.
+    """
+
+    bits: int
+    group: str | int = "row"  # "tensor", "row", or the number of columns in a group
+
+    def __post_init__(self):
+        if not 2 <= self.bits <= 8:
+            raise InputError(f"grid {self.name}: {self.bits} bits; 2 to 8 are possible")
+
+    @property
+    def name(self) -> str:
+        """`uniform4` (a step a row), `uniform4_tensor`, `uniform4_g64`."""
+        suffix = {"row": "", "tensor": "_tensor"}.get(self.group, f"_g{self.group}")
+        return f"uniform{self.bits}{suffix}"
+
+    @property
+    def top(self) -> int:
+        """The largest integer on the grid."""
+        return 2 ** (self.bits - 1) - 1
+
+    def _groups(self, matrix: Tensor) -> Tensor:
+        """[rows, columns] -> [rows, groups, columns of a group]."""
+        rows, columns = matrix.shape
+        if self.group == "tensor":
+            return matrix.reshape(1, 1, -1)
+        size = columns if self.group == "row" else int(self.group)
+        if columns % size:
+            raise InputError(
+                f"grid {self.name} does not fit a tensor with rows of {columns} values: "
+                f"{columns} is no multiple of {size}"
+            )
+        return matrix.reshape(rows, columns // size, size)
+
+    def _parts(self, groups: Tensor) -> tuple[Tensor, Tensor]:
+        step = groups.abs().amax(dim=2, keepdim=True) / self.top
+        # A step of 0 (a group of zeros, or of the smallest denormals) leaves only zeros.
+        q = torch.where(step > 0, groups / step, 0.0).round_().clamp_(-self.top, self.top)
+        return q, step
+
+    def quantize(self, weight: Tensor) -> Quantized:
+        """Integers [as the weight] int8 and steps [rows, groups] float32 ([1, 1] a tensor)."""
+        q, step = self._parts(self._groups(_matrix(weight, self.name)))
+        return Quantized(self.name, q.to(torch.int8).reshape(weight.shape), step.squeeze(2))
+
+    def dequantize(self, q: Quantized) -> Tensor:
+        """The float32 weight on the grid."""
+        groups = self._groups(q.integers.reshape(q.integers.shape[0], -1).float())
+        return (groups * q.scale.unsqueeze(2)).reshape(q.integers.shape)
+
+    def fake(self, weight: Tensor) -> Tensor:
+        """`dequantize(quantize(weight))` without the detour through int8."""
+        matrix = weight.detach().float().reshape(weight.shape[0], -1)
+        q, step = self._parts(self._groups(matrix))
+        return (q * step).reshape(weight.shape)
+
+
+Grid = CTranslate2Int8 | Uniform
+
+_UNIFORM = re.compile(r"uniform(\d+)(?:_(tensor|g([1-9]\d*)))?")
+
+
+def get_grid(name: str) -> Grid:
+    """The grid called `name`: `ct2_int8`, `uniform4`, `uniform4_tensor`, `uniform4_g64`.
+
+    Raises `InputError` for a name that is no grid.
+    """
+    if name == "ct2_int8":
+        return CTranslate2Int8()
+    if m := _UNIFORM.fullmatch(name):
+        group = int(m[3]) if m[3] else m[2] or "row"
+        return Uniform(int(m[1]), group)
+    raise InputError(
+        f"unknown grid '{name}': known are ct2_int8 and uniform2 to uniform8, "
+        "the latter also as uniform4_tensor or uniform4_g64"
+    )

@@ -1,0 +1,156 @@
+"""Read what an experiment left behind and sum it up as results.json.
+
+EXPDIR holds run.json, decode/NAME/{decode.json,score/score.json} for each system, and, where
+those stages ran, {kd,qat,joint}/train.log, verify.json and benchmark.json.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from espnet_dq.errors import InputError
+from espnet_dq.files import bytes_on_disk
+from espnet_dq.formats import detect
+from espnet_dq.quant.grids import get_grid
+from espnet_dq.report import train_log
+from espnet_dq.report.size import FLOAT_BITS, paper_rule_bytes
+from espnet_dq.report.train_log import TrainLog
+
+ROLES = ("untouched", "teacher", "float_student", "student")
+TRAININGS = ("kd", "qat", "joint")
+RATES = ("wer", "cer", "wer_long", "cer_long", "wer_raw", "cer_raw")
+
+
+@dataclass
+class Experiment:
+    """All that the report shows; None or empty where a stage did not run."""
+
+    path: Path
+    results: dict  # the content of results.json
+    run: dict  # run.json
+    decodes: dict[str, dict]  # decode.json by system
+    scores: dict[str, dict]  # score.json by system
+    logs: dict[str, TrainLog]  # by training stage
+    verify: dict | None
+    benchmark: dict | None
+    data: dict | None  # the data preparation's report.json
+    formatted: dict | None  # the format stage's format.json
+
+
+def read_json(path: Path) -> dict:
+    """A JSON object from a file.
+
+    Raises:
+        InputError: no such file, not JSON, or not an object; names file and line.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not UTF-8") from None
+    except json.JSONDecodeError as e:
+        raise InputError(f"{path}:{e.lineno}: not JSON: {e.msg}") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: not a JSON object")
+    return value
+
+
+def _optional(path: Path) -> dict | None:
+    return read_json(path) if path.exists() else None
+
+
+def _need(source: Path, value: dict, *keys: str) -> None:
+    for key in keys:
+        if key not in value:
+            raise InputError(f"{source}: no key '{key}'")
+
+
+def load(exp: Path) -> Experiment:
+    """Read an experiment folder.
+
+    Raises:
+        InputError: a needed file is missing or broken, or names a system, a role, a grid or a
+            model that is not there.
+    """
+    source = exp / "run.json"
+    run = read_json(source)
+    _need(source, run, "corpus", "seed", "commit", "date", "command", "data", "systems")
+    decodes, scores = {}, {}
+    for system in run["systems"]:
+        _need(source, system, "name", "role", "runtime", "grid", "path")
+        name = system["name"]
+        if system["role"] not in ROLES:
+            raise InputError(f"{source}: {name}: role '{system['role']}' is none of {ROLES}")
+        if name in decodes:
+            raise InputError(f"{source}: system '{name}' comes twice")
+        folder = exp / "decode" / name
+        decodes[name] = read_json(folder / "decode.json")
+        _need(folder / "decode.json", decodes[name], "rtf", "peak_rss_bytes")
+        scores[name] = read_json(folder / "score" / "score.json")
+        _need(folder / "score" / "score.json", scores[name], *RATES, "counts", "table")
+    if not scores:
+        raise InputError(f"{source}: no systems")
+    verify = _optional(exp / "verify.json")
+    if verify is not None:
+        _need(exp / "verify.json", verify, "tensors", "mismatched")
+    benchmark = _optional(exp / "benchmark.json")
+    if benchmark is not None:
+        _need(exp / "benchmark.json", benchmark, "systems")
+    beside = Path(run["data"]).parent
+    return Experiment(
+        path=exp,
+        results=_results(run, decodes, scores, verify, benchmark),
+        run=run,
+        decodes=decodes,
+        scores=scores,
+        logs={
+            stage: train_log.read(exp / stage / "train.log")
+            for stage in TRAININGS
+            if (exp / stage / "train.log").exists()
+        },
+        verify=verify,
+        benchmark=benchmark,
+        data=_optional(Path(run.get("data_report", beside / "report.json"))),
+        formatted=_optional(Path(run.get("format_report", beside / "format.json"))),
+    )
+
+
+def _results(
+    run: dict, decodes: dict, scores: dict, verify: dict | None, benchmark: dict | None
+) -> dict:
+    timed = (benchmark or {"systems": {}})["systems"]
+    parity = None
+    if verify is not None:
+        parity = {key: verify[key] for key in ("tensors", "mismatched")}
+    return {
+        **{key: run[key] for key in ("corpus", "seed", "commit", "date")},
+        "systems": [
+            _system(s, run, decodes[s["name"]], scores[s["name"]], timed.get(s["name"]))
+            for s in run["systems"]
+        ],
+        "parity": parity,
+        "benchmark": benchmark,
+    }
+
+
+def _system(system: dict, run: dict, decode: dict, score: dict, timed: dict | None) -> dict:
+    """One system of results.json; times from the side-by-side run where there is one."""
+    path = Path(system["path"])
+    preset, bits = None, FLOAT_BITS
+    if system["role"] == "student":
+        preset, bits = system.get("preset", "full"), get_grid(system["grid"]).bits
+    shapes = {name: tuple(t.shape) for name, t in detect.load(path).state.items()}
+    return {
+        **{key: system[key] for key in ("name", "role", "runtime", "grid")},
+        "preset": preset,
+        "bytes_on_disk": bytes_on_disk(path),
+        "paper_rule_bytes": paper_rule_bytes(shapes, preset, bits),
+        "rtf": timed["rtf"]["median"] if timed else decode["rtf"],
+        "peak_rss_bytes": (timed or decode)["peak_rss_bytes"],
+        "measured": "benchmark" if timed else "decode",
+        **{name: score[name] for name in RATES},
+        "utterances": sum(c["utterances"] for c in score["counts"].values()),
+        "path": system["path"],
+        "data": system.get("data", run["data"]),
+    }

@@ -1,0 +1,106 @@
+"""The few numbers that come first: how much better, smaller and faster the student is."""
+
+from typing import NamedTuple
+
+SIZE = ("smaller than", "larger than", "the size of")
+SPEED = ("faster than", "slower than", "the speed of")
+
+
+class Fact(NamedTuple):
+    """A headline number and what it means, in plain text."""
+
+    value: str
+    meaning: str
+
+
+def students(results: dict) -> dict[str, dict]:
+    """The student as users run it, and what it is compared with, by role.
+
+    The exported student is the first one that does not run in torch, else the first; the
+    others are the ones in its runtime, else the first of their role. Roles without a system
+    are left out.
+    """
+    chosen: dict[str, dict] = {}
+    for role in ("student", "untouched", "teacher", "float_student"):
+        systems = [s for s in results["systems"] if s["role"] == role]
+        runtime = chosen["student"]["runtime"] if "student" in chosen else None
+        fits = [s for s in systems if s["runtime"] == runtime or runtime is None]
+        deployed = [s for s in fits if s["runtime"] != "torch"]
+        for s in [*deployed, *fits, *systems][:1]:
+            chosen[role] = s
+    return chosen
+
+
+def facts(results: dict) -> list[Fact]:
+    """Better, smaller, faster and equal to training, each only if it was measured."""
+    by_role = students(results)
+    student = by_role.get("student")
+    if student is None:
+        return []
+    found = [
+        _errors(student, by_role.get("untouched")),
+        _gap(student, by_role),
+        _ratio(SIZE, "on disk", "bytes_on_disk", student, by_role),
+    ]
+    timed = {r: s for r, s in by_role.items() if s["measured"] == "benchmark"}
+    if "student" in timed:
+        found.append(_ratio(SPEED, "side by side in one run", "rtf", student, timed))
+    parity = results["parity"]
+    if parity is not None:
+        meaning = (
+            f"values of the file's {parity['tensors']} tensors differ from the trained model's"
+        )
+        found.append(Fact(str(parity["mismatched"]), meaning))
+    return [fact for fact in found if fact]
+
+
+def _errors(student: dict, untouched: dict | None) -> Fact | None:
+    """Relative WER against the untouched model."""
+    if untouched is None or not untouched["wer"]["mean"]:
+        return None
+    before, after = untouched["wer"]["mean"], student["wer"]["mean"]
+    change = 100 * (after - before) / before
+    word = "fewer" if change <= 0 else "more"
+    languages = len(student["wer"]) - 1
+    return Fact(
+        f"{abs(change):.1f} %",
+        f"{word} word errors than {untouched['name']}: mean WER {before:.1f} % → {after:.1f} % "
+        f"over {languages} language{'s' if languages > 1 else ''}",
+    )
+
+
+def _gap(student: dict, by_role: dict) -> Fact | None:
+    """Difference in WER to the teacher and to the student before quantization."""
+    parts = []
+    for role, what in (("teacher", "its teacher"), ("float_student", "before quantization")):
+        if role in by_role:
+            before = by_role[role]["wer"]["mean"]
+            gap = student["wer"]["mean"] - before
+            where = "above" if gap >= 0 else "below"
+            name = by_role[role]["name"]
+            parts.append((f"{abs(gap):.1f} points", f"{where} {name}, {what} ({before:.1f} %)"))
+    if not parts:
+        return None
+    (first, meaning), *rest = parts
+    return Fact(first, "; ".join([f"of WER {meaning}", *(" ".join(part) for part in rest)]))
+
+
+def _ratio(
+    words: tuple[str, str, str], how: str, key: str, student: dict, by_role: dict
+) -> Fact | None:
+    """`3.6×`: how much less of `key` the student takes than the teacher and the untouched.
+
+    Args:
+        words: what to call it when the student takes less, more, and as much.
+    """
+    parts = []
+    for other in (by_role[r] for r in ("teacher", "untouched") if r in by_role):
+        if student[key] and other[key]:
+            ratio = other[key] / student[key]
+            times = f"{max(ratio, 1 / ratio):.1f}"
+            word = words[2] if times == "1.0" else words[ratio < 1]
+            parts.append((f"{times}×", f"{word} {other['name']}"))
+    if not parts:
+        return None
+    (first, meaning), *rest = parts
+    return Fact(first, "; ".join([meaning, *(" ".join(part) for part in rest)]) + f" ({how})")

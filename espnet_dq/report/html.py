@@ -1,0 +1,250 @@
+"""report.html: one file that shows what an experiment reached, for screen, phone and paper."""
+
+from collections.abc import Callable
+
+from espnet_dq.report import plots
+from espnet_dq.report.collect import Experiment
+from espnet_dq.report.evidence import data, failures, parity
+from espnet_dq.report.headline import facts, students
+from espnet_dq.report.markup import (
+    definitions,
+    figure,
+    page,
+    paragraph,
+    section,
+    side,
+    table,
+    text,
+)
+from espnet_dq.report.size import MIB, small_bytes
+from espnet_dq.scoring.score import MEAN
+
+NOT_MEASURED = "Not measured in this run."
+
+
+def percent(value: float | None) -> str:
+    """A rate in percent with one decimal; a dash where there is none."""
+    return "–" if value is None else f"{value:.1f}"
+
+
+def languages(results: dict) -> list[str]:
+    """The mean, which is to be seen first, and the languages of all systems, sorted."""
+    found = {lang for system in results["systems"] for lang in system["wer"]} - {MEAN}
+    return [MEAN, *sorted(found)]
+
+
+def render(exp: Experiment) -> str:
+    """The whole page."""
+    deployed = students(exp.results).get("student")
+    mark = deployed["name"] if deployed else None
+    title = exp.path.resolve().name
+    body = [
+        f"<h1>{text(title)}</h1>",
+        paragraph(
+            f"Distilled and quantized Whisper. Corpus {exp.run['corpus']}, "
+            f"seed {exp.run['seed']}, {exp.run['date']}, commit {exp.run['commit']}",
+            soft=True,
+        ),
+        _headline(exp.results),
+        _errors(exp, mark),
+        _size(exp.results, mark),
+        _speed(exp, mark),
+        _training(exp),
+        parity(exp.verify),
+        data(exp),
+        failures(exp),
+        _how(exp),
+    ]
+    return page(title, "\n".join(body))
+
+
+def _headline(results: dict) -> str:
+    found = facts(results)
+    if not found:
+        return paragraph("This run lists no student: there is nothing to compare.")
+    items = "".join(f"<li><b>{text(f.value)}</b>{text(f.meaning)}</li>" for f in found)
+    student = students(results)["student"]
+    said = (
+        f"The result is {student['name']}: it runs in {student['runtime']}, its weights are on the "
+        f"grid {student['grid']}, and it takes {student['bytes_on_disk'] / 1e6:.1f} MB on disk."
+    )
+    return paragraph(said) + f'<ul class="facts">{items}</ul>'
+
+
+def _rates(results: dict, name: str, caption: str, mark: str | None) -> str:
+    order = languages(results)
+    rows = [[s["name"], *(percent(s[name].get(k)) for k in order)] for s in results["systems"]]
+    return table(caption, ["system", *order], rows, mark)
+
+
+def _errors(exp: Experiment, mark: str | None) -> str:
+    results, score = exp.results, next(iter(exp.scores.values()))
+    names = ["wer", "wer_long", "wer_raw", "cer", "cer_long", "cer_raw"]
+    head = ["system", "WER", "WER long", "WER raw", "CER", "CER long", "CER raw"]
+    rows = [[s["name"], *(percent(s[n][MEAN]) for n in names)] for s in results["systems"]]
+    norm = f"Text normalised by {score.get('normalizer', 'not recorded')}."
+    return section(
+        "Errors",
+        paragraph("All rates in percent; mean: every language weighs the same. " + norm),
+        side(
+            figure(
+                plots.wer_by_language(results, languages(results)),
+                "Word error rate by language.",
+            ),
+            _rates(results, "wer", "WER (%) after normalisation, whole test set", mark)
+            + _rates(results, "cer", "CER (%) after normalisation, whole test set", mark),
+        ),
+        table(
+            f"Means over languages. long: {score.get('long', 'long references')}; "
+            "raw: lower-cased text as written, nothing normalised",
+            head,
+            rows,
+            mark,
+        ),
+        side(
+            _rates(results, "wer_long", "WER (%), long part", mark)
+            + _rates(results, "cer_long", "CER (%), long part", mark),
+            _rates(results, "wer_raw", "WER (%), raw text", mark)
+            + _rates(results, "cer_raw", "CER (%), raw text", mark),
+        ),
+        paragraph(
+            f"Rates by {score.get('rates', 'jiwer')}. The tables of Snt, Wrd, Corr, Sub, Del, Ins "
+            f"in RESULTS.md {_made_by(score)}; the weights (4 for a substitution, 3 for an "
+            "insertion or a deletion) can count a few more errors than jiwer does.",
+            soft=True,
+        ),
+    )
+
+
+def _made_by(score: dict) -> str:
+    tool = score.get("tool", "")
+    return f"are by {tool}" if tool.startswith("sclite") else "are aligned here as sclite does"
+
+
+def _size(results: dict, mark: str | None) -> str:
+    reference = small_bytes()
+    rows = [
+        [
+            s["name"],
+            s["grid"],
+            s["preset"] or "–",
+            f"{s['bytes_on_disk'] / 1e6:.1f}",
+            f"{s['paper_rule_bytes'] / MIB:.2f}",
+            f"{reference / s['paper_rule_bytes']:.2f}×",
+        ]
+        for s in results["systems"]
+    ]
+    head = ["system", "grid", "preset", "on disk (MB)", "paper rule (MiB)", "vs small, paper rule"]
+    return section(
+        "Size",
+        table(
+            "On disk: every byte of the file or folder that the runtime loads, measured, in "
+            "millions. Paper rule: 16 bits a value, quantized .weight tensors at the grid's bits, "
+            f"counted, not measured; against whisper-small at 16 bits ({reference / MIB:.2f} MiB)",
+            head,
+            rows,
+            mark,
+            prose=(1, 2),
+        ),
+        figure(plots.error_against_size(results), "Mean WER against size on disk."),
+    )
+
+
+def _speed(exp: Experiment, mark: str | None) -> str:
+    title, bench = "Speed and memory", exp.benchmark
+    if bench is None:
+        rows = [
+            [name, f"{d['rtf']:.3f}", f"{d['peak_rss_bytes'] / 1e6:.0f}"]
+            for name, d in exp.decodes.items()
+        ]
+        return section(
+            title,
+            paragraph(f"Side by side: {NOT_MEASURED.lower()}"),
+            table(
+                "From the separate decoding runs: other load on the machine may differ between "
+                "rows, so they do not compare",
+                ["system", "RTF", "peak memory (MB)"],
+                rows,
+                mark,
+            ),
+        )
+    systems = bench["systems"]
+    first = any("first_word_seconds" in s for s in systems.values())
+    rows = []
+    for name, s in systems.items():
+        rtf = s["rtf"]
+        row = [name, f"{rtf['median']:.3f}", f"{rtf['min']:.3f} to {rtf['max']:.3f}"]
+        row.append(f"{s['peak_rss_bytes'] / 1e6:.0f}")
+        if first:
+            row.append(f"{s['first_word_seconds']:.2f}" if "first_word_seconds" in s else "–")
+        rows.append(row)
+    head = ["system", "RTF, median", "RTF, min to max", "peak memory (MB)"]
+    known = [f"{k}: {bench[k]}" for k in ("date", "clips", "rounds", "threads") if k in bench]
+    if "audio_seconds" in bench:
+        known.append(f"audio: {bench['audio_seconds']:.0f} s")
+    caption = "Measured side by side in one run, systems taking turns"
+    return section(
+        title,
+        table(
+            f"{caption} ({', '.join(known)}). RTF: "
+            "seconds of work per second of audio, lower is faster",
+            [*head, *(["first word (s)"] if first else [])],
+            rows,
+            mark,
+        ),
+        *(
+            paragraph(f"{s['name']}: {NOT_MEASURED.lower()}")
+            for s in exp.results["systems"]
+            if s["name"] not in systems
+        ),
+    )
+
+
+def _training(exp: Experiment) -> str:
+    if not exp.logs:
+        return section("Training", paragraph(NOT_MEASURED))
+    captions: list[Callable[[str], str]] = [
+        lambda stage: f"Losses during {stage}: lines are means of intervals of training batches.",
+        lambda stage: (
+            f"Which teacher layer taught which student layer during {stage}; layers count from 0, "
+            "the numbers are the means at the start and at the end."
+        ),
+    ]
+    parts = []
+    for stage, log in exp.logs.items():
+        pictures = [
+            figure(svg, caption(stage))
+            for svg, caption in zip(plots.stage(stage, log), captions, strict=False)
+        ]
+        if not log.student_layers():
+            pictures.append(
+                paragraph(f"{stage} logged no matching of layers: it had no hidden term.")
+            )
+        parts.append(f"<h3>{text(stage)}</h3>{side(*pictures)}")
+    return section("Training", *parts)
+
+
+def _how(exp: Experiment) -> str:
+    run = exp.run
+    known = {
+        "command": run["command"],
+        "config": run.get("config", "not recorded"),
+        "seed": run["seed"],
+        "commit": run["commit"],
+        "date": run["date"],
+        "test data": run["data"],
+    }
+    rows = [
+        [s["name"], s["role"], s["runtime"], s["path"], str(exp.decodes[s["name"]].get("options"))]
+        for s in exp.results["systems"]
+    ]
+    return section(
+        "How it was made",
+        definitions(known),
+        table(
+            "Each system, the file that was scored, and its decoding options",
+            ["system", "role", "runtime", "path", "decoding options"],
+            rows,
+            prose=(1, 2, 3, 4),
+        ),
+    )

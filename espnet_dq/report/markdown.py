@@ -1,0 +1,66 @@
+"""RESULTS.md: each number with the command, config, seed, data, date and commit behind it."""
+
+from pathlib import Path
+
+from espnet_dq.report.collect import Experiment
+from espnet_dq.report.size import MIB
+from espnet_dq.scoring.results import environments, tables
+from espnet_dq.scoring.score import MEAN
+
+
+def render(exp: Experiment) -> str:
+    """ESPnet's result block, preceded by the sizes and speeds of the same systems."""
+    run, results = exp.run, exp.results
+    name = exp.path.resolve().name
+    origin = {
+        "command": run["command"],
+        "config": run.get("config", "not recorded"),
+        "seed": run["seed"],
+        "data": run["data"],
+        "date": run["date"],
+        "commit": run["commit"],
+    }
+    datasets = {
+        f"{s['name']}/{Path(s['data']).name}": exp.scores[s["name"]] for s in results["systems"]
+    }
+    score = next(iter(exp.scores.values()))
+    lines = [
+        environments(run["date"], run["commit"]),
+        f"## exp/{name}",
+        *(f"- {key}: `{value}`" for key, value in origin.items()),
+        f"- text: {score.get('normalizer', 'not recorded')}; rates: {score.get('rates', 'jiwer')}; "
+        f"tables below: {score.get('tool', 'not recorded')}",
+        _parity(results["parity"]),
+        "",
+        *_systems(results),
+        "",
+        tables(datasets),
+    ]
+    return "\n".join(lines)
+
+
+def _parity(parity: dict | None) -> str:
+    if parity is None:
+        return "- exported file against trained model: not verified in this run"
+    return (
+        f"- exported file against trained model: {parity['mismatched']} mismatched values in "
+        f"{parity['tensors']} tensors"
+    )
+
+
+def _systems(results: dict) -> list[str]:
+    """A row per system: mean WER and CER, sizes, speed, memory."""
+    head = ["system", "role", "runtime", "grid", "WER", "CER", "on disk (MB)", "paper rule (MiB)"]
+    head += ["RTF", "peak memory (MB)", "RTF and memory from"]
+    lines = [_row(head), _row(["---"] * len(head))]
+    for s in results["systems"]:
+        cells = [s["name"], s["role"], s["runtime"], s["grid"]]
+        cells += [f"{s['wer'][MEAN]:.1f}", f"{s['cer'][MEAN]:.1f}"]
+        cells += [f"{s['bytes_on_disk'] / 1e6:.1f}", f"{s['paper_rule_bytes'] / MIB:.2f}"]
+        cells += [f"{s['rtf']:.3f}", f"{s['peak_rss_bytes'] / 1e6:.0f}", s["measured"]]
+        lines.append(_row(cells))
+    return lines
+
+
+def _row(cells: list[str]) -> str:
+    return f"|{'|'.join(c.replace('|', chr(92) + '|') for c in cells)}|"

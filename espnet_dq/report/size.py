@@ -1,0 +1,53 @@
+"""Model sizes: counted by the paper's rule. What a file really takes is `files.bytes_on_disk`.
+
+The rule: 16 bits a value for everything in the state dict, the encoder's positional table
+included, except that quantized parameters whose name ends in `.weight` (token embedding and
+LayerNorm too) count their grid's bits. The paper quantizes those outside the encoder and
+gives ratios to whisper-small at 16 bits.
+"""
+
+from collections.abc import Mapping
+from math import prod
+
+from espnet_dq.errors import InputError
+from espnet_dq.formats.weights import expected_shapes
+from espnet_dq.whisper.dims import SIZES
+
+FLOAT_BITS = 16
+MIB = 2**20
+
+
+def value_bits(name: str, preset: str | None, bits: int) -> int:
+    """Bits that the rule counts for each value of the entry `name`.
+
+    Args:
+        name: openai-whisper's state-dict name.
+        preset: None for a float model, `paper` (decoder only) or `full` (encoder too).
+        bits: of the grid.
+    """
+    if preset not in (None, "paper", "full"):
+        raise InputError(f"unknown preset: {preset} (paper or full)")
+    inside = preset == "full" or (preset == "paper" and not name.startswith("encoder."))
+    return bits if inside and name.endswith(".weight") else FLOAT_BITS
+
+
+def paper_rule_bytes(
+    shapes: Mapping[str, tuple[int, ...]], preset: str | None = None, bits: int = FLOAT_BITS
+) -> int:
+    """Bytes of a model by the paper's rule; counted, not measured.
+
+    Args:
+        shapes: name -> shape of each entry of openai-whisper's state dict.
+        preset, bits: see `value_bits`.
+
+    Example usage::
+
+        paper_rule_bytes(expected_shapes(SIZES["small"])) / MIB  # 461.07
+    """
+    total = sum(prod(shape) * value_bits(name, preset, bits) for name, shape in shapes.items())
+    return -(-total // 8)
+
+
+def small_bytes() -> int:
+    """whisper-small at 16 bits by the rule: the paper's reference, 461.07 MiB."""
+    return paper_rule_bytes(expected_shapes(SIZES["small"]))

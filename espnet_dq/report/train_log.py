@@ -1,0 +1,97 @@
+"""What ESPnet's train.log says: the losses and the chosen teacher layers over training.
+
+The trainer logs a line per interval, `1epoch:train:1-20batch: loss=2.3, match_l0=1.0, ...`, and
+a line per epoch, `1epoch results: [train] loss=..., time=..., [valid] loss=...`.
+`match_lI` is the index, counted from 0, of the teacher layer that taught student layer I, the
+mean over the interval.
+"""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from espnet_dq.errors import InputError
+
+_INTERVAL = re.compile(r" (\d+)epoch:train:(\d+)-(\d+)batch: (.*)")
+_EPOCH = re.compile(r" (\d+)epoch results: (.*)")
+_SECTION = re.compile(r"\[(\w+)\] ((?:(?!, \[\w+\] ).)*)")
+# Three decimals, maybe an exponent, or a whole number. ESPnet's reporter forgets one separator
+# in some lines (`loss=2.300match_l0=1.000`), so another key may follow at once; but no word
+# does: `time=1 minute and 2 seconds` is not a number.
+_VALUE = re.compile(
+    r"(\w+)=([-+]?(?:\d+(?:\.\d{3}(?:e[-+]\d+)?)?|nan|inf))(?=, |,?\s*$|[A-Za-z_]\w*=)"
+)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Means over some batches of an epoch; batches are counted from 1, both ends included."""
+
+    epoch: int
+    first: int
+    last: int
+    values: dict[str, float]
+
+
+@dataclass
+class TrainLog:
+    """A run's intervals in order, and each finished epoch's means.
+
+    `epochs` maps the epoch to `{"train": {...}, "valid": {...}}`.
+    """
+
+    intervals: list[Interval] = field(default_factory=list)
+    epochs: dict[int, dict[str, dict[str, float]]] = field(default_factory=dict)
+
+    def curve(self, key: str) -> tuple[list[float], list[float]]:
+        """Training time in epochs at each interval's end, and the value of `key` there."""
+        known = [i for i in self.intervals if key in i.values]
+        at = [i.epoch - 1 + i.last / self._batches(i.epoch) for i in known]
+        return at, [i.values[key] for i in known]
+
+    def epoch_curve(self, section: str, key: str) -> tuple[list[float], list[float]]:
+        """Epochs, and the value of `key` in `section` (`train`, `valid`) at the end of each."""
+        known = {e: s[section][key] for e, s in self.epochs.items() if key in s.get(section, {})}
+        return [float(e) for e in known], list(known.values())
+
+    def student_layers(self) -> list[int]:
+        """The student layers whose teacher layer was logged."""
+        names = {k for i in self.intervals for k in i.values}
+        return sorted(int(m[1]) for k in names if (m := re.fullmatch(r"match_l(\d+)", k)))
+
+    def _batches(self, epoch: int) -> int:
+        """Batches in an epoch: by ESPnet's running totals, or as far as seen."""
+        totals = {e: s.get("train", {}).get("total_count", 0) for e, s in self.epochs.items()}
+        counted = int(totals.get(epoch, 0) - totals.get(epoch - 1, 0))
+        return counted if counted > 0 else max(i.last for i in self.intervals)
+
+
+def read(path: Path) -> TrainLog:
+    """Parse a train.log; lines of other kinds and unknown keys are passed over.
+
+    An epoch that a resumed run started again replaces its first, interrupted part.
+
+    Raises:
+        InputError: no such file, or no line of training in it.
+    """
+    log = TrainLog()
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    for line in text.splitlines():
+        if m := _INTERVAL.search(line):
+            epoch, first, last = int(m[1]), int(m[2]), int(m[3])
+            if first == 1:
+                log.intervals = [i for i in log.intervals if i.epoch < epoch]
+                log.epochs = {e: s for e, s in log.epochs.items() if e < epoch}
+            log.intervals.append(Interval(epoch, first, last, _values(m[4])))
+        elif m := _EPOCH.search(line):
+            log.epochs[int(m[1])] = {s[1]: _values(s[2]) for s in _SECTION.finditer(m[2])}
+    if not log.intervals and not log.epochs:
+        raise InputError(f"{path}: no line of training in it")
+    return log
+
+
+def _values(text: str) -> dict[str, float]:
+    return {key: float(value) for key, value in _VALUE.findall(text)}

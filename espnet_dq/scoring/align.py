@@ -1,0 +1,96 @@
+"""Word alignment with sclite's weights, and the counts that its tables show.
+
+jiwer looks for the fewest errors; sclite for the smallest sum of 4 per substitution and 3
+per deletion or insertion. So both always agree on sentences, reference tokens and wrong
+sentences, but sclite may count more errors: it prefers three deletions and three insertions
+(18) to five substitutions (20). A table that is to equal sclite's needs sclite's weights.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass
+
+import numpy as np
+
+SUBSTITUTION, GAP = 4, 3  # sclite's costs; a correct token costs nothing
+
+
+@dataclass(frozen=True)
+class Row:
+    """Counts of one row of an error table, with sclite's names for the columns."""
+
+    snt: int = 0  # sentences
+    wrd: int = 0  # reference tokens: words, or characters in a CER table
+    corr: int = 0
+    sub: int = 0
+    dele: int = 0
+    ins: int = 0
+    err: int = 0  # sub + dele + ins
+    serr: int = 0  # sentences with at least one error
+
+    def __add__(self, other: "Row") -> "Row":
+        return Row(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+    def percent(self) -> list[str]:
+        """Corr, Sub, Del, Ins, Err, S.Err in percent with one decimal, half rounded up.
+
+        All but the last are shares of the reference tokens; S.Err is of the sentences.
+        """
+        parts = [(n, self.wrd) for n in (self.corr, self.sub, self.dele, self.ins, self.err)]
+        return [_percent(n, total) for n, total in [*parts, (self.serr, self.snt)]]
+
+
+def _percent(count: int, total: int) -> str:
+    """`count` in percent of `total`: integers only, because 31.25 has to become 31.3."""
+    if total == 0:
+        return "0.0"
+    tenths = (2000 * count + total) // (2 * total)
+    return f"{tenths // 10}.{tenths % 10}"
+
+
+def align(ref: Sequence[str], hyp: Sequence[str]) -> str:
+    """Align two token sequences as sclite does.
+
+    Returns one letter per column, from left to right: C correct, S substituted, D deleted,
+    I inserted. Of several cheapest alignments sclite's is taken: going back from the end, a
+    pair of tokens is preferred to an insertion and an insertion to a deletion.
+    """
+    codes = {token: k for k, token in enumerate(dict.fromkeys([*ref, *hyp]))}
+    r = np.array([codes[t] for t in ref], dtype=np.int64)
+    h = np.array([codes[t] for t in hyp], dtype=np.int64)
+    pair = np.where(r[:, None] == h[None, :], 0, SUBSTITUTION)  # (R, H)
+    gaps = GAP * np.arange(len(h) + 1)
+    cost = np.empty((len(r) + 1, len(h) + 1), dtype=np.int64)
+    cost[0] = gaps
+    for i in range(len(r)):
+        row = cost[i] + GAP
+        row[1:] = np.minimum(row[1:], cost[i, :-1] + pair[i])
+        # An insertion adds GAP per step to the right: a running minimum once that is taken off.
+        cost[i + 1] = np.minimum.accumulate(row - gaps) + gaps
+    return _trace(cost.tolist(), pair.tolist())
+
+
+def _trace(cost: list[list[int]], pair: list[list[int]]) -> str:
+    i, j = len(cost) - 1, len(cost[0]) - 1
+    columns = []
+    while i or j:
+        if i and j and cost[i][j] == cost[i - 1][j - 1] + pair[i - 1][j - 1]:
+            columns.append("S" if pair[i - 1][j - 1] else "C")
+            i, j = i - 1, j - 1
+        elif j and cost[i][j] == cost[i][j - 1] + GAP:
+            columns.append("I")
+            j -= 1
+        else:
+            columns.append("D")
+            i -= 1
+    return "".join(reversed(columns))
+
+
+def count(columns: str) -> Row:
+    """The counts of one aligned sentence, from the letters that `align` returns."""
+    c, s, d, i = (columns.count(letter) for letter in "CSDI")
+    return Row(1, c + s + d, c, s, d, i, s + d + i, int(s + d + i > 0))
+
+
+def total(rows: Iterable[Row]) -> Row:
+    """The sum of rows."""
+    return sum(rows, Row())

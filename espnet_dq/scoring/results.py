@@ -1,0 +1,45 @@
+"""ESPnet's result block: the markdown tables of a RESULTS.md, from score.json's tables."""
+
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+
+from espnet_dq.scoring.align import Row
+from espnet_dq.scoring.table import ALL
+
+_HEAD = "|dataset|Snt|Wrd|Corr|Sub|Del|Ins|Err|S.Err|\n|---|---|---|---|---|---|---|---|---|"
+
+
+def environments(date: str, commit: str) -> str:
+    """The block that says when, where and with what the results were made."""
+    return "\n".join(
+        [
+            "# RESULTS",
+            "## Environments",
+            f"- date: `{date}`",
+            f"- python version: `{platform.python_version()}`",
+            f"- espnet version: `espnet {version('espnet')}`",
+            f"- pytorch version: `pytorch {version('torch')}`",
+            f"- Git hash: `{commit}`",
+            "",
+        ]
+    )
+
+
+def tables(scores: Mapping[str, Mapping]) -> str:
+    """`### WER` and `### CER`, one row per dataset and language, the sum of each first.
+
+    Args:
+        scores: score.json's content by dataset name, usually SYSTEM/TESTSET.
+    """
+    blocks = []
+    for kind in ("wer", "cer"):
+        lines = [f"### {kind.upper()}", "", _HEAD]
+        for dataset, score in scores.items():
+            rows = score["table"][kind]
+            for lang in (ALL, *(k for k in rows if k != ALL)):
+                row = Row(**rows[lang])
+                name = dataset if lang == ALL else f"{dataset}/{lang}"
+                lines.append("|".join(["", name, str(row.snt), str(row.wrd), *row.percent(), ""]))
+        blocks.append("\n".join([*lines, ""]))
+    return "\n".join(blocks)

@@ -1,0 +1,51 @@
+"""NIST's sclite, run as ESPnet runs it, where it is installed."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+from espnet_dq.errors import WorkError
+
+DEBIAN = Path("/usr/lib/sctk/bin/sclite")  # where the package `sctk` keeps it, off PATH
+
+
+def find() -> Path | None:
+    """sclite's program: on PATH, else where Debian's package `sctk` puts it, else None."""
+    found = shutil.which("sclite")
+    if found:
+        return Path(found)
+    return DEBIAN if DEBIAN.is_file() else None
+
+
+def version(program: Path) -> str:
+    """`sclite 2.4.10`: the version of SCTK, as its Debian package or sclite itself states it.
+
+    sclite's usage text numbers sclite and SCTK apart and is years behind the package, which
+    is what papers and recipes cite.
+    """
+    if program == DEBIAN and shutil.which("dpkg-query"):
+        query = ["dpkg-query", "-W", "-f", "${Version}", "sctk"]
+        found = re.match(r"[\d.]+", subprocess.run(query, capture_output=True, text=True).stdout)
+        if found:
+            return f"sclite {found[0]}"
+    usage = subprocess.run([str(program)], capture_output=True, text=True)
+    found = re.search(r"sclite Version: ([\d.]+)", usage.stdout + usage.stderr)
+    return f"sclite {found[1]}" if found else "sclite"
+
+
+def run(program: Path, ref: Path, hyp: Path) -> str:
+    """Score two trn files and return sclite's whole report.
+
+    ESPnet's call, with `-s` and `-e utf-8` because the text is lower-cased already and UTF-8.
+
+    Raises:
+        WorkError: sclite failed.
+    """
+    call = [str(program), "-s", "-e", "utf-8", "-r", str(ref), "trn", "-h", str(hyp), "trn"]
+    done = subprocess.run([*call, "-i", "rm", "-o", "all", "stdout"], capture_output=True)
+    out = done.stdout.decode("utf-8", errors="replace")
+    if done.returncode != 0:
+        said = done.stderr.decode("utf-8", errors="replace").strip().splitlines() or ["no message"]
+        raise WorkError(f"sclite failed on {hyp} with exit code {done.returncode}: {said[0]}")
+    return out

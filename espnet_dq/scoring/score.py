@@ -1,0 +1,213 @@
+"""Error rates of a decode folder, by language: jiwer's rates and sclite's tables.
+
+Both sides go through openai-whisper's `BasicTextNormalizer()`, nothing else; `raw` rates are
+of the lower-cased text as written; `long` rates are of the utterances whose reference, as
+written, has `LONG` or more characters.
+"""
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from statistics import fmean
+
+import jiwer
+from tqdm import tqdm
+from whisper.normalizers import BasicTextNormalizer
+
+from espnet_dq.data.kaldi import read_scp
+from espnet_dq.errors import InputError, WorkError
+from espnet_dq.files import atomic
+from espnet_dq.scoring import sclite, table
+from espnet_dq.scoring.align import Row
+from espnet_dq.scoring.trn import Pair, write_trn
+
+LONG = 15  # characters of the reference as written
+MEAN = "mean"  # the unweighted mean over languages
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One scored utterance: its language and the raw and normalised text of both sides."""
+
+    utt: str
+    lang: str
+    ref: str
+    hyp: str
+    raw_ref: str
+    raw_hyp: str
+
+    @property
+    def is_long(self) -> bool:
+        return len(self.raw_ref) >= LONG
+
+
+@dataclass(frozen=True)
+class Texts:
+    """What is scored, sorted by language and id, and what is not."""
+
+    utterances: list[Utterance]
+    missing: list[str]  # without a hypothesis: scored as empty
+    left_out: Counter[str]  # by language: references that normalise to nothing
+
+
+@cache
+def _normalizer() -> BasicTextNormalizer:
+    return BasicTextNormalizer()
+
+
+def normalize(text: str) -> str:
+    """`BasicTextNormalizer()` of `text`, without the spaces that it leaves at the ends."""
+    return _normalizer()(text).strip()
+
+
+def read_texts(ref_dir: Path, hyp_dir: Path) -> Texts:
+    """Pair the references of a Kaldi folder with the hypotheses of a decode folder.
+
+    Raises:
+        InputError: a broken file, a hypothesis without a reference, a reference without a
+            language, or nothing left to score.
+    """
+    ref = read_scp(ref_dir / "text")
+    lang = read_scp(ref_dir / "utt2lang")
+    hyp = read_scp(hyp_dir / "text", empty=True)
+    for utt in hyp:
+        if utt not in ref:
+            raise InputError(f"{hyp_dir / 'text'}: utterance {utt} is not in {ref_dir / 'text'}")
+    utterances, left_out = [], Counter()
+    for utt, raw in ref.items():
+        if utt not in lang:
+            raise InputError(f"{ref_dir / 'utt2lang'}: no language for utterance {utt}")
+        text, raw_hyp = normalize(raw), hyp.get(utt, "")
+        if not text:
+            left_out[lang[utt]] += 1
+            continue
+        utterances.append(Utterance(utt, lang[utt], text, normalize(raw_hyp), raw, raw_hyp))
+    if not utterances:
+        raise InputError(f"{ref_dir / 'text'}: no reference left to score")
+    utterances.sort(key=lambda u: (u.lang, u.utt))
+    return Texts(utterances, [u.utt for u in utterances if u.utt not in hyp], left_out)
+
+
+def _words(utts: Iterable[Utterance], raw: bool = False) -> jiwer.WordOutput:
+    pairs = [(u.raw_ref.lower(), u.raw_hyp.lower()) if raw else (u.ref, u.hyp) for u in utts]
+    return jiwer.process_words([r for r, _ in pairs], [h for _, h in pairs])
+
+
+def _chars(utts: Iterable[Utterance], raw: bool = False) -> jiwer.CharacterOutput:
+    pairs = [(u.raw_ref.lower(), u.raw_hyp.lower()) if raw else (u.ref, u.hyp) for u in utts]
+    return jiwer.process_characters([r for r, _ in pairs], [h for _, h in pairs])
+
+
+def rates(texts: Texts) -> dict:
+    """WER and CER in percent by language and their unweighted mean, and jiwer's counts.
+
+    A language without a long utterance has None for its long rates and is not in their mean.
+    """
+    names = ["wer", "cer", "wer_raw", "cer_raw", "wer_long", "cer_long"]
+    result: dict = {name: {} for name in names}
+    result["counts"] = counts = {}
+    for lang in sorted({u.lang for u in texts.utterances}):
+        utts = [u for u in texts.utterances if u.lang == lang]
+        longs = [u for u in utts if u.is_long]
+        words, chars = _words(utts), _chars(utts)
+        values = [words.wer, chars.cer, _words(utts, True).wer, _chars(utts, True).cer]
+        values += [_words(longs).wer, _chars(longs).cer] if longs else [None, None]
+        for name, value in zip(names, values, strict=True):
+            result[name][lang] = None if value is None else 100 * value
+        counts[lang] = {
+            "utterances": len(utts),
+            "long_utterances": len(longs),
+            "missing": sum(u.utt in texts.missing for u in utts),
+            "left_out": texts.left_out[lang],
+            "ref_words": words.hits + words.substitutions + words.deletions,
+            "hits": words.hits,
+            "sub": words.substitutions,
+            "del": words.deletions,
+            "ins": words.insertions,
+            "ref_chars": chars.hits + chars.substitutions + chars.deletions,
+            "char_hits": chars.hits,
+            "char_sub": chars.substitutions,
+            "char_del": chars.deletions,
+            "char_ins": chars.insertions,
+        }
+    for name in names:
+        known = [v for v in result[name].values() if v is not None]
+        result[name][MEAN] = fmean(known) if known else None
+    return result
+
+
+def error_table(out: Path, texts: Texts, chars: bool, program: Path | None) -> dict[str, Row]:
+    """Write `ref.trn`, `hyp.trn` and `result.txt` to `out`; return the counts by language.
+
+    Args:
+        chars: a table of characters (CER) instead of words.
+        program: sclite, or None to make the same table here.
+
+    Raises:
+        WorkError: sclite did not count every utterance and token that it was given.
+    """
+    out.mkdir(parents=True)
+    heard = (_chars if chars else _words)(texts.utterances)
+    pairs = [
+        Pair(u.lang, u.utt, ref, hyp)
+        for u, ref, hyp in zip(texts.utterances, heard.references, heard.hypotheses, strict=True)
+    ]
+    for side in ("ref", "hyp"):
+        write_trn(out / f"{side}.trn", pairs, side, chars)
+    if program:
+        result = sclite.run(program, out / "ref.trn", out / "hyp.trn")
+    else:
+        shown = tqdm(pairs, desc=out.name, unit="utt", disable=None)
+        result = table.render("hyp.trn", list(shown), chars)
+    (out / "result.txt").write_text(result, encoding="utf-8")
+    rows = table.parse(result)
+    # sclite drops what it cannot read and still ends with 0.
+    expected = (len(pairs), sum(len(p.ref) for p in pairs))
+    found = rows.get(table.ALL, Row())
+    if (found.snt, found.wrd) != expected:
+        raise WorkError(
+            f"{out.name}: sclite counted {found.snt} utterances and {found.wrd} tokens "
+            f"of {expected[0]} and {expected[1]}"
+        )
+    return rows
+
+
+def score(ref_dir: Path, hyp_dir: Path, out: Path, program: Path | None) -> dict:
+    """Score a decode folder, write the folder `out` whole or not at all, return its JSON.
+
+    Args:
+        ref_dir: Kaldi folder with `text` and `utt2lang`.
+        hyp_dir: decode folder with `text`.
+        out: gets score.json, score_wer/ and score_cer/ (ref.trn, hyp.trn, result.txt).
+        program: sclite, or None where there is none.
+    """
+    texts = read_texts(ref_dir, hyp_dir)
+    tool = sclite.version(program) if program else "jiwer"
+    if not program:
+        logging.warning("sclite is not installed: the tables are made here, with its weights")
+    result = rates(texts)
+    whisper = f"openai-whisper {version('openai-whisper')} BasicTextNormalizer()"
+    with atomic(out) as tmp:
+        tables = {
+            name: error_table(tmp / f"score_{name}", texts, name == "cer", program)
+            for name in ("wer", "cer")
+        }
+        result |= {
+            "table": {k: {n: asdict(r) for n, r in rows.items()} for k, rows in tables.items()},
+            "missing": len(texts.missing),
+            "left_out": sum(texts.left_out.values()),
+            "long": f"{LONG} or more characters of reference text as written",
+            "normalizer": f"{whisper}, both sides",
+            "rates": f"jiwer {version('jiwer')}",
+            "tool": tool,
+            "ref": str(ref_dir),
+            "hyp": str(hyp_dir),
+        }
+        text = json.dumps(result, indent=2, ensure_ascii=False)
+        (tmp / "score.json").write_text(text + "\n", encoding="utf-8")
+    return result

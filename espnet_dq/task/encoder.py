@@ -1,0 +1,59 @@
+"""Whisper's encoder as an ESPnet encoder."""
+
+from collections.abc import Mapping
+
+import torch
+from espnet2.asr.encoder.abs_encoder import AbsEncoder
+from torch import Tensor
+from whisper.model import AudioEncoder
+
+from espnet_dq.whisper.dims import model_dims
+from espnet_dq.whisper.forward import encode, log_mel, window_samples
+
+
+class DQWhisperEncoder(AbsEncoder):
+    """Raw 16 kHz speech in, encoder output of openai-whisper's layers out.
+
+    Args:
+        input_size: ignored (ESPnet passes 1, for raw speech).
+        dims: a size ("tiny") or all of openai-whisper's dimensions by name.
+        window: what training batches are padded to, `full` (30 s), `batch`, `random`,
+            or seconds of silence after the longest utterance.
+            Outside training the window is always 30 s, as in the runtimes.
+
+    ESPnet recognises a Whisper encoder by "Whisper" in the class name.
+    """
+
+    def __init__(
+        self,
+        input_size: int = 1,
+        dims: str | Mapping[str, int] = "tiny",
+        window: str | float = "random",
+    ):
+        super().__init__()
+        self.dims = d = model_dims(dims)
+        window_samples(0, window)  # refuses an unknown window now, not in the first batch
+        self.window = window
+        self.net = AudioEncoder(
+            d.n_mels, d.n_audio_ctx, d.n_audio_state, d.n_audio_head, d.n_audio_layer
+        )
+
+    def output_size(self) -> int:
+        """Width of the encoder output."""
+        return self.dims.n_audio_state
+
+    def samples(self, longest: int) -> int:
+        """Samples that a batch whose longest utterance has `longest` is padded to."""
+        return window_samples(longest, self.window if self.training else "full")
+
+    def forward(
+        self, xs_pad: Tensor, ilens: Tensor, prev_states: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, None]:
+        """Speech (B, L) and lengths (B,) -> output (B, P, D), lengths (B,), all P.
+
+        Whisper attends to the padding as well, so every position of the window is valid.
+        """
+        longest = int(ilens.max())
+        mel = log_mel(xs_pad[:, :longest], self.dims.n_mels, self.samples(longest))
+        out = encode(self.net, mel)
+        return out, torch.full_like(ilens, out.shape[1]), None

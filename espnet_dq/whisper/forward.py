@@ -1,0 +1,87 @@
+"""Forward passes through openai-whisper's own layers, for any audio context.
+
+openai-whisper's `AudioEncoder` insists on 30 s, and its `TextDecoder` computes the logits of
+every position. Both are walked here layer by layer: the same modules and the same numbers, but
+with the context that a batch needs, and with logits only where they count.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from whisper.audio import N_SAMPLES, log_mel_spectrogram
+from whisper.model import AudioEncoder, TextDecoder
+
+from espnet_dq.errors import InputError
+
+SAMPLE_RATE = 16000
+# Two hops of 160 samples make one encoder position (conv2 has stride 2).
+SAMPLES_PER_POSITION = 320
+
+
+def log_mel(speech: Tensor, n_mels: int, samples: int) -> Tensor:
+    """Log-mel features of (B, L) float speech at 16 kHz, padded to `samples`: (B, n_mels, F).
+
+    Each utterance is normalised by itself, as when it is decoded alone.
+    """
+    speech = F.pad(speech, (0, samples - speech.shape[1]))
+    return torch.stack([log_mel_spectrogram(s, n_mels, device=s.device) for s in speech])
+
+
+def encode(encoder: AudioEncoder, mel: Tensor) -> Tensor:
+    """Encoder output (B, F / 2, D) for (B, n_mels, F) features of at most 30 s."""
+    x = F.gelu(encoder.conv1(mel))
+    x = F.gelu(encoder.conv2(x)).permute(0, 2, 1)
+    x = (x + encoder.positional_embedding[: x.shape[1]]).to(x.dtype)
+    for block in encoder.blocks:
+        x = block(x)
+    return encoder.ln_post(x)
+
+
+def decode_hidden(decoder: TextDecoder, tokens: Tensor, audio: Tensor) -> Tensor:
+    """Last hidden states (B, T, D), before the output projection; tokens (B, T) int64."""
+    length, room = tokens.shape[1], len(decoder.positional_embedding)
+    if length > room:
+        raise InputError(f"a sequence of {length} tokens; the decoder has room for {room}")
+    x = decoder.token_embedding(tokens) + decoder.positional_embedding[:length]
+    x = x.to(audio.dtype)
+    for block in decoder.blocks:
+        x = block(x, audio, mask=decoder.mask)
+    return decoder.ln(x)
+
+
+def output_logits(decoder: TextDecoder, hidden: Tensor) -> Tensor:
+    """Logits (..., V) float32 of hidden states (..., D), through the tied embedding."""
+    return (hidden @ decoder.token_embedding.weight.to(hidden.dtype).T).float()
+
+
+def positions(samples: int) -> int:
+    """Encoder positions that `samples` need, rounded up."""
+    return -(-samples // SAMPLES_PER_POSITION)
+
+
+def window_samples(
+    longest: int, window: str | float, generator: torch.Generator | None = None
+) -> int:
+    """Samples to which a batch is padded, given its longest utterance.
+
+    `full`: 30 s, what every runtime feeds. `batch`: the longest utterance. `random`: uniformly
+    between the two, so that the model sees every length of silence after the speech. A number:
+    the longest utterance and that many seconds of silence, 30 s at most. Whole encoder
+    positions. Raises `InputError` above 30 s and for an unknown window.
+    """
+    if longest > N_SAMPLES:
+        raise InputError(f"an utterance of {longest / SAMPLE_RATE:.1f} s; Whisper hears 30 s")
+    shortest, full = positions(longest), positions(N_SAMPLES)
+    if window == "full":
+        chosen = full
+    elif window == "batch":
+        chosen = shortest
+    elif window == "random":
+        chosen = int(torch.randint(shortest, full + 1, (), generator=generator))
+    elif isinstance(window, int | float) and window >= 0:
+        chosen = min(full, positions(longest + int(window * SAMPLE_RATE)))
+    else:
+        raise InputError(
+            f"unknown window '{window}': known are full, batch, random and seconds of silence"
+        )
+    return chosen * SAMPLES_PER_POSITION

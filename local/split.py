@@ -1,0 +1,51 @@
+#!/usr/bin/env python3
+"""Split the prepared corpora into train, dev and test by prompt name, and report the counts.
+
+Reads OUT/parts/NAME of each named corpus; writes OUT/{train,dev,test} and OUT/report.json.
+"""
+
+import argparse
+import json
+from collections import Counter
+from pathlib import Path
+
+from espnet_dq.data.kaldi import KaldiDir
+from espnet_dq.data.splits import SPLITS, assign
+from espnet_dq.data.summary import write_splits
+from espnet_dq.errors import InputError, run
+
+
+def merge(parts: list[Path]) -> tuple[KaldiDir, dict[str, Counter[str]]]:
+    """All utterances of the parts in one, and language -> reason -> count of what is not in."""
+    whole = KaldiDir(extra={"utt2prompt": {}, "utt2dur": {}})
+    left_out: dict[str, Counter[str]] = {}
+    for part in parts:
+        data = KaldiDir.load(part, extra=("utt2prompt", "utt2dur"))
+        for name, table in whole.tables().items():
+            both = table.keys() & data.wav.keys()
+            if both:
+                raise InputError(f"{part / name}: '{min(both)}' is in another corpus too")
+            table.update(data.tables()[name])
+        for lang, reasons in json.loads((part / "left_out.json").read_bytes()).items():
+            left_out.setdefault(lang, Counter()).update(reasons)
+    return whole, left_out
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Merge, split, write, validate, report."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("corpora", nargs="+", help="names of folders under OUT/parts")
+    parser.add_argument("--out", type=Path, default=Path("data"), help="data folder")
+    args = parser.parse_args(argv)
+    data, left_out = merge([args.out / "parts" / name for name in args.corpora])
+    utts = sorted(data.wav)
+    entries = [(data.utt2lang[u], data.extra["utt2prompt"][u], data.text[u]) for u in utts]
+    splits = {name: [] for name in SPLITS}
+    for utt, name in zip(utts, assign(entries), strict=True):
+        splits[name].append(utt)
+    write_splits(args.out, {name: data.select(of) for name, of in splits.items()}, left_out)
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,98 @@
+"""Shared fixtures: real weights and real clips (fetched once, cached), and toy models."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from whisper.model import ModelDimensions, Whisper
+
+from espnet_dq.data.audio import to_wav
+from espnet_dq.data.debian import Package
+from espnet_dq.data.debian import fetch as fetch_package
+from espnet_dq.whisper.fetch import default_cache, fetch, package_files
+from local.asterisk import SHA256, VERSION, read_texts
+
+CLIPS = (
+    ("en", "agent-incorrect"),
+    ("en", "vm-goodbye"),
+    ("es", "conf-onlyperson"),
+    ("fr", "conf-onlyperson"),
+    ("ru", "agent-incorrect"),
+)
+
+
+@pytest.fixture(scope="session")
+def weights_dir() -> Path:
+    """Folder with the real `tiny.pt` and `base.pt`."""
+    folder = default_cache() / "pt"
+    for model in ("tiny", "base"):
+        fetch(model, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def source_files() -> dict[str, Path]:
+    """The files that tiny (ggml) and base (CTranslate2 folder) are converted from."""
+    return {model: package_files(model) for model in ("tiny", "base")}
+
+
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory) -> list[tuple[Path, str, str]]:
+    """(16 kHz wav, language, text) of five real prompts."""
+    downloads, folder = default_cache() / "debian", tmp_path_factory.mktemp("clips")
+    found = []
+    for lang, name in CLIPS:
+        package = f"asterisk-core-sounds-{lang}"
+        texts = fetch_package(Package(package, VERSION, SHA256[lang][0]), downloads)
+        sounds = fetch_package(Package(f"{package}-g722", VERSION, SHA256[lang][1]), downloads)
+        (audio,) = (sounds / "usr/share/asterisk/sounds").glob(f"{lang}_*/{name}.g722")
+        table = dict(read_texts(texts / f"usr/share/doc/{package}/core-sounds-{lang}.txt.gz"))
+        wav = folder / f"{lang}-{name}.wav"
+        to_wav(audio, wav)
+        found.append((wav, lang, table[name]))
+    return found
+
+
+def toy_dims(state: int = 64, layers: int = 2) -> ModelDimensions:
+    """A Whisper of the real vocabulary and context, and little else."""
+    return ModelDimensions(
+        n_mels=80,
+        n_audio_ctx=1500,
+        n_audio_state=state,
+        n_audio_head=2,
+        n_audio_layer=layers,
+        n_vocab=51865,
+        n_text_ctx=448,
+        n_text_state=state,
+        n_text_head=2,
+        n_text_layer=layers,
+    )
+
+
+@pytest.fixture(scope="session")
+def make_toy():
+    """Function (seed, state, layers) -> random Whisper in eval mode."""
+
+    def make(seed: int = 0, state: int = 64, layers: int = 2) -> Whisper:
+        torch.manual_seed(seed)
+        model = Whisper(toy_dims(state, layers))
+        with torch.no_grad():
+            for name, p in model.named_parameters():
+                if name.endswith("positional_embedding"):
+                    p.normal_(std=0.02)
+        return model.eval()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def save_toy(make_toy, tmp_path_factory):
+    """Function (seed, state, layers) -> path of a `.pt` file that openai-whisper loads."""
+
+    def save(seed: int = 0, state: int = 64, layers: int = 2) -> Path:
+        path = tmp_path_factory.mktemp("toy") / f"toy{seed}_{state}_{layers}.pt"
+        model = make_toy(seed, state, layers)
+        torch.save({"dims": vars(model.dims), "model_state_dict": model.state_dict()}, path)
+        return path
+
+    return save

@@ -1,0 +1,177 @@
+import av
+import numpy as np
+import pytest
+import soundfile
+
+from espnet_dq.data.audio import at_16k, load_audio, save_wav, seconds, to_wav
+from espnet_dq.errors import InputError
+
+
+def tone(rate=16000, length=1.0, hz=440.0):
+    return (0.5 * np.sin(2 * np.pi * hz * np.arange(int(rate * length)) / rate)).astype(np.float32)
+
+
+def peak_hz(samples):
+    return np.abs(np.fft.rfft(samples)).argmax() * 16000 / len(samples)
+
+
+def write_g722(path, samples):
+    """Encode (samples,) float32 at 16 kHz with FFmpeg's G.722 encoder."""
+    with av.open(str(path), "w", format="g722") as out:
+        stream = out.add_stream("g722", rate=16000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(
+            (samples[None] * 32767).astype(np.int16), format="s16", layout="mono"
+        )
+        frame.sample_rate = 16000
+        for packet in (*stream.encode(frame), *stream.encode(None)):
+            out.mux(packet)
+
+
+def test_g722_comes_through_bit_for_bit(tmp_path):
+    path, wav = tmp_path / "x.g722", tmp_path / "x.wav"
+    write_g722(path, tone())
+    with av.open(str(path)) as f:
+        integers = np.concatenate([frame.to_ndarray()[0] for frame in f.decode(audio=0)])
+    samples = load_audio(path)
+    assert samples.dtype == np.float32 and abs(len(samples) - 16000) < 400
+    assert abs(peak_hz(samples) - 440) < 2
+    save_wav(wav, samples)
+    read, rate = soundfile.read(wav, dtype="int16")
+    assert rate == 16000 and np.array_equal(read, integers)
+    assert np.array_equal(load_audio(wav), samples)
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "channels"),
+    [
+        ("a.wav", 16000, 1),
+        ("a.wav", 16000, 2),
+        ("a.flac", 16000, 1),
+        ("a.wav", 8000, 1),
+        ("a.flac", 44100, 2),
+        ("a.ogg", 22050, 1),
+        ("a.ogg", 48000, 2),
+        ("a.mp3", 44100, 2),
+    ],
+)
+def test_formats_rates_and_channels(tmp_path, name, rate, channels):
+    path = tmp_path / name
+    soundfile.write(path, np.stack([tone(rate)] * channels, axis=1), rate)
+    samples = load_audio(path)
+    # lossy formats are padded to whole blocks, mp3 at both ends
+    assert abs(len(samples) - 16000) < (2500 if name == "a.mp3" else 400)
+    assert abs(peak_hz(samples) - 440) < 2
+    assert 0.3 < np.abs(samples).max() < 0.75
+    assert seconds(path) == pytest.approx(1.0, abs=0.15)
+    assert at_16k(path) == (rate == 16000 and name != "a.ogg")
+    assert at_16k(path, channels=1) == (at_16k(path) and channels == 1)
+
+
+def test_stereo_is_averaged(tmp_path):
+    path = tmp_path / "x.wav"
+    soundfile.write(path, np.stack([tone(), -tone()], axis=1), 16000)
+    assert np.abs(load_audio(path)).max() < 1e-3
+
+
+def test_loud_samples_are_clipped_not_wrapped(tmp_path):
+    save_wav(tmp_path / "x.wav", np.array([2.0, -2.0, 1.0], np.float32))
+    read, _ = soundfile.read(tmp_path / "x.wav", dtype="int16")
+    assert read.tolist() == [32767, -32768, 32767]
+
+
+def broken(tmp_path, kind):
+    """A broken audio file of each kind."""
+    path = tmp_path / kind.split()[0]
+    good = tmp_path / f"good{path.suffix}"
+    if kind.endswith("truncated"):
+        soundfile.write(good, np.random.default_rng(0).normal(0, 0.1, 16000), 16000)
+        path.write_bytes(good.read_bytes()[: good.stat().st_size // 2])
+    elif kind.endswith("short of its header"):
+        soundfile.write(path, tone(), 16000)
+        content = bytearray(path.read_bytes())
+        content[22:26] = (32000).to_bytes(4, "big")  # STREAMINFO's count of samples
+        path.write_bytes(content)
+    elif kind.endswith("empty"):
+        path.write_bytes(b"")
+    elif kind.endswith("header only"):
+        soundfile.write(path, np.zeros(0), 16000)
+    elif kind.endswith("text"):
+        path.write_text("this is no audio\n" * 100)
+    elif kind.endswith("nan"):
+        soundfile.write(path, np.full(100, np.nan), 16000, subtype="FLOAT")
+    elif kind.endswith("folder"):
+        path.mkdir()
+    return path
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "x.wav truncated",
+        "x.flac truncated",
+        "x.flac short of its header",
+        "x.wav empty",
+        "x.ogg empty",
+        "x.g722 empty",
+        "x.wav header only",
+        "x.wav text",
+        "x.flac text",
+        "x.ogg text",
+        "x.mp3 text",
+        "x.wav nan",
+        "x.wav folder",
+        "x.wav missing",
+    ],
+)
+def test_broken_audio_is_named(tmp_path, kind):
+    path = broken(tmp_path, kind)
+    with pytest.raises(InputError) as error:
+        load_audio(path)
+    assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["x.wav text", "x.ogg text", "x.wav missing", "x.wav empty"])
+def test_broken_headers_are_named(tmp_path, kind):
+    path = broken(tmp_path, kind)
+    with pytest.raises(InputError, match=r"x\."):
+        seconds(path)
+
+
+def test_a_stream_of_unknown_length_is_read(tmp_path):
+    path = tmp_path / "x.wav"
+    soundfile.write(path, tone(), 16000)
+    content = bytearray(path.read_bytes())
+    content[4:8] = b"\xff" * 4
+    path.write_bytes(content)
+    assert len(load_audio(path)) == 16000
+
+
+def test_video_without_sound(tmp_path):
+    path = tmp_path / "x.mp4"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("mpeg4", rate=5)
+        stream.width = stream.height = 32
+        stream.pix_fmt = "yuv420p"
+        frame = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")
+        for packet in (*stream.encode(frame), *stream.encode(None)):
+            out.mux(packet)
+    with pytest.raises(InputError, match="no audio in this file"):
+        load_audio(path)
+
+
+def test_to_wav_works_once(tmp_path):
+    source, wav = tmp_path / "x.ogg", tmp_path / "sub" / "x.wav"
+    soundfile.write(source, tone(), 16000)
+    assert to_wav(source, wav) == pytest.approx(16000, abs=400)
+    first = wav.stat().st_mtime_ns
+    to_wav(source, wav)
+    assert wav.stat().st_mtime_ns == first
+    soundfile.write(source, tone(length=2.0), 16000)  # newer than its WAV now
+    assert to_wav(source, wav) == pytest.approx(32000, abs=400)
+
+
+def test_a_broken_source_leaves_no_wav(tmp_path):
+    source = broken(tmp_path, "x.ogg text")
+    with pytest.raises(InputError):
+        to_wav(source, tmp_path / "out.wav")
+    assert [p.name for p in tmp_path.iterdir()] == ["x.ogg"]

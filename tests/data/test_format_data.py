@@ -1,0 +1,132 @@
+import json
+
+import numpy as np
+import pytest
+import soundfile
+
+from espnet_dq.bin import format_data, validate_data
+from espnet_dq.data.kaldi import KaldiDir, faults
+from espnet_dq.errors import InputError
+
+
+def add(data, path, utt, text, length=1.0, rate=16000, channels=1, lang="en"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(1).normal(0, 0.1, (int(rate * length), channels))
+    soundfile.write(path, noise, rate)
+    data.wav[utt], data.text[utt] = str(path), text
+    data.utt2spk[utt], data.utt2lang[utt] = "s", lang
+
+
+@pytest.fixture
+def splits(tmp_path):
+    """Three splits with one good utterance each, not saved yet."""
+    made = {}
+    for name in ("train", "dev", "test"):
+        made[name] = KaldiDir()
+        add(made[name], tmp_path / f"audio/{name}.wav", f"s-{name}", f"Text of {name}.")
+    return made
+
+
+def run(tmp_path, splits, *options):
+    for name, data in splits.items():
+        data.save(tmp_path / "data" / name)
+    arguments = ["--data", str(tmp_path / "data"), "--out", str(tmp_path / "dump"), *options]
+    assert format_data.main(arguments) == 0
+    return json.loads((tmp_path / "dump/format.json").read_text())
+
+
+def test_lengths_rates_and_bad_audio(tmp_path, splits):
+    audio, train = tmp_path / "audio", splits["train"]
+    add(train, audio / "long.wav", "s-long", "long", length=30.1)
+    add(train, audio / "just.wav", "s-just", "just", length=30.0)
+    add(train, audio / "short.wav", "s-short", "short", length=0.09)
+    add(train, audio / "rate.wav", "s/rate", "rate", rate=44100)
+    add(train, audio / "stereo.wav", "s-stereo", "stereo", channels=2)
+    add(train, audio / "mp3.mp3", "s-mp3", "mp3", rate=16000)
+    add(train, audio / "cut.wav", "s-cut", "cut")
+    (audio / "cut.wav").write_bytes((audio / "cut.wav").read_bytes()[:5000])
+    add(train, audio / "none.flac", "s-none", "none")
+    (audio / "none.flac").write_bytes(b"")
+    report = run(tmp_path, splits)
+    assert report["train"]["left_out"] == {
+        "longer than 30 s": 1,
+        "shorter than 0.1 s": 1,
+        "unreadable audio": 2,
+    }
+    assert report["train"]["utterances"] == 5
+    assert report["shared_texts"] == 0
+    data = KaldiDir.load(tmp_path / "dump/train", extra=["utt2num_samples"])
+    assert faults(tmp_path / "dump/train") == []
+    assert data.wav["s-train"] == str(audio / "train.wav")  # used where it is
+    for utt, path in data.wav.items():
+        info = soundfile.info(path)
+        assert (info.samplerate, info.channels) == (16000, 1)
+        assert info.frames == int(data.extra["utt2num_samples"][utt])
+    assert data.extra["utt2num_samples"]["s-just"] == "480000"
+    assert abs(int(data.extra["utt2num_samples"]["s/rate"]) - 16000) < 20
+
+
+def test_limits_are_options(tmp_path, splits):
+    add(splits["train"], tmp_path / "audio/x.wav", "s-x", "x", length=2.0)
+    report = run(tmp_path, splits, "--max_seconds", "1.5", "--min_seconds", "0.5", "--nj", "2")
+    assert report["train"]["left_out"] == {"longer than 1.5 s": 1}
+
+
+def test_relative_paths_become_absolute(tmp_path, splits, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    splits["dev"].wav["s-dev"] = "audio/dev.wav"
+    run(tmp_path, splits)
+    assert KaldiDir.load("dump/dev").wav["s-dev"] == str(tmp_path / "audio/dev.wav")
+
+
+def test_one_id_in_two_splits(tmp_path, splits):
+    add(splits["test"], tmp_path / "audio/y.wav", "s-train", "other words")
+    with pytest.raises(InputError, match="'s-train' is in both train and test"):
+        run(tmp_path, splits)
+    assert not (tmp_path / "dump").exists()
+
+
+def test_one_file_in_two_splits(tmp_path, splits):
+    (tmp_path / "audio/link.wav").symlink_to(tmp_path / "audio/dev.wav")
+    splits["test"].wav["s-test"] = str(tmp_path / "audio/link.wav")
+    with pytest.raises(InputError, match=r"dev\.wav is in both dev and test"):
+        run(tmp_path, splits)
+
+
+def test_one_text_in_two_splits(tmp_path, splits, capsys):
+    splits["test"].text["s-test"] = "TEXT of: train!"
+    with pytest.raises(InputError, match=r"train and test: 'text of train' \(en\)"):
+        run(tmp_path, splits)
+    assert run(tmp_path, splits, "--allow_shared_text")["shared_texts"] == 1
+    captured = capsys.readouterr()
+    assert "warning" in captured.out + captured.err
+    splits["test"].utt2lang["s-test"] = "de"  # the same words in another language
+    assert run(tmp_path, splits)["shared_texts"] == 0
+
+
+def test_a_split_without_usable_audio(tmp_path, splits):
+    (tmp_path / "audio/dev.wav").write_bytes(b"")
+    with pytest.raises(InputError, match="dev: no utterance is left"):
+        run(tmp_path, splits)
+
+
+@pytest.mark.parametrize(
+    "options", [["--max_seconds", "0.05"], ["--min_seconds", "-1"], ["--out", "{data}"]]
+)
+def test_wrong_use(tmp_path, splits, options):
+    with pytest.raises(InputError, match="--"):
+        run(tmp_path, splits, *[x.format(data=tmp_path / "data") for x in options])
+
+
+def test_validate_data(tmp_path, splits, capsys):
+    run(tmp_path, splits)
+    folders = [str(tmp_path / "dump" / name) for name in splits]
+    assert validate_data.main(folders) == 0
+    text = tmp_path / "dump/dev/utt2lang"
+    text.write_text("s-dev xx\n")
+    (tmp_path / "dump/dev/spk2utt").write_text("s s-other\n")
+    with pytest.raises(InputError, match=r"utt2lang: 's-dev'.*1 more"):
+        validate_data.main(folders)
+    with pytest.raises(InputError, match="2 faults"):
+        validate_data.main([*folders, "--all"])
+    assert len(capsys.readouterr().out.strip().splitlines()[-2:]) == 2

@@ -1,0 +1,146 @@
+"""Decoding a folder: what is written, bad clips, and going on after a kill."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from espnet_dq.data.kaldi import read_scp, write_scp
+from espnet_dq.decode.folder import PARTIAL, decode_folder
+from espnet_dq.errors import InputError, WorkError
+
+RUNTIMES = ("faster-whisper", "torch")
+
+
+def texts(folder):
+    return read_scp(folder / "text", empty=True)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_folder_holds_text_and_record(runtime, toy_models, toy_data, tmp_path):
+    report = decode_folder(toy_models[runtime], runtime, toy_data, tmp_path / "out", threads=1)
+    out = tmp_path / "out"
+    assert sorted(p.name for p in out.iterdir()) == ["decode.json", "text"]
+    assert json.loads((out / "decode.json").read_text()) == report
+    assert list(texts(out)) == [f"utt{i}" for i in range(6)]
+    assert all(texts(out).values())
+    assert report["audio_seconds"] == 0.5 + 1 + 1.5 + 2 + 2.5 + 3
+    assert report["rtf"] == pytest.approx(report["wall_seconds"] / 10.5, rel=1e-2)
+    assert report["utterances"] == 6 and report["failed"] == {}
+    assert report["options"]["compute_type"] == "float32"
+    assert 50 * 2**20 < report["peak_rss_bytes"] < 8 * 2**30
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_one_bad_clip_is_counted_and_the_rest_goes_on(runtime, toy_models, toy_data, tmp_path):
+    whole = tmp_path / "whole"
+    decode_folder(toy_models[runtime], runtime, toy_data, whole, threads=1)
+    wav = read_scp(toy_data / "wav.scp")
+    with open(wav["utt2"], "r+b") as f:
+        f.truncate(900)
+    write_scp(toy_data / "wav.scp", wav | {"utt5": "nowhere.wav"})
+    report = decode_folder(toy_models[runtime], runtime, toy_data, tmp_path / "out", threads=1)
+    assert sorted(report["failed"]) == ["utt2", "utt5"]
+    assert wav["utt2"] in report["failed"]["utt2"] and "nowhere.wav" in report["failed"]["utt5"]
+    assert report["audio_seconds"] == 0.5 + 1 + 2 + 2.5
+    assert texts(tmp_path / "out") == texts(whole) | {"utt2": "", "utt5": ""}
+
+
+def test_nothing_decoded_is_an_error_and_keeps_the_older_result(toy_models, toy_data, tmp_path):
+    model = toy_models["faster-whisper"]
+    decode_folder(model, "faster-whisper", toy_data, tmp_path / "out", threads=1)
+    before = (tmp_path / "out/text").read_bytes(), (tmp_path / "out/decode.json").read_bytes()
+    shutil.rmtree(toy_data / "wav")
+    with pytest.raises(WorkError, match="no utterance could be decoded; utt0: .*utt0.wav"):
+        decode_folder(model, "faster-whisper", toy_data, tmp_path / "out", threads=1)
+    after = (tmp_path / "out/text").read_bytes(), (tmp_path / "out/decode.json").read_bytes()
+    assert after == before
+
+
+def test_killed_run_goes_on_where_it_was(toy_models, toy_data, tmp_path):
+    model, out = toy_models["faster-whisper"], tmp_path / "out"
+    wav = read_scp(toy_data / "wav.scp")
+    many = {f"{utt}_{i:02d}": path for utt, path in wav.items() for i in range(20)}
+    write_scp(toy_data / "wav.scp", many)
+    write_scp(toy_data / "utt2lang", dict.fromkeys(many, "it"))
+    decode_folder(model, "faster-whisper", toy_data, tmp_path / "whole", threads=1)
+    command = [sys.executable, "-m", "espnet_dq.bin.decode", "--model", str(model)]
+    command += ["--runtime", "faster-whisper", "--data", str(toy_data), "--out", str(out)]
+    killed = subprocess.Popen([*command, "--threads", "1"], stderr=subprocess.DEVNULL)
+    partial = out / PARTIAL
+    deadline = time.monotonic() + 60
+    while not partial.exists() or partial.read_text().count("\n") < 5:
+        assert time.monotonic() < deadline and killed.poll() is None
+        time.sleep(0.01)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert not (out / "text").exists()
+
+    lines = partial.read_text().splitlines(keepends=True)
+    first = json.loads(lines[1])
+    lines[1] = json.dumps(first | {"text": "kept"}) + "\n"
+    cut = lines[-1][: len(lines[-1]) // 2]  # a kill may cut the last line short
+    partial.write_text("".join(lines[:-1]) + cut)
+    report = decode_folder(model, "faster-whisper", toy_data, out, threads=1)
+    assert texts(out) == texts(tmp_path / "whole") | {first["utt"]: "kept"}
+    assert report["rtf"] is None and report["utterances"] == len(many)
+    assert not partial.exists()
+
+
+@pytest.mark.parametrize("change", ["beam", "audio list", "language", "model"])
+def test_partial_results_of_other_work_are_not_used(change, toy_models, toy_data, tmp_path):
+    out, model = tmp_path / "out", tmp_path / "ct2"
+    shutil.copytree(toy_models["faster-whisper"], model)
+    for utt in ("utt3", "utt4", "utt5"):
+        for name in ("wav.scp", "utt2lang"):
+            table = read_scp(toy_data / name)
+            del table[utt]
+            write_scp(toy_data / name, table)
+    wav, languages = read_scp(toy_data / "wav.scp"), read_scp(toy_data / "utt2lang")
+    write_scp(toy_data / "wav.scp", wav | {"utt1": str(tmp_path)})  # fails: partial file stays
+    options = {"beam_size": 1}
+    keep_partial(model, toy_data, out)
+    if change == "beam":
+        options = {"beam_size": 2}
+    elif change == "language":
+        write_scp(toy_data / "utt2lang", languages | {"utt0": "fr"})
+    elif change == "model":
+        (model / "model.bin").touch()
+    elif change == "audio list":
+        write_scp(toy_data / "wav.scp", wav)
+    decode_folder(model, "faster-whisper", toy_data, out, threads=1, **options)
+    assert texts(out)["utt0"] != "kept"
+
+
+def keep_partial(model, data, out):
+    """Leave a partial file that says `kept` for utt0, as an interrupted run would."""
+    from espnet_dq.decode import folder
+
+    calls = []
+    original = folder.write_scp
+    folder.write_scp = lambda *_: calls.append(1) or (_ for _ in ()).throw(KeyboardInterrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            decode_folder(model, "faster-whisper", data, out, threads=1)
+    finally:
+        folder.write_scp = original
+    lines = (out / PARTIAL).read_text().splitlines()
+    lines[1] = json.dumps(json.loads(lines[1]) | {"text": "kept"})
+    (out / PARTIAL).write_text("\n".join(lines) + "\n")
+
+
+def test_unknown_language_names_the_utterance(toy_models, toy_data, tmp_path):
+    languages = read_scp(toy_data / "utt2lang")
+    write_scp(toy_data / "utt2lang", languages | {"utt4": "tlh"})
+    for runtime, model in toy_models.items():
+        with pytest.raises(InputError, match="utt2lang: 'utt4': the model knows no .* 'tlh'"):
+            decode_folder(model, runtime, toy_data, tmp_path / "out")
+    del languages["utt4"]
+    write_scp(toy_data / "utt2lang", languages)
+    with pytest.raises(InputError, match="utt2lang: no line for 'utt4'"):
+        decode_folder(toy_models["torch"], "torch", toy_data, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

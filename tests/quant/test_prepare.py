@@ -1,0 +1,146 @@
+"""What is put on a grid really is, in every use, and checkpoints stay plain."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+from whisper.model import Whisper
+
+from espnet_dq.errors import InputError
+from espnet_dq.quant import fake_quant
+from espnet_dq.quant.grids import get_grid
+from espnet_dq.quant.prepare import grid_weights, prepare, quantized_weights
+from espnet_dq.whisper.forward import decode_hidden, output_logits
+
+
+@pytest.fixture
+def toy(make_toy):
+    return make_toy(seed=3)
+
+
+def test_full_preset_leaves_only_norms_biases_and_positions(toy):
+    """Regression: a run that asked for 8 bits built a float student, and nothing said so."""
+    names = grid_weights(toy.dims, "full")
+    rest = set(dict(toy.named_parameters())) - set(names)
+    for name in rest:
+        module = toy.get_submodule(name.rpartition(".")[0])
+        is_norm = isinstance(module, nn.LayerNorm)
+        assert is_norm or name.endswith((".bias", "positional_embedding")), name
+    assert "decoder.token_embedding.weight" in names and "encoder.conv1.weight" in names
+
+
+def test_presets(toy):
+    full = grid_weights(toy.dims, "full")
+    assert grid_weights(toy.dims, "paper") == [n for n in full if n.startswith("decoder.")]
+    assert grid_weights(toy.dims, "encoder") == [n for n in full if n.startswith("encoder.")]
+    assert grid_weights(toy.dims, "none") == []
+    with pytest.raises(InputError, match="preset 'all'"):
+        grid_weights(toy.dims, "all")
+
+
+@pytest.mark.parametrize(
+    "grid,bits", [("ct2_int8", 8), ("uniform8", 8), ("uniform4", 4), ("uniform2", 2)]
+)
+def test_bits_asked_are_bits_found(toy, grid, bits):
+    """Regression: the bit-width went into `bias`, so 4 bits gave 8 in the feed-forward part."""
+    names = grid_weights(toy.dims)
+    prepare(toy, names, grid)
+    assert quantized_weights(toy) == dict.fromkeys(names, grid)
+    for name in names:
+        weight = toy.get_submodule(name.removesuffix(".weight")).weight
+        per_row = max(len(row.unique()) for row in weight.reshape(len(weight), -1)[:64])
+        assert per_row <= 2**bits - 1, name
+    if bits == 4:
+        assert per_row > 2 ** (bits - 1)
+
+
+def test_both_uses_of_the_embedding_see_the_grid(toy):
+    on_grid = get_grid("uniform3").fake(toy.decoder.token_embedding.weight)
+    prepare(toy, ["decoder.token_embedding.weight"], "uniform3")
+    assert torch.equal(toy.decoder.token_embedding(torch.tensor([7])), on_grid[7:8])
+    hidden = torch.randn(2, 64)
+    assert torch.equal(output_logits(toy.decoder, hidden), hidden @ on_grid.T)
+
+
+def test_one_quantization_a_pass(toy, monkeypatch):
+    """The embedding is read twice in a forward pass, and must be rounded once."""
+    names = grid_weights(toy.dims)
+    prepare(toy, names, "ct2_int8")
+    calls = []
+    real = fake_quant._StraightThrough.forward
+    monkeypatch.setattr(
+        fake_quant._StraightThrough,
+        "forward",
+        staticmethod(lambda ctx, w, g: calls.append(w.shape) or real(ctx, w, g)),
+    )
+    audio, tokens = torch.randn(1, 20, 64), torch.tensor([[1, 2, 3]])
+    with parametrize.cached():
+        output_logits(toy.decoder, decode_hidden(toy.decoder, tokens, audio))
+    assert len(calls) == len([n for n in names if n.startswith("decoder.")])
+
+
+def test_gradients_pass_straight_through(toy):
+    weight = toy.decoder.blocks[0].mlp[0].weight
+    prepare(toy, ["decoder.blocks.0.mlp.0.weight"], "uniform4")
+    x = torch.randn(5, 64)
+    toy.decoder.blocks[0].mlp[0](x).sum().backward()
+    assert torch.allclose(weight.grad, x.sum(0).expand_as(weight))
+
+
+def test_state_dict_stays_plain_and_loads_both_ways(toy, make_toy):
+    plain = {k: v.clone() for k, v in toy.state_dict().items()}
+    prepare(toy, grid_weights(toy.dims), "ct2_int8")
+    saved = toy.state_dict()
+    assert set(saved) == set(plain)
+    assert all(torch.equal(saved[k], plain[k]) for k in plain)
+    make_toy(seed=4).load_state_dict(saved, strict=True)
+    other = make_toy(seed=5)
+    prepare(other, grid_weights(other.dims), "ct2_int8")
+    other.load_state_dict(plain, strict=True)
+    assert all(torch.equal(v, plain[k]) for k, v in other.state_dict().items())
+
+
+def test_a_missing_weight_still_fails_strict_loading(toy):
+    prepare(toy, grid_weights(toy.dims), "ct2_int8")
+    state = toy.state_dict()
+    del state["decoder.blocks.0.mlp.0.weight"]
+    with pytest.raises(RuntimeError, match="Missing key"):
+        toy.load_state_dict(state, strict=True)
+
+
+def test_frozen_weights_are_rounded_again_when_they_change(toy):
+    toy.requires_grad_(False)
+    prepare(toy, ["encoder.conv1.weight"], "uniform4")
+    before = toy.encoder.conv1.weight.clone()
+    with torch.no_grad():
+        toy.encoder.conv1.parametrizations.weight.original.mul_(3)
+    assert torch.allclose(toy.encoder.conv1.weight, before * 3)
+
+
+def test_mistakes_name_the_weight(toy):
+    with pytest.raises(InputError, match=r"decoder\.nothing\.weight"):
+        prepare(toy, ["decoder.nothing.weight"], "ct2_int8")
+    with pytest.raises(InputError, match=r"encoder\.conv1\.weight.*240 is no multiple of 7"):
+        prepare(toy, ["encoder.conv1.weight"], "uniform4_g7")
+    prepare(toy, ["encoder.conv1.weight"], "ct2_int8")
+    with pytest.raises(InputError, match="not a plain weight"):
+        prepare(toy, ["encoder.conv1.weight"], "ct2_int8")
+
+
+def test_scales_stay_float32_under_autocast(toy):
+    expected = get_grid("ct2_int8").fake(toy.decoder.token_embedding.weight)
+    prepare(toy, ["decoder.token_embedding.weight"], "ct2_int8")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(toy.decoder.token_embedding.weight, expected)
+
+
+def test_prepared_model_is_still_openais(toy):
+    """The prepared model runs through openai-whisper's own forward."""
+    assert isinstance(toy, Whisper)
+    mel, tokens = torch.randn(1, 80, 3000), torch.tensor([[50258, 50259, 50359]])
+    with torch.no_grad():
+        before = toy(mel, tokens)
+        prepare(toy, grid_weights(toy.dims), "ct2_int8")
+        after = toy(mel, tokens)
+    assert not torch.equal(before, after)
+    assert torch.allclose(before, after, atol=0.15 * before.abs().max())

@@ -1,0 +1,279 @@
+"""bin.report on a made-up experiment: results.json, RESULTS.md and report.html."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import made_up
+import pytest
+import whisper
+
+from espnet_dq.bin.report import main
+from espnet_dq.errors import InputError
+from espnet_dq.report import collect, html
+from espnet_dq.report.headline import facts, students
+
+VOID = {"meta", "br", "hr", "img", "link", "input"}
+
+
+class Page(HTMLParser):
+    """Collects what a browser would show or fetch; fails on tags that do not match."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.links, self.ids, self.tags, self.tables = [], [], [], [], []
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self.ids += [v for k, v in attrs if k == "id"]
+        self.links += [v for k, v in attrs if k.split(":")[-1] in ("src", "href", "srcset", "data")]
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        self.handle_endtag(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] in ("td", "th"):
+            self.tables[-1][-1][-1] += data
+
+    def table(self, *head):
+        """The first table whose head begins so, as {row name: {column: cell}}."""
+        for first, *rows in self.tables:
+            if first[: len(head)] == list(head):
+                return {r[0]: dict(zip(first[1:], r[1:], strict=True)) for r in rows}
+        raise AssertionError(f"no table {head}")
+
+
+@pytest.fixture(scope="module")
+def exp(tmp_path_factory):
+    exp = made_up.build(tmp_path_factory.mktemp("report"))
+    assert main(["--exp", str(exp)]) == 0
+    return exp
+
+
+@pytest.fixture
+def page(exp):
+    return Page((exp / "report.html").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def results(exp):
+    return json.loads((exp / "results.json").read_text(encoding="utf-8"))
+
+
+def test_results_json(exp, results):
+    assert {k: results[k] for k in ("corpus", "seed", "commit", "date")} == {
+        "corpus": "asterisk",
+        "seed": 42,
+        "commit": "0123abc",
+        "date": "2026-11-23",
+    }
+    assert results["parity"] == {"tensors": 76, "mismatched": 0}
+    keys = "name role runtime grid bytes_on_disk paper_rule_bytes rtf peak_rss_bytes wer cer "
+    wanted = set((keys + "utterances path data").split())
+    for system, made in zip(results["systems"], made_up.SYSTEMS, strict=True):
+        assert wanted <= system.keys()
+        assert (system["name"], system["role"], system["runtime"], system["grid"]) == made[:4]
+        assert system["bytes_on_disk"] == Path(system["path"]).stat().st_size
+        score = json.loads((exp / "decode" / made[0] / "score" / "score.json").read_text())
+        assert system["wer"] == score["wer"] and system["cer"] == score["cer"]
+        assert set(system["wer"]) == {*made_up.SENTENCES, "mean"}
+        assert system["utterances"] == 60
+    by_name = {s["name"]: s for s in results["systems"]}
+    # One run side by side where there was one, the decoding run elsewhere, and it says which.
+    assert by_name["teacher-base"]["rtf"] == 0.110
+    assert by_name["teacher-base"]["peak_rss_bytes"] == 620 * 10**6 + 1
+    assert by_name["student-torch"]["rtf"] == pytest.approx(0.18)
+    assert by_name["student-torch"]["measured"] == "decode"
+
+
+def test_paper_rule_by_role(results):
+    """16 bits a value for floats, 8 for the student's weights, on a model of 4 layers."""
+    dims = whisper.ModelDimensions(*made_up.SMALL_DIMS["tiny"])
+    state = whisper.model.Whisper(dims).state_dict()
+    weights = sum(t.numel() for k, t in state.items() if k.endswith(".weight"))
+    values = sum(t.numel() for t in state.values())
+    by_name = {s["name"]: s["paper_rule_bytes"] for s in results["systems"]}
+    assert by_name["untouched-tiny"] == by_name["float-student"] == 2 * values
+    assert by_name["student-ct2_int8"] == 2 * values - weights
+
+
+def test_html_fetches_nothing_and_is_whole(page):
+    assert all(link.startswith("#") for link in page.links)
+    assert {link[1:] for link in page.links} <= set(page.ids)
+    assert len(page.ids) == len(set(page.ids))
+    tags = {tag for tag, _ in page.tags}
+    assert not tags & {"script", "link", "iframe", "object", "embed", "img", "foreignobject"}
+    assert not [a for _, attrs in page.tags for a in attrs if a.startswith("on")]
+    assert ("meta", {"charset": "utf-8"}) in page.tags
+    assert any(a.get("name") == "viewport" for _, a in page.tags)
+
+
+def test_html_names_no_other_place(exp):
+    text = (exp / "report.html").read_text(encoding="utf-8")
+    assert not re.search(r"https?:|//|@import|url\((?!#)", text.replace(str(exp.parents[1]), ""))
+
+
+def test_pictures_have_words(page):
+    pictures = [a for tag, a in page.tags if tag == "svg"]
+    assert len(pictures) == 5  # languages, size, kd losses, kd matching, qat losses
+    for attrs in pictures:
+        assert attrs["role"] == "img"
+        assert set(attrs["aria-labelledby"].split()) <= set(page.ids)
+    assert page.ids.count("match-kd-title") == 1 and "match-qat-title" not in page.ids
+
+
+def test_every_number_equals_results_json(page, results):
+    languages = ["mean", *sorted(made_up.SENTENCES)]
+    wer = page.table("system", *languages)
+    for s in results["systems"]:
+        assert wer[s["name"]] == {k: f"{s['wer'][k]:.1f}" for k in languages}
+        size = page.table("system", "grid")[s["name"]]
+        assert size["on disk (MB)"] == f"{s['bytes_on_disk'] / 1e6:.1f}"
+        assert size["paper rule (MiB)"] == f"{s['paper_rule_bytes'] / 2**20:.2f}"
+        means = page.table("system", "WER")[s["name"]]
+        assert means["CER raw"] == f"{s['cer_raw']['mean']:.1f}"
+        assert means["WER long"] == f"{s['wer_long']['mean']:.1f}"
+    speed = page.table("system", "RTF, median")
+    assert speed["student-ct2_int8"]["RTF, median"] == "0.041"
+    assert "student-torch" not in speed
+
+
+def test_what_was_left_out_and_what_failed(exp, page):
+    assert page.table("reason")["not speech <beep>"] == dict.fromkeys(made_up.SENTENCES, "7")
+    assert page.table("utterance")["ru-003"]["reason"] == "audio is <empty> & broken"
+    assert page.table("split")["test"]["left out"] == "2 longer than 30 s"
+    raw = (exp / "report.html").read_text(encoding="utf-8")
+    assert "<empty>" not in raw and "<beep>" not in raw and "<b>&'" not in raw
+    assert "&lt;b&gt;&amp;" in raw
+
+
+def test_results_md(exp, results):
+    text = (exp / "RESULTS.md").read_text(encoding="utf-8")
+    for line in ("# RESULTS", "## Environments", "## exp/asterisk_base_tiny_ct2_int8", "### WER"):
+        assert f"{line}\n" in text
+    for key, value in (("command", "./run.sh --tag '<b>&'"), ("config", "conf/train.yaml")):
+        assert f"- {key}: `{value}`" in text
+    for key in ("seed: `42`", "date: `2026-11-23`", "commit: `0123abc`", "data: `"):
+        assert f"- {key}" in text
+    assert text.count("|dataset|Snt|Wrd|Corr|Sub|Del|Ins|Err|S.Err|") == 2
+    for s in results["systems"]:
+        assert f"|{s['name']}/test|60|" in text and f"|{s['name']}/test/ru|12|" in text
+        assert f"|{s['wer']['mean']:.1f}|{s['cer']['mean']:.1f}|" in text
+
+
+def test_headline(results):
+    chosen = students(results)
+    assert {r: s["name"] for r, s in chosen.items()} == {
+        "student": "student-ct2_int8",
+        "untouched": "untouched-tiny",
+        "teacher": "teacher-base",
+        "float_student": "float-student",
+    }
+    before, after = (chosen[r]["wer"]["mean"] for r in ("untouched", "student"))
+    said = [f"{f.value} {f.meaning}" for f in facts(results)]
+    assert said[0].startswith(
+        f"{100 * (1 - after / before):.1f} % fewer word errors than untouched"
+    )
+    assert said[3].startswith("2.7× faster than teacher-base; 1.5× faster than untouched-tiny")
+    assert said[4].startswith("0 values of the file's 76 tensors")
+
+
+def system(name, role, runtime="faster-whisper", **changes):
+    """One made-up system of results.json."""
+    base = {
+        "bytes_on_disk": 100,
+        "rtf": 0.1,
+        "measured": "benchmark",
+        "wer": {"en": 20, "mean": 20},
+    }
+    return {"name": name, "role": role, "runtime": runtime} | base | changes
+
+
+def test_headline_does_not_flatter():
+    """Worse, larger and slower are said as such; equal is not called smaller."""
+    student = system("s", "student", rtf=0.2, wer={"en": 25.0, "mean": 25.0})
+    systems = [student, system("u", "untouched"), system("t", "teacher", bytes_on_disk=50)]
+    said = [f"{f.value} {f.meaning}" for f in facts({"systems": systems, "parity": None})]
+    assert said == [
+        "25.0 % more word errors than u: mean WER 20.0 % → 25.0 % over 1 language",
+        "5.0 points of WER above t, its teacher (20.0 %)",
+        "2.0× larger than t; 1.0× the size of u (on disk)",
+        "2.0× slower than t; 2.0× slower than u (side by side in one run)",
+    ]
+    student["measured"] = "decode"
+    said = [f.meaning for f in facts({"systems": systems, "parity": None})]
+    assert not any("side by side" in s for s in said)
+    assert facts({"systems": [systems[1]], "parity": None}) == []
+
+
+def test_missing_parts_are_said(exp, tmp_path):
+    """Without logs, benchmark, verify and data reports the page says so and shows no number."""
+    bare = collect.load(exp)
+    bare.logs, bare.verify, bare.benchmark, bare.data, bare.formatted = {}, None, None, None, None
+    bare.results = bare.results | {"parity": None, "benchmark": None}
+    text = html.render(bare)
+    Page(text)
+    assert "Side by side: not measured in this run." in text
+    assert "<h2>Training</h2><p>Not measured in this run.</p>" in text
+    assert "Not verified in this run." in text
+    assert text.count("not recorded in this run") == 2
+
+
+def test_mismatches_are_listed(exp):
+    broken = collect.load(exp)
+    broken.verify["rows"][3] |= {"integers": 5, "scales": 1}
+    tables = Page(html.render(broken)).table("tensor")
+    assert tables == {"w3": {"grid": "ct2_int8", "values": "5", "scales": "1"}}
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        ("run.json", lambda t: t[:-20], r"run.json:1: not JSON"),
+        ("run.json", lambda t: t.replace('"seed"', '"sead"'), "run.json: no key 'seed'"),
+        ("run.json", lambda t: t.replace('"untouched"', '"new"'), "role 'new' is none of"),
+        ("run.json", lambda t: t.replace("student-torch", "teacher-base"), "comes twice"),
+        ("run.json", lambda t: t.replace("tiny.pt", "gone.pt"), "gone.pt: no such file"),
+        ("run.json", lambda t: t.replace("ct2_int8", "int1"), "int1"),
+        ("decode/teacher-base/decode.json", lambda t: "[]", "not a JSON object"),
+        ("decode/teacher-base/score/score.json", None, "score.json: no such file"),
+        ("verify.json", lambda t: t.replace("mismatched", "x"), "no key 'mismatched'"),
+        ("kd/train.log", lambda t: "", "no line of training"),
+    ],
+)
+def test_bad_input_is_named(exp, name, change, said):
+    path = exp / name
+    before = path.read_text(encoding="utf-8")
+    kept = (exp / "report.html").read_bytes()
+    try:
+        if change:
+            path.write_text(change(before), encoding="utf-8")
+        else:
+            path.unlink()
+        with pytest.raises(InputError, match=said):
+            main(["--exp", str(exp)])
+    finally:
+        path.write_text(before, encoding="utf-8")
+    assert (exp / "report.html").read_bytes() == kept
+
+
+def test_same_input_same_files(exp):
+    before = {n: (exp / n).read_bytes() for n in ("report.html", "RESULTS.md", "results.json")}
+    main(["--exp", str(exp)])
+    assert before == {n: (exp / n).read_bytes() for n in before}

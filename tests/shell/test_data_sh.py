@@ -1,0 +1,122 @@
+"""local/data.sh, run as a user runs it; nothing is downloaded."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from espnet_dq.data.kaldi import KaldiDir, faults
+
+DATA_SH = Path(__file__).resolve().parents[2] / "local/data.sh"
+
+
+def data_sh(*arguments, cwd, **env):
+    return subprocess.run(
+        ["bash", str(DATA_SH), *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, "PYTHON": sys.executable, **env},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    """A user's folders, with spaces and relative paths, in a language of their own."""
+    root = tmp_path / "my corpus"
+    for name in ("train", "dev", "test"):
+        data = KaldiDir()
+        for i in range(2):
+            audio = root / "audio" / f"{name} {i}.flac"
+            audio.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(audio, np.random.default_rng(i).normal(0, 0.1, 48000), 16000)
+            utt = f"ann-{name}{i}"
+            data.wav[utt] = f"audio/{audio.name}"
+            data.text[utt], data.utt2spk[utt], data.utt2lang[utt] = (
+                f"Habari {name} {i}",
+                "ann",
+                "sw",
+            )
+        data.save(root / name)
+    return root
+
+
+def test_own_folders(corpus, tmp_path):
+    (corpus / "audio/train 1.flac").write_bytes(b"")
+    done = data_sh(
+        "--corpus", "kaldi", "--data_root", corpus, "--out", tmp_path / "out", cwd=corpus
+    )
+    assert done.returncode == 0, done.stderr
+    for name in ("train", "dev", "test"):
+        assert faults(tmp_path / "out" / name) == []
+    assert KaldiDir.load(tmp_path / "out/test").wav == {
+        f"ann-test{i}": str(corpus / f"audio/test {i}.flac") for i in range(2)
+    }
+    assert json.loads((tmp_path / "out/report.json").read_text()) == {
+        "sw": {
+            "train": 1,
+            "dev": 2,
+            "test": 2,
+            "minutes": 0.25,
+            "left_out": {"unreadable audio": 1},
+        }
+    }
+    assert "left out 1: unreadable audio" in done.stdout
+    assert "train 1.flac" in done.stdout + done.stderr
+
+
+def test_one_folder_for_each_split(corpus, tmp_path):
+    (corpus / "test").rename(tmp_path / "elsewhere")
+    own = ("--corpus", "kaldi", "--train", "train", "--dev", "dev")
+    done = data_sh(*own, "--test", tmp_path / "elsewhere", "--out", "out", cwd=corpus)
+    assert done.returncode == 0, done.stderr
+    assert len(KaldiDir.load(corpus / "out/test").wav) == 2
+
+
+def test_a_broken_folder_is_refused(corpus, tmp_path):
+    (corpus / "dev/utt2lang").write_text("ann-dev0 sw\nann-dev1 klingon\n")
+    done = data_sh(
+        "--corpus", "kaldi", "--data_root", corpus, "--out", tmp_path / "out", cwd=corpus
+    )
+    assert done.returncode == 2
+    last = done.stderr.strip().splitlines()[-1]
+    assert "dev/utt2lang: 'ann-dev1'" in last and "klingon" in last
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_own_folders_are_not_overwritten(corpus):
+    done = data_sh("--corpus", "kaldi", "--data_root", ".", "--out", ".", cwd=corpus)
+    assert done.returncode == 2 and "would overwrite" in done.stderr
+    assert faults(corpus / "train") != [] or (corpus / "train/text").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--what"], "unknown option: --what"),
+        (["--corpus"], "--corpus needs a value"),
+        (["--corpus", "librispeech"], "unknown corpus: librispeech"),
+        (["--corpus", "kaldi"], "needs --data_root"),
+        (["--data_root", "x"], "--data_root goes with --corpus kaldi"),
+        (["--nj", "0"], "--nj must be"),
+        (["--nj", "two"], "--nj must be"),
+    ],
+)
+def test_wrong_use(tmp_path, arguments, said):
+    done = data_sh(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert said in done.stderr.splitlines()[-1]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_names_each_option(tmp_path):
+    done = data_sh("--help", cwd=tmp_path, PYTHON="/nonexistent")
+    assert done.returncode == 0
+    for option in ("corpus", "data_root", "train", "out", "downloads", "nj", "help"):
+        assert f"--{option} " in done.stdout

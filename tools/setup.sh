@@ -1,0 +1,216 @@
+#!/usr/bin/env bash
+# Makes .venv as requirements.lock says; a second run finds it finished and ends at once.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+lock=$root/requirements.lock
+venv=$root/.venv
+tools=$root/.tools
+stamp=$venv/.lock-sha256
+setup_log=$tools/setup.log
+
+usage() {
+    cat <<'EOF'
+Usage: tools/setup.sh [--lock] [--help]
+
+Makes the Python environment .venv: finds Python 3.12 or 3.13 (or has uv fetch one), installs
+the packages of requirements.lock, hashes checked, and this project, editable. Installs
+Debian's sctk (sclite) where apt-get and the rights are there. Asks nothing. Can be run again at
+any time: a finished environment is kept as long as requirements.lock is the same.
+
+  --lock    make requirements.lock anew from setup.py, then stop
+  --help    this text
+
+TORCH_BACKEND   handed to uv: cpu for PyTorch's smaller CPU build, or cu126, cu130, auto, ...
+                These builds lie on PyTorch's own server, which must be in reach; their hashes
+                are not in requirements.lock, so here its versions are kept and no hashes are
+                checked. The choice is remembered; to undo it remove .venv and run this again.
+                  TORCH_BACKEND=cpu tools/setup.sh
+EOF
+}
+
+log() { echo "setup: $*" >&2; }
+
+die() {
+    log "$*"
+    exit 1
+}
+
+sha256_of() { { sha256sum "$1" 2>/dev/null || shasum -a 256 "$1"; } | cut -d ' ' -f 1; }
+
+# The environment is finished if the stamp, written last, names this lock, backend and folder:
+# an environment that was copied or moved points to where it was.
+finished() {
+    local sha backend folder
+    [[ -r $stamp ]] || return 1
+    { read -r sha && read -r backend && read -r folder; } <"$stamp" || return 1
+    [[ $sha == "$(sha256_of "$lock")" && $folder == "$root" ]] || return 1
+    [[ -z ${TORCH_BACKEND:-} || $backend == "$TORCH_BACKEND" ]] || return 1
+    usable "$venv/bin/python"
+}
+
+usable() {
+    "$1" -c 'import sys; sys.exit(not (3, 12) <= sys.version_info[:2] < (3, 14))' >/dev/null 2>&1
+}
+
+# Prints a Python that fits, or nothing. A version manager's plain names may be on PATH and yet
+# refuse to run, so every candidate is run.
+find_python() {
+    local python
+    while read -r python; do
+        if usable "$python"; then
+            echo "$python"
+            return
+        fi
+    done < <(
+        type -ap python3.12 python3.13 python3
+        printf '%s\n' "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.1[23]*/bin/python3 \
+            "${ASDF_DATA_DIR:-$HOME/.asdf}"/installs/python/3.1[23]*/bin/python3 \
+            "${MISE_DATA_DIR:-$HOME/.local/share/mise}"/installs/python/3.1[23]*/bin/python3
+    )
+}
+
+# find_uv PYTHON sets `uv`: the one on PATH, ours, or, got with pip, the lock file's as ours.
+find_uv() {
+    local python
+    for uv in "$(type -P uv || true)" "$tools/uv/bin/uv"; do
+        if "$uv" --version >/dev/null 2>&1; then return; fi
+    done
+    while read -r python; do
+        if "$python" -m pip --version >/dev/null 2>&1; then break; fi
+        python=
+    done < <(
+        echo "$1"
+        type -ap python3
+    )
+    if [[ -z $1 ]] && ! type -P python3 >/dev/null; then
+        die "no Python found: install Python 3.12 or 3.13 (or uv, which can fetch it)"
+    fi
+    [[ -n $python ]] || die "no uv, and no python3 with pip to get it: install one of them"
+    log "getting uv with pip"
+    rm -rf "$tools/uv" "$tools/uv.part"
+    sed -n '/^uv==/,/[^\\]$/p' "$lock" >"$tools/uv.txt"
+    "$python" -m pip install -q --disable-pip-version-check --require-hashes --no-deps \
+        --only-binary :all: --target "$tools/uv.part" -r "$tools/uv.txt" >"$setup_log" 2>&1 ||
+        fail "could not get uv"
+    mv "$tools/uv.part" "$tools/uv"
+}
+
+# Ends with one line that says why the step whose output is in the log did not work.
+fail() {
+    local why="see $setup_log"
+    if grep -qi 'no space left' "$setup_log"; then
+        why="the disk is full"
+    elif grep -qi 'hash mismatch\|do not match the hashes' "$setup_log"; then
+        why="a package has a wrong hash, $why"
+    elif grep -qiE 'dns error|error sending|failed to (connect|fetch)|connection|timed out' \
+        "$setup_log"; then
+        why="no network, or the package server is out of reach, $why"
+    fi
+    die "$1: $why"
+}
+
+step() { # step "what could not be done" command ...
+    local what=$1
+    shift
+    "$@" >"$setup_log" 2>&1 || fail "$what"
+}
+
+install_packages() {
+    if [[ -z $backend ]]; then
+        step "could not install the packages" \
+            "$uv" pip sync -q --python "$venv/bin/python" --require-hashes "$lock"
+        return
+    fi
+    # Which CUDA packages torch needs depends on its build, so their versions are left open.
+    sed -E '/^ /d; s/ \\$//; /^(nvidia-|cuda-)/d' "$lock" >"$tools/constraints.txt"
+    step "could not install the packages with TORCH_BACKEND=$backend" \
+        "$uv" pip install -q --python "$venv/bin/python" --torch-backend "$backend" \
+        -c "$tools/constraints.txt" -r "$root/setup.py" --all-extras
+}
+
+# Scoring works without sclite, so nothing here is an error.
+install_sclite() {
+    if have_sclite; then return; fi
+    if [[ $(id -u) == 0 ]] && type -P apt-get >/dev/null; then
+        log "installing sclite (Debian's sctk)"
+        local get=(timeout 120 env DEBIAN_FRONTEND=noninteractive apt-get -qq
+            -o Acquire::Retries=1 -o DPkg::Lock::Timeout=60)
+        "${get[@]}" install -y --no-install-recommends sctk >"$setup_log" 2>&1 </dev/null || {
+            "${get[@]}" update && "${get[@]}" install -y --no-install-recommends sctk
+        } >"$setup_log" 2>&1 </dev/null || true
+    fi
+}
+
+have_sclite() { [[ -x /usr/lib/sctk/bin/sclite ]] || type -P sclite >/dev/null; }
+
+report() {
+    have_sclite || log "no sclite (Debian: apt-get install sctk): its tables come from jiwer instead"
+    log "$1"
+}
+
+main() {
+    local relock=false python backend
+    for arg in "$@"; do
+        case $arg in
+        --help | -h) usage && exit 0 ;;
+        --lock) relock=true ;;
+        *) log "unknown option $arg, see --help" && exit 2 ;;
+        esac
+    done
+    if ! $relock && finished; then
+        report ".venv is ready"
+        exit 0
+    fi
+
+    mkdir -p "$tools"
+    if type -P flock >/dev/null; then
+        exec 9>"$tools/setup.lock"
+        flock -n 9 || { log "waiting for another set-up" && flock 9; }
+        if ! $relock && finished; then
+            report ".venv is ready"
+            exit 0
+        fi
+    fi
+    : >"$setup_log"
+
+    python=$(find_python)
+    find_uv "$python"
+    if $relock; then
+        cd "$root"
+        step "could not make requirements.lock" "$uv" pip compile -q setup.py --all-extras \
+            --universal --python-version 3.12 --generate-hashes --upgrade \
+            --no-emit-index-url --no-emit-find-links \
+            --custom-compile-command "tools/setup.sh --lock" -o "$lock"
+        log "requirements.lock is made anew"
+        exit 0
+    fi
+
+    backend=${TORCH_BACKEND:-}
+    if [[ -z $backend && -r $stamp ]]; then
+        backend=$(sed -n 2p "$stamp")
+    fi
+    rm -f "$stamp"
+    if ! usable "$venv/bin/python"; then
+        rm -rf "$venv"
+        if [[ -z $python ]]; then
+            log "no Python 3.12 or 3.13 found, fetching one"
+            "$uv" python install 3.12 >"$setup_log" 2>&1 ||
+                fail "no Python >= 3.12, < 3.14 found, and uv could not fetch one"
+            python=3.12
+        fi
+        step "could not make .venv" "$uv" venv -q --python "$python" "$venv"
+    fi
+    log "installing packages into .venv (up to 5.6 GB, some minutes)"
+    install_packages
+    # setuptools is in the lock file: no second copy of it is fetched for the build.
+    step "could not install the project" \
+        "$uv" pip install -q --python "$venv/bin/python" --no-deps --no-build-isolation -e "$root"
+    step "packages do not fit together" "$uv" pip check --python "$venv/bin/python"
+    install_sclite
+    printf '%s\n' "$(sha256_of "$lock")" "$backend" "$root" >"$stamp.part"
+    mv "$stamp.part" "$stamp"
+    report "done in $SECONDS s"
+}
+
+main "$@"
