@@ -27,7 +27,7 @@ setup(
         "ctranslate2",
         "onnx",
         "tokenizers",
-        "av",
+        "av<19",  # faster-whisper 1.2.1 cannot open files with 19
         "soundfile",
         "PyYAML",
         "tqdm",

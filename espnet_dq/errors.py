@@ -33,7 +33,8 @@ def run(main: Callable[[], int | None]) -> None:
 
     A broken pipe ends quietly, as other Unix tools do; a full disk is named.
     """
-    prog = os.path.basename(sys.argv[0]).removesuffix(".py")
+    path, prog = os.path.split(sys.argv[0].removesuffix(".py"))
+    prog = os.path.basename(path) if prog == "__main__" else prog
     try:
         code = main() or 0
         sys.stdout.flush()

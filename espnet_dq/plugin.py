@@ -4,6 +4,7 @@ ESPnet has no entry points for plug-ins: its choices are module-level dicts, rea
 is built, and its tokenizer factory is a fixed list of names.
 """
 
+from argparse import Namespace
 from functools import wraps
 
 
@@ -28,6 +29,8 @@ def register() -> None:
     asr.model_choices.classes[NAME] = DQWhisperModel
     asr.preprocessor_choices.classes[NAME] = DQWhisperPreprocessor
 
+    asr.ASRTask.main_worker = staticmethod(main_worker)
+
     if getattr(factory.build_tokenizer, "knows_dq_whisper", False):
         return
     build_tokenizer = factory.build_tokenizer
@@ -41,3 +44,16 @@ def register() -> None:
     build.knows_dq_whisper = True
     factory.build_tokenizer = build
     converter.TokenIDConverter = DQTokenIDConverter
+
+
+def main_worker(args: Namespace) -> None:
+    """ESPnet's worker, for `ASRTask`: registers first.
+
+    With several GPUs ESPnet spawns children that import what their target names and nothing
+    else; this function is that target, so registration reaches them.
+    """
+    register()
+    from espnet2.tasks.abs_task import AbsTask
+    from espnet2.tasks.asr import ASRTask
+
+    AbsTask.main_worker.__func__(ASRTask, args)

@@ -182,17 +182,17 @@ class Torch:
         import whisper
         from torch.nn.utils import parametrize
 
-        window = int(WINDOW * SAMPLE_RATE)
         texts = [""] * len(clips)
-        short = [i for i, clip in enumerate(clips) if len(clip) <= window]
+        short = [i for i, clip in enumerate(clips) if len(clip) <= whisper.audio.N_SAMPLES]
         # cached: a fake-quantized weight is rounded once, not in every step of the decoder.
         with torch.inference_mode(), parametrize.cached():
             if short:
-                padded = np.stack([whisper.pad_or_trim(clips[i], window) for i in short])
-                mels = whisper.log_mel_spectrogram(padded, self.model.dims.n_mels)
+                mels = torch.stack([self._window(clips[i]) for i in short])
                 options = whisper.DecodingOptions(language=language, **self.options)
                 for i, result in zip(short, self.model.decode(mels, options), strict=True):
-                    texts[i] = result.text.strip()
+                    # whisper.transcribe's rule for a window without speech, its thresholds
+                    silent = result.no_speech_prob > 0.6 and result.avg_logprob <= -1.0
+                    texts[i] = "" if silent else result.text.strip()
         for i in set(range(len(clips))) - set(short):
             texts[i] = _join(s.text for s in self._long(clips[i], language, self.options)[1])
         return texts
@@ -205,6 +205,18 @@ class Torch:
             options["without_timestamps"] = False
             del options["temperature"]
         return self._long(audio, language, options)
+
+    def _window(self, clip: np.ndarray):
+        """Log-mel features (n_mels, 3000) as whisper.transcribe and faster-whisper make them.
+
+        The rest of the window is zeros after the logarithm, which is not what silence gives:
+        models hear the difference.
+        """
+        import whisper
+        from whisper.audio import N_FRAMES, N_SAMPLES
+
+        mel = whisper.log_mel_spectrogram(clip, self.model.dims.n_mels, padding=N_SAMPLES)
+        return whisper.pad_or_trim(mel[:, : mel.shape[-1] - N_FRAMES], N_FRAMES)
 
     def _long(self, audio, language, options) -> tuple[str, list[Segment]]:
         import whisper

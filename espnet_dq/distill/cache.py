@@ -1,14 +1,14 @@
 """The teacher pass: what a frozen teacher, and a frozen encoder, say of every utterance.
 
-Written once as Kaldi archives (NumPy arrays, read by ESPnet's own loader as `kaldi_ark`), then
-read in every epoch instead of being computed again. For an utterance with N selected positions
-(see `sequences.py`), teacher layers L and width D:
+Written once as Kaldi archives of float32 matrices, which ESPnet's own loader reads as
+`kaldi_ark` in every epoch instead of computing them again. For an utterance with N selected
+positions (see `sequences.py`), teacher layers L and width D:
 
-    encoder_out        [P, D_s]   float16  the student encoder's output (if it is frozen)
-    teacher_ids        [N, k]     int32    the teacher's likeliest tokens
-    teacher_log_probs  [N, k]     float16  their log-probabilities at the temperature
-    teacher_hidden     [N, L * D] float16  tapped hidden states (if a hidden term needs them)
-    teacher_end        [1]        int32    closing timestamp token, -1 for none
+    encoder_out        [P, D_s]    the student encoder's output (if it is frozen)
+    teacher_ids        [N, k]      the teacher's likeliest tokens (Kaldi has no integer matrix)
+    teacher_log_probs  [N, k]      their log-probabilities at the temperature
+    teacher_hidden     [N, L * D]  tapped hidden states (if a hidden term needs them)
+    teacher_end        [1] int32   closing timestamp token, -1 for none
 
 Work is cut into shards that appear whole, so a killed pass goes on where it stopped.
 `cache.json` holds every setting and the hashes of what went in: a cache of other settings,
@@ -157,13 +157,13 @@ class _Pass:
         hidden, states = self.teacher(speech, heard, seq.inputs, settings.tap)
         logits = self.teacher.logits(seq.select(hidden))
         ids, log_probs = topk_log_probs(logits, settings.top_k, settings.temperature)
-        values = {"teacher_ids": ids.int(), "teacher_log_probs": log_probs.half()}
+        values = {"teacher_ids": ids.float(), "teacher_log_probs": log_probs}
         if states:
             stacked = torch.stack([seq.select(s) for s in states], dim=1)
-            values["teacher_hidden"] = stacked.flatten(1).half()
+            values["teacher_hidden"] = stacked.flatten(1)
         encoded = None
         if self.encoder is not None:
-            encoded = encode(self.encoder, log_mel(speech, self.dims.n_mels, full)).half()
+            encoded = encode(self.encoder, log_mel(speech, self.dims.n_mels, full))
         for i, name in enumerate(names):
             entry = {k: v[seq.rows == i].numpy() for k, v in values.items()}
             entry["teacher_end"] = end[i : i + 1].int().numpy()
@@ -183,9 +183,7 @@ def _write_shard(
     for utterance, entry in answers:
         for kind, array in entry.items():
             ark, scp = tmp / f"{kind}.ark", tmp / f"{kind}.scp"
-            kaldiio.save_ark(
-                str(ark), {utterance: array}, scp=str(scp), append=True, write_function="numpy"
-            )
+            kaldiio.save_ark(str(ark), {utterance: array}, scp=str(scp), append=True)
     for scp in tmp.glob("*.scp"):
         text = scp.read_text(encoding="utf-8")
         scp.write_text(text.replace(str(tmp), str(target.resolve())), encoding="utf-8")

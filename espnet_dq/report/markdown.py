@@ -29,7 +29,7 @@ def render(exp: Experiment) -> str:
         f"## exp/{name}",
         *(f"- {key}: `{value}`" for key, value in origin.items()),
         f"- text: {score.get('normalizer', 'not recorded')}; rates: {score.get('rates', 'jiwer')}; "
-        f"tables below: {score.get('tool', 'not recorded')}",
+        f"tables below: {score.get('tool')}, with sclite's weights",
         _parity(results["parity"]),
         "",
         *_systems(results),

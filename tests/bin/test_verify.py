@@ -1,6 +1,5 @@
 import json
 
-import numpy as np
 import pytest
 import torch
 from whisper.model import ModelDimensions, Whisper
@@ -80,7 +79,7 @@ def test_experiment_folder(made, tmp_path):
     )
     torch.save(saved, exp / "valid.loss.ave.pth")
     assert main([str(folder), "--against", str(exp.parent)]) == 0
-    saved["decoder.net.blocks.0.attn.key.weight"][3, 4] = np.float32(0.5)
+    saved["decoder.net.blocks.0.attn.key.weight"][3, 4] = 0.5
     torch.save(saved, exp / "valid.loss.ave.pth")
     assert main([str(folder), "--against", str(exp.parent)]) == 1
     with pytest.raises(InputError, match="--grid is for a checkpoint"):

@@ -23,7 +23,7 @@ TOY = ModelDimensions(
 
 
 @pytest.fixture(scope="session")
-def make_toy():
+def toy_weights():
     """A function that returns the same float32 weights each time, in a fresh dict."""
     random = torch.Generator().manual_seed(5)
     # No two tensors alike, no zeros: a swapped or dropped one shows.
@@ -36,13 +36,13 @@ def make_toy():
 
 
 @pytest.fixture
-def toy(make_toy):
+def toy(toy_weights):
     """Float32 weights."""
-    return make_toy()
+    return toy_weights()
 
 
 @pytest.fixture(scope="session")
-def toy_quantized(make_toy):
+def toy_quantized(toy_weights):
     """Name -> integers and scales of every weight that the full preset puts on ct2_int8."""
-    grid, state = get_grid("ct2_int8"), make_toy().state
+    grid, state = get_grid("ct2_int8"), toy_weights().state
     return {name: grid.quantize(state[name]) for name in grid_weights(TOY)}

@@ -20,10 +20,10 @@ from espnet_dq.whisper.fetch import package_files
 
 
 @pytest.fixture(scope="module")
-def folder(make_toy, toy_quantized, tmp_path_factory):
+def folder(toy_weights, toy_quantized, tmp_path_factory):
     """The toy's CTranslate2 folder, on the grid."""
     path = tmp_path_factory.mktemp("ct2") / "toy"
-    writer.save(path, make_toy(), toy_quantized)
+    writer.save(path, toy_weights(), toy_quantized)
     return path
 
 

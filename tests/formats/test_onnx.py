@@ -9,6 +9,7 @@ import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from espnet_dq.errors import InputError
@@ -57,17 +58,14 @@ def write_side(path, weights, side):
         tensors.append(numpy_helper.from_array(array, stored))
         result = f"out_{i}"
         if matrix:
-            nodes.append(
-                helper.make_node("MatMul", [f"x{len(array)}", stored], [result], f"{layer}/MatMul")
-            )
+            kind, inputs = "MatMul", [f"x{len(array)}", stored]
         elif array.ndim == 3:
-            nodes.append(
-                helper.make_node("Conv", [f"c{array.shape[1]}", stored], [result], f"{layer}/Conv")
-            )
+            kind, inputs = "Conv", [f"c{array.shape[1]}", stored]
         elif "embed_tokens" in plain:
-            nodes.append(helper.make_node("Gather", [stored, "ids"], [result], f"{layer}/Gather"))
+            kind, inputs = "Gather", [stored, "ids"]
         else:
-            nodes.append(helper.make_node("Identity", [stored], [result], f"{layer}/Use"))
+            kind, inputs = "Identity", [stored]
+        nodes.append(helper.make_node(kind, inputs, [result], f"{layer}/{kind}"))
         outputs.append(helper.make_tensor_value_info(result, TensorProto.FLOAT, None))
     info = helper.make_tensor_value_info
     d = weights.dims.n_audio_state
@@ -98,9 +96,9 @@ def write_side(path, weights, side):
 
 
 @pytest.fixture(scope="module")
-def pair(make_toy, tmp_path_factory):
+def pair(toy_weights, tmp_path_factory):
     """Folder with config.json and onnx/, and the toy weights in it."""
-    toy = make_toy()
+    toy = toy_weights()
     # A small embedding: ONNX Runtime's quantizer is slow.
     toy.dims = replace(toy.dims, n_vocab=96)
     embedding = "decoder.token_embedding.weight"
@@ -138,8 +136,6 @@ def test_dequantizes_as_onnx_does(pair):
     graph = onnx.load(folder / "onnx" / reader.FILES["encoder"]).graph
     stored = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
     node = helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"])
-    from onnx.reference import ReferenceEvaluator
-
     values = ReferenceEvaluator(node).run(
         None,
         {
@@ -176,7 +172,7 @@ def test_damaged_models(pair, tmp_path):
         model = onnx.ModelProto()
         model.CopyFrom(original)
         change({t.name: t for t in model.graph.initializer}, model.graph)
-        onnx.save(model, path)
+        path.write_bytes(model.SerializeToString())
 
     def shorten(tensors, _):
         tensors["conv2.weight_quantized"].raw_data = b"123"

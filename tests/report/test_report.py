@@ -115,7 +115,9 @@ def test_paper_rule_by_role(results):
 
 def test_html_fetches_nothing_and_is_whole(page):
     assert all(link.startswith("#") for link in page.links)
-    assert {link[1:] for link in page.links} <= set(page.ids)
+    values = " ".join(v or "" for _, attrs in page.tags for v in attrs.values())
+    used = {link[1:] for link in page.links} | set(re.findall(r"url\(#([^)]*)\)", values))
+    assert used <= set(page.ids) and len(used) > 10
     assert len(page.ids) == len(set(page.ids))
     tags = {tag for tag, _ in page.tags}
     assert not tags & {"script", "link", "iframe", "object", "embed", "img", "foreignobject"}

@@ -119,6 +119,14 @@ def test_perfect_and_no_long_part(tmp_path):
     assert result["wer_long"] == {"en": None, "mean": None}
 
 
+def test_long_is_counted_on_the_text_as_written(tmp_path):
+    """15 characters as written, 13 once normalised: long; 14 as written: not."""
+    ref = {"a": ("en", "One two three.."), "b": ("en", "One two three.")}
+    result = score(folder(tmp_path, ref, {}) / "data", tmp_path / "tiny", tmp_path / "out", None)
+    assert result["counts"]["en"]["long_utterances"] == 1
+    assert result["counts"]["en"]["utterances"] == 2
+
+
 @pytest.mark.parametrize(
     ("ref", "hyp", "said"),
     [

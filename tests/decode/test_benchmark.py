@@ -1,0 +1,62 @@
+"""bin.benchmark: systems side by side, each in processes of its own."""
+
+import json
+
+import pytest
+
+from espnet_dq.bin.benchmark import main
+from espnet_dq.decode.benchmark import read_systems
+from espnet_dq.errors import InputError, WorkError
+
+
+def write_run(path, *systems):
+    path.write_text(json.dumps({"systems": list(systems)}))
+    return str(path)
+
+
+def test_two_systems(toy_models, toy_data, tmp_path, capsys):
+    systems = [{"name": n, "runtime": n, "path": str(p)} for n, p in toy_models.items()]
+    run = write_run(tmp_path / "run.json", *systems)
+    out = tmp_path / "benchmark.json"
+    args = ["--systems", run, "--data", str(toy_data), "--out", str(out), "--threads", "1"]
+    assert main([*args, "--clips", "3", "--rounds", "1"]) == 0
+    report = json.loads(out.read_text())
+    assert report["clips"] == 3 and report["threads"] == 1 and report["rounds"] == 1
+    assert report["audio_seconds"] == 1.0 + 2.0 + 3.0  # every second clip
+    assert list(report["systems"]) == list(toy_models)
+    for name, system in report["systems"].items():
+        assert system["runtime"] == name and system["compute_type"] == "float32"
+        assert 0 < system["rtf"]["min"] <= system["rtf"]["median"] <= system["rtf"]["max"]
+        assert system["load_seconds"] > 0
+    # PyTorch alone takes more memory than faster-whisper with this model, which runs without it.
+    memory = {name: system["peak_rss_bytes"] for name, system in report["systems"].items()}
+    assert memory["faster-whisper"] < memory["torch"]
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_broken_system_is_named_and_nothing_is_written(toy_data, tmp_path):
+    system = {"name": "student", "runtime": "faster-whisper", "path": str(tmp_path / "none")}
+    run = write_run(tmp_path / "run.json", system)
+    out = tmp_path / "benchmark.json"
+    with pytest.raises(WorkError, match=r"benchmark of student: .*none: .*model\.bin is missing"):
+        main(["--systems", run, "--data", str(toy_data), "--out", str(out)])
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "not JSON"),
+        ("[]", "key 'systems'"),
+        ('{"systems": []}', "key 'systems'"),
+        ('{"systems": [{"name": "a", "runtime": "torch"}]}', r"systems\[0\]: 'path'"),
+        ('{"systems": [{"name": "a", "runtime": "x", "path": "p"}]}', "unknown runtime 'x'"),
+    ],
+)
+def test_bad_run_json_is_one_line(content, message, tmp_path):
+    path = tmp_path / "run.json"
+    path.write_text(content)
+    with pytest.raises(InputError, match=f"{path}: .*{message}"):
+        read_systems(path)
+    with pytest.raises(InputError, match="no such file"):
+        read_systems(tmp_path / "none.json")

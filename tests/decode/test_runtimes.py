@@ -1,0 +1,96 @@
+"""What the runtimes say is what openai-whisper and faster-whisper say when called plainly."""
+
+import shutil
+
+import faster_whisper
+import pytest
+import whisper
+
+from espnet_dq.data.audio import load_audio
+from espnet_dq.data.kaldi import read_scp, write_scp
+from espnet_dq.decode.folder import decode_folder
+from espnet_dq.decode.runtimes import guess_runtime, load_runtime
+from espnet_dq.errors import InputError
+
+
+@pytest.fixture
+def real_data(clips, tmp_path):
+    """Kaldi folder of real clips in several languages, two of one language among them."""
+    data = tmp_path / "data"
+    table = {f"{lang}_{i}": (str(path), lang) for i, (path, lang, _) in enumerate(clips)}
+    write_scp(data / "wav.scp", {utt: path for utt, (path, _) in table.items()})
+    write_scp(data / "utt2lang", {utt: lang for utt, (_, lang) in table.items()})
+    return data
+
+
+def test_torch_batches_give_openai_whispers_text(real_data, weights_dir, tmp_path):
+    decode_folder(weights_dir / "tiny.pt", "torch", real_data, tmp_path / "out", threads=1)
+    model = whisper.load_model(str(weights_dir / "tiny.pt"), device="cpu")
+    languages = read_scp(real_data / "utt2lang")
+    expected = {}
+    for utt, path in read_scp(real_data / "wav.scp").items():
+        result = whisper.transcribe(
+            model,
+            load_audio(path),
+            language=languages[utt],
+            temperature=0.0,
+            without_timestamps=True,
+            condition_on_previous_text=False,
+            fp16=False,
+        )
+        expected[utt] = result["text"].strip()
+    assert len(set(expected.values())) == len(expected)
+    assert read_scp(tmp_path / "out/text") == expected
+
+
+def test_faster_whisper_workers_give_its_own_text(real_data, source_files, tmp_path):
+    folder = source_files["base"]
+    decode_folder(folder, "faster-whisper", real_data, tmp_path / "out", threads=2, nj=2)
+    model = faster_whisper.WhisperModel(str(folder), device="cpu", cpu_threads=1)
+    languages = read_scp(real_data / "utt2lang")
+    expected = {}
+    for utt, path in read_scp(real_data / "wav.scp").items():
+        segments, _ = model.transcribe(
+            str(path),  # read by its own code, too
+            language=languages[utt],
+            task="transcribe",
+            beam_size=1,
+            temperature=0.0,
+            condition_on_previous_text=False,
+            without_timestamps=True,
+            vad_filter=False,
+        )
+        expected[utt] = " ".join(segment.text.strip() for segment in segments)
+    assert len(set(expected.values())) == len(expected)
+    assert read_scp(tmp_path / "out/text") == expected
+
+
+def test_runtime_is_guessed_from_the_path(toy_models):
+    assert {guess_runtime(path) for path in toy_models.values()} == set(toy_models)
+    assert all(guess_runtime(path) == name for name, path in toy_models.items())
+
+
+@pytest.mark.parametrize("missing", ["model.bin", "config.json", "tokenizer.json"])
+def test_faster_whisper_never_looks_for_a_model_elsewhere(missing, toy_models, tmp_path):
+    folder = tmp_path / "ct2"
+    shutil.copytree(toy_models["faster-whisper"], folder)
+    (folder / missing).unlink()
+    with pytest.raises(InputError, match=f"{folder}: .*{missing} is missing"):
+        load_runtime("faster-whisper", folder)
+
+
+@pytest.mark.parametrize("name", ["model.bin", "tokenizer.json"])
+def test_truncated_model_is_named(name, toy_models, tmp_path):
+    folder = tmp_path / "ct2"
+    shutil.copytree(toy_models["faster-whisper"], folder)
+    with open(folder / name, "r+b") as f:
+        f.truncate((folder / name).stat().st_size // 2)
+    with pytest.raises(InputError, match=f"{folder}: faster-whisper cannot load it"):
+        load_runtime("faster-whisper", folder)
+
+
+def test_truncated_checkpoint_is_named(toy_models, tmp_path):
+    path = tmp_path / "cut.pt"
+    path.write_bytes(toy_models["torch"].read_bytes()[:100_000])
+    with pytest.raises(InputError, match=f"{path}: "):
+        load_runtime("torch", path)

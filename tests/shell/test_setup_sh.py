@@ -1,0 +1,133 @@
+"""tools/setup.sh: what it says without a Python, and that a finished environment is kept."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+NEEDED = ("bash", "dirname", "cut", "id", "sha256sum", "mkdir", "rm", "mv", "grep", "sed", "flock")
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A project folder with the script, the lock file, and no environment."""
+    root = tmp_path / "my project"
+    (root / "tools").mkdir(parents=True)
+    shutil.copy(ROOT / "tools/setup.sh", root / "tools")
+    shutil.copy(ROOT / "requirements.lock", root)
+    return root
+
+
+@pytest.fixture
+def bare(tmp_path):
+    """An environment whose PATH holds the shell's tools and no Python, no uv."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name in NEEDED:
+        (folder / name).symlink_to(shutil.which(name))
+    return {"PATH": str(folder), "HOME": str(tmp_path)}
+
+
+def setup(project, *args, cwd="/", **options):
+    command = [shutil.which("bash"), str(project / "tools/setup.sh"), *args]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=60, **options)
+
+
+def finish(project):
+    """Leave what a finished set-up leaves."""
+    python = project / ".venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.symlink_to(sys.executable)
+    sha = hashlib.sha256((project / "requirements.lock").read_bytes()).hexdigest()
+    (project / ".venv/.lock-sha256").write_text(f"{sha}\n\n{project}\n")
+
+
+def test_help_names_every_option(project):
+    done = setup(project, "--help")
+    assert done.returncode == 0
+    assert all(word in done.stdout for word in ("--lock", "--help", "TORCH_BACKEND=cpu", "sclite"))
+    unknown = setup(project, "--what")
+    assert unknown.returncode == 2 and "unknown option --what" in unknown.stderr
+    assert not (project / ".venv").exists() and not (project / ".tools").exists()
+
+
+def test_no_python_is_one_line(project, bare):
+    done = setup(project, env=bare)
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr == (
+        "setup: no Python found: install Python 3.12 or 3.13 (or uv, which can fetch it)\n"
+    )
+
+
+def test_python_without_pip_is_one_line(project, bare):
+    python = Path(bare["PATH"]) / "python3"
+    # -S: no site-packages, so no pip
+    python.write_text(f'#!{shutil.which("bash")}\nexec "{sys.executable}" -S "$@"\n')
+    python.chmod(0o755)
+    done = setup(project, env=bare)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "setup: no uv, and no python3 with pip to get it: install one of them"
+    ]
+
+
+def test_a_name_that_does_not_run_is_no_python(project, bare):
+    for name in ("python3", "python3.12", "python3.13"):  # as a version manager's shims are
+        shim = Path(bare["PATH"]) / name
+        shim.write_text(f"#!{shutil.which('bash')}\nexit 127\n")
+        shim.chmod(0o755)
+    done = setup(project, env=bare)
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+
+
+def test_finished_environment_is_kept_and_fast(project):
+    finish(project)
+    before = sorted(p for p in project.rglob("*"))
+    started = time.monotonic()
+    done = setup(project, cwd=project / "tools")
+    assert time.monotonic() - started < 5  # 0.1 s on a quiet machine
+    assert done.returncode == 0 and ".venv is ready" in done.stderr
+    assert sorted(p for p in project.rglob("*")) == before
+
+
+@pytest.mark.parametrize("change", ["lock", "backend", "folder", "python", "killed"])
+def test_anything_else_is_done_again(change, project, bare):
+    finish(project)
+    env = dict(bare)
+    if change == "lock":
+        with open(project / "requirements.lock", "a") as f:
+            f.write("# changed\n")
+    elif change == "backend":
+        env["TORCH_BACKEND"] = "cpu"
+    elif change == "folder":
+        project = project.rename(project.with_name("moved"))
+    elif change == "python":
+        (project / ".venv/bin/python").unlink()
+    elif change == "killed":
+        (project / ".venv/.lock-sha256").unlink()
+    done = setup(project, env=env)
+    # It goes on to look for a Python, of which there is none.
+    assert done.returncode == 1 and "no Python found" in done.stderr
+
+
+def test_path_sh_gives_the_environment(project):
+    recipe = project / "egs2/dq_whisper/asr1"
+    recipe.mkdir(parents=True)
+    shutil.copy(ROOT / "egs2/dq_whisper/asr1/path.sh", recipe)
+    finish(project)
+    script = 'set -euo pipefail; . "$1"; echo "$PYTHON"; type -P python; echo "$LC_ALL"'
+    done = subprocess.run(
+        ["bash", "-c", script, "-", str(recipe / "path.sh")],
+        capture_output=True,
+        text=True,
+        cwd="/",
+        env=os.environ | {"OMP_NUM_THREADS": "3"},
+    )
+    python = str(project / ".venv/bin/python")
+    assert done.stdout.splitlines() == [python, python, "C.UTF-8"]

@@ -1,0 +1,130 @@
+"""A toy corpus and a toy recipe for ESPnet's own commands."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from espnet_dq.data.audio import save_wav
+from espnet_dq.data.kaldi import KaldiDir
+from espnet_dq.plugin import register
+
+TEXTS = ["hello there", "guten Tag", "привет", "buongiorno a tutti", "one two three", "adiós"]
+LANGUAGES = ["en", "de", "ru", "it", "en", "es"]
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory) -> Path:
+    """Six utterances of noise with texts in five languages."""
+    folder = tmp_path_factory.mktemp("corpus")
+    data, random = KaldiDir(extra={"utt2num_samples": {}}), np.random.default_rng(0)
+    for i, (text, lang) in enumerate(zip(TEXTS, LANGUAGES, strict=True)):
+        samples = random.normal(0, 0.05, 8000 + 1600 * i).astype(np.float32)
+        wav = folder / f"u{i}.wav"
+        save_wav(wav, samples)
+        data.wav[f"u{i}"], data.text[f"u{i}"] = str(wav), text
+        data.utt2spk[f"u{i}"], data.utt2lang[f"u{i}"] = f"u{i}", lang
+        data.extra["utt2num_samples"][f"u{i}"] = str(len(samples))
+    data.save(folder / "data")
+    return folder / "data"
+
+
+@pytest.fixture(scope="session")
+def build(save_toy):
+    """Function (**model_conf) -> DQWhisperModel with toy student and teacher, weights loaded."""
+    register()
+    from espnet2.asr.ctc import CTC
+
+    from espnet_dq.task.decoder import DQWhisperDecoder
+    from espnet_dq.task.encoder import DQWhisperEncoder
+    from espnet_dq.task.model import DQWhisperModel
+    from espnet_dq.task.tokenizer import token_list
+
+    def make(window="batch", load=True, **conf):
+        student = torch.load(save_toy(seed=0), weights_only=True)
+        teacher = save_toy(seed=1, state=32, layers=3)
+        conf = {
+            "teacher": str(teacher),
+            "teacher_dims": torch.load(teacher, weights_only=True)["dims"],
+            "preset": "none",
+            **conf,
+        }
+        encoder = DQWhisperEncoder(dims=student["dims"], window=window)
+        decoder = DQWhisperDecoder(51865, 64, dims=student["dims"])
+        model = DQWhisperModel(
+            51865, token_list(), None, None, None, None, encoder, None, decoder,
+            CTC(51865, 64), None, **conf,
+        )  # fmt: skip
+        if load:
+            state = model.state_dict()
+            for name, value in student["model_state_dict"].items():
+                state[name.replace(".", ".net.", 1)] = value
+            model.load_state_dict(state)
+        return model
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def train(corpus, save_toy, tmp_path_factory):
+    """Function (out, *options, **model_conf) that runs stock `espnet2.bin.asr_train`."""
+    from espnet_dq.bin.init_student import main as init_student
+
+    folder = tmp_path_factory.mktemp("recipe")
+    student, teacher = save_toy(seed=0), save_toy(seed=1, state=32, layers=3)
+    init_student(["--from", str(student), "--out", str(folder)])
+    dims = {n: torch.load(p, weights_only=True)["dims"] for n, p in
+            (("student", student), ("teacher", teacher))}  # fmt: skip
+
+    def run(out: Path, *options: str, **model_conf) -> Path:
+        config = {
+            "encoder": "dq_whisper",
+            "encoder_conf": {"dims": dims["student"], "window": "batch"},
+            "decoder": "dq_whisper",
+            "decoder_conf": {"dims": dims["student"]},
+            "model": "dq_whisper",
+            "model_conf": {
+                "teacher": str(teacher),
+                "teacher_dims": dims["teacher"],
+                "teacher_window": "student",
+                **model_conf,
+            },
+            "preprocessor": "dq_whisper",
+            "input_size": 1,
+            "normalize": None,
+            "batch_type": "unsorted",
+            "batch_size": 2,
+            "max_epoch": 2,
+            "optim": "adamw",
+            "optim_conf": {"lr": 1e-3},
+            "num_workers": 0,
+            "use_tensorboard": False,
+            "best_model_criterion": [["valid", "loss", "min"]],
+            "keep_nbest_models": 1,
+        }
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "given.yaml").write_text(yaml.safe_dump(config))
+        data = [
+            f"--{side}_data_path_and_name_and_type={corpus}/{entry}"
+            for side in ("train", "valid")
+            for entry in ("wav.scp,speech,sound", "text,text,text", "utt2lang,lang,text")
+        ]
+        shapes = [f"--{side}_shape_file={corpus}/utt2num_samples" for side in ("train", "valid")]
+        done = subprocess.run(
+            [sys.executable, "-m", "espnet_dq", "espnet2.bin.asr_train",
+             "--config", str(out / "given.yaml"), "--output_dir", str(out),
+             "--token_list", str(folder / "tokens.txt"), "--token_type", "bpe",
+             "--bpemodel", "dq_whisper", "--init_param", str(folder / "student.pth"),
+             "--allow_variable_data_keys", "true", "--ngpu", "0", "--resume", "true",
+             *data, *shapes, *options],
+            capture_output=True, text=True,
+        )  # fmt: skip
+        (out / "log").write_text(done.stderr)
+        assert done.returncode == 0, done.stderr[-2000:]
+        return out
+
+    return run

@@ -1,0 +1,107 @@
+"""Stock ESPnet commands through `python -m espnet_dq`."""
+
+import pickle
+import subprocess
+import sys
+import zipfile
+
+import torch
+import yaml
+
+from espnet_dq.data.audio import load_audio
+from espnet_dq.plugin import register
+from espnet_dq.quant.checkpoint import load_student
+
+
+def espnet(*command, code=0):
+    done = subprocess.run(
+        [sys.executable, "-m", "espnet_dq", *map(str, command)], capture_output=True, text=True
+    )
+    assert done.returncode == code, done.stderr[-2000:]
+    return done
+
+
+def test_train_resume_and_pack(train, tmp_path):
+    """A run killed between epochs and resumed ends with the same weights, projector included.
+
+    Regression: the projection layers were left out of the saved state.
+    """
+    whole = train(tmp_path / "whole", matching="dynamic", preset="full")
+    half = train(tmp_path / "half", "--max_epoch", "1", matching="dynamic", preset="full")
+    resumed = train(half, "--max_epoch", "2", matching="dynamic", preset="full")
+    a, b = (torch.load(d / "2epoch.pth", weights_only=True) for d in (whole, resumed))
+    start = torch.load(whole / "1epoch.pth", weights_only=True)
+    assert a.keys() == b.keys()
+    assert {"projector.weight", "projector.batches"} <= a.keys()
+    assert not any("teacher" in k or "parametrizations" in k for k in a)
+    for name in a:
+        assert torch.equal(a[name], b[name]), name
+    assert not torch.equal(a["projector.weight"], start["projector.weight"])
+    assert not torch.equal(a["decoder.net.ln.weight"], start["decoder.net.ln.weight"])
+
+    config = yaml.safe_load((whole / "config.yaml").read_text())
+    assert config["encoder"] == "dq_whisper"
+    student = load_student(whole)
+    assert student.grid == "ct2_int8" and student.preset == "full"
+    assert torch.equal(student.state["decoder.ln.weight"], a["decoder.net.ln.weight"])
+
+    espnet("espnet2.bin.pack", "asr", "--asr_train_config", whole / "config.yaml",
+           "--asr_model_file", whole / "2epoch.pth", "--outpath", tmp_path / "m.zip")  # fmt: skip
+    assert any(n.endswith("2epoch.pth") for n in zipfile.ZipFile(tmp_path / "m.zip").namelist())
+
+
+def test_stock_inference_decodes_russian(weights_dir, clips, tmp_path):
+    """tiny through stock `asr_inference`, against openai-whisper's own greedy decoding."""
+    import whisper
+
+    from espnet_dq.bin.init_student import main as init_student
+
+    register()
+    from espnet2.tasks.asr import ASRTask
+
+    init_student(["--from", str(weights_dir / "tiny.pt"), "--out", str(tmp_path)])
+    args = ASRTask.get_parser().parse_args(
+        ["--output_dir", str(tmp_path), "--token_list", str(tmp_path / "tokens.txt"),
+         "--token_type", "bpe", "--bpemodel", "dq_whisper", "--encoder", "dq_whisper",
+         "--decoder", "dq_whisper", "--model", "dq_whisper", "--preprocessor", "dq_whisper",
+         "--input_size", "1", "--normalize", "none", "--model_conf", "alpha=0.0", "--model_conf", "preset=none",
+         "--encoder_conf", "dims=tiny", "--decoder_conf", "dims=tiny",
+         "--decoder_conf", "language=ru"]
+    )  # fmt: skip
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(vars(args)))
+    path, lang, _ = clips[4]
+    assert lang == "ru"
+    (tmp_path / "wav.scp").write_text(f"u1 {path}\n")
+    espnet("-m", "espnet2.bin.asr_inference", "--ngpu", 0, "--beam_size", 1, "--ctc_weight", 0,
+           "--maxlenratio", "-60", "--data_path_and_name_and_type",
+           f"{tmp_path}/wav.scp,speech,sound", "--asr_train_config", tmp_path / "config.yaml",
+           "--asr_model_file", tmp_path / "student.pth",
+           "--output_dir", tmp_path / "out")  # fmt: skip
+    found = (tmp_path / "out/1best_recog/text").read_text().split(maxsplit=1)[1].strip()
+    model = whisper.load_model(str(weights_dir / "tiny.pt"), device="cpu")
+    audio = whisper.pad_or_trim(load_audio(path))
+    options = whisper.DecodingOptions(language="ru", without_timestamps=True, fp16=False)
+    mel = whisper.log_mel_spectrogram(audio)
+    assert found == whisper.decode(model, mel, options).text.strip()
+
+
+def test_registration_reaches_spawned_children():
+    """ESPnet pickles `ASRTask.main_worker` for its children: it must name our module."""
+    register()
+    from espnet2.tasks.asr import ASRTask
+
+    target = pickle.dumps(ASRTask.main_worker)
+    code = (
+        "import pickle, sys\n"
+        f"worker = pickle.loads({target!r})\n"
+        "from argparse import Namespace\n"
+        "try:\n    worker(Namespace())\nexcept ValueError: pass\n"
+        "from espnet2.tasks.asr import encoder_choices\n"
+        "sys.exit('dq_whisper' not in encoder_choices.classes)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_usage_is_one_line():
+    done = espnet(code=2)
+    assert done.stderr.count("\n") == 1 and "usage" in done.stderr
