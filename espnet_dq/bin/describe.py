@@ -19,6 +19,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, required=True, help="seed of the run")
     parser.add_argument("--data", type=Path, required=True, help="Kaldi folder that is scored")
     parser.add_argument("--grid", required=True, help="weight grid of the student")
+    parser.add_argument("--config", required=True, help="training configurations")
+    parser.add_argument("--data_report", type=Path, required=True, help="stage 1's report.json")
     parser.add_argument("--command", required=True, help="command line of the run")
     args = parser.parse_args(argv)
     preset = load_student(args.exp / "qat").preset
@@ -50,7 +52,9 @@ def main(argv: list[str] | None = None) -> int:
         "commit": _commit(),
         "date": date.today().isoformat(),
         "command": args.command,
+        "config": args.config,
         "data": str(args.data),
+        "data_report": str(args.data_report.resolve()),
         "systems": systems,
     }
     with atomic(args.exp / "run.json") as tmp:

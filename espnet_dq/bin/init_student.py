@@ -1,9 +1,11 @@
 """Make an openai-whisper checkpoint the start of a student (stage 3).
 
-Writes OUT/student.pth, for ESPnet's --init_param, and OUT/tokens.txt, for its --token_list.
+Writes OUT/student.pth, for ESPnet's --init_param, OUT/tokens.txt, for its --token_list, and
+OUT/student.dims and OUT/teacher.dims, one line of YAML each, for `dims` and `teacher_dims`.
 """
 
 import argparse
+import json
 from pathlib import Path
 
 import torch
@@ -15,9 +17,10 @@ from espnet_dq.task.tokenizer import token_list
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Write both files; returns 0."""
+    """Write the files; returns 0."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--from", dest="source", type=Path, required=True, help=".pt checkpoint")
+    parser.add_argument("--teacher", type=Path, required=True, help="teacher's .pt checkpoint")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     args = parser.parse_args(argv)
     weights = openai.load(args.source)
@@ -26,6 +29,10 @@ def main(argv: list[str] | None = None) -> int:
         torch.save(state, tmp)
     with atomic(args.out / "tokens.txt") as tmp:
         tmp.write_text("\n".join(token_list(weights.dims.n_vocab)) + "\n", encoding="utf-8")
+    for name, path in (("student", args.source), ("teacher", args.teacher)):
+        dims = vars(openai.load(path).dims)
+        with atomic(args.out / f"{name}.dims") as tmp:
+            tmp.write_text(json.dumps(dims) + "\n", encoding="utf-8")
     print(args.out / "student.pth")
     return 0
 

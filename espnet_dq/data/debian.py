@@ -64,7 +64,16 @@ def download(package: Package, downloads: Path) -> Path:
     downloads.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".apt-", dir=downloads) as tmp:
         command = ["apt-get", "-q", "-o", "Acquire::Retries=2", "-o", "Acquire::http::Timeout=30"]
-        _run([*command, "download", f"{package.name}={package.version}"], package, cwd=tmp)
+        download = ["download", f"{package.name}={package.version}"]
+        try:
+            _run([*command, *download], package, cwd=tmp)
+        except WorkError:
+            # A fresh machine has no package lists yet; ours need no root.
+            lists = (downloads / "apt-lists").resolve()
+            (lists / "partial").mkdir(parents=True, exist_ok=True)
+            command += ["-o", f"Dir::State::Lists={lists}"]
+            _run([*command, "update"], package, cwd=tmp)
+            _run([*command, *download], package, cwd=tmp)
         files = list(Path(tmp).glob("*.deb"))
         if len(files) != 1:
             raise WorkError(f"{package.name}: apt-get download left no file")
@@ -86,5 +95,5 @@ def _run(command: list[str], package: Package, cwd: str | None = None) -> None:
         why = (lines or done.stderr.splitlines() or [f"exit code {done.returncode}"])[0]
         raise WorkError(
             f"{package.name} {package.version}: {Path(command[0]).name} failed: {why} "
-            "(is there a network, and has `apt-get update` been run?)"
+            "(is there a network?)"
         )

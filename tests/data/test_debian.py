@@ -86,7 +86,18 @@ def test_no_network_is_one_line(tmp_path, apt):
     line = str(error.value)
     assert "tiny-speech 1.0-1" in line and "E: Failed to fetch: no route" in line
     assert "network" in line and "\n" not in line
-    assert names(tmp_path / "downloads") == []
+    assert names(tmp_path / "downloads") == ["apt-lists"]
+
+
+def test_a_machine_without_package_lists(tmp_path, deb, apt):
+    """Without lists of its own apt finds nothing; lists beside the downloads need no root."""
+    apt(
+        'case "$*" in *State::Lists=*download*) '
+        f'cp "{deb}" . ;; *update*) ;; *) echo "E: Unable to locate" >&2; exit 100 ;; esac'
+    )
+    fetch(Package("tiny-speech", "1.0-1", sha256(deb)), tmp_path / "downloads")
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert [c.split()[-1] for c in calls][1] == "update" and len(calls) == 3
 
 
 def test_no_apt_get(tmp_path, monkeypatch):

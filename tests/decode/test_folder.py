@@ -64,7 +64,7 @@ def test_nothing_decoded_is_an_error_and_keeps_the_older_result(toy_models, toy_
 def test_killed_run_goes_on_where_it_was(toy_models, toy_data, tmp_path):
     model, out = toy_models["faster-whisper"], tmp_path / "out"
     wav = read_scp(toy_data / "wav.scp")
-    many = {f"{utt}_{i:02d}": path for utt, path in wav.items() for i in range(20)}
+    many = {f"{utt}_{i}": path for utt, path in wav.items() for i in range(8)}
     write_scp(toy_data / "wav.scp", many)
     write_scp(toy_data / "utt2lang", dict.fromkeys(many, "it"))
     decode_folder(model, "faster-whisper", toy_data, tmp_path / "whole", threads=1)

@@ -32,8 +32,8 @@ def test_long_audio_is_heard_to_its_end(long_audio, source_files, capsys):
     lines = capsys.readouterr().out.splitlines()
     stamps = [re.fullmatch(r"\[0:00:(\d\d\.\d\d) -> 0:00:(\d\d\.\d\d)\] (.+)", x) for x in lines]
     assert all(stamps)
-    assert jiwer.wer(first, words(stamps[0][3])) < 0.4
-    assert jiwer.wer(last, words(stamps[-1][3])) < 0.4
+    assert jiwer.cer(first, words(stamps[0][3])) < 0.4
+    assert jiwer.cer(last, words(stamps[-1][3])) < 0.4
     assert float(stamps[-1][1]) > 30
 
 

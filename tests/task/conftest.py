@@ -76,7 +76,7 @@ def train(corpus, save_toy, tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("recipe")
     student, teacher = save_toy(seed=0), save_toy(seed=1, state=32, layers=3)
-    init_student(["--from", str(student), "--out", str(folder)])
+    init_student(["--from", str(student), "--teacher", str(teacher), "--out", str(folder)])
     dims = {n: torch.load(p, weights_only=True)["dims"] for n, p in
             (("student", student), ("teacher", teacher))}  # fmt: skip
 
@@ -104,7 +104,7 @@ def train(corpus, save_toy, tmp_path_factory):
             "num_workers": 0,
             "use_tensorboard": False,
             "best_model_criterion": [["valid", "loss", "min"]],
-            "keep_nbest_models": 1,
+            "keep_nbest_models": 5,
         }
         out.mkdir(parents=True, exist_ok=True)
         (out / "given.yaml").write_text(yaml.safe_dump(config))

@@ -59,12 +59,14 @@ def test_stock_inference_decodes_russian(weights_dir, clips, tmp_path):
     register()
     from espnet2.tasks.asr import ASRTask
 
-    init_student(["--from", str(weights_dir / "tiny.pt"), "--out", str(tmp_path)])
+    tiny = str(weights_dir / "tiny.pt")
+    init_student(["--from", tiny, "--teacher", tiny, "--out", str(tmp_path)])
     args = ASRTask.get_parser().parse_args(
         ["--output_dir", str(tmp_path), "--token_list", str(tmp_path / "tokens.txt"),
          "--token_type", "bpe", "--bpemodel", "dq_whisper", "--encoder", "dq_whisper",
          "--decoder", "dq_whisper", "--model", "dq_whisper", "--preprocessor", "dq_whisper",
-         "--input_size", "1", "--normalize", "none", "--model_conf", "alpha=0.0", "--model_conf", "preset=none",
+         "--input_size", "1", "--normalize", "none", "--model_conf", "alpha=0.0",
+         "--model_conf", "preset=none",
          "--encoder_conf", "dims=tiny", "--decoder_conf", "dims=tiny",
          "--decoder_conf", "language=ru"]
     )  # fmt: skip

@@ -88,7 +88,7 @@ mkdir -p "$exp/done"
 exp=$(cd "$exp" && pwd)
 mkdir -p "$dumpdir"
 dump=$(cd "$dumpdir" && pwd)/$corpus
-data=data/$corpus
+data=$dump/data
 weights=downloads/weights
 log() { echo "$(date '+%H:%M:%S') (dq.sh:${BASH_LINENO[0]}) $*" >&2; }
 
@@ -119,7 +119,9 @@ if run_stage 1 "data" "$skip_data"; then
 fi
 
 if run_stage 2 "format to 16 kHz, check splits, pack windows" "$skip_data"; then
-    py format_data --data "$data" --out "$dump/raw" --nj "$nj"
+    shared=()
+    [ "$corpus" != kaldi ] || shared=(--allow_shared_text)
+    py format_data --data "$data" --out "$dump/raw" --nj "$nj" "${shared[@]}"
     py pack_windows --data "$dump/raw/train" --out "$dump/packed/train" --singles "$singles" \
         --seed "$seed"
     py pack_windows --data "$dump/raw/dev" --out "$dump/packed/dev" --singles 20 --seed "$seed"
@@ -133,7 +135,7 @@ if run_stage 3 "weights" false; then
             *) py fetch_whisper --model "$model" --out "$weights" ;;
         esac
     done
-    py init_student --from "$student_pt" --out "$exp/init"
+    py init_student --from "$student_pt" --teacher "$teacher_pt" --out "$exp/init"
     finish_stage 3
 fi
 
@@ -179,9 +181,10 @@ train() {
         printf '%q ' "$PYTHON" -m espnet_dq espnet2.bin.asr_train \
             --config "$config" --output_dir "$out" --init_param "$init" --resume true \
             --token_list "$exp/init/tokens.txt" --token_type bpe --bpemodel dq_whisper \
-            --encoder_conf "dims=$student_name" --decoder_conf "dims=$student_name" \
+            --encoder_conf "dims=$(<"$exp/init/student.dims")" \
+            --decoder_conf "dims=$(<"$exp/init/student.dims")" \
             --model_conf "teacher=$(realpath "$teacher_pt")" \
-            --model_conf "teacher_dims=$teacher_name" --model_conf "grid=$grid" \
+            --model_conf "teacher_dims=$(<"$exp/init/teacher.dims")" --model_conf "grid=$grid" \
             --allow_variable_data_keys true --seed "$seed" --ngpu "$ngpu" \
             --num_nodes "$num_nodes" "${options[@]}" "$@"
         echo
@@ -217,7 +220,8 @@ if run_stage 8 "export and verify" false; then
     py convert --from "$student_pt" --to ct2 --out "$exp/export/untouched"
     py convert --from "$teacher_pt" --to ct2 --out "$exp/export/teacher"
     py describe --exp "$exp" --corpus "$corpus" --seed "$seed" --data "$dump/raw/test" \
-        --grid "$grid" --command "$command_line"
+        --grid "$grid" --config "$train_config $qat_config" --command "$command_line" \
+        --data_report "$data/report.json"
     finish_stage 8
 fi
 
@@ -228,7 +232,7 @@ if run_stage 9 "decode" "$skip_eval"; then
             --out "$exp/decode/$system" --nj "$nj"
     done
     py decode --model "$exp/qat" --runtime torch --data "$dump/raw/test" \
-        --out "$exp/decode/student_torch" --nj "$nj"
+        --out "$exp/decode/student_torch"
     finish_stage 9
 fi
 

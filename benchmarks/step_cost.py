@@ -1,0 +1,190 @@
+"""What a training step costs: matching against logits only, QAT against float distillation.
+
+One process, rounds interleaved, so that a busy machine slows all variants alike; the ratio of a
+round is a variant's time over the reference's in the same round. Encoders are run in every step
+(`live`), or their output and the teacher's answers are given (`cached`).
+
+    .venv/bin/python benchmarks/step_cost.py --weights egs2/dq_whisper/asr1/downloads/weights \\
+        --rounds 10 --out benchmarks/results/step_cost.json
+"""
+
+import argparse
+import json
+import statistics
+import time
+from datetime import date
+from pathlib import Path
+
+import torch
+
+from espnet_dq.distill.losses import topk_log_probs
+from espnet_dq.distill.sequences import build_sequences
+from espnet_dq.errors import run
+from espnet_dq.files import atomic
+from espnet_dq.plugin import register
+
+VARIANTS = {
+    "logits": {"matching": "logits", "preset": "none"},
+    "dynamic (block)": {"matching": "dynamic", "preset": "none"},
+    "dynamic_monotonic (block)": {"matching": "dynamic_monotonic", "preset": "none"},
+    "dynamic_monotonic (ffn)": {
+        "matching": "dynamic_monotonic",
+        "preset": "none",
+        "tap": "ffn",
+    },
+    "logits, qat full": {"matching": "logits", "preset": "full"},
+    "dynamic_monotonic (block), qat full": {"matching": "dynamic_monotonic", "preset": "full"},
+}
+REFERENCE = {  # variant -> what its time is divided by
+    "dynamic (block)": "logits",
+    "dynamic_monotonic (block)": "logits",
+    "dynamic_monotonic (ffn)": "logits",
+    "logits, qat full": "logits",
+    "dynamic_monotonic (block), qat full": "dynamic_monotonic (block)",
+}
+
+
+def build(weights: Path, frozen: bool, **conf):
+    """tiny with base as its teacher, in training mode, and its optimizer."""
+    from espnet2.asr.ctc import CTC
+
+    from espnet_dq.formats import openai
+    from espnet_dq.task.decoder import DQWhisperDecoder
+    from espnet_dq.task.encoder import DQWhisperEncoder
+    from espnet_dq.task.model import DQWhisperModel
+    from espnet_dq.task.tokenizer import token_list
+
+    encoder = DQWhisperEncoder(dims="tiny", window="full")
+    decoder = DQWhisperDecoder(51865, 384, dims="tiny")
+    conf = {"teacher": str(weights / "base.pt"), "alpha": 0.5, **conf}
+    parts = [None, None, None, None, encoder, None, decoder, CTC(51865, 384), None]
+    model = DQWhisperModel(51865, token_list(), *parts, **conf)
+    state = model.state_dict()
+    for name, value in openai.load(weights / "tiny.pt").state.items():
+        state[name.replace(".", ".net.", 1)] = value.float()
+    model.load_state_dict(state)
+    model.encoder.requires_grad_(not frozen)
+    model.train()
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-6)
+    return model, optimizer
+
+
+def make_batch(size: int, seconds: float, tokens: int) -> dict:
+    """Noise of a given length with random text: the cost does not depend on the content."""
+    torch.manual_seed(0)
+    samples = int(seconds * 16000)
+    return {
+        "speech": torch.randn(size, samples) * 0.05,
+        "speech_lengths": torch.full((size,), samples),
+        "text": torch.randint(0, 50000, (size, tokens)),
+        "text_lengths": torch.full((size,), tokens),
+        "lang": torch.full((size, 1), 50259),
+        "utt_id": [f"u{i}" for i in range(size)],
+    }
+
+
+@torch.no_grad()
+def cached_entries(model, batch: dict) -> dict:
+    """What stage 4 would have written for this batch."""
+    encoder_out, _ = model.encode(batch["speech"], batch["speech_lengths"])
+    end = torch.full((len(batch["utt_id"]),), -1)
+    seq = build_sequences(
+        batch["text"], batch["text_lengths"], batch["lang"][:, 0], end, model.tokenizer
+    )
+    hidden, states = model.teacher(batch["speech"], 480000, seq.inputs, model.tap)
+    ids, log_probs = topk_log_probs(model.teacher.logits(seq.select(hidden)), 64, 1.0)
+    stacked = torch.stack([seq.select(s) for s in states], dim=1).flatten(1)
+    size = len(end)
+
+    def rows(flat: torch.Tensor) -> torch.Tensor:
+        return flat.reshape(size, len(flat) // size, -1)
+
+    entries = {"encoder_out": encoder_out, "teacher_end": end[:, None]}
+    for name, flat in (
+        ("teacher_ids", ids.float()),
+        ("teacher_log_probs", log_probs),
+        ("teacher_hidden", stacked),
+    ):
+        entries[name] = rows(flat)
+        entries[f"{name}_lengths"] = torch.full((size,), len(flat) // size)
+    return entries
+
+
+def step(model, optimizer, batch: dict) -> float:
+    """Seconds of one forward, backward and update."""
+    start = time.perf_counter()
+    loss, _, _ = model(**batch)
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    return time.perf_counter() - start
+
+
+def measure(args, cached: bool) -> dict:
+    """Times and ratios of all variants, `live` or `cached`."""
+    batch = make_batch(args.batch, args.seconds, args.tokens)
+    models = {name: build(args.weights, frozen=cached, **conf) for name, conf in VARIANTS.items()}
+    batches = {}
+    for name, (model, optimizer) in models.items():
+        batches[name] = {**batch, **(cached_entries(model, batch) if cached else {})}
+        if model.projector is not None:
+            model.projector.batches.fill_(10**6)  # the least-squares start is over
+            torch.nn.init.normal_(model.projector.weight, std=0.02)
+        step(model, optimizer, batches[name])
+    times = {name: [] for name in VARIANTS}
+    for number in range(args.rounds):
+        for name, (model, optimizer) in models.items():
+            times[name].append(step(model, optimizer, batches[name]))
+        print(f"{'cached' if cached else 'live'} round {number + 1}/{args.rounds}", flush=True)
+    result = {}
+    for name, seconds in times.items():
+        result[name] = {"median_seconds": statistics.median(seconds)}
+        if name in REFERENCE:
+            ratios = [a / b for a, b in zip(seconds, times[REFERENCE[name]], strict=True)]
+            result[name] |= {
+                "against": REFERENCE[name],
+                "ratio": statistics.median(ratios),
+                "ratio_min": min(ratios),
+                "ratio_max": max(ratios),
+            }
+    return result
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure and print; returns 0."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--weights", type=Path, required=True, help="folder of tiny.pt, base.pt")
+    parser.add_argument("--rounds", type=int, default=10, help="interleaved rounds (10)")
+    parser.add_argument("--batch", type=int, default=4, help="utterances a batch (4)")
+    parser.add_argument("--seconds", type=float, default=25, help="speech an utterance (25)")
+    parser.add_argument("--tokens", type=int, default=100, help="text tokens an utterance (100)")
+    parser.add_argument("--out", type=Path, help="write the figures as JSON")
+    args = parser.parse_args(argv)
+    register()
+    result = {
+        "date": date.today().isoformat(),
+        "threads": torch.get_num_threads(),
+        "rounds": args.rounds,
+        "batch": args.batch,
+        "seconds": args.seconds,
+        "tokens": args.tokens,
+        "live": measure(args, cached=False),
+        "cached": measure(args, cached=True),
+    }
+    for kind in ("live", "cached"):
+        for name, row in result[kind].items():
+            against = (
+                f"  {row['ratio']:.3f} ({row['ratio_min']:.3f} to {row['ratio_max']:.3f}) "
+                f"of {row['against']}"
+                if "ratio" in row
+                else ""
+            )
+            print(f"{kind:7} {name:38} {row['median_seconds']:7.3f} s{against}")
+    if args.out:
+        with atomic(args.out) as tmp:
+            tmp.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)
