@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
             "runtime": "torch",
             "grid": args.grid,
             "preset": preset,
-            "path": str(args.exp / "qat"),
+            "path": str(export / "student.pt"),
         }
     )
     description = {

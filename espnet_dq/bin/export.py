@@ -8,6 +8,8 @@ Example usage::
 import argparse
 from pathlib import Path
 
+import torch
+
 from espnet_dq.errors import InputError, run
 from espnet_dq.formats import ctranslate2_writer, openai
 from espnet_dq.formats.weights import Weights
@@ -28,8 +30,9 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     student = load_student(args.exp, args.checkpoint)
     if args.to == "openai":
+        # Values on a grid need float32: float16 would move them off it.
         state = student.state if args.float else student.reference_weights()
-        openai.save(args.out, Weights(student.dims, state))
+        openai.save(args.out, Weights(student.dims, state), dtype=torch.float32)
     else:
         grids = {} if args.float else student.grids
         other = sorted(set(grids.values()) - {"ct2_int8"})

@@ -238,9 +238,9 @@ class Torch:
 def _load_torch(path: Path):
     """A `whisper.model.Whisper` from a `.pt` file or from an experiment folder, strictly."""
     if path.is_dir():
-        from espnet_dq.quant.prepare import load_for_decoding
+        from espnet_dq.quant.checkpoint import load_student
 
-        return load_for_decoding(path)
+        return load_student(path).prepared()
     from whisper.model import Whisper
 
     from espnet_dq.formats import openai

@@ -140,7 +140,8 @@ class _Pass:
 
     def _batch(self, names: list[str]) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
         folder, settings = self.folder, self.settings
-        speech = _pad([torch.from_numpy(load_audio(folder.wav[u])) for u in names], 0.0)
+        audio = [torch.from_numpy(load_audio(folder.wav[u])) for u in names]
+        speech, spoken = _pad(audio, 0.0), torch.tensor([len(a) for a in audio])
         texts = [torch.tensor(encode_text(self.tokenizer, folder.text[u])) for u in names]
         text, lengths = _pad(texts, -1), torch.tensor([len(t) for t in texts])
         lang = torch.tensor([language_token(self.tokenizer, folder.utt2lang[u]) for u in names])
@@ -151,10 +152,16 @@ class _Pass:
         timed = torch.tensor([has_timestamps(u, settings.timestamp_share) for u in names])
         if timed.any():
             end[timed] = self.teacher.end_timestamps(
-                speech[timed], heard, text[timed], lengths[timed], lang[timed], self.tokenizer
+                speech[timed],
+                spoken[timed],
+                heard,
+                text[timed],
+                lengths[timed],
+                lang[timed],
+                self.tokenizer,
             )
         seq = build_sequences(text, lengths, lang, end, self.tokenizer)
-        hidden, states = self.teacher(speech, heard, seq.inputs, settings.tap)
+        hidden, states = self.teacher(speech, spoken, heard, seq.inputs, settings.tap)
         logits = self.teacher.logits(seq.select(hidden))
         ids, log_probs = topk_log_probs(logits, settings.top_k, settings.temperature)
         values = {"teacher_ids": ids.float(), "teacher_log_probs": log_probs}
@@ -163,7 +170,7 @@ class _Pass:
             values["teacher_hidden"] = stacked.flatten(1)
         encoded = None
         if self.encoder is not None:
-            encoded = encode(self.encoder, log_mel(speech, self.dims.n_mels, full))
+            encoded = encode(self.encoder, log_mel(speech, spoken, self.dims.n_mels, full))
         for i, name in enumerate(names):
             entry = {k: v[seq.rows == i].numpy() for k, v in values.items()}
             entry["teacher_end"] = end[i : i + 1].int().numpy()

@@ -54,6 +54,6 @@ class DQWhisperEncoder(AbsEncoder):
         Whisper attends to the padding as well, so every position of the window is valid.
         """
         longest = int(ilens.max())
-        mel = log_mel(xs_pad[:, :longest], self.dims.n_mels, self.samples(longest))
+        mel = log_mel(xs_pad, ilens, self.dims.n_mels, self.samples(longest))
         out = encode(self.net, mel)
         return out, torch.full_like(ilens, out.shape[1]), None

@@ -23,7 +23,12 @@ from espnet_dq.distill.taps import Taps
 from espnet_dq.errors import InputError
 from espnet_dq.quant.prepare import grid_weights, prepare
 from espnet_dq.whisper.dims import model_dims
-from espnet_dq.whisper.forward import decode_hidden, output_logits, window_samples
+from espnet_dq.whisper.forward import (
+    SAMPLES_PER_POSITION,
+    decode_hidden,
+    output_logits,
+    window_samples,
+)
 from espnet_dq.whisper.teacher import Teacher
 
 
@@ -168,15 +173,19 @@ class DQWhisperModel(ESPnetASRModel):
         `speech` (B, L), `text` (B, T) token ids, `lang` (B, 1) language tokens.
         """
         self._check_loaded()
-        speech = speech[:, : int(speech_lengths.max())]
+        longest = int(speech_lengths.max())
         answers = _Cached.of(cached) if self.alpha > 0 else None
         if encoder_out is not None and any(p.requires_grad for p in self.encoder.parameters()):
             raise InputError("encoder_out is cached, but the encoder is trained: freeze it")
         with parametrize.cached():
             if encoder_out is None:
                 encoder_out, _, _ = self.encoder(speech, speech_lengths)
-            samples = encoder_out.shape[1] * 320
-            end = self._ends(utt_id, cached, speech, text, text_lengths, lang, samples)
+            heard = encoder_out.shape[1] * SAMPLES_PER_POSITION
+            if self.teacher_window != "student":
+                heard = window_samples(longest, self.teacher_window)
+            end = self._ends(
+                utt_id, cached, speech, speech_lengths, text, text_lengths, lang, heard
+            )
             seq = build_sequences(text, text_lengths, lang[:, 0], end, self.tokenizer)
             with Taps(self.decoder.net, self.tap) as taps:
                 hidden = decode_hidden(self.decoder.net, seq.inputs, encoder_out)
@@ -188,7 +197,7 @@ class DQWhisperModel(ESPnetASRModel):
         loss = (1 - self.alpha) * loss_ce
         if self.alpha > 0:
             if answers is None:
-                answers = self._ask(speech, samples, seq)
+                answers = self._ask(speech, speech_lengths, heard, seq)
             loss_kl = answers.kl(logits, self.temperature, count)
             stats["loss_kl"] = loss_kl.detach()
             loss = loss + self.alpha * loss_kl
@@ -220,7 +229,9 @@ class DQWhisperModel(ESPnetASRModel):
             stats[f"match_l{i}"] = loss.new_tensor(float(j))
         return loss
 
-    def _ends(self, utt_id, cached, speech, text, text_lengths, lang, samples) -> Tensor:
+    def _ends(
+        self, utt_id, cached, speech, speech_lengths, text, text_lengths, lang, heard
+    ) -> Tensor:
         """Closing timestamp tokens (B,), -1 where an utterance has none."""
         if "teacher_end" in cached:
             return cached["teacher_end"][:, 0]
@@ -231,7 +242,8 @@ class DQWhisperModel(ESPnetASRModel):
         timed = timed.to(text.device)
         asked = self.teacher.end_timestamps(
             speech[timed],
-            self._teacher_samples(speech, samples),
+            speech_lengths[timed],
+            heard,
             text[timed],
             text_lengths[timed],
             lang[timed, 0],
@@ -239,15 +251,9 @@ class DQWhisperModel(ESPnetASRModel):
         )
         return end.masked_scatter(timed, asked)
 
-    def _teacher_samples(self, speech: Tensor, samples: int) -> int:
-        if self.teacher_window == "student":
-            return samples
-        return window_samples(speech.shape[1], self.teacher_window)
-
-    def _ask(self, speech: Tensor, samples: int, seq: Sequences) -> "_Live":
+    def _ask(self, speech: Tensor, lengths: Tensor, heard: int, seq: Sequences) -> "_Live":
         tap = self.tap if self.projector is not None else None
-        samples = self._teacher_samples(speech, samples)
-        hidden, states = self.teacher(speech, samples, seq.inputs, tap)
+        hidden, states = self.teacher(speech, lengths, heard, seq.inputs, tap)
         return _Live(self.teacher.logits(seq.select(hidden)), states)
 
     def _check_loaded(self) -> None:

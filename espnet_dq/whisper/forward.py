@@ -8,7 +8,7 @@ with the context that a batch needs, and with logits only where they count.
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from whisper.audio import N_SAMPLES, log_mel_spectrogram
+from whisper.audio import HOP_LENGTH, N_FFT, N_SAMPLES, log_mel_spectrogram
 from whisper.model import AudioEncoder, TextDecoder
 
 from espnet_dq.errors import InputError
@@ -18,13 +18,21 @@ SAMPLE_RATE = 16000
 SAMPLES_PER_POSITION = 320
 
 
-def log_mel(speech: Tensor, n_mels: int, samples: int) -> Tensor:
-    """Log-mel features of (B, L) float speech at 16 kHz, padded to `samples`: (B, n_mels, F).
+def log_mel(speech: Tensor, lengths: Tensor, n_mels: int, samples: int) -> Tensor:
+    """Log-mel features of a padded batch, (B, n_mels, F), for a window of `samples`.
 
-    Each utterance is normalised by itself, as when it is decoded alone.
+    `speech` (B, L) float at 16 kHz, `lengths` (B,). Each utterance is normalised by itself, and
+    the window is filled with zeros after the logarithm, not with silence before it: that is
+    what openai-whisper's `transcribe` and faster-whisper feed, and it is not the same.
     """
-    speech = F.pad(speech, (0, samples - speech.shape[1]))
-    return torch.stack([log_mel_spectrogram(s, n_mels, device=s.device) for s in speech])
+    frames = samples // HOP_LENGTH
+    mels = []
+    for audio, length in zip(speech, lengths.tolist(), strict=True):
+        # Silence behind the speech gives its last frames the context that a long file gives.
+        mel = log_mel_spectrogram(audio[:length], n_mels, padding=N_FFT, device=speech.device)
+        mel = mel[:, : length // HOP_LENGTH]
+        mels.append(F.pad(mel, (0, frames - mel.shape[1])))
+    return torch.stack(mels)
 
 
 def encode(encoder: AudioEncoder, mel: Tensor) -> Tensor:

@@ -35,14 +35,15 @@ class Teacher:
 
     @torch.no_grad()
     def __call__(
-        self, speech: Tensor, samples: int, tokens: Tensor, tap: str | None
+        self, speech: Tensor, lengths: Tensor, samples: int, tokens: Tensor, tap: str | None
     ) -> tuple[Tensor, list[Tensor]]:
         """Last hidden states (B, T, D) and tapped states, one (B, T, W) a layer (none: []).
 
-        `speech` (B, L) float at 16 kHz is padded to `samples`; `tokens` (B, T) int64.
+        `speech` (B, L) float at 16 kHz, `lengths` (B,), heard in a window of `samples`;
+        `tokens` (B, T) int64.
         """
         model = self.model(speech.device)
-        audio = encode(model.encoder, log_mel(speech, model.dims.n_mels, samples))
+        audio = encode(model.encoder, log_mel(speech, lengths, model.dims.n_mels, samples))
         if tap is None:
             return decode_hidden(model.decoder, tokens, audio), []
         with Taps(model.decoder, tap) as taps:
@@ -53,6 +54,7 @@ class Teacher:
     def end_timestamps(
         self,
         speech: Tensor,
+        lengths: Tensor,
         samples: int,
         text: Tensor,
         text_lengths: Tensor,
@@ -61,10 +63,10 @@ class Teacher:
     ) -> Tensor:
         """The timestamp tokens (B,) that the teacher puts after the text, opened at 0.00 s.
 
-        Speech (B, L), text tokens (B, T) with lengths (B,), language tokens (B,).
+        Speech (B, L) and text tokens (B, T) with lengths (B,) each, language tokens (B,).
         """
         model = self.model(speech.device)
-        audio = encode(model.encoder, log_mel(speech, model.dims.n_mels, samples))
+        audio = encode(model.encoder, log_mel(speech, lengths, model.dims.n_mels, samples))
         first = tokenizer.timestamp_begin
         opening = text.new_tensor([tokenizer.sot, 0, tokenizer.transcribe, first])
         opening = opening.repeat(len(text), 1)

@@ -21,11 +21,10 @@ Usage: run.sh [options]
   --mode MODE           kd_qat: float distillation, then on the grid; joint: on the grid at once
   --train_config FILE   training configuration of kd (and of joint)
   --qat_config FILE     training configuration of qat
-  --singles N           utterances that get a 30 s window alone, besides the packed ones (150)
+  --singles N           utterances that get a 30 s window alone, besides the packed ones (30)
   --seed N              seed of packing and training (0)
   --nj N                parallel jobs for data and decoding (number of cores)
   --ngpu N              GPUs for training (0)
-  --num_nodes N         machines for training (1)
   --expdir DIR          parent of the experiment folder (exp)
   --dumpdir DIR         formatted data (dump)
   --tag NAME            added to the experiment's name
@@ -49,11 +48,10 @@ grid=ct2_int8
 mode=kd_qat
 train_config=conf/train.yaml
 qat_config=conf/qat.yaml
-singles=150
+singles=30
 seed=0
 nj=$(nproc)
 ngpu=0
-num_nodes=1
 expdir=exp
 dumpdir=dump
 tag=
@@ -65,14 +63,14 @@ while [ $# -gt 0 ]; do
         --help) usage; exit 0 ;;
         --stage|--stop_stage|--skip_data|--skip_train|--skip_eval|--skip_pack|--corpus|--data_root|\
         --teacher|--student|--grid|--mode|--train_config|--qat_config|--singles|--seed|--nj|--ngpu|\
-        --num_nodes|--expdir|--dumpdir|--tag)
+        --expdir|--dumpdir|--tag)
             [ $# -ge 2 ] || die "$1 needs a value"
             printf -v "${1#--}" %s "$2"; shift 2 ;;
         *) die "unknown option $1 (--help lists them all)" ;;
     esac
 done
 case $mode in kd_qat|joint) ;; *) die "--mode $mode: kd_qat or joint" ;; esac
-for number in stage stop_stage singles seed nj ngpu num_nodes; do
+for number in stage stop_stage singles seed nj ngpu; do
     [[ ${!number} =~ ^[0-9]+$ ]] || die "--$number ${!number}: not a number"
 done
 for file in "$train_config" "$qat_config"; do [ -f "$file" ] || die "$file: no such file"; done
@@ -124,7 +122,7 @@ if run_stage 2 "format to 16 kHz, check splits, pack windows" "$skip_data"; then
     py format_data --data "$data" --out "$dump/raw" --nj "$nj" "${shared[@]}"
     py pack_windows --data "$dump/raw/train" --out "$dump/packed/train" --singles "$singles" \
         --seed "$seed"
-    py pack_windows --data "$dump/raw/dev" --out "$dump/packed/dev" --singles 20 --seed "$seed"
+    py pack_windows --data "$dump/raw/dev" --out "$dump/packed/dev" --singles 10 --seed "$seed"
     finish_stage 2
 fi
 
@@ -186,7 +184,7 @@ train() {
             --model_conf "teacher=$(realpath "$teacher_pt")" \
             --model_conf "teacher_dims=$(<"$exp/init/teacher.dims")" --model_conf "grid=$grid" \
             --allow_variable_data_keys true --seed "$seed" --ngpu "$ngpu" \
-            --num_nodes "$num_nodes" "${options[@]}" "$@"
+            "${options[@]}" "$@"
         echo
     } > "$out/run.sh"
     bash "$out/run.sh" > "$out/console.log" 2>&1 || {
@@ -216,6 +214,7 @@ if run_stage 8 "export and verify" false; then
     py verify "$exp/export/student" --against "$exp/qat" --json "$exp/verify.json" \
         > "$exp/verify.txt" || { tail -n 1 "$exp/verify.txt" >&2; exit 1; }
     tail -n 1 "$exp/verify.txt" >&2
+    py export --exp "$exp/qat" --to openai --out "$exp/export/student.pt"
     py export --exp "$exp/$first" --to ct2 --float --out "$exp/export/float_student"
     py convert --from "$student_pt" --to ct2 --out "$exp/export/untouched"
     py convert --from "$teacher_pt" --to ct2 --out "$exp/export/teacher"
@@ -231,7 +230,7 @@ if run_stage 9 "decode" "$skip_eval"; then
         py decode --model "$exp/export/$system" --runtime faster-whisper --data "$dump/raw/test" \
             --out "$exp/decode/$system" --nj "$nj"
     done
-    py decode --model "$exp/qat" --runtime torch --data "$dump/raw/test" \
+    py decode --model "$exp/export/student.pt" --runtime torch --data "$dump/raw/test" \
         --out "$exp/decode/student_torch"
     finish_stage 9
 fi
