@@ -187,12 +187,13 @@ train() {
             "${options[@]}" "$@"
         echo
     } > "$out/run.sh"
-    bash "$out/run.sh" > "$out/console.log" 2>&1 || {
-        tail -n 3 "$out/console.log" >&2
-        log "training failed: see $out/console.log"
+    # Appended: a resumed run goes on with the log of the one before.
+    bash "$out/run.sh" >> "$out/train.log" 2>&1 || {
+        tail -n 1 "$out/train.log" >&2
+        log "training failed: see $out/train.log"
         exit 1
     }
-    grep -h ' epoch results\|epoch results' "$out/console.log" | sed 's/.*INFO: //' | cut -c1-180 >&2
+    grep 'epoch results' "$out/train.log" | sed 's/.*INFO: //' | cut -c1-180 >&2
 }
 
 if [ "$mode" = kd_qat ] && run_stage 6 "distil (kd)" "$skip_train"; then

@@ -1,0 +1,76 @@
+"""Windows hold every utterance once, and audio and text stay together."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from espnet_dq.data.audio import load_audio, save_wav
+from espnet_dq.data.kaldi import KaldiDir, validate
+from espnet_dq.data.pack import MAX_TOKENS, PAUSE, pack, plan_windows
+from espnet_dq.errors import InputError
+from espnet_dq.whisper.dims import encode_text, vocabulary_tokenizer
+
+
+def tables(lengths):
+    data = KaldiDir()
+    for i in range(len(lengths)):
+        utt = f"u{i:03d}"
+        data.wav[utt], data.text[utt] = f"{utt}.wav", f"text number {i}"
+        data.utt2spk[utt], data.utt2lang[utt] = utt, ("en", "ru", "fr")[i % 3]
+    return data, {f"u{i:03d}": s for i, s in enumerate(lengths)}
+
+
+@given(
+    st.lists(st.floats(0.1, 29.0), min_size=1, max_size=40),
+    st.integers(0, 5),
+    st.integers(0, 3),
+)
+@settings(max_examples=60, deadline=None)
+def test_every_utterance_once_and_within_the_window(lengths, singles, seed):
+    data, seconds = tables(lengths)
+    windows = plan_windows(data, seconds, 29.5, singles, seed)
+    alone = min(singles, len(lengths))
+    packed = windows[: len(windows) - alone]
+    assert sorted(u for w in packed for u in w) == sorted(data.wav)
+    assert all(len(w) == 1 for w in windows[len(packed) :])
+    for window in packed:
+        assert len({data.utt2lang[u] for u in window}) == 1
+        assert len(window) == 1 or sum(seconds[u] + PAUSE[1] for u in window) <= 29.5
+    assert windows == plan_windows(data, seconds, 29.5, singles, seed)
+
+
+def test_text_fits_the_decoder():
+    data, seconds = tables([0.2] * 30)
+    for utt in data.text:
+        data.text[utt], data.utt2lang[utt] = "слово " * 60, "ru"
+    tokenizer = vocabulary_tokenizer(51865)
+    for window in plan_windows(data, seconds, 29.5, 0, 0):
+        assert sum(len(encode_text(tokenizer, data.text[u])) for u in window) <= MAX_TOKENS
+
+
+def test_audio_and_text_in_the_same_order(tmp_path):
+    """Each utterance is a level of its own, so its place in the window can be heard."""
+    data, level = KaldiDir(extra={"utt2num_samples": {}}), {}
+    for i in range(9):
+        utt, wav = f"spk-{i}", tmp_path / f"{i}.wav"
+        level[f"word{i}"] = (i + 1) / 16
+        save_wav(wav, np.full(16000, level[f"word{i}"], np.float32))
+        data.wav[utt], data.text[utt] = str(wav), f"word{i}"
+        data.utt2spk[utt], data.utt2lang[utt] = "spk", "en"
+        data.extra["utt2num_samples"][utt] = "16000"
+    data.save(tmp_path / "raw")
+    pack(tmp_path / "raw", tmp_path / "packed", longest=5.0, singles=2, seed=1)
+    packed = validate(tmp_path / "packed")
+    assert len(packed.wav) == 5 and sum(len(t.split()) == 1 for t in packed.text.values()) == 2
+    for utt, text in packed.text.items():
+        audio = load_audio(packed.wav[utt])
+        heard = audio[np.flatnonzero(np.diff(audio, prepend=0.0))]
+        heard = [x for x in heard if x > 0]
+        assert np.allclose(heard, [level[w] for w in text.split()], atol=1e-4)
+
+
+def test_a_window_beyond_whisper_is_refused():
+    data, seconds = tables([1.0])
+    with pytest.raises(InputError, match="31"):
+        plan_windows(data, seconds, 31, 0, 0)

@@ -1,0 +1,95 @@
+"""A training folder read back: what is exported is what the forward pass used."""
+
+import pytest
+import torch
+import yaml
+
+from espnet_dq.bin.export import main as export
+from espnet_dq.bin.verify import main as verify
+from espnet_dq.errors import InputError
+from espnet_dq.quant.checkpoint import CHECKPOINT, load_student
+from espnet_dq.quant.grids import get_grid
+
+
+@pytest.fixture
+def exp(tmp_path, make_toy):
+    """What ESPnet leaves of a toy run; float weights that fp16 cannot hold."""
+    model = make_toy(seed=7)
+    state = {k.replace(".", ".net.", 1): v for k, v in model.state_dict().items()}
+    state["projector.weight"] = torch.zeros(2, 2)
+    folder = tmp_path / "exp/qat"
+    folder.mkdir(parents=True)
+    torch.save(state, folder / CHECKPOINT)
+    config = {
+        "encoder": "dq_whisper",
+        "decoder": "dq_whisper",
+        "encoder_conf": {"dims": vars(model.dims)},
+        "model_conf": {"grid": "ct2_int8", "preset": "full"},
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    return tmp_path / "exp"
+
+
+def test_reference_weights_are_the_grid_values(exp, make_toy):
+    student, plain = load_student(exp), make_toy(seed=7).state_dict()
+    weights = student.reference_weights()
+    for name, value in plain.items():
+        on_grid = name in student.grids
+        assert torch.equal(weights[name], get_grid("ct2_int8").fake(value) if on_grid else value)
+    assert "decoder.token_embedding.weight" in student.grids
+
+
+def test_export_verify_and_break(exp, tmp_path, capsys):
+    """One byte of an integer in the file, and one weight of the checkpoint, are both seen."""
+    export(["--exp", str(exp), "--to", "ct2", "--out", str(tmp_path / "ct2")])
+    assert verify([str(tmp_path / "ct2"), "--against", str(exp)]) == 0
+    assert capsys.readouterr().out.rstrip().endswith(" 0 mismatched")
+
+    model = tmp_path / "ct2/model.bin"
+    content = bytearray(model.read_bytes())
+    content[len(content) // 2] ^= 1  # in the middle of the token embedding
+    model.write_bytes(content)
+    assert verify([str(tmp_path / "ct2"), "--against", str(exp)]) == 1
+    content[len(content) // 2] ^= 1
+    model.write_bytes(content)
+
+    path = exp / "qat" / CHECKPOINT
+    state = torch.load(path, weights_only=True)
+    state["decoder.net.blocks.0.mlp.0.weight"][3, 3] += 0.05
+    torch.save(state, path)
+    assert verify([str(tmp_path / "ct2"), "--against", str(exp)]) == 1
+
+
+def test_openai_export_holds_the_grid_values(exp, tmp_path):
+    import whisper
+
+    export(["--exp", str(exp), "--to", "openai", "--out", str(tmp_path / "s.pt")])
+    model = whisper.load_model(str(tmp_path / "s.pt"), device="cpu")
+    weights = load_student(exp).reference_weights()
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, weights[name]), name
+
+
+def test_a_grid_that_the_format_does_not_hold(exp, tmp_path):
+    config = exp / "qat/config.yaml"
+    config.write_text(config.read_text().replace("ct2_int8", "uniform4"))
+    with pytest.raises(InputError, match="uniform4 does not fit ct2"):
+        export(["--exp", str(exp), "--to", "ct2", "--out", str(tmp_path / "ct2")])
+    assert not (tmp_path / "ct2").exists()
+
+
+def test_broken_folders_are_named(exp, tmp_path):
+    with pytest.raises(InputError, match=r"no training folder"):
+        load_student(tmp_path)
+    path = exp / "qat" / CHECKPOINT
+    state = torch.load(path, weights_only=True)
+    del state["decoder.net.ln.bias"]
+    torch.save(state, path)
+    with pytest.raises(InputError, match=r"missing key decoder\.ln\.bias"):
+        load_student(exp)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(InputError, match="not a readable checkpoint"):
+        load_student(exp)
+    path.unlink()
+    with pytest.raises(InputError, match="no such checkpoint"):
+        load_student(exp)

@@ -1,0 +1,40 @@
+"""Every ready configuration is parsed and built."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+CONF = Path(__file__).parents[2] / "egs2/dq_whisper/asr1/conf"
+FILES = sorted(CONF.rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_configuration_builds(path, save_toy, tmp_path):
+    import torch
+
+    from espnet_dq.bin.init_student import main as init_student
+    from espnet_dq.plugin import register
+
+    register()
+    from espnet2.tasks.asr import ASRTask
+
+    toy = save_toy(seed=0)
+    init_student(["--from", str(toy), "--teacher", str(toy), "--out", str(tmp_path)])
+    dims = torch.load(toy, weights_only=True)["dims"]
+    args = ASRTask.get_parser().parse_args(
+        ["--config", str(path), "--output_dir", str(tmp_path), "--token_type", "bpe",
+         "--bpemodel", "dq_whisper", "--token_list", str(tmp_path / "tokens.txt"),
+         "--encoder_conf", f"dims={dims}", "--decoder_conf", f"dims={dims}",
+         "--model_conf", f"teacher_dims={dims}", "--model_conf", f"teacher={toy}"]
+    )  # fmt: skip
+    given = yaml.safe_load(path.read_text())
+    assert args.model_conf.items() >= given["model_conf"].items()
+    model = ASRTask.build_model(args)
+    steps = args.max_epoch * (args.num_iters_per_epoch or 0)
+    assert steps in (0, args.scheduler_conf["max_steps"])
+    assert model.matching == given["model_conf"]["matching"]
+
+
+def test_there_are_configurations():
+    assert {"train", "qat", "train_long"} <= {p.stem for p in FILES}
