@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from espnet_dq.errors import run
+from espnet_dq.errors import InputError, run
 from espnet_dq.files import atomic
 from espnet_dq.formats import openai
 from espnet_dq.task.tokenizer import token_list
@@ -24,15 +24,19 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     args = parser.parse_args(argv)
     weights = openai.load(args.source)
+    teacher = openai.load(args.teacher).dims
+    if teacher.n_vocab != weights.dims.n_vocab:
+        raise InputError(
+            f"{args.teacher}: {teacher.n_vocab} tokens, the student has {weights.dims.n_vocab}"
+        )
     state = {name.replace(".", ".net.", 1): w.float() for name, w in weights.state.items()}
     with atomic(args.out / "student.pth") as tmp:
         torch.save(state, tmp)
     with atomic(args.out / "tokens.txt") as tmp:
         tmp.write_text("\n".join(token_list(weights.dims.n_vocab)) + "\n", encoding="utf-8")
-    for name, path in (("student", args.source), ("teacher", args.teacher)):
-        dims = vars(openai.load(path).dims)
+    for name, dims in (("student", weights.dims), ("teacher", teacher)):
         with atomic(args.out / f"{name}.dims") as tmp:
-            tmp.write_text(json.dumps(dims) + "\n", encoding="utf-8")
+            tmp.write_text(json.dumps(vars(dims)) + "\n", encoding="utf-8")
     print(args.out / "student.pth")
     return 0
 

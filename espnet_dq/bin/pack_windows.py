@@ -8,8 +8,10 @@ Example usage::
 import argparse
 from pathlib import Path
 
-from espnet_dq.data.pack import pack
+from espnet_dq.data.kaldi import KaldiDir
+from espnet_dq.data.pack import MAX_TOKENS, pack
 from espnet_dq.errors import run
+from espnet_dq.whisper.dims import encode_text, vocabulary_tokenizer
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -26,6 +28,11 @@ def main(argv: list[str] | None = None) -> int:
     packed = pack(args.data, args.out, args.seconds, args.singles, args.seed)
     seconds = sum(int(n) for n in packed.extra["utt2num_samples"].values()) / 16000
     print(f"{args.out}: {len(packed.wav)} windows, {seconds / 60:.1f} minutes of audio")
+    texts = KaldiDir.load(args.data).text.values()
+    tokenizer = vocabulary_tokenizer(51865)
+    left_out = sum(len(encode_text(tokenizer, t)) > MAX_TOKENS for t in texts)
+    if left_out:
+        print(f"{args.out}: left out, text too long for Whisper's decoder: {left_out} utterances")
     return 0
 
 

@@ -22,34 +22,55 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--student", type=Path, required=True, help="untouched student's .pt")
     parser.add_argument("--grid", required=True, help="the student's weight grid")
     parser.add_argument(
-        "--train_config", type=Path, required=True, help="YAML that training will use"
+        "--train_config",
+        type=Path,
+        required=True,
+        nargs="+",
+        help="the YAML files that training will use; they must want the same cache",
     )
     parser.add_argument("--top_k", type=int, default=64, help="teacher tokens a position (64)")
     args = parser.parse_args(argv)
-    config = read_config(args.train_config)
-    model = config.get("model_conf", {})
-    frozen = "encoder" in config.get("freeze_param", [])
-    hidden = model.get("matching", "dynamic_monotonic") != "logits"
-    settings = CacheSettings(
-        tap=model.get("tap", "block") if hidden else None,
-        temperature=model.get("temperature", 1.0),
-        top_k=args.top_k,
-        teacher_window=model.get("teacher_window", "full"),
-        timestamp_share=model.get("timestamp_share", 0.0),
-        encoder=frozen,
-    )
+    wanted = [cache_settings(path, args.top_k) for path in args.train_config]
+    for path, other in zip(args.train_config, wanted, strict=True):
+        if other != wanted[0]:
+            key = next(k for k in other if other[k] != wanted[0][k])
+            raise InputError(
+                f"{path}: {key} is {other[key]}, but {wanted[0][key]} in {args.train_config[0]}: "
+                "one teacher pass cannot serve both"
+            )
+    preset = wanted[0].pop("preset")
+    settings = CacheSettings(**wanted[0])
     weights = openai.load(args.student)
     student = Student(
         dims=weights.dims,
         state={k: v.float() for k, v in weights.state.items()},
         grid=args.grid,
-        preset=model.get("preset", "full") if frozen else "none",
+        preset=preset,
         path=args.student,
     )
     torch.manual_seed(0)
     write_cache(args.data, args.out, Teacher(args.teacher), student, settings)
     print(args.out)
     return 0
+
+
+def cache_settings(path: Path, top_k: int) -> dict:
+    """What a configuration wants of the cache: `CacheSettings`, and the encoder's `preset`."""
+    config = read_config(path)
+    model = config.get("model_conf") or {}
+    frozen = "encoder" in (config.get("freeze_param") or [])
+    hidden = model.get("matching", "dynamic_monotonic") != "logits"
+    # Of a frozen encoder only its own part of the preset matters.
+    on_grid = frozen and model.get("preset", "full") in ("full", "encoder")
+    return {
+        "tap": model.get("tap", "block") if hidden else None,
+        "temperature": model.get("temperature", 1.0),
+        "top_k": top_k,
+        "teacher_window": model.get("teacher_window", "full"),
+        "timestamp_share": model.get("timestamp_share", 0.0),
+        "encoder": frozen,
+        "preset": "encoder" if on_grid else "none",
+    }
 
 
 def read_config(path: Path) -> dict:

@@ -27,28 +27,30 @@ def plan_windows(
     """Which utterances go together: every one once, and `singles` of them alone as well.
 
     Utterances are shuffled within their language and joined while the window has room for
-    `longest` seconds, the longest pauses counted, and for their tokens.
+    `longest` seconds, the longest pauses counted, and for their tokens. An utterance whose
+    text alone is too long for the decoder is left out.
     """
     if not 1 <= longest <= 30:
         raise InputError(f"windows of {longest} s: 1 to 30 are possible")
     tokenizer = vocabulary_tokenizer(51865)
+    counts = {u: len(encode_text(tokenizer, t)) for u, t in data.text.items()}
+    fitting = sorted(u for u in data.wav if counts[u] <= MAX_TOKENS)
     shuffle = random.Random(seed)
     windows: list[list[str]] = []
     for language in sorted(set(data.utt2lang.values())):
-        names = sorted(u for u in data.wav if data.utt2lang[u] == language)
+        names = [u for u in fitting if data.utt2lang[u] == language]
         shuffle.shuffle(names)
         window, length, tokens = [], 0.0, 0
         for name in names:
             more = seconds[name] + PAUSE[1]
-            count = len(encode_text(tokenizer, data.text[name]))
-            if window and (length + more > longest or tokens + count > MAX_TOKENS):
+            if window and (length + more > longest or tokens + counts[name] > MAX_TOKENS):
                 windows.append(window)
                 window, length, tokens = [], 0.0, 0
             window.append(name)
-            length, tokens = length + more, tokens + count
+            length, tokens = length + more, tokens + counts[name]
         if window:
             windows.append(window)
-    alone = shuffle.sample(sorted(data.wav), min(singles, len(data.wav)))
+    alone = shuffle.sample(fitting, min(singles, len(fitting)))
     return windows + [[u] for u in alone]
 
 
@@ -66,7 +68,6 @@ def pack(
     pauses = random.Random(seed)
     packed = KaldiDir(extra={"utt2num_samples": {}})
     wav_dir = out.with_name(f"{out.name}_wav").resolve()
-    wav_dir.mkdir(parents=True, exist_ok=True)
     for number, window in enumerate(tqdm(windows, desc=f"pack {source.name}", unit="window")):
         parts = [load_audio(data.wav[window[0]])]
         for name in window[1:]:

@@ -56,18 +56,19 @@ def topk_kl_divergence(
     return temperature**2 * kl / count
 
 
-def prepare_features(features: Tensor, distance: str) -> Tensor:
+def prepare_features(features: Tensor, distance: str, temperature: float = 1.0) -> Tensor:
     """Put hidden states [L, N, D] where `distance` is a squared Euclidean distance.
 
     `mse`: layer-normalised and divided by sqrt(D), which makes it a mean over features;
-    `softmax_mse`: softmaxed; `cosine`: unit length over sqrt(2), so that it is 1 - cos.
+    `softmax_mse`: T times the softmax at temperature T; `cosine`: unit length over sqrt(2), which
+    makes it 1 - cos.
     """
     features = features.float()
     width = features.shape[-1]
     if distance == "mse":
         return F.layer_norm(features, (width,)) / width**0.5
     if distance == "softmax_mse":
-        return features.softmax(dim=-1)
+        return temperature * (features / temperature).softmax(dim=-1)
     if distance == "cosine":
         return F.normalize(features, dim=-1) / 2**0.5
     raise InputError(f"unknown distance '{distance}': known are {', '.join(DISTANCES)}")

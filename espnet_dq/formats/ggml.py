@@ -17,7 +17,8 @@ from whisper.model import ModelDimensions
 
 from espnet_dq.errors import InputError
 from espnet_dq.formats.binary import Reader
-from espnet_dq.formats.weights import Weights, check_dims, expected_shapes
+from espnet_dq.formats.weights import Weights, check_dims
+from espnet_dq.whisper.dims import weight_shapes
 
 MAGIC = 0x67676D6C
 _TYPES = {
@@ -48,7 +49,7 @@ def load(path: Path | str) -> Weights:
     reader.view(4 * n_filters * n_bins, "mel filters")
     for i in range(reader.number("I", "vocabulary size")):
         reader.view(reader.number("I", f"length of token {i}"), f"token {i}")
-    shapes = expected_shapes(dims)
+    shapes = weight_shapes(dims)
     state: dict[str, torch.Tensor] = {}
     while reader.left:
         name, tensor = _tensor(reader, shapes)

@@ -6,7 +6,7 @@ from torch import Tensor
 from whisper.model import ModelDimensions, sinusoids
 
 from espnet_dq.errors import InputError
-from espnet_dq.whisper.dims import empty_parts
+from espnet_dq.whisper.dims import weight_shapes
 
 ENCODER_POSITIONS = "encoder.positional_embedding"
 # Above any Whisper (large-v3: 1280 wide, 32 layers), below what a forged header could abuse.
@@ -32,18 +32,6 @@ def check_dims(dims: ModelDimensions, source: str) -> ModelDimensions:
         if state % head or state % 2:
             raise InputError(f"{source}: n_{side}_state = {state} does not fit {head} heads")
     return dims
-
-
-def expected_shapes(dims: ModelDimensions) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of each entry of openai-whisper's `Whisper(dims).state_dict()`.
-
-    Built on the meta device: no memory is taken for the weights.
-    """
-    return {
-        f"{side}.{name}": tuple(tensor.shape)
-        for side, module in empty_parts(dims).items()
-        for name, tensor in module.state_dict().items()
-    }
 
 
 @dataclass
@@ -72,7 +60,7 @@ class Weights:
                 f"{source}: n_audio_state {self.dims.n_audio_state} is not n_text_state "
                 f"{self.dims.n_text_state}"
             )
-        expected = expected_shapes(self.dims)
+        expected = weight_shapes(self.dims)
         if ENCODER_POSITIONS not in self.state:
             self.state[ENCODER_POSITIONS] = sinusoids(*expected[ENCODER_POSITIONS])
         for name, shape in expected.items():

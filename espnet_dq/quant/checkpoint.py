@@ -10,7 +10,7 @@ from whisper.model import ModelDimensions, Whisper
 
 from espnet_dq.errors import InputError
 from espnet_dq.quant.prepare import grid_weights, prepare
-from espnet_dq.whisper.dims import empty_parts, model_dims
+from espnet_dq.whisper.dims import model_dims, weight_shapes
 
 # What is exported and scored: the average of the best epochs by validation loss.
 CHECKPOINT = "valid.loss.ave.pth"
@@ -83,9 +83,7 @@ def load_student(exp: str | Path, checkpoint: str = CHECKPOINT) -> Student:
         preset=model.get("preset", "full"),
         path=path,
     )
-    expected = {
-        f"{p}.{k}" for p, net in empty_parts(student.dims).items() for k in net.state_dict()
-    }
+    expected = set(weight_shapes(student.dims))
     for problem, keys in (("missing", expected - set(state)), ("unknown", set(state) - expected)):
         if keys:
             raise InputError(f"{path}: {problem} key {min(keys)}")

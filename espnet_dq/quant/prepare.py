@@ -16,7 +16,7 @@ from whisper.model import ModelDimensions
 from espnet_dq.errors import InputError
 from espnet_dq.quant.fake_quant import FakeQuantize
 from espnet_dq.quant.grids import get_grid
-from espnet_dq.whisper.dims import empty_parts
+from espnet_dq.whisper.dims import weight_shapes
 
 PRESETS = ("full", "paper", "encoder", "none")
 _ORIGINAL = re.compile(r"(.*)\.parametrizations\.weight\.original")
@@ -33,13 +33,9 @@ def grid_weights(dims: ModelDimensions, preset: str = "full") -> list[str]:
     """
     if preset not in PRESETS:
         raise InputError(f"unknown quantization preset '{preset}': known are {', '.join(PRESETS)}")
-    kinds = (nn.Linear, nn.Conv1d, nn.Embedding)
-    names = [
-        f"{part}.{name}.weight"
-        for part, net in empty_parts(dims).items()
-        for name, module in net.named_modules()
-        if isinstance(module, kinds)
-    ]
+    # Matrices and convolutions, the token embedding included; vectors and the positional
+    # embeddings (which are no `.weight`) are not.
+    names = [n for n, s in weight_shapes(dims).items() if n.endswith(".weight") and len(s) > 1]
     sides = {
         "full": ("encoder.", "decoder."),
         "paper": ("decoder.",),
@@ -55,6 +51,7 @@ def prepare(root: nn.Module, names: Iterable[str], grid: str) -> None:
     `root.state_dict()` and `root.load_state_dict()` go on using the plain names. Raises
     `InputError` when a weight is missing, has one on it already, or does not fit the grid.
     """
+    get_grid(grid)  # a name that is no grid stops here, even if nothing is to be on it
     for name in names:
         path, _, leaf = name.rpartition(".")
         try:

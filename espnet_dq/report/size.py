@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from math import prod
 
 from espnet_dq.errors import InputError
-from espnet_dq.formats.weights import expected_shapes
-from espnet_dq.whisper.dims import SIZES
+from espnet_dq.whisper.dims import SIZES, weight_shapes
 
 FLOAT_BITS = 16
 MIB = 2**20
@@ -42,7 +41,7 @@ def paper_rule_bytes(
 
     Example usage::
 
-        paper_rule_bytes(expected_shapes(SIZES["small"])) / MIB  # 461.07
+        paper_rule_bytes(weight_shapes(SIZES["small"])) / MIB  # 461.07
     """
     total = sum(prod(shape) * value_bits(name, preset, bits) for name, shape in shapes.items())
     return -(-total // 8)
@@ -50,4 +49,4 @@ def paper_rule_bytes(
 
 def small_bytes() -> int:
     """whisper-small at 16 bits by the rule: the paper's reference, 461.07 MiB."""
-    return paper_rule_bytes(expected_shapes(SIZES["small"]))
+    return paper_rule_bytes(weight_shapes(SIZES["small"]))

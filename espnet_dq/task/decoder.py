@@ -13,6 +13,9 @@ from espnet_dq.errors import InputError
 from espnet_dq.whisper.dims import language_token, model_dims, vocabulary_tokenizer
 from espnet_dq.whisper.forward import decode_hidden, output_logits
 
+# Language, task and <|notimestamps|>, which a prefix of ESPnet's does not have.
+PROMPT_TAIL = 3
+
 
 class DQWhisperDecoder(AbsDecoder, BatchScorerInterface):
     """openai-whisper's text decoder.
@@ -64,6 +67,10 @@ class DQWhisperDecoder(AbsDecoder, BatchScorerInterface):
         A prefix starts with `<|startoftranscript|>` only; the language, the task and
         `<|notimestamps|>` are put behind it here. Special tokens cannot be chosen.
         """
+        if ys.shape[1] + PROMPT_TAIL > self.dims.n_text_ctx:  # a loop: end it
+            scores = torch.full((len(ys), self.dims.n_vocab), -torch.inf, device=ys.device)
+            scores[:, self.tokenizer.eot] = 0.0
+            return scores, states
         with parametrize.cached():
             languages = torch.stack([self._language(x, s) for x, s in zip(xs, states, strict=True)])
             tail = ys.new_tensor([self.tokenizer.transcribe, self.tokenizer.no_timestamps])

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import torch
+import torch.nn.functional as F
 from espnet2.asr.espnet_model import ESPnetASRModel
 from espnet2.torch_utils.device_funcs import force_gatherable
 from torch import Tensor
@@ -42,7 +43,7 @@ class DQWhisperModel(ESPnetASRModel):
         teacher_dims: the teacher's size, or its dimensions by name; the file is loaded only when
             the first batch needs it, but the projector must be built before.
         alpha: weight of distillation against cross-entropy.
-        temperature: T of the KL term.
+        temperature: T of the KL term, and of `softmax_mse`.
         matching: `logits` (no hidden term), `static`, `dynamic` or `dynamic_monotonic`.
         tap: hidden states of the decoder's `block` outputs or of its `ffn` activations.
         distance: `mse`, `softmax_mse` or `cosine`.
@@ -132,8 +133,8 @@ class DQWhisperModel(ESPnetASRModel):
             self.projector = Projector(
                 factor * d_t.n_text_state, factor * decoder.dims.n_text_state
             )
-            if matching == "static":
-                static(decoder.dims.n_text_layer, d_t.n_text_layer)
+            # The projector's start pairs layers as `static` does, whatever the matching.
+            static(decoder.dims.n_text_layer, d_t.n_text_layer)
         # Before `prepare`, whose own hook renames keys on their way in.
         self.register_load_state_dict_pre_hook(_refuse_other_keys)
         names = grid_weights(decoder.dims, preset)
@@ -211,17 +212,17 @@ class DQWhisperModel(ESPnetASRModel):
 
     def _hidden(self, student: Tensor, teacher: Tensor, count: int, stats: dict) -> Tensor:
         """The hidden term for states [Ls, N, D] and [Lt, N, D']; logs the mapping."""
-        student = prepare_features(student, self.distance)
-        if self.training and self.projector.fitting:
-            pairs = static(len(student), len(teacher)) if len(teacher) >= len(student) else None
-            if pairs is None:
-                raise InputError("the teacher has fewer decoder layers than the student")
-            # In units of one feature, whatever the distance's own scale.
-            scale = student.shape[-1] ** 0.5 if self.distance != "softmax_mse" else 1.0
-            self.projector.fit(teacher[pairs], student.detach() * scale)
-        teacher = prepare_features(self.projector(teacher), self.distance)
-        with torch.no_grad():
-            distances = pair_distances(student, teacher)
+        raw = student.detach().float()
+        student = prepare_features(student, self.distance, self.temperature)
+        with torch.autocast(raw.device.type, enabled=False):
+            if self.training and self.projector.fitting:
+                # P maps to what the distance takes in: it normalises once more by itself.
+                if self.distance != "softmax_mse":
+                    raw = F.layer_norm(raw, raw.shape[-1:])
+                self.projector.fit(teacher[static(len(student), len(teacher))], raw)
+            teacher = prepare_features(self.projector(teacher), self.distance, self.temperature)
+            with torch.no_grad():
+                distances = pair_distances(student, teacher)
         mapping = match(self.matching, distances)
         loss = hidden_loss(student, teacher, mapping, count)
         stats["loss_hidden"] = loss.detach()

@@ -3,9 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import fields
 
-import torch
-from torch import nn
-from whisper.model import AudioEncoder, ModelDimensions, TextDecoder
+from whisper.model import ModelDimensions
 from whisper.tokenizer import LANGUAGES, Tokenizer, get_tokenizer
 
 from espnet_dq.errors import InputError
@@ -49,18 +47,46 @@ def model_dims(spec: str | Mapping[str, int]) -> ModelDimensions:
     return ModelDimensions(**spec)
 
 
-def empty_parts(dims: ModelDimensions) -> dict[str, nn.Module]:
-    """`encoder` and `decoder` without storage (meta device): names and shapes only."""
-    d = dims
-    with torch.device("meta"):
-        return {
-            "encoder": AudioEncoder(
-                d.n_mels, d.n_audio_ctx, d.n_audio_state, d.n_audio_head, d.n_audio_layer
-            ),
-            "decoder": TextDecoder(
-                d.n_vocab, d.n_text_ctx, d.n_text_state, d.n_text_head, d.n_text_layer
-            ),
-        }
+def weight_shapes(dims: ModelDimensions) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of each entry of openai-whisper's `Whisper(dims).state_dict()`, in order.
+
+    Written out, because building the modules takes their memory, and building them without
+    (meta device) takes seconds of imports in every command.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def affine(name: str, *shape: int, bias: bool = True) -> None:
+        shapes[f"{name}.weight"] = shape
+        if bias:
+            shapes[f"{name}.bias"] = shape[:1]
+
+    def attention(name: str, width: int) -> None:
+        for part in ("query", "key", "value", "out"):
+            affine(f"{name}.{part}", width, width, bias=part != "key")
+        affine(f"{name}_ln", width)
+
+    def block(name: str, width: int, cross: bool) -> None:
+        attention(f"{name}.attn", width)
+        if cross:
+            attention(f"{name}.cross_attn", width)
+        affine(f"{name}.mlp.0", 4 * width, width)
+        affine(f"{name}.mlp.2", width, 4 * width)
+        affine(f"{name}.mlp_ln", width)
+
+    width = dims.n_audio_state
+    shapes["encoder.positional_embedding"] = (dims.n_audio_ctx, width)
+    affine("encoder.conv1", width, dims.n_mels, 3)
+    affine("encoder.conv2", width, width, 3)
+    for layer in range(dims.n_audio_layer):
+        block(f"encoder.blocks.{layer}", width, cross=False)
+    affine("encoder.ln_post", width)
+    width = dims.n_text_state
+    shapes["decoder.positional_embedding"] = (dims.n_text_ctx, width)
+    affine("decoder.token_embedding", dims.n_vocab, width, bias=False)
+    for layer in range(dims.n_text_layer):
+        block(f"decoder.blocks.{layer}", width, cross=True)
+    affine("decoder.ln", width)
+    return shapes
 
 
 def vocabulary_tokenizer(n_vocab: int) -> Tokenizer:

@@ -45,7 +45,10 @@ def test_text_fits_the_decoder():
     for utt in data.text:
         data.text[utt], data.utt2lang[utt] = "слово " * 60, "ru"
     tokenizer = vocabulary_tokenizer(51865)
-    for window in plan_windows(data, seconds, 29.5, 0, 0):
+    data.text["u007"] = "слово " * 500  # fits no window: left out
+    windows = plan_windows(data, seconds, 29.5, 0, 0)
+    assert sorted(u for w in windows for u in w) == sorted(set(data.wav) - {"u007"})
+    for window in windows:
         assert sum(len(encode_text(tokenizer, data.text[u])) for u in window) <= MAX_TOKENS
 
 

@@ -119,3 +119,11 @@ def test_projector_fit_adds_up_batches():
         parts.fit(x[piece : piece + 100], y[piece : piece + 100])
     assert torch.allclose(whole.weight, parts.weight, atol=1e-5)
     assert parts.fitting and int(parts.batches) == 4
+
+
+def test_softmax_mse_has_t_squared():
+    torch.manual_seed(6)
+    s, t = torch.randn(1, 5, 16), torch.randn(1, 5, 16)
+    a, b = (prepare_features(x, "softmax_mse", 2.0) for x in (s, t))
+    expected = 4 * ((s / 2).softmax(-1) - (t / 2).softmax(-1)).square().sum() / 5
+    assert torch.allclose(hidden_loss(a, b, [0], 5), expected, rtol=1e-5)

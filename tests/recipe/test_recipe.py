@@ -73,10 +73,14 @@ def test_every_stage(data_root, save_toy, tmp_path):
 
     said = run(tmp_path, *options, "--stop_stage", "10")  # what is finished is not done again
     assert said.count("finished before") == 10 and "done in" not in said
+    assert "other settings" in run(tmp_path, *options, "--seed", "7", code=2)
 
 
 def test_usage_and_mistakes(tmp_path):
     assert "unknown option --corpsu" in run(tmp_path, "--corpsu", "x", code=2)
+    assert "--skip_train yes" in run(tmp_path, "--skip_train", "yes", code=2)
+    assert "exports ct2_int8 only" in run(tmp_path, "--grid", "uniform4", code=2)
+    assert "needs --data_root" in run(tmp_path, "--corpus", "kaldi", code=2)
     assert "--nj many" in run(tmp_path, "--nj", "many", code=2)
     assert "nowhere.yaml: no such file" in run(tmp_path, "--train_config", "nowhere.yaml", code=2)
     done = subprocess.run([str(RECIPE / "run.sh"), "--help"], capture_output=True, text=True)

@@ -8,8 +8,9 @@ import torch
 from whisper.model import ModelDimensions
 
 from espnet_dq.formats import openai
-from espnet_dq.formats.weights import Weights, expected_shapes
+from espnet_dq.formats.weights import Weights
 from espnet_dq.scoring.score import score
+from espnet_dq.whisper.dims import weight_shapes
 
 SENTENCES = {
     "en": "please enter your password followed by the pound key",
@@ -32,7 +33,7 @@ SMALL_DIMS["base"] = (80, 1500, 16, 2, 3, 51865, 448, 16, 2, 3)
 def save_model(path: Path, dims: tuple[int, ...]) -> None:
     """A checkpoint of zeros."""
     sizes = ModelDimensions(*dims)
-    state = {k: torch.zeros(s, dtype=torch.float16) for k, s in expected_shapes(sizes).items()}
+    state = {k: torch.zeros(s, dtype=torch.float16) for k, s in weight_shapes(sizes).items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     openai.save(path, Weights(sizes, state))
 

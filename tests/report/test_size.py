@@ -4,8 +4,8 @@ import pytest
 import whisper
 
 from espnet_dq.errors import InputError
-from espnet_dq.formats.weights import expected_shapes
 from espnet_dq.report.size import MIB, paper_rule_bytes, small_bytes
+from espnet_dq.whisper.dims import weight_shapes
 
 # Dimensions of OpenAI's multilingual models.
 DIMS = {
@@ -16,7 +16,7 @@ DIMS = {
 
 
 def shapes(name):
-    return expected_shapes(whisper.ModelDimensions(*DIMS[name]))
+    return weight_shapes(whisper.ModelDimensions(*DIMS[name]))
 
 
 def test_small_is_the_reference():

@@ -259,7 +259,7 @@ def test_configuration_mistakes_are_named(build):
     for wrong, message in (
         ({"matching": "best"}, "matching 'best'"),
         ({"teacher_window": "half"}, "window 'half'"),
-        ({"grid": "int3", "preset": "full"}, "grid 'int3'"),
+        ({"grid": "int3", "preset": "none"}, "grid 'int3'"),
         ({"preset": "some"}, "preset 'some'"),
         ({"teacher": None}, "needs a teacher"),
     ):

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# The stages of DQ-Whisper. Each can be run again, alone or after a kill: a finished one is
-# skipped (its marker is in EXPDIR/done) unless --stage names it.
+# The stages of DQ-Whisper. Each can be run again, alone or after a kill: a finished one (its
+# marker is in EXPDIR/done) is skipped, unless --stage asks for it and those after it.
 set -euo pipefail
+caller=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 usage() {
     cat <<'EOF'
 Usage: run.sh [options]
-  --stage N             first stage to run; it runs even if it is finished (default 1)
+  --stage N             run from here on, finished or not (default: what is not finished)
   --stop_stage N        last stage to run (default 13)
   --skip_data true      leave out stages 1 and 2
   --skip_train true     leave out stages 4 to 7
@@ -69,10 +70,28 @@ while [ $# -gt 0 ]; do
         *) die "unknown option $1 (--help lists them all)" ;;
     esac
 done
+# Paths are the caller's; configurations may also be named as they lie here.
+for path in data_root expdir dumpdir teacher student train_config qat_config; do
+    value=${!path}
+    case $path in
+        teacher|student) [[ $value == *.pt ]] || continue ;;
+        *config) [ -f "$caller/$value" ] || continue ;;
+        expdir) [ "$value" != exp ] || continue ;;
+        dumpdir) [ "$value" != dump ] || continue ;;
+    esac
+    if [ -n "$value" ] && [[ $value != /* ]]; then printf -v "$path" %s "$caller/$value"; fi
+done
 case $mode in kd_qat|joint) ;; *) die "--mode $mode: kd_qat or joint" ;; esac
+for switch in skip_data skip_train skip_eval skip_pack; do
+    case ${!switch} in true|false) ;; *) die "--$switch ${!switch}: true or false" ;; esac
+done
 for number in stage stop_stage singles seed nj ngpu; do
     [[ ${!number} =~ ^[0-9]+$ ]] || die "--$number ${!number}: not a number"
 done
+if [ "$grid" != ct2_int8 ] && [ "$stop_stage" -ge 8 ]; then
+    die "--grid $grid: stage 8 exports ct2_int8 only; for training alone say --stop_stage 7"
+fi
+[ "$corpus" != kaldi ] || [ -d "$data_root" ] || die "--corpus kaldi needs --data_root DIR"
 for file in "$train_config" "$qat_config"; do [ -f "$file" ] || die "$file: no such file"; done
 
 # shellcheck source=egs2/dq_whisper/asr1/path.sh
@@ -86,17 +105,33 @@ mkdir -p "$exp/done"
 exp=$(cd "$exp" && pwd)
 mkdir -p "$dumpdir"
 dump=$(cd "$dumpdir" && pwd)/$corpus
+if [ "$corpus" = kaldi ]; then
+    dump=$dump/$(realpath "$data_root" | cksum | cut -d ' ' -f 1)
+fi
 data=$dump/data
 weights=downloads/weights
 log() { echo "$(date '+%H:%M:%S') (dq.sh:${BASH_LINENO[0]}) $*" >&2; }
+
+# What decides the results: an experiment's folder must not mix two of these.
+settings=$(
+    printf '%s\n' "corpus $corpus $data_root" "teacher $teacher" "student $student" "grid $grid" \
+        "mode $mode" "singles $singles" "seed $seed"
+    cksum "$train_config" "$qat_config" | cut -d ' ' -f 1,2
+)
+if [ -e "$exp/settings" ] && [ "$settings" != "$(<"$exp/settings")" ]; then
+    die "$exp was made with other settings: use --tag, or remove it"
+fi
+echo "$settings" > "$exp/settings"
 
 # run_stage N TITLE SKIP: whether stage N is to be run now.
 run_stage() {
     [ "$1" -ge "$stage" ] && [ "$1" -le "$stop_stage" ] || return 1
     if [ "$3" = true ]; then log "stage $1 ($2): left out"; return 1; fi
-    if [ -e "$exp/done/$1" ] && [ "$1" -ne "$stage" ]; then
-        log "stage $1 ($2): finished before"
-        return 1
+    again=false
+    if [ -e "$exp/done/$1" ]; then
+        if [ "$stage" -eq 0 ]; then log "stage $1 ($2): finished before"; return 1; fi
+        again=true
+        rm "$exp/done/$1"
     fi
     log "stage $1: $2"
     started=$SECONDS
@@ -120,9 +155,9 @@ if run_stage 2 "format to 16 kHz, check splits, pack windows" "$skip_data"; then
     shared=()
     [ "$corpus" != kaldi ] || shared=(--allow_shared_text)
     py format_data --data "$data" --out "$dump/raw" --nj "$nj" "${shared[@]}"
-    py pack_windows --data "$dump/raw/train" --out "$dump/packed/train" --singles "$singles" \
+    py pack_windows --data "$dump/raw/train" --out "$exp/data/train" --singles "$singles" \
         --seed "$seed"
-    py pack_windows --data "$dump/raw/dev" --out "$dump/packed/dev" --singles 10 --seed "$seed"
+    py pack_windows --data "$dump/raw/dev" --out "$exp/data/dev" --singles 10 --seed "$seed"
     finish_stage 2
 fi
 
@@ -138,20 +173,20 @@ if run_stage 3 "weights" false; then
 fi
 
 first=kd
-[ "$mode" = kd_qat ] || first=qat
-first_config=$train_config
+configs=("$train_config" "$qat_config")
+if [ "$mode" = joint ]; then first=qat configs=("$train_config"); fi
 if run_stage 4 "teacher pass" "$skip_train"; then
     for set in dev train; do
-        py teacher_pass --data "$dump/packed/$set" --out "$exp/cache/$set" \
+        py teacher_pass --data "$exp/data/$set" --out "$exp/cache/$set" \
             --teacher "$teacher_pt" --student "$student_pt" --grid "$grid" \
-            --train_config "$first_config"
+            --train_config "${configs[@]}"
     done
     finish_stage 4
 fi
 
 if run_stage 5 "shapes" "$skip_train"; then
     for set in dev train; do
-        py collect_shapes --data "$dump/packed/$set" --out "$exp/stats/$set"
+        py collect_shapes --data "$exp/data/$set" --out "$exp/stats/$set"
     done
     finish_stage 5
 fi
@@ -160,10 +195,11 @@ fi
 train() {
     local out=$exp/$1 config=$2 init=$3 set kind options=()
     shift 3
+    if [ "$ngpu" -gt 1 ]; then options+=(--multiprocessing_distributed true); fi
     for set in train:train dev:valid; do
         local from=${set%:*} to=${set#*:}
         for kind in wav.scp,speech,sound text,text,text utt2lang,lang,text; do
-            options+=(--"${to}_data_path_and_name_and_type" "$dump/packed/$from/$kind")
+            options+=(--"${to}_data_path_and_name_and_type" "$exp/data/$from/$kind")
         done
         for kind in "$exp/cache/$from"/*.scp; do
             [ -e "$kind" ] || continue
@@ -173,6 +209,8 @@ train() {
         done
         options+=(--"${to}_shape_file" "$exp/stats/$from/speech_shape")
     done
+    # A finished run that is asked for again starts anew; an unfinished one is resumed.
+    if [ "$again" = true ]; then rm -rf "$out"; fi
     mkdir -p "$out"
     {
         printf '#!/usr/bin/env bash\ncd %q\n' "$PWD"
@@ -220,7 +258,7 @@ if run_stage 8 "export and verify" false; then
     py convert --from "$student_pt" --to ct2 --out "$exp/export/untouched"
     py convert --from "$teacher_pt" --to ct2 --out "$exp/export/teacher"
     py describe --exp "$exp" --corpus "$corpus" --seed "$seed" --data "$dump/raw/test" \
-        --grid "$grid" --config "$train_config $qat_config" --command "$command_line" \
+        --grid "$grid" --config "${configs[*]}" --command "$command_line" \
         --data_report "$data/report.json"
     finish_stage 8
 fi
@@ -258,4 +296,4 @@ if run_stage 13 "pack" "$skip_pack"; then
         --asr_model_file "$exp/qat/valid.loss.ave.pth" --outpath "$exp/espnet_model.zip"
     finish_stage 13
 fi
-log "results: $exp/RESULTS.md, $exp/report.html"
+if [ -e "$exp/done/12" ]; then log "results: $exp/RESULTS.md, $exp/report.html"; fi

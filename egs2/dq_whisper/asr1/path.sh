@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # Sourced by the recipe: makes the project's environment on first use, then uses it.
 _dq_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../.." && pwd)
-"$_dq_root/tools/setup.sh" || exit $?
+"$_dq_root/tools/setup.sh" || return
 
 export PYTHON=$_dq_root/.venv/bin/python
 export PATH=$_dq_root/.venv/bin:$PATH

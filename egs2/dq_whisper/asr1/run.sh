@@ -2,7 +2,6 @@
 # DQ-Whisper on real speech in five languages: data in, quantized Whisper and report out.
 # Runs from any folder; every option of dq.sh may follow and overrides what stands here.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")"
 
 corpus=asterisk                     # asterisk, debian7, or kaldi with --data_root
 teacher=base                        # Whisper that teaches: tiny, base, small, or a .pt file
@@ -11,7 +10,7 @@ grid=ct2_int8                       # weight grid of the runtime
 train_config=conf/train.yaml        # distillation in float (kd)
 qat_config=conf/qat.yaml            # distillation on the grid (qat)
 
-exec ./dq.sh \
+exec "$(dirname "${BASH_SOURCE[0]}")/dq.sh" \
     --corpus "$corpus" \
     --teacher "$teacher" \
     --student "$student" \
