@@ -194,6 +194,7 @@ def test_the_cache_gives_the_same_losses(build, save_toy, corpus, tmp_path, matc
         "encoder", tmp_path,
     )  # fmt: skip
     cache = write_cache(corpus, tmp_path / "cache", model.teacher, student, settings)
+    model.encoder.requires_grad_(False)
     entries = [
         (f"{corpus}/wav.scp", "speech", "sound"),
         (f"{corpus}/text", "text", "text"),
@@ -214,6 +215,9 @@ def test_the_cache_gives_the_same_losses(build, save_toy, corpus, tmp_path, matc
     assert "encoder_out" in kinds and ("teacher_hidden" in kinds) == (matching != "logits")
     for name, value in live[1].items():
         assert torch.allclose(value, cached[1][name], rtol=2e-4), name
+    model.encoder.requires_grad_(True)
+    with pytest.raises(InputError, match="freeze it"):
+        loss(entries + [(f"{cache}/encoder_out.scp", "encoder_out", "kaldi_ark")])
 
 
 def test_a_cache_of_something_else_is_refused(build, save_toy, corpus, tmp_path):
