@@ -8,6 +8,7 @@ import zipfile
 import torch
 import yaml
 
+from espnet_dq.bin.check_resume import main as check_resume
 from espnet_dq.data.audio import load_audio
 from espnet_dq.plugin import register
 from espnet_dq.quant.checkpoint import load_student
@@ -38,6 +39,14 @@ def test_train_resume_and_pack(train, tmp_path):
         assert torch.equal(a[name], b[name]), name
     assert not torch.equal(a["projector.weight"], start["projector.weight"])
     assert not torch.equal(a["decoder.net.ln.weight"], start["decoder.net.ln.weight"])
+
+    # A torn checkpoint is dropped, so that training starts again instead of failing for ever.
+    check_resume([str(half)])
+    assert (half / "checkpoint.pth").exists()
+    torn = (half / "checkpoint.pth").read_bytes()[:-1000]
+    (half / "checkpoint.pth").write_bytes(torn)
+    check_resume([str(half)])
+    assert not list(half.glob("*.pth"))
 
     config = yaml.safe_load((whole / "config.yaml").read_text())
     assert config["encoder"] == "dq_whisper"

@@ -217,7 +217,7 @@ def test_the_cache_gives_the_same_losses(build, save_toy, corpus, tmp_path, matc
         assert torch.allclose(value, cached[1][name], rtol=2e-4), name
     model.encoder.requires_grad_(True)
     with pytest.raises(InputError, match="freeze it"):
-        loss(entries + [(f"{cache}/encoder_out.scp", "encoder_out", "kaldi_ark")])
+        loss([*entries, (f"{cache}/encoder_out.scp", "encoder_out", "kaldi_ark")])
 
 
 def test_a_cache_of_something_else_is_refused(build, save_toy, corpus, tmp_path):

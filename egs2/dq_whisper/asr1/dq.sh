@@ -12,6 +12,7 @@ Usage: run.sh [options]
   --stop_stage N        last stage to run (default 13)
   --skip_data true      leave out stages 1 and 2
   --skip_train true     leave out stages 4 to 7
+  --skip_teacher_pass true  leave out stage 4: the teacher answers in every step instead
   --skip_eval true      leave out stages 9 to 12
   --skip_pack true      leave out stage 13
   --corpus NAME         asterisk (en es fr it ru), debian7 (and cs nl), or kaldi
@@ -39,6 +40,7 @@ stage=0
 stop_stage=13
 skip_data=false
 skip_train=false
+skip_teacher_pass=false
 skip_eval=false
 skip_pack=false
 corpus=asterisk
@@ -63,7 +65,7 @@ while [ $# -gt 0 ]; do
     case $1 in
         --help) usage; exit 0 ;;
         --stage|--stop_stage|--skip_data|--skip_train|--skip_eval|--skip_pack|--corpus|--data_root|\
-        --teacher|--student|--grid|--mode|--train_config|--qat_config|--singles|--seed|--nj|--ngpu|\
+        --skip_teacher_pass|        --teacher|--student|--grid|--mode|--train_config|--qat_config|--singles|--seed|--nj|--ngpu|\
         --expdir|--dumpdir|--tag)
             [ $# -ge 2 ] || die "$1 needs a value"
             printf -v "${1#--}" %s "$2"; shift 2 ;;
@@ -82,7 +84,7 @@ for path in data_root expdir dumpdir teacher student train_config qat_config; do
     if [ -n "$value" ] && [[ $value != /* ]]; then printf -v "$path" %s "$caller/$value"; fi
 done
 case $mode in kd_qat|joint) ;; *) die "--mode $mode: kd_qat or joint" ;; esac
-for switch in skip_data skip_train skip_eval skip_pack; do
+for switch in skip_data skip_train skip_teacher_pass skip_eval skip_pack; do
     case ${!switch} in true|false) ;; *) die "--$switch ${!switch}: true or false" ;; esac
 done
 for number in stage stop_stage singles seed nj ngpu; do
@@ -175,7 +177,8 @@ fi
 first=kd
 configs=("$train_config" "$qat_config")
 if [ "$mode" = joint ]; then first=qat configs=("$train_config"); fi
-if run_stage 4 "teacher pass" "$skip_train"; then
+if [ "$skip_train" = true ]; then skip_teacher_pass=true; fi
+if run_stage 4 "teacher pass" "$skip_teacher_pass"; then
     for set in dev train; do
         py teacher_pass --data "$exp/data/$set" --out "$exp/cache/$set" \
             --teacher "$teacher_pt" --student "$student_pt" --grid "$grid" \
@@ -212,6 +215,7 @@ train() {
     # A finished run that is asked for again starts anew; an unfinished one is resumed.
     if [ "$again" = true ]; then rm -rf "$out"; fi
     mkdir -p "$out"
+    py check_resume "$out" >&2
     {
         printf '#!/usr/bin/env bash\ncd %q\n' "$PWD"
         printf '%q ' "$PYTHON" -m espnet_dq espnet2.bin.asr_train \
