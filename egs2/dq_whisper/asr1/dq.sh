@@ -65,8 +65,8 @@ while [ $# -gt 0 ]; do
     case $1 in
         --help) usage; exit 0 ;;
         --stage|--stop_stage|--skip_data|--skip_train|--skip_eval|--skip_pack|--corpus|--data_root|\
-        --skip_teacher_pass|        --teacher|--student|--grid|--mode|--train_config|--qat_config|--singles|--seed|--nj|--ngpu|\
-        --expdir|--dumpdir|--tag)
+        --skip_teacher_pass|--teacher|--student|--grid|--mode|--train_config|--qat_config|\
+        --singles|--seed|--nj|--ngpu|--expdir|--dumpdir|--tag)
             [ $# -ge 2 ] || die "$1 needs a value"
             printf -v "${1#--}" %s "$2"; shift 2 ;;
         *) die "unknown option $1 (--help lists them all)" ;;
