@@ -26,8 +26,9 @@ from espnet_dq.errors import InputError
 class Quantized:
     """A weight on a grid.
 
-    `integers` is int8, of the weight's own shape. `scale` is float32, [rows, groups] or, for
-    `ct2_int8`, [rows]; whether it multiplies or divides is the grid's own rule.
+    `integers` is int8, of the weight's own shape, 0 for the value 0. `scale` is what the file
+    stores: float32 [rows, groups], for `ct2_int8` [rows], for ggml's grids float16
+    [rows, blocks]; whether it multiplies or divides is the grid's own rule.
     """
 
     grid: str
@@ -147,22 +148,125 @@ class Uniform:
         return (q * step).reshape(weight.shape)
 
 
-Grid = CTranslate2Int8 | Uniform
+class OnnxInt8(Uniform):
+    """ONNX Runtime's symmetric int8 weights, one scale an output feature.
 
+    `scale = float32(float64(2 max|row|) / 254)`, 1 where that is below the smallest normal
+    float32; `q = round_half_even(w / scale)` within +-127. Source: `compute_scale_zp` and
+    `quantize_nparray` of ONNX Runtime's quantization tools.
+    """
+
+    def __init__(self):
+        super().__init__(bits=8, group="row")
+
+    @property
+    def name(self) -> str:
+        """`onnx_int8`."""
+        return "onnx_int8"
+
+    def _parts(self, groups: Tensor) -> tuple[Tensor, Tensor]:
+        step = (groups.abs().amax(dim=2, keepdim=True).double() * 2 / 254).float()
+        step = torch.where(step < torch.finfo(torch.float32).tiny, 1.0, step)
+        return (groups / step).round_().clamp_(-self.top, self.top), step
+
+
+@dataclass(frozen=True)
+class Ggml:
+    """ggml's blocks of 32 along the row, with a float16 scale `d`: q8_0, q5_0 and q4_0.
+
+    The integer is chosen with the float32 `d`, the value is computed with the stored float16
+    one: `q * float32(float16(d))`. q8_0: `d = max|block| / 127`, half rounds away from zero.
+    q5_0 and q4_0: `d = m / -2^(bits-1)`, where m is the value of the largest magnitude with its
+    sign (of equal ones the first), and `q = min(2^bits - 1, int(w * (1 / d) + 2^(bits-1) + 0.5))`
+    less 2^(bits-1). Source: ggml's reference quantizers; the `gguf` package is their NumPy twin.
+    """
+
+    bits: int
+
+    BLOCK = 32
+
+    @property
+    def name(self) -> str:
+        """`ggml_q8_0`, `ggml_q5_0`, `ggml_q4_0`."""
+        return f"ggml_q{self.bits}_0"
+
+    def _blocks(self, matrix: Tensor) -> Tensor:
+        rows, columns = matrix.shape
+        if columns % self.BLOCK:
+            raise InputError(
+                f"grid {self.name} does not fit a tensor with rows of {columns} values: "
+                f"{columns} is no multiple of {self.BLOCK}"
+            )
+        return matrix.reshape(rows, columns // self.BLOCK, self.BLOCK)
+
+    def _parts(self, blocks: Tensor) -> tuple[Tensor, Tensor]:
+        """Integers [rows, blocks, 32] float32 and `d` [rows, blocks, 1] float32."""
+        high, low = blocks.amax(dim=2, keepdim=True), blocks.amin(dim=2, keepdim=True)
+        if self.bits == 8:
+            # True divisions: by a Python number, PyTorch may multiply by the reciprocal.
+            top = torch.maximum(high, -low)
+            d = top / torch.full_like(top, 127.0)
+        else:
+            top = torch.where(high > -low, high, low)
+            if (tie := (high == -low).squeeze(2)).any():
+                tied = blocks[tie]
+                top[tie] = tied.gather(1, tied.abs().argmax(dim=1, keepdim=True))
+            d = top / torch.full_like(top, -float(2 ** (self.bits - 1)))
+        inverse = torch.ones_like(d) / d
+        # No inverse, of zero or of the smallest denormals: only zeros are left.
+        x = blocks * torch.where(inverse.isfinite(), inverse, 0.0)
+        if self.bits == 8:
+            magnitude = x.abs()
+            whole = magnitude.floor()
+            return torch.copysign(whole + (magnitude - whole >= 0.5), x), d
+        half = 2 ** (self.bits - 1)
+        return (x + (half + 0.5)).trunc_().clamp_(0, 2 * half - 1) - half, d
+
+    def quantize(self, weight: Tensor) -> Quantized:
+        """Integers [as the weight] int8 and scales [rows, blocks] float16.
+
+        Raises `InputError` also when a scale is beyond float16.
+        """
+        q, d = self._parts(self._blocks(_matrix(weight, self.name)))
+        scale = d.squeeze(2).half()
+        if not scale.isfinite().all():
+            raise InputError(f"grid {self.name}: a value is too large for a float16 scale")
+        return Quantized(self.name, q.to(torch.int8).reshape(weight.shape), scale)
+
+    def dequantize(self, q: Quantized) -> Tensor:
+        """The float32 weight that the runtime computes with."""
+        blocks = self._blocks(q.integers.reshape(q.integers.shape[0], -1).float())
+        return (blocks * q.scale.float().unsqueeze(2)).reshape(q.integers.shape)
+
+    def fake(self, weight: Tensor) -> Tensor:
+        """`dequantize(quantize(weight))` without the detour through int8."""
+        matrix = weight.detach().float().reshape(weight.shape[0], -1)
+        q, d = self._parts(self._blocks(matrix))
+        return (q * d.half().float()).reshape(weight.shape)
+
+
+Grid = CTranslate2Int8 | Uniform | Ggml
+
+# One by one, for command lines and messages; `uniform` is a family.
+EXPORT_GRIDS = ("ct2_int8", "ggml_q8_0", "ggml_q5_0", "ggml_q4_0", "onnx_int8")
 _UNIFORM = re.compile(r"uniform(\d+)(?:_(tensor|g([1-9]\d*)))?")
 
 
 def get_grid(name: str) -> Grid:
-    """The grid called `name`: `ct2_int8`, `uniform4`, `uniform4_tensor`, `uniform4_g64`.
+    """The grid called `name`: one of `EXPORT_GRIDS`, `uniform4`, `uniform4_tensor`, `uniform4_g64`.
 
     Raises `InputError` for a name that is no grid.
     """
     if name == "ct2_int8":
         return CTranslate2Int8()
+    if name == "onnx_int8":
+        return OnnxInt8()
+    if name in EXPORT_GRIDS:
+        return Ggml(int(name[len("ggml_q")]))
     if m := _UNIFORM.fullmatch(name):
         group = int(m[3]) if m[3] else m[2] or "row"
         return Uniform(int(m[1]), group)
     raise InputError(
-        f"unknown grid '{name}': known are ct2_int8 and uniform2 to uniform8, "
+        f"unknown grid '{name}': known are {', '.join(EXPORT_GRIDS)} and uniform2 to uniform8, "
         "the latter also as uniform4_tensor or uniform4_g64"
     )

@@ -1,5 +1,6 @@
-"""Grids against their bounds, and against CTranslate2's own quantizer."""
+"""Grids against their bounds, and against the runtimes' own quantizers."""
 
+import gguf
 import numpy as np
 import pytest
 import torch
@@ -7,11 +8,14 @@ from ctranslate2.specs import common_spec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from onnxruntime.quantization.quant_utils import QuantType, quantize_data
 
 from espnet_dq.errors import InputError
 from espnet_dq.quant.grids import get_grid
 
 GRIDS = ["ct2_int8", "uniform8", "uniform4", "uniform2", "uniform4_tensor", "uniform3_g8"]
+GRIDS.append("onnx_int8")
+GGML = ["ggml_q8_0", "ggml_q5_0", "ggml_q4_0"]
 values = st.one_of(
     st.floats(-1e4, 1e4, width=32),
     st.floats(-(2.0**-100), 2.0**-100, width=32),
@@ -19,6 +23,14 @@ values = st.one_of(
     st.floats(-(2.0**124), 2.0**124, width=32),
 )
 matrices = hnp.arrays(np.float32, st.tuples(st.integers(1, 5), st.just(16)), elements=values)
+# Scales within float16, ties and halves among the values.
+block_values = st.one_of(
+    st.floats(-1e4, 1e4, width=32), st.integers(-8, 8).map(float), st.just(0.0),
+    st.floats(-1.0, 1.0, width=32),
+)  # fmt: skip
+block_rows = hnp.arrays(
+    np.float32, st.tuples(st.integers(1, 3), st.just(64)), elements=block_values
+)
 
 
 @pytest.mark.parametrize("name", GRIDS)
@@ -37,8 +49,9 @@ def test_on_the_grid_and_near(name, matrix):
     groups = {"uniform4_tensor": (1, -1), "uniform3_g8": (-1, 8)}.get(name, (len(weight), -1))
     step = weight.reshape(groups).abs().amax(1, keepdim=True).double() / top
     error = (weight.double() - back.double()).reshape(groups).abs()
-    # and, where 127 / max is beyond float32, zeros.
-    assert (error <= step * (0.5 + 1e-5) + 127 / torch.finfo(torch.float32).max).all()
+    # and, where 127 / max is beyond float32 or the step below the normal ones, zeros.
+    tiny = 127 * torch.finfo(torch.float32).tiny
+    assert (error <= step * (0.5 + 1e-5) + tiny).all()
 
 
 @pytest.mark.parametrize("name", GRIDS)
@@ -65,6 +78,80 @@ def test_ct2_int8_is_ctranslate2s(matrix):
     q = get_grid("ct2_int8").quantize(torch.from_numpy(matrix))
     np.testing.assert_array_equal(q.integers.numpy(), spec.weight.numpy())
     np.testing.assert_array_equal(q.scale.numpy(), spec.weight_scale.numpy())
+
+
+@given(matrix=matrices)
+@settings(max_examples=100, deadline=None)
+def test_onnx_int8_is_onnx_runtimes(matrix):
+    q = get_grid("onnx_int8").quantize(torch.from_numpy(matrix))
+    for row, integers, scale in zip(matrix, q.integers.numpy(), q.scale[:, 0].numpy(), strict=True):
+        zero, theirs, values = quantize_data(row, QuantType.QInt8.tensor_type, symmetric=True)
+        assert zero == 0 and theirs == scale
+        np.testing.assert_array_equal(integers, values)
+
+
+def gguf_parts(matrix, kind):
+    """Integers and float16 scales of the bytes that `gguf` writes, unpacked here by the layout."""
+    raw = gguf.quantize(matrix, kind).reshape(len(matrix), 2, -1)
+    scale = raw[..., :2].copy().view(np.float16)[..., 0]
+    if kind.name == "Q8_0":
+        return raw[..., 2:].copy().view(np.int8).reshape(matrix.shape), scale
+    nibbles = raw[..., -16:]
+    q = np.concatenate([nibbles & 15, nibbles >> 4], axis=-1).astype(np.int16)
+    if kind.name == "Q4_0":
+        return (q - 8).reshape(matrix.shape), scale
+    q += 16 * np.unpackbits(raw[..., 2:6], axis=-1, bitorder="little")
+    return (q - 16).reshape(matrix.shape), scale
+
+
+@pytest.mark.parametrize("name", GGML)
+@given(matrix=block_rows)
+@settings(max_examples=150, deadline=None)
+def test_ggml_grids_are_ggufs_bit_for_bit(name, matrix):
+    matrix[np.abs(matrix) < 1e-30] = 0.0  # gguf's 1 / d overflows there
+    kind = gguf.GGMLQuantizationType[name.removeprefix("ggml_").upper()]
+    q = get_grid(name).quantize(torch.from_numpy(matrix))
+    integers, scale = gguf_parts(matrix, kind)
+    np.testing.assert_array_equal(q.integers.numpy(), integers)
+    np.testing.assert_array_equal(q.scale.numpy(), scale)
+    theirs = gguf.dequantize(gguf.quantize(matrix, kind), kind)
+    np.testing.assert_array_equal(get_grid(name).dequantize(q).numpy(), theirs)
+    np.testing.assert_array_equal(get_grid(name).fake(torch.from_numpy(matrix)).numpy(), theirs)
+
+
+@pytest.mark.parametrize("name", GGML)
+def test_ggml_grids_on_many_values(name):
+    kind = gguf.GGMLQuantizationType[name.removeprefix("ggml_").upper()]
+    matrix = np.random.default_rng(0).standard_normal((512, 1536)).astype(np.float32) * 0.05
+    matrix[:, ::64] = np.round(matrix[:, ::64], 1)  # equal magnitudes of both signs
+    matrix[:, 1::64] = -matrix[:, ::64]
+    theirs = gguf.dequantize(gguf.quantize(matrix, kind), kind)
+    np.testing.assert_array_equal(get_grid(name).fake(torch.from_numpy(matrix)).numpy(), theirs)
+
+
+@pytest.mark.parametrize("name", GGML)
+@given(matrix=block_rows)
+@settings(max_examples=60, deadline=None)
+def test_ggml_error_bound(name, matrix):
+    """Half a step; q5_0 and q4_0 have one integer less on m's far side, so a whole step there.
+
+    On top: d's float16 rounding, relative 2^-11 or, below float16's normal range, 2^-25.
+    """
+    grid = get_grid(name)
+    back = grid.fake(torch.from_numpy(matrix)).double().reshape(-1, 32)
+    blocks = torch.from_numpy(matrix).double().reshape(-1, 32)
+    top = 127 if grid.bits == 8 else 2 ** (grid.bits - 1)
+    step = blocks.abs().amax(1, keepdim=True) / top
+    steps = 0.5 if grid.bits == 8 else 1.0
+    bound = step * steps + top * torch.maximum(step * 2.0**-11, torch.tensor(2.0**-25)) + 1e-9
+    assert ((back - blocks).abs() <= bound * 1.0001).all()
+
+
+def test_ggml_scales_beyond_float16_are_refused():
+    with pytest.raises(InputError, match="float16"):
+        get_grid("ggml_q4_0").quantize(torch.full((1, 32), 1e6))
+    with pytest.raises(InputError, match="48 is no multiple of 32"):
+        get_grid("ggml_q8_0").quantize(torch.ones(2, 48))
 
 
 def test_ct2_int8_is_not_the_division():
@@ -94,14 +181,15 @@ def test_conv_weights_are_rows():
     )
 
 
-@pytest.mark.parametrize("name", GRIDS)
+@pytest.mark.parametrize("name", [*GRIDS, *GGML])
 def test_nan_is_refused(name):
     with pytest.raises(InputError, match="not finite"):
-        get_grid(name).quantize(torch.full((2, 16), float("nan")))
+        get_grid(name).quantize(torch.full((2, 32), float("nan")))
 
 
 @pytest.mark.parametrize(
-    "name", ["uniform1", "uniform9", "int4", "uniform4_g0", "ct2_int8 ", "uniform4_rows"]
+    "name",
+    ["uniform1", "uniform9", "int4", "uniform4_g0", "ct2_int8 ", "uniform4_rows", "ggml_q6_0"],
 )
 def test_unknown_grids_are_refused(name):
     with pytest.raises(InputError):
