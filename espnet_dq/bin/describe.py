@@ -19,6 +19,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, required=True, help="seed of the run")
     parser.add_argument("--data", type=Path, required=True, help="Kaldi folder that is scored")
     parser.add_argument("--grid", required=True, help="weight grid of the student")
+    parser.add_argument("--student", type=Path, required=True, help="the exported student")
+    parser.add_argument("--runtime", required=True, help="what runs it")
     parser.add_argument("--config", required=True, help="training configurations")
     parser.add_argument("--data_report", type=Path, required=True, help="stage 1's report.json")
     parser.add_argument("--command", required=True, help="command line of the run")
@@ -29,10 +31,10 @@ def main(argv: list[str] | None = None) -> int:
         {
             "name": name,
             "role": name,
-            "runtime": "faster-whisper",
+            "runtime": args.runtime if name == "student" else "faster-whisper",
             "grid": args.grid if name == "student" else "none",
             "preset": preset if name == "student" else "none",
-            "path": str(export / name),
+            "path": str(args.student if name == "student" else export / name),
         }
         for name in ("untouched", "teacher", "float_student", "student")
     ]

@@ -1,4 +1,4 @@
-"""Compare an exported CTranslate2 folder with the model it was made from, tensor by tensor.
+"""Compare an exported file with the model it was made from, tensor by tensor.
 
 Example usage::
 
@@ -17,15 +17,16 @@ from espnet_dq.errors import InputError, run
 from espnet_dq.files import atomic
 from espnet_dq.formats import ctranslate2, detect
 from espnet_dq.formats.parity import Reference, Report, compare
+from espnet_dq.formats.parity_ggml import compare_ggml
 from espnet_dq.quant.checkpoint import load_student
-from espnet_dq.quant.grids import get_grid
+from espnet_dq.quant.grids import EXPORT_GRIDS, get_grid
 from espnet_dq.quant.prepare import grid_weights
 
 
 def main(argv: list[str] | None = None) -> int:
     """Print the comparison; 0 if nothing differs, 1 if anything does."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("path", type=Path, help="CTranslate2 folder to verify")
+    parser.add_argument("path", type=Path, help="CTranslate2 folder or ggml file to verify")
     parser.add_argument(
         "--against",
         type=Path,
@@ -34,15 +35,18 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument(
         "--grid",
-        choices=["none", "ct2_int8"],
+        choices=["none", *EXPORT_GRIDS],
         help="for a checkpoint: the grid that `convert` was asked for",
     )
     parser.add_argument("--json", type=Path, help="write the comparison to this file, too")
     args = parser.parse_args(argv)
 
-    file = args.path / "model.bin"
-    variables = ctranslate2.read_variables(file)
-    report = compare(variables, _reference(args.against, args.grid), file)
+    reference = _reference(args.against, args.grid)
+    if args.path.is_file() and detect.detect(args.path) == "ggml":
+        report = compare_ggml(args.path, reference)
+    else:
+        file = args.path / "model.bin"
+        report = compare(ctranslate2.read_variables(file), reference, file)
     _print(report)
     if args.json:
         content = {"path": str(args.path), "against": str(args.against), **report.to_dict()}
@@ -68,7 +72,7 @@ def _reference(path: Path, grid: str | None) -> Reference:
     weights = detect.load(path)
     if grid == "none":
         return Reference(weights.dims, weights.state, {}, {})
-    names = grid_weights(weights.dims)
+    names = grid_weights(weights.dims, grid=grid)
     on_grid = {name: get_grid(grid).fake(weights.state[name]) for name in names}
     grids = dict.fromkeys(names, grid)
     return Reference(weights.dims, weights.state | on_grid, grids, _scales(weights.state, grids))
@@ -81,10 +85,10 @@ def _scales(state: Mapping[str, Tensor], grids: Mapping[str, str]) -> dict[str, 
 
 def _print(report: Report) -> None:
     width = max(len(row.name) for row in report.rows)
-    print(f"{'name':{width}}  {'grid':8} bits      bytes  integers  scales")
+    print(f"{'name':{width}}  {'grid':9} bits      bytes  integers  scales")
     for row in report.rows:
         print(
-            f"{row.name:{width}}  {row.grid:8} {row.bits:4} {row.bytes:10} "
+            f"{row.name:{width}}  {row.grid:9} {row.bits:4} {row.bytes:10} "
             f"{row.integers:9} {row.scales:7}"
         )
     total = report.to_dict()

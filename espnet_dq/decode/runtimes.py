@@ -19,7 +19,7 @@ from espnet_dq.data.audio import SAMPLE_RATE
 from espnet_dq.errors import InputError
 
 WINDOW = 30.0  # seconds
-RUNTIMES = ("torch", "faster-whisper")
+RUNTIMES = ("torch", "faster-whisper", "whisper.cpp")
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,11 @@ def cores() -> int:
 
 
 def guess_runtime(path: Path | str) -> str:
-    """`faster-whisper` for a CTranslate2 folder, `torch` for anything else."""
-    return "faster-whisper" if (Path(path) / "model.bin").is_file() else "torch"
+    """`faster-whisper` for a CTranslate2 folder, `whisper.cpp` for .bin, else `torch`."""
+    path = Path(path)
+    if path.suffix == ".bin" and path.is_file():
+        return "whisper.cpp"
+    return "faster-whisper" if (path / "model.bin").is_file() else "torch"
 
 
 def load_runtime(
@@ -82,8 +85,10 @@ def load_runtime(
         name: one of `RUNTIMES`.
         path: `torch`: a `.pt` file, or an experiment folder whose model is decoded as it was
             trained, fake quantization included. `faster-whisper`: a CTranslate2 folder.
+            `whisper.cpp`: a ggml file.
         threads: CPU threads in all; 0 takes every core.
         nj: clips at a time; 0 takes one for each thread (faster-whisper) or 8 (torch).
+            whisper.cpp decodes one.
         beam_size: 1 is greedy.
 
     Raises:
@@ -94,6 +99,8 @@ def load_runtime(
         return Torch(Path(path), threads, nj or 8, beam_size)
     if name == "faster-whisper":
         return FasterWhisper(Path(path), threads, nj or threads, beam_size)
+    if name == "whisper.cpp":
+        return WhisperCpp(Path(path), threads, beam_size)
     raise InputError(f"unknown runtime '{name}': known are {', '.join(RUNTIMES)}")
 
 
@@ -152,6 +159,68 @@ class FasterWhisper:
             del options["temperature"]  # faster-whisper's ladder of them gets it out of loops
         segments, info = self.model.transcribe(audio, language=language, **options)
         return info.language, [Segment(s.start, s.end, s.text.strip()) for s in segments]
+
+
+class WhisperCpp:
+    """whisper.cpp on the CPU, one clip at a time in all threads."""
+
+    workers = 1
+    batch = 1
+
+    def __init__(self, path: Path, threads: int, beam_size: int) -> None:
+        from espnet_dq.formats import ggml
+
+        # Read by us first: native code is only given a file whose every size fits.
+        content = ggml.read(path)
+        from pywhispercpp.model import Model
+        from whisper.tokenizer import LANGUAGES
+
+        self.threads = threads
+        self.compute_type = content.tensors["decoder.token_embedding.weight"].kind.name.lower()
+        known = content.dims.n_vocab - 51766  # 99 languages in a vocabulary of 51865
+        self.languages = frozenset(list(LANGUAGES)[:known] if known > 0 else ["en"])
+        self.options = {
+            "temperature": 0.0,
+            "temperature_inc": 0.0,
+            "no_context": True,
+            "no_timestamps": True,
+            "suppress_nst": True,
+        }
+        if beam_size > 1:
+            self.options["beam_search"] = {"beam_size": beam_size, "patience": -1.0}
+        quiet = {"print_progress": False, "print_realtime": False}
+        try:
+            self.model = Model(
+                str(path),
+                params_sampling_strategy=int(beam_size > 1),
+                redirect_whispercpp_logs_to=None,
+                n_threads=threads,
+                **quiet,
+                **self.options,
+            )
+        except Exception as e:
+            raise InputError(f"{path}: whisper.cpp cannot load it: {_line(e)}") from e
+
+    def decode(self, clips: list[np.ndarray], language: str) -> list[str]:
+        return [
+            _join(part.text for part in self.model.transcribe(clip, language=language))
+            for clip in clips
+        ]
+
+    def transcribe(
+        self, audio: np.ndarray, language: str | None, timestamps: bool
+    ) -> tuple[str, list[Segment]]:
+        if language is None:
+            (language, _), _ = self.model.auto_detect_language(audio)
+        plain = not timestamps and len(audio) <= WINDOW * SAMPLE_RATE
+        parts = self.model.transcribe(
+            audio,
+            language=language,
+            no_timestamps=plain,
+            temperature_inc=0.0 if plain else 0.2,  # whisper.cpp's way out of loops
+        )
+        # Times are in hundredths of a second.
+        return language, [Segment(s.t0 / 100, s.t1 / 100, s.text.strip()) for s in parts]
 
 
 class Torch:

@@ -8,6 +8,7 @@ Names are openai-whisper's.
 """
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
 import gguf
@@ -32,35 +33,90 @@ _TYPES = {
         gguf.GGMLQuantizationType.Q8_0,
     )
 }
+# ftype: what whisper.cpp takes most tensors to be; quantized files add 1000 x their version, 2.
+FTYPES = {"F32": 0, "F16": 1, "Q4_0": 2002, "Q8_0": 2007, "Q5_0": 2008}
 _FLOATS = {gguf.GGMLQuantizationType.F32: np.float32, gguf.GGMLQuantizationType.F16: np.float16}
 
 
-def load(path: Path | str) -> Weights:
-    """Read a ggml Whisper: float tensors as stored, block-quantized ones as float32.
+@dataclass(frozen=True)
+class Stored:
+    """A tensor of the file as it lies there, `raw` a view of its bytes."""
+
+    kind: gguf.GGMLQuantizationType
+    shape: tuple[int, ...]
+    raw: np.ndarray
+
+    def _rows(self) -> np.ndarray:
+        """(rows, bytes of a row); a convolution's rows are its innermost dimension."""
+        block, size = gguf.GGML_QUANT_SIZES[self.kind]
+        return self.raw.reshape(-1, self.shape[-1] // block * size)
+
+    def values(self) -> np.ndarray:
+        """Floats as stored; blocks dequantized by the `gguf` package, float32."""
+        if self.kind in _FLOATS:
+            return np.frombuffer(self.raw.tobytes(), dtype=_FLOATS[self.kind]).reshape(self.shape)
+        return gguf.dequantize(self._rows(), self.kind).reshape(self.shape)
+
+    def scales(self) -> np.ndarray:
+        """(rows, blocks) float16: the first two bytes of every block."""
+        _, size = gguf.GGML_QUANT_SIZES[self.kind]
+        blocks = self._rows().reshape(len(self._rows()), -1, size)
+        return blocks[..., :2].copy().view(np.float16)[..., 0]
+
+
+@dataclass(frozen=True)
+class Content:
+    """All that a file holds."""
+
+    dims: ModelDimensions
+    ftype: int
+    filters: np.ndarray  # (mels, bins) float32
+    tokens: list[bytes]
+    tensors: dict[str, Stored]
+
+
+def read(path: Path | str) -> Content:
+    """Read a ggml Whisper; tensors stay views of the file.
 
     Raises:
-        InputError: wrong magic, truncated, a size that does not fit, an unknown tensor or type.
+        InputError: wrong magic, truncated, a size that does not fit, an unknown tensor or type,
+            a tensor that is missing.
     """
     reader = Reader(path)
     if reader.number("I", "magic") != MAGIC:
         raise InputError(f"{path}: not a ggml file: its magic is not {MAGIC:#x}")
-    dims = _dims(reader)
+    dims, ftype = _hyper_parameters(reader)
     n_filters, n_bins = reader.unpack("II", "mel filter sizes")
-    reader.view(4 * n_filters * n_bins, "mel filters")
-    for i in range(reader.number("I", "vocabulary size")):
-        reader.view(reader.number("I", f"length of token {i}"), f"token {i}")
+    filters = reader.view(4 * n_filters * n_bins, "mel filters").tobytes()
+    tokens = [
+        reader.view(reader.number("I", f"length of token {i}"), f"token {i}").tobytes()
+        for i in range(reader.number("I", "vocabulary size"))
+    ]
     shapes = weight_shapes(dims)
-    state: dict[str, torch.Tensor] = {}
+    tensors: dict[str, Stored] = {}
     while reader.left:
         name, tensor = _tensor(reader, shapes)
-        if name in state:
+        if name in tensors:
             raise InputError(f"{path}: {name} is there twice")
-        state[name] = tensor
-    return Weights(dims, state).check(str(path))
+        tensors[name] = tensor
+    for name in shapes:
+        if name not in tensors:
+            raise InputError(f"{path}: {name} is missing")
+    matrix = np.frombuffer(filters, np.float32).reshape(n_filters, n_bins)
+    return Content(dims, ftype, matrix, tokens, tensors)
 
 
-def _dims(reader: Reader) -> ModelDimensions:
-    """The hyper-parameters; the last one, ftype, only repeats what each tensor says."""
+def load(path: Path | str) -> Weights:
+    """Float tensors as stored, block-quantized ones as float32; raises `InputError` as `read`."""
+    content = read(path)
+    state = {
+        name: torch.from_numpy(stored.values().copy()) for name, stored in content.tensors.items()
+    }
+    return Weights(content.dims, state).check(str(path))
+
+
+def _hyper_parameters(reader: Reader) -> tuple[ModelDimensions, int]:
+    """Dimensions and ftype, which repeats what most tensors say of themselves."""
     v = reader.unpack("11i", "hyper-parameters")
     dims = ModelDimensions(
         n_mels=v[9],
@@ -74,10 +130,10 @@ def _dims(reader: Reader) -> ModelDimensions:
         n_text_head=v[7],
         n_text_layer=v[8],
     )
-    return check_dims(dims, str(reader.path))
+    return check_dims(dims, str(reader.path)), v[10]
 
 
-def _tensor(reader: Reader, shapes: dict[str, tuple[int, ...]]) -> tuple[str, torch.Tensor]:
+def _tensor(reader: Reader, shapes: dict[str, tuple[int, ...]]) -> tuple[str, Stored]:
     """The next tensor; its shape is the model's, which a convolution's bias [n, 1] is not."""
     rank, length, kind = reader.unpack("3i", "tensor header")
     if not 1 <= rank <= 4 or not 0 < length <= 512:
@@ -96,9 +152,4 @@ def _tensor(reader: Reader, shapes: dict[str, tuple[int, ...]]) -> tuple[str, to
     if stored[-1] % block:
         raise InputError(f"{reader.path}: {name}: rows of {stored[-1]} do not fit {kind.name}")
     raw = reader.view(math.prod(stored) // block * block_bytes, name)
-    if kind in _FLOATS:
-        values = np.frombuffer(raw.tobytes(), dtype=_FLOATS[kind])
-    else:
-        rows = raw.reshape(-1, stored[-1] // block * block_bytes)
-        values = gguf.dequantize(rows, kind)
-    return name, torch.from_numpy(values.reshape(shape).copy())
+    return name, Stored(kind, shape, raw)

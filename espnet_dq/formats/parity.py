@@ -117,7 +117,7 @@ def compare(
         expected = _expected(name, stored, reference, source)
         if stored.scale is None:
             grid = stored.values.dtype.name
-            differing = _differing_bits(stored.values, expected.astype(stored.values.dtype))
+            differing = differing_bits(stored.values, expected.astype(stored.values.dtype))
             if name in reference.grids:  # should have been integers
                 differing = expected.size
         else:
@@ -155,10 +155,11 @@ def _expected(name: str, stored: Stored, reference: Reference, source: Path | st
 def _differing_scales(name: str, stored: Stored, reference: Reference) -> int:
     if name not in reference.scales:  # a tensor that training did not put on a grid
         return stored.scale.size
-    return _differing_bits(stored.scale, reference.scales[name].detach().cpu().float().numpy())
+    return differing_bits(stored.scale, reference.scales[name].detach().cpu().float().numpy())
 
 
-def _differing_bits(found: np.ndarray, expected: np.ndarray) -> int:
+def differing_bits(found: np.ndarray, expected: np.ndarray) -> int:
+    """How many values of two arrays of one type and shape differ in any bit."""
     width = f"u{found.itemsize}"
     found, expected = np.ascontiguousarray(found), np.ascontiguousarray(expected)
     return int(np.count_nonzero(found.view(width) != expected.view(width)))

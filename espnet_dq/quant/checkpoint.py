@@ -29,7 +29,7 @@ class Student:
     @property
     def grids(self) -> dict[str, str]:
         """{weight name: grid name} for the weights that are on a grid."""
-        return dict.fromkeys(grid_weights(self.dims, self.preset), self.grid)
+        return dict.fromkeys(grid_weights(self.dims, self.preset, self.grid), self.grid)
 
     def prepared(self) -> Whisper:
         """openai-whisper's model with the grid registered, float weights loaded strictly."""

@@ -22,20 +22,22 @@ PRESETS = ("full", "paper", "encoder", "none")
 _ORIGINAL = re.compile(r"(.*)\.parametrizations\.weight\.original")
 
 
-def grid_weights(dims: ModelDimensions, preset: str = "full") -> list[str]:
-    """Names (openai-whisper's) of the weights that a preset puts on a grid.
+def grid_weights(dims: ModelDimensions, preset: str = "full", grid: str = "ct2_int8") -> list[str]:
+    """Names (openai-whisper's) of the weights that a preset puts on `grid`.
 
     `full`: every linear of encoder and decoder, both convolutions and the token embedding,
     which is also the output projection. `paper`: the decoder's part of these, as in DQ-Whisper.
     `encoder`: the encoder's part, for a float decoder that learns from a quantized encoder.
     `none`: nothing, float training.
-    LayerNorms, biases and positional embeddings stay in float. Raises `InputError`.
+    LayerNorms, biases and positional embeddings stay in float; on ggml's grids the convolutions
+    too, which ggml files keep in float16. Raises `InputError`.
     """
     if preset not in PRESETS:
         raise InputError(f"unknown quantization preset '{preset}': known are {', '.join(PRESETS)}")
     # Matrices and convolutions, the token embedding included; vectors and the positional
     # embeddings (which are no `.weight`) are not.
-    names = [n for n, s in weight_shapes(dims).items() if n.endswith(".weight") and len(s) > 1]
+    ranks = (2,) if grid.startswith("ggml_") else (2, 3)
+    names = [n for n, s in weight_shapes(dims).items() if n.endswith(".weight") and len(s) in ranks]
     sides = {
         "full": ("encoder.", "decoder."),
         "paper": ("decoder.",),

@@ -137,7 +137,7 @@ class DQWhisperModel(ESPnetASRModel):
             static(decoder.dims.n_text_layer, d_t.n_text_layer)
         # Before `prepare`, whose own hook renames keys on their way in.
         self.register_load_state_dict_pre_hook(_refuse_other_keys)
-        names = grid_weights(decoder.dims, preset)
+        names = grid_weights(decoder.dims, preset, grid)
         prepare(self, [n.replace(".", ".net.", 1) for n in names], grid)
         # Whisper is never trained from random weights: what no checkpoint fills stays NaN and
         # is found in the first pass, since ESPnet itself loads with strict=False.

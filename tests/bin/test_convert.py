@@ -63,9 +63,9 @@ def test_bad_input(toy, tmp_path):
         with pytest.raises(InputError) as caught:
             convert(source, "ct2", tmp_path / "out")
         assert str(source) in str(caught.value) and "\n" not in str(caught.value)
-    with pytest.raises(InputError, match="writes a file"):
+    with pytest.raises(InputError, match="openai is a file"):
         convert(toy, "openai", tmp_path)
-    with pytest.raises(InputError, match="writes a folder"):
+    with pytest.raises(InputError, match="ct2 is a folder"):
         convert(toy, "ct2", tmp_path / "text")
     assert not (tmp_path / "out").exists()
     assert {path.name for path in tmp_path.iterdir()} == {"toy.pt", "text", "cut.pt"}

@@ -19,7 +19,8 @@ Usage: run.sh [options]
   --data_root DIR       for --corpus kaldi: a folder with train, dev and test
   --teacher NAME|FILE   tiny, base, small, or an openai-whisper .pt file
   --student NAME|FILE   the same; it becomes the small one
-  --grid NAME           weight grid; the exported format holds ct2_int8
+  --grid NAME           weight grid and with it the runtime: ct2_int8 (faster-whisper), ggml_q8_0,
+                        ggml_q5_0, ggml_q4_0 (whisper.cpp)
   --mode MODE           kd_qat: float distillation, then on the grid; joint: on the grid at once
   --train_config FILE   training configuration of kd (and of joint)
   --qat_config FILE     training configuration of qat
@@ -90,9 +91,12 @@ done
 for number in stage stop_stage singles seed nj ngpu; do
     [[ ${!number} =~ ^[0-9]+$ ]] || die "--$number ${!number}: not a number"
 done
-if [ "$grid" != ct2_int8 ] && [ "$stop_stage" -ge 8 ]; then
-    die "--grid $grid: stage 8 exports ct2_int8 only; for training alone say --stop_stage 7"
-fi
+case $grid in
+    ct2_int8) format=ct2 runtime=faster-whisper exported=student ;;
+    ggml_q[458]_0) format=ggml runtime=whisper.cpp exported=student.bin ;;
+    *) [ "$stop_stage" -lt 8 ] ||
+        die "--grid $grid: no runtime holds it; for training alone say --stop_stage 7" ;;
+esac
 [ "$corpus" != kaldi ] || [ -d "$data_root" ] || die "--corpus kaldi needs --data_root DIR"
 for file in "$train_config" "$qat_config"; do [ -f "$file" ] || die "$file: no such file"; done
 
@@ -253,8 +257,8 @@ if run_stage 7 "distil on the grid (qat)" "$skip_train"; then
 fi
 
 if run_stage 8 "export and verify" false; then
-    py export --exp "$exp/qat" --to ct2 --out "$exp/export/student"
-    py verify "$exp/export/student" --against "$exp/qat" --json "$exp/verify.json" \
+    py export --exp "$exp/qat" --to "$format" --out "$exp/export/$exported"
+    py verify "$exp/export/$exported" --against "$exp/qat" --json "$exp/verify.json" \
         > "$exp/verify.txt" || { tail -n 1 "$exp/verify.txt" >&2; exit 1; }
     tail -n 1 "$exp/verify.txt" >&2
     py export --exp "$exp/qat" --to openai --out "$exp/export/student.pt"
@@ -262,24 +266,27 @@ if run_stage 8 "export and verify" false; then
     py convert --from "$student_pt" --to ct2 --out "$exp/export/untouched"
     py convert --from "$teacher_pt" --to ct2 --out "$exp/export/teacher"
     py describe --exp "$exp" --corpus "$corpus" --seed "$seed" --data "$dump/raw/test" \
-        --grid "$grid" --config "${configs[*]}" --command "$command_line" \
+        --grid "$grid" --student "$exp/export/$exported" --runtime "$runtime" \
+        --config "${configs[*]}" --command "$command_line" \
         --data_report "$data/report.json"
     finish_stage 8
 fi
 
-systems="untouched teacher float_student student"
+systems="untouched teacher float_student"
 if run_stage 9 "decode" "$skip_eval"; then
     for system in $systems; do
         py decode --model "$exp/export/$system" --runtime faster-whisper --data "$dump/raw/test" \
             --out "$exp/decode/$system" --nj "$nj"
     done
+    py decode --model "$exp/export/$exported" --runtime "$runtime" --data "$dump/raw/test" \
+        --out "$exp/decode/student" --nj "$nj"
     py decode --model "$exp/export/student.pt" --runtime torch --data "$dump/raw/test" \
         --out "$exp/decode/student_torch"
     finish_stage 9
 fi
 
 if run_stage 10 "score" "$skip_eval"; then
-    for system in $systems student_torch; do
+    for system in $systems student student_torch; do
         py score --ref "$dump/raw/test" --hyp "$exp/decode/$system" --out "$exp/decode/$system/score"
     done
     finish_stage 10

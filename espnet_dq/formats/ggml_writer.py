@@ -1,0 +1,127 @@
+"""Write a ggml Whisper for whisper.cpp that holds our integers and scales as they are.
+
+`ggml` reads what this writes, with code of its own. Types follow whisper.cpp's own converter:
+vectors and both positional embeddings are float32, convolutions float16 (in a float32 file:
+float32), the other matrices what the file is named after.
+"""
+
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+from whisper.audio import mel_filters
+
+from espnet_dq.errors import InputError
+from espnet_dq.files import atomic
+from espnet_dq.formats.ggml import FTYPES, MAGIC
+from espnet_dq.formats.weights import Weights
+from espnet_dq.quant.grids import Quantized
+from espnet_dq.whisper.dims import vocabulary_tokenizer
+
+GRIDS = {"ggml_q8_0": "Q8_0", "ggml_q5_0": "Q5_0", "ggml_q4_0": "Q4_0"}
+_TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q5_0": 6, "Q8_0": 8}  # ggml's enumeration
+
+
+def save(
+    path: Path | str,
+    weights: Weights,
+    quantized: Mapping[str, Quantized],
+    *,
+    float_dtype: str = "float16",
+) -> None:
+    """Write the file, whole or not at all.
+
+    Args:
+        path: where.
+        weights: the model; tensors named in `quantized` are not read from it.
+        quantized: openai-whisper's name -> integers and scales, all on one grid of `GRIDS`.
+            whisper.cpp has one type a file: every matrix must be here, or none.
+        float_dtype: of the matrices when none is quantized: `float16` or `float32`.
+
+    Raises:
+        InputError: the weights are no Whisper, or a quantized tensor does not fit the file.
+    """
+    weights.check(str(path))
+    kind = {"float16": "F16", "float32": "F32"}[float_dtype]
+    if quantized:
+        grids = sorted({q.grid for q in quantized.values()})
+        if len(grids) > 1 or grids[0] not in GRIDS:
+            raise InputError(
+                f"{path}: a ggml file holds one of {', '.join(GRIDS)}, not {', '.join(grids)}"
+            )
+        kind = GRIDS[grids[0]]
+        wanted = {n for n, t in weights.state.items() if _is_matrix(n, t)}
+        if wrong := sorted(wanted ^ set(quantized)):
+            raise InputError(
+                f"{path}: {wrong[0]}: whisper.cpp wants all matrices and nothing else on the grid "
+                "(preset full)"
+            )
+    with atomic(path) as tmp, open(tmp, "wb") as f:
+        f.write(_header(weights, FTYPES[kind]))
+        for name, tensor in weights.state.items():
+            if name in quantized:
+                stored, data = kind, _pack(quantized[name], kind, tensor, name)
+            else:
+                stored = _float_type(name, tensor, kind)
+                dtype = np.float16 if stored == "F16" else np.float32
+                data = tensor.detach().cpu().float().numpy().astype(dtype).tobytes()
+            shape = list(tensor.shape)
+            if name in ("encoder.conv1.bias", "encoder.conv2.bias"):
+                shape.append(1)
+            encoded = name.encode()
+            f.write(struct.pack("<3i", len(shape), len(encoded), _TYPES[stored]))
+            f.write(struct.pack(f"<{len(shape)}i", *reversed(shape)) + encoded + data)
+
+
+def _is_matrix(name: str, tensor: Tensor) -> bool:
+    return tensor.dim() == 2 and not name.endswith("positional_embedding")
+
+
+def _float_type(name: str, tensor: Tensor, kind: str) -> str:
+    if _is_matrix(name, tensor) or tensor.dim() == 3:
+        return "F32" if kind == "F32" else "F16"
+    return "F32"
+
+
+def _header(weights: Weights, ftype: int) -> bytes:
+    """Everything before the tensors: hyper-parameters, mel filters, vocabulary."""
+    d = weights.dims
+    numbers = [d.n_vocab, d.n_audio_ctx, d.n_audio_state, d.n_audio_head, d.n_audio_layer]
+    numbers += [d.n_text_ctx, d.n_text_state, d.n_text_head, d.n_text_layer, d.n_mels, ftype]
+    filters = mel_filters("cpu", d.n_mels).float().numpy()
+    parts = [struct.pack("<I11i", MAGIC, *numbers), struct.pack("<2i", *filters.shape)]
+    parts.append(filters.tobytes())
+    tokens = ordinary_tokens(d.n_vocab)
+    parts.append(struct.pack("<i", len(tokens)))
+    parts += [struct.pack("<i", len(token)) + token for token in tokens]
+    return b"".join(parts)
+
+
+def ordinary_tokens(n_vocab: int) -> list[bytes]:
+    """The vocabulary's byte-pair tokens in the order of their ids; special ones are not stored."""
+    encoding = vocabulary_tokenizer(n_vocab).encoding
+    special = encoding.special_tokens_set
+    count = encoding.n_vocab - len(special)
+    return [encoding.decode_single_token_bytes(i) for i in range(count)]
+
+
+def _pack(q: Quantized, kind: str, tensor: Tensor, name: str) -> bytes:
+    """The blocks: a float16 scale, for q5_0 the fifth bits, then the integers.
+
+    Nibbles: the first half of a block in the low ones, the second half in the high ones.
+    """
+    if q.integers.shape != tensor.shape:
+        raise InputError(f"{name}: {tuple(q.integers.shape)} integers for {tuple(tensor.shape)}")
+    scale = q.scale.cpu().numpy().astype("<f2").reshape(-1, 1).view(np.uint8)
+    blocks = q.integers.cpu().numpy().reshape(-1, 32)
+    if kind == "Q8_0":
+        return np.concatenate([scale, blocks.view(np.uint8)], axis=1).tobytes()
+    offset = 16 if kind == "Q5_0" else 8
+    values = (blocks.astype(np.int16) + offset).astype(np.uint8)
+    nibbles = (values[:, :16] & 15) | ((values[:, 16:] & 15) << 4)
+    parts = [scale, nibbles]
+    if kind == "Q5_0":
+        parts.insert(1, np.packbits(values >> 4, axis=1, bitorder="little"))
+    return np.concatenate(parts, axis=1).tobytes()

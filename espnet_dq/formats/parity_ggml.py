@@ -1,0 +1,78 @@
+"""Is what a ggml file holds what training's forward pass used? Counted, bit by bit.
+
+The file is read by `formats.ggml`, which unpacks blocks with the `gguf` package and shares no
+code with `quant/` or the writer.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from whisper.audio import mel_filters
+
+from espnet_dq.errors import WorkError
+from espnet_dq.formats import ggml
+from espnet_dq.formats.parity import Reference, Report, Row, differing_bits
+from espnet_dq.whisper.dims import vocabulary_tokenizer
+
+_BITS = {"F32": 32, "F16": 16, "Q8_0": 8, "Q5_0": 5, "Q4_0": 4}
+
+
+def compare_ggml(path: Path | str, reference: Reference) -> Report:
+    """Compare each tensor of the file, its mel filters, vocabulary and ftype.
+
+    Blocks: the dequantized float32 values have to equal the reference's, and the scales the
+    reference's, bit for bit. Floats: the reference cast to the file's type, bit for bit.
+
+    Raises:
+        InputError: no readable ggml file.
+        WorkError: it is another Whisper.
+    """
+    content = ggml.read(path)
+    if content.dims != reference.dims:
+        raise WorkError(f"{path}: holds {content.dims}, expected {reference.dims}")
+    rows = []
+    for name, stored in content.tensors.items():
+        expected = reference.weights[name].detach().cpu().float().numpy()
+        values, kind = stored.values(), stored.kind.name
+        if kind in ("F32", "F16"):
+            wrong = differing_bits(values, expected.astype(values.dtype))
+            if name in reference.grids:  # should have been integers
+                wrong = expected.size
+            rows.append(Row(name, values.dtype.name, _BITS[kind], stored.raw.nbytes, wrong))
+            continue
+        # The sign of a zero does not count: a block's scale may be negative.
+        wrong = int(np.count_nonzero(values != expected))
+        grid, scales = reference.grids.get(name, "none"), stored.scales()
+        if grid != f"ggml_{kind.lower()}":
+            wrong = expected.size
+        if name in reference.scales and grid != "none":
+            theirs = reference.scales[name].detach().cpu().numpy()
+            differing = differing_bits(scales, theirs.astype(np.float16))
+        else:
+            differing = scales.size
+        bits = _BITS.get(kind, 0)
+        rows.append(Row(name, grid, bits, stored.raw.nbytes, wrong, differing))
+    return Report([*rows, *_constants(content, reference)])
+
+
+def _constants(content: ggml.Content, reference: Reference) -> list[Row]:
+    """Rows for what is the same in every Whisper of these dimensions."""
+    filters = mel_filters("cpu", content.dims.n_mels).float().numpy()
+    if filters.shape == content.filters.shape:
+        wrong = differing_bits(content.filters, filters)
+    else:
+        wrong = filters.size
+    encoding = vocabulary_tokenizer(content.dims.n_vocab).encoding
+    ordinary = encoding.n_vocab - len(encoding.special_tokens_set)
+    expected = [encoding.decode_single_token_bytes(i) for i in range(ordinary)]
+    pairs = zip(content.tokens, expected, strict=False)
+    missing = abs(len(content.tokens) - len(expected)) + sum(a != b for a, b in pairs)
+    grids = set(reference.grids.values())
+    kinds = {g.removeprefix("ggml_").upper() for g in grids} or {"F32", "F16"}
+    ftype = int(content.ftype not in {ggml.FTYPES.get(kind) for kind in kinds})
+    size = sum(map(len, content.tokens)) + 4 * len(content.tokens)
+    return [
+        Row("mel filters", "float32", 32, content.filters.nbytes, wrong),
+        Row("vocabulary", "bytes", 8, size, missing),
+        Row("ftype", "int32", 32, 4, ftype),
+    ]

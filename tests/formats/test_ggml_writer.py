@@ -1,0 +1,132 @@
+"""ggml files: as whisper.cpp's own, our integers as they are, and run by whisper.cpp."""
+
+import gguf
+import numpy as np
+import pytest
+import torch
+
+from espnet_dq.bin.verify import main as verify
+from espnet_dq.data.audio import load_audio
+from espnet_dq.decode.runtimes import load_runtime
+from espnet_dq.errors import InputError
+from espnet_dq.formats import ggml, openai
+from espnet_dq.formats.write import write
+from espnet_dq.quant.grids import get_grid
+from espnet_dq.quant.prepare import grid_weights
+from espnet_dq.whisper.fetch import package_files
+
+GRIDS = ["ggml_q8_0", "ggml_q5_0", "ggml_q4_0"]
+
+
+def test_whisper_cpps_own_file(weights_dir, tmp_path):
+    """tiny.pt was made from whisper.cpp's published ggml-tiny.bin: written, each part is its own.
+
+    Only the order of the tensors differs, and the sign of a zero among the mel filters.
+    """
+    out = tmp_path / "tiny.bin"
+    write("ggml", out, openai.load(weights_dir / "tiny.pt"), {}, "float16")
+    theirs = package_files("tiny") / "ggml-tiny.bin"
+    mine, published = ggml.read(out), ggml.read(theirs)
+    assert mine.tokens == published.tokens and mine.ftype == published.ftype
+    assert np.array_equal(mine.filters, published.filters)
+    assert out.stat().st_size == theirs.stat().st_size
+    assert mine.tensors.keys() == published.tensors.keys()
+    for name, tensor in mine.tensors.items():
+        other = published.tensors[name]
+        assert tensor.kind == other.kind and np.array_equal(tensor.raw, other.raw), name
+
+
+@pytest.fixture(params=GRIDS)
+def written(request, toy, tmp_path):
+    """(file on a grid, its checkpoint, grid)."""
+    path, checkpoint = tmp_path / "toy.bin", tmp_path / "toy.pt"
+    openai.save(checkpoint, toy, dtype=torch.float32)
+    names = grid_weights(toy.dims, grid=request.param)
+    write("ggml", path, toy, dict.fromkeys(names, request.param), "float16")
+    return path, checkpoint, request.param
+
+
+def test_values_are_those_of_gguf(written, toy):
+    path, _, grid = written
+    kind = gguf.GGMLQuantizationType[grid.removeprefix("ggml_").upper()]
+    names = grid_weights(toy.dims, grid=grid)
+    assert "decoder.token_embedding.weight" in names and "encoder.conv1.weight" not in names
+    for name, found in ggml.load(path).state.items():
+        tensor = toy.state[name]
+        if name in names:
+            expected = gguf.dequantize(gguf.quantize(tensor.numpy(), kind), kind)
+            assert np.array_equal(found.numpy(), expected.reshape(tensor.shape)), name
+        else:
+            dtype = torch.float16 if tensor.dim() == 3 else torch.float32
+            assert found.dtype == dtype and torch.equal(found, tensor.to(dtype)), name
+
+
+def against(path, checkpoint, grid):
+    return verify([str(path), "--against", str(checkpoint), "--grid", grid])
+
+
+def test_verify_sees_one_changed_bit(written, toy, capsys):
+    path, checkpoint, grid = written
+    assert against(path, checkpoint, grid) == 0
+    assert " 0 mismatched" in capsys.readouterr().out.splitlines()[-1]
+    data, name = path.read_bytes(), b"decoder.blocks.0.mlp.0.weight"
+    start = data.index(name) + len(name)
+    bias = data.index(b"encoder.ln_post.bias") + 30
+    # A scale, an integer, a float, a mel filter, a token, the ftype.
+    for at in (start, start + 20, bias, 4 + 44 + 8 + 2000, 4 + 44 + 8 + 80 * 201 * 4 + 8, 44):
+        broken = bytearray(data)
+        broken[at] ^= 1
+        path.write_bytes(broken)
+        assert against(path, checkpoint, grid) == 1, at
+    path.write_bytes(data)
+    changed = toy.state[name.decode()].clone()
+    changed[0, 5] = -changed[0].abs().max()
+    toy.state[name.decode()] = changed
+    openai.save(checkpoint, toy, dtype=torch.float32)
+    assert against(path, checkpoint, grid) == 1
+
+
+def test_wrong_combinations_are_refused(toy, tmp_path):
+    names = grid_weights(toy.dims, grid="ggml_q5_0")
+    with pytest.raises(InputError, match=r"whisper\.cpp wants all matrices"):
+        write("ggml", tmp_path / "a.bin", toy, dict.fromkeys(names[1:], "ggml_q5_0"), "float16")
+    with pytest.raises(InputError, match="ggml_q4_0, ggml_q5_0"):
+        mixed = dict.fromkeys(names, "ggml_q5_0") | {names[0]: "ggml_q4_0"}
+        write("ggml", tmp_path / "a.bin", toy, mixed, "float16")
+    with pytest.raises(InputError, match="ct2_int8 does not fit ggml"):
+        write("ggml", tmp_path / "a.bin", toy, dict.fromkeys(names, "ct2_int8"), "float16")
+    with pytest.raises(InputError, match=r"is a folder, ggml is a file"):
+        write("ggml", tmp_path, toy, {}, "float16")
+    toy.state[names[0]] = torch.full_like(toy.state[names[0]], 1e9)
+    with pytest.raises(InputError, match=rf"{names[0]}: .*float16"):
+        write("ggml", tmp_path / "a.bin", toy, dict.fromkeys(names, "ggml_q5_0"), "float16")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("grid", ["ggml_q8_0", "ggml_q5_0"])
+def test_whisper_cpp_says_what_torch_says_on_the_grid(weights_dir, clips, tmp_path, grid):
+    """whisper.cpp rounds activations and computes in float16, so a clip may differ; most do not."""
+    weights = openai.load(weights_dir / "tiny.pt")
+    names = grid_weights(weights.dims, grid=grid)
+    on_grid = {name: get_grid(grid).fake(weights.state[name]) for name in names}
+    path = tmp_path / "tiny.bin"
+    write("ggml", path, weights, dict.fromkeys(names, grid), "float16")
+    floats = openai.Weights(weights.dims, weights.state | on_grid)
+    openai.save(tmp_path / "tiny.pt", floats, dtype=torch.float32)
+    cpp = load_runtime("whisper.cpp", path, threads=1)
+    assert cpp.compute_type == grid.removeprefix("ggml_") and "ru" in cpp.languages
+    ours = load_runtime("torch", tmp_path / "tiny.pt", threads=1)
+    same = 0
+    for clip, language, _ in clips:
+        audio = [load_audio(clip)]
+        said = cpp.decode(audio, language)
+        assert said[0]
+        same += said == ours.decode(audio, language)
+    assert same >= len(clips) // 2
+
+
+def test_whisper_cpp_is_only_given_whole_files(weights_dir, tmp_path):
+    data = (package_files("tiny") / "ggml-tiny.bin").read_bytes()
+    (tmp_path / "cut.bin").write_bytes(data[: len(data) // 2])
+    with pytest.raises(InputError, match="truncated"):
+        load_runtime("whisper.cpp", tmp_path / "cut.bin")
