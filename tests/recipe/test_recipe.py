@@ -75,11 +75,22 @@ def test_every_stage(data_root, save_toy, tmp_path):
     assert said.count("finished before") == 10 and "done in" not in said
     assert "other settings" in run(tmp_path, *options, "--seed", "7", code=2)
 
+    # Another grid, and with it another runtime; in one training, on the grid from the start.
+    run(tmp_path, *options, "--grid", "ggml_q5_0", "--mode", "joint", "--stop_stage", "10")
+    run(tmp_path, *options, "--grid", "ggml_q5_0", "--mode", "joint", "--stage", "12",
+        "--stop_stage", "12")  # fmt: skip
+    (exp,) = (tmp_path / "exp").glob("*_ggml_q5_0")
+    results = json.loads((exp / "results.json").read_text())
+    assert results["parity"]["mismatched"] == 0
+    deployed = [s for s in results["systems"] if s["runtime"] == "whisper.cpp"]
+    assert [s["grid"] for s in deployed] == ["ggml_q5_0"]
+    assert (exp / "export/student.bin").stat().st_size == deployed[0]["bytes_on_disk"]
+
 
 def test_usage_and_mistakes(tmp_path):
     assert "unknown option --corpsu" in run(tmp_path, "--corpsu", "x", code=2)
     assert "--skip_train yes" in run(tmp_path, "--skip_train", "yes", code=2)
-    assert "exports ct2_int8 only" in run(tmp_path, "--grid", "uniform4", code=2)
+    assert "no runtime holds it" in run(tmp_path, "--grid", "uniform4", code=2)
     assert "needs --data_root" in run(tmp_path, "--corpus", "kaldi", code=2)
     assert "--nj many" in run(tmp_path, "--nj", "many", code=2)
     assert "nowhere.yaml: no such file" in run(tmp_path, "--train_config", "nowhere.yaml", code=2)
