@@ -29,6 +29,7 @@ setup(
         "gguf",
         "pywhispercpp",
         "tokenizers",
+        "safetensors",
         "av<19",  # faster-whisper 1.2.1 cannot open files with 19
         "soundfile",
         "PyYAML",

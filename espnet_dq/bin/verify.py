@@ -18,15 +18,16 @@ from espnet_dq.files import atomic
 from espnet_dq.formats import ctranslate2, detect
 from espnet_dq.formats.parity import Reference, Report, compare
 from espnet_dq.formats.parity_ggml import compare_ggml
+from espnet_dq.formats.parity_packed import compare_packed
 from espnet_dq.quant.checkpoint import load_student
-from espnet_dq.quant.grids import EXPORT_GRIDS, get_grid
+from espnet_dq.quant.grids import EXPORT_GRIDS, UNIFORM_GRIDS, get_grid
 from espnet_dq.quant.prepare import grid_weights
 
 
 def main(argv: list[str] | None = None) -> int:
     """Print the comparison; 0 if nothing differs, 1 if anything does."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("path", type=Path, help="CTranslate2 folder or ggml file to verify")
+    parser.add_argument("path", type=Path, help="CTranslate2 folder, ggml or packed file to verify")
     parser.add_argument(
         "--against",
         type=Path,
@@ -35,15 +36,20 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument(
         "--grid",
-        choices=["none", *EXPORT_GRIDS],
+        choices=["none", *EXPORT_GRIDS, *UNIFORM_GRIDS],
         help="for a checkpoint: the grid that `convert` was asked for",
     )
     parser.add_argument("--json", type=Path, help="write the comparison to this file, too")
     args = parser.parse_args(argv)
 
     reference = _reference(args.against, args.grid)
-    if args.path.is_file() and detect.detect(args.path) == "ggml":
+    form = detect.detect(args.path) if args.path.is_file() else "ct2"
+    if form == "ggml":
         report = compare_ggml(args.path, reference)
+    elif form == "packed":
+        report = compare_packed(args.path, reference)
+    elif form != "ct2":
+        raise InputError(f"{args.path}: verify reads ct2, ggml and packed, not {form}")
     else:
         file = args.path / "model.bin"
         report = compare(ctranslate2.read_variables(file), reference, file)

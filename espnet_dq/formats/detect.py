@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from espnet_dq.errors import InputError
-from espnet_dq.formats import ctranslate2, ggml, onnx, openai
+from espnet_dq.formats import ctranslate2, ggml, onnx, openai, packed
 from espnet_dq.formats.weights import Weights
 
 _GGML_MAGIC = ggml.MAGIC.to_bytes(4, "little")
@@ -11,7 +11,7 @@ _ZIP_MAGIC = b"PK\x03\x04"
 
 
 def detect(path: Path | str) -> str:
-    """Format of a file or a folder, by its content: `openai`, `ggml`, `ct2` or `onnx`.
+    """Format of a file or a folder, by its content: `openai`, `ggml`, `packed`, `ct2`, `onnx`.
 
     Raises:
         InputError: nothing is there, or nothing that is read here.
@@ -26,15 +26,17 @@ def detect(path: Path | str) -> str:
     if not path.is_file():
         raise InputError(f"{path}: no such file or folder")
     with open(path, "rb") as f:
-        start = f.read(4)
-    if start == _GGML_MAGIC:
+        start = f.read(9)
+    if start[:4] == _GGML_MAGIC:
         return "ggml"
-    if start == _ZIP_MAGIC:
+    if start[:4] == _ZIP_MAGIC:
         return "openai"
-    raise InputError(f"{path}: neither a torch checkpoint (.pt) nor a ggml file")
+    if start[8:] == b"{":  # after the length of safetensors' header
+        return "packed"
+    raise InputError(f"{path}: neither a torch checkpoint (.pt), a ggml nor a packed file")
 
 
 def load(path: Path | str) -> Weights:
     """Detect the format of `path` and load it; raises `InputError` as the loaders do."""
-    loaders = {"openai": openai, "ggml": ggml, "ct2": ctranslate2, "onnx": onnx}
+    loaders = {"openai": openai, "ggml": ggml, "packed": packed, "ct2": ctranslate2, "onnx": onnx}
     return loaders[detect(path)].load(path)

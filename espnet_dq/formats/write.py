@@ -6,15 +6,16 @@ from pathlib import Path
 import torch
 
 from espnet_dq.errors import InputError
-from espnet_dq.formats import ctranslate2_writer, ggml_writer, openai
+from espnet_dq.formats import ctranslate2_writer, ggml_writer, openai, packed
 from espnet_dq.formats.weights import Weights
-from espnet_dq.quant.grids import EXPORT_GRIDS, get_grid
+from espnet_dq.quant.grids import EXPORT_GRIDS, UNIFORM_GRIDS, get_grid
 
 # `openai` files hold the values of any grid, as float32.
 GRIDS = {
-    "openai": EXPORT_GRIDS,
+    "openai": (*EXPORT_GRIDS, *UNIFORM_GRIDS),
     "ct2": (ctranslate2_writer.GRID,),
     "ggml": tuple(ggml_writer.GRIDS),
+    "packed": (*EXPORT_GRIDS, *UNIFORM_GRIDS),
 }
 
 
@@ -24,7 +25,7 @@ def write(
     """Write `weights`, the tensors named in `grids` on their grid, as integers where possible.
 
     Args:
-        form: `openai` or `ggml` (a file), `ct2` (a folder).
+        form: `openai`, `ggml`, `packed` (a file), `ct2` (a folder).
         path: where; appears whole or not at all.
         weights: float weights.
         grids: openai-whisper's name -> grid.
@@ -39,7 +40,7 @@ def write(
         raise InputError(f"{path}: is a file, ct2 is a folder")
     if form != "ct2" and path.is_dir():
         raise InputError(f"{path}: is a folder, {form} is a file")
-    for grid in sorted(set(grids.values()) - set(GRIDS[form])):
+    for grid in sorted({*grids.values()} - {*GRIDS[form]}):
         raise InputError(f"grid {grid} does not fit {form}, which holds {', '.join(GRIDS[form])}")
     if form == "openai":
         values = {n: get_grid(g).fake(weights.state[n]) for n, g in grids.items()}
@@ -52,5 +53,5 @@ def write(
             quantized[name] = get_grid(grid).quantize(weights.state[name])
         except InputError as e:
             raise InputError(f"{name}: {e}") from e
-    writer = ctranslate2_writer if form == "ct2" else ggml_writer
-    writer.save(path, weights, quantized, float_dtype=float_dtype)
+    writers = {"ct2": ctranslate2_writer, "ggml": ggml_writer, "packed": packed}
+    writers[form].save(path, weights, quantized, float_dtype=float_dtype)

@@ -15,6 +15,7 @@ Example usage::
 
 import re
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch import Tensor
@@ -65,6 +66,10 @@ class CTranslate2Int8:
 
     def _integers(self, matrix: Tensor, scale: Tensor) -> Tensor:
         return (matrix * scale).round_().clamp_(-127, 127)
+
+    def scale_like(self, shape: tuple[int, ...]) -> tuple[torch.dtype, tuple[int, ...]]:
+        """Type and shape of the scales of a weight of this shape."""
+        return torch.float32, shape[:1]
 
     def quantize(self, weight: Tensor) -> Quantized:
         """Integers [as the weight] int8 and scales [rows] float32."""
@@ -130,6 +135,13 @@ class Uniform:
         # A step of 0 (a group of zeros, or of the smallest denormals) leaves only zeros.
         q = torch.where(step > 0, groups / step, 0.0).round_().clamp_(-self.top, self.top)
         return q, step
+
+    def scale_like(self, shape: tuple[int, ...]) -> tuple[torch.dtype, tuple[int, ...]]:
+        """Type and shape of the steps of a weight of this shape."""
+        if self.group == "tensor":
+            return torch.float32, (1, 1)
+        columns = prod(shape[1:])
+        return torch.float32, (shape[0], 1 if self.group == "row" else columns // int(self.group))
 
     def quantize(self, weight: Tensor) -> Quantized:
         """Integers [as the weight] int8 and steps [rows, groups] float32 ([1, 1] a tensor)."""
@@ -222,6 +234,10 @@ class Ggml:
         half = 2 ** (self.bits - 1)
         return (x + (half + 0.5)).trunc_().clamp_(0, 2 * half - 1) - half, d
 
+    def scale_like(self, shape: tuple[int, ...]) -> tuple[torch.dtype, tuple[int, ...]]:
+        """Type and shape of the scales of a weight of this shape."""
+        return torch.float16, (shape[0], prod(shape[1:]) // self.BLOCK)
+
     def quantize(self, weight: Tensor) -> Quantized:
         """Integers [as the weight] int8 and scales [rows, blocks] float16.
 
@@ -249,6 +265,7 @@ Grid = CTranslate2Int8 | Uniform | Ggml
 
 # One by one, for command lines and messages; `uniform` is a family.
 EXPORT_GRIDS = ("ct2_int8", "ggml_q8_0", "ggml_q5_0", "ggml_q4_0", "onnx_int8")
+UNIFORM_GRIDS = tuple(f"uniform{bits}" for bits in range(2, 9))  # one step a row
 _UNIFORM = re.compile(r"uniform(\d+)(?:_(tensor|g([1-9]\d*)))?")
 
 

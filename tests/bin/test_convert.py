@@ -22,7 +22,9 @@ TOY = ModelDimensions(80, 50, 64, 2, 1, 51865, 16, 64, 2, 1)
 def toy(tmp_path):
     """A toy checkpoint in float16."""
     torch.manual_seed(0)
-    openai.save(tmp_path / "toy.pt", Weights(TOY, Whisper(TOY).state_dict()))
+    state = Whisper(TOY).state_dict()
+    state["decoder.positional_embedding"].normal_()  # openai-whisper leaves it uninitialised
+    openai.save(tmp_path / "toy.pt", Weights(TOY, state))
     return tmp_path / "toy.pt"
 
 

@@ -41,6 +41,7 @@ def test_on_the_grid_and_near(name, matrix):
     q = grid.quantize(weight)
     top = 2 ** (grid.bits - 1) - 1
     assert q.integers.dtype == torch.int8
+    assert (q.scale.dtype, tuple(q.scale.shape)) == grid.scale_like(tuple(weight.shape))
     assert int(q.integers.abs().max()) <= top  # regression: the published code left the grid
     back = grid.dequantize(q)
     assert torch.equal(back, grid.fake(weight))
@@ -114,6 +115,7 @@ def test_ggml_grids_are_ggufs_bit_for_bit(name, matrix):
     integers, scale = gguf_parts(matrix, kind)
     np.testing.assert_array_equal(q.integers.numpy(), integers)
     np.testing.assert_array_equal(q.scale.numpy(), scale)
+    assert (q.scale.dtype, tuple(q.scale.shape)) == get_grid(name).scale_like(matrix.shape)
     theirs = gguf.dequantize(gguf.quantize(matrix, kind), kind)
     np.testing.assert_array_equal(get_grid(name).dequantize(q).numpy(), theirs)
     np.testing.assert_array_equal(get_grid(name).fake(torch.from_numpy(matrix)).numpy(), theirs)

@@ -1,0 +1,205 @@
+"""Packed safetensors: any grid in as many bits as it has, integers and scales as training had them.
+
+The layout is in docs/packed_format.md. It is for storage and for torch; the runtimes have
+formats of their own.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from math import prod
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from whisper.model import ModelDimensions
+
+from espnet_dq.errors import InputError
+from espnet_dq.files import atomic
+from espnet_dq.formats.weights import Weights, check_dims
+from espnet_dq.quant.grids import Quantized, get_grid
+from espnet_dq.whisper.dims import weight_shapes
+
+FORMAT = "espnet_dq.packed"
+VERSION = "1"
+_CHUNK = 1 << 20  # values that are packed at a time, a multiple of 8
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a file holds: floats as stored, the rest on its grids."""
+
+    dims: ModelDimensions
+    floats: dict[str, Tensor]
+    quantized: dict[str, Quantized]
+
+
+def pack(integers: Tensor, bits: int) -> Tensor:
+    """int8 of any shape -> uint8 [ceil(values * bits / 8)].
+
+    Each integer plus 2^(bits-1) as an unsigned number of `bits` bits, one after the other, the
+    lowest bit first, from each byte's lowest bit on; the last byte is filled up with zeros.
+    """
+    values = (integers.flatten().numpy().astype(np.int16) + 2 ** (bits - 1)).astype(np.uint8)
+    parts = []
+    for start in range(0, len(values), _CHUNK):
+        each = np.unpackbits(
+            values[start : start + _CHUNK, None], axis=1, count=bits, bitorder="little"
+        )
+        parts.append(np.packbits(each, bitorder="little"))
+    return torch.from_numpy(np.concatenate(parts))
+
+
+def unpack(packed: Tensor, bits: int, shape: tuple[int, ...]) -> Tensor:
+    """The inverse of `pack`: int8 of `shape`."""
+    data, count = packed.numpy(), prod(shape)
+    parts = []
+    for start in range(0, count, _CHUNK):
+        size = min(_CHUNK, count - start)
+        chunk = data[start * bits // 8 : -(-(start + size) * bits // 8)]
+        each = np.unpackbits(chunk, count=size * bits, bitorder="little").reshape(size, bits)
+        values = np.packbits(each, axis=1, bitorder="little")[:, 0].astype(np.int16)
+        parts.append((values - 2 ** (bits - 1)).astype(np.int8))
+    return torch.from_numpy(np.concatenate(parts)).reshape(shape)
+
+
+def save(
+    path: Path | str,
+    weights: Weights,
+    quantized: Mapping[str, Quantized],
+    *,
+    float_dtype: str = "float16",
+) -> None:
+    """Write the file, whole or not at all.
+
+    Args:
+        path: where.
+        weights: the model; tensors named in `quantized` are not read from it.
+        quantized: openai-whisper's name -> integers and scales, on any mixture of grids.
+        float_dtype: `float16` or `float32`, for everything else.
+
+    Raises:
+        InputError: the weights are no Whisper, or a name in `quantized` is not one of theirs.
+    """
+    weights.check(str(path))
+    tensors: dict[str, Tensor] = {}
+    for name, q in quantized.items():
+        if name not in weights.state or q.integers.shape != weights.state[name].shape:
+            raise InputError(f"{path}: {name} is quantized, but no such Whisper weight")
+        tensors[f"{name}.integers"] = pack(q.integers.cpu(), get_grid(q.grid).bits)
+        tensors[f"{name}.scale"] = q.scale.cpu().contiguous()
+    for name, tensor in weights.state.items():
+        if name not in quantized:
+            values = tensor.detach().cpu().to(getattr(torch, float_dtype))
+            tensors[name] = values.contiguous().clone()
+    metadata = {
+        "format": FORMAT,
+        "version": VERSION,
+        "dims": json.dumps(asdict(weights.dims)),
+        "grids": json.dumps({name: q.grid for name, q in quantized.items()}),
+    }
+    with atomic(path) as tmp:
+        save_file(tensors, tmp, metadata)
+
+
+def read(path: Path | str) -> Content:
+    """Read a file; every size is checked against the dimensions before anything is unpacked.
+
+    Raises:
+        InputError: no safetensors file, not of this format, or a tensor that is missing, unknown,
+            of the wrong type or size, or with an integer that is not on its grid.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    try:
+        with safe_open(path, framework="pt") as f:
+            metadata = f.metadata() or {}
+            tensors = {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118
+    except (SafetensorError, ValueError, OSError) as e:
+        raise InputError(f"{path}: not a readable safetensors file ({_line(e)})") from e
+    if metadata.get("format") != FORMAT or metadata.get("version") != VERSION:
+        raise InputError(f"{path}: not {FORMAT} version {VERSION}")
+    dims = check_dims(_dims(metadata, path), str(path))
+    grids = _json(metadata, "grids", path)
+    content = Content(dims, {}, {})
+    shapes = weight_shapes(dims)
+    for name, shape in shapes.items():
+        if name in grids:
+            content.quantized[name] = _quantized(tensors, name, grids.pop(name), shape, path)
+        else:
+            tensor = _take(tensors, name, path)
+            if tensor.dtype not in (torch.float16, torch.float32) or tensor.shape != shape:
+                raise InputError(f"{path}: {name} is {tensor.dtype} {tuple(tensor.shape)}")
+            content.floats[name] = tensor
+    for left, what in ((grids, "a grid for"), (tensors, "an unknown tensor")):
+        if left:
+            raise InputError(f"{path}: {what} {min(left)}")
+    return content
+
+
+def load(path: Path | str) -> Weights:
+    """Floats as stored, the rest dequantized to float32; raises `InputError` as `read`."""
+    content = read(path)
+    state = dict(content.floats)
+    for name, q in content.quantized.items():
+        state[name] = get_grid(q.grid).dequantize(q)
+    return Weights(content.dims, state).check(str(path))
+
+
+def _quantized(
+    tensors: dict[str, Tensor], name: str, grid_name, shape: tuple[int, ...], path: Path
+) -> Quantized:
+    if not isinstance(grid_name, str):
+        raise InputError(f"{path}: the grid of {name} is not a name")
+    try:
+        grid = get_grid(grid_name)
+    except InputError as e:
+        raise InputError(f"{path}: {name}: {e}") from e
+    if len(shape) < 2:
+        raise InputError(f"{path}: {name} is no matrix, but on grid {grid_name}")
+    packed, scale = (_take(tensors, f"{name}.{part}", path) for part in ("integers", "scale"))
+    size = -(-prod(shape) * grid.bits // 8)
+    if packed.dtype != torch.uint8 or tuple(packed.shape) != (size,):
+        raise InputError(f"{path}: {name}.integers is not {size} bytes")
+    dtype, expected = grid.scale_like(shape)
+    if scale.dtype != dtype or tuple(scale.shape) != expected or not scale.isfinite().all():
+        raise InputError(f"{path}: {name}.scale is not {dtype} {expected}, all finite")
+    integers = unpack(packed, grid.bits, shape)
+    lowest = -(2 ** (grid.bits - 1)) + (0 if grid_name in _FULL_RANGE else 1)
+    if int(integers.min()) < lowest:
+        raise InputError(f"{path}: {name} holds integers that are not on grid {grid_name}")
+    return Quantized(grid_name, integers, scale)
+
+
+_FULL_RANGE = ("ggml_q5_0", "ggml_q4_0")  # these use the lowest integer of their bits, too
+
+
+def _take(tensors: dict[str, Tensor], name: str, path: Path) -> Tensor:
+    if name not in tensors:
+        raise InputError(f"{path}: {name} is missing")
+    return tensors.pop(name)
+
+
+def _json(metadata: Mapping[str, str], key: str, path: Path) -> dict:
+    try:
+        value = json.loads(metadata.get(key, ""))
+    except (ValueError, RecursionError) as e:
+        raise InputError(f"{path}: metadata key {key} is not JSON") from e
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: metadata key {key} is not a table")
+    return value
+
+
+def _dims(metadata: Mapping[str, str], path: Path) -> ModelDimensions:
+    values, names = _json(metadata, "dims", path), {f.name for f in fields(ModelDimensions)}
+    if values.keys() != names:
+        raise InputError(f"{path}: dims needs exactly the keys {', '.join(sorted(names))}")
+    return ModelDimensions(**values)
+
+
+def _line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).strip().splitlines()[0][:160]

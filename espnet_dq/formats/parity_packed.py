@@ -1,0 +1,83 @@
+"""Is what a packed file holds what training's forward pass used? Counted, bit by bit.
+
+The reader here follows docs/packed_format.md and shares no code with `quant/` or `packed`.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, safe_open
+from whisper.model import ModelDimensions
+
+from espnet_dq.errors import InputError, WorkError
+from espnet_dq.formats.parity import Reference, Report, Row, differing_bits
+
+
+def compare_packed(path: Path | str, reference: Reference) -> Report:
+    """Compare each tensor of the file: values and scales, bit for bit.
+
+    Raises:
+        InputError: no readable packed file.
+        WorkError: it is another Whisper, or a tensor is missing or unknown.
+    """
+    try:
+        with safe_open(path, framework="numpy") as f:
+            metadata = f.metadata()
+        tensors = load_file(path)
+        dims = ModelDimensions(**json.loads(metadata["dims"]))
+        grids = json.loads(metadata["grids"])
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as e:
+        raise InputError(f"{path}: not a readable packed file ({type(e).__name__})") from e
+    if dims != reference.dims:
+        raise WorkError(f"{path}: holds {dims}, expected {reference.dims}")
+    wanted = set()
+    for name in reference.weights:
+        wanted |= {f"{name}.integers", f"{name}.scale"} if name in grids else {name}
+    if odd := sorted(wanted ^ tensors.keys()):
+        raise WorkError(f"{path}: {odd[0]} is {'missing' if odd[0] in wanted else 'unknown'}")
+    rows = []
+    for name, weight in reference.weights.items():
+        expected = weight.detach().cpu().float().numpy()
+        if name not in grids:
+            values = tensors[name]
+            wrong = differing_bits(values, expected.astype(values.dtype))
+            if name in reference.grids:  # should have been integers
+                wrong = expected.size
+            rows.append(Row(name, values.dtype.name, 8 * values.itemsize, values.nbytes, wrong))
+            continue
+        grid, scale = grids[name], tensors[f"{name}.scale"]
+        packed, bits = tensors[f"{name}.integers"], _bits(grid)
+        size = packed.nbytes + scale.nbytes
+        if grid != reference.grids.get(name) or packed.size != -(-expected.size * bits // 8):
+            rows.append(Row(name, grid, bits, size, expected.size, scale.size))
+            continue
+        values = _values(packed, bits, scale, grid, expected.shape)
+        theirs = reference.scales[name].detach().cpu().numpy()
+        if theirs.shape == scale.shape and theirs.dtype == scale.dtype:
+            differing = differing_bits(scale, theirs)
+        else:
+            differing = scale.size
+        # The sign of a zero does not count: integers have none.
+        wrong = int(np.count_nonzero(values != expected))
+        rows.append(Row(name, grid, bits, size, wrong, differing))
+    return Report(rows)
+
+
+def _bits(grid: str) -> int:
+    return next(int(c) for c in grid.removeprefix("ct2_") if c.isdigit())
+
+
+def _values(
+    packed: np.ndarray, bits: int, scale: np.ndarray, grid: str, shape: tuple[int, ...]
+) -> np.ndarray:
+    """The float32 values of docs/packed_format.md."""
+    count = int(np.prod(shape))
+    position = np.arange(count, dtype=np.int64) * bits
+    data = np.append(packed, np.uint8(0)).astype(np.uint32)  # the last value may reach one further
+    pair = data[position // 8] | (data[position // 8 + 1] << 8)
+    unsigned = (pair >> (position % 8).astype(np.uint32)) & (2**bits - 1)
+    q = unsigned.astype(np.float32) - np.float32(2 ** (bits - 1))
+    factor = np.float32(1) / scale if grid == "ct2_int8" else scale.astype(np.float32)
+    return (q.reshape(factor.size, -1) * factor.reshape(-1, 1)).reshape(shape)
