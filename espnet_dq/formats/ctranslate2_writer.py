@@ -51,7 +51,7 @@ def save(
         InputError: the weights are no Whisper, or a quantized tensor does not fit.
     """
     weights.check(str(folder))
-    spec = _Filler(weights, quantized, np.dtype(float_dtype)).spec()
+    spec = specification(weights, quantized, float_dtype)
     spec.register_vocabulary(vocabulary(any_tokenizer(weights.dims.n_vocab).encoding))
     spec.validate()
     spec.optimize()  # without a quantization it only stores equal tensors once
@@ -59,6 +59,13 @@ def save(
         tmp.mkdir()
         spec.save(str(tmp))
         save_companions(tmp, weights.dims)
+
+
+def specification(
+    weights: Weights, quantized: Mapping[str, Quantized], float_dtype: str
+) -> WhisperSpec:
+    """CTranslate2's specification with our tensors in it, no vocabulary yet; as `save`."""
+    return _Filler(weights, quantized, np.dtype(float_dtype)).spec()
 
 
 class _Filler:
