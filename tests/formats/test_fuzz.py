@@ -1,0 +1,21 @@
+"""A short run of the fuzzing in benchmarks/: 500 damaged files a format."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FUZZ = Path(__file__).parents[2] / "benchmarks/fuzz_loaders.py"
+
+
+@pytest.mark.parametrize("form", ["openai", "ggml", "ct2", "packed"])
+def test_damaged_files_end_in_a_result_or_our_error(form, tmp_path):
+    out = tmp_path / "out.jsonl"
+    options = ["--format", form, "--inputs", "500", "--seed", "1"]
+    options += ["--keep", str(tmp_path / "kept"), "--out", str(out)]
+    done = subprocess.run([sys.executable, str(FUZZ), *options], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr[-2000:]
+    outcomes = json.loads(out.read_text())["outcomes"]
+    assert outcomes["result"] > 5 and outcomes["InputError"] > 100  # both ends are reached
