@@ -1,6 +1,5 @@
 """OpenAI's checkpoint: a `.pt` file with `{"dims", "model_state_dict"}`, values in float16."""
 
-import zipfile
 from dataclasses import asdict, fields
 from pathlib import Path
 
@@ -25,7 +24,9 @@ def load(path: Path | str) -> Weights:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as e:  # damaged pickles make torch raise whatever its opcodes stumble on
-        reason = "damaged or truncated" if zipfile.is_zipfile(path) else "not a torch checkpoint"
+        with open(path, "rb") as f:
+            zipped = f.read(4) == b"PK\x03\x04"
+        reason = "damaged or truncated" if zipped else "not a torch checkpoint"
         raise InputError(f"{path}: {reason} ({_first_line(e)})") from e
     if not isinstance(checkpoint, dict) or not {"dims", "model_state_dict"} <= checkpoint.keys():
         raise InputError(f"{path}: a checkpoint needs the keys dims and model_state_dict")
