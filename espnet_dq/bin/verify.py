@@ -19,6 +19,7 @@ from espnet_dq.formats import ctranslate2, detect
 from espnet_dq.formats.parity import Reference, Report, compare
 from espnet_dq.formats.parity_ggml import compare_ggml
 from espnet_dq.formats.parity_packed import compare_packed
+from espnet_dq.formats.write import GRIDS
 from espnet_dq.quant.checkpoint import load_student
 from espnet_dq.quant.grids import EXPORT_GRIDS, UNIFORM_GRIDS, get_grid
 from espnet_dq.quant.prepare import grid_weights
@@ -44,6 +45,8 @@ def main(argv: list[str] | None = None) -> int:
 
     reference = _reference(args.against, args.grid)
     form = detect.detect(args.path) if args.path.is_file() else "ct2"
+    for grid in sorted({*reference.grids.values()} - {*GRIDS[form]}):
+        raise InputError(f"{args.path}: {form} does not hold grid {grid} of {args.against}")
     if form == "ggml":
         report = compare_ggml(args.path, reference)
     elif form == "packed":

@@ -90,6 +90,8 @@ def test_experiment_folder(made, tmp_path):
 
 def test_bad_input(made, tmp_path):
     folder, checkpoint = made
+    with pytest.raises(InputError, match="ct2 does not hold grid ggml_q5_0"):
+        main([str(folder), "--against", str(checkpoint), "--grid", "ggml_q5_0"])
     with pytest.raises(InputError, match="--grid is missing"):
         main([str(folder), "--against", str(checkpoint)])
     with pytest.raises(InputError, match="no such file"):
