@@ -75,16 +75,6 @@ def test_every_stage(data_root, save_toy, tmp_path):
     assert said.count("finished before") == 10 and "done in" not in said
     assert "other settings" in run(tmp_path, *options, "--seed", "7", code=2)
 
-    # Another grid, and with it another format and runtime; on the grid from the first step.
-    other = ["--grid", "ggml_q5_0", "--mode", "joint", "--skip_teacher_pass", "true"]
-    run(tmp_path, *options, *other, "--stop_stage", "8")
-    (exp,) = (tmp_path / "exp").glob("*_ggml_q5_0")
-    assert json.loads((exp / "verify.json").read_text())["mismatched"] == 0
-    systems = {s["name"]: s for s in json.loads((exp / "run.json").read_text())["systems"]}
-    assert systems["student"]["runtime"] == "whisper.cpp"
-    assert Path(systems["student"]["path"]).is_file()
-    assert systems["untouched"]["runtime"] == "faster-whisper"
-
 
 def test_usage_and_mistakes(tmp_path):
     assert "unknown option --corpsu" in run(tmp_path, "--corpsu", "x", code=2)
