@@ -15,7 +15,7 @@ from espnet_dq.errors import InputError, run
 from espnet_dq.formats import detect, openai
 from espnet_dq.formats.weights import Weights
 from espnet_dq.formats.write import GRIDS, write
-from espnet_dq.quant.grids import EXPORT_GRIDS, UNIFORM_GRIDS
+from espnet_dq.quant.grids import EXPORT_GRIDS
 from espnet_dq.quant.prepare import grid_weights
 from espnet_dq.whisper.fetch import default_cache, fetch
 from espnet_dq.whisper.sources import MODELS
@@ -36,8 +36,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--grid",
         default="none",
-        choices=["none", *EXPORT_GRIDS, *UNIFORM_GRIDS],
-        help="round the weights to this grid (default: none)",
+        metavar="none|GRID",
+        help=f"round the weights to this grid: {', '.join(EXPORT_GRIDS)}, uniform2 to uniform8, "
+        "uniform4_tensor, uniform4_g32, ... (default: none)",
     )
     parser.add_argument("--out", type=Path, required=True, help="file, or for ct2 a folder")
     args = parser.parse_args(argv)

@@ -1,6 +1,6 @@
 """Write a Whisper in the format of a runtime: which format holds which grid."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -8,15 +8,23 @@ import torch
 from espnet_dq.errors import InputError
 from espnet_dq.formats import ctranslate2_writer, ggml_writer, openai, packed
 from espnet_dq.formats.weights import Weights
-from espnet_dq.quant.grids import EXPORT_GRIDS, UNIFORM_GRIDS, get_grid
+from espnet_dq.quant.grids import get_grid
 
-# `openai` files hold the values of any grid, as float32.
-GRIDS = {
-    "openai": (*EXPORT_GRIDS, *UNIFORM_GRIDS),
+# None: any grid. `packed` files hold its integers, `openai` files its values, as float32.
+GRIDS: dict[str, tuple[str, ...] | None] = {
+    "openai": None,
     "ct2": (ctranslate2_writer.GRID,),
     "ggml": tuple(ggml_writer.GRIDS),
-    "packed": (*EXPORT_GRIDS, *UNIFORM_GRIDS),
+    "packed": None,
 }
+
+
+def check_grids(form: str, grids: Iterable[str]) -> None:
+    """Raise `InputError` for a grid whose integers a format does not hold."""
+    for grid in sorted({*grids}):
+        get_grid(grid)
+        if (known := GRIDS[form]) is not None and grid not in known:
+            raise InputError(f"grid {grid} does not fit {form}, which holds {', '.join(known)}")
 
 
 def write(
@@ -40,8 +48,7 @@ def write(
         raise InputError(f"{path}: is a file, ct2 is a folder")
     if form != "ct2" and path.is_dir():
         raise InputError(f"{path}: is a folder, {form} is a file")
-    for grid in sorted({*grids.values()} - {*GRIDS[form]}):
-        raise InputError(f"grid {grid} does not fit {form}, which holds {', '.join(GRIDS[form])}")
+    check_grids(form, grids.values())
     if form == "openai":
         values = {n: get_grid(g).fake(weights.state[n]) for n, g in grids.items()}
         dtype = torch.float32 if grids else getattr(torch, float_dtype)

@@ -265,7 +265,6 @@ Grid = CTranslate2Int8 | Uniform | Ggml
 
 # One by one, for command lines and messages; `uniform` is a family.
 EXPORT_GRIDS = ("ct2_int8", "ggml_q8_0", "ggml_q5_0", "ggml_q4_0", "onnx_int8")
-UNIFORM_GRIDS = tuple(f"uniform{bits}" for bits in range(2, 9))  # one step a row
 _UNIFORM = re.compile(r"uniform(\d+)(?:_(tensor|g([1-9]\d*)))?")
 
 

@@ -90,7 +90,7 @@ def test_experiment_folder(made, tmp_path):
 
 def test_bad_input(made, tmp_path):
     folder, checkpoint = made
-    with pytest.raises(InputError, match="ct2 does not hold grid ggml_q5_0"):
+    with pytest.raises(InputError, match="grid ggml_q5_0 does not fit ct2"):
         main([str(folder), "--against", str(checkpoint), "--grid", "ggml_q5_0"])
     with pytest.raises(InputError, match="--grid is missing"):
         main([str(folder), "--against", str(checkpoint)])

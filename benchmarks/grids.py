@@ -1,0 +1,160 @@
+"""Training on a grid against rounding to it, grid by grid, from the same distilled student.
+
+`ptq` rounds the float student of an experiment (its stage 6), `qat` trains it further on the grid
+(stage 7's own command with another grid and configuration) and rounds that. Each is written,
+verified against its checkpoint, decoded and scored; one JSON line each, appended as soon as it is
+there. What is in --out is not done again, and an unfinished training resumes.
+
+    .venv/bin/python benchmarks/grids.py --experiment exp/asterisk_base_tiny_ct2_int8_long \\
+        --qat_config conf/qat_long.yaml --data dump/asterisk/raw/test --work /tmp/grids \\
+        --out benchmarks/results/grids.jsonl
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import shlex
+import subprocess
+import time
+from datetime import date
+from pathlib import Path
+
+from espnet_dq.bin import convert, export, verify
+from espnet_dq.decode.folder import decode_folder
+from espnet_dq.decode.runtimes import guess_runtime
+from espnet_dq.errors import InputError, WorkError, run
+from espnet_dq.files import bytes_on_disk
+from espnet_dq.quant.checkpoint import CHECKPOINT
+from espnet_dq.scoring import sclite
+from espnet_dq.scoring.score import score
+
+# The format that holds a grid's integers, where it is one of a runtime that decodes here. The
+# others are packed, and what is decoded is their very values in float32 by CTranslate2.
+FORMATS = {
+    "none": "ct2",
+    "ct2_int8": "ct2",
+    "ggml_q8_0": "ggml",
+    "ggml_q5_0": "ggml",
+    "ggml_q4_0": "ggml",
+    "uniform8": "packed",
+    "uniform4": "packed",
+    "uniform3": "packed",
+    "uniform2": "packed",
+    "uniform4_g32": "packed",
+    "uniform3_g32": "packed",
+    "uniform2_g32": "packed",
+}
+SUFFIX = {"ct2": "", "ggml": ".bin", "packed": ".safetensors"}
+
+
+def train(experiment: Path, grid: str, config: Path, seed: int, out: Path) -> float:
+    """Stage 7 of `experiment` on another grid into `out`; returns its seconds, 0 if it was done.
+
+    Raises `WorkError` when training fails.
+    """
+    if (out / CHECKPOINT).is_file():
+        return 0.0
+    script = experiment / "qat" / "run.sh"
+    if not script.is_file():
+        raise InputError(f"{script}: no such file; run the recipe's stage 7 once")
+    _, go, command = script.read_text(encoding="utf-8").splitlines()
+    words = shlex.split(command)
+    for option, value in {"--config": config, "--output_dir": out, "--seed": seed}.items():
+        words[words.index(option) + 1] = str(value)
+    words[next(i for i, w in enumerate(words) if w.startswith("grid="))] = f"grid={grid}"
+    out.mkdir(parents=True, exist_ok=True)
+    started = time.perf_counter()
+    with open(out / "train.log", "a", encoding="utf-8") as log:
+        done = subprocess.run(words, cwd=shlex.split(go)[1], stdout=log, stderr=log)
+    if done.returncode:
+        raise WorkError(f"training failed: see {out / 'train.log'}")
+    return time.perf_counter() - started
+
+
+def measure(method: str, grid: str, trained: Path, work: Path, data: Path) -> dict:
+    """Write, verify, decode and score, in `work`, the student that lies in `trained`."""
+    form = FORMATS[grid]
+    model = work / f"model{SUFFIX[form]}"
+    report = work / "verify.json"
+    with contextlib.redirect_stdout(io.StringIO()):
+        if method == "qat":
+            export.main(["--exp", str(trained), "--to", form, "--out", str(model)])
+            verify.main([str(model), "--against", str(trained), "--json", str(report)])
+        else:
+            start = work / "start.pt"
+            export.main(["--exp", str(trained), "--to", "openai", "--float", "--out", str(start)])
+            convert.main(
+                ["--from", str(start), "--to", form, "--grid", grid, "--out", str(model)]
+            )  # fmt: skip
+            verify.main(
+                [str(model), "--against", str(start), "--grid", grid, "--json", str(report)]
+            )  # fmt: skip
+        parity = json.loads(report.read_text(encoding="utf-8"))
+        if parity["mismatched"]:
+            raise WorkError(f"{model}: {parity['mismatched']} values differ from {trained}")
+        decoded = model
+        if form == "packed":
+            decoded = work / "values"
+            convert.main(["--from", str(model), "--to", "ct2", "--out", str(decoded)])
+    runtime = guess_runtime(decoded)
+    decode_folder(decoded, runtime, data, work / "decode")
+    rates = score(data, work / "decode", work / "score", sclite.find())
+    return {
+        "runtime": runtime,
+        "bytes_on_disk": bytes_on_disk(model),
+        "tensors": parity["tensors"],
+        "mismatched": parity["mismatched"],
+        "wer": rates["wer"],
+        "cer": rates["cer"],
+        "utterances": sum(c["utterances"] for c in rates["counts"].values()),
+    }
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure every grid in both ways; returns 0."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--experiment", type=Path, required=True, help="with stages 1 to 7 done")
+    parser.add_argument("--qat_config", type=Path, required=True, help="of the training on a grid")
+    parser.add_argument("--seed", type=int, default=0, help="of the training on a grid (0)")
+    parser.add_argument("--data", type=Path, required=True, help="Kaldi folder that is scored")
+    parser.add_argument("--work", type=Path, required=True, help="folder for models and texts")
+    parser.add_argument("--grids", nargs="+", choices=FORMATS, default=list(FORMATS))
+    parser.add_argument("--methods", nargs="+", choices=["ptq", "qat"], default=["ptq", "qat"])
+    parser.add_argument("--out", type=Path, required=True, help="JSON lines, appended to")
+    args = parser.parse_args(argv)
+    experiment, config = args.experiment.resolve(), args.qat_config.resolve()
+    keys = ("experiment", "method", "grid", "qat_config", "seed")
+    done = set()
+    if args.out.is_file():
+        for line in args.out.read_text(encoding="utf-8").splitlines():
+            done.add(tuple(json.loads(line).get(key) for key in keys))
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    for grid in args.grids:
+        for method in args.methods if grid != "none" else ["ptq"]:
+            qat = {"qat_config": config.name, "seed": args.seed} if method == "qat" else {}
+            if (experiment.name, method, grid, qat.get("qat_config"), qat.get("seed")) in done:
+                continue
+            work = args.work.resolve() / experiment.name / f"{method}_{grid}"
+            trained = experiment / "kd"
+            if qat:
+                work = work / f"{config.stem}_{args.seed}"
+                trained = work / "train"
+                qat["train_seconds"] = round(train(experiment, grid, config, args.seed, trained))
+            work.mkdir(parents=True, exist_ok=True)
+            line = {"experiment": experiment.name, "method": method, "grid": grid, **qat}
+            line |= measure(method, grid, trained, work, args.data)
+            line |= {"date": date.today().isoformat(), "commit": commit}
+            with open(args.out, "a", encoding="utf-8") as out:
+                out.write(json.dumps(line) + "\n")
+            print(json.dumps(line), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)
