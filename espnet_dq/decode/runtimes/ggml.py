@@ -1,0 +1,72 @@
+"""ggml files in whisper.cpp."""
+
+from pathlib import Path
+
+import numpy as np
+
+from espnet_dq.data.audio import SAMPLE_RATE
+from espnet_dq.decode.runtimes.interface import WINDOW, Segment, first_line, join
+from espnet_dq.errors import InputError
+
+
+class WhisperCpp:
+    """whisper.cpp on the CPU, one clip at a time in all threads."""
+
+    workers = 1
+    batch = 1
+
+    def __init__(self, path: Path, threads: int, beam_size: int) -> None:
+        from espnet_dq.formats import ggml
+
+        # Read by us first: native code is only given a file whose every size fits.
+        content = ggml.read(path)
+        from pywhispercpp.model import Model
+        from whisper.tokenizer import LANGUAGES
+
+        self.threads = threads
+        self.compute_type = content.tensors["decoder.token_embedding.weight"].kind.name.lower()
+        vocabulary = content.dims.n_vocab  # 99 languages in 51865; 51864 is English-only
+        known = list(LANGUAGES)[: vocabulary - 51766] if vocabulary >= 51865 else ["en"]
+        self.languages = frozenset(known)
+        self.options = {
+            "temperature": 0.0,
+            "temperature_inc": 0.0,
+            "no_context": True,
+            "no_timestamps": True,
+            "suppress_nst": True,
+        }
+        if beam_size > 1:
+            self.options["beam_search"] = {"beam_size": beam_size, "patience": -1.0}
+        quiet = {"print_progress": False, "print_realtime": False}
+        try:
+            self.model = Model(
+                str(path),
+                params_sampling_strategy=int(beam_size > 1),
+                redirect_whispercpp_logs_to=None,
+                n_threads=threads,
+                **quiet,
+                **self.options,
+            )
+        except Exception as e:
+            raise InputError(f"{path}: whisper.cpp cannot load it: {first_line(e)}") from e
+
+    def decode(self, clips: list[np.ndarray], language: str) -> list[str]:
+        return [
+            join(part.text for part in self.model.transcribe(clip, language=language))
+            for clip in clips
+        ]
+
+    def transcribe(
+        self, audio: np.ndarray, language: str | None, timestamps: bool
+    ) -> tuple[str, list[Segment]]:
+        if language is None:
+            (language, _), _ = self.model.auto_detect_language(audio)
+        plain = not timestamps and len(audio) <= WINDOW * SAMPLE_RATE
+        parts = self.model.transcribe(
+            audio,
+            language=language,
+            no_timestamps=plain,
+            temperature_inc=0.0 if plain else 0.2,  # whisper.cpp's way out of loops
+        )
+        # Times are in hundredths of a second.
+        return language, [Segment(s.t0 / 100, s.t1 / 100, s.text.strip()) for s in parts]
