@@ -28,18 +28,37 @@ from whisper.model import ModelDimensions
 
 from espnet_dq.errors import InputError, run
 from espnet_dq.files import atomic
-from espnet_dq.formats import ctranslate2, ctranslate2_writer, ggml, ggml_writer, openai, packed
+from espnet_dq.formats import (
+    ctranslate2,
+    ctranslate2_writer,
+    ggml,
+    ggml_writer,
+    huggingface,
+    openai,
+    packed,
+)
 from espnet_dq.formats.weights import Weights
 from espnet_dq.quant.grids import get_grid
-from espnet_dq.quant.prepare import grid_weights
+from espnet_dq.quant.prepare import assign_grids
 from espnet_dq.whisper.dims import weight_shapes
 
 DIMS = ModelDimensions(80, 8, 32, 2, 1, 40, 8, 32, 2, 1)
+
+
+def load_huggingface(path: Path) -> Weights:
+    """Load the folder whose config.json and weights stand in one file, a zero byte between."""
+    config, _, tensors = path.read_bytes().partition(b"\0")
+    (path.parent / "config.json").write_bytes(config)
+    (path.parent / huggingface.FILE).write_bytes(tensors)
+    return huggingface.load(path.parent)
+
+
 LOADERS = {
     "openai": ("toy.pt", openai.load),
     "ggml": ("toy.bin", ggml.load),
     "ct2": ("model.bin", lambda path: ctranslate2.load(path.parent)),
     "packed": ("toy.safetensors", packed.load),
+    "huggingface": ("toy", load_huggingface),
 }
 SPARE = 512 << 20  # bytes of address space beyond what the process has when it starts
 EXTREMES = (0, 1, -1, 127, 255, 1 << 15, 1 << 16, 1 << 20, (1 << 31) - 1, -(1 << 31))
@@ -53,11 +72,13 @@ def originals(form: str) -> list[bytes]:
     weights = Weights(DIMS, state)
     # Real vocabularies are large and have no structure to damage but their lengths.
     ggml_writer.ordinary_tokens = lambda n_vocab: [b"a", b"bc", b"\xff"]
+    huggingface._ends = lambda dims: (0, 1)
     grids = {
         "openai": ("none",),
         "ggml": ("none", "ggml_q5_0", "ggml_q8_0"),
         "ct2": ("none", "ct2_int8"),
         "packed": ("none", "uniform3", "ggml_q4_0"),
+        "huggingface": ("none",),
     }[form]
     found = []
     with tempfile.TemporaryDirectory() as scratch:
@@ -66,13 +87,17 @@ def originals(form: str) -> list[bytes]:
             quantized = {}
             if name != "none":
                 grid = get_grid(name)
-                quantized = {n: grid.quantize(state[n]) for n in grid_weights(DIMS, grid=name)}
+                quantized = {n: grid.quantize(state[n]) for n in assign_grids(DIMS, name)}
             if form == "openai":
                 openai.save(path, weights)
             elif form == "ggml":
                 ggml_writer.save(path, weights, quantized)
             elif form == "packed":
                 packed.save(path, weights, quantized)
+            elif form == "huggingface":
+                huggingface.save_weights(path.parent, weights, "float16")
+                parts = (path.with_name(name) for name in ("config.json", huggingface.FILE))
+                path.write_bytes(b"\0".join(part.read_bytes() for part in parts))
             else:
                 spec = ctranslate2_writer.specification(weights, quantized, "float16")
                 spec.register_vocabulary([str(i) for i in range(DIMS.n_vocab)])

@@ -15,8 +15,10 @@ from espnet_dq.errors import InputError, run
 from espnet_dq.formats import detect, openai
 from espnet_dq.formats.weights import Weights
 from espnet_dq.formats.write import GRIDS, write
+from espnet_dq.quant.checkpoint import quantize
 from espnet_dq.quant.grids import EXPORT_GRIDS
-from espnet_dq.quant.prepare import grid_weights
+from espnet_dq.quant.prepare import assign_grids
+from espnet_dq.quant.table import read_grid
 from espnet_dq.whisper.fetch import default_cache, fetch
 from espnet_dq.whisper.sources import MODELS
 
@@ -29,27 +31,27 @@ def main(argv: list[str] | None = None) -> int:
         dest="source",
         required=True,
         metavar="PATH|openai:NAME",
-        help="checkpoint (.pt), ggml file, CTranslate2 or ONNX q8 folder (detected), or "
+        help="file or folder in a format that is read here (detected), or "
         f"openai: and one of {', '.join(MODELS)}",
     )
     parser.add_argument("--to", required=True, choices=sorted(GRIDS), help="format to write")
     parser.add_argument(
         "--grid",
         default="none",
-        metavar="none|GRID",
+        metavar="none|GRID|FILE.yaml",
         help=f"round the weights to this grid: {', '.join(EXPORT_GRIDS)}, uniform2 to uniform8, "
-        "uniform4_tensor, uniform4_g32, ... (default: none)",
+        "uniform4_tensor, uniform4_g32, ..., or a file with one for each weight (default: none)",
     )
-    parser.add_argument("--out", type=Path, required=True, help="file, or for ct2 a folder")
+    parser.add_argument("--out", type=Path, required=True, help="file, or folder of the format")
     args = parser.parse_args(argv)
 
     weights = _load(args.source)
-    grids = {}
+    quantized = {}
     if args.grid != "none":
-        grids = dict.fromkeys(grid_weights(weights.dims, grid=args.grid), args.grid)
+        quantized = quantize(weights.state, assign_grids(weights.dims, read_grid(args.grid)))
     # Beside a grid the few floats that remain are float16, to keep the file small.
-    dtype = "float16" if grids else _lossless(weights)
-    write(args.to, args.out, weights, grids, dtype)
+    dtype = "float16" if quantized else _lossless(weights)
+    write(args.to, args.out, weights, quantized, dtype)
     print(args.out)
     return 0
 

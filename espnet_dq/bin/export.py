@@ -19,7 +19,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--exp", type=Path, required=True, help="experiment or training folder")
     parser.add_argument("--to", choices=sorted(GRIDS), required=True, help="format to write")
-    parser.add_argument("--out", type=Path, required=True, help="file, or for ct2 a folder")
+    parser.add_argument("--out", type=Path, required=True, help="file, or folder of the format")
     parser.add_argument("--checkpoint", default=CHECKPOINT, help=f"which one ({CHECKPOINT})")
     parser.add_argument(
         "--float", action="store_true", help="the float weights in float16, whatever the grid"
@@ -28,8 +28,8 @@ def main(argv: list[str] | None = None) -> int:
     student = load_student(args.exp, args.checkpoint)
     # A float checkpoint for torch keeps float32; the runtimes' files have float16 beside a grid.
     dtype = "float32" if args.to == "openai" else "float16"
-    grids = {} if args.float else student.grids
-    write(args.to, args.out, Weights(student.dims, student.state), grids, dtype)
+    quantized = {} if args.float else student.quantized()
+    write(args.to, args.out, Weights(student.dims, student.state), quantized, dtype)
     print(args.out)
     return 0
 

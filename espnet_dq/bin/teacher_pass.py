@@ -10,6 +10,7 @@ from espnet_dq.distill.cache import CacheSettings, write_cache
 from espnet_dq.errors import InputError, run
 from espnet_dq.formats import openai
 from espnet_dq.quant.checkpoint import Student
+from espnet_dq.quant.table import read_grid
 from espnet_dq.whisper.teacher import Teacher
 
 
@@ -20,7 +21,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder of the cache")
     parser.add_argument("--teacher", type=Path, required=True, help="teacher's .pt")
     parser.add_argument("--student", type=Path, required=True, help="untouched student's .pt")
-    parser.add_argument("--grid", required=True, help="the student's weight grid")
+    parser.add_argument("--grid", required=True, help="the student's weight grid, or a file")
     parser.add_argument(
         "--train_config",
         type=Path,
@@ -44,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     student = Student(
         dims=weights.dims,
         state={k: v.float() for k, v in weights.state.items()},
-        grid=args.grid,
+        grid=read_grid(args.grid),
         preset=preset,
         path=args.student,
     )

@@ -18,17 +18,20 @@ from espnet_dq.files import atomic
 from espnet_dq.formats import ctranslate2, detect
 from espnet_dq.formats.parity import Reference, Report, compare
 from espnet_dq.formats.parity_ggml import compare_ggml
+from espnet_dq.formats.parity_huggingface import compare_huggingface
+from espnet_dq.formats.parity_onnx import compare_onnx
 from espnet_dq.formats.parity_packed import compare_packed
 from espnet_dq.formats.write import GRIDS, check_grids
-from espnet_dq.quant.checkpoint import load_student
-from espnet_dq.quant.grids import get_grid
-from espnet_dq.quant.prepare import grid_weights
+from espnet_dq.quant.checkpoint import load_student, quantize
+from espnet_dq.quant.grids import Quantized, get_grid
+from espnet_dq.quant.prepare import assign_grids
+from espnet_dq.quant.table import read_grid
 
 
 def main(argv: list[str] | None = None) -> int:
     """Print the comparison; 0 if nothing differs, 1 if anything does."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("path", type=Path, help="CTranslate2 folder, ggml or packed file to verify")
+    parser.add_argument("path", type=Path, help="exported file or folder to verify")
     parser.add_argument(
         "--against",
         type=Path,
@@ -37,22 +40,26 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument(
         "--grid",
-        metavar="none|GRID",
+        metavar="none|GRID|FILE.yaml",
         help="for a checkpoint: the grid that `convert` was asked for",
     )
     parser.add_argument("--json", type=Path, help="write the comparison to this file, too")
     args = parser.parse_args(argv)
 
     reference = _reference(args.against, args.grid)
-    form = detect.detect(args.path) if args.path.is_file() else "ct2"
+    form = detect.detect(args.path)
     if form in GRIDS:
         check_grids(form, reference.grids.values())
     if form == "ggml":
         report = compare_ggml(args.path, reference)
     elif form == "packed":
         report = compare_packed(args.path, reference)
+    elif form == "huggingface":
+        report = compare_huggingface(args.path, reference)
+    elif form == "onnx":
+        report = compare_onnx(args.path, reference)
     elif form != "ct2":
-        raise InputError(f"{args.path}: verify reads ct2, ggml and packed, not {form}")
+        raise InputError(f"{args.path}: verify does not read {form}")
     else:
         file = args.path / "model.bin"
         report = compare(ctranslate2.read_variables(file), reference, file)
@@ -66,7 +73,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _reference(path: Path, grid: str | None) -> Reference:
     """What the file should hold: an experiment says it itself, a checkpoint needs a grid."""
-    if path.is_dir() and not (path / "model.bin").is_file():
+    if path.is_dir() and not (path / "config.json").is_file():  # of a ct2, Hugging Face folder
         if grid:
             raise InputError(f"--grid is for a checkpoint; {path} is a folder with its own")
         student = load_student(path)
@@ -74,22 +81,21 @@ def _reference(path: Path, grid: str | None) -> Reference:
             student.dims,
             student.reference_weights(),
             student.grids,
-            _scales(student.state, student.grids),
+            _scales(student.quantized()),
         )
     if grid is None:
         raise InputError(f"--grid is missing: {path} is a checkpoint, which is on no grid yet")
     weights = detect.load(path)
     if grid == "none":
         return Reference(weights.dims, weights.state, {}, {})
-    names = grid_weights(weights.dims, grid=grid)
-    on_grid = {name: get_grid(grid).fake(weights.state[name]) for name in names}
-    grids = dict.fromkeys(names, grid)
-    return Reference(weights.dims, weights.state | on_grid, grids, _scales(weights.state, grids))
+    grids = assign_grids(weights.dims, read_grid(grid))
+    on_grid = {name: get_grid(g).fake(weights.state[name]) for name, g in grids.items()}
+    scales = _scales(quantize(weights.state, grids))
+    return Reference(weights.dims, weights.state | on_grid, grids, scales)
 
 
-def _scales(state: Mapping[str, Tensor], grids: Mapping[str, str]) -> dict[str, Tensor]:
-    """The scales that the float weights give on their grids."""
-    return {name: get_grid(grid).quantize(state[name]).scale for name, grid in grids.items()}
+def _scales(quantized: Mapping[str, Quantized]) -> dict[str, Tensor]:
+    return {name: q.scale for name, q in quantized.items()}
 
 
 def _print(report: Report) -> None:

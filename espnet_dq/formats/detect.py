@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from espnet_dq.errors import InputError
-from espnet_dq.formats import ctranslate2, ggml, onnx, openai, packed
+from espnet_dq.formats import ctranslate2, ggml, huggingface, onnx, onnx_reader, openai, packed
 from espnet_dq.formats.weights import Weights
 
 _GGML_MAGIC = ggml.MAGIC.to_bytes(4, "little")
@@ -11,7 +11,10 @@ _ZIP_MAGIC = b"PK\x03\x04"
 
 
 def detect(path: Path | str) -> str:
-    """Format of a file or a folder, by its content: `openai`, `ggml`, `packed`, `ct2`, `onnx`.
+    """Format of a file or a folder, by its content.
+
+    Returns:
+        `openai`, `ggml` or `packed` (a file), `ct2`, `huggingface` or `onnx` (a folder).
 
     Raises:
         InputError: nothing is there, or nothing that is read here.
@@ -20,9 +23,14 @@ def detect(path: Path | str) -> str:
     if path.is_dir():
         if (path / "model.bin").is_file():
             return "ct2"
+        if any((path / name).is_file() for name in huggingface.FILES):
+            return "huggingface"
+        if (path / onnx_reader.FILES[0]).is_file():
+            return "onnx"
         if any((sub / onnx.FILES["encoder"]).is_file() for sub in (path, path / "onnx")):
             return "onnx"
-        raise InputError(f"{path}: holds neither model.bin nor {onnx.FILES['encoder']}")
+        names = f"model.bin nor {huggingface.FILES[0]} nor {onnx_reader.FILES[0]}"
+        raise InputError(f"{path}: holds neither {names}")
     if not path.is_file():
         raise InputError(f"{path}: no such file or folder")
     with open(path, "rb") as f:
@@ -38,5 +46,12 @@ def detect(path: Path | str) -> str:
 
 def load(path: Path | str) -> Weights:
     """Detect the format of `path` and load it; raises `InputError` as the loaders do."""
-    loaders = {"openai": openai, "ggml": ggml, "packed": packed, "ct2": ctranslate2, "onnx": onnx}
+    loaders = {
+        "openai": openai,
+        "ggml": ggml,
+        "packed": packed,
+        "ct2": ctranslate2,
+        "huggingface": huggingface,
+        "onnx": onnx,
+    }
     return loaders[detect(path)].load(path)

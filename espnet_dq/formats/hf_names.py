@@ -1,4 +1,12 @@
-"""Hugging Face's names of a Whisper's tensors, as openai-whisper calls them."""
+"""Hugging Face's names of a Whisper's tensors and dimensions, and openai-whisper's."""
+
+import json
+from pathlib import Path
+
+from whisper.model import ModelDimensions
+
+from espnet_dq.errors import InputError
+from espnet_dq.formats.weights import check_dims
 
 _PARTS = {
     "layers": "blocks",
@@ -15,6 +23,21 @@ _PARTS = {
     "final_layer_norm": "mlp_ln",
     "embed_tokens": "token_embedding",
 }
+_THEIRS = {ours: theirs for theirs, ours in _PARTS.items()}
+
+# openai-whisper's dimension -> its key in config.json.
+DIMS = {
+    "n_mels": "num_mel_bins",
+    "n_audio_ctx": "max_source_positions",
+    "n_audio_state": "d_model",
+    "n_audio_head": "encoder_attention_heads",
+    "n_audio_layer": "encoder_layers",
+    "n_vocab": "vocab_size",
+    "n_text_ctx": "max_target_positions",
+    "n_text_state": "d_model",
+    "n_text_head": "decoder_attention_heads",
+    "n_text_layer": "decoder_layers",
+}
 
 
 def openai_name(name: str) -> str:
@@ -30,3 +53,42 @@ def openai_name(name: str) -> str:
     if parts[0] == "layer_norm":
         parts[0] = "ln_post" if side == "encoder" else "ln"
     return ".".join([side, *(_PARTS.get(part, part) for part in parts)])
+
+
+def hf_name(name: str) -> str:
+    """The inverse of `openai_name`, from `model.` on.
+
+    Example usage::
+
+        hf_name("decoder.blocks.0.mlp.0.weight")  # "model.decoder.layers.0.fc1.weight"
+    """
+    side, rest = name.split(".", 1)
+    if rest == "positional_embedding":
+        return f"model.{side}.embed_positions.weight"
+    for layer in ("mlp.0", "mlp.2"):  # the only parts with a dot in them
+        rest = rest.replace(layer, _THEIRS[layer])
+    parts = rest.split(".")
+    if parts[0] in ("ln_post", "ln"):
+        parts[0] = "layer_norm"
+    return ".".join(["model", side, *(_THEIRS.get(part, part) for part in parts)])
+
+
+def read_json(path: Path) -> dict:
+    """The table that a JSON file holds; raises `InputError` when it does not."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as e:
+        raise InputError(f"{path}: not JSON ({str(e) or type(e).__name__})") from e
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: not a table of keys and values")
+    return content
+
+
+def read_dims(config: dict, path: Path) -> ModelDimensions:
+    """Dimensions that config.json at `path` gives; raises `InputError` for a bad or missing one."""
+    missing = [key for key in DIMS.values() if key not in config]
+    if missing:
+        raise InputError(f"{path}: {missing[0]} is missing")
+    return check_dims(ModelDimensions(**{k: config[v] for k, v in DIMS.items()}), str(path))

@@ -6,7 +6,6 @@ read from the nodes that use them (`/layers.0/self_attn/q_proj/MatMul_quant`). T
 `(q - zero point) * scale`, one scale a tensor.
 """
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,27 +15,15 @@ import onnx
 import torch
 from google.protobuf.message import DecodeError
 from onnx import numpy_helper
-from whisper.model import ModelDimensions
 
 from espnet_dq.errors import InputError
-from espnet_dq.formats.hf_names import openai_name
-from espnet_dq.formats.weights import Weights, check_dims
+from espnet_dq.formats import onnx_reader
+from espnet_dq.formats.hf_names import openai_name, read_dims, read_json
+from espnet_dq.formats.weights import Weights
 
 FILES = {
     "encoder": "encoder_model_quantized.onnx",
     "decoder": "decoder_model_merged_quantized.onnx",
-}
-_CONFIG = {
-    "n_mels": "num_mel_bins",
-    "n_audio_ctx": "max_source_positions",
-    "n_audio_state": "d_model",
-    "n_audio_head": "encoder_attention_heads",
-    "n_audio_layer": "encoder_layers",
-    "n_vocab": "vocab_size",
-    "n_text_ctx": "max_target_positions",
-    "n_text_state": "d_model",
-    "n_text_head": "decoder_attention_heads",
-    "n_text_layer": "decoder_layers",
 }
 _MERGED = re.compile(r"_merged_\d+$")  # what joining the two decoders appends to a name
 
@@ -44,13 +31,18 @@ _MERGED = re.compile(r"_merged_\d+$")  # what joining the two decoders appends t
 def load(folder: Path | str) -> Weights:
     """Read the pair in `folder` (or its `onnx` folder), with `config.json` for the dimensions.
 
+    What `onnx_writer` wrote is read by `onnx_reader`.
+
     Returns float32 weights: the quantized ones dequantized, [in, out] turned to [out, in].
 
     Raises:
         InputError: a file is missing or damaged, or does not hold the Whisper of config.json.
     """
     folder = Path(folder)
-    dims = _dims(folder / "config.json")
+    if (folder / onnx_reader.FILES[0]).is_file():
+        return onnx_reader.load(folder)
+    path = folder / "config.json"
+    dims = read_dims(read_json(path), path)
     models = folder / "onnx" if (folder / "onnx").is_dir() else folder
     state: dict[str, torch.Tensor] = {}
     for side, file in FILES.items():
@@ -58,19 +50,6 @@ def load(folder: Path | str) -> Weights:
         for name, values in _tensors(path, side):
             state[openai_name(name)] = torch.from_numpy(np.array(values, order="C"))
     return Weights(dims, state).check(str(models))
-
-
-def _dims(path: Path) -> ModelDimensions:
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as e:
-        raise InputError(f"{path}: not JSON ({e})") from e
-    missing = [key for key in _CONFIG.values() if not isinstance(config, dict) or key not in config]
-    if missing:
-        raise InputError(f"{path}: {missing[0]} is missing")
-    return check_dims(ModelDimensions(**{k: config[v] for k, v in _CONFIG.items()}), str(path))
 
 
 def _tensors(path: Path, side: str) -> Iterator[tuple[str, np.ndarray]]:

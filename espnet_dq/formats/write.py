@@ -6,17 +6,27 @@ from pathlib import Path
 import torch
 
 from espnet_dq.errors import InputError
-from espnet_dq.formats import ctranslate2_writer, ggml_writer, openai, packed
+from espnet_dq.formats import (
+    ctranslate2_writer,
+    ggml_writer,
+    huggingface,
+    onnx_writer,
+    openai,
+    packed,
+)
 from espnet_dq.formats.weights import Weights
-from espnet_dq.quant.grids import get_grid
+from espnet_dq.quant.grids import Quantized, get_grid
 
-# None: any grid. `packed` files hold its integers, `openai` files its values, as float32.
+# None: any grid. `packed` holds its integers, `openai` and `huggingface` its float32 values.
 GRIDS: dict[str, tuple[str, ...] | None] = {
     "openai": None,
     "ct2": (ctranslate2_writer.GRID,),
     "ggml": tuple(ggml_writer.GRIDS),
     "packed": None,
+    "huggingface": None,
+    "onnx": (onnx_writer.GRID,),
 }
+FOLDERS = ("ct2", "huggingface", "onnx")
 
 
 def check_grids(form: str, grids: Iterable[str]) -> None:
@@ -28,37 +38,41 @@ def check_grids(form: str, grids: Iterable[str]) -> None:
 
 
 def write(
-    form: str, path: Path | str, weights: Weights, grids: Mapping[str, str], float_dtype: str
+    form: str,
+    path: Path | str,
+    weights: Weights,
+    quantized: Mapping[str, Quantized],
+    float_dtype: str,
 ) -> None:
-    """Write `weights`, the tensors named in `grids` on their grid, as integers where possible.
+    """Write `weights`, those in `quantized` on their grids, as integers where possible.
 
     Args:
-        form: `openai`, `ggml`, `packed` (a file), `ct2` (a folder).
+        form: `openai`, `ggml`, `packed` (a file), `ct2`, `huggingface`, `onnx` (a folder).
         path: where; appears whole or not at all.
-        weights: float weights.
-        grids: openai-whisper's name -> grid.
-        float_dtype: `float16` or `float32`, for what is on no grid (`openai` writes float32
-            if anything is on one, since float16 would move it off).
+        weights: the model; tensors named in `quantized` are not read from it.
+        quantized: openai-whisper's name -> integers and scales.
+        float_dtype: `float16` or `float32`, for what is on no grid (`openai` and
+            `huggingface` write float32 if anything is on one: float16 would move it off).
 
     Raises:
         InputError: the format does not hold a grid, or the path is of the wrong kind.
     """
     path = Path(path)
-    if form == "ct2" and path.is_file():
-        raise InputError(f"{path}: is a file, ct2 is a folder")
-    if form != "ct2" and path.is_dir():
+    if form in FOLDERS and path.is_file():
+        raise InputError(f"{path}: is a file, {form} is a folder")
+    if form not in FOLDERS and path.is_dir():
         raise InputError(f"{path}: is a folder, {form} is a file")
-    check_grids(form, grids.values())
+    check_grids(form, (q.grid for q in quantized.values()))
     if form == "openai":
-        values = {n: get_grid(g).fake(weights.state[n]) for n, g in grids.items()}
-        dtype = torch.float32 if grids else getattr(torch, float_dtype)
+        values = {name: get_grid(q.grid).dequantize(q) for name, q in quantized.items()}
+        dtype = torch.float32 if quantized else getattr(torch, float_dtype)
         openai.save(path, Weights(weights.dims, weights.state | values), dtype=dtype)
         return
-    quantized = {}
-    for name, grid in grids.items():
-        try:
-            quantized[name] = get_grid(grid).quantize(weights.state[name])
-        except InputError as e:
-            raise InputError(f"{name}: {e}") from e
-    writers = {"ct2": ctranslate2_writer, "ggml": ggml_writer, "packed": packed}
+    writers = {
+        "ct2": ctranslate2_writer,
+        "ggml": ggml_writer,
+        "packed": packed,
+        "huggingface": huggingface,
+        "onnx": onnx_writer,
+    }
     writers[form].save(path, weights, quantized, float_dtype=float_dtype)

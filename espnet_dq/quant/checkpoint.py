@@ -1,6 +1,7 @@
 """A trained student read back from its folder, exactly as its forward pass used it."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -9,7 +10,9 @@ from torch import Tensor
 from whisper.model import ModelDimensions, Whisper
 
 from espnet_dq.errors import InputError
-from espnet_dq.quant.prepare import grid_weights, prepare
+from espnet_dq.quant.fake_quant import clip_of, range_shape
+from espnet_dq.quant.grids import Quantized, get_grid
+from espnet_dq.quant.prepare import RANGE, assign_grids, prepare
 from espnet_dq.whisper.dims import model_dims, weight_shapes
 
 # What is exported and scored: the average of the best epochs by validation loss.
@@ -18,24 +21,42 @@ CHECKPOINT = "valid.loss.ave.pth"
 
 @dataclass(frozen=True)
 class Student:
-    """Float weights under openai-whisper's names, and the grid that they are seen on."""
+    """Float weights under openai-whisper's names, and the grids that they are seen on.
+
+    Attributes:
+        dims: the model's.
+        state: float weights.
+        grid: as the model's option: a name, or a table.
+        preset: as the model's option.
+        path: the checkpoint.
+        learned: the parameters of learned ranges, {weight name: [rows, groups]}.
+        ranges: as the model's option.
+    """
 
     dims: ModelDimensions
     state: dict[str, Tensor]
-    grid: str
+    grid: str | Mapping[str, str]
     preset: str
     path: Path
+    learned: Mapping[str, Tensor] = field(default_factory=dict)
+    ranges: str = "max"
 
     @property
     def grids(self) -> dict[str, str]:
         """{weight name: grid name} for the weights that are on a grid."""
-        return dict.fromkeys(grid_weights(self.dims, self.preset, self.grid), self.grid)
+        return assign_grids(self.dims, self.grid, self.preset)
+
+    def quantized(self) -> dict[str, Quantized]:
+        """Integers and scales of the weights that are on a grid."""
+        clips = {name: clip_of(parameter) for name, parameter in self.learned.items()}
+        return quantize(self.state, self.grids, clips)
 
     def prepared(self) -> Whisper:
         """openai-whisper's model with the grid registered, float weights loaded strictly."""
         model = Whisper(self.dims)
-        prepare(model, self.grids, self.grid)
-        model.load_state_dict(self.state, strict=True)
+        prepare(model, self.grids, self.ranges)
+        ranges = {name + RANGE: parameter for name, parameter in self.learned.items()}
+        model.load_state_dict(self.state | ranges, strict=True)
         return model.requires_grad_(False).eval()
 
     def reference_weights(self) -> dict[str, Tensor]:
@@ -45,6 +66,21 @@ class Student:
         for name in self.grids:
             weights[name] = model.get_submodule(name.removesuffix(".weight")).weight.detach()
         return weights
+
+
+def quantize(
+    state: Mapping[str, Tensor],
+    grids: Mapping[str, str],
+    clips: Mapping[str, Tensor] | None = None,
+) -> dict[str, Quantized]:
+    """Each weight named in `grids` on its grid, its range at its clip; `InputError` names it."""
+    quantized = {}
+    for name, grid in grids.items():
+        try:
+            quantized[name] = get_grid(grid).quantize(state[name], (clips or {}).get(name))
+        except InputError as e:
+            raise InputError(f"{name}: {e}") from e
+    return quantized
 
 
 def training_folder(exp: str | Path) -> Path:
@@ -70,7 +106,7 @@ def load_student(exp: str | Path, checkpoint: str = CHECKPOINT) -> Student:
         raise InputError(f"{path}: no such checkpoint") from e
     except Exception as e:
         raise InputError(f"{path}: not a readable checkpoint ({type(e).__name__})") from e
-    state = {
+    loaded = {
         k.replace(".net.", ".", 1): v.float()
         for k, v in saved.items()
         if k.startswith(("encoder.net.", "decoder.net."))
@@ -78,13 +114,26 @@ def load_student(exp: str | Path, checkpoint: str = CHECKPOINT) -> Student:
     model = config.get("model_conf", {})
     student = Student(
         dims=model_dims(config["encoder_conf"]["dims"]),
-        state=state,
+        state={k: v for k, v in loaded.items() if not k.endswith(RANGE)},
         grid=model.get("grid", "ct2_int8"),
         preset=model.get("preset", "full"),
         path=path,
+        learned={k.removesuffix(RANGE): v for k, v in loaded.items() if k.endswith(RANGE)},
+        ranges=model.get("ranges", "max"),
     )
-    expected = set(weight_shapes(student.dims))
-    for problem, keys in (("missing", expected - set(state)), ("unknown", set(state) - expected)):
+    expected = {name: tuple(shape) for name, shape in weight_shapes(student.dims).items()}
+    if student.ranges != "max":
+        for name, grid in student.grids.items():
+            expected[name + RANGE] = range_shape(get_grid(grid), expected[name])
+    for problem, keys in (
+        ("missing", expected.keys() - loaded.keys()),
+        ("unknown", loaded.keys() - expected.keys()),
+    ):
         if keys:
             raise InputError(f"{path}: {problem} key {min(keys)}")
+    for key, shape in expected.items():
+        if tuple(loaded[key].shape) != shape:
+            raise InputError(f"{path}: {key} has shape {tuple(loaded[key].shape)}, not {shape}")
+        if not loaded[key].isfinite().all():
+            raise InputError(f"{path}: {key} holds values that are not finite")
     return student

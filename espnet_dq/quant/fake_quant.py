@@ -2,14 +2,27 @@
 
 `FakeQuantize` is a parametrization of `weight` (`torch.nn.utils.parametrize`), so that every
 reader of `module.weight` sees grid values: linears, convolutions, and the token embedding in
-both its uses. Gradients pass straight through (Bengio et al., arXiv 1308.3432): the scale
-follows the largest value of its group, so nothing is clipped and no gradient is cut.
+both its uses. Gradients pass straight through (Bengio et al., arXiv 1308.3432).
+
+A range that ends at its group's largest magnitude follows the weights: nothing is clipped and no
+gradient is cut. A learned range ends at a part of it, its `clip`, one for each group:
+
+- `lsq` (Esser et al., arXiv 1902.08153): the step is learned from clipping and from rounding;
+- `pact` (Choi et al., arXiv 1805.06085, of activations): it is learned from clipping alone.
 """
 
 import torch
 from torch import Tensor, nn
 
+from espnet_dq.errors import InputError
 from espnet_dq.quant.grids import Grid
+
+RANGES = ("max", "lsq", "pact")
+# An optimizer like Adam moves a parameter by about its learning rate. What it moves here is clip
+# over this power of two (so that no bit is lost): a rate of 1e-5 moves a range by 0.06 % a step.
+RATE = 64.0
+# A range never vanishes: below this part of the largest magnitude no grid is of use.
+LOWEST = 1 / 32
 
 
 class _StraightThrough(torch.autograd.Function):
@@ -22,23 +35,110 @@ class _StraightThrough(torch.autograd.Function):
         return grad, None
 
 
+class _LearnedRange(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, weight: Tensor, clip: Tensor, grid: Grid, rounding: bool) -> Tensor:
+        values = grid.fake(weight, clip)
+        ctx.save_for_backward(weight, clip, values)
+        ctx.grid, ctx.rounding = grid, rounding
+        return values
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        weight, clip, values = ctx.saved_tensors
+        weight, values, part = (ctx.grid.groups(t) for t in (weight.float(), values, grad))
+        top = weight.abs().amax(dim=2, keepdim=True)
+        end = top * clip.unsqueeze(2)
+        outside = weight.abs() > end
+        # d value / d end: the sign where it is clipped, the rounding error by the end where not.
+        inside = (values - weight) / end.clamp(min=torch.finfo(end.dtype).tiny)
+        slope = torch.where(outside, weight.sign(), inside if ctx.rounding else 0.0)
+        # Esser's factor keeps the step's gradient as large as that of one weight.
+        factor = (weight.shape[2] * ctx.grid.top) ** -0.5
+        learned = (part * slope).sum(dim=2) * top.squeeze(2) * factor
+        return (part * ~outside).reshape(grad.shape), learned, None, None
+
+
 class FakeQuantize(nn.Module):
     """Map a weight to its grid values, with straight-through gradients.
 
     A frozen weight is rounded once and the result kept until the weight changes.
+
+    Args:
+        grid: where the values lie.
+        ranges: `max`, or learned: `lsq`, `pact`.
+        shape: of the weight; a learned range has one parameter a group, NaN until it is loaded or
+            started. Raises `InputError` for a grid whose ranges cannot be learned.
     """
 
-    def __init__(self, grid: Grid):
+    def __init__(self, grid: Grid, ranges: str = "max", shape: tuple[int, ...] = ()):
         super().__init__()
-        self.grid = grid
+        self.grid, self.ranges = grid, ranges
+        if ranges not in RANGES:
+            raise InputError(f"unknown ranges '{ranges}': known are {', '.join(RANGES)}")
+        if ranges == "max":
+            self.range = None
+        else:
+            self.range = nn.Parameter(torch.full(range_shape(grid, shape), torch.nan))
         self._frozen: tuple[tuple, Tensor] | None = None
 
     def forward(self, weight: Tensor) -> Tensor:
         """Weight of any shape, float; the result is float32 of the same shape."""
         with torch.autocast(weight.device.type, enabled=False):
-            if weight.requires_grad and torch.is_grad_enabled():
-                return _StraightThrough.apply(weight, self.grid)
-            key = (weight.data_ptr(), weight._version, weight.device)
+            learns = weight.requires_grad or (self.range is not None and self.range.requires_grad)
+            if learns and torch.is_grad_enabled():
+                if self.range is None:
+                    return _StraightThrough.apply(weight, self.grid)
+                return _LearnedRange.apply(
+                    weight, _Held.apply(self.range), self.grid, self.ranges == "lsq"
+                )
+            parts = [weight] if self.range is None else [weight, self.range]
+            key = [(p.data_ptr(), p._version, p.device) for p in parts]
             if self._frozen is None or self._frozen[0] != key:
-                self._frozen = (key, self.grid.fake(weight))
+                clip = None if self.range is None else clip_of(self.range)
+                self._frozen = (key, self.grid.fake(weight, clip))
             return self._frozen[1]
+
+
+class _Held(torch.autograd.Function):
+    """`clip_of` whose gradient only moves a parameter at a bound back inside."""
+
+    @staticmethod
+    def forward(ctx, parameter: Tensor) -> Tensor:
+        ctx.save_for_backward(parameter)
+        return clip_of(parameter)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        (parameter,) = ctx.saved_tensors
+        clip = parameter * RATE
+        stuck = ((clip >= 1) & (grad < 0)) | ((clip <= LOWEST) & (grad > 0))
+        return grad.masked_fill(stuck, 0.0) * RATE
+
+
+def clip_of(parameter: Tensor) -> Tensor:
+    """The clip, in [LOWEST, 1], that a range's parameter stands for."""
+    return (parameter.detach().float() * RATE).clamp(LOWEST, 1.0)
+
+
+def range_shape(grid: Grid, shape: tuple[int, ...]) -> tuple[int, int]:
+    """[rows, groups] of the learned ranges of a weight; raises `InputError` if it has none."""
+    if not hasattr(grid, "groups") or grid.name == "onnx_int8":
+        raise InputError(f"grid {grid.name} takes no learned range")
+    return tuple(grid.groups(torch.empty(shape, device="meta")).shape[:2])
+
+
+def least_error_clip(weight: Tensor, grid: Grid) -> Tensor:
+    """The clip [rows, groups] of the least squared error, of 1 and its steps of 0.02 down to 0.1.
+
+    Where learned ranges start.
+    """
+    groups = grid.groups(weight.detach().float())
+    best = torch.ones(groups.shape[:2], device=weight.device)
+    least = torch.full_like(best, torch.inf)
+    for percent in range(100, 9, -2):
+        clip = torch.full_like(best, percent / 100)
+        error = (grid.groups(grid.fake(weight, clip)) - groups).square().sum(dim=2)
+        best = torch.where(error < least, clip, best)
+        least = torch.minimum(error, least)
+    return best

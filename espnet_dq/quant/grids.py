@@ -57,8 +57,19 @@ class CTranslate2Int8:
     name: str = "ct2_int8"
     bits: int = 8
 
-    def _scale(self, matrix: Tensor) -> Tensor:
+    @property
+    def top(self) -> int:
+        """The largest integer on the grid."""
+        return 127
+
+    def groups(self, weight: Tensor) -> Tensor:
+        """[rows, 1, columns]: what shares a scale lies along the last dimension."""
+        return weight.reshape(weight.shape[0], 1, -1)
+
+    def _scale(self, matrix: Tensor, clip: Tensor | None) -> Tensor:
         top = matrix.abs().amax(dim=1, keepdim=True)
+        if clip is not None:
+            top = top * clip
         # A true division: `127.0 / top` is a reciprocal and a product in PyTorch, one ulp off.
         scale = torch.where(top == 0, 1.0, torch.full_like(top, 127.0) / top)
         # The smallest denormals would give an infinite scale: the largest float32 stands in.
@@ -71,10 +82,10 @@ class CTranslate2Int8:
         """Type and shape of the scales of a weight of this shape."""
         return torch.float32, shape[:1]
 
-    def quantize(self, weight: Tensor) -> Quantized:
-        """Integers [as the weight] int8 and scales [rows] float32."""
+    def quantize(self, weight: Tensor, clip: Tensor | None = None) -> Quantized:
+        """Integers [as the weight] int8 and scales [rows] float32; `clip` as in `fake`."""
         matrix = _matrix(weight, self.name)
-        scale = self._scale(matrix)
+        scale = self._scale(matrix, clip)
         integers = self._integers(matrix, scale).to(torch.int8).reshape(weight.shape)
         return Quantized(self.name, integers, scale.squeeze(1))
 
@@ -83,10 +94,14 @@ class CTranslate2Int8:
         matrix = q.integers.reshape(len(q.scale), -1).float()
         return (matrix * q.scale.reciprocal().unsqueeze(1)).reshape(q.integers.shape)
 
-    def fake(self, weight: Tensor) -> Tensor:
-        """`dequantize(quantize(weight))` without the detour through int8."""
+    def fake(self, weight: Tensor, clip: Tensor | None = None) -> Tensor:
+        """`dequantize(quantize(weight))` without the detour through int8.
+
+        `clip` [rows, 1], in (0, 1]: the part of the row's largest magnitude that the range ends
+        at, 1 if not given.
+        """
         matrix = weight.detach().float().reshape(weight.shape[0], -1)
-        scale = self._scale(matrix)
+        scale = self._scale(matrix, clip)
         return self._integers(matrix, scale).mul_(scale.reciprocal()).reshape(weight.shape)
 
 
@@ -117,8 +132,9 @@ class Uniform:
         """The largest integer on the grid."""
         return 2 ** (self.bits - 1) - 1
 
-    def _groups(self, matrix: Tensor) -> Tensor:
-        """[rows, columns] -> [rows, groups, columns of a group]."""
+    def groups(self, weight: Tensor) -> Tensor:
+        """[rows, groups, columns of a group], [1, 1, all] a tensor: each has one step."""
+        matrix = weight.reshape(weight.shape[0], -1)
         rows, columns = matrix.shape
         if self.group == "tensor":
             return matrix.reshape(1, 1, -1)
@@ -130,8 +146,10 @@ class Uniform:
             )
         return matrix.reshape(rows, columns // size, size)
 
-    def _parts(self, groups: Tensor) -> tuple[Tensor, Tensor]:
+    def _parts(self, groups: Tensor, clip: Tensor | None) -> tuple[Tensor, Tensor]:
         step = groups.abs().amax(dim=2, keepdim=True) / self.top
+        if clip is not None:
+            step = step * clip.unsqueeze(2)
         # A step of 0 (a group of zeros, or of the smallest denormals) leaves only zeros.
         q = torch.where(step > 0, groups / step, 0.0).round_().clamp_(-self.top, self.top)
         return q, step
@@ -143,20 +161,26 @@ class Uniform:
         columns = prod(shape[1:])
         return torch.float32, (shape[0], 1 if self.group == "row" else columns // int(self.group))
 
-    def quantize(self, weight: Tensor) -> Quantized:
-        """Integers [as the weight] int8 and steps [rows, groups] float32 ([1, 1] a tensor)."""
-        q, step = self._parts(self._groups(_matrix(weight, self.name)))
+    def quantize(self, weight: Tensor, clip: Tensor | None = None) -> Quantized:
+        """Integers [as the weight] int8 and steps [rows, groups] float32 ([1, 1] a tensor).
+
+        `clip` as in `fake`.
+        """
+        q, step = self._parts(self.groups(_matrix(weight, self.name)), clip)
         return Quantized(self.name, q.to(torch.int8).reshape(weight.shape), step.squeeze(2))
 
     def dequantize(self, q: Quantized) -> Tensor:
         """The float32 weight on the grid."""
-        groups = self._groups(q.integers.reshape(q.integers.shape[0], -1).float())
+        groups = self.groups(q.integers.float())
         return (groups * q.scale.unsqueeze(2)).reshape(q.integers.shape)
 
-    def fake(self, weight: Tensor) -> Tensor:
-        """`dequantize(quantize(weight))` without the detour through int8."""
-        matrix = weight.detach().float().reshape(weight.shape[0], -1)
-        q, step = self._parts(self._groups(matrix))
+    def fake(self, weight: Tensor, clip: Tensor | None = None) -> Tensor:
+        """`dequantize(quantize(weight))` without the detour through int8.
+
+        `clip` [rows, groups] ([1, 1] a tensor), in (0, 1]: the part of the group's largest
+        magnitude that the range ends at, 1 if not given.
+        """
+        q, step = self._parts(self.groups(weight.detach().float()), clip)
         return (q * step).reshape(weight.shape)
 
 
@@ -176,7 +200,9 @@ class OnnxInt8(Uniform):
         """`onnx_int8`."""
         return "onnx_int8"
 
-    def _parts(self, groups: Tensor) -> tuple[Tensor, Tensor]:
+    def _parts(self, groups: Tensor, clip: Tensor | None) -> tuple[Tensor, Tensor]:
+        if clip is not None:
+            raise InputError(f"grid {self.name} takes no learned range")
         step = (groups.abs().amax(dim=2, keepdim=True).double() * 2 / 254).float()
         step = torch.where(step < torch.finfo(torch.float32).tiny, 1.0, step)
         return (groups / step).round_().clamp_(-self.top, self.top), step
@@ -238,8 +264,8 @@ class Ggml:
         """Type and shape of the scales of a weight of this shape."""
         return torch.float16, (shape[0], prod(shape[1:]) // self.BLOCK)
 
-    def quantize(self, weight: Tensor) -> Quantized:
-        """Integers [as the weight] int8 and scales [rows, blocks] float16.
+    def quantize(self, weight: Tensor, clip: None = None) -> Quantized:
+        """Integers [as the weight] int8 and scales [rows, blocks] float16; there is no `clip`.
 
         Raises `InputError` also when a scale is beyond float16.
         """
@@ -254,8 +280,8 @@ class Ggml:
         blocks = self._blocks(q.integers.reshape(q.integers.shape[0], -1).float())
         return (blocks * q.scale.float().unsqueeze(2)).reshape(q.integers.shape)
 
-    def fake(self, weight: Tensor) -> Tensor:
-        """`dequantize(quantize(weight))` without the detour through int8."""
+    def fake(self, weight: Tensor, clip: None = None) -> Tensor:
+        """`dequantize(quantize(weight))` without the detour through int8; there is no `clip`."""
         matrix = weight.detach().float().reshape(weight.shape[0], -1)
         q, d = self._parts(self._blocks(matrix))
         return (q * d.half().float()).reshape(weight.shape)

@@ -2,11 +2,12 @@
 
 State dicts keep the float weights under their own names (`decoder.net.blocks.0.mlp.0.weight`)
 whether a model is prepared or not: float and quantized training read and write the same files,
-averaging adds up float weights, and the grid is written in the configuration only.
+averaging adds up float weights, and the grid is written in the configuration only. Learned ranges
+stand beside their weights (`decoder.net.blocks.0.mlp.0.weight_range`).
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 import torch
 from torch import nn
@@ -14,47 +15,74 @@ from torch.nn.utils import parametrize
 from whisper.model import ModelDimensions
 
 from espnet_dq.errors import InputError
-from espnet_dq.quant.fake_quant import FakeQuantize
+from espnet_dq.quant.fake_quant import RATE, FakeQuantize, least_error_clip
 from espnet_dq.quant.grids import get_grid
 from espnet_dq.whisper.dims import weight_shapes
 
 PRESETS = ("full", "paper", "encoder", "none")
-_ORIGINAL = re.compile(r"(.*)\.parametrizations\.weight\.original")
+RANGE = "_range"  # the end of a learned range's name in state dicts
+_ORIGINAL = re.compile(r"(.*)\.parametrizations\.weight\.(original|0\.range)")
 
 
-def grid_weights(dims: ModelDimensions, preset: str = "full", grid: str = "ct2_int8") -> list[str]:
-    """Names (openai-whisper's) of the weights that a preset puts on `grid`.
+def candidates(dims: ModelDimensions) -> list[str]:
+    """Names (openai-whisper's) of all weights that may be on a grid.
 
-    `full`: every linear of encoder and decoder, both convolutions and the token embedding,
-    which is also the output projection. `paper`: the decoder's part of these, as in DQ-Whisper.
-    `encoder`: the encoder's part, for a float decoder that learns from a quantized encoder.
-    `none`: nothing, float training.
-    LayerNorms, biases and positional embeddings stay in float; on ggml's grids the convolutions
-    too, which ggml files keep in float16. Raises `InputError`.
+    Every linear of encoder and decoder, both convolutions and the token embedding, which is also
+    the output projection. LayerNorms, biases and positional embeddings stay in float.
+    """
+    shapes = weight_shapes(dims)
+    return [n for n, s in shapes.items() if n.endswith(".weight") and len(s) in (2, 3)]
+
+
+def assign_grids(
+    dims: ModelDimensions, grid: str | Mapping[str, str], preset: str = "full"
+) -> dict[str, str]:
+    """{name of a weight: name of its grid} for the weights that are to be on one.
+
+    Args:
+        dims: the model's.
+        grid: one for all (on ggml's grids the convolutions stay in float16, as in ggml files), or
+            a table of every one of `candidates(dims)` to its grid or `none`.
+        preset: `full`, or only a part: `paper` (the decoder's, as in DQ-Whisper), `encoder` (for a
+            float decoder that learns from a quantized encoder), `none` (float training).
+
+    Raises:
+        InputError: an unknown preset or grid, or a table that leaves out a weight, or names
+            something else.
     """
     if preset not in PRESETS:
         raise InputError(f"unknown quantization preset '{preset}': known are {', '.join(PRESETS)}")
-    # Matrices and convolutions, the token embedding included; vectors and the positional
-    # embeddings (which are no `.weight`) are not.
-    ranks = (2,) if grid.startswith("ggml_") else (2, 3)
-    names = [n for n, s in weight_shapes(dims).items() if n.endswith(".weight") and len(s) in ranks]
+    names = candidates(dims)
+    if isinstance(grid, Mapping):
+        for problem, odd in (
+            ("is no weight that can be on a grid", grid.keys() - names),
+            ("has no grid in the table; say none to keep it in float", names - grid.keys()),
+        ):
+            if odd:
+                raise InputError(f"{min(odd)} {problem}")
+        table = {name: grid[name] for name in names if grid[name] != "none"}
+    else:
+        shapes, ggml = weight_shapes(dims), grid.startswith("ggml_")
+        table = {name: grid for name in names if not (ggml and len(shapes[name]) == 3)}
+    for name in {*table.values()}:
+        get_grid(name)
     sides = {
         "full": ("encoder.", "decoder."),
         "paper": ("decoder.",),
         "encoder": ("encoder.",),
         "none": (),
     }
-    return [n for n in names if n.startswith(sides[preset])]
+    return {name: grid for name, grid in table.items() if name.startswith(sides[preset])}
 
 
-def prepare(root: nn.Module, names: Iterable[str], grid: str) -> None:
-    """Register fake quantization on the weights `names` (paths below `root`).
+def prepare(root: nn.Module, grids: Mapping[str, str], ranges: str = "max") -> None:
+    """Register fake quantization on the weights named in `grids` (paths below `root`).
 
-    `root.state_dict()` and `root.load_state_dict()` go on using the plain names. Raises
-    `InputError` when a weight is missing, has one on it already, or does not fit the grid.
+    `root.state_dict()` and `root.load_state_dict()` go on using the plain names; `ranges` as in
+    `FakeQuantize`. Raises `InputError` when a weight is missing, has a grid already, or does not
+    fit its grid.
     """
-    get_grid(grid)  # a name that is no grid stops here, even if nothing is to be on it
-    for name in names:
+    for name, grid in grids.items():
         path, _, leaf = name.rpartition(".")
         try:
             module = root.get_submodule(path)
@@ -66,29 +94,47 @@ def prepare(root: nn.Module, names: Iterable[str], grid: str) -> None:
             # A shape that the grid cannot hold must stop here, not in the first forward pass;
             # the values may not be loaded yet, so zeros of the same shape are tried.
             get_grid(grid).fake(torch.zeros(module.weight.shape))
+            fake = FakeQuantize(get_grid(grid), ranges, module.weight.shape)
         except InputError as e:
             raise InputError(f"{name}: {e}") from e
         # unsafe: it only skips a trial run of the parametrization on every weight.
-        parametrize.register_parametrization(
-            module, "weight", FakeQuantize(get_grid(grid)), unsafe=True
-        )
+        parametrize.register_parametrization(module, "weight", fake, unsafe=True)
     root.register_state_dict_post_hook(_plain_names)
     root.register_load_state_dict_pre_hook(_parametrized_names)
+
+
+def start_ranges(module, state_dict, prefix, *_):
+    """A load_state_dict pre-hook: learned ranges that no checkpoint gave get the least error.
+
+    To be registered before `prepare` registers its own, while names are plain. A range is given
+    by none if it is missing or, as ESPnet fills up what it loads from the model, still NaN.
+    """
+    for name, sub in module.named_modules():
+        fake = (
+            sub.parametrizations.weight[0] if parametrize.is_parametrized(sub, "weight") else None
+        )
+        weight = f"{prefix}{name}.weight"
+        if fake is None or fake.ranges == "max" or weight not in state_dict:
+            continue
+        given = state_dict.get(weight + RANGE)
+        if (given is None or given.isnan().all()) and state_dict[weight].isfinite().all():
+            state_dict[weight + RANGE] = least_error_clip(state_dict[weight], fake.grid) / RATE
 
 
 def _plain_names(module, state_dict, prefix, local_metadata):
     for key in list(state_dict):
         if key.startswith(prefix) and (m := _ORIGINAL.fullmatch(key)):
-            state_dict[f"{m[1]}.weight"] = state_dict.pop(key)
+            end = RANGE if m[2] == "0.range" else ""
+            state_dict[f"{m[1]}.weight{end}"] = state_dict.pop(key)
 
 
 def _parametrized_names(module, state_dict, prefix, *_):
     for name, sub in module.named_modules():
         if parametrize.is_parametrized(sub, "weight"):
-            plain = f"{prefix}{name}.weight"
-            if plain in state_dict:
-                original = f"{prefix}{name}.parametrizations.weight.original"
-                state_dict[original] = state_dict.pop(plain)
+            plain, path = f"{prefix}{name}.weight", f"{prefix}{name}.parametrizations.weight"
+            for key, new in ((plain, "original"), (plain + RANGE, "0.range")):
+                if key in state_dict:
+                    state_dict[f"{path}.{new}"] = state_dict.pop(key)
 
 
 def quantized_weights(root: nn.Module) -> dict[str, str]:

@@ -22,7 +22,7 @@ from espnet_dq.distill.projector import Projector
 from espnet_dq.distill.sequences import Sequences, build_sequences, has_timestamps
 from espnet_dq.distill.taps import Taps
 from espnet_dq.errors import InputError
-from espnet_dq.quant.prepare import grid_weights, prepare
+from espnet_dq.quant.prepare import assign_grids, prepare, start_ranges
 from espnet_dq.whisper.dims import model_dims
 from espnet_dq.whisper.forward import (
     SAMPLES_PER_POSITION,
@@ -52,7 +52,8 @@ class DQWhisperModel(ESPnetASRModel):
             (`full`, or seconds of silence after the batch's longest utterance).
         timestamp_share: share of the utterances (chosen by their names) that are trained with
             timestamps, the last one the teacher's.
-        grid: weight grid (`ct2_int8`, `uniform4`, ...).
+        grid: weight grid (`ct2_int8`, `uniform4`, ...), or a table of weights to grids.
+        ranges: `max`, or learned ranges: `lsq`, `pact` (see `espnet_dq.quant.fake_quant`).
         preset: which weights are on it: `full`, `paper` (decoder), `encoder` or `none`.
 
     Cached batches may bring `encoder_out` (frozen encoder) and the teacher's `teacher_ids`,
@@ -83,7 +84,8 @@ class DQWhisperModel(ESPnetASRModel):
         lambda_hidden: float = 1.0,
         teacher_window: str | float = "full",
         timestamp_share: float = 0.0,
-        grid: str = "ct2_int8",
+        grid: str | Mapping[str, str] = "ct2_int8",
+        ranges: str = "max",
         preset: str = "full",
     ):
         for name, part in dict(frontend=frontend, specaug=specaug, normalize=normalize,
@@ -136,9 +138,10 @@ class DQWhisperModel(ESPnetASRModel):
             # The projector's start pairs layers as `static` does, whatever the matching.
             static(decoder.dims.n_text_layer, d_t.n_text_layer)
         # Before `prepare`, whose own hook renames keys on their way in.
+        self.register_load_state_dict_pre_hook(start_ranges)
         self.register_load_state_dict_pre_hook(_refuse_other_keys)
-        names = grid_weights(decoder.dims, preset, grid)
-        prepare(self, [n.replace(".", ".net.", 1) for n in names], grid)
+        grids = assign_grids(decoder.dims, grid, preset)
+        prepare(self, {n.replace(".", ".net.", 1): g for n, g in grids.items()}, ranges)
         # Whisper is never trained from random weights: what no checkpoint fills stays NaN and
         # is found in the first pass, since ESPnet itself loads with strict=False.
         with torch.no_grad():

@@ -13,7 +13,7 @@ from espnet_dq.files import bytes_on_disk
 from espnet_dq.formats import ctranslate2, openai
 from espnet_dq.formats.weights import Weights
 from espnet_dq.quant.grids import get_grid
-from espnet_dq.quant.prepare import grid_weights
+from espnet_dq.quant.prepare import assign_grids
 
 TOY = ModelDimensions(80, 50, 64, 2, 1, 51865, 16, 64, 2, 1)
 
@@ -47,7 +47,7 @@ def test_grid_reaches_both_formats_alike(toy, tmp_path):
     folder = convert(toy, "ct2", tmp_path / "ct2", "--grid", "ct2_int8")
     checkpoint = convert(toy, "openai", tmp_path / "q.pt", "--grid", "ct2_int8")
     plain, ours, theirs = openai.load(toy), openai.load(checkpoint), ctranslate2.load(folder)
-    on_grid = grid_weights(TOY)
+    on_grid = assign_grids(TOY, "ct2_int8")
     for name, tensor in plain.state.items():
         assert torch.equal(ours.state[name], theirs.state[name].float()), name
         expected = get_grid("ct2_int8").fake(tensor) if name in on_grid else tensor.float()

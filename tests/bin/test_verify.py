@@ -94,7 +94,7 @@ def test_bad_input(made, tmp_path):
         main([str(folder), "--against", str(checkpoint), "--grid", "ggml_q5_0"])
     with pytest.raises(InputError, match="--grid is missing"):
         main([str(folder), "--against", str(checkpoint)])
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(InputError, match="holds neither"):
         verify(tmp_path, checkpoint)
     with pytest.raises(InputError, match="no such file"):
         verify(folder, tmp_path / "none.pt")

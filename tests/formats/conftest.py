@@ -6,7 +6,7 @@ from whisper.model import ModelDimensions, Whisper, sinusoids
 
 from espnet_dq.formats.weights import Weights
 from espnet_dq.quant.grids import get_grid
-from espnet_dq.quant.prepare import grid_weights
+from espnet_dq.quant.prepare import assign_grids
 
 TOY = ModelDimensions(
     n_mels=80,
@@ -45,4 +45,4 @@ def toy(toy_weights):
 def toy_quantized(toy_weights):
     """Name -> integers and scales of every weight that the full preset puts on ct2_int8."""
     grid, state = get_grid("ct2_int8"), toy_weights().state
-    return {name: grid.quantize(state[name]) for name in grid_weights(TOY)}
+    return {name: grid.quantize(state[name]) for name in assign_grids(TOY, "ct2_int8")}

@@ -11,8 +11,9 @@ from espnet_dq.decode.runtimes import load_runtime
 from espnet_dq.errors import InputError
 from espnet_dq.formats import ggml, openai
 from espnet_dq.formats.write import write
+from espnet_dq.quant.checkpoint import quantize
 from espnet_dq.quant.grids import get_grid
-from espnet_dq.quant.prepare import grid_weights
+from espnet_dq.quant.prepare import assign_grids
 from espnet_dq.whisper.fetch import package_files
 
 GRIDS = ["ggml_q8_0", "ggml_q5_0", "ggml_q4_0"]
@@ -41,15 +42,15 @@ def written(request, toy, tmp_path):
     """(file on a grid, its checkpoint, grid)."""
     path, checkpoint = tmp_path / "toy.bin", tmp_path / "toy.pt"
     openai.save(checkpoint, toy, dtype=torch.float32)
-    names = grid_weights(toy.dims, grid=request.param)
-    write("ggml", path, toy, dict.fromkeys(names, request.param), "float16")
+    names = assign_grids(toy.dims, request.param)
+    write("ggml", path, toy, quantize(toy.state, names), "float16")
     return path, checkpoint, request.param
 
 
 def test_values_are_those_of_gguf(written, toy):
     path, _, grid = written
     kind = gguf.GGMLQuantizationType[grid.removeprefix("ggml_").upper()]
-    names = grid_weights(toy.dims, grid=grid)
+    names = assign_grids(toy.dims, grid)
     assert "decoder.token_embedding.weight" in names and "encoder.conv1.weight" not in names
     for name, found in ggml.load(path).state.items():
         tensor = toy.state[name]
@@ -87,19 +88,27 @@ def test_verify_sees_one_changed_bit(written, toy, capsys):
 
 
 def test_wrong_combinations_are_refused(toy, tmp_path):
-    names = grid_weights(toy.dims, grid="ggml_q5_0")
+    names = assign_grids(toy.dims, "ggml_q5_0")
+    first = next(iter(names))
+    some = {name: grid for name, grid in names.items() if name != first}
     with pytest.raises(InputError, match=r"whisper\.cpp wants all matrices"):
-        write("ggml", tmp_path / "a.bin", toy, dict.fromkeys(names[1:], "ggml_q5_0"), "float16")
+        write("ggml", tmp_path / "a.bin", toy, quantize(toy.state, some), "float16")
     with pytest.raises(InputError, match="ggml_q4_0, ggml_q5_0"):
-        mixed = dict.fromkeys(names, "ggml_q5_0") | {names[0]: "ggml_q4_0"}
+        mixed = quantize(toy.state, names | {first: "ggml_q4_0"})
         write("ggml", tmp_path / "a.bin", toy, mixed, "float16")
     with pytest.raises(InputError, match="ct2_int8 does not fit ggml"):
-        write("ggml", tmp_path / "a.bin", toy, dict.fromkeys(names, "ct2_int8"), "float16")
+        write(
+            "ggml",
+            tmp_path / "a.bin",
+            toy,
+            quantize(toy.state, dict.fromkeys(names, "ct2_int8")),
+            "float16",
+        )
     with pytest.raises(InputError, match=r"is a folder, ggml is a file"):
         write("ggml", tmp_path, toy, {}, "float16")
-    toy.state[names[0]] = torch.full_like(toy.state[names[0]], 1e9)
-    with pytest.raises(InputError, match=rf"{names[0]}: .*float16"):
-        write("ggml", tmp_path / "a.bin", toy, dict.fromkeys(names, "ggml_q5_0"), "float16")
+    toy.state[first] = torch.full_like(toy.state[first], 1e9)
+    with pytest.raises(InputError, match=rf"{first}: .*float16"):
+        write("ggml", tmp_path / "a.bin", toy, quantize(toy.state, names), "float16")
     assert not list(tmp_path.iterdir())
 
 
@@ -107,10 +116,10 @@ def test_wrong_combinations_are_refused(toy, tmp_path):
 def test_whisper_cpp_says_what_torch_says_on_the_grid(weights_dir, clips, tmp_path, grid):
     """whisper.cpp rounds activations and computes in float16, so a clip may differ; most do not."""
     weights = openai.load(weights_dir / "tiny.pt")
-    names = grid_weights(weights.dims, grid=grid)
+    names = assign_grids(weights.dims, grid)
     on_grid = {name: get_grid(grid).fake(weights.state[name]) for name in names}
     path = tmp_path / "tiny.bin"
-    write("ggml", path, weights, dict.fromkeys(names, grid), "float16")
+    write("ggml", path, weights, quantize(weights.state, names), "float16")
     floats = openai.Weights(weights.dims, weights.state | on_grid)
     openai.save(tmp_path / "tiny.pt", floats, dtype=torch.float32)
     cpp = load_runtime("whisper.cpp", path, threads=1)

@@ -10,7 +10,8 @@ from espnet_dq.decode.runtimes import load_runtime
 from espnet_dq.formats import detect, openai
 from espnet_dq.formats.weights import Weights
 from espnet_dq.formats.write import write
-from espnet_dq.quant.prepare import grid_weights
+from espnet_dq.quant.checkpoint import quantize
+from espnet_dq.quant.prepare import assign_grids
 from espnet_dq.whisper.dims import weight_shapes
 from espnet_dq.whisper.fetch import default_cache, fetch
 
@@ -44,8 +45,8 @@ def test_english_only_says_the_same_everywhere(clips, tmp_path):
         ("ct2", "ct2_int8", "faster-whisper"),
         ("ggml", "ggml_q8_0", "whisper.cpp"),
     ):
-        names = grid_weights(weights.dims, grid=grid)
-        write(form, tmp_path / PLACES[form], weights, dict.fromkeys(names, grid), "float16")
+        quantized = quantize(weights.state, assign_grids(weights.dims, grid))
+        write(form, tmp_path / PLACES[form], weights, quantized, "float16")
         model = load_runtime(runtime, tmp_path / PLACES[form], threads=1)
         assert "ru" not in model.languages
         said[runtime] = [

@@ -14,8 +14,9 @@ from espnet_dq.bin.verify import main as verify
 from espnet_dq.errors import InputError
 from espnet_dq.formats import detect, openai, packed
 from espnet_dq.formats.write import write
+from espnet_dq.quant.checkpoint import quantize
 from espnet_dq.quant.grids import get_grid
-from espnet_dq.quant.prepare import grid_weights
+from espnet_dq.quant.prepare import assign_grids
 
 NAME = "decoder.blocks.0.mlp.0.weight"
 
@@ -47,7 +48,7 @@ def test_the_very_weights_come_back(toy, tmp_path, grid, capsys):
     options = ["--to", "packed", "--grid", grid, "--out", str(path)]
     assert convert(["--from", str(checkpoint), *options]) == 0
     assert detect.detect(path) == "packed"
-    names = grid_weights(toy.dims, grid=grid)
+    names = assign_grids(toy.dims, grid)
     for name, tensor in detect.load(path).state.items():
         expected = get_grid(grid).fake(toy.state[name]) if name in names else toy.state[name].half()
         assert torch.equal(tensor, expected), name
@@ -61,12 +62,11 @@ def test_the_very_weights_come_back(toy, tmp_path, grid, capsys):
 @pytest.fixture
 def mixed(toy, tmp_path):
     """A file on several grids."""
-    grids = dict.fromkeys(grid_weights(toy.dims), "uniform3_g32")
+    grids = dict.fromkeys(assign_grids(toy.dims, "ct2_int8"), "uniform3_g32")
     grids |= {NAME: "uniform4", "decoder.token_embedding.weight": "ggml_q4_0"}
     grids["encoder.conv1.weight"] = "ct2_int8"
     path = tmp_path / "mixed.safetensors"
-    quantized = {n: get_grid(g).quantize(toy.state[n]) for n, g in grids.items()}
-    packed.save(path, toy, quantized)
+    packed.save(path, toy, quantize(toy.state, grids))
     return path, grids
 
 
@@ -80,7 +80,8 @@ def test_grids_may_be_mixed(mixed, toy):
 def test_each_changed_bit_is_seen(toy, tmp_path, capsys):
     path, checkpoint = tmp_path / "toy.safetensors", tmp_path / "toy.pt"
     openai.save(checkpoint, toy, dtype=torch.float32)
-    write("packed", path, toy, dict.fromkeys(grid_weights(toy.dims), "uniform5"), "float16")
+    quantized = quantize(toy.state, assign_grids(toy.dims, "uniform5"))
+    write("packed", path, toy, quantized, "float16")
     data = path.read_bytes()
     header = int.from_bytes(data[:8], "little")
     table = json.loads(data[8 : 8 + header])

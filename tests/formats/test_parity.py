@@ -9,7 +9,7 @@ from espnet_dq.errors import DQError, InputError, WorkError
 from espnet_dq.formats import ctranslate2, ctranslate2_writer
 from espnet_dq.formats.parity import Reference, compare
 from espnet_dq.quant.grids import get_grid
-from espnet_dq.quant.prepare import grid_weights, prepare
+from espnet_dq.quant.prepare import assign_grids, prepare
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def reference(toy_weights, toy_quantized):
     """What the prepared model's own modules compute with."""
     toy = toy_weights()
     model = Whisper(toy.dims)
-    prepare(model, grid_weights(toy.dims), "ct2_int8")
+    prepare(model, assign_grids(toy.dims, "ct2_int8"))
     model.load_state_dict(toy.state)
     weights = dict(toy.state)
     for name in toy_quantized:

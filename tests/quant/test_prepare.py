@@ -9,7 +9,7 @@ from whisper.model import Whisper
 from espnet_dq.errors import InputError
 from espnet_dq.quant import fake_quant
 from espnet_dq.quant.grids import get_grid
-from espnet_dq.quant.prepare import grid_weights, prepare, quantized_weights
+from espnet_dq.quant.prepare import assign_grids, prepare, quantized_weights
 from espnet_dq.whisper.forward import decode_hidden, output_logits
 
 
@@ -20,7 +20,7 @@ def toy(make_toy):
 
 def test_full_preset_leaves_only_norms_biases_and_positions(toy):
     """Regression: a run that asked for 8 bits built a float student, and nothing said so."""
-    names = grid_weights(toy.dims, "full")
+    names = assign_grids(toy.dims, "ct2_int8", "full")
     rest = set(dict(toy.named_parameters())) - set(names)
     for name in rest:
         module = toy.get_submodule(name.rpartition(".")[0])
@@ -30,12 +30,13 @@ def test_full_preset_leaves_only_norms_biases_and_positions(toy):
 
 
 def test_presets(toy):
-    full = grid_weights(toy.dims, "full")
-    assert grid_weights(toy.dims, "paper") == [n for n in full if n.startswith("decoder.")]
-    assert grid_weights(toy.dims, "encoder") == [n for n in full if n.startswith("encoder.")]
-    assert grid_weights(toy.dims, "none") == []
+    full = assign_grids(toy.dims, "ct2_int8", "full")
+    for preset, side in (("paper", "decoder."), ("encoder", "encoder.")):
+        part = {n: g for n, g in full.items() if n.startswith(side)}
+        assert assign_grids(toy.dims, "ct2_int8", preset) == part
+    assert assign_grids(toy.dims, "ct2_int8", "none") == {}
     with pytest.raises(InputError, match="preset 'all'"):
-        grid_weights(toy.dims, "all")
+        assign_grids(toy.dims, "ct2_int8", "all")
 
 
 @pytest.mark.parametrize(
@@ -43,9 +44,9 @@ def test_presets(toy):
 )
 def test_bits_asked_are_bits_found(toy, grid, bits):
     """Regression: the bit-width went into `bias`, so 4 bits gave 8 in the feed-forward part."""
-    names = grid_weights(toy.dims)
-    prepare(toy, names, grid)
-    assert quantized_weights(toy) == dict.fromkeys(names, grid)
+    names = assign_grids(toy.dims, grid)
+    prepare(toy, names)
+    assert quantized_weights(toy) == names
     for name in names:
         weight = toy.get_submodule(name.removesuffix(".weight")).weight
         per_row = max(len(row.unique()) for row in weight.reshape(len(weight), -1)[:64])
@@ -56,7 +57,7 @@ def test_bits_asked_are_bits_found(toy, grid, bits):
 
 def test_both_uses_of_the_embedding_see_the_grid(toy):
     on_grid = get_grid("uniform3").fake(toy.decoder.token_embedding.weight)
-    prepare(toy, ["decoder.token_embedding.weight"], "uniform3")
+    prepare(toy, {"decoder.token_embedding.weight": "uniform3"})
     assert torch.equal(toy.decoder.token_embedding(torch.tensor([7])), on_grid[7:8])
     hidden = torch.randn(2, 64)
     assert torch.equal(output_logits(toy.decoder, hidden), hidden @ on_grid.T)
@@ -64,8 +65,8 @@ def test_both_uses_of_the_embedding_see_the_grid(toy):
 
 def test_one_quantization_a_pass(toy, monkeypatch):
     """The embedding is read twice in a forward pass, and must be rounded once."""
-    names = grid_weights(toy.dims)
-    prepare(toy, names, "ct2_int8")
+    names = assign_grids(toy.dims, "ct2_int8")
+    prepare(toy, names)
     calls = []
     real = fake_quant._StraightThrough.forward
     monkeypatch.setattr(
@@ -81,7 +82,7 @@ def test_one_quantization_a_pass(toy, monkeypatch):
 
 def test_gradients_pass_straight_through(toy):
     weight = toy.decoder.blocks[0].mlp[0].weight
-    prepare(toy, ["decoder.blocks.0.mlp.0.weight"], "uniform4")
+    prepare(toy, {"decoder.blocks.0.mlp.0.weight": "uniform4"})
     x = torch.randn(5, 64)
     toy.decoder.blocks[0].mlp[0](x).sum().backward()
     assert torch.allclose(weight.grad, x.sum(0).expand_as(weight))
@@ -89,19 +90,19 @@ def test_gradients_pass_straight_through(toy):
 
 def test_state_dict_stays_plain_and_loads_both_ways(toy, make_toy):
     plain = {k: v.clone() for k, v in toy.state_dict().items()}
-    prepare(toy, grid_weights(toy.dims), "ct2_int8")
+    prepare(toy, assign_grids(toy.dims, "ct2_int8"))
     saved = toy.state_dict()
     assert set(saved) == set(plain)
     assert all(torch.equal(saved[k], plain[k]) for k in plain)
     make_toy(seed=4).load_state_dict(saved, strict=True)
     other = make_toy(seed=5)
-    prepare(other, grid_weights(other.dims), "ct2_int8")
+    prepare(other, assign_grids(other.dims, "ct2_int8"))
     other.load_state_dict(plain, strict=True)
     assert all(torch.equal(v, plain[k]) for k, v in other.state_dict().items())
 
 
 def test_a_missing_weight_still_fails_strict_loading(toy):
-    prepare(toy, grid_weights(toy.dims), "ct2_int8")
+    prepare(toy, assign_grids(toy.dims, "ct2_int8"))
     state = toy.state_dict()
     del state["decoder.blocks.0.mlp.0.weight"]
     with pytest.raises(RuntimeError, match="Missing key"):
@@ -110,7 +111,7 @@ def test_a_missing_weight_still_fails_strict_loading(toy):
 
 def test_frozen_weights_are_rounded_again_when_they_change(toy):
     toy.requires_grad_(False)
-    prepare(toy, ["encoder.conv1.weight"], "uniform4")
+    prepare(toy, {"encoder.conv1.weight": "uniform4"})
     before = toy.encoder.conv1.weight.clone()
     with torch.no_grad():
         toy.encoder.conv1.parametrizations.weight.original.mul_(3)
@@ -119,17 +120,17 @@ def test_frozen_weights_are_rounded_again_when_they_change(toy):
 
 def test_mistakes_name_the_weight(toy):
     with pytest.raises(InputError, match=r"decoder\.nothing\.weight"):
-        prepare(toy, ["decoder.nothing.weight"], "ct2_int8")
+        prepare(toy, {"decoder.nothing.weight": "ct2_int8"})
     with pytest.raises(InputError, match=r"encoder\.conv1\.weight.*240 is no multiple of 7"):
-        prepare(toy, ["encoder.conv1.weight"], "uniform4_g7")
-    prepare(toy, ["encoder.conv1.weight"], "ct2_int8")
+        prepare(toy, {"encoder.conv1.weight": "uniform4_g7"})
+    prepare(toy, {"encoder.conv1.weight": "ct2_int8"})
     with pytest.raises(InputError, match="not a plain weight"):
-        prepare(toy, ["encoder.conv1.weight"], "ct2_int8")
+        prepare(toy, {"encoder.conv1.weight": "ct2_int8"})
 
 
 def test_scales_stay_float32_under_autocast(toy):
     expected = get_grid("ct2_int8").fake(toy.decoder.token_embedding.weight)
-    prepare(toy, ["decoder.token_embedding.weight"], "ct2_int8")
+    prepare(toy, {"decoder.token_embedding.weight": "ct2_int8"})
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(toy.decoder.token_embedding.weight, expected)
 
@@ -140,7 +141,7 @@ def test_prepared_model_is_still_openais(toy):
     mel, tokens = torch.randn(1, 80, 3000), torch.tensor([[50258, 50259, 50359]])
     with torch.no_grad():
         before = toy(mel, tokens)
-        prepare(toy, grid_weights(toy.dims), "ct2_int8")
+        prepare(toy, assign_grids(toy.dims, "ct2_int8"))
         after = toy(mel, tokens)
     assert not torch.equal(before, after)
     assert torch.allclose(before, after, atol=0.15 * before.abs().max())

@@ -8,7 +8,7 @@ from espnet_dq.distill.cache import CacheSettings, write_cache
 from espnet_dq.distill.taps import Taps
 from espnet_dq.errors import InputError
 from espnet_dq.quant.checkpoint import Student
-from espnet_dq.quant.prepare import quantized_weights
+from espnet_dq.quant.prepare import assign_grids, quantized_weights
 from espnet_dq.task.preprocessor import DQWhisperPreprocessor
 from espnet_dq.task.tokenizer import DQWhisperTokenizer, token_list
 from espnet_dq.whisper.forward import decode_hidden
@@ -63,6 +63,37 @@ def test_every_weight_asked_for_is_on_the_grid(build):
     for name, module in model.named_modules():
         if isinstance(module, torch.nn.Linear | torch.nn.Conv1d | torch.nn.Embedding):
             assert on_grid[f"{name}.weight"] == "ct2_int8"
+
+
+def test_a_grid_for_each_weight(build, make_toy):
+    grids = dict.fromkeys(assign_grids(make_toy().dims, "uniform4"), "uniform4")
+    grids |= {"encoder.conv1.weight": "none", "decoder.token_embedding.weight": "uniform6_g32"}
+    found = quantized_weights(build(grid=grids, preset="full"))
+    assert found.pop("decoder.net.token_embedding.weight") == "uniform6_g32"
+    assert set(found.values()) == {"uniform4"} and "encoder.net.conv1.weight" not in found
+    del grids["encoder.conv1.weight"]
+    with pytest.raises(InputError, match="encoder.conv1.weight has no grid in the table"):
+        build(grid=grids, preset="full")
+    with pytest.raises(InputError, match="encoder.ln_post.weight is no weight that can be"):
+        build(grid=grids | {"encoder.ln_post.weight": "uniform4"}, preset="full")
+
+
+@pytest.mark.parametrize("ranges", ["lsq", "pact"])
+def test_learned_ranges_start_from_a_float_student_and_learn(build, batch, ranges):
+    model = build(preset="full", grid="uniform4", ranges=ranges)
+    own = {n: p for n, p in model.named_parameters() if n.endswith(".0.range")}
+    assert len(own) == len(quantized_weights(model))
+    assert all(p.isfinite().all() for p in own.values())
+    model.train()
+    model(**batch)[0].backward()
+    assert all(p.grad.isfinite().all() and p.grad.any() for p in own.values())
+    # What was learned is what a resumed run goes on with.
+    name = "decoder.net.blocks.0.mlp.0.weight_range"
+    state = model.state_dict()
+    state[name] = state[name] * 0.5
+    again = build(preset="full", grid="uniform4", ranges=ranges, load=False)
+    again.load_state_dict(state)
+    assert torch.equal(again.state_dict()[name], state[name])
 
 
 def test_the_teacher_is_outside(build, batch):

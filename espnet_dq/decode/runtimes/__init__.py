@@ -16,7 +16,7 @@ from espnet_dq.errors import InputError
 
 __all__ = ["RUNTIMES", "WINDOW", "Runtime", "Segment", "cores", "guess_runtime", "load_runtime"]
 
-RUNTIMES = ("torch", "faster-whisper", "whisper.cpp")
+RUNTIMES = ("torch", "faster-whisper", "whisper.cpp", "transformers")
 
 
 def cores() -> int:
@@ -25,10 +25,12 @@ def cores() -> int:
 
 
 def guess_runtime(path: Path | str) -> str:
-    """`faster-whisper` for a CTranslate2 folder, `whisper.cpp` for .bin, else `torch`."""
+    """By what a folder holds, `whisper.cpp` for a .bin file, else `torch`."""
     path = Path(path)
     if path.suffix == ".bin" and path.is_file():
         return "whisper.cpp"
+    if (path / "model.safetensors").is_file():
+        return "transformers"
     return "faster-whisper" if (path / "model.bin").is_file() else "torch"
 
 
@@ -41,10 +43,10 @@ def load_runtime(
         name: one of `RUNTIMES`.
         path: `torch`: a `.pt` file, or an experiment folder whose model is decoded as it was
             trained, fake quantization included. `faster-whisper`: a CTranslate2 folder.
-            `whisper.cpp`: a ggml file.
+            `whisper.cpp`: a ggml file. `transformers`: a Hugging Face folder.
         threads: CPU threads in all; 0 takes every core.
-        nj: clips at a time; 0 takes one for each thread (faster-whisper) or 8 (torch).
-            whisper.cpp decodes one.
+        nj: clips at a time; 0 takes one for each thread (faster-whisper) or 8 (torch,
+            transformers). whisper.cpp decodes one.
         beam_size: 1 is greedy.
 
     Raises:
@@ -63,4 +65,8 @@ def load_runtime(
         from espnet_dq.decode.runtimes.ggml import WhisperCpp
 
         return WhisperCpp(Path(path), threads, beam_size)
+    if name == "transformers":
+        from espnet_dq.decode.runtimes.transformers import Transformers
+
+        return Transformers(Path(path), threads, nj or 8, beam_size)
     raise InputError(f"unknown runtime '{name}': known are {', '.join(RUNTIMES)}")

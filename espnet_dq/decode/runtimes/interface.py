@@ -2,9 +2,12 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 WINDOW = 30.0  # seconds
 
@@ -48,6 +51,27 @@ class Runtime(Protocol):
         With `timestamps`, or when the audio is longer than a window, the model's timestamp
         tokens cut it into segments; otherwise it is decoded as in `decode`.
         """
+
+
+def log_mel(audio: np.ndarray, n_mels: int) -> "Tensor":
+    """Log-mel features (n_mels, frames) float32 of audio, as whisper.transcribe makes them."""
+    import whisper
+
+    mel = whisper.log_mel_spectrogram(audio, n_mels, padding=whisper.audio.N_SAMPLES)
+    return mel[:, : mel.shape[-1] - whisper.audio.N_FRAMES]
+
+
+def windows(audio: np.ndarray, n_mels: int) -> "list[Tensor]":
+    """Features of each 30 s of audio, (n_mels, 3000) float32.
+
+    The rest of the last window is zeros after the logarithm, as in whisper.transcribe and
+    faster-whisper, which is not what silence gives: models hear the difference.
+    """
+    from whisper.audio import N_FRAMES, pad_or_trim
+
+    mel = log_mel(audio, n_mels)
+    starts = range(0, max(mel.shape[-1], 1), N_FRAMES)
+    return [pad_or_trim(mel[:, start : start + N_FRAMES], N_FRAMES) for start in starts]
 
 
 def join(texts: Iterable[str]) -> str:

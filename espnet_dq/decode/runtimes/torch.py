@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from espnet_dq.data.audio import SAMPLE_RATE
-from espnet_dq.decode.runtimes.interface import WINDOW, Segment, join
+from espnet_dq.decode.runtimes.interface import WINDOW, Segment, join, windows
 
 
 class Torch:
@@ -41,7 +41,7 @@ class Torch:
         # cached: a fake-quantized weight is rounded once, not in every step of the decoder.
         with torch.inference_mode(), parametrize.cached():
             if short:
-                mels = torch.stack([self._window(clips[i]) for i in short])
+                mels = torch.stack([windows(clips[i], self.model.dims.n_mels)[0] for i in short])
                 options = whisper.DecodingOptions(language=language, **self.options)
                 for i, result in zip(short, self.model.decode(mels, options), strict=True):
                     # whisper.transcribe's rule for a window without speech, its thresholds
@@ -59,18 +59,6 @@ class Torch:
             options["without_timestamps"] = False
             del options["temperature"]
         return self._long(audio, language, options)
-
-    def _window(self, clip: np.ndarray):
-        """Log-mel features (n_mels, 3000) as whisper.transcribe and faster-whisper make them.
-
-        The rest of the window is zeros after the logarithm, which is not what silence gives:
-        models hear the difference.
-        """
-        import whisper
-        from whisper.audio import N_FRAMES, N_SAMPLES
-
-        mel = whisper.log_mel_spectrogram(clip, self.model.dims.n_mels, padding=N_SAMPLES)
-        return whisper.pad_or_trim(mel[:, : mel.shape[-1] - N_FRAMES], N_FRAMES)
 
     def _long(self, audio, language, options) -> tuple[str, list[Segment]]:
         import whisper

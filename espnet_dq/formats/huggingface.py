@@ -1,0 +1,248 @@
+"""Hugging Face's Whisper folder: safetensors, configurations, tokenizer.
+
+transformers reads it, and everything that converts from there. The format has no integers of
+ours: weights on a grid are stored as their float32 values, which equal the grid's bit for bit
+(float16 would not), so nothing gets smaller.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from whisper.model import ModelDimensions
+
+from espnet_dq.errors import InputError
+from espnet_dq.files import atomic
+from espnet_dq.formats import ctranslate2_config
+from espnet_dq.formats.hf_names import DIMS, hf_name, read_dims, read_json
+from espnet_dq.formats.tokenizer_json import build
+from espnet_dq.formats.weights import Weights
+from espnet_dq.quant.grids import Quantized, get_grid
+from espnet_dq.whisper.dims import any_tokenizer, weight_shapes
+
+FILE = "model.safetensors"
+INDEX = f"{FILE}.index.json"  # of a model in several files
+PICKLE = "pytorch_model.bin"
+FILES = (FILE, INDEX, PICKLE)  # what such a folder is known by; the last one is refused
+_EMBEDDING = hf_name("decoder.token_embedding.weight")
+_PROCESSOR = "WhisperProcessor"
+_PROJECTION = "proj_out.weight"  # tied to the embedding, so mostly not stored
+# What openai-whisper computes; config.json may leave these out.
+_MODEL = {"model_type": "whisper", "activation_function": "gelu", "scale_embedding": False}
+
+
+def save(
+    folder: Path | str,
+    weights: Weights,
+    quantized: Mapping[str, Quantized],
+    *,
+    float_dtype: str = "float16",
+) -> None:
+    """Write the folder, whole or not at all; it replaces a folder of that name.
+
+    Args:
+        folder: where.
+        weights: the model; tensors named in `quantized` are not read from it.
+        quantized: openai-whisper's name -> integers and scales, on any mixture of grids. If
+            there are any, every tensor is stored as float32.
+        float_dtype: `float16` or `float32`, if nothing is quantized.
+
+    Raises:
+        InputError: the weights are no Whisper, or a name in `quantized` is not one of theirs.
+    """
+    weights.check(str(folder))
+    state = dict(weights.state)
+    for name, q in quantized.items():
+        if name not in state or q.integers.shape != state[name].shape:
+            raise InputError(f"{folder}: {name} is quantized, but no such Whisper weight")
+        state[name] = get_grid(q.grid).dequantize(q)
+    dtype = "float32" if quantized else float_dtype
+    with atomic(folder) as tmp:
+        tmp.mkdir()
+        save_weights(tmp, Weights(weights.dims, state), dtype)
+        save_companions(tmp, weights.dims)
+
+
+def save_weights(folder: Path, weights: Weights, dtype: str) -> None:
+    """Write model.safetensors and config.json."""
+    tensors = {
+        hf_name(name): tensor.detach().cpu().to(getattr(torch, dtype)).contiguous().clone()
+        for name, tensor in weights.state.items()
+    }
+    save_file(tensors, folder / FILE, {"format": "pt"})
+    _write_json(folder / "config.json", config(weights.dims) | {"torch_dtype": dtype})
+    # safetensors lets nobody else read the file; the folder is there to be shared.
+    shutil.copymode(folder / "config.json", folder / FILE)
+
+
+def save_companions(folder: Path, dims: ModelDimensions) -> None:
+    """Write what generation, feature extraction and the tokenizer are set up from."""
+    _write_json(folder / "generation_config.json", generation_config(dims))
+    _write_json(
+        folder / "preprocessor_config.json",
+        ctranslate2_config.preprocessor(dims)
+        | {"feature_extractor_type": "WhisperFeatureExtractor", "processor_class": _PROCESSOR},
+    )
+    tokenizer = any_tokenizer(dims.n_vocab)
+    content = json.loads(build(tokenizer.encoding).to_str())
+    for token in content["added_tokens"]:  # times are part of the text, if asked for
+        token["special"] = token["id"] < tokenizer.timestamp_begin
+    (folder / "tokenizer.json").write_text(
+        json.dumps(content, ensure_ascii=False, separators=(",", ":")), encoding="utf-8"
+    )
+    special = [token["content"] for token in content["added_tokens"] if token["special"]]
+    end = tokenizer.encoding.decode([tokenizer.eot])
+    _write_json(
+        folder / "tokenizer_config.json",
+        {
+            "tokenizer_class": "WhisperTokenizer",
+            "processor_class": _PROCESSOR,
+            **dict.fromkeys(("bos_token", "eos_token", "unk_token", "pad_token"), end),
+            # In their order: transformers takes the ids after the last one for times.
+            "additional_special_tokens": special,
+            "add_prefix_space": False,
+            "clean_up_tokenization_spaces": False,
+        },
+    )
+
+
+def config(dims: ModelDimensions) -> dict:
+    """config.json: the model's sizes, and openai-whisper's architecture in transformers' terms."""
+    eot, sot = _ends(dims)
+    return {
+        **_MODEL,
+        "architectures": ["WhisperForConditionalGeneration"],
+        **{key: getattr(dims, name) for name, key in DIMS.items()},
+        "encoder_ffn_dim": 4 * dims.n_audio_state,
+        "decoder_ffn_dim": 4 * dims.n_text_state,
+        "is_encoder_decoder": True,
+        "tie_word_embeddings": True,
+        "decoder_start_token_id": sot,
+        **dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), eot),
+        # Only an old default of transformers': generation_config.json has the real ones.
+        "begin_suppress_tokens": None,
+    }
+
+
+def generation_config(dims: ModelDimensions) -> dict:
+    """generation_config.json: what openai-whisper's decoding takes from its tokenizer."""
+    tokenizer = any_tokenizer(dims.n_vocab)
+    decoding = ctranslate2_config.config(dims)
+    eot, sot = _ends(dims)
+    multilingual = dims.n_vocab >= 51865  # openai-whisper's rule
+    content = {
+        "decoder_start_token_id": sot,
+        **dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), eot),
+        "max_length": dims.n_text_ctx,
+        "suppress_tokens": decoding["suppress_ids"],
+        "begin_suppress_tokens": decoding["suppress_ids_begin"],
+        "no_timestamps_token_id": tokenizer.no_timestamps,
+        "prev_sot_token_id": tokenizer.sot_prev,
+        "max_initial_timestamp_index": 50,  # 1 s, openai-whisper's default
+        "return_timestamps": False,
+        "alignment_heads": decoding["alignment_heads"],
+        "is_multilingual": multilingual,
+    }
+    if multilingual:
+        content["lang_to_id"] = {
+            tokenizer.encoding.decode([number]): number for number in decoding["lang_ids"]
+        }
+        content["task_to_id"] = {
+            "transcribe": tokenizer.transcribe,
+            "translate": tokenizer.translate,
+        }
+    return content
+
+
+def load(folder: Path | str) -> Weights:
+    """Read the folder; weights may lie in several files. bfloat16 becomes float32.
+
+    Raises:
+        InputError: config.json or safetensors are missing or damaged, the weights are pickled,
+            or a tensor is missing, unknown, of the wrong type or shape.
+    """
+    folder = Path(folder)
+    path = folder / "config.json"
+    config = read_json(path)
+    for key, expected in _MODEL.items():
+        if config.get(key, expected) != expected:
+            raise InputError(f"{path}: {key} is {config[key]!r}, expected {expected!r}")
+    dims = read_dims(config, path)
+    files, expected = _files(folder), None
+    if files[0].name == INDEX:
+        files, expected = _index(files[0])
+    stored: dict[str, Tensor] = {}
+    for file in files:
+        for name, tensor in _tensors(file):
+            if name in stored:
+                raise InputError(f"{file}: {name} is also in another file")
+            if tensor.dtype == torch.bfloat16:
+                tensor = tensor.float()
+            if tensor.dtype not in (torch.float16, torch.float32):
+                raise InputError(f"{file}: {name} is {tensor.dtype}, expected a float")
+            stored[name] = tensor
+    source = folder / (INDEX if expected else FILE)
+    if expected and (odd := sorted(expected ^ stored.keys())):
+        where = "the index only" if odd[0] in expected else "the files only"
+        raise InputError(f"{source}: {odd[0]} is in {where}")
+    state = {}
+    projection = stored.pop(_PROJECTION, None)
+    for name in weight_shapes(dims):
+        if hf_name(name) not in stored:
+            raise InputError(f"{source}: {hf_name(name)} is missing")
+        state[name] = stored.pop(hf_name(name))
+    if stored:
+        raise InputError(f"{source}: {min(stored)} is not a Whisper weight")
+    if projection is not None and not torch.equal(
+        projection, state["decoder.token_embedding.weight"]
+    ):
+        raise InputError(f"{source}: {_PROJECTION} is not {_EMBEDDING}, which a Whisper's is")
+    return Weights(dims, state).check(str(source))
+
+
+def _files(folder: Path) -> list[Path]:
+    for name in (FILE, INDEX):
+        if (folder / name).is_file():
+            return [folder / name]
+    if (folder / PICKLE).is_file():
+        raise InputError(f"{folder / PICKLE}: pickled weights are not read, save safetensors")
+    raise InputError(f"{folder / FILE}: no such file")
+
+
+def _index(path: Path) -> tuple[list[Path], set[str]]:
+    """The files of a model in several, and the names of all tensors in them."""
+    table = read_json(path).get("weight_map")
+    if not isinstance(table, dict) or not table:
+        raise InputError(f"{path}: weight_map is missing")
+    for name, file in table.items():
+        if not isinstance(file, str) or Path(file).name != file or file.endswith(".bin"):
+            raise InputError(f"{path}: {name} lies in {file!r}, which is no file beside it")
+    return [path.with_name(file) for file in sorted({*table.values()})], {*table}
+
+
+def _tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
+    """Name and values of each tensor in a file, whose header is checked against its size."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    try:
+        with safe_open(path, framework="pt") as f:
+            for name in f.keys():  # noqa: SIM118
+                yield name, f.get_tensor(name)
+    except (SafetensorError, ValueError, OSError) as e:
+        line = (str(e) or type(e).__name__).strip().splitlines()[0][:160]
+        raise InputError(f"{path}: not a readable safetensors file ({line})") from e
+
+
+def _ends(dims: ModelDimensions) -> tuple[int, int]:
+    """Ids of `<|endoftext|>`, which also pads, and `<|startoftranscript|>`."""
+    tokenizer = any_tokenizer(dims.n_vocab)
+    return tokenizer.eot, tokenizer.sot
+
+
+def _write_json(path: Path, content: dict) -> None:
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,260 @@
+"""Whisper as two ONNX graphs, built node by node: no tracing, so our integers stay as they are.
+
+The interface is sherpa-onnx's. The encoder gives the keys and values of the decoder's cross
+attention, [text layer, clip, position, state]; the decoder takes and gives its own keys and
+values in the same layout. That cache is either as long as the text context, filled up to
+`offset` (sherpa-onnx), or exactly `offset` long, and then grows (ours).
+
+A stored weight becomes float32 by Cast, and one on a grid is then multiplied by its scales,
+which is that grid's own arithmetic. ONNX Runtime folds both when it loads a model; it would
+leave DequantizeLinear in, and run it for every token.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+from whisper.model import ModelDimensions
+
+# The first with Gelu; IR 10 is what ONNX wrote then.
+OPSET, IR_VERSION = 20, 10
+_END = np.iinfo(np.int64).max
+
+
+class Stored(NamedTuple):
+    """A tensor as the file holds it: openai-whisper's shape, or for a linear its transpose.
+
+    `values`: float16, float32 or int8; `scale`: of int8, float32 [rows of the weight].
+    """
+
+    values: np.ndarray
+    scale: np.ndarray | None = None
+
+
+def stored_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape in which a weight is stored: linears as [in, out], the rest as openai-whisper has it."""
+    return shape[::-1] if len(shape) == 2 and is_linear(name) else shape
+
+
+def scale_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape in which the scales of a weight of openai-whisper's `shape` are stored."""
+    return shape[:1] if is_linear(name) else (shape[0],) + (1,) * (len(shape) - 1)
+
+
+def is_linear(name: str) -> bool:
+    """Whether a weight is a linear layer's; not the token embedding, nor a convolution."""
+    return name.endswith(".weight") and ".blocks." in name and "_ln." not in name
+
+
+def encoder(dims: ModelDimensions, tensors: Mapping[str, Stored]) -> onnx.GraphProto:
+    """`mel` (B, mels, frames) float32 -> keys and values of cross attention.
+
+    Frames beyond the model's window are not heard; fewer give fewer positions.
+    """
+    g = _Graph(tensors)
+    width, heads = dims.n_audio_state, dims.n_audio_head
+    x = g.slice("mel", g.ints(0), g.ints(2 * dims.n_audio_ctx), axis=2)
+    x = g.op("Gelu", g.conv(x, "encoder.conv1", stride=1))
+    x = g.op("Gelu", g.conv(x, "encoder.conv2", stride=2))
+    x = g.op("Transpose", x, perm=[0, 2, 1])
+    length = g.op("Shape", x, start=1, end=2)
+    positions = g.tensor("encoder.positional_embedding")
+    x = g.op("Add", x, g.slice(positions, g.ints(0), length, axis=0))
+    for layer in range(dims.n_audio_layer):
+        block = f"encoder.blocks.{layer}"
+        h = g.norm(x, f"{block}.attn_ln")
+        q, k, v = (g.linear(h, f"{block}.attn.{part}") for part in ("query", "key", "value"))
+        x = g.op("Add", x, g.linear(g.attention(q, k, v, heads, width), f"{block}.attn.out"))
+        x = g.feed_forward(x, block)
+    x = g.norm(x, "encoder.ln_post")
+    outputs = []
+    for part in ("key", "value"):
+        each = [
+            g.unsqueeze(g.linear(x, f"decoder.blocks.{i}.cross_attn.{part}"))
+            for i in range(dims.n_text_layer)
+        ]
+        outputs.append(g.op("Concat", *each, axis=0, output=f"n_layer_cross_{part[0]}"))
+    info, cross = helper.make_tensor_value_info, _cross(dims)
+    return helper.make_graph(
+        g.nodes,
+        "encoder",
+        [info("mel", TensorProto.FLOAT, ["n_audio", dims.n_mels, "n_frames"])],
+        [info(name, TensorProto.FLOAT, cross) for name in outputs],
+        g.initializers,
+    )
+
+
+def decoder(dims: ModelDimensions, tensors: Mapping[str, Stored]) -> onnx.GraphProto:
+    """`tokens` (B, n) int64 that follow `offset` (1,) others -> logits (B, n, n_vocab), caches."""
+    g = _Graph(tensors)
+    width, heads = dims.n_text_state, dims.n_text_head
+    end = g.op("Add", "offset", g.op("Shape", "tokens", start=1, end=2))
+    zero, one = g.constant(np.int64(0)), g.constant(np.int64(1))
+    positions = g.op("Range", g.op("Squeeze", "offset"), g.op("Squeeze", end), one)
+    keys = g.op("Range", zero, g.op("Squeeze", end), one)
+    seen = g.op("LessOrEqual", keys, g.op("Unsqueeze", positions, g.ints(1)))
+    minus_infinity = g.constant(np.float32(-np.inf))
+    mask = g.op("Where", seen, g.constant(np.float32(0)), minus_infinity)
+
+    embedding = "decoder.token_embedding.weight"
+    x = g.rows(embedding, "tokens")
+    x = g.op("Add", x, g.rows("decoder.positional_embedding", positions))
+    past, new = {}, {"k": [], "v": []}
+    for part in "kv":
+        past[part] = g.slice(f"in_n_layer_self_{part}_cache", g.ints(0), "offset", axis=2)
+    for layer in range(dims.n_text_layer):
+        block, index = f"decoder.blocks.{layer}", g.constant(np.int64(layer))
+        h = g.norm(x, f"{block}.attn_ln")
+        q = g.linear(h, f"{block}.attn.query")
+        kv = []
+        for part, projection in (("k", "key"), ("v", "value")):
+            now = g.linear(h, f"{block}.attn.{projection}")
+            new[part].append(g.unsqueeze(now))
+            before = g.op("Gather", past[part], index, axis=0)
+            kv.append(g.op("Concat", before, now, axis=1))
+        x = g.op("Add", x, g.linear(g.attention(q, *kv, heads, width, mask), f"{block}.attn.out"))
+        q = g.linear(g.norm(x, f"{block}.cross_attn_ln"), f"{block}.cross_attn.query")
+        kv = [g.op("Gather", f"n_layer_cross_{part}", index, axis=0) for part in "kv"]
+        x = g.op("Add", x, g.linear(g.attention(q, *kv, heads, width), f"{block}.cross_attn.out"))
+        x = g.feed_forward(x, block)
+    x = g.norm(x, "decoder.ln")
+    g.op("MatMul", x, g.op("Transpose", g.tensor(embedding), perm=[1, 0]), output="logits")
+    for part in "kv":
+        now = g.op("Concat", *new[part], axis=0)
+        rest = g.slice(f"in_n_layer_self_{part}_cache", end, g.ints(_END), axis=2)
+        name = f"out_n_layer_self_{part}_cache"
+        g.op("Concat", past[part], now, rest, axis=2, output=name)
+
+    info, cache = helper.make_tensor_value_info, [dims.n_text_layer, "n_audio", None, width]
+    floats = TensorProto.FLOAT
+    return helper.make_graph(
+        g.nodes,
+        "decoder",
+        [
+            info("tokens", TensorProto.INT64, ["n_audio", "n_tokens"]),
+            *(
+                info(f"in_n_layer_self_{p}_cache", floats, [*cache[:2], "n_cache", width])
+                for p in "kv"
+            ),
+            *(info(f"n_layer_cross_{p}", floats, _cross(dims)) for p in "kv"),
+            info("offset", TensorProto.INT64, [1]),
+        ],
+        [
+            info("logits", floats, ["n_audio", "n_tokens", dims.n_vocab]),
+            *(
+                info(f"out_n_layer_self_{p}_cache", floats, [*cache[:2], "n_cache_out", width])
+                for p in "kv"
+            ),
+        ],
+        g.initializers,
+    )
+
+
+def _cross(dims: ModelDimensions) -> list[int | str]:
+    return [dims.n_text_layer, "n_audio", "n_positions", dims.n_text_state]
+
+
+class _Graph:
+    """Nodes and initializers of a graph that grows; methods return the name of their result."""
+
+    def __init__(self, tensors: Mapping[str, Stored]) -> None:
+        self.tensors = tensors
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: list[onnx.TensorProto] = []
+        self._known: dict[str, str] = {}  # float32 values of stored tensors
+
+    def op(self, kind: str, *inputs: str, output: str = "", **attributes) -> str:
+        """A node with one output."""
+        output = output or f"{kind}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, inputs, [output], output, **attributes))
+        return output
+
+    def constant(self, value: np.ndarray) -> str:
+        """A constant, which is no weight: a node, not an initializer."""
+        return self.op("Constant", value=numpy_helper.from_array(np.asarray(value)))
+
+    def ints(self, *values: int) -> str:
+        """A constant int64 vector."""
+        return self.constant(np.array(values, np.int64))
+
+    def slice(self, x: str, start: str, end: str, axis: int) -> str:
+        """x[start:end] along one axis."""
+        return self.op("Slice", x, start, end, self.ints(axis))
+
+    def unsqueeze(self, x: str) -> str:
+        """A new first dimension."""
+        return self.op("Unsqueeze", x, self.ints(0))
+
+    def initializer(self, name: str, values: np.ndarray) -> str:
+        """A stored array, stored once."""
+        if name not in self._known:
+            self._known[name] = name
+            self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
+        return name
+
+    def stored(self, name: str) -> tuple[str, str | None]:
+        """Initializers of a tensor's values and scales."""
+        values, scale = self.tensors[name]
+        shape = values.shape
+        if is_linear(name):
+            values = values.T
+        stored = self.initializer(name, values)
+        if scale is None:
+            return stored, None
+        return stored, self.initializer(f"{name}.scale", scale.reshape(scale_shape(name, shape)))
+
+    def float32(self, values: str, scale: str | None, dtype: np.dtype) -> str:
+        """Stored values as the numbers that they stand for."""
+        if dtype != np.float32:
+            values = self.op("Cast", values, to=TensorProto.FLOAT)
+        return self.op("Mul", values, scale) if scale else values
+
+    def tensor(self, name: str) -> str:
+        """A whole tensor in float32."""
+        return self.float32(*self.stored(name), self.tensors[name].values.dtype)
+
+    def rows(self, name: str, indices: str) -> str:
+        """Some rows of a matrix in float32: only they are converted."""
+        values, scale = self.stored(name)
+        values = self.op("Gather", values, indices)
+        scale = scale and self.op("Gather", scale, indices)
+        return self.float32(values, scale, self.tensors[name].values.dtype)
+
+    def linear(self, x: str, name: str) -> str:
+        """x W + b; keys have no b."""
+        y = self.op("MatMul", x, self.tensor(f"{name}.weight"))
+        bias = f"{name}.bias"
+        return self.op("Add", y, self.tensor(bias)) if bias in self.tensors else y
+
+    def conv(self, x: str, name: str, stride: int) -> str:
+        """A convolution of width 3 over frames."""
+        weight, bias = self.tensor(f"{name}.weight"), self.tensor(f"{name}.bias")
+        return self.op("Conv", x, weight, bias, kernel_shape=[3], pads=[1, 1], strides=[stride])
+
+    def norm(self, x: str, name: str) -> str:
+        """LayerNorm over the last dimension."""
+        weight, bias = self.tensor(f"{name}.weight"), self.tensor(f"{name}.bias")
+        return self.op("LayerNormalization", x, weight, bias, axis=-1, epsilon=1e-5)
+
+    def feed_forward(self, x: str, block: str) -> str:
+        """x + MLP(LayerNorm(x))."""
+        h = self.linear(self.norm(x, f"{block}.mlp_ln"), f"{block}.mlp.0")
+        return self.op("Add", x, self.linear(self.op("Gelu", h), f"{block}.mlp.2"))
+
+    def attention(
+        self, q: str, k: str, v: str, heads: int, width: int, mask: str | None = None
+    ) -> str:
+        """softmax(q k' / sqrt(width / heads) + mask) v for each head; all (B, positions, width)."""
+        split = self.ints(0, 0, heads, width // heads)
+        q = self.op("Mul", q, self.constant(np.float32((width // heads) ** -0.5)))
+        q = self.op("Transpose", self.op("Reshape", q, split), perm=[0, 2, 1, 3])
+        k = self.op("Transpose", self.op("Reshape", k, split), perm=[0, 2, 3, 1])
+        v = self.op("Transpose", self.op("Reshape", v, split), perm=[0, 2, 1, 3])
+        scores = self.op("MatMul", q, k)
+        if mask:
+            scores = self.op("Add", scores, mask)
+        x = self.op("MatMul", self.op("Softmax", scores, axis=-1), v)
+        x = self.op("Transpose", x, perm=[0, 2, 1, 3])
+        return self.op("Reshape", x, self.ints(0, 0, width))

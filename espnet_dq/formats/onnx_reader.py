@@ -1,0 +1,126 @@
+"""Read the ONNX Whisper that `onnx_writer` writes: `encoder.onnx` and `decoder.onnx` in a folder.
+
+Weights are found by their names, which are openai-whisper's. Every size is checked against the
+dimensions in the encoder's metadata before any value is converted.
+"""
+
+from dataclasses import dataclass, fields
+from math import prod
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from google.protobuf.message import DecodeError
+from onnx import TensorProto
+from whisper.model import ModelDimensions
+
+from espnet_dq.errors import InputError
+from espnet_dq.formats.onnx_graph import Stored, is_linear, scale_shape, stored_shape
+from espnet_dq.formats.weights import Weights, check_dims
+from espnet_dq.whisper.dims import weight_shapes
+
+FILES = ("encoder.onnx", "decoder.onnx")
+_TYPES = {
+    TensorProto.FLOAT: np.dtype("<f4"),
+    TensorProto.FLOAT16: np.dtype("<f2"),
+    TensorProto.INT8: np.dtype("i1"),
+}
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a folder holds: dimensions, and each tensor as stored, in openai-whisper's shape."""
+
+    dims: ModelDimensions
+    tensors: dict[str, Stored]
+
+
+def read(folder: Path | str) -> Content:
+    """Read both files; nothing is dequantized.
+
+    Raises:
+        InputError: a file is missing or damaged, or a tensor is missing, unknown, stored twice,
+            or of the wrong type or size.
+    """
+    folder = Path(folder)
+    graphs: dict[str, onnx.GraphProto] = {}
+    for file in FILES:
+        model = _model(folder / file)
+        graphs[file] = model.graph
+        if file == FILES[0]:
+            dims = _dims(model, folder / file)
+    found: dict[str, tuple[onnx.TensorProto, Path]] = {}
+    for file, graph in graphs.items():
+        for tensor in graph.initializer:
+            if tensor.name in found:
+                raise InputError(f"{folder / file}: {tensor.name} is stored twice")
+            found[tensor.name] = tensor, folder / file
+    tensors = {}
+    for name, shape in weight_shapes(dims).items():
+        if name not in found:
+            raise InputError(f"{folder}: {name} is missing")
+        values = _array(*found.pop(name), stored_shape(name, shape))
+        values = values.T if is_linear(name) else values
+        if values.dtype != np.int8:
+            tensors[name] = Stored(values)
+            continue
+        if len(shape) < 2 or f"{name}.scale" not in found:
+            raise InputError(f"{folder}: {name} holds integers without scales")
+        scale = _array(*found.pop(f"{name}.scale"), scale_shape(name, shape))
+        if scale.dtype != np.float32 or not np.isfinite(scale).all():
+            raise InputError(f"{folder}: {name}.scale is not finite float32")
+        if values.min() < -127:
+            raise InputError(f"{folder}: {name} holds -128, which is not on grid onnx_int8")
+        tensors[name] = Stored(values, scale.reshape(-1))
+    if found:
+        raise InputError(f"{folder}: {min(found)} is not a Whisper weight")
+    return Content(dims, tensors)
+
+
+def load(folder: Path | str) -> Weights:
+    """Floats as stored, the rest dequantized to float32; raises `InputError` as `read`."""
+    content = read(folder)
+    state = {}
+    for name, (values, scale) in content.tensors.items():
+        if scale is not None:
+            values = values.astype(np.float32) * scale.reshape(-1, *(1,) * (values.ndim - 1))
+        state[name] = torch.from_numpy(np.array(values, order="C"))
+    return Weights(content.dims, state).check(str(folder))
+
+
+def _model(path: Path) -> onnx.ModelProto:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except (DecodeError, ValueError) as e:
+        raise InputError(f"{path}: not an ONNX model, or truncated") from e
+    if not model.graph.node:
+        raise InputError(f"{path}: not an ONNX model, or truncated")
+    return model
+
+
+def _dims(model: onnx.ModelProto, path: Path) -> ModelDimensions:
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    values = {}
+    for field in fields(ModelDimensions):
+        value = metadata.get(field.name, "")
+        if not (value.isascii() and value.isdecimal() and len(value) < 10):
+            raise InputError(f"{path}: metadata key {field.name} is {value[:20]!r}, no number")
+        values[field.name] = int(value)
+    return check_dims(ModelDimensions(**values), str(path))
+
+
+def _array(tensor: onnx.TensorProto, path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """A view of a tensor's values, which must have this shape."""
+    dtype = _TYPES.get(tensor.data_type)
+    if dtype is None:
+        raise InputError(f"{path}: {tensor.name} has type {tensor.data_type}, no float nor int8")
+    if tuple(tensor.dims) != shape:
+        raise InputError(f"{path}: {tensor.name} has shape {tuple(tensor.dims)}, expected {shape}")
+    if tensor.data_location != TensorProto.DEFAULT:
+        raise InputError(f"{path}: {tensor.name} lies in another file, which is not read")
+    if len(tensor.raw_data) != prod(shape) * dtype.itemsize:
+        raise InputError(f"{path}: {tensor.name} has {len(tensor.raw_data)} bytes, not {shape}")
+    return np.frombuffer(tensor.raw_data, dtype).reshape(shape)

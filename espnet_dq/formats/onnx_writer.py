@@ -1,0 +1,127 @@
+"""Write a Whisper as ONNX for ONNX Runtime and sherpa-onnx: our integers and scales as they are.
+
+`encoder.onnx`, `decoder.onnx` and `tokens.txt` in a folder, with sherpa-onnx's inputs, outputs and
+metadata; `onnx_reader` reads them. Weights on a grid are int8 in the file, float32 in memory.
+"""
+
+import base64
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from onnx import helper
+from whisper.model import ModelDimensions
+
+from espnet_dq.errors import InputError
+from espnet_dq.files import atomic
+from espnet_dq.formats import onnx_graph
+from espnet_dq.formats.ggml_writer import ordinary_tokens
+from espnet_dq.formats.onnx_graph import IR_VERSION, OPSET, Stored
+from espnet_dq.formats.weights import Weights
+from espnet_dq.quant.grids import Quantized
+from espnet_dq.whisper.dims import any_tokenizer
+
+GRID = "onnx_int8"
+
+
+def save(
+    folder: Path | str,
+    weights: Weights,
+    quantized: Mapping[str, Quantized],
+    *,
+    float_dtype: str = "float16",
+) -> None:
+    """Write both graphs and tokens.txt into a new folder.
+
+    Args:
+        folder: where; appears whole or not at all, and replaces a folder of that name.
+        weights: the model; tensors named in `quantized` are not read from it.
+        quantized: openai-whisper's name -> integers and scales on grid `onnx_int8`.
+        float_dtype: `float16` or `float32`, for everything else. All is computed in float32.
+
+    Raises:
+        InputError: the weights are no Whisper, a quantized tensor does not fit, or a graph is
+            larger than an ONNX file can be (2 GiB).
+    """
+    weights.check(str(folder))
+    tensors = _stored(weights, quantized, float_dtype)
+    metadata = sherpa_metadata(weights.dims)
+    with atomic(folder) as tmp:
+        tmp.mkdir()
+        for side in ("encoder", "decoder"):
+            graph = getattr(onnx_graph, side)(weights.dims, tensors)
+            if sum(len(tensor.raw_data) for tensor in graph.initializer) > (2 << 30) - (1 << 20):
+                raise InputError(
+                    f"{folder}: the {side} is over 2 GiB, too large for ONNX as {float_dtype}"
+                )
+            model = helper.make_model(
+                graph,
+                producer_name="espnet_dq",
+                ir_version=IR_VERSION,
+                opset_imports=[helper.make_opsetid("", OPSET)],
+            )
+            helper.set_model_props(model, metadata)
+            onnx.save(model, tmp / f"{side}.onnx")
+        (tmp / "tokens.txt").write_text(tokens_txt(weights.dims.n_vocab), encoding="ascii")
+
+
+def _stored(
+    weights: Weights, quantized: Mapping[str, Quantized], float_dtype: str
+) -> dict[str, Stored]:
+    for name, q in quantized.items():
+        if name not in weights.state:
+            raise InputError(f"{name} is quantized, but no Whisper weight")
+        shape = tuple(weights.state[name].shape)
+        if q.grid != GRID:
+            raise InputError(f"{name} is on grid {q.grid}, ONNX needs {GRID}")
+        if tuple(q.integers.shape) != shape or q.integers.dtype != torch.int8:
+            raise InputError(f"{name}: the integers are not int8 of shape {shape}")
+        if tuple(q.scale.shape) != (shape[0], 1) or q.scale.dtype != torch.float32:
+            raise InputError(f"{name}: the scales are not one float32 for each row")
+    tensors = {}
+    for name, tensor in weights.state.items():
+        if name in quantized:
+            q = quantized[name]
+            tensors[name] = Stored(q.integers.cpu().numpy(), q.scale.cpu().numpy())
+        else:
+            values = tensor.detach().cpu().float().numpy().astype(np.dtype(float_dtype))
+            tensors[name] = Stored(values)
+    return tensors
+
+
+def sherpa_metadata(dims: ModelDimensions) -> dict[str, str]:
+    """What sherpa-onnx reads from the encoder, with all of openai-whisper's dimensions."""
+    tokenizer = any_tokenizer(dims.n_vocab)
+    values = {
+        "model_type": "whisper",
+        "version": 1,
+        **asdict(dims),
+        "is_multilingual": int(dims.n_vocab >= 51865),
+        "sot": tokenizer.sot,
+        "sot_index": 0,
+        "sot_sequence": tokenizer.sot_sequence,
+        "sot_prev": tokenizer.sot_prev,
+        "sot_lm": tokenizer.sot_lm,
+        "eot": tokenizer.eot,
+        "blank_id": tokenizer.encode(" ")[0],
+        "no_speech": tokenizer.no_speech,
+        "transcribe": tokenizer.transcribe,
+        "translate": tokenizer.translate,
+        "no_timestamps": tokenizer.no_timestamps,
+        "non_speech_tokens": tokenizer.non_speech_tokens,
+        "all_language_tokens": tokenizer.all_language_tokens,
+        "all_language_codes": tokenizer.all_language_codes,
+    }
+    return {
+        key: ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        for key, value in values.items()
+    }
+
+
+def tokens_txt(n_vocab: int) -> str:
+    """The ordinary tokens, one `base64 id` a line; an empty token is `=`."""
+    encoded = (base64.b64encode(token).decode() or "=" for token in ordinary_tokens(n_vocab))
+    return "".join(f"{token} {i}\n" for i, token in enumerate(encoded))

@@ -1,0 +1,51 @@
+"""A grid for each weight, as a YAML file that a person can read and change.
+
+::
+
+    decoder.token_embedding.weight: uniform6_g32
+    decoder.blocks.0.attn.query.weight: ct2_int8
+    encoder.conv1.weight: none
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import yaml
+
+from espnet_dq.errors import InputError
+from espnet_dq.files import atomic
+
+SUFFIX = ".yaml"
+_LARGEST = 1 << 20  # bytes; a line a weight is far below
+
+
+def read_grid(grid: str) -> str | dict[str, str]:
+    """What a `--grid` option says: the name of one grid, or the table in a `.yaml` file.
+
+    Raises `InputError` when the file is none or no table of names to names.
+    """
+    if not grid.endswith(SUFFIX):
+        return grid
+    path = Path(grid)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    if path.stat().st_size > _LARGEST:
+        raise InputError(f"{path}: larger than {_LARGEST} bytes, no table of grids")
+    try:
+        table = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as e:
+        raise InputError(f"{path}: not YAML ({str(e).splitlines()[0]})") from e
+    if not isinstance(table, dict) or not table:
+        raise InputError(f"{path}: not a table of weights and grids")
+    for name, value in table.items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise InputError(f"{path}: {name}: {value!r} is not the name of a grid")
+    return table
+
+
+def write_table(path: Path | str, grids: Mapping[str, str], comment: str) -> None:
+    """Write a table, `comment` (lines) above it, whole or not at all."""
+    lines = [f"# {line}".rstrip() for line in comment.splitlines()]
+    lines += [f"{name}: {grid}" for name, grid in grids.items()]
+    with atomic(path) as tmp:
+        tmp.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -1,0 +1,130 @@
+"""The transformers runtime says what openai-whisper says with the same weights."""
+
+import itertools
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from espnet_dq.data.audio import SAMPLE_RATE, load_audio
+from espnet_dq.decode.runtimes import guess_runtime, load_runtime
+from espnet_dq.errors import InputError
+from espnet_dq.formats import huggingface, openai
+
+
+@pytest.fixture(scope="module")
+def folder(toy_models, tmp_path_factory):
+    """The toy model of the other runtimes, as a Hugging Face folder."""
+    path = tmp_path_factory.mktemp("hf") / "toy"
+    huggingface.save(path, openai.load(toy_models["torch"]), {}, float_dtype="float32")
+    return path
+
+
+@pytest.fixture(scope="module")
+def tiny(weights_dir, tmp_path_factory):
+    path = tmp_path_factory.mktemp("hf") / "tiny"
+    huggingface.save(path, openai.load(weights_dir / "tiny.pt"), {})
+    return path
+
+
+def noise(seconds, seed):
+    return np.random.default_rng(seed).normal(0, 0.1, int(seconds * SAMPLE_RATE)).astype("float32")
+
+
+def test_guessed_and_described(folder):
+    assert guess_runtime(folder) == "transformers"
+    runtime = load_runtime("transformers", folder, threads=1)
+    assert runtime.compute_type == "float32" and runtime.batch == 8
+    assert {"en", "ru", "cs"} < runtime.languages and len(runtime.languages) == 99
+
+
+@pytest.mark.parametrize("beam_size", [1, 3])
+def test_toy_says_what_torch_says(folder, toy_models, beam_size):
+    """Several clips in a batch, none, and one longer than a window."""
+    clips = [noise(1, 0), noise(2.5, 1), noise(0, 2), noise(35, 3)]
+    said = [
+        load_runtime(name, path, threads=1, beam_size=beam_size).decode(clips, "fr")
+        for name, path in (("torch", toy_models["torch"]), ("transformers", folder))
+    ]
+    assert said[0] == said[1] and all(said[0])
+
+
+def test_tiny_says_what_torch_says(tiny, weights_dir, clips):
+    audio = [(load_audio(path), language) for path, language, _ in clips]
+    theirs, ours = (
+        load_runtime(name, path, threads=1)
+        for name, path in (("torch", weights_dir / "tiny.pt"), ("transformers", tiny))
+    )
+    for language in ("en", "es", "ru"):
+        batch = [samples for samples, lang in audio if lang == language]
+        said = ours.decode(batch, language)
+        assert all(said) and said == theirs.decode(batch, language)
+    for samples, language in audio[1:3]:  # the language is detected, too
+        heard = ours.transcribe(samples, None, False)
+        assert heard == (language, theirs.transcribe(samples, language, False)[1])
+
+
+def test_windows_without_speech_stay_empty(tiny, weights_dir):
+    """Tiny hears "you" in silence; whisper.transcribe's rule for such a window takes it away."""
+    silence = [np.zeros(3 * SAMPLE_RATE, np.float32), noise(5, 0) / 100]
+    theirs = load_runtime("torch", weights_dir / "tiny.pt", threads=1).decode(silence, "en")
+    assert load_runtime("transformers", tiny, threads=1).decode(silence, "en") == theirs
+    assert "" in theirs
+
+
+def test_long_audio_has_times(tiny, clips):
+    english = [load_audio(path) for path, language, _ in clips if language == "en"][:2]
+    quiet = np.zeros(35 * SAMPLE_RATE, np.float32)
+    runtime = load_runtime("transformers", tiny, threads=1)
+    language, segments = runtime.transcribe(
+        np.concatenate([english[0], quiet, english[1]]), None, False
+    )
+    assert language == "en"
+    first, last = (runtime.decode([samples], "en")[0] for samples in english)
+    assert segments[0].text.split()[0] == first.split()[0] and segments[0].start < 2
+    assert segments[-1].text.split()[-1] == last.split()[-1] and segments[-1].start >= 30
+    assert all(a.end <= b.start for a, b in itertools.pairwise(segments))
+
+
+@pytest.mark.parametrize("missing", ["generation_config.json", "config.json", "tokenizer.json"])
+def test_never_looks_for_a_model_elsewhere(folder, tmp_path, missing):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    (copy / missing).unlink()
+    with pytest.raises(InputError, match=f"{copy}: .*{missing} is missing"):
+        load_runtime("transformers", copy)
+
+
+@pytest.mark.parametrize(
+    "edit,message",
+    [
+        (lambda t: t.pop("model.decoder.layer_norm.bias"), "decoder.layer_norm.bias is among"),
+        (lambda t: t.update(more=torch.zeros(1)), "more is among transformers' unexpected"),
+        (lambda t: t.clear(), "is among transformers' missing"),
+    ],
+)
+def test_never_goes_on_with_random_weights(folder, tmp_path, edit, message):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    tensors = load_file(copy / huggingface.FILE)
+    edit(tensors)
+    save_file(tensors, copy / huggingface.FILE, {"format": "pt"})
+    with pytest.raises(InputError, match=message):
+        load_runtime("transformers", copy)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
+def test_truncated_is_named(folder, tmp_path, name):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    with open(copy / name, "r+b") as f:
+        f.truncate((copy / name).stat().st_size // 2)
+    with pytest.raises(InputError, match=f"{copy}: transformers cannot load it"):
+        load_runtime("transformers", copy)
+
+
+def test_pickled_weights_are_not_loaded(folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    torch.save(load_file(copy / huggingface.FILE), copy / huggingface.PICKLE)
+    (copy / huggingface.FILE).unlink()
+    with pytest.raises(InputError, match=f"{copy}: transformers cannot load it"):
+        load_runtime("transformers", copy)
