@@ -33,6 +33,7 @@ from espnet_dq.scoring.score import score
 # others are packed, and what is decoded is their very values in float32 by CTranslate2.
 FORMATS = {
     "none": "ct2",
+    "none_ggml": "ggml",  # float16 in whisper.cpp, whose texts are not CTranslate2's
     "ct2_int8": "ct2",
     "ggml_q8_0": "ggml",
     "ggml_q5_0": "ggml",
@@ -74,7 +75,7 @@ def train(experiment: Path, grid: str, config: Path, seed: int, out: Path) -> fl
 
 def measure(method: str, grid: str, trained: Path, work: Path, data: Path) -> dict:
     """Write, verify, decode and score, in `work`, the student that lies in `trained`."""
-    form = FORMATS[grid]
+    form, grid = FORMATS[grid], grid.removesuffix("_ggml")
     model = work / f"model{SUFFIX[form]}"
     report = work / "verify.json"
     with contextlib.redirect_stdout(io.StringIO()):
@@ -136,7 +137,7 @@ def main(argv: list[str] | None = None) -> int:
         check=True,
     ).stdout.strip()
     for grid in args.grids:
-        for method in args.methods if grid != "none" else ["ptq"]:
+        for method in args.methods if not grid.startswith("none") else ["ptq"]:
             qat = {"qat_config": config.name, "seed": args.seed} if method == "qat" else {}
             if (experiment.name, method, grid, qat.get("qat_config"), qat.get("seed")) in done:
                 continue

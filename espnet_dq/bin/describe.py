@@ -18,22 +18,23 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--corpus", required=True, help="name of the corpus")
     parser.add_argument("--seed", type=int, required=True, help="seed of the run")
     parser.add_argument("--data", type=Path, required=True, help="Kaldi folder that is scored")
-    parser.add_argument("--grid", required=True, help="weight grid of the student")
     parser.add_argument("--student", type=Path, required=True, help="the exported student")
     parser.add_argument("--runtime", required=True, help="what runs it")
     parser.add_argument("--config", required=True, help="training configurations")
     parser.add_argument("--data_report", type=Path, required=True, help="stage 1's report.json")
     parser.add_argument("--command", required=True, help="command line of the run")
     args = parser.parse_args(argv)
-    preset = load_student(args.exp / "qat").preset
+    student = load_student(args.exp / "qat")
+    grid = student.grid if isinstance(student.grid, str) else "mixed"
+    on_grid = {"grid": grid, "grids": student.grids, "preset": student.preset}
+    plain = {"grid": "none", "grids": {}, "preset": "none"}
     export = args.exp / "export"
     systems = [
         {
             "name": name,
             "role": name,
             "runtime": args.runtime if name == "student" else "faster-whisper",
-            "grid": args.grid if name == "student" else "none",
-            "preset": preset if name == "student" else "none",
+            **(on_grid if name == "student" else plain),
             "path": str(args.student if name == "student" else export / name),
         }
         for name in ("untouched", "teacher", "float_student", "student")
@@ -43,8 +44,7 @@ def main(argv: list[str] | None = None) -> int:
             "name": "student_torch",
             "role": "student",
             "runtime": "torch",
-            "grid": args.grid,
-            "preset": preset,
+            **on_grid,
             "path": str(export / "student.pt"),
         }
     )

@@ -13,6 +13,9 @@ import torch
 from espnet_dq.errors import InputError, run
 from espnet_dq.files import atomic
 from espnet_dq.formats import openai
+from espnet_dq.quant.prepare import assign_grids
+from espnet_dq.quant.sensitivity import stored_bytes
+from espnet_dq.quant.table import read_grid
 from espnet_dq.task.tokenizer import token_list
 
 
@@ -21,6 +24,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--from", dest="source", type=Path, required=True, help=".pt checkpoint")
     parser.add_argument("--teacher", type=Path, required=True, help="teacher's .pt checkpoint")
+    parser.add_argument("--grid", required=True, help="the student's weight grid, or a file")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     args = parser.parse_args(argv)
     weights = openai.load(args.source)
@@ -29,6 +33,12 @@ def main(argv: list[str] | None = None) -> int:
         raise InputError(
             f"{args.teacher}: {teacher.n_vocab} tokens, the student has {weights.dims.n_vocab}"
         )
+    grid = read_grid(args.grid)
+    for name, each in assign_grids(weights.dims, grid).items():
+        try:
+            stored_bytes(tuple(weights.state[name].shape), each)
+        except InputError as e:
+            raise InputError(f"{args.source}: {name}: {e}") from e
     state = {name.replace(".", ".net.", 1): w.float() for name, w in weights.state.items()}
     with atomic(args.out / "student.pth") as tmp:
         torch.save(state, tmp)
@@ -37,6 +47,8 @@ def main(argv: list[str] | None = None) -> int:
     for name, dims in (("student", weights.dims), ("teacher", teacher)):
         with atomic(args.out / f"{name}.dims") as tmp:
             tmp.write_text(json.dumps(vars(dims)) + "\n", encoding="utf-8")
+    with atomic(args.out / "student.grid") as tmp:
+        tmp.write_text(json.dumps(grid) + "\n", encoding="utf-8")
     print(args.out / "student.pth")
     return 0
 

@@ -139,7 +139,11 @@ def _system(system: dict, run: dict, decode: dict, score: dict, timed: dict | No
     path = Path(system["path"])
     preset, bits = None, FLOAT_BITS
     if system["role"] == "student":
-        preset, bits = system.get("preset", "full"), get_grid(system["grid"]).bits
+        preset = system.get("preset", "full")
+        if system["grid"] == "mixed":
+            bits = {name: get_grid(grid).bits for name, grid in system["grids"].items()}
+        else:
+            bits = get_grid(system["grid"]).bits
     shapes = {name: tuple(t.shape) for name, t in detect.load(path).state.items()}
     return {
         **{key: system[key] for key in ("name", "role", "runtime", "grid")},

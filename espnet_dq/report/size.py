@@ -16,22 +16,26 @@ FLOAT_BITS = 16
 MIB = 2**20
 
 
-def value_bits(name: str, preset: str | None, bits: int) -> int:
+def value_bits(name: str, preset: str | None, bits: int | Mapping[str, int]) -> int:
     """Bits that the rule counts for each value of the entry `name`.
 
     Args:
         name: openai-whisper's state-dict name.
         preset: None for a float model, `paper` (decoder only) or `full` (encoder too).
-        bits: of the grid.
+        bits: of the grid, or of each weight's where they differ; what has none counts as float.
     """
     if preset not in (None, "paper", "full"):
         raise InputError(f"unknown preset: {preset} (paper or full)")
     inside = preset == "full" or (preset == "paper" and not name.startswith("encoder."))
-    return bits if inside and name.endswith(".weight") else FLOAT_BITS
+    if not inside or not name.endswith(".weight"):
+        return FLOAT_BITS
+    return bits if isinstance(bits, int) else bits.get(name, FLOAT_BITS)
 
 
 def paper_rule_bytes(
-    shapes: Mapping[str, tuple[int, ...]], preset: str | None = None, bits: int = FLOAT_BITS
+    shapes: Mapping[str, tuple[int, ...]],
+    preset: str | None = None,
+    bits: int | Mapping[str, int] = FLOAT_BITS,
 ) -> int:
     """Bytes of a model by the paper's rule; counted, not measured.
 

@@ -20,7 +20,9 @@ def test_configuration_builds(path, save_toy, tmp_path):
     from espnet2.tasks.asr import ASRTask
 
     toy = save_toy(seed=0)
-    init_student(["--from", str(toy), "--teacher", str(toy), "--out", str(tmp_path)])
+    init_student(
+        ["--from", str(toy), "--teacher", str(toy), "--grid", "ct2_int8", "--out", str(tmp_path)]
+    )
     dims = torch.load(toy, weights_only=True)["dims"]
     args = ASRTask.get_parser().parse_args(
         ["--config", str(path), "--output_dir", str(tmp_path), "--token_type", "bpe",

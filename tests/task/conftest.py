@@ -76,7 +76,18 @@ def train(corpus, save_toy, tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("recipe")
     student, teacher = save_toy(seed=0), save_toy(seed=1, state=32, layers=3)
-    init_student(["--from", str(student), "--teacher", str(teacher), "--out", str(folder)])
+    init_student(
+        [
+            "--from",
+            str(student),
+            "--teacher",
+            str(teacher),
+            "--grid",
+            "ct2_int8",
+            "--out",
+            str(folder),
+        ]
+    )
     dims = {n: torch.load(p, weights_only=True)["dims"] for n, p in
             (("student", student), ("teacher", teacher))}  # fmt: skip
 

@@ -69,7 +69,7 @@ def test_stock_inference_decodes_russian(weights_dir, clips, tmp_path):
     from espnet2.tasks.asr import ASRTask
 
     tiny = str(weights_dir / "tiny.pt")
-    init_student(["--from", tiny, "--teacher", tiny, "--out", str(tmp_path)])
+    init_student(["--from", tiny, "--teacher", tiny, "--grid", "ct2_int8", "--out", str(tmp_path)])
     args = ASRTask.get_parser().parse_args(
         ["--output_dir", str(tmp_path), "--token_list", str(tmp_path / "tokens.txt"),
          "--token_type", "bpe", "--bpemodel", "dq_whisper", "--encoder", "dq_whisper",

@@ -72,9 +72,9 @@ def test_a_grid_for_each_weight(build, make_toy):
     assert found.pop("decoder.net.token_embedding.weight") == "uniform6_g32"
     assert set(found.values()) == {"uniform4"} and "encoder.net.conv1.weight" not in found
     del grids["encoder.conv1.weight"]
-    with pytest.raises(InputError, match="encoder.conv1.weight has no grid in the table"):
+    with pytest.raises(InputError, match=r"encoder\.conv1\.weight has no grid in the table"):
         build(grid=grids, preset="full")
-    with pytest.raises(InputError, match="encoder.ln_post.weight is no weight that can be"):
+    with pytest.raises(InputError, match=r"encoder\.ln_post\.weight is no weight that can be"):
         build(grid=grids | {"encoder.ln_post.weight": "uniform4"}, preset="full")
 
 

@@ -19,8 +19,9 @@ Usage: run.sh [options]
   --data_root DIR       for --corpus kaldi: a folder with train, dev and test
   --teacher NAME|FILE   tiny, base, small, or an openai-whisper .pt file
   --student NAME|FILE   the same; it becomes the small one
-  --grid NAME           weight grid and with it the runtime: ct2_int8 (faster-whisper), ggml_q8_0,
-                        ggml_q5_0, ggml_q4_0 (whisper.cpp)
+  --grid NAME|FILE      weight grid and with it the runtime: ct2_int8 (faster-whisper), ggml_q8_0,
+                        ggml_q5_0, ggml_q4_0 (whisper.cpp), onnx_int8 (onnxruntime); uniform2 to
+                        uniform8, or a .yaml file with a grid for each weight (packed file, torch)
   --mode MODE           kd_qat: float distillation, then on the grid; joint: on the grid at once
   --train_config FILE   training configuration of kd (and of joint)
   --qat_config FILE     training configuration of qat
@@ -74,10 +75,11 @@ while [ $# -gt 0 ]; do
     esac
 done
 # Paths are the caller's; configurations may also be named as they lie here.
-for path in data_root expdir dumpdir teacher student train_config qat_config; do
+for path in data_root expdir dumpdir teacher student grid train_config qat_config; do
     value=${!path}
     case $path in
         teacher|student) [[ $value == *.pt ]] || continue ;;
+        grid) [[ $value == *.yaml ]] || continue ;;
         *config) [ -f "$caller/$value" ] || continue ;;
         expdir) [ "$value" != exp ] || continue ;;
         dumpdir) [ "$value" != dump ] || continue ;;
@@ -94,8 +96,11 @@ done
 case $grid in
     ct2_int8) format=ct2 runtime=faster-whisper exported=student ;;
     ggml_q[458]_0) format=ggml runtime=whisper.cpp exported=student.bin ;;
-    *) [ "$stop_stage" -lt 8 ] ||
-        die "--grid $grid: no runtime holds it; for training alone say --stop_stage 7" ;;
+    onnx_int8) format=onnx runtime=onnxruntime exported=student_onnx ;;
+    *.yaml)
+        [ -f "$grid" ] || die "$grid: no such file"
+        format=packed runtime=torch exported=student.safetensors ;;
+    *) format=packed runtime=torch exported=student.safetensors ;;
 esac
 [ "$corpus" != kaldi ] || [ -d "$data_root" ] || die "--corpus kaldi needs --data_root DIR"
 for file in "$train_config" "$qat_config"; do [ -f "$file" ] || die "$file: no such file"; done
@@ -103,10 +108,10 @@ for file in "$train_config" "$qat_config"; do [ -f "$file" ] || die "$file: no s
 # shellcheck source=egs2/dq_whisper/asr1/path.sh
 . ./path.sh
 
-name_of() { local base=${1##*/}; echo "${base%.pt}"; }
+name_of() { local base=${1##*/}; base=${base%.pt}; echo "${base%.yaml}"; }
 teacher_name=$(name_of "$teacher")
 student_name=$(name_of "$student")
-exp=$expdir/${corpus}_${teacher_name}_${student_name}_${grid}${tag:+_$tag}
+exp=$expdir/${corpus}_${teacher_name}_${student_name}_$(name_of "$grid")${tag:+_$tag}
 mkdir -p "$exp/done"
 exp=$(cd "$exp" && pwd)
 mkdir -p "$dumpdir"
@@ -123,6 +128,7 @@ settings=$(
     printf '%s\n' "corpus $corpus $data_root" "teacher $teacher" "student $student" "grid $grid" \
         "mode $mode" "singles $singles" "seed $seed"
     cksum "$train_config" "$qat_config" | cut -d ' ' -f 1,2
+    if [ -f "$grid" ]; then cksum "$grid" | cut -d ' ' -f 1,2; fi
 )
 if [ -e "$exp/settings" ] && [ "$settings" != "$(<"$exp/settings")" ]; then
     die "$exp was made with other settings: use --tag, or remove it"
@@ -174,7 +180,7 @@ if run_stage 3 "weights" false; then
             *) py fetch_whisper --model "$model" --out "$weights" ;;
         esac
     done
-    py init_student --from "$student_pt" --teacher "$teacher_pt" --out "$exp/init"
+    py init_student --from "$student_pt" --teacher "$teacher_pt" --grid "$grid" --out "$exp/init"
     finish_stage 3
 fi
 
@@ -228,7 +234,8 @@ train() {
             --encoder_conf "dims=$(<"$exp/init/student.dims")" \
             --decoder_conf "dims=$(<"$exp/init/student.dims")" \
             --model_conf "teacher=$(realpath "$teacher_pt")" \
-            --model_conf "teacher_dims=$(<"$exp/init/teacher.dims")" --model_conf "grid=$grid" \
+            --model_conf "teacher_dims=$(<"$exp/init/teacher.dims")" \
+            --model_conf "grid=$(<"$exp/init/student.grid")" \
             --allow_variable_data_keys true --seed "$seed" --ngpu "$ngpu" \
             "${options[@]}" "$@"
         echo
@@ -266,7 +273,7 @@ if run_stage 8 "export and verify" false; then
     py convert --from "$student_pt" --to ct2 --out "$exp/export/untouched"
     py convert --from "$teacher_pt" --to ct2 --out "$exp/export/teacher"
     py describe --exp "$exp" --corpus "$corpus" --seed "$seed" --data "$dump/raw/test" \
-        --grid "$grid" --student "$exp/export/$exported" --runtime "$runtime" \
+        --student "$exp/export/$exported" --runtime "$runtime" \
         --config "${configs[*]}" --command "$command_line" \
         --data_report "$data/report.json"
     finish_stage 8

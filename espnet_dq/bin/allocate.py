@@ -1,0 +1,70 @@
+"""Choose a grid for each weight under a budget of bytes, from what `sensitivity` measured.
+
+The result is a YAML file that `convert`, `verify`, training and the recipe take as `--grid`.
+
+Example usage::
+
+    python -m espnet_dq.bin.allocate --table table.jsonl --budget_mb 15 --out grids.yaml
+"""
+
+import argparse
+import json
+from collections import Counter
+from pathlib import Path
+
+from espnet_dq.errors import InputError, run
+from espnet_dq.quant.allocate import allocate
+from espnet_dq.quant.sensitivity import Loss
+from espnet_dq.quant.table import write_table
+
+MB = 1_000_000
+_HEADER = 256  # bytes that a packed file's header needs for a tensor, at most
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the choice; returns 0."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--table", type=Path, required=True, help="what `sensitivity` wrote")
+    parser.add_argument(
+        "--budget_mb", type=float, required=True, help="largest packed file, in 10^6 bytes"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="YAML file to write")
+    args = parser.parse_args(argv)
+    settings, losses = _table(args.table)
+    # What no grid can be on stays, in float16, and so does the header.
+    fixed = settings["rest_bytes"] + _HEADER * 2 * settings["tensors"]
+    chosen = allocate(losses, int(args.budget_mb * MB) - fixed)
+    total = sum(loss.bytes for loss in chosen.values()) + fixed
+    kl = sum(loss.kl for loss in chosen.values())
+    write_table(
+        args.out,
+        {name: loss.grid for name, loss in chosen.items()},
+        f"From {args.table.name}, {settings['model']}: at most {args.budget_mb} MB.\n"
+        f"Computed, not measured: {total} bytes packed, KL {kl:.5f} nats a token if losses add up.",
+    )
+    for grid, count in Counter(loss.grid for loss in chosen.values()).most_common():
+        print(f"{grid}: {count} weights")
+    print(f"{args.out}: {total} bytes when packed, at most")
+    return 0
+
+
+def _table(path: Path) -> tuple[dict, dict[str, list[Loss]]]:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    losses: dict[str, list[Loss]] = {}
+    try:
+        head, *lines = path.read_text(encoding="utf-8").splitlines()
+        settings = json.loads(head)
+        for line in lines:
+            loss = Loss(**json.loads(line))
+            losses.setdefault(loss.name, []).append(loss)
+        missing = set(settings["candidates"]) - losses.keys()
+    except (ValueError, TypeError, KeyError) as e:
+        raise InputError(f"{path}: not a table of `sensitivity`, or torn ({e})") from e
+    if missing:
+        raise InputError(f"{path}: {min(missing)} is not in it yet; run `sensitivity` to its end")
+    return settings, losses
+
+
+if __name__ == "__main__":
+    run(main)

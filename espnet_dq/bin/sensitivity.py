@@ -1,0 +1,115 @@
+"""Rank a Whisper's weights by what is lost when one alone is put on a grid.
+
+Example usage::
+
+    python -m espnet_dq.bin.sensitivity --model tiny.pt --data data/dev --out table.jsonl
+    python -m espnet_dq.bin.allocate --table table.jsonl --budget_mb 15 --out grids.yaml
+    python -m espnet_dq.bin.convert --from tiny.pt --to packed --grid grids.yaml --out tiny.packed
+"""
+
+import argparse
+import json
+import zlib
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from espnet_dq.data.audio import load_audio
+from espnet_dq.data.kaldi import KaldiDir
+from espnet_dq.errors import InputError, run
+from espnet_dq.formats import detect
+from espnet_dq.formats.weights import Weights
+from espnet_dq.quant.checkpoint import load_student, training_folder
+from espnet_dq.quant.grids import get_grid
+from espnet_dq.quant.prepare import candidates
+from espnet_dq.quant.sensitivity import Probe, Utterance
+
+GRIDS = ("uniform8", "uniform6", "ggml_q5_0", "uniform5", "ggml_q4_0", "uniform4", "uniform3")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure what is not in the table yet, and print the ranking; returns 0."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--model", type=Path, required=True, help="file or folder of any format, or an experiment"
+    )
+    parser.add_argument("--data", type=Path, required=True, help="Kaldi folder with texts")
+    parser.add_argument("--clips", type=int, default=16, help="how many of its utterances (16)")
+    parser.add_argument("--grids", nargs="+", default=GRIDS, metavar="GRID", help="what to try")
+    parser.add_argument("--out", type=Path, required=True, help="table, JSON lines; is resumed")
+    args = parser.parse_args(argv)
+    for grid in args.grids:
+        get_grid(grid)
+    weights, utterances = _weights(args.model), _utterances(args.data, args.clips)
+    names, crc = candidates(weights.dims), 0
+    for name in sorted(weights.state):
+        crc = zlib.crc32(weights.state[name].contiguous().numpy().tobytes(), crc)
+    settings = {
+        "model": str(args.model),
+        "crc32": crc,
+        "data": str(args.data),
+        "utterances": sorted(utterances),
+        "candidates": names,
+        "rest_bytes": sum(2 * t.numel() for n, t in weights.state.items() if n not in names),
+        "tensors": len(weights.state),
+    }
+    rows = _rows(args.out, settings)
+    torch.manual_seed(0)
+    with torch.inference_mode():
+        probe = Probe(weights, utterances.values())
+        todo = [
+            p for p in probe.pairs(args.grids) if p not in {(r["name"], r["grid"]) for r in rows}
+        ]
+        with open(args.out, "a", encoding="utf-8") as out:
+            for name, grid in tqdm(todo, desc="sensitivity", unit="weight"):
+                rows.append(asdict(probe.loss(name, grid)))
+                out.write(json.dumps(rows[-1]) + "\n")
+                out.flush()
+    for row in sorted(rows, key=lambda r: r["kl"], reverse=True):
+        losses = f"{row['kl']:10.6f} {row['ce']:+10.6f}"
+        print(f"{losses} {row['bytes']:9} {row['grid']:12} {row['name']}")
+    return 0
+
+
+def _weights(path: Path) -> Weights:
+    try:
+        training_folder(path)
+    except InputError:
+        return detect.load(path)
+    student = load_student(path)
+    return Weights(student.dims, student.state)
+
+
+def _utterances(folder: Path, count: int) -> dict[str, Utterance]:
+    """`count` utterances, chosen by the hash of their names."""
+    data = KaldiDir.load(folder)
+    names = sorted(data.wav, key=lambda utt: zlib.crc32(utt.encode()))[:count]
+    if not names:
+        raise InputError(f"{folder}: no utterances, or --clips {count}")
+    return {
+        utt: Utterance(
+            torch.from_numpy(load_audio(data.wav[utt])), data.text[utt], data.utt2lang[utt]
+        )
+        for utt in names
+    }
+
+
+def _rows(path: Path, settings: dict) -> list[dict]:
+    """What was measured before; starts the file if there is none. The last line may be torn."""
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(settings) + "\n", encoding="utf-8")
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    if lines and not lines[-1].endswith("\n"):
+        lines.pop()
+        path.write_text("".join(lines), encoding="utf-8")
+    if not lines or json.loads(lines[0]) != settings:
+        raise InputError(f"{path}: measured with another model or other data; remove it")
+    return [json.loads(line) for line in lines[1:]]
+
+
+if __name__ == "__main__":
+    run(main)

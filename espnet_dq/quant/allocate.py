@@ -1,0 +1,48 @@
+"""Choose a grid for each weight so that a model fits a budget and loses least."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from espnet_dq.errors import InputError
+from espnet_dq.quant.sensitivity import Loss
+
+UNIT = 1024  # bytes: sizes are rounded up to it
+
+
+def allocate(losses: Mapping[str, Sequence[Loss]], budget: int) -> dict[str, Loss]:
+    """The choice whose losses have the least sum, of all that fit into `budget` bytes.
+
+    The losses of weights quantized alone are taken to add up. A multiple-choice knapsack, solved
+    exactly by dynamic programming over the bytes, in units of 1 KiB.
+
+    Args:
+        losses: weight -> what each of its grids costs.
+        budget: bytes for the integers and scales of all of them.
+
+    Raises:
+        InputError: not even the smallest grids fit.
+    """
+    units = budget // UNIT
+    sizes = {name: [-(-loss.bytes // UNIT) for loss in rows] for name, rows in losses.items()}
+    least = sum(min(each) for each in sizes.values())
+    if least > units:
+        raise InputError(
+            f"a budget of {budget} bytes for the weights is too small: the smallest grids need "
+            f"{least * UNIT}"
+        )
+    best = np.zeros(units + 1)  # best[u]: least loss of the weights so far within u units
+    chosen = []
+    for name, rows in losses.items():
+        options = np.full((len(rows), units + 1), np.inf)
+        for option, loss, size in zip(options, rows, sizes[name], strict=True):
+            if size <= units:
+                option[size:] = best[: units + 1 - size] + loss.kl
+        chosen.append(options.argmin(axis=0))
+        best = options.min(axis=0)
+    result, left = {}, units
+    for (name, rows), choice in zip(reversed(losses.items()), reversed(chosen), strict=True):
+        index = int(choice[left])
+        result[name] = rows[index]
+        left -= sizes[name][index]
+    return {name: result[name] for name in losses}

@@ -1,0 +1,169 @@
+"""Sensitivity against a loss computed plainly; allocation against brute force."""
+
+import itertools
+import json
+
+import pytest
+import torch
+import whisper
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from espnet_dq.bin.allocate import main as allocate_main
+from espnet_dq.bin.convert import main as convert
+from espnet_dq.bin.sensitivity import main as sensitivity
+from espnet_dq.bin.verify import main as verify
+from espnet_dq.data.audio import load_audio
+from espnet_dq.data.kaldi import KaldiDir
+from espnet_dq.errors import InputError
+from espnet_dq.quant.allocate import UNIT, allocate
+from espnet_dq.quant.grids import get_grid
+from espnet_dq.quant.prepare import candidates
+from espnet_dq.quant.sensitivity import Loss, stored_bytes
+
+
+@pytest.fixture(scope="module")
+def table(make_toy, clips, tmp_path_factory):
+    """(checkpoint, data folder, table) of a toy Whisper and three real clips."""
+    folder = tmp_path_factory.mktemp("sensitivity")
+    model = make_toy(seed=5)
+    state = model.state_dict()
+    torch.save({"dims": vars(model.dims), "model_state_dict": state}, folder / "toy.pt")
+    data = KaldiDir()
+    for i, (wav, lang, text) in enumerate(clips[:3]):
+        utt = f"u{i}"
+        data.wav[utt], data.text[utt], data.utt2lang[utt] = str(wav), text, lang
+        data.utt2spk[utt] = utt
+    data.save(folder / "data")
+    sensitivity(options(folder))
+    return folder
+
+
+def options(folder, *more):
+    return ["--model", f"{folder}/toy.pt", "--data", f"{folder}/data", "--clips", "3",
+            "--out", f"{folder}/table.jsonl",
+            *(more or ("--grids", "uniform8", "uniform3", "ggml_q4_0"))]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name", ["encoder.blocks.1.mlp.0.weight", "decoder.token_embedding.weight"]
+)
+def test_the_loss_is_what_openai_whisper_gives(table, clips, name):
+    rows = [json.loads(line) for line in (table / "table.jsonl").read_text().splitlines()[1:]]
+    (row,) = [r for r in rows if (r["name"], r["grid"]) == (name, "uniform3")]
+    plain, quantized = (whisper.load_model(str(table / "toy.pt"), device="cpu") for _ in "ab")
+    weight = quantized.get_parameter(name)
+    with torch.no_grad():
+        weight.copy_(get_grid("uniform3").fake(weight))
+    tokenizer = whisper.tokenizer.get_tokenizer(True, task="transcribe")
+    kl = ce = count = 0
+    for wav, lang, text in clips[:3]:
+        audio = load_audio(wav)
+        mel = whisper.log_mel_spectrogram(audio, padding=480000)[:, : len(audio) // 160]
+        mel = whisper.pad_or_trim(mel, 3000)[None]
+        prompt = [tokenizer.sot, tokenizer.to_language_token(lang), tokenizer.transcribe]
+        ids = [*prompt, tokenizer.no_timestamps, *tokenizer.encode(" " + text), tokenizer.eot]
+        with torch.no_grad():
+            p, q = (
+                m(mel, torch.tensor([ids[:-1]]))[0, 3:].double().log_softmax(-1)
+                for m in (plain, quantized)
+            )
+        kl += float((p.exp() * (p - q)).sum())
+        ce += float((p - q)[torch.arange(len(q)), ids[4:]].sum())
+        count += len(q)
+    assert row["kl"] == pytest.approx(kl / count, rel=1e-3)
+    assert row["ce"] == pytest.approx(ce / count, rel=1e-2, abs=1e-6)
+    assert row["kl"] > 0
+
+
+def test_every_pair_that_fits_is_there_and_fewer_bits_lose_more(table):
+    head, *rows = [json.loads(x) for x in (table / "table.jsonl").read_text().splitlines()]
+    found = {(r["name"], r["grid"]): r["kl"] for r in rows}
+    assert head["utterances"] == ["u0", "u1", "u2"]
+    for name in head["candidates"]:
+        assert found[name, "uniform3"] > found[name, "uniform8"] > 0
+        # 80 * 3 columns of the first convolution are no multiple of 32
+        assert ((name, "ggml_q4_0") in found) == (name != "encoder.conv1.weight")
+
+
+def test_a_killed_run_goes_on(table, tmp_path, capsys):
+    whole = (table / "table.jsonl").read_text()
+    for name in ("toy.pt", "data"):
+        (tmp_path / name).symlink_to(table / name)
+    # The table names its model by path, so the same one is given.
+    torn = tmp_path / "table.jsonl"
+    torn.write_text(whole[:-40])
+    given = options(table)
+    given[given.index("--out") + 1] = str(torn)
+    sensitivity(given)
+    again = torn.read_text().splitlines()
+    assert again[:-1] == whole.splitlines()[:-1]
+    assert json.loads(again[-1])["name"] == json.loads(whole.splitlines()[-1])["name"]
+    given[given.index("--clips") + 1] = "2"
+    with pytest.raises(InputError, match="measured with another model or other data"):
+        sensitivity(given)
+    capsys.readouterr()
+
+
+def test_from_the_table_to_a_verified_file_within_the_budget(table, tmp_path, capsys):
+    grids, packed = tmp_path / "grids.yaml", tmp_path / "toy.safetensors"
+    budget = 2.2
+    given = ["--table", f"{table}/table.jsonl", "--budget_mb"]
+    allocate_main([*given, str(budget), "--out", str(grids)])
+    assert len(set(line.split()[-1] for line in grids.read_text().splitlines()[2:])) > 1
+    checkpoint = ["--from", f"{table}/toy.pt", "--to", "packed", "--grid", str(grids)]
+    convert([*checkpoint, "--out", str(packed)])
+    assert packed.stat().st_size <= budget * 1e6
+    assert verify([str(packed), "--against", f"{table}/toy.pt", "--grid", str(grids)]) == 0
+    capsys.readouterr()
+    with pytest.raises(InputError, match="too small: the smallest grids need"):
+        allocate_main([*given, "0.5", "--out", str(tmp_path / "none.yaml")])
+    assert not (tmp_path / "none.yaml").exists()
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_allocation_is_the_best_there_is(data):
+    sizes, losses = st.integers(1, 9), st.floats(0, 1)
+    table = {
+        f"w{i}": [
+            Loss(f"w{i}", f"g{j}", data.draw(sizes) * UNIT - j, data.draw(losses), 0.0)
+            for j in range(data.draw(st.integers(1, 4)))
+        ]
+        for i in range(data.draw(st.integers(1, 4)))
+    }
+    budget = data.draw(st.integers(1, 30)) * UNIT
+    fitting = [
+        sum(loss.kl for loss in choice)
+        for choice in itertools.product(*table.values())
+        if sum(-(-loss.bytes // UNIT) for loss in choice) * UNIT <= budget
+    ]
+    if not fitting:
+        with pytest.raises(InputError, match="too small"):
+            allocate(table, budget)
+        return
+    chosen = allocate(table, budget)
+    assert list(chosen) == list(table)
+    assert sum(loss.bytes for loss in chosen.values()) <= budget
+    assert sum(loss.kl for loss in chosen.values()) == pytest.approx(min(fitting))
+
+
+def test_a_table_that_is_not_whole(table, tmp_path):
+    lines = (table / "table.jsonl").read_text().splitlines()
+    for content, message in (
+        ("\n".join(lines[:-3]), "is not in it yet"),
+        ("nonsense", "not a table"),
+        ("", "not a table"),
+        (lines[0] + '\n{"name": 1}', "not a table"),
+    ):
+        path = tmp_path / "table.jsonl"
+        path.write_text(content)
+        with pytest.raises(InputError, match=message):
+            allocate_main(["--table", str(path), "--budget_mb", "9", "--out", str(tmp_path / "g")])
+
+
+def test_bytes_are_those_of_the_file(make_toy):
+    shape = (51865, 64)
+    assert stored_bytes(shape, "uniform4") == 51865 * 32 + 51865 * 4
+    assert stored_bytes(shape, "ggml_q5_0") == 51865 * 64 * 5 // 8 + 51865 * 2 * 2
+    assert len(candidates(make_toy().dims)) > 20
