@@ -58,7 +58,7 @@ LOADERS = {
     "ggml": ("toy.bin", ggml.load),
     "ct2": ("model.bin", lambda path: ctranslate2.load(path.parent)),
     "packed": ("toy.safetensors", packed.load),
-    "huggingface": ("toy", load_huggingface),
+    "hf": ("toy", load_huggingface),
 }
 SPARE = 512 << 20  # bytes of address space beyond what the process has when it starts
 EXTREMES = (0, 1, -1, 127, 255, 1 << 15, 1 << 16, 1 << 20, (1 << 31) - 1, -(1 << 31))
@@ -78,7 +78,7 @@ def originals(form: str) -> list[bytes]:
         "ggml": ("none", "ggml_q5_0", "ggml_q8_0"),
         "ct2": ("none", "ct2_int8"),
         "packed": ("none", "uniform3", "ggml_q4_0"),
-        "huggingface": ("none",),
+        "hf": ("none",),
     }[form]
     found = []
     with tempfile.TemporaryDirectory() as scratch:
@@ -94,7 +94,7 @@ def originals(form: str) -> list[bytes]:
                 ggml_writer.save(path, weights, quantized)
             elif form == "packed":
                 packed.save(path, weights, quantized)
-            elif form == "huggingface":
+            elif form == "hf":
                 huggingface.save_weights(path.parent, weights, "float16")
                 parts = (path.with_name(name) for name in ("config.json", huggingface.FILE))
                 path.write_bytes(b"\0".join(part.read_bytes() for part in parts))

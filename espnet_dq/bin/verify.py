@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
         report = compare_ggml(args.path, reference)
     elif form == "packed":
         report = compare_packed(args.path, reference)
-    elif form == "huggingface":
+    elif form == "hf":
         report = compare_huggingface(args.path, reference)
     elif form == "onnx":
         report = compare_onnx(args.path, reference)

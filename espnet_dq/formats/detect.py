@@ -14,7 +14,7 @@ def detect(path: Path | str) -> str:
     """Format of a file or a folder, by its content.
 
     Returns:
-        `openai`, `ggml` or `packed` (a file), `ct2`, `huggingface` or `onnx` (a folder).
+        `openai`, `ggml` or `packed` (a file), `ct2`, `hf` or `onnx` (a folder).
 
     Raises:
         InputError: nothing is there, or nothing that is read here.
@@ -24,7 +24,7 @@ def detect(path: Path | str) -> str:
         if (path / "model.bin").is_file():
             return "ct2"
         if any((path / name).is_file() for name in huggingface.FILES):
-            return "huggingface"
+            return "hf"
         if (path / onnx_reader.FILES[0]).is_file():
             return "onnx"
         if any((sub / onnx.FILES["encoder"]).is_file() for sub in (path, path / "onnx")):
@@ -51,7 +51,7 @@ def load(path: Path | str) -> Weights:
         "ggml": ggml,
         "packed": packed,
         "ct2": ctranslate2,
-        "huggingface": huggingface,
+        "hf": huggingface,
         "onnx": onnx,
     }
     return loaders[detect(path)].load(path)

@@ -34,8 +34,8 @@ class Stored(NamedTuple):
 
 
 def stored_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Shape in which a weight is stored: linears as [in, out], the rest as openai-whisper has it."""
-    return shape[::-1] if len(shape) == 2 and is_linear(name) else shape
+    """Shape in which a weight is stored: linears as [in, out], the rest as in openai-whisper."""
+    return shape[::-1] if is_linear(name) else shape
 
 
 def scale_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -14,6 +14,7 @@ import onnx
 import torch
 from onnx import helper
 from whisper.model import ModelDimensions
+from whisper.tokenizer import LANGUAGES
 
 from espnet_dq.errors import InputError
 from espnet_dq.files import atomic
@@ -95,6 +96,8 @@ def _stored(
 def sherpa_metadata(dims: ModelDimensions) -> dict[str, str]:
     """What sherpa-onnx reads from the encoder, with all of openai-whisper's dimensions."""
     tokenizer = any_tokenizer(dims.n_vocab)
+    # In the order of their ids; the tokenizer's own lists are in that of a set, another each time.
+    languages = list(LANGUAGES)[: tokenizer.num_languages]
     values = {
         "model_type": "whisper",
         "version": 1,
@@ -112,11 +115,11 @@ def sherpa_metadata(dims: ModelDimensions) -> dict[str, str]:
         "translate": tokenizer.translate,
         "no_timestamps": tokenizer.no_timestamps,
         "non_speech_tokens": tokenizer.non_speech_tokens,
-        "all_language_tokens": tokenizer.all_language_tokens,
-        "all_language_codes": tokenizer.all_language_codes,
+        "all_language_tokens": [tokenizer.to_language_token(code) for code in languages],
+        "all_language_codes": languages,
     }
     return {
-        key: ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        key: ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
         for key, value in values.items()
     }
 

@@ -22,7 +22,7 @@ from espnet_dq.formats.parity import Reference, Report, Row, differing_bits
 from espnet_dq.whisper.dims import any_tokenizer
 
 _SIDES = ("encoder", "decoder")
-# Of float32 arithmetic in another order, relative to the largest logit; a wrong graph is off by 1.
+# For float32 arithmetic in another order, relative to the largest value of an output.
 _TOLERANCE = 1e-3
 
 
@@ -30,8 +30,9 @@ def compare_onnx(path: Path | str, reference: Reference) -> Report:
     """Compare each tensor of both files, the metadata, tokens.txt, and what the graphs compute.
 
     Integers times scales have to equal the reference's float32 values, and the scales the
-    reference's, bit for bit. Floats: the reference cast to the file's type, bit for bit. Row
-    `logits`: how many of those for a fixed input, in two steps, are off by more than rounding.
+    reference's, bit for bit. Floats: the reference cast to the file's type, bit for bit. Rows
+    `cross keys`, `cross values` and `logits`: how many of the graphs' outputs for a fixed input,
+    the tokens in two steps, are off by more than rounding.
 
     Raises:
         InputError: no readable ONNX folder.
@@ -79,7 +80,7 @@ def compare_onnx(path: Path | str, reference: Reference) -> Report:
             wrong, differing = expected.size, scale.size
         rows.append(Row(name, grid, 8, size + scale.nbytes, wrong, differing))
     constants = _constants(path, models["encoder"], reference)
-    return Report([*rows, *constants, _logits(path, reference, state)])
+    return Report([*rows, *constants, *_outputs(path, reference, state)])
 
 
 def _read(path: Path) -> onnx.ModelProto:
@@ -91,6 +92,8 @@ def _read(path: Path) -> onnx.ModelProto:
 
 
 def _values(tensor: onnx.TensorProto, path: Path) -> np.ndarray:
+    if tensor.data_location == onnx.TensorProto.EXTERNAL:
+        raise InputError(f"{path}: {tensor.name} lies in another file, which is not read")
     try:
         return numpy_helper.to_array(tensor)
     except (ValueError, TypeError, KeyError) as e:
@@ -103,8 +106,13 @@ def _constants(path: Path, encoder: onnx.ModelProto, reference: Reference) -> li
     expected = {key: str(value) for key, value in vars(reference.dims).items()}
     for key in ("sot", "eot", "no_speech", "transcribe", "translate", "no_timestamps"):
         expected[key] = str(getattr(tokenizer, key))
-    for key in ("sot_sequence", "all_language_tokens", "all_language_codes", "non_speech_tokens"):
-        expected[key] = ",".join(str(value) for value in getattr(tokenizer, key))
+    languages = sorted(
+        zip(tokenizer.all_language_tokens, tokenizer.all_language_codes, strict=True)
+    )
+    lists = [tokenizer.sot_sequence, tokenizer.non_speech_tokens, *zip(*languages, strict=True)]
+    keys = ("sot_sequence", "non_speech_tokens", "all_language_tokens", "all_language_codes")
+    for key, values in zip(keys, lists, strict=True):
+        expected[key] = ",".join(map(str, values))
     expected["is_multilingual"] = str(int(tokenizer.language is not None))
     expected["blank_id"] = str(tokenizer.encode(" ")[0])
     found = {entry.key: entry.value for entry in encoder.metadata_props}
@@ -125,8 +133,8 @@ def _constants(path: Path, encoder: onnx.ModelProto, reference: Reference) -> li
     return [metadata, Row("tokens", "text", 8, len(text), wrong)]
 
 
-def _logits(path: Path, reference: Reference, state: dict[str, np.ndarray]) -> Row:
-    """How many logits differ between ONNX Runtime and openai-whisper, which gets `state`."""
+def _outputs(path: Path, reference: Reference, state: dict[str, np.ndarray]) -> list[Row]:
+    """How much of what the graphs compute differs from openai-whisper, which gets `state`."""
     dims = reference.dims
     model = Whisper(dims)
     model.load_state_dict({name: torch.from_numpy(values) for name, values in state.items()})
@@ -134,7 +142,13 @@ def _logits(path: Path, reference: Reference, state: dict[str, np.ndarray]) -> R
     mel = random.normal(0, 0.5, (1, dims.n_mels, 2 * dims.n_audio_ctx)).astype(np.float32)
     tokens = random.integers(dims.n_vocab, size=(1, min(6, dims.n_text_ctx)))
     with torch.inference_mode():
-        expected = model.eval()(torch.from_numpy(mel), torch.from_numpy(tokens)).numpy()
+        features = model.eval().encoder(torch.from_numpy(mel))
+        attentions = [block.cross_attn for block in model.decoder.blocks]
+        expected = {
+            "cross keys": torch.stack([attention.key(features) for attention in attentions]),
+            "cross values": torch.stack([attention.value(features) for attention in attentions]),
+            "logits": model.decoder(torch.from_numpy(tokens), features),
+        }
     cache = np.zeros((dims.n_text_layer, 1, dims.n_text_ctx, dims.n_text_state), np.float32)
     caches, found = [cache, cache], []
     try:
@@ -148,8 +162,14 @@ def _logits(path: Path, reference: Reference, state: dict[str, np.ndarray]) -> R
             inputs = [part, *caches, *cross, np.array([start])]
             logits, *caches = decoder.run(None, dict(zip(names, inputs, strict=True)))
             found.append(logits)
-        difference = np.abs(np.concatenate(found, axis=1) - expected)
     except Exception as e:  # ONNX Runtime raises its own, of no common base
         raise WorkError(f"{path}: does not run: {str(e).strip().splitlines()[0]}") from e
-    wrong = int(np.count_nonzero(~(difference <= _TOLERANCE * np.abs(expected).max())))
-    return Row("logits", "float32", 32, 0, wrong)
+    rows = []
+    outputs = (*cross, np.concatenate(found, axis=1))
+    for (name, tensor), output in zip(expected.items(), outputs, strict=True):
+        theirs = tensor.numpy()
+        if output.shape != theirs.shape:
+            raise WorkError(f"{path}: {name} have shape {output.shape}, expected {theirs.shape}")
+        near = np.abs(output - theirs) <= _TOLERANCE * np.abs(theirs).max()
+        rows.append(Row(name, "float32", 32, 0, int(np.count_nonzero(~near))))
+    return rows

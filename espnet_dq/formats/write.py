@@ -17,16 +17,16 @@ from espnet_dq.formats import (
 from espnet_dq.formats.weights import Weights
 from espnet_dq.quant.grids import Quantized, get_grid
 
-# None: any grid. `packed` holds its integers, `openai` and `huggingface` its float32 values.
+# None: any grid. `packed` holds its integers, `openai` and `hf` its float32 values.
 GRIDS: dict[str, tuple[str, ...] | None] = {
     "openai": None,
     "ct2": (ctranslate2_writer.GRID,),
     "ggml": tuple(ggml_writer.GRIDS),
     "packed": None,
-    "huggingface": None,
+    "hf": None,
     "onnx": (onnx_writer.GRID,),
 }
-FOLDERS = ("ct2", "huggingface", "onnx")
+FOLDERS = ("ct2", "hf", "onnx")
 
 
 def check_grids(form: str, grids: Iterable[str]) -> None:
@@ -47,12 +47,12 @@ def write(
     """Write `weights`, those in `quantized` on their grids, as integers where possible.
 
     Args:
-        form: `openai`, `ggml`, `packed` (a file), `ct2`, `huggingface`, `onnx` (a folder).
+        form: `openai`, `ggml`, `packed` (a file), `ct2`, `hf`, `onnx` (a folder).
         path: where; appears whole or not at all.
         weights: the model; tensors named in `quantized` are not read from it.
         quantized: openai-whisper's name -> integers and scales.
         float_dtype: `float16` or `float32`, for what is on no grid (`openai` and
-            `huggingface` write float32 if anything is on one: float16 would move it off).
+            `hf` write float32 if anything is on one: float16 would move it off).
 
     Raises:
         InputError: the format does not hold a grid, or the path is of the wrong kind.
@@ -72,7 +72,7 @@ def write(
         "ct2": ctranslate2_writer,
         "ggml": ggml_writer,
         "packed": packed,
-        "huggingface": huggingface,
+        "hf": huggingface,
         "onnx": onnx_writer,
     }
     writers[form].save(path, weights, quantized, float_dtype=float_dtype)

@@ -10,6 +10,7 @@ from torch import Tensor
 from whisper.model import ModelDimensions, Whisper
 
 from espnet_dq.errors import InputError
+from espnet_dq.quant.activations import prepare_activations
 from espnet_dq.quant.fake_quant import clip_of, range_shape
 from espnet_dq.quant.grids import Quantized, get_grid
 from espnet_dq.quant.prepare import RANGE, assign_grids, prepare
@@ -31,6 +32,8 @@ class Student:
         path: the checkpoint.
         learned: the parameters of learned ranges, {weight name: [rows, groups]}.
         ranges: as the model's option.
+        activations: as the model's option.
+        activation_ranges: as the model's option.
     """
 
     dims: ModelDimensions
@@ -40,6 +43,8 @@ class Student:
     path: Path
     learned: Mapping[str, Tensor] = field(default_factory=dict)
     ranges: str = "max"
+    activations: str = "none"
+    activation_ranges: str | None = None
 
     @property
     def grids(self) -> dict[str, str]:
@@ -57,6 +62,7 @@ class Student:
         prepare(model, self.grids, self.ranges)
         ranges = {name + RANGE: parameter for name, parameter in self.learned.items()}
         model.load_state_dict(self.state | ranges, strict=True)
+        prepare_activations(model, self.grids, self.activations, self.activation_ranges)
         return model.requires_grad_(False).eval()
 
     def reference_weights(self) -> dict[str, Tensor]:
@@ -120,6 +126,8 @@ def load_student(exp: str | Path, checkpoint: str = CHECKPOINT) -> Student:
         path=path,
         learned={k.removesuffix(RANGE): v for k, v in loaded.items() if k.endswith(RANGE)},
         ranges=model.get("ranges", "max"),
+        activations=model.get("activations", "none"),
+        activation_ranges=model.get("activation_ranges"),
     )
     expected = {name: tuple(shape) for name, shape in weight_shapes(student.dims).items()}
     if student.ranges != "max":

@@ -22,6 +22,7 @@ from espnet_dq.distill.projector import Projector
 from espnet_dq.distill.sequences import Sequences, build_sequences, has_timestamps
 from espnet_dq.distill.taps import Taps
 from espnet_dq.errors import InputError
+from espnet_dq.quant.activations import prepare_activations
 from espnet_dq.quant.prepare import assign_grids, prepare, start_ranges
 from espnet_dq.whisper.dims import model_dims
 from espnet_dq.whisper.forward import (
@@ -55,6 +56,9 @@ class DQWhisperModel(ESPnetASRModel):
         grid: weight grid (`ct2_int8`, `uniform4`, ...), or a table of weights to grids.
         ranges: `max`, or learned ranges: `lsq`, `pact` (see `espnet_dq.quant.fake_quant`).
         preset: which weights are on it: `full`, `paper` (decoder), `encoder` or `none`.
+        activations: grid of what these weights are multiplied with: `none`, `int8_per_token`,
+            `q8_0_blocks` or `int8_static` (see `espnet_dq.quant.activations`).
+        activation_ranges: of `int8_static`: the file that `espnet_dq.bin.calibrate` wrote.
 
     Cached batches may bring `encoder_out` (frozen encoder) and the teacher's `teacher_ids`,
     `teacher_log_probs`, `teacher_hidden` and `teacher_end`; then neither is computed.
@@ -87,6 +91,8 @@ class DQWhisperModel(ESPnetASRModel):
         grid: str | Mapping[str, str] = "ct2_int8",
         ranges: str = "max",
         preset: str = "full",
+        activations: str = "none",
+        activation_ranges: str | None = None,
     ):
         for name, part in dict(frontend=frontend, specaug=specaug, normalize=normalize,
                                preencoder=preencoder, postencoder=postencoder,
@@ -126,6 +132,7 @@ class DQWhisperModel(ESPnetASRModel):
         self.lambda_hidden = lambda_hidden
         self.teacher_window = teacher_window
         self.timestamp_share = timestamp_share
+        self.activations = activations
         self.teacher = None if teacher is None else Teacher(teacher)
         self.projector = None
         if alpha > 0 and matching != "logits":
@@ -142,6 +149,8 @@ class DQWhisperModel(ESPnetASRModel):
         self.register_load_state_dict_pre_hook(_refuse_other_keys)
         grids = assign_grids(decoder.dims, grid, preset)
         prepare(self, {n.replace(".", ".net.", 1): g for n, g in grids.items()}, ranges)
+        nets = torch.nn.ModuleDict({"encoder": encoder.net, "decoder": decoder.net})
+        prepare_activations(nets, grids, activations, activation_ranges)
         # Whisper is never trained from random weights: what no checkpoint fills stays NaN and
         # is found in the first pass, since ESPnet itself loads with strict=False.
         with torch.no_grad():
@@ -181,6 +190,10 @@ class DQWhisperModel(ESPnetASRModel):
         answers = _Cached.of(cached) if self.alpha > 0 else None
         if encoder_out is not None and any(p.requires_grad for p in self.encoder.parameters()):
             raise InputError("encoder_out is cached, but the encoder is trained: freeze it")
+        if encoder_out is not None and self.activations != "none":
+            raise InputError(
+                "encoder_out is cached without activations on a grid: set them to none"
+            )
         with parametrize.cached():
             if encoder_out is None:
                 encoder_out, _, _ = self.encoder(speech, speech_lengths)

@@ -112,9 +112,8 @@ def test_generates_with_openais_prompt_and_suppression(folders, shape):
     if shape == "english":
         assert list(task.initial_tokens) == prompt
     else:
-        languages = [token.strip("<|>") for token in settings.lang_to_id]
-        assert languages == list(tokenizer.all_language_codes)
-        assert [*settings.lang_to_id.values()] == list(tokenizer.all_language_tokens)
+        numbers = tokenizer.all_language_tokens
+        assert settings.lang_to_id == {tokenizer.decode([number]): number for number in numbers}
         options = {"language": "cs", "task": "translate"}
         prompt[1:1] = [tokenizer.to_language_token("cs"), tokenizer.translate]
     audio = torch.randn(32000, generator=torch.Generator().manual_seed(1)).numpy() / 10
@@ -155,9 +154,9 @@ def test_round_trip_in_float16(folders, shape, tmp_path):
     weights, _ = folders[shape]
     openai.save(tmp_path / "first.pt", weights)
     steps = [tmp_path / "first.pt", tmp_path / "hf", tmp_path / "last.pt"]
-    for source, form, out in zip(steps, ("huggingface", "openai"), steps[1:], strict=False):
+    for source, form, out in zip(steps, ("hf", "openai"), steps[1:], strict=False):
         assert convert(["--from", str(source), "--to", form, "--out", str(out)]) == 0
-    assert detect.detect(tmp_path / "hf") == "huggingface"
+    assert detect.detect(tmp_path / "hf") == "hf"
     for path in steps[1:]:
         back = detect.load(path)
         assert back.dims == weights.dims
@@ -181,7 +180,7 @@ def test_what_transformers_saves_in_several_files(folders, dtype, tmp_path):
     model = WhisperForConditionalGeneration.from_pretrained(folder, dtype=dtype)
     model.save_pretrained(tmp_path / "saved", max_shard_size="5MB")
     assert (tmp_path / "saved" / huggingface.INDEX).is_file()
-    assert detect.detect(tmp_path / "saved") == "huggingface"
+    assert detect.detect(tmp_path / "saved") == "hf"
     back = detect.load(tmp_path / "saved")
     for name, tensor in weights.state.items():
         expected = tensor.to(dtype)
@@ -191,12 +190,12 @@ def test_what_transformers_saves_in_several_files(folders, dtype, tmp_path):
         assert torch.equal(back.state[name], expected), name
 
 
-@pytest.fixture(params=["ct2_int8", "ggml_q5_0", "uniform3_g32"])
+@pytest.fixture(params=["ct2_int8", "ggml_q5_0", "uniform3"])
 def on_grid(request, folders, tmp_path):
     """(folder of a model on a grid, the checkpoint it was made from, the grid)."""
     openai.save(tmp_path / "toy.pt", folders["english"][0])
     options = ["--from", str(tmp_path / "toy.pt"), "--grid", request.param]
-    assert convert([*options, "--to", "huggingface", "--out", str(tmp_path / "out")]) == 0
+    assert convert([*options, "--to", "hf", "--out", str(tmp_path / "out")]) == 0
     return tmp_path / "out", tmp_path / "toy.pt", request.param
 
 
@@ -358,4 +357,4 @@ def test_nothing_appears_when_saving_fails(folders, tmp_path):
         huggingface.save(tmp_path / "out", weights, quantized)
     (tmp_path / "out").write_text("a file")
     with pytest.raises(InputError, match="huggingface is a folder"):
-        write("huggingface", tmp_path / "out", weights, {}, "float16")
+        write("hf", tmp_path / "out", weights, {}, "float16")

@@ -14,6 +14,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from espnet_dq.errors import InputError
 from espnet_dq.formats import onnx as reader
+from espnet_dq.formats.hf_names import DIMS
 
 SIDES = ("encoder", "decoder")
 PARTS = {
@@ -105,7 +106,7 @@ def pair(toy_weights, tmp_path_factory):
     toy.state[embedding] = toy.state[embedding][:96].clone()
     folder = tmp_path_factory.mktemp("onnx")
     (folder / "onnx").mkdir()
-    config = {v: getattr(toy.dims, k) for k, v in reader._CONFIG.items()}
+    config = {v: getattr(toy.dims, k) for k, v in DIMS.items()}
     (folder / "config.json").write_text(json.dumps(config))
     for side in SIDES:
         write_side(folder / "onnx" / reader.FILES[side], toy, side)
@@ -204,7 +205,8 @@ def test_wrong_config(pair, tmp_path):
     config = json.loads(path.read_text())
     for content, message in (
         ("{", "not JSON"),
-        ("[]", "num_mel_bins is missing"),
+        ("[]", "not a table"),
+        ("{}", "num_mel_bins is missing"),
         (json.dumps(config | {"d_model": "big"}), "n_audio_state = 'big'"),
         (json.dumps(config | {"d_model": 128}), "has shape"),
         (json.dumps(config | {"decoder_layers": 4}), "is missing"),

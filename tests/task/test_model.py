@@ -96,6 +96,19 @@ def test_learned_ranges_start_from_a_float_student_and_learn(build, batch, range
     assert torch.equal(again.state_dict()[name], state[name])
 
 
+def test_activations_on_a_grid_change_the_loss_and_refuse_a_cached_encoder(build, batch):
+    plain, quantized = (build(preset="full", activations=a) for a in ("none", "int8_per_token"))
+    assert set(plain.state_dict()) == set(quantized.state_dict())
+    losses = [model.eval()(**batch)[0] for model in (plain, quantized)]
+    assert losses[0] != losses[1]
+    torch.testing.assert_close(*losses, rtol=0.05, atol=0.0)
+    losses[1].backward()
+    assert quantized.decoder.net.blocks[0].mlp[0].parametrizations.weight.original.grad.any()
+    quantized.requires_grad_(False)
+    with pytest.raises(InputError, match="encoder_out is cached without activations"):
+        quantized(**batch, encoder_out=torch.zeros(3, 50, 64))
+
+
 def test_the_teacher_is_outside(build, batch):
     model = build(matching="dynamic", teacher_window="student")
     model.train()

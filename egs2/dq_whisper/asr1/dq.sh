@@ -20,7 +20,7 @@ Usage: run.sh [options]
   --teacher NAME|FILE   tiny, base, small, or an openai-whisper .pt file
   --student NAME|FILE   the same; it becomes the small one
   --grid NAME|FILE      weight grid and with it the runtime: ct2_int8 (faster-whisper), ggml_q8_0,
-                        ggml_q5_0, ggml_q4_0 (whisper.cpp), onnx_int8 (onnxruntime); uniform2 to
+                        ggml_q5_0, ggml_q4_0 (whisper.cpp), onnx_int8 (ONNX Runtime); uniform2 to
                         uniform8, or a .yaml file with a grid for each weight (packed file, torch)
   --mode MODE           kd_qat: float distillation, then on the grid; joint: on the grid at once
   --train_config FILE   training configuration of kd (and of joint)
@@ -96,7 +96,7 @@ done
 case $grid in
     ct2_int8) format=ct2 runtime=faster-whisper exported=student ;;
     ggml_q[458]_0) format=ggml runtime=whisper.cpp exported=student.bin ;;
-    onnx_int8) format=onnx runtime=onnxruntime exported=student_onnx ;;
+    onnx_int8) format=onnx runtime=onnx exported=student_onnx ;;
     *.yaml)
         [ -f "$grid" ] || die "$grid: no such file"
         format=packed runtime=torch exported=student.safetensors ;;
@@ -312,6 +312,16 @@ fi
 if run_stage 13 "pack" "$skip_pack"; then
     "$PYTHON" -m espnet_dq espnet2.bin.pack asr --asr_train_config "$exp/qat/config.yaml" \
         --asr_model_file "$exp/qat/valid.loss.ave.pth" --outpath "$exp/espnet_model.zip"
+    if [ -e "$exp/results.json" ]; then
+        case $corpus in
+            asterisk) licence="CC-BY-SA-3.0 (Debian's asterisk-core-sounds)" ;;
+            debian7) licence="those of Debian's asterisk-core-sounds, festvox-ru and fillets-ng-data" ;;
+            kaldi) licence="not stated: the data were the user's own" ;;
+        esac
+        py publish --exp "$exp" --data_licence "$licence"
+    else
+        log "no results.json (stage 12): packed for ESPnet only, no model cards"
+    fi
     finish_stage 13
 fi
 if [ -e "$exp/done/12" ]; then log "results: $exp/RESULTS.md, $exp/report.html"; fi

@@ -16,7 +16,7 @@ from espnet_dq.errors import InputError
 
 __all__ = ["RUNTIMES", "WINDOW", "Runtime", "Segment", "cores", "guess_runtime", "load_runtime"]
 
-RUNTIMES = ("torch", "faster-whisper", "whisper.cpp", "transformers")
+RUNTIMES = ("torch", "faster-whisper", "whisper.cpp", "transformers", "onnx")
 
 
 def cores() -> int:
@@ -29,8 +29,10 @@ def guess_runtime(path: Path | str) -> str:
     path = Path(path)
     if path.suffix == ".bin" and path.is_file():
         return "whisper.cpp"
-    if (path / "model.safetensors").is_file():
+    if any((path / f"model.safetensors{end}").is_file() for end in ("", ".index.json")):
         return "transformers"
+    if (path / "encoder.onnx").is_file():
+        return "onnx"
     return "faster-whisper" if (path / "model.bin").is_file() else "torch"
 
 
@@ -41,12 +43,13 @@ def load_runtime(
 
     Args:
         name: one of `RUNTIMES`.
-        path: `torch`: a `.pt` file, or an experiment folder whose model is decoded as it was
-            trained, fake quantization included. `faster-whisper`: a CTranslate2 folder.
+        path: `torch`: a `.pt`, ggml or packed file, or an experiment folder whose model is decoded
+            as it was trained, fake quantization included. `faster-whisper`: a CTranslate2 folder.
             `whisper.cpp`: a ggml file. `transformers`: a Hugging Face folder.
+            `onnx`: an ONNX folder of ours.
         threads: CPU threads in all; 0 takes every core.
         nj: clips at a time; 0 takes one for each thread (faster-whisper) or 8 (torch,
-            transformers). whisper.cpp decodes one.
+            transformers, onnx). whisper.cpp decodes one.
         beam_size: 1 is greedy.
 
     Raises:
@@ -69,4 +72,8 @@ def load_runtime(
         from espnet_dq.decode.runtimes.transformers import Transformers
 
         return Transformers(Path(path), threads, nj or 8, beam_size)
+    if name == "onnx":
+        from espnet_dq.decode.runtimes.onnx import OnnxRuntime
+
+        return OnnxRuntime(Path(path), threads, nj or 8, beam_size)
     raise InputError(f"unknown runtime '{name}': known are {', '.join(RUNTIMES)}")

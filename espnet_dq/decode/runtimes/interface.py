@@ -61,17 +61,17 @@ def log_mel(audio: np.ndarray, n_mels: int) -> "Tensor":
     return mel[:, : mel.shape[-1] - whisper.audio.N_FRAMES]
 
 
-def windows(audio: np.ndarray, n_mels: int) -> "list[Tensor]":
-    """Features of each 30 s of audio, (n_mels, 3000) float32.
+def windows(audio: np.ndarray, n_mels: int, frames: int = 3000) -> "list[Tensor]":
+    """Features of each window of audio (30 s unless told otherwise), (n_mels, frames) float32.
 
     The rest of the last window is zeros after the logarithm, as in whisper.transcribe and
     faster-whisper, which is not what silence gives: models hear the difference.
     """
-    from whisper.audio import N_FRAMES, pad_or_trim
+    from whisper.audio import pad_or_trim
 
     mel = log_mel(audio, n_mels)
-    starts = range(0, max(mel.shape[-1], 1), N_FRAMES)
-    return [pad_or_trim(mel[:, start : start + N_FRAMES], N_FRAMES) for start in starts]
+    starts = range(0, max(mel.shape[-1], 1), frames)
+    return [pad_or_trim(mel[:, start : start + frames], frames) for start in starts]
 
 
 def join(texts: Iterable[str]) -> str:

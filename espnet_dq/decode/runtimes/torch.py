@@ -6,6 +6,7 @@ import numpy as np
 
 from espnet_dq.data.audio import SAMPLE_RATE
 from espnet_dq.decode.runtimes.interface import WINDOW, Segment, join, windows
+from espnet_dq.errors import InputError
 
 
 class Torch:
@@ -19,8 +20,11 @@ class Torch:
         from whisper.tokenizer import LANGUAGES
 
         torch.set_num_threads(threads)
-        self.threads, self.batch = threads, nj
-        self.model = _load_torch(path).eval()
+        # openai-whisper's beam search takes one clip.
+        self.threads, self.batch = threads, nj if beam_size == 1 else 1
+        self.model = self._load(path)
+        # The model's window: 3000 log-mel frames, of a short-window student fewer.
+        self.frames = 2 * self.model.dims.n_audio_ctx
         known = list(LANGUAGES)[: self.model.num_languages]
         self.languages = frozenset(known if self.model.is_multilingual else ["en"])
         self.options = {
@@ -31,17 +35,23 @@ class Torch:
             "fp16": False,
         }
 
+    def _load(self, path: Path):
+        """What is decoded: a `whisper.model.Whisper`, or what behaves like one."""
+        return _load_torch(path).eval()
+
     def decode(self, clips: list[np.ndarray], language: str) -> list[str]:
         import torch
         import whisper
         from torch.nn.utils import parametrize
+        from whisper.audio import HOP_LENGTH
 
         texts = [""] * len(clips)
-        short = [i for i, clip in enumerate(clips) if len(clip) <= whisper.audio.N_SAMPLES]
+        short = [i for i, clip in enumerate(clips) if len(clip) <= self.frames * HOP_LENGTH]
         # cached: a fake-quantized weight is rounded once, not in every step of the decoder.
         with torch.inference_mode(), parametrize.cached():
             if short:
-                mels = torch.stack([windows(clips[i], self.model.dims.n_mels)[0] for i in short])
+                n_mels = self.model.dims.n_mels
+                mels = torch.stack([windows(clips[i], n_mels)[0][:, : self.frames] for i in short])
                 options = whisper.DecodingOptions(language=language, **self.options)
                 for i, result in zip(short, self.model.decode(mels, options), strict=True):
                     # whisper.transcribe's rule for a window without speech, its thresholds
@@ -64,6 +74,9 @@ class Torch:
         import whisper
         from torch.nn.utils import parametrize
 
+        if self.frames != whisper.audio.N_FRAMES:
+            seconds = self.frames / whisper.audio.FRAMES_PER_SECOND
+            raise InputError(f"this model only hears {seconds:g} s at a time, this needs 30")
         with parametrize.cached():
             result = whisper.transcribe(
                 self.model,
@@ -78,16 +91,16 @@ class Torch:
 
 
 def _load_torch(path: Path):
-    """A `whisper.model.Whisper` from a `.pt` file or from an experiment folder, strictly."""
+    """A `whisper.model.Whisper` from a file of any format or an experiment folder, strictly."""
     if path.is_dir():
         from espnet_dq.quant.checkpoint import load_student
 
         return load_student(path).prepared()
     from whisper.model import Whisper
 
-    from espnet_dq.formats import openai
+    from espnet_dq.formats import detect
 
-    weights = openai.load(path)
+    weights = detect.load(path)
     model = Whisper(weights.dims)
     model.load_state_dict(weights.state)
     return model

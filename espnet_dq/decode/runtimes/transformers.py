@@ -5,20 +5,14 @@ from pathlib import Path
 import numpy as np
 
 from espnet_dq.data.audio import SAMPLE_RATE
-from espnet_dq.decode.runtimes.interface import (
-    WINDOW,
-    Segment,
-    first_line,
-    join,
-    log_mel,
-    windows,
-)
+from espnet_dq.decode.runtimes.interface import Segment, first_line, join, log_mel, windows
 from espnet_dq.errors import InputError
 
 _FILES = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
 # whisper.transcribe's thresholds; its limit on repetition (2.4, on text) has another scale on ids.
 _NO_SPEECH, _LOGPROB, _COMPRESSION = 0.6, -1.0, 1.35
 _LADDER = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)  # its temperatures
+_HOP = SAMPLE_RATE // 100  # samples a log-mel frame
 
 
 class Transformers:
@@ -53,6 +47,9 @@ class Transformers:
                 key = min(map(str, found[kind]))
                 raise InputError(f"{path}: {key} is among transformers' {kind}")
         self.model.eval()
+        config = self.model.config
+        # The window: 3000 log-mel frames, of a short-window student fewer.
+        self.n_mels, self.frames = config.num_mel_bins, 2 * config.max_source_positions
         settings = self.model.generation_config
         self.multilingual = bool(getattr(settings, "is_multilingual", False))
         tokens = settings.lang_to_id if self.multilingual else {"<|en|>": None}
@@ -62,14 +59,13 @@ class Transformers:
             "num_beams": beam_size,
             "do_sample": False,
             "return_timestamps": False,
-            "max_new_tokens": self.model.config.max_target_positions // 2,  # openai-whisper's
+            "max_new_tokens": config.max_target_positions // 2,  # openai-whisper's
         }
 
     def decode(self, clips: list[np.ndarray], language: str) -> list[str]:
         import torch
 
-        n_mels = self.model.config.num_mel_bins
-        of_clip = [windows(clip, n_mels) for clip in clips]
+        of_clip = [windows(clip, self.n_mels, self.frames) for clip in clips]
         mels = [mel for each in of_clip for mel in each]
         texts: list[str] = []
         for start in range(0, len(mels), self.batch):
@@ -82,17 +78,17 @@ class Transformers:
     ) -> tuple[str, list[Segment]]:
         import torch
 
-        n_mels, seconds = self.model.config.num_mel_bins, len(audio) / SAMPLE_RATE
         if language is None:
-            language = self._detect(windows(audio, n_mels)[0])
-        if not timestamps and seconds <= WINDOW:
+            language = self._detect(windows(audio, self.n_mels, self.frames)[0])
+        seconds = len(audio) / SAMPLE_RATE
+        if not timestamps and len(audio) <= self.frames * _HOP:
             (text,) = self.decode([audio], language)
             return language, [Segment(0.0, seconds, text)] if text else []
         options = self.options | {"return_timestamps": True}
         del options["do_sample"]
         with torch.inference_mode():
             found = self.model.generate(
-                log_mel(audio, n_mels)[None],
+                log_mel(audio, self.n_mels)[None],
                 temperature=_LADDER,
                 no_speech_threshold=_NO_SPEECH,
                 logprob_threshold=_LOGPROB,
@@ -107,7 +103,7 @@ class Transformers:
         ]
 
     def _decode(self, mels, language: str) -> list[str]:
-        """Text of each window, (B, n_mels, 3000) float32; "" where nobody speaks."""
+        """Text of each window, (B, n_mels, frames) float32; "" where nobody speaks."""
         import torch
 
         settings = self.model.generation_config

@@ -1,0 +1,69 @@
+"""Write, for each runtime that holds a student's grid, a folder ready to publish (stage 13).
+
+Each has the model, its tokenizer and a model card (README.md), and is verified against the
+training before it gets its name. Nothing is uploaded.
+
+Example usage::
+
+    python -m espnet_dq.bin.publish --exp exp/asterisk_base_tiny_ct2_int8 \\
+        --data_licence CC-BY-SA-3.0
+"""
+
+import argparse
+import contextlib
+import io
+import json
+from pathlib import Path
+
+from espnet_dq.bin.verify import main as verify
+from espnet_dq.errors import InputError, WorkError, run
+from espnet_dq.files import atomic, bytes_on_disk
+from espnet_dq.formats.weights import Weights
+from espnet_dq.formats.write import check_grids, write
+from espnet_dq.quant.checkpoint import load_student
+from espnet_dq.report.collect import read_json
+from espnet_dq.report.model_card import USES, place, render
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the folders EXP/publish/FORMAT; returns 0."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--exp", type=Path, required=True, help="experiment, reported (stage 12)")
+    parser.add_argument("--data_licence", required=True, help="of the training data")
+    args = parser.parse_args(argv)
+    student = load_student(args.exp / "qat")
+    described, results = (read_json(args.exp / f) for f in ("run.json", "results.json"))
+    quantized, name = student.quantized(), args.exp.resolve().name
+    for form in USES:
+        try:
+            check_grids(form, student.grids.values())
+        except InputError as e:
+            print(f"{form}: left out: {e}")
+            continue
+        with atomic(args.exp / "publish" / form) as folder:
+            folder.mkdir()
+            model = place(folder, form)
+            write(form, model, Weights(student.dims, student.state), quantized, "float16")
+            size = bytes_on_disk(folder)
+            parity = _verify(model, args.exp / "qat", folder)
+            card = render(form, name, described, results, size, args.data_licence, parity)
+            (folder / "README.md").write_text(card, encoding="utf-8")
+        print(f"{args.exp / 'publish' / form}: {size} bytes, verified")
+    return 0
+
+
+def _verify(model: Path, exp: Path, folder: Path) -> dict[str, int]:
+    report = folder.with_name(folder.name + ".verify.json")
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            differs = verify([str(model), "--against", str(exp), "--json", str(report)])
+        counts = json.loads(report.read_text(encoding="utf-8"))
+    finally:
+        report.unlink(missing_ok=True)
+    if differs:
+        raise WorkError(f"{model}: {counts['mismatched']} values differ from {exp}")
+    return {key: counts[key] for key in ("tensors", "mismatched")}
+
+
+if __name__ == "__main__":
+    run(main)

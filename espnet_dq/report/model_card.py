@@ -1,0 +1,151 @@
+"""The README.md of a published model: what it is, how good it was measured to be, how it is run."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import yaml
+
+from espnet_dq.errors import InputError
+from espnet_dq.scoring.score import MEAN
+
+# format -> (runtime, how it is run with the files of the folder)
+USES = {
+    "ct2": (
+        "faster-whisper",
+        'from faster_whisper import WhisperModel\n\nmodel = WhisperModel("PATH")\n'
+        'segments, _ = model.transcribe("audio.wav", language="LANGUAGE")\n'
+        'print(" ".join(segment.text for segment in segments))',
+    ),
+    "ggml": (
+        "whisper.cpp",
+        'from pywhispercpp.model import Model\n\nmodel = Model("PATH/model.bin")\n'
+        'print(" ".join(s.text for s in model.transcribe("audio.wav", language="LANGUAGE")))',
+    ),
+    "onnx": (
+        "onnx",
+        "import sherpa_onnx\nimport soundfile\n\n"
+        "recognizer = sherpa_onnx.OfflineRecognizer.from_whisper(\n"
+        '    encoder="PATH/encoder.onnx", decoder="PATH/decoder.onnx", tokens="PATH/tokens.txt",\n'
+        '    language="LANGUAGE",\n)\nstream = recognizer.create_stream()\n'
+        'samples, rate = soundfile.read("audio.wav", dtype="float32")\n'
+        "stream.accept_waveform(rate, samples)\nrecognizer.decode_stream(stream)\n"
+        "print(stream.result.text)",
+    ),
+    "hf": (
+        "transformers",
+        "from transformers import pipeline\n\n"
+        'model = pipeline("automatic-speech-recognition", "PATH")\n'
+        'print(model("audio.wav", generate_kwargs={"language": "LANGUAGE"})["text"])',
+    ),
+    "packed": (
+        "torch",
+        "python -m espnet_dq.bin.transcribe audio.wav --model PATH/model.safetensors "
+        "--language LANGUAGE",
+    ),
+}
+
+
+def render(
+    form: str,
+    name: str,
+    run: Mapping,
+    results: Mapping,
+    size: int,
+    licence: str,
+    parity: Mapping[str, int],
+) -> str:
+    """The model card, Markdown with Hugging Face's YAML head.
+
+    Args:
+        form: format of the files, a key of `USES`.
+        name: of the model.
+        run: what the experiment's run.json holds.
+        results: what its results.json holds.
+        size: bytes of the model's files.
+        licence: of the training data, as its corpus states it.
+        parity: `verify`'s `tensors` and `mismatched` of this very file.
+
+    Raises:
+        InputError: there is no system with the role `student` in `results`.
+    """
+    students = [s for s in results["systems"] if s["role"] == "student"]
+    if not students:
+        raise InputError("results.json: no system has the role student")
+    runtime, use = USES[form]
+    # The rates of this runtime if it was measured, else those of the first one that was.
+    measured = next((s for s in students if s["runtime"] == runtime), students[0])
+    languages = [code for code in measured["wer"] if code != MEAN]
+    head = {
+        "language": languages,
+        "license": "other",
+        "license_name": "see-below",
+        "pipeline_tag": "automatic-speech-recognition",
+        "tags": ["whisper", "dq-whisper", "distillation", "quantization", run["corpus"]],
+    }
+    others = {s["role"]: s for s in reversed(results["systems"]) if s["role"] != "student"}
+    rows = [("this model", measured)] + [
+        (title, others[role])
+        for role, title in (
+            ("untouched", "the untouched small Whisper"),
+            ("teacher", "its teacher"),
+        )
+        if role in others
+    ]
+    lines = [
+        "---",
+        yaml.safe_dump(head, sort_keys=False, allow_unicode=True).strip(),
+        "---",
+        "",
+        f"# {name}",
+        "",
+        "A small Whisper, distilled from a larger one and quantized while it learned "
+        f"(DQ-Whisper, arXiv 2305.10788): grid `{measured['grid']}`, format `{form}`, "
+        f"{size / 1e6:.1f} MB.",
+        "",
+        f"Against the model that was trained: {parity['mismatched']} mismatched values in "
+        f"{parity['tensors']} tensors.",
+        "",
+        "## Run it",
+        "",
+        "```" + ("sh" if form == "packed" else "python"),
+        use.replace("LANGUAGE", languages[0]),
+        "```",
+        "",
+        "## Error rates",
+        "",
+        f"WER / CER in percent on the test part of `{run['corpus']}` "
+        f"({measured['utterances']} utterances), 30 s windows, greedy, language given. Measured in "
+        f"{measured['runtime']}"
+        + ("." if measured["runtime"] == runtime else f"; in {runtime} it was not measured."),
+        "",
+        "|model|runtime|" + "|".join([*languages, MEAN]) + "|",
+        "|" + "---|" * (len(languages) + 3),
+        *(
+            f"|{title}|{s['runtime']}|"
+            + "|".join(f"{s['wer'][c]:.1f} / {s['cer'][c]:.1f}" for c in [*languages, MEAN])
+            + "|"
+            for title, s in rows
+        ),
+        "",
+        "## How it was made",
+        "",
+        f"- command: `{run['command']}`",
+        f"- configuration: `{run.get('config', 'not recorded')}`, seed {run['seed']}, "
+        f"commit {run['commit']}, {run['date']}",
+        f"- training data: {run['corpus']}; licence: {licence}",
+        "- start and teacher: OpenAI's Whisper, MIT licence",
+        "",
+        "It was trained for the languages above. What became of others was not measured.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def model_file(form: str) -> str:
+    """Name of the model within its folder; empty where the folder is the model."""
+    return {"ggml": "model.bin", "packed": "model.safetensors"}.get(form, "")
+
+
+def place(folder: Path, form: str) -> Path:
+    """Where the model lies within its folder."""
+    return folder / model_file(form) if model_file(form) else folder

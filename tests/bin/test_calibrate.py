@@ -1,0 +1,48 @@
+import json
+
+import pytest
+
+from espnet_dq.bin.calibrate import main
+from espnet_dq.data.kaldi import KaldiDir
+from espnet_dq.errors import InputError
+from espnet_dq.quant.activations import prepare_activations
+from espnet_dq.quant.prepare import candidates
+
+
+@pytest.fixture
+def data(clips, tmp_path):
+    """Kaldi folder of the real clips."""
+    folder = KaldiDir()
+    for path, language, text in clips:
+        utt = path.stem
+        folder.wav[utt], folder.text[utt] = str(path), text
+        folder.utt2spk[utt], folder.utt2lang[utt] = utt, language
+    folder.save(tmp_path / "data")
+    return tmp_path / "data"
+
+
+def test_ranges_of_every_linear_layer(data, save_toy, make_toy, tmp_path, capsys):
+    out = tmp_path / "ranges.json"
+    arguments = ["--model", str(save_toy(seed=3)), "--data", str(data), "--out", str(out)]
+    assert main([*arguments, "--clips", "2"]) == 0
+    content, model = json.loads(out.read_text()), make_toy(seed=3)
+    assert content["clips"] == 2
+    linears = [n.removesuffix(".weight") for n in candidates(model.dims) if "conv" not in n]
+    assert list(content["layers"]) == linears
+    # 30 s each, whatever the length of the clip
+    assert content["layers"]["encoder.blocks.0.attn.query"]["rows"] == 2 * 1500
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == len(linears) + 1 and printed[-1] == str(out)
+    assert printed[0].startswith("encoder.blocks.0.attn.query: ") and "3000 rows" in printed[0]
+    prepare_activations(model, candidates(model.dims), "int8_static", out)
+
+
+def test_mistakes_are_named(data, save_toy, tmp_path):
+    model = str(save_toy(seed=3))
+    with pytest.raises(InputError, match="--clips 0"):
+        main(["--model", model, "--data", str(data), "--out", str(tmp_path / "r"), "--clips", "0"])
+    text = data / "text"
+    text.write_text("".join(text.read_text().splitlines(keepends=True)[1:]))
+    with pytest.raises(InputError, match=r"is in wav\.scp, but not in text"):
+        main(["--model", model, "--data", str(data), "--out", str(tmp_path / "r")])
+    assert not (tmp_path / "r").exists()
