@@ -50,7 +50,8 @@ def main(argv: list[str] | None = None) -> int:
     if args.grid != "none":
         quantized = quantize(weights.state, assign_grids(weights.dims, read_grid(args.grid)))
     # Beside a grid the few floats that remain are float16, to keep the file small.
-    dtype = "float16" if quantized else _lossless(weights)
+    # whisper.cpp takes nothing else.
+    dtype = "float16" if quantized or args.to == "ggml" else _lossless(weights)
     write(args.to, args.out, weights, quantized, dtype)
     print(args.out)
     return 0

@@ -1,8 +1,8 @@
 """Write a ggml Whisper for whisper.cpp that holds our integers and scales as they are.
 
 `ggml` reads what this writes, with code of its own. Types follow whisper.cpp's own converter:
-vectors and both positional embeddings are float32, convolutions float16 (in a float32 file:
-float32), the other matrices what the file is named after.
+vectors and both positional embeddings are float32, convolutions float16, the other matrices what
+the file is named after. A float32 file is not written: whisper.cpp's convolution aborts on one.
 """
 
 import struct
@@ -38,13 +38,16 @@ def save(
         weights: the model; tensors named in `quantized` are not read from it.
         quantized: openai-whisper's name -> integers and scales, all on one grid of `GRIDS`.
             whisper.cpp has one type a file: every matrix must be here, or none.
-        float_dtype: of the matrices when none is quantized: `float16` or `float32`.
+        float_dtype: of the matrices when none is quantized: `float16`.
 
     Raises:
-        InputError: the weights are no Whisper, or a quantized tensor does not fit the file.
+        InputError: the weights are no Whisper, a quantized tensor does not fit the file, or
+            `float_dtype` is another.
     """
     weights.check(str(path))
-    kind = {"float16": "F16", "float32": "F32"}[float_dtype]
+    if float_dtype != "float16":
+        raise InputError(f"{path}: a ggml file for whisper.cpp holds float16, not {float_dtype}")
+    kind = "F16"
     if quantized:
         grids = sorted({q.grid for q in quantized.values()})
         if len(grids) > 1 or grids[0] not in GRIDS:
@@ -64,7 +67,7 @@ def save(
             if name in quantized:
                 stored, data = kind, _pack(quantized[name], kind, tensor, name)
             else:
-                stored = _float_type(name, tensor, kind)
+                stored = _float_type(name, tensor)
                 dtype = np.float16 if stored == "F16" else np.float32
                 data = tensor.detach().cpu().float().numpy().astype(dtype).tobytes()
             shape = list(tensor.shape)
@@ -79,10 +82,8 @@ def _is_matrix(name: str, tensor: Tensor) -> bool:
     return tensor.dim() == 2 and not name.endswith("positional_embedding")
 
 
-def _float_type(name: str, tensor: Tensor, kind: str) -> str:
-    if _is_matrix(name, tensor) or tensor.dim() == 3:
-        return "F32" if kind == "F32" else "F16"
-    return "F32"
+def _float_type(name: str, tensor: Tensor) -> str:
+    return "F16" if _is_matrix(name, tensor) or tensor.dim() == 3 else "F32"
 
 
 def _header(weights: Weights, ftype: int) -> bytes:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from espnet_dq.bin.convert import main as convert
 from espnet_dq.bin.verify import main as verify
 from espnet_dq.data.audio import load_audio
 from espnet_dq.decode.runtimes import load_runtime
@@ -85,6 +86,19 @@ def test_verify_sees_one_changed_bit(written, toy, capsys):
     toy.state[name.decode()] = changed
     openai.save(checkpoint, toy, dtype=torch.float32)
     assert against(path, checkpoint, grid) == 1
+
+
+def test_a_float32_checkpoint_runs_in_whisper_cpp(weights_dir, clips, tmp_path):
+    """Regression: a float32 file was written, on which whisper.cpp aborted the process."""
+    weights = openai.load(weights_dir / "tiny.pt")
+    weights.state["decoder.ln.bias"] = weights.state["decoder.ln.bias"].float() + 1e-6
+    openai.save(tmp_path / "tiny.pt", weights, dtype=torch.float32)
+    out = tmp_path / "tiny.bin"
+    assert convert(["--from", str(tmp_path / "tiny.pt"), "--to", "ggml", "--out", str(out)]) == 0
+    path, lang, _ = clips[0]
+    assert load_runtime("whisper.cpp", out, threads=1).decode([load_audio(path)], lang)[0]
+    with pytest.raises(InputError, match="float16, not float32"):
+        write("ggml", tmp_path / "a.bin", weights, {}, "float32")
 
 
 def test_wrong_combinations_are_refused(toy, tmp_path):

@@ -46,6 +46,9 @@ def random_weights(dims):
         name: 0.1 * torch.randn(shape, generator=random)
         for name, shape in weight_shapes(dims).items()
     }
+    for name in state:  # weak norms would leave attention nothing to choose between
+        if re.search(r"ln(_post)?\.weight", name):
+            state[name] += 1
     state["encoder.positional_embedding"] = sinusoids(dims.n_audio_ctx, dims.n_audio_state)
     return Weights(dims, {name: tensor.half().float() for name, tensor in state.items()})
 
@@ -240,7 +243,8 @@ def test_one_changed_bit_is_found(side, name, column, made):
     rows = {row.name: row for row in compare_onnx(folder, reference).rows}
     wrong = rows.pop(name.removesuffix(".scale"))
     assert getattr(wrong, column) >= 1
-    assert not any(row.integers + row.scales for row in rows.values())
+    others = [row for name, row in rows.items() if name in reference.weights]
+    assert not any(row.integers + row.scales for row in others)
 
 
 def attribute(kind, name, value):

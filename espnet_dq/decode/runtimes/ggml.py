@@ -20,6 +20,8 @@ class WhisperCpp:
 
         # Read by us first: native code is only given a file whose every size fits.
         content = ggml.read(path)
+        if content.tensors["encoder.conv1.weight"].kind.name != "F16":
+            raise InputError(f"{path}: whisper.cpp aborts on convolutions that are not float16")
         from pywhispercpp.model import Model
         from whisper.tokenizer import LANGUAGES
 
