@@ -356,5 +356,5 @@ def test_nothing_appears_when_saving_fails(folders, tmp_path):
     with pytest.raises(InputError, match="nothing is quantized"):
         huggingface.save(tmp_path / "out", weights, quantized)
     (tmp_path / "out").write_text("a file")
-    with pytest.raises(InputError, match="huggingface is a folder"):
+    with pytest.raises(InputError, match="hf is a folder"):
         write("hf", tmp_path / "out", weights, {}, "float16")
