@@ -20,6 +20,8 @@ import time
 from datetime import date
 from pathlib import Path
 
+import yaml
+
 from espnet_dq.bin import convert, export, verify
 from espnet_dq.decode.folder import decode_folder
 from espnet_dq.decode.runtimes import guess_runtime
@@ -138,7 +140,10 @@ def main(argv: list[str] | None = None) -> int:
     ).stdout.strip()
     for grid in args.grids:
         for method in args.methods if not grid.startswith("none") else ["ptq"]:
-            qat = {"qat_config": config.name, "seed": args.seed} if method == "qat" else {}
+            qat = {}
+            if method == "qat":
+                rate = yaml.safe_load(config.read_text(encoding="utf-8"))["optim_conf"]["lr"]
+                qat = {"qat_config": config.name, "lr": rate, "seed": args.seed}
             if (experiment.name, method, grid, qat.get("qat_config"), qat.get("seed")) in done:
                 continue
             work = args.work.resolve() / experiment.name / f"{method}_{grid}"
