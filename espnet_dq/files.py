@@ -50,6 +50,13 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def share(path: Path) -> None:
+    """Give a file the mode of a new one; safetensors lets nobody but its owner read its files."""
+    mask = os.umask(0)
+    os.umask(mask)
+    path.chmod(0o666 & ~mask)
+
+
 def sha256(path: Path | str) -> str:
     """SHA-256 of a file's bytes, in hex."""
     with open(path, "rb") as f:

@@ -6,7 +6,6 @@ ours: weights on a grid are stored as their float32 values, which equal the grid
 """
 
 import json
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from torch import Tensor
 from whisper.model import ModelDimensions
 
 from espnet_dq.errors import InputError
-from espnet_dq.files import atomic
+from espnet_dq.files import atomic, share
 from espnet_dq.formats import ctranslate2_config
 from espnet_dq.formats.hf_names import DIMS, hf_name, read_dims, read_json
 from espnet_dq.formats.tokenizer_json import build
@@ -75,9 +74,8 @@ def save_weights(folder: Path, weights: Weights, dtype: str) -> None:
         for name, tensor in weights.state.items()
     }
     save_file(tensors, folder / FILE, {"format": "pt"})
+    share(folder / FILE)
     _write_json(folder / "config.json", config(weights.dims) | {"torch_dtype": dtype})
-    # safetensors lets nobody else read the file; the folder is there to be shared.
-    shutil.copymode(folder / "config.json", folder / FILE)
 
 
 def save_companions(folder: Path, dims: ModelDimensions) -> None:

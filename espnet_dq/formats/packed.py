@@ -18,7 +18,7 @@ from torch import Tensor
 from whisper.model import ModelDimensions
 
 from espnet_dq.errors import InputError
-from espnet_dq.files import atomic
+from espnet_dq.files import atomic, share
 from espnet_dq.formats.weights import Weights, check_dims
 from espnet_dq.quant.grids import Quantized, get_grid
 from espnet_dq.whisper.dims import weight_shapes
@@ -103,6 +103,7 @@ def save(
     }
     with atomic(path) as tmp:
         save_file(tensors, tmp, metadata)
+        share(tmp)
 
 
 def read(path: Path | str) -> Content:

@@ -48,6 +48,7 @@ def test_the_very_weights_come_back(toy, tmp_path, grid, capsys):
     options = ["--to", "packed", "--grid", grid, "--out", str(path)]
     assert convert(["--from", str(checkpoint), *options]) == 0
     assert detect.detect(path) == "packed"
+    assert path.stat().st_mode == checkpoint.stat().st_mode
     names = assign_grids(toy.dims, grid)
     for name, tensor in detect.load(path).state.items():
         expected = get_grid(grid).fake(toy.state[name]) if name in names else toy.state[name].half()
