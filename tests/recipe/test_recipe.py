@@ -79,7 +79,8 @@ def test_every_stage(data_root, save_toy, tmp_path):
 def test_usage_and_mistakes(tmp_path):
     assert "unknown option --corpsu" in run(tmp_path, "--corpsu", "x", code=2)
     assert "--skip_train yes" in run(tmp_path, "--skip_train", "yes", code=2)
-    assert "no runtime holds it" in run(tmp_path, "--grid", "uniform4", code=2)
+    assert "--grid int3: unknown grid" in run(tmp_path, "--grid", "int3", code=2)
+    assert "grids.yaml: no such file" in run(tmp_path, "--grid", "grids.yaml", code=2)
     assert "needs --data_root" in run(tmp_path, "--corpus", "kaldi", code=2)
     assert "--nj many" in run(tmp_path, "--nj", "many", code=2)
     assert "nowhere.yaml: no such file" in run(tmp_path, "--train_config", "nowhere.yaml", code=2)

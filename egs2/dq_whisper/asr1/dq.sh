@@ -100,7 +100,9 @@ case $grid in
     *.yaml)
         [ -f "$grid" ] || die "$grid: no such file"
         format=packed runtime=torch exported=student.safetensors ;;
-    *) format=packed runtime=torch exported=student.safetensors ;;
+    uniform[2-8]|uniform[2-8]_tensor|uniform[2-8]_g[1-9]*)
+        format=packed runtime=torch exported=student.safetensors ;;
+    *) die "--grid $grid: unknown grid (--help lists them)" ;;
 esac
 [ "$corpus" != kaldi ] || [ -d "$data_root" ] || die "--corpus kaldi needs --data_root DIR"
 for file in "$train_config" "$qat_config"; do [ -f "$file" ] || die "$file: no such file"; done
