@@ -4,12 +4,11 @@ import argparse
 from pathlib import Path
 
 import torch
-import yaml
 
 from espnet_dq.distill.cache import CacheSettings, write_cache
 from espnet_dq.errors import InputError, run
 from espnet_dq.formats import openai
-from espnet_dq.quant.checkpoint import Student
+from espnet_dq.quant.checkpoint import Student, read_config
 from espnet_dq.quant.table import read_grid
 from espnet_dq.whisper.teacher import Teacher
 
@@ -29,6 +28,9 @@ def main(argv: list[str] | None = None) -> int:
         nargs="+",
         help="the YAML files that training will use; they must want the same cache",
     )
+    parser.add_argument(
+        "--padding", default="zeros", help="of the student's windows: zeros (default) or silence"
+    )
     parser.add_argument("--top_k", type=int, default=64, help="teacher tokens a position (64)")
     args = parser.parse_args(argv)
     wanted = [cache_settings(path, args.top_k) for path in args.train_config]
@@ -40,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
                 "one teacher pass cannot serve both"
             )
     preset = wanted[0].pop("preset")
-    settings = CacheSettings(**wanted[0])
+    settings = CacheSettings(**wanted[0], padding=args.padding)
     weights = openai.load(args.student)
     student = Student(
         dims=weights.dims,
@@ -72,19 +74,6 @@ def cache_settings(path: Path, top_k: int) -> dict:
         "encoder": frozen,
         "preset": "encoder" if on_grid else "none",
     }
-
-
-def read_config(path: Path) -> dict:
-    """A training configuration. Raises `InputError` when it is no YAML mapping."""
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as e:
-        raise InputError(f"{path}: no such file") from e
-    except yaml.YAMLError as e:
-        raise InputError(f"{path}: not YAML ({str(e).splitlines()[0]})") from e
-    if not isinstance(config, dict):
-        raise InputError(f"{path}: not a YAML mapping")
-    return config
 
 
 if __name__ == "__main__":

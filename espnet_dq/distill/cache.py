@@ -35,7 +35,7 @@ from espnet_dq.errors import InputError
 from espnet_dq.files import atomic, sha256
 from espnet_dq.quant.checkpoint import Student
 from espnet_dq.whisper.dims import encode_text, language_token, vocabulary_tokenizer
-from espnet_dq.whisper.forward import encode, log_mel, window_samples
+from espnet_dq.whisper.forward import check_padding, encode, log_mel, window_samples
 from espnet_dq.whisper.teacher import Teacher
 
 BATCH = 4
@@ -52,8 +52,10 @@ class CacheSettings:
     teacher_window: str | float
     timestamp_share: float
     encoder: bool
+    padding: str = "zeros"  # of the student encoder's windows; the teacher hears zeros
 
     def __post_init__(self):
+        check_padding(self.padding)
         if self.teacher_window == "student" and not self.encoder:
             raise InputError(
                 "teacher_window: student cannot be cached while the encoder is trained, "
@@ -170,7 +172,8 @@ class _Pass:
             values["teacher_hidden"] = stacked.flatten(1)
         encoded = None
         if self.encoder is not None:
-            encoded = encode(self.encoder, log_mel(speech, spoken, self.dims.n_mels, full))
+            mel = log_mel(speech, spoken, self.dims.n_mels, full, settings.padding)
+            encoded = encode(self.encoder, mel)
         for i, name in enumerate(names):
             entry = {k: v[seq.rows == i].numpy() for k, v in values.items()}
             entry["teacher_end"] = end[i : i + 1].int().numpy()

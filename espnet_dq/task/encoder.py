@@ -8,7 +8,7 @@ from torch import Tensor
 from whisper.model import AudioEncoder
 
 from espnet_dq.whisper.dims import model_dims
-from espnet_dq.whisper.forward import encode, log_mel, window_samples
+from espnet_dq.whisper.forward import check_padding, encode, log_mel, window_samples
 
 
 class DQWhisperEncoder(AbsEncoder):
@@ -20,6 +20,7 @@ class DQWhisperEncoder(AbsEncoder):
         window: what training batches are padded to, `full` (30 s), `batch`, `random`,
             or seconds of silence after the longest utterance.
             Outside training the window is always 30 s, as in the runtimes.
+        padding: what fills it: `zeros`, as in faster-whisper, or `silence`, as in whisper.cpp.
 
     ESPnet recognises a Whisper encoder by "Whisper" in the class name.
     """
@@ -29,11 +30,13 @@ class DQWhisperEncoder(AbsEncoder):
         input_size: int = 1,
         dims: str | Mapping[str, int] = "tiny",
         window: str | float = "random",
+        padding: str = "zeros",
     ):
         super().__init__()
         self.dims = d = model_dims(dims)
         window_samples(0, window)  # refuses an unknown window now, not in the first batch
         self.window = window
+        self.padding = check_padding(padding)
         self.net = AudioEncoder(
             d.n_mels, d.n_audio_ctx, d.n_audio_state, d.n_audio_head, d.n_audio_layer
         )
@@ -54,6 +57,6 @@ class DQWhisperEncoder(AbsEncoder):
         Whisper attends to the padding as well, so every position of the window is valid.
         """
         longest = int(ilens.max())
-        mel = log_mel(xs_pad, ilens, self.dims.n_mels, self.samples(longest))
+        mel = log_mel(xs_pad, ilens, self.dims.n_mels, self.samples(longest), self.padding)
         out = encode(self.net, mel)
         return out, torch.full_like(ilens, out.shape[1]), None

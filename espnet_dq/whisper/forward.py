@@ -16,21 +16,33 @@ from espnet_dq.errors import InputError
 SAMPLE_RATE = 16000
 # Two hops of 160 samples make one encoder position (conv2 has stride 2).
 SAMPLES_PER_POSITION = 320
+PADDINGS = ("zeros", "silence")  # what fills the rest of a window, see `log_mel`
 
 
-def log_mel(speech: Tensor, lengths: Tensor, n_mels: int, samples: int) -> Tensor:
+def check_padding(padding: str) -> str:
+    """The padding itself, one of `PADDINGS`; raises `InputError` for another."""
+    if padding not in PADDINGS:
+        raise InputError(f"unknown padding '{padding}': known are {', '.join(PADDINGS)}")
+    return padding
+
+
+def log_mel(
+    speech: Tensor, lengths: Tensor, n_mels: int, samples: int, padding: str = "zeros"
+) -> Tensor:
     """Log-mel features of a padded batch, (B, n_mels, F), for a window of `samples`.
 
-    `speech` (B, L) float at 16 kHz, `lengths` (B,). Each utterance is normalised by itself, and
-    the window is filled with zeros after the logarithm, not with silence before it: that is
-    what openai-whisper's `transcribe` and faster-whisper feed, and it is not the same.
+    `speech` (B, L) float at 16 kHz, `lengths` (B,). Each utterance is normalised by itself. The
+    rest of the window is filled as runtimes do, with `padding`: `zeros`, after the logarithm
+    (openai-whisper's `transcribe`, faster-whisper), or `silence`, before it (whisper.cpp). A
+    model hears the difference.
     """
     frames = samples // HOP_LENGTH
     mels = []
     for audio, length in zip(speech, lengths.tolist(), strict=True):
         # Silence behind the speech gives its last frames the context that a long file gives.
-        mel = log_mel_spectrogram(audio[:length], n_mels, padding=N_FFT, device=speech.device)
-        mel = mel[:, : length // HOP_LENGTH]
+        behind = N_FFT + (samples - length if padding == "silence" else 0)
+        mel = log_mel_spectrogram(audio[:length], n_mels, padding=behind, device=speech.device)
+        mel = mel[:, : frames if padding == "silence" else length // HOP_LENGTH]
         mels.append(F.pad(mel, (0, frames - mel.shape[1])))
     return torch.stack(mels)
 

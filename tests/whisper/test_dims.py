@@ -40,6 +40,8 @@ def test_dims_mistakes_are_named():
         model_dims({k: v for k, v in whole.items() if k != "n_mels"})
     with pytest.raises(InputError, match="unknown key width"):
         model_dims({**whole, "width": 1})
+    with pytest.raises(InputError, match="neither a size's name nor a mapping"):
+        model_dims([80, 1500])
 
 
 def test_every_language_of_whisper():

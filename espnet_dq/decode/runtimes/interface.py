@@ -61,16 +61,21 @@ def log_mel(audio: np.ndarray, n_mels: int) -> "Tensor":
     return mel[:, : mel.shape[-1] - whisper.audio.N_FRAMES]
 
 
-def windows(audio: np.ndarray, n_mels: int, frames: int = 3000) -> "list[Tensor]":
+def windows(
+    audio: np.ndarray, n_mels: int, frames: int = 3000, padding: str = "zeros"
+) -> "list[Tensor]":
     """Features of each window of audio (30 s unless told otherwise), (n_mels, frames) float32.
 
-    The rest of the last window is zeros after the logarithm, as in whisper.transcribe and
-    faster-whisper, which is not what silence gives: models hear the difference.
+    The rest of the last window is filled as `padding` says, see `espnet_dq.whisper.forward`.
     """
-    from whisper.audio import pad_or_trim
+    import whisper
+    from whisper.audio import N_FRAMES, N_SAMPLES, pad_or_trim
 
-    mel = log_mel(audio, n_mels)
-    starts = range(0, max(mel.shape[-1], 1), frames)
+    mel = whisper.log_mel_spectrogram(audio, n_mels, padding=N_SAMPLES)
+    heard = mel.shape[-1] - N_FRAMES
+    if padding == "zeros":
+        mel = mel[:, :heard]
+    starts = range(0, max(heard, 1), frames)
     return [pad_or_trim(mel[:, start : start + frames], frames) for start in starts]
 
 

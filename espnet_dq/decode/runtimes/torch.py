@@ -14,6 +14,7 @@ class Torch:
 
     workers = 1
     compute_type = "float32"
+    padding = "zeros"  # of the windows; an experiment's are padded as it was trained
 
     def __init__(self, path: Path, threads: int, nj: int, beam_size: int) -> None:
         import torch
@@ -36,8 +37,21 @@ class Torch:
         }
 
     def _load(self, path: Path):
-        """What is decoded: a `whisper.model.Whisper`, or what behaves like one."""
-        return _load_torch(path).eval()
+        """What is decoded: a `whisper.model.Whisper`, or what behaves like one, strictly loaded."""
+        if path.is_dir():
+            from espnet_dq.quant.checkpoint import load_student
+
+            student = load_student(path)
+            self.padding = student.padding
+            return student.prepared()
+        from whisper.model import Whisper
+
+        from espnet_dq.formats import detect
+
+        weights = detect.load(path)
+        model = Whisper(weights.dims)
+        model.load_state_dict(weights.state)
+        return model.eval()
 
     def decode(self, clips: list[np.ndarray], language: str) -> list[str]:
         import torch
@@ -51,7 +65,9 @@ class Torch:
         with torch.inference_mode(), parametrize.cached():
             if short:
                 n_mels = self.model.dims.n_mels
-                mels = torch.stack([windows(clips[i], n_mels)[0][:, : self.frames] for i in short])
+                mels = torch.stack(
+                    [windows(clips[i], n_mels, self.frames, self.padding)[0] for i in short]
+                )
                 options = whisper.DecodingOptions(language=language, **self.options)
                 for i, result in zip(short, self.model.decode(mels, options), strict=True):
                     # whisper.transcribe's rule for a window without speech, its thresholds
@@ -88,19 +104,3 @@ class Torch:
             )
         segments = [Segment(s["start"], s["end"], s["text"].strip()) for s in result["segments"]]
         return result["language"], segments
-
-
-def _load_torch(path: Path):
-    """A `whisper.model.Whisper` from a file of any format or an experiment folder, strictly."""
-    if path.is_dir():
-        from espnet_dq.quant.checkpoint import load_student
-
-        return load_student(path).prepared()
-    from whisper.model import Whisper
-
-    from espnet_dq.formats import detect
-
-    weights = detect.load(path)
-    model = Whisper(weights.dims)
-    model.load_state_dict(weights.state)
-    return model
