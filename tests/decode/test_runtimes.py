@@ -2,8 +2,11 @@
 
 import shutil
 
+import ctranslate2
 import faster_whisper
+import numpy as np
 import pytest
+import torch
 import whisper
 
 from espnet_dq.data.audio import load_audio
@@ -11,6 +14,10 @@ from espnet_dq.data.kaldi import read_scp, write_scp
 from espnet_dq.decode.folder import decode_folder
 from espnet_dq.decode.runtimes import guess_runtime, load_runtime
 from espnet_dq.errors import InputError
+from espnet_dq.formats import ctranslate2_writer
+from espnet_dq.formats.weights import Weights
+from espnet_dq.quant.checkpoint import quantize
+from espnet_dq.quant.prepare import assign_grids
 
 
 @pytest.fixture
@@ -63,6 +70,24 @@ def test_faster_whisper_workers_give_its_own_text(real_data, source_files, tmp_p
         expected[utt] = " ".join(segment.text.strip() for segment in segments)
     assert len(set(expected.values())) == len(expected)
     assert read_scp(tmp_path / "out/text") == expected
+
+
+def test_preset_paper_runs_with_its_float_encoder(make_toy, tmp_path):
+    """CTranslate2 by itself would round the encoder of a file whose decoder is int8."""
+    model = make_toy(0, 64, 1)
+    weights = Weights(model.dims, model.state_dict())
+    mel = torch.randn(1, 80, 3000, generator=torch.Generator().manual_seed(0))
+    heard = {}
+    for preset, expected in (("none", "float32"), ("paper", "float32"), ("full", "int8_float32")):
+        folder = tmp_path / preset
+        quantized = quantize(weights.state, assign_grids(model.dims, "ct2_int8", preset))
+        ctranslate2_writer.save(folder, weights, quantized, float_dtype="float16")
+        runtime = load_runtime("faster-whisper", folder, threads=1)
+        assert runtime.compute_type == expected
+        features = ctranslate2.StorageView.from_array(mel.numpy())
+        heard[preset] = np.array(runtime.model.model.encode(features))
+    assert np.array_equal(heard["paper"], heard["none"])
+    assert not np.allclose(heard["full"], heard["none"], atol=1e-3)
 
 
 def test_runtime_is_guessed_from_the_path(toy_models):

@@ -7,6 +7,18 @@ import numpy as np
 from espnet_dq.data.audio import SAMPLE_RATE
 from espnet_dq.decode.runtimes.interface import WINDOW, Segment, first_line, join
 from espnet_dq.errors import InputError
+from espnet_dq.formats import ctranslate2
+
+
+def compute_type(file: Path) -> str:
+    """What CTranslate2 has to compute in, to compute with the weights that a file holds.
+
+    `default`: the file's own type. But of a file with some int8 matrices CTranslate2 rounds the
+    others to int8, too, when it loads it. In `float32` it takes all of them as they are.
+    """
+    variables = ctranslate2.read_variables(file)
+    weights = [v for name, v in variables.items() if name.endswith("/weight") and v.ndim > 1]
+    return "float32" if len({weight.dtype == np.int8 for weight in weights}) > 1 else "default"
 
 
 class FasterWhisper:
@@ -19,16 +31,16 @@ class FasterWhisper:
         for name in ("model.bin", "config.json", "tokenizer.json"):
             if not (path / name).is_file():
                 raise InputError(f"{path}: not a CTranslate2 folder, {name} is missing")
-        import ctranslate2
+        from ctranslate2 import set_log_level
         from faster_whisper import WhisperModel
 
-        ctranslate2.set_log_level(40)  # errors: what is computed in is in our records anyway
+        set_log_level(40)  # errors: what is computed in is in our records anyway
         self.threads, self.workers = threads, nj
         try:
             self.model = WhisperModel(
                 str(path),
                 device="cpu",
-                compute_type="default",
+                compute_type=compute_type(path / "model.bin"),
                 cpu_threads=max(1, threads // nj),
                 num_workers=nj,
             )
