@@ -22,7 +22,8 @@ def main(argv: list[str] | None = None) -> int:
         rtf, memory = system["rtf"], system["peak_rss_bytes"] / 2**20
         print(
             f"{name}: RTF {rtf['median']:.3f} ({rtf['min']:.3f} to {rtf['max']:.3f}), "
-            f"peak memory {memory:.0f} MiB, {system['runtime']} in {system['compute_type']}"
+            f"first word after {system['first_word_seconds']:.2f} s, peak memory {memory:.0f} MiB, "
+            f"{system['runtime']} in {system['compute_type']}"
         )
     return 0
 

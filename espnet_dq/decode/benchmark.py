@@ -41,7 +41,8 @@ def benchmark(
     Returns:
         What is in the file: `date cpu threads clips audio_seconds rounds` and, in `systems`, for
         each name `runtime`, `compute_type`, `rtf` (wall seconds by seconds of audio: `min`,
-        `median`, `max` over the rounds), `peak_rss_bytes` and `load_seconds` (medians).
+        `median`, `max` over the rounds), `first_word_seconds` (see `decode_folder`),
+        `peak_rss_bytes` and `load_seconds` (medians).
 
     Raises:
         InputError: run.json or the data folder is wrong.
@@ -141,6 +142,7 @@ def _summary(turns: list[dict]) -> dict:
         "runtime": turns[0]["runtime"],
         "compute_type": turns[0]["compute_type"],
         "rtf": {"min": min(rtf), "median": statistics.median(rtf), "max": max(rtf)},
+        "first_word_seconds": statistics.median(turn["first_word_seconds"] for turn in turns),
         "peak_rss_bytes": round(statistics.median(turn["peak_rss_bytes"] for turn in turns)),
         "load_seconds": round(statistics.median(turn["load_seconds"] for turn in turns), 3),
     }

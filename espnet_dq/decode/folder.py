@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import resource
+import statistics
 import sys
 import time
 from collections.abc import Iterator
@@ -26,12 +27,16 @@ PARTIAL = ".partial.jsonl"
 
 @dataclass(frozen=True)
 class Decoded:
-    """What became of one utterance: its text and length in seconds, or why it failed."""
+    """What became of one utterance: its text and length in seconds, or why it failed.
+
+    `call_seconds`: what the runtime took, from the samples in memory to the text.
+    """
 
     utt: str
     text: str = ""
     seconds: float = 0.0
     failed: str = ""
+    call_seconds: float = 0.0
 
 
 @dataclass
@@ -58,7 +63,9 @@ def decode_folder(
     `out/decode.json`, which is therefore the sign that the folder is finished. What is done is
     kept in `out/.partial.jsonl` until then: the same command goes on where a killed one ended,
     and tries clips that failed again. `rtf` (wall seconds of decoding by seconds of audio, the
-    loading of the model not counted) is null after such a resumption.
+    loading of the model not counted) is null after such a resumption. `first_word_seconds` (median
+    from the samples in memory to the first word; no runtime here gives one before the text of the
+    whole window) is null, too, and where several clips are decoded at a time.
 
     Args:
         model: see `load_runtime`, as for `runtime`, `beam_size`, `threads` and `nj`.
@@ -118,6 +125,9 @@ def decode_folder(
         "wall_seconds": round(wall, 3),
         "load_seconds": round(load_seconds, 3),
         "rtf": None if resumed else round(wall / seconds, 5),
+        "first_word_seconds": None
+        if resumed or engine.workers * engine.batch > 1
+        else round(statistics.median(result.call_seconds for result in done.values()), 4),
         "peak_rss_bytes": peak_rss_bytes(),
         "threads": engine.threads,
         "options": engine.options
@@ -181,6 +191,7 @@ def _decode(engine: Runtime, job: Job) -> list[Decoded]:
             clips[utt] = load_audio(path)
         except InputError as e:
             results.append(Decoded(utt, failed=str(e)))
+    started = time.perf_counter()
     try:
         texts = engine.decode(list(clips.values()), job.language) if clips else []
     except (RuntimeError, ValueError, AssertionError) as e:
@@ -190,9 +201,11 @@ def _decode(engine: Runtime, job: Job) -> list[Decoded]:
             return results
         reason = f"{type(e).__name__}: {str(e).strip()}".splitlines()[0]
         return [*results, *(Decoded(utt, failed=reason) for utt in clips)]
+    call_seconds = time.perf_counter() - started
     for (utt, clip), text in zip(clips.items(), texts, strict=True):
         # A line break inside would make a second line of the Kaldi table.
-        results.append(Decoded(utt, " ".join(text.split()), len(clip) / SAMPLE_RATE))
+        line = " ".join(text.split())
+        results.append(Decoded(utt, line, len(clip) / SAMPLE_RATE, call_seconds=call_seconds))
     return results
 
 

@@ -28,6 +28,8 @@ def test_two_systems(toy_models, toy_data, tmp_path, capsys):
         assert system["runtime"] == name and system["compute_type"] == "float32"
         assert 0 < system["rtf"]["min"] <= system["rtf"]["median"] <= system["rtf"]["max"]
         assert system["load_seconds"] > 0
+        # Three clips, each in a call of its own.
+        assert 0 < system["first_word_seconds"] < system["rtf"]["max"] * report["audio_seconds"]
     # PyTorch takes more memory than faster-whisper with this model, which runs without it.
     memory = {name: system["peak_rss_bytes"] for name, system in report["systems"].items()}
     assert memory["faster-whisper"] < memory["torch"]
