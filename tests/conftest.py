@@ -1,5 +1,8 @@
 """Shared fixtures: real weights and real clips (fetched once, cached), and toy models."""
 
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -37,11 +40,11 @@ def source_files() -> dict[str, Path]:
 
 
 @pytest.fixture(scope="session")
-def clips(tmp_path_factory) -> list[tuple[Path, str, str]]:
-    """(16 kHz wav, language, text) of five real prompts."""
+def real_clip(tmp_path_factory):
+    """Function (language, name of a prompt) -> (16 kHz wav, language, text)."""
     downloads, folder = default_cache() / "debian", tmp_path_factory.mktemp("clips")
-    found = []
-    for lang, name in CLIPS:
+
+    def clip(lang: str, name: str) -> tuple[Path, str, str]:
         package = f"asterisk-core-sounds-{lang}"
         texts = fetch_package(Package(package, VERSION, SHA256[lang][0]), downloads)
         sounds = fetch_package(Package(f"{package}-g722", VERSION, SHA256[lang][1]), downloads)
@@ -49,8 +52,31 @@ def clips(tmp_path_factory) -> list[tuple[Path, str, str]]:
         table = dict(read_texts(texts / f"usr/share/doc/{package}/core-sounds-{lang}.txt.gz"))
         wav = folder / f"{lang}-{name}.wav"
         to_wav(audio, wav)
-        found.append((wav, lang, table[name]))
-    return found
+        return wav, lang, table[name]
+
+    return clip
+
+
+@pytest.fixture(scope="session")
+def clips(real_clip) -> list[tuple[Path, str, str]]:
+    """(16 kHz wav, language, text) of five real prompts."""
+    return [real_clip(lang, name) for lang, name in CLIPS]
+
+
+@pytest.fixture
+def full_disk():
+    """Context manager in which no file gets larger than 16 KiB, as if the disk were full then."""
+
+    @contextmanager
+    def limit() -> Iterator[None]:
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 14, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limit
 
 
 def toy_dims(state: int = 64, layers: int = 2) -> ModelDimensions:

@@ -53,7 +53,7 @@ def test_logits_are_openais(weights_dir, clips):
         expected = reference(whisper.pad_or_trim(mel, 3000)[None], tokens)
         out, lengths, _ = encoder(audio[None], torch.tensor([len(audio)]))
         found, _ = decoder(out, lengths, tokens, torch.tensor([tokens.shape[1]]))
-    assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
+    assert (found - expected).abs().max() <= 1e-5
 
 
 def test_every_weight_asked_for_is_on_the_grid(build):
