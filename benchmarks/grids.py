@@ -28,6 +28,7 @@ from espnet_dq.decode.runtimes import guess_runtime
 from espnet_dq.errors import InputError, WorkError, run
 from espnet_dq.files import bytes_on_disk
 from espnet_dq.quant.checkpoint import CHECKPOINT
+from espnet_dq.quant.table import read_grid
 from espnet_dq.scoring import sclite
 from espnet_dq.scoring.score import score
 
@@ -40,15 +41,13 @@ FORMATS = {
     "ggml_q8_0": "ggml",
     "ggml_q5_0": "ggml",
     "ggml_q4_0": "ggml",
+    "onnx_int8": "onnx",
     "uniform8": "packed",
     "uniform4": "packed",
     "uniform3": "packed",
     "uniform2": "packed",
-    "uniform4_g32": "packed",
-    "uniform3_g32": "packed",
-    "uniform2_g32": "packed",
 }
-SUFFIX = {"ct2": "", "ggml": ".bin", "packed": ".safetensors"}
+SUFFIX = {"ct2": "", "onnx": "", "ggml": ".bin", "packed": ".safetensors"}
 
 
 def train(experiment: Path, grid: str, config: Path, seed: int, out: Path) -> float:
@@ -65,7 +64,11 @@ def train(experiment: Path, grid: str, config: Path, seed: int, out: Path) -> fl
     words = shlex.split(command)
     for option, value in {"--config": config, "--output_dir": out, "--seed": seed}.items():
         words[words.index(option) + 1] = str(value)
-    words[next(i for i, w in enumerate(words) if w.startswith("grid="))] = f"grid={grid}"
+    at = next(i for i, word in enumerate(words) if word.startswith("grid="))
+    words[at] = f"grid={json.dumps(read_grid(grid))}"
+    # As the recipe does: windows are padded as the grid's runtime does.
+    at = next(i for i, word in enumerate(words) if word.startswith("padding="))
+    words[at] = f"padding={'silence' if grid.startswith('ggml') else 'zeros'}"
     out.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     with open(out / "train.log", "a", encoding="utf-8") as log:
@@ -77,7 +80,7 @@ def train(experiment: Path, grid: str, config: Path, seed: int, out: Path) -> fl
 
 def measure(method: str, grid: str, trained: Path, work: Path, data: Path) -> dict:
     """Write, verify, decode and score, in `work`, the student that lies in `trained`."""
-    form, grid = FORMATS[grid], grid.removesuffix("_ggml")
+    form, grid = FORMATS.get(grid, "packed"), grid.removesuffix("_ggml")
     model = work / f"model{SUFFIX[form]}"
     report = work / "verify.json"
     with contextlib.redirect_stdout(io.StringIO()):
@@ -99,7 +102,9 @@ def measure(method: str, grid: str, trained: Path, work: Path, data: Path) -> di
         decoded = model
         if form == "packed":
             decoded = work / "values"
-            convert.main(["--from", str(model), "--to", "ct2", "--out", str(decoded)])
+            convert.main(
+                ["--from", str(model), "--to", "ct2", "--grid", "none", "--out", str(decoded)]
+            )  # fmt: skip
     runtime = guess_runtime(decoded)
     decode_folder(decoded, runtime, data, work / "decode")
     rates = score(data, work / "decode", work / "score", sclite.find())
@@ -122,10 +127,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the training on a grid (0)")
     parser.add_argument("--data", type=Path, required=True, help="Kaldi folder that is scored")
     parser.add_argument("--work", type=Path, required=True, help="folder for models and texts")
-    parser.add_argument("--grids", nargs="+", choices=FORMATS, default=list(FORMATS))
+    parser.add_argument(
+        "--grids", nargs="+", metavar="GRID|FILE.yaml", default=list(FORMATS),
+        help=f"of {', '.join(FORMATS)} (all), or tables of `bin.allocate`, which are packed",
+    )  # fmt: skip
     parser.add_argument("--methods", nargs="+", choices=["ptq", "qat"], default=["ptq", "qat"])
     parser.add_argument("--out", type=Path, required=True, help="JSON lines, appended to")
     args = parser.parse_args(argv)
+    for grid in args.grids:
+        if grid not in FORMATS and isinstance(read_grid(grid), str):
+            raise InputError(f"--grids {grid}: known are {', '.join(FORMATS)} and .yaml files")
     experiment, config = args.experiment.resolve(), args.qat_config.resolve()
     keys = ("experiment", "method", "grid", "qat_config", "seed")
     done = set()
@@ -142,18 +153,20 @@ def main(argv: list[str] | None = None) -> int:
         for method in args.methods if not grid.startswith("none") else ["ptq"]:
             qat = {}
             if method == "qat":
-                rate = yaml.safe_load(config.read_text(encoding="utf-8"))["optim_conf"]["lr"]
-                qat = {"qat_config": config.name, "lr": rate, "seed": args.seed}
-            if (experiment.name, method, grid, qat.get("qat_config"), qat.get("seed")) in done:
+                settings = yaml.safe_load(config.read_text(encoding="utf-8"))
+                qat = {"qat_config": config.name, "lr": settings["optim_conf"]["lr"]}
+                qat["seed"] = args.seed
+            name = Path(grid).name
+            if (experiment.name, method, name, qat.get("qat_config"), qat.get("seed")) in done:
                 continue
-            work = args.work.resolve() / experiment.name / f"{method}_{grid}"
+            work = args.work.resolve() / experiment.name / f"{method}_{Path(grid).stem}"
             trained = experiment / "kd"
             if qat:
                 work = work / f"{config.stem}_{args.seed}"
                 trained = work / "train"
                 qat["train_seconds"] = round(train(experiment, grid, config, args.seed, trained))
             work.mkdir(parents=True, exist_ok=True)
-            line = {"experiment": experiment.name, "method": method, "grid": grid, **qat}
+            line = {"experiment": experiment.name, "method": method, "grid": name, **qat}
             line |= measure(method, grid, trained, work, args.data)
             line |= {"date": date.today().isoformat(), "commit": commit}
             with open(args.out, "a", encoding="utf-8") as out:

@@ -2,7 +2,9 @@
 
 One process, rounds interleaved, so that a busy machine slows all variants alike; the ratio of a
 round is a variant's time over the reference's in the same round. Encoders are run in every step
-(`live`), or their output and the teacher's answers are given (`cached`).
+(`live`), or their output and the teacher's answers are given (`cached`; not with activation grids,
+of which a cached encoder output would know nothing). Peak memory is that of a process of its own
+for each variant.
 
     .venv/bin/python benchmarks/step_cost.py --weights egs2/dq_whisper/asr1/downloads/weights \\
         --rounds 10 --out benchmarks/results/step_cost.json
@@ -10,6 +12,7 @@ round is a variant's time over the reference's in the same round. Encoders are r
 
 import argparse
 import json
+import multiprocessing
 import statistics
 import time
 from datetime import date
@@ -17,6 +20,7 @@ from pathlib import Path
 
 import torch
 
+from espnet_dq.decode.folder import peak_rss_bytes
 from espnet_dq.distill.losses import topk_log_probs
 from espnet_dq.distill.sequences import build_sequences
 from espnet_dq.errors import run
@@ -34,13 +38,33 @@ VARIANTS = {
     },
     "logits, qat full": {"matching": "logits", "preset": "full"},
     "dynamic_monotonic (block), qat full": {"matching": "dynamic_monotonic", "preset": "full"},
+    "logits, ggml_q8_0": {"matching": "logits", "preset": "full", "grid": "ggml_q8_0"},
+    "logits, ggml_q4_0": {"matching": "logits", "preset": "full", "grid": "ggml_q4_0"},
+    "logits, uniform4": {"matching": "logits", "preset": "full", "grid": "uniform4"},
+    "logits, uniform4, lsq": {
+        "matching": "logits",
+        "preset": "full",
+        "grid": "uniform4",
+        "ranges": "lsq",
+    },
+    "logits, ct2_int8, int8_per_token": {
+        "matching": "logits",
+        "preset": "full",
+        "activations": "int8_per_token",
+    },
+    "logits, ggml_q4_0, q8_0_blocks": {
+        "matching": "logits",
+        "preset": "full",
+        "grid": "ggml_q4_0",
+        "activations": "q8_0_blocks",
+    },
 }
 REFERENCE = {  # variant -> what its time is divided by
     "dynamic (block)": "logits",
     "dynamic_monotonic (block)": "logits",
     "dynamic_monotonic (ffn)": "logits",
-    "logits, qat full": "logits",
     "dynamic_monotonic (block), qat full": "dynamic_monotonic (block)",
+    **{name: "logits" for name in VARIANTS if name.startswith("logits, ")},
 }
 
 
@@ -122,18 +146,40 @@ def step(model, optimizer, batch: dict) -> float:
     return time.perf_counter() - start
 
 
+def warm_up(model, optimizer, batch: dict) -> None:
+    """A first step, and the projector as it is when its least-squares start is over."""
+    if model.projector is not None:
+        model.projector.batches.fill_(10**6)
+        torch.nn.init.normal_(model.projector.weight, std=0.02)
+    step(model, optimizer, batch)
+
+
+def peak(weights: Path, shape: tuple[int, float, int], conf: dict) -> int:
+    """Peak resident bytes of three live steps of a variant in a process of its own."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_three_steps, (weights, shape, conf))
+
+
+def _three_steps(weights: Path, shape: tuple[int, float, int], conf: dict) -> int:
+    register()
+    model, optimizer = build(weights, frozen=False, **conf)
+    batch = make_batch(*shape)
+    warm_up(model, optimizer, batch)
+    for _ in range(2):
+        step(model, optimizer, batch)
+    return peak_rss_bytes()
+
+
 def measure(args, cached: bool) -> dict:
     """Times and ratios of all variants, `live` or `cached`."""
     batch = make_batch(args.batch, args.seconds, args.tokens)
-    models = {name: build(args.weights, frozen=cached, **conf) for name, conf in VARIANTS.items()}
+    variants = {n: c for n, c in VARIANTS.items() if not (cached and "activations" in c)}
+    models = {name: build(args.weights, frozen=cached, **conf) for name, conf in variants.items()}
     batches = {}
     for name, (model, optimizer) in models.items():
         batches[name] = {**batch, **(cached_entries(model, batch) if cached else {})}
-        if model.projector is not None:
-            model.projector.batches.fill_(10**6)  # the least-squares start is over
-            torch.nn.init.normal_(model.projector.weight, std=0.02)
-        step(model, optimizer, batches[name])
-    times = {name: [] for name in VARIANTS}
+        warm_up(model, optimizer, batches[name])
+    times = {name: [] for name in variants}
     for number in range(args.rounds):
         for name, (model, optimizer) in models.items():
             times[name].append(step(model, optimizer, batches[name]))
@@ -172,6 +218,10 @@ def main(argv: list[str] | None = None) -> int:
         "tokens": args.tokens,
         "live": measure(args, cached=False),
         "cached": measure(args, cached=True),
+        "peak_rss_bytes": {
+            name: peak(args.weights, (args.batch, args.seconds, args.tokens), conf)
+            for name, conf in VARIANTS.items()
+        },
     }
     for kind in ("live", "cached"):
         for name, row in result[kind].items():
@@ -182,6 +232,9 @@ def main(argv: list[str] | None = None) -> int:
                 else ""
             )
             print(f"{kind:7} {name:38} {row['median_seconds']:7.3f} s{against}")
+    base = result["peak_rss_bytes"]["logits"]
+    for name, size in result["peak_rss_bytes"].items():
+        print(f"peak    {name:38} {size / 1e6:7.0f} MB  {(size - base) / 1e6:+.0f} MB")
     if args.out:
         with atomic(args.out) as tmp:
             tmp.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

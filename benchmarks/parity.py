@@ -1,0 +1,183 @@
+"""An exported file against the model that it was made from: its values, and what it says.
+
+For each checkpoint and each grid, in each format that holds the grid: the file is written and
+verified (values that differ, of how many tensors), and then every clip of --data is decoded in the
+format's runtime and in torch with the same weights on the same grid, multiplied with what that
+runtime rounds its activations to, in windows padded as that runtime does. `equal` is the share of
+clips with one and the same text.
+
+Rounding in a runtime amplifies the last bits of float sums, which no two programs share. What that
+alone does is in `equal_itself`: the runtime against itself, with the audio louder by a millionth.
+
+One JSON line each, appended as soon as it is there; what is in --out is not done again. Without
+--data only values are compared.
+
+    .venv/bin/python benchmarks/parity.py --models weights/tiny.pt --data dump/asterisk/raw/test \\
+        --work /tmp/parity --out benchmarks/results/parity.jsonl
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import subprocess
+from datetime import date
+from pathlib import Path
+
+import soundfile
+import torch
+import yaml
+
+from espnet_dq.bin import convert, verify
+from espnet_dq.data.audio import SAMPLE_RATE, load_audio
+from espnet_dq.data.kaldi import read_scp, write_scp
+from espnet_dq.decode.folder import decode_folder
+from espnet_dq.errors import run
+from espnet_dq.files import bytes_on_disk
+from espnet_dq.formats import openai
+from espnet_dq.quant.checkpoint import CHECKPOINT
+
+# (grid, format): its runtime, and what that multiplies the weights with. None: there is no other
+# runtime than torch, values are compared only. In ONNX Runtime and transformers all is float32.
+CASES = {
+    ("none", "ct2"): ("faster-whisper", "none"),
+    ("none", "hf"): ("transformers", "none"),
+    ("none", "onnx"): ("onnx", "none"),
+    ("none", "ggml"): ("whisper.cpp", "none"),
+    ("ct2_int8", "ct2"): ("faster-whisper", "int8_per_token"),
+    ("ct2_int8", "hf"): ("transformers", "none"),
+    ("onnx_int8", "onnx"): ("onnx", "none"),
+    ("ggml_q8_0", "ggml"): ("whisper.cpp", "q8_0_blocks"),
+    ("ggml_q5_0", "ggml"): ("whisper.cpp", "q8_0_blocks"),
+    ("ggml_q4_0", "ggml"): ("whisper.cpp", "q8_0_blocks"),
+    **{
+        (f"uniform{bits}{group}", "packed"): (None, "none")
+        for bits in range(2, 9)
+        for group in ("", "_tensor", "_g16")
+    },
+    ("ggml_q4_0", "packed"): (None, "none"),
+}
+LOUDER = 1 + 1e-6
+
+
+def as_experiment(checkpoint: Path, grid: str, activations: str, padding: str, out: Path) -> Path:
+    """A training folder with the checkpoint's weights, as a training on `grid` would leave it."""
+    weights = openai.load(checkpoint)
+    out.mkdir(parents=True, exist_ok=True)
+    names = dict.fromkeys(("encoder", "decoder", "model"), "dq_whisper")
+    model = {"grid": "ct2_int8", "preset": "none"}
+    if grid != "none":
+        model = {"grid": grid, "preset": "full", "activations": activations}
+    encoder = {"dims": vars(weights.dims), "padding": padding}
+    config = {**names, "encoder_conf": encoder, "model_conf": model}
+    (out / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    state = {name.replace(".", ".net.", 1): w.float() for name, w in weights.state.items()}
+    torch.save(state, out / CHECKPOINT)
+    return out
+
+
+def louder(data: Path, out: Path) -> Path:
+    """A copy of a Kaldi folder with the samples times `LOUDER`, in 32-bit floats."""
+    wav = read_scp(data / "wav.scp")
+    for utt, path in wav.items():
+        file = out / "wav" / f"{utt}.wav"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(file, load_audio(path) * LOUDER, SAMPLE_RATE, subtype="FLOAT")
+        wav[utt] = str(file)
+    write_scp(out / "wav.scp", wav)
+    write_scp(out / "utt2lang", read_scp(data / "utt2lang"))
+    return out
+
+
+def texts(model: Path, runtime: str, data: Path, out: Path) -> dict[str, str]:
+    """What `model` says of each clip; decoded once."""
+    if not (out / "decode.json").is_file():
+        decode_folder(model, runtime, data, out)
+    return read_scp(out / "text", empty=True)
+
+
+def equal(one: dict[str, str], other: dict[str, str]) -> float:
+    """Share of clips with the same text, in percent."""
+    return 100 * sum(one[utt] == other[utt] for utt in one) / len(one)
+
+
+def compare(
+    model: Path, grid: str, form: str, work: Path, data: Path | None, loud: Path | None
+) -> dict:
+    """One line's findings."""
+    runtime, activations = CASES[grid, form]
+    suffix = {"ggml": ".bin", "packed": ".safetensors"}.get(form, "")
+    file, report = work / f"{grid}_{form}{suffix}", work / f"{grid}_{form}.json"
+    with contextlib.redirect_stdout(io.StringIO()):
+        convert.main(
+            ["--from", str(model), "--to", form, "--grid", grid, "--out", str(file)]
+        )  # fmt: skip
+        verify.main(
+            [str(file), "--against", str(model), "--grid", grid, "--json", str(report)]
+        )  # fmt: skip
+    found = json.loads(report.read_text(encoding="utf-8"))
+    line = {key: found[key] for key in ("tensors", "mismatched")}
+    line["bytes_on_disk"] = bytes_on_disk(file)
+    if data is None or runtime is None:
+        return line
+    padding = "silence" if runtime == "whisper.cpp" else "zeros"
+    folder = work / f"torch_{grid}_{activations}_{padding}"
+    exp = as_experiment(model, grid, activations, padding, folder)
+    seen = texts(file, runtime, data, work / f"texts_{grid}_{form}")
+    ours = texts(exp, "torch", data, exp / "texts")
+    again = texts(file, runtime, loud, work / f"louder_{grid}_{form}")
+    return line | {
+        "runtime": runtime,
+        "activations": activations,
+        "padding": padding,
+        "utterances": len(seen),
+        "equal": round(equal(seen, ours), 2),
+        "equal_itself": round(equal(seen, again), 2),
+        "different": {utt: [ours[utt], seen[utt]] for utt in seen if ours[utt] != seen[utt]},
+    }
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Compare what is not in --out yet; 1 if a value differs."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", type=Path, nargs="+", required=True, help=".pt checkpoints")
+    parser.add_argument("--data", type=Path, help="Kaldi folder to decode")
+    parser.add_argument("--grids", nargs="+", help="only these (all)")
+    parser.add_argument("--work", type=Path, required=True, help="folder for models and texts")
+    parser.add_argument("--out", type=Path, required=True, help="JSON lines, appended to")
+    args = parser.parse_args(argv)
+    keys = ("model", "grid", "format", "data")
+    done = set()
+    if args.out.is_file():
+        for line in args.out.read_text(encoding="utf-8").splitlines():
+            done.add(tuple(json.loads(line)[key] for key in keys))
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    loud = louder(args.data, args.work.resolve() / "louder") if args.data else None
+    differ = 0
+    for model in args.models:
+        work = args.work / model.stem
+        work.mkdir(parents=True, exist_ok=True)
+        for grid, form in CASES:
+            decoded = args.data is not None and CASES[grid, form][0] is not None
+            about = {"model": model.stem, "grid": grid, "format": form}
+            about["data"] = args.data.name if decoded else None
+            if tuple(about.values()) in done or (args.grids and grid not in args.grids):
+                continue
+            line = about | compare(model, grid, form, work, args.data, loud)
+            line |= {"date": date.today().isoformat(), "commit": commit}
+            differ += line["mismatched"]
+            args.out.parent.mkdir(parents=True, exist_ok=True)
+            with open(args.out, "a", encoding="utf-8") as out:
+                out.write(json.dumps(line, ensure_ascii=False) + "\n")
+            line.pop("different", None)
+            print(json.dumps(line), flush=True)
+    return int(differ > 0)
+
+
+if __name__ == "__main__":
+    run(main)
