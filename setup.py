@@ -30,6 +30,7 @@ setup(
         "pywhispercpp",
         "tokenizers",
         "safetensors",
+        "huggingface-hub",
         "av<19",  # faster-whisper 1.2.1 cannot open files with 19
         "soundfile",
         "PyYAML",

@@ -6,13 +6,17 @@ OUT/student.dims and OUT/teacher.dims, one line of YAML each, for `dims` and `te
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from whisper.model import ModelDimensions
 
 from espnet_dq.errors import InputError, run
 from espnet_dq.files import atomic
 from espnet_dq.formats import openai
+from espnet_dq.formats.write import GRIDS, check_grids
+from espnet_dq.quant.checkpoint import read_config
 from espnet_dq.quant.prepare import assign_grids
 from espnet_dq.quant.sensitivity import stored_bytes
 from espnet_dq.quant.table import read_grid
@@ -25,6 +29,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--from", dest="source", type=Path, required=True, help=".pt checkpoint")
     parser.add_argument("--teacher", type=Path, required=True, help="teacher's .pt checkpoint")
     parser.add_argument("--grid", required=True, help="the student's weight grid, or a file")
+    parser.add_argument(
+        "--export",
+        nargs=2,
+        metavar=("FORMAT", "CONFIG"),
+        help="refuse a preset, in the training configuration, that the format cannot hold",
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     args = parser.parse_args(argv)
     weights = openai.load(args.source)
@@ -39,9 +49,11 @@ def main(argv: list[str] | None = None) -> int:
             stored_bytes(tuple(weights.state[name].shape), each)
         except InputError as e:
             raise InputError(f"{args.source}: {name}: {e}") from e
+    if args.export:
+        _check_export(*args.export, weights.dims, grid)
     state = {name.replace(".", ".net.", 1): w.float() for name, w in weights.state.items()}
-    with atomic(args.out / "student.pth") as tmp:
-        torch.save(state, tmp)
+    with atomic(args.out / "student.pth") as tmp, open(tmp, "wb") as f:
+        torch.save(state, f)
     with atomic(args.out / "tokens.txt") as tmp:
         tmp.write_text("\n".join(token_list(weights.dims.n_vocab)) + "\n", encoding="utf-8")
     for name, dims in (("student", weights.dims), ("teacher", teacher)):
@@ -51,6 +63,22 @@ def main(argv: list[str] | None = None) -> int:
         tmp.write_text(json.dumps(grid) + "\n", encoding="utf-8")
     print(args.out / "student.pth")
     return 0
+
+
+def _check_export(
+    form: str, config: str, dims: ModelDimensions, grid: str | Mapping[str, str]
+) -> None:
+    """What stage 8 would find out after hours of training."""
+    if form not in GRIDS:
+        raise InputError(f"--export {form}: known formats are {', '.join(GRIDS)}")
+    preset = (read_config(Path(config)).get("model_conf") or {}).get("preset", "full")
+    try:
+        grids = assign_grids(dims, grid, preset)
+        check_grids(form, dims, grids)
+    except InputError as e:
+        raise InputError(f"{config}: preset {preset} does not fit {form}: {e}") from e
+    if not grids:
+        raise InputError(f"{config}: preset {preset} leaves no weight on the grid")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
 """Write, for each runtime that holds a student's grid, a folder ready to publish (stage 13).
 
 Each has the model, its tokenizer and a model card (README.md), and is verified against the
-training before it gets its name. Nothing is uploaded.
+training before it gets its name. Only when asked, and when all of them are verified, they are
+uploaded to the Hugging Face Hub, with the token of `HF_TOKEN` or of `hf auth login`.
 
 Example usage::
 
     python -m espnet_dq.bin.publish --exp exp/asterisk_base_tiny_ct2_int8 \\
-        --data_licence CC-BY-SA-3.0
+        --data_licence CC-BY-SA-3.0 --upload_to me/asterisk-tiny
 """
 
 import argparse
@@ -22,21 +23,31 @@ from espnet_dq.formats.weights import Weights
 from espnet_dq.formats.write import check_grids, write
 from espnet_dq.quant.checkpoint import load_student
 from espnet_dq.report.collect import read_json
+from espnet_dq.report.hub import check_upload, upload
 from espnet_dq.report.model_card import USES, place, render
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Write the folders EXP/publish/FORMAT; returns 0."""
+    """Write the folders EXP/publish/FORMAT, then upload them if asked; returns 0."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--exp", type=Path, required=True, help="experiment, reported (stage 12)")
     parser.add_argument("--data_licence", required=True, help="of the training data")
+    parser.add_argument(
+        "--upload_to",
+        metavar="USER/NAME",
+        help="upload each folder to the Hugging Face Hub as USER/NAME-FORMAT; new repositories "
+        "are private",
+    )
     args = parser.parse_args(argv)
+    if args.upload_to:
+        check_upload(f"{args.upload_to}-{form}" for form in USES)
     student = load_student(args.exp / "qat")
     described, results = (read_json(args.exp / f) for f in ("run.json", "results.json"))
     quantized, name = student.quantized(), args.exp.resolve().name
+    written = []
     for form in USES:
         try:
-            check_grids(form, student.grids.values())
+            check_grids(form, student.dims, student.grids)
         except InputError as e:
             print(f"{form}: left out: {e}")
             continue
@@ -48,7 +59,11 @@ def main(argv: list[str] | None = None) -> int:
             parity = _verify(model, args.exp / "qat", folder)
             card = render(form, name, described, results, size, args.data_licence, parity)
             (folder / "README.md").write_text(card, encoding="utf-8")
+        written.append(form)
         print(f"{args.exp / 'publish' / form}: {size} bytes, verified")
+    for form in written if args.upload_to else ():
+        address = upload(args.exp / "publish" / form, f"{args.upload_to}-{form}")
+        print(f"uploaded to {address}")
     return 0
 
 

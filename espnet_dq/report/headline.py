@@ -72,7 +72,7 @@ def _errors(student: dict, untouched: dict | None) -> Fact | None:
 def _gap(student: dict, by_role: dict) -> Fact | None:
     """Difference in WER to the teacher and to the student before quantization."""
     parts = []
-    for role, what in (("teacher", "its teacher"), ("float_student", "before quantization")):
+    for role, what in (("teacher", "its teacher"), ("float_student", "in float")):
         if role in by_role:
             before = by_role[role]["wer"]["mean"]
             gap = student["wer"]["mean"] - before

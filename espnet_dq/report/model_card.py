@@ -8,39 +8,50 @@ import yaml
 from espnet_dq.errors import InputError
 from espnet_dq.scoring.score import MEAN
 
-# format -> (runtime, how it is run with the files of the folder)
+# format -> (runtime, how it is run with the files of the folder, where its tokenizer is)
 USES = {
     "ct2": (
         "faster-whisper",
+        "# pip install faster-whisper\n"
         'from faster_whisper import WhisperModel\n\nmodel = WhisperModel("PATH")\n'
         'segments, _ = model.transcribe("audio.wav", language="LANGUAGE")\n'
         'print(" ".join(segment.text for segment in segments))',
+        "in `tokenizer.json`",
     ),
     "ggml": (
         "whisper.cpp",
+        "# pip install pywhispercpp\n"
         'from pywhispercpp.model import Model\n\nmodel = Model("PATH/model.bin")\n'
         'print(" ".join(s.text for s in model.transcribe("audio.wav", language="LANGUAGE")))',
+        "in the model file",
     ),
     "onnx": (
         "onnx",
-        "import sherpa_onnx\nimport soundfile\n\n"
+        "# pip install sherpa-onnx soundfile\nimport sherpa_onnx\nimport soundfile\n\n"
         "recognizer = sherpa_onnx.OfflineRecognizer.from_whisper(\n"
         '    encoder="PATH/encoder.onnx", decoder="PATH/decoder.onnx", tokens="PATH/tokens.txt",\n'
         '    language="LANGUAGE",\n)\nstream = recognizer.create_stream()\n'
         'samples, rate = soundfile.read("audio.wav", dtype="float32")\n'
         "stream.accept_waveform(rate, samples)\nrecognizer.decode_stream(stream)\n"
         "print(stream.result.text)",
+        "in `tokens.txt`",
     ),
     "hf": (
         "transformers",
-        "from transformers import pipeline\n\n"
+        "# pip install transformers torch soundfile\n"
+        "import soundfile\nfrom transformers import pipeline\n\n"
         'model = pipeline("automatic-speech-recognition", "PATH")\n'
-        'print(model("audio.wav", generate_kwargs={"language": "LANGUAGE"})["text"])',
+        'samples, rate = soundfile.read("audio.wav")\n'
+        'audio = {"raw": samples, "sampling_rate": rate}\n'
+        'print(model(audio, generate_kwargs={"language": "LANGUAGE"})["text"])',
+        "in `tokenizer.json`",
     ),
     "packed": (
         "torch",
+        "# with espnet_dq installed\n"
         "python -m espnet_dq.bin.transcribe audio.wav --model PATH/model.safetensors "
         "--language LANGUAGE",
+        "openai-whisper's, which espnet_dq brings",
     ),
 }
 
@@ -71,7 +82,7 @@ def render(
     students = [s for s in results["systems"] if s["role"] == "student"]
     if not students:
         raise InputError("results.json: no system has the role student")
-    runtime, use = USES[form]
+    runtime, use, tokenizer = USES[form]
     # The rates of this runtime if it was measured, else those of the first one that was.
     measured = next((s for s in students if s["runtime"] == runtime), students[0])
     languages = [code for code in measured["wer"] if code != MEAN]
@@ -110,6 +121,8 @@ def render(
         "```" + ("sh" if form == "packed" else "python"),
         use.replace("LANGUAGE", languages[0]),
         "```",
+        "",
+        f"`PATH` is the folder with this file. The tokenizer is {tokenizer}.",
         "",
         "## Error rates",
         "",

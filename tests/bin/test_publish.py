@@ -1,16 +1,31 @@
 """Folders ready to publish: verified, described with the measured numbers, and they run."""
 
 import json
+import re
+import shlex
+import subprocess
+import sys
 
+import huggingface_hub
+import numpy as np
 import pytest
 import torch
 import yaml
+from whisper.tokenizer import get_tokenizer
 
+from espnet_dq.bin import publish as module
 from espnet_dq.bin.publish import main as publish
-from espnet_dq.errors import InputError
+from espnet_dq.bin.transcribe import main as transcribe
+from espnet_dq.data.audio import save_wav
+from espnet_dq.errors import InputError, WorkError
 from espnet_dq.formats import detect
 from espnet_dq.quant.checkpoint import CHECKPOINT, load_student
+from tests.report.fake_hub import TOKEN, Hub
 from tests.report.made_up import build
+
+FIRST, END = 1000, 50257  # tokens; the last is <|endoftext|>
+# After the prompt of four tokens, up to the tenth.
+SAID = get_tokenizer(multilingual=True).decode(list(range(FIRST + 3, FIRST + 10)))
 
 
 @pytest.fixture
@@ -24,6 +39,14 @@ def exp(tmp_path, make_toy):
         systems.append({**system, "wer": rates, "cer": rates, "utterances": 24})
     (exp / "results.json").write_text(json.dumps({"systems": systems}))
     model = make_toy(seed=7)
+    with torch.no_grad():
+        # Strong positions decide each token: SAID, then the end.
+        embedding, positions = (
+            model.decoder.token_embedding.weight,
+            model.decoder.positional_embedding,
+        )
+        positions.copy_(20 * embedding[FIRST : FIRST + len(positions)])
+        positions[10:] = 20 * embedding[END]
     state = {k.replace(".", ".net.", 1): v for k, v in model.state_dict().items()}
     (exp / "qat").mkdir(exist_ok=True)
     torch.save(state, exp / "qat" / CHECKPOINT)
@@ -59,12 +82,86 @@ def test_a_folder_for_each_runtime_that_holds_the_grid(exp, grid, forms, capsys)
         assert head["language"] == ["en", "ru"]
         assert "10.0 / 10.0|20.5 / 20.5|15.2" in card and "CC-BY-SA-3.0" in card
         assert "0 mismatched values in" in card
+        run = json.loads((exp / "run.json").read_text())
+        size = sum(p.stat().st_size for p in folder.iterdir() if p.name != "README.md")
+        for item in (run["command"], f"training data: {run['corpus']}", f"{size / 1e6:.1f} MB"):
+            assert item in card, item
         assert ("it was not measured" in card) == (form in ("ggml", "onnx", "hf"))
     capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    "grid,forms",
+    [("ct2_int8", ["ct2"]), ("ggml_q5_0", ["ggml"]), ("onnx_int8", ["onnx"]),
+     ("uniform4", ["hf", "packed"])],
+)  # fmt: skip
+def test_the_card_says_how_to_run_it(grid, forms, exp, tmp_path, monkeypatch, capfd):
+    """Its own code, with nothing but the folder: the tokenizer is there, too."""
+    config = exp / "qat/config.yaml"
+    config.write_text(config.read_text().replace("ct2_int8", grid))
+    publish(["--exp", str(exp), "--data_licence", "CC-BY-SA-3.0"])
+    save_wav(tmp_path / "audio.wav", np.random.default_rng(0).normal(0, 0.1, 32000))
+    monkeypatch.chdir(tmp_path)
+    for form in forms:
+        folder = (exp / "publish" / form).rename(tmp_path / form)
+        card = (folder / "README.md").read_text()
+        kind, code = re.search(r"```(python|sh)\n(.*?)```", card, re.DOTALL).groups()
+        code = code.replace("PATH", str(folder))
+        capfd.readouterr()
+        if kind == "python":
+            exec(code, {})
+        else:
+            transcribe(shlex.split(code, comments=True)[3:])
+        said = capfd.readouterr().out
+        assert SAID.strip() in said, form
 
 
 def test_without_a_report(exp):
     (exp / "results.json").unlink()
     with pytest.raises(InputError, match=r"results\.json"):
         publish(["--exp", str(exp), "--data_licence", "x"])
+    assert not (exp / "publish").exists()
+
+
+def test_uploads_what_it_wrote(exp, tmp_path):
+    command = [sys.executable, "-m", "espnet_dq.bin.publish", "--exp", str(exp)]
+    command += ["--data_licence", "CC-BY-SA-3.0", "--upload_to", "me/toy"]
+    with Hub() as hub:
+        done = subprocess.run(
+            command, env=hub.env(tmp_path / "home"), capture_output=True, text=True
+        )
+    assert done.returncode == 0, done.stderr
+    assert hub.files == {
+        f"me/toy-{folder.name}": {file.name: file.read_bytes() for file in folder.iterdir()}
+        for folder in (exp / "publish").iterdir()
+    }
+    assert set(hub.files) == {"me/toy-ct2", "me/toy-hf", "me/toy-packed"}
+    assert f"uploaded to {hub.url}/me/toy-ct2" in done.stdout
+
+
+def test_nothing_is_uploaded_unless_all_is_verified(exp, tmp_path, monkeypatch, capsys):
+    """The last format is damaged when it is written; the first ones are sound."""
+
+    def write(form, path, *arguments):
+        written(form, path, *arguments)
+        if form == "packed":
+            data = bytearray(path.read_bytes())
+            data[-1] ^= 1
+            path.write_bytes(data)
+
+    written = module.write
+    monkeypatch.setattr(module, "write", write)
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    with Hub() as hub:
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.url)
+        with pytest.raises(WorkError, match=r"1 values differ"):
+            publish(["--exp", str(exp), "--data_licence", "x", "--upload_to", "me/toy"])
+    assert {path.name for path in (exp / "publish").iterdir()} == {"ct2", "hf"}
+    assert not hub.requests
+    capsys.readouterr()
+
+
+def test_a_wrong_name_is_told_before_the_work(exp):
+    with pytest.raises(InputError, match="toy-ct2: no name of a repository"):
+        publish(["--exp", str(exp), "--data_licence", "x", "--upload_to", "toy"])
     assert not (exp / "publish").exists()

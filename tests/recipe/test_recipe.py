@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from espnet_dq.data.audio import save_wav
 from espnet_dq.data.kaldi import KaldiDir
@@ -75,16 +76,75 @@ def test_every_stage(data_root, save_toy, tmp_path):
     assert said.count("finished before") == 10 and "done in" not in said
     assert "other settings" in run(tmp_path, *options, "--seed", "7", code=2)
 
+    # Another float student: what was made of the old one is made again, from the new one.
+    run(tmp_path, *options, "--stage", "10", "--stop_stage", "10")
+    assert (exp / "done/9").exists() and not (exp / "done/12").exists()
+    exported = (exp / "export/student/model.bin").read_bytes()
+    start = torch.load(exp / "kd/valid.loss.ave.pth", weights_only=True)
+    torch.save({name: 1.1 * value for name, value in start.items()}, exp / "kd/valid.loss.ave.pth")
+    for stage in (7, 8, 9, 10):
+        (exp / f"done/{stage}").unlink()
+    run(tmp_path, *options, "--stop_stage", "8")
+    assert (exp / "export/student/model.bin").read_bytes() != exported
+
+
+def test_joint_on_broken_data(data_root, save_toy, tmp_path):
+    """On the grid from the first step, decoder only; a clip that is cut short is counted."""
+    root = tmp_path / "data"
+    for split in ("train", "dev", "test"):
+        data = KaldiDir.load(data_root / split)
+        broken = min(data.wav)
+        if split == "train":
+            copy = tmp_path / "broken.wav"
+            copy.write_bytes(Path(data.wav[broken]).read_bytes()[:900])
+            data.wav[broken] = str(copy)
+        data.save(root / split)
+    config = (RECIPE / "conf/joint.yaml").read_text()
+    config = re.sub("num_iters_per_epoch: .*", "num_iters_per_epoch: 2", config)
+    config = config.replace("batch_size: 4", "batch_size: 2").replace("full\npre", "paper\npre")
+    assert config.count("preset: paper") == 1
+    (tmp_path / "joint.yaml").write_text(config)
+    toy = save_toy(seed=0)
+    options = [
+        "--corpus", "kaldi", "--data_root", str(root), "--teacher", str(toy), "--student",
+        str(toy), "--mode", "joint", "--train_config", str(tmp_path / "joint.yaml"),
+        "--singles", "2", "--nj", "1",
+    ]  # fmt: skip
+    run(tmp_path, *options, "--stop_stage", "10")
+    run(tmp_path, *options, "--stage", "12", "--stop_stage", "12")
+    (exp,) = (tmp_path / "exp").iterdir()
+    assert not (exp / "kd").exists()
+    report = json.loads((exp / "verify.json").read_text())
+    assert report["mismatched"] == 0
+    grids = {row["name"]: row["grid"] for row in report["rows"]}
+    assert grids["encoder/layer_0/ffn/linear_0/weight"] == "float16"
+    assert grids["decoder/layer_0/ffn/linear_0/weight"] == "ct2_int8"
+    assert "1 unreadable audio" in (exp / "report.html").read_text()
+
 
 def test_usage_and_mistakes(tmp_path):
     assert "unknown option --corpsu" in run(tmp_path, "--corpsu", "x", code=2)
     assert "--skip_train yes" in run(tmp_path, "--skip_train", "yes", code=2)
     assert "--grid int3: unknown grid" in run(tmp_path, "--grid", "int3", code=2)
     assert "grids.yaml: no such file" in run(tmp_path, "--grid", "grids.yaml", code=2)
+    assert "--corpus asterix: asterisk" in run(tmp_path, "--corpus", "asterix", code=2)
+    assert "--teacher large: tiny" in run(tmp_path, "--teacher", "large", code=2)
+    assert "--student" in (said := run(tmp_path, "--student", "no.pt", code=2)) and "no.pt" in said
+    assert not (tmp_path / "exp").exists()
     assert "needs --data_root" in run(tmp_path, "--corpus", "kaldi", code=2)
+    assert "--upload_to me: USER/NAME" in run(tmp_path, "--upload_to", "me", code=2)
     assert "--nj many" in run(tmp_path, "--nj", "many", code=2)
     assert "nowhere.yaml: no such file" in run(tmp_path, "--train_config", "nowhere.yaml", code=2)
     done = subprocess.run([str(RECIPE / "run.sh"), "--help"], capture_output=True, text=True)
     assert done.returncode == 0
-    for option in ("--stage", "--skip_train", "--corpus", "--grid", "--tag"):
+    for option in ("--stage", "--skip_train", "--corpus", "--grid", "--tag", "--upload_to"):
         assert option in done.stdout
+
+
+def test_a_preset_that_the_format_cannot_hold_stops_before_training(save_toy, tmp_path):
+    toy, config = str(save_toy(seed=0)), tmp_path / "qat.yaml"
+    text = (RECIPE / "conf/qat.yaml").read_text()
+    config.write_text(text.replace("preset: full", "preset: paper"))
+    options = ["--teacher", toy, "--student", toy, "--qat_config", str(config)]
+    said = run(tmp_path, *options, "--grid", "ggml_q8_0", "--skip_data", "true", code=2)
+    assert f"{config}: preset paper does not fit ggml" in said.splitlines()[-1]

@@ -23,8 +23,9 @@ Usage: run.sh [options]
                         ggml_q5_0, ggml_q4_0 (whisper.cpp), onnx_int8 (ONNX Runtime); uniform2 to
                         uniform8, or a .yaml file with a grid for each weight (packed file, torch)
   --mode MODE           kd_qat: float distillation, then on the grid; joint: on the grid at once
-  --train_config FILE   training configuration of kd (and of joint)
-  --qat_config FILE     training configuration of qat
+  --train_config FILE   training configuration of kd (conf/train.yaml), or of joint
+                        (conf/joint.yaml)
+  --qat_config FILE     training configuration of qat (conf/qat.yaml)
   --singles N           utterances that get a 30 s window alone, besides the packed ones (30)
   --seed N              seed of packing and training (0)
   --nj N                parallel jobs for data and decoding (number of cores)
@@ -32,6 +33,8 @@ Usage: run.sh [options]
   --expdir DIR          parent of the experiment folder (exp)
   --dumpdir DIR         formatted data (dump)
   --tag NAME            added to the experiment's name
+  --upload_to USER/NAME  stage 13 also uploads each folder to the Hugging Face Hub, as the private
+                        repository USER/NAME-FORMAT (log in first: hf auth login, or HF_TOKEN)
   --help                this text
 Stages: 1 data, 2 format, 3 weights, 4 teacher pass, 5 shapes, 6 kd, 7 qat, 8 export and verify,
         9 decode, 10 score, 11 benchmark, 12 report, 13 pack
@@ -51,7 +54,7 @@ teacher=base
 student=tiny
 grid=ct2_int8
 mode=kd_qat
-train_config=conf/train.yaml
+train_config=
 qat_config=conf/qat.yaml
 singles=30
 seed=0
@@ -60,6 +63,7 @@ ngpu=0
 expdir=exp
 dumpdir=dump
 tag=
+upload_to=
 
 command_line="run.sh $*"
 die() { echo "dq.sh: $*" >&2; exit 2; }
@@ -68,7 +72,7 @@ while [ $# -gt 0 ]; do
         --help) usage; exit 0 ;;
         --stage|--stop_stage|--skip_data|--skip_train|--skip_eval|--skip_pack|--corpus|--data_root|\
         --skip_teacher_pass|--teacher|--student|--grid|--mode|--train_config|--qat_config|\
-        --singles|--seed|--nj|--ngpu|--expdir|--dumpdir|--tag)
+        --singles|--seed|--nj|--ngpu|--expdir|--dumpdir|--tag|--upload_to)
             [ $# -ge 2 ] || die "$1 needs a value"
             printf -v "${1#--}" %s "$2"; shift 2 ;;
         *) die "unknown option $1 (--help lists them all)" ;;
@@ -86,16 +90,21 @@ for path in data_root expdir dumpdir teacher student grid train_config qat_confi
     esac
     if [ -n "$value" ] && [[ $value != /* ]]; then printf -v "$path" %s "$caller/$value"; fi
 done
-case $mode in kd_qat|joint) ;; *) die "--mode $mode: kd_qat or joint" ;; esac
+case $mode in
+    kd_qat) train_config=${train_config:-conf/train.yaml} ;;
+    joint) train_config=${train_config:-conf/joint.yaml} ;;
+    *) die "--mode $mode: kd_qat or joint" ;;
+esac
 for switch in skip_data skip_train skip_teacher_pass skip_eval skip_pack; do
     case ${!switch} in true|false) ;; *) die "--$switch ${!switch}: true or false" ;; esac
 done
 for number in stage stop_stage singles seed nj ngpu; do
     [[ ${!number} =~ ^[0-9]+$ ]] || die "--$number ${!number}: not a number"
 done
+padding=zeros # what fills the student's windows: what its runtime feeds
 case $grid in
     ct2_int8) format=ct2 runtime=faster-whisper exported=student ;;
-    ggml_q[458]_0) format=ggml runtime=whisper.cpp exported=student.bin ;;
+    ggml_q[458]_0) format=ggml runtime=whisper.cpp exported=student.bin padding=silence ;;
     onnx_int8) format=onnx runtime=onnx exported=student_onnx ;;
     *.yaml)
         [ -f "$grid" ] || die "$grid: no such file"
@@ -104,7 +113,19 @@ case $grid in
         format=packed runtime=torch exported=student.safetensors ;;
     *) die "--grid $grid: unknown grid (--help lists them)" ;;
 esac
-[ "$corpus" != kaldi ] || [ -d "$data_root" ] || die "--corpus kaldi needs --data_root DIR"
+[[ -z $upload_to || $upload_to == ?*/?* ]] || die "--upload_to $upload_to: USER/NAME"
+case $corpus in
+    asterisk|debian7) ;;
+    kaldi) [ -d "$data_root" ] || die "--corpus kaldi needs --data_root DIR" ;;
+    *) die "--corpus $corpus: asterisk, debian7 or kaldi" ;;
+esac
+for model in teacher student; do
+    case ${!model} in
+        tiny|base|small) ;;
+        *.pt) [ -f "${!model}" ] || die "--$model ${!model}: no such file" ;;
+        *) die "--$model ${!model}: tiny, base, small, or a .pt file" ;;
+    esac
+done
 for file in "$train_config" "$qat_config"; do [ -f "$file" ] || die "$file: no such file"; done
 
 # shellcheck source=egs2/dq_whisper/asr1/path.sh
@@ -145,8 +166,9 @@ run_stage() {
     if [ -e "$exp/done/$1" ]; then
         if [ "$stage" -eq 0 ]; then log "stage $1 ($2): finished before"; return 1; fi
         again=true
-        rm "$exp/done/$1"
     fi
+    # What later stages made of the old result does not stand any longer.
+    for ((later = $1; later <= 13; later++)); do rm -f "$exp/done/$later"; done
     log "stage $1: $2"
     started=$SECONDS
 }
@@ -175,25 +197,24 @@ if run_stage 2 "format to 16 kHz, check splits, pack windows" "$skip_data"; then
     finish_stage 2
 fi
 
-if run_stage 3 "weights" false; then
-    for model in "$teacher" "$student"; do
-        case $model in
-            *.pt) [ -f "$model" ] || die "$model: no such file" ;;
-            *) py fetch_whisper --model "$model" --out "$weights" ;;
-        esac
-    done
-    py init_student --from "$student_pt" --teacher "$teacher_pt" --grid "$grid" --out "$exp/init"
-    finish_stage 3
-fi
-
 first=kd
 configs=("$train_config" "$qat_config")
 if [ "$mode" = joint ]; then first=qat configs=("$train_config"); fi
+
+if run_stage 3 "weights" false; then
+    for model in "$teacher" "$student"; do
+        [[ $model == *.pt ]] || py fetch_whisper --model "$model" --out "$weights"
+    done
+    py init_student --from "$student_pt" --teacher "$teacher_pt" --grid "$grid" \
+        --export "$format" "${configs[-1]}" --out "$exp/init"
+    finish_stage 3
+fi
+
 if [ "$skip_train" = true ]; then skip_teacher_pass=true; fi
 if run_stage 4 "teacher pass" "$skip_teacher_pass"; then
     for set in dev train; do
         py teacher_pass --data "$exp/data/$set" --out "$exp/cache/$set" \
-            --teacher "$teacher_pt" --student "$student_pt" --grid "$grid" \
+            --teacher "$teacher_pt" --student "$student_pt" --grid "$grid" --padding "$padding" \
             --train_config "${configs[@]}"
     done
     finish_stage 4
@@ -224,16 +245,22 @@ train() {
         done
         options+=(--"${to}_shape_file" "$exp/stats/$from/speech_shape")
     done
-    # A finished run that is asked for again starts anew; an unfinished one is resumed.
-    if [ "$again" = true ]; then rm -rf "$out"; fi
+    # A finished run that is asked for again starts anew, and so does one from another start; an
+    # unfinished one is resumed.
+    local start
+    start=$(cksum < "$init")
+    if [ "$again" = true ] || { [ -e "$out/start" ] && [ "$start" != "$(<"$out/start")" ]; }; then
+        rm -rf "$out"
+    fi
     mkdir -p "$out"
+    echo "$start" > "$out/start"
     py check_resume "$out" >&2
     {
         printf '#!/usr/bin/env bash\ncd %q\n' "$PWD"
         printf '%q ' "$PYTHON" -m espnet_dq espnet2.bin.asr_train \
             --config "$config" --output_dir "$out" --init_param "$init" --resume true \
             --token_list "$exp/init/tokens.txt" --token_type bpe --bpemodel dq_whisper \
-            --encoder_conf "dims=$(<"$exp/init/student.dims")" \
+            --encoder_conf "dims=$(<"$exp/init/student.dims")" --encoder_conf "padding=$padding" \
             --decoder_conf "dims=$(<"$exp/init/student.dims")" \
             --model_conf "teacher=$(realpath "$teacher_pt")" \
             --model_conf "teacher_dims=$(<"$exp/init/teacher.dims")" \
@@ -258,7 +285,7 @@ fi
 
 if run_stage 7 "distil on the grid (qat)" "$skip_train"; then
     if [ "$mode" = joint ]; then
-        train qat "$train_config" "$exp/init/student.pth" --model_conf preset=full
+        train qat "$train_config" "$exp/init/student.pth"
     else
         train qat "$qat_config" "$exp/kd/valid.loss.ave.pth"
     fi
@@ -320,8 +347,9 @@ if run_stage 13 "pack" "$skip_pack"; then
             debian7) licence="those of Debian's asterisk-core-sounds, festvox-ru and fillets-ng-data" ;;
             kaldi) licence="not stated: the data were the user's own" ;;
         esac
-        py publish --exp "$exp" --data_licence "$licence"
+        py publish --exp "$exp" --data_licence "$licence" ${upload_to:+--upload_to "$upload_to"}
     else
+        [ -z "$upload_to" ] || die "--upload_to: nothing to upload, no results.json (stage 12)"
         log "no results.json (stage 12): packed for ESPnet only, no model cards"
     fi
     finish_stage 13

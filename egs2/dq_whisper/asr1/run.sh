@@ -7,14 +7,10 @@ corpus=asterisk                     # asterisk, debian7, or kaldi with --data_ro
 teacher=base                        # Whisper that teaches: tiny, base, small, or a .pt file
 student=tiny                        # Whisper that learns: tiny, base, small, or a .pt file
 grid=ct2_int8                       # weight grid of the runtime
-train_config=conf/train.yaml        # distillation in float (kd)
-qat_config=conf/qat.yaml            # distillation on the grid (qat)
 
 exec "$(dirname "${BASH_SOURCE[0]}")/dq.sh" \
     --corpus "$corpus" \
     --teacher "$teacher" \
     --student "$student" \
     --grid "$grid" \
-    --train_config "$train_config" \
-    --qat_config "$qat_config" \
     "$@"

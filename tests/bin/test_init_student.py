@@ -1,0 +1,47 @@
+"""What no export could hold is refused before anything is trained."""
+
+import pytest
+
+from espnet_dq.bin.init_student import main
+from espnet_dq.errors import InputError
+
+
+@pytest.fixture
+def init(save_toy, tmp_path):
+    """Function (grid, format, preset) that runs the command with such a configuration."""
+    toy, config = str(save_toy(seed=0)), tmp_path / "qat.yaml"
+
+    def run(grid, form, preset):
+        config.write_text(f"model_conf: {{preset: {preset}}}\n")
+        out = ["--out", str(tmp_path / "init"), "--export", form, str(config)]
+        return main(["--from", toy, "--teacher", toy, "--grid", grid, *out])
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "grid,form,preset",
+    [("ggml_q8_0", "ggml", "full"), ("ct2_int8", "ct2", "paper"), ("onnx_int8", "onnx", "paper"),
+     ("uniform4", "packed", "encoder")],
+)  # fmt: skip
+def test_what_fits(init, tmp_path, grid, form, preset):
+    assert init(grid, form, preset) == 0
+    assert (tmp_path / "init/student.pth").is_file()
+
+
+@pytest.mark.parametrize(
+    "grid,form,preset,message",
+    [
+        ("ggml_q8_0", "ggml", "paper", r"paper does not fit ggml: encoder\.blocks\.0\..*all matr"),
+        ("ggml_q4_0", "ggml", "encoder", r"encoder does not fit ggml: decoder\.blocks\.0\..*all m"),
+        ("uniform4", "ct2", "full", "full does not fit ct2: grid uniform4"),
+        ("ct2_int8", "ct2", "half", "half does not fit ct2: unknown quantization preset 'half'"),
+        ("ct2_int8", "ct2", "none", "none leaves no weight on the grid"),
+    ],
+)
+def test_what_does_not_fit(init, tmp_path, grid, form, preset, message):
+    with pytest.raises(InputError, match=rf"{tmp_path / 'qat.yaml'}: preset {message}"):
+        init(grid, form, preset)
+    assert not (tmp_path / "init").exists()
+    with pytest.raises(InputError, match="--export tflite: known formats are"):
+        init(grid, "tflite", preset)
