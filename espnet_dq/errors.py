@@ -9,6 +9,9 @@ import os
 import sys
 from collections.abc import Callable
 
+# No room: on the disk, within the quota, in the largest file that may be.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 class DQError(Exception):
     """Base of the errors that commands print as one line."""
@@ -45,7 +48,7 @@ def run(main: Callable[[], int | None]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     except OSError as e:
-        if e.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+        if e.errno not in (*FULL, errno.EROFS, errno.EACCES):
             raise
         where = f"{e.filename}: " if e.filename else ""
         print(f"{prog}: {where}{e.strerror}", file=sys.stderr)

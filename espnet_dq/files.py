@@ -2,12 +2,13 @@
 
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from espnet_dq.errors import InputError
+from espnet_dq.errors import FULL, InputError
 
 
 @contextmanager
@@ -17,10 +18,14 @@ def atomic(path: Path | str) -> Iterator[Path]:
     The block creates a file or a folder there. On an error the temporary is removed and
     what stood at `path` before stays as it was. A folder replaces an older folder.
 
+    Raises:
+        OSError: there is no room (`FULL`); names `path`. torch must write to an open file for
+            that: given a path it says nothing of the reason.
+
     Example usage::
 
-        with atomic("out/model.pt") as tmp:
-            torch.save(state, tmp)
+        with atomic("out/model.pt") as tmp, open(tmp, "wb") as f:
+            torch.save(state, f)
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -37,9 +42,26 @@ def atomic(path: Path | str) -> Iterator[Path]:
             remove(old)
         else:
             os.replace(tmp, path)
-    except BaseException:
+    except BaseException as error:
+        full = _no_room(error)
         remove(tmp)
+        if full:
+            raise OSError(full, os.strerror(full), str(path)) from error
         raise
+
+
+def _no_room(error: BaseException | None) -> int | None:
+    """Which of `FULL` is behind an error, if any.
+
+    An error of torch's own follows the system's; safetensors, which is Rust, only quotes it.
+    """
+    while error is not None:
+        quoted = re.search(r"\(os error (\d+)\)", str(error))
+        number = int(quoted[1]) if quoted else getattr(error, "errno", None)
+        if number in FULL:
+            return number
+        error = error.__context__
+    return None
 
 
 def remove(path: Path) -> None:

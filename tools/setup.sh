@@ -96,16 +96,17 @@ find_uv() {
     mv "$tools/uv.part" "$tools/uv"
 }
 
-# Ends with one line that says why the step whose output is in the log did not work.
+# Ends with one line: why the step whose output is in the log did not work, and what to do.
 fail() {
     local why="see $setup_log"
-    if grep -qi 'no space left' "$setup_log"; then
-        why="the disk is full"
+    # On a full disk the log itself may lack the reason.
+    if ! { echo >>"$setup_log"; } 2>/dev/null || grep -qi 'no space left' "$setup_log"; then
+        why="the disk is full: make room and run this again"
     elif grep -qi 'hash mismatch\|do not match the hashes' "$setup_log"; then
-        why="a package has a wrong hash, $why"
+        why="a package has another hash than in requirements.lock: do not trust this server, $why"
     elif grep -qiE 'dns error|error sending|failed to (connect|fetch)|connection|timed out' \
         "$setup_log"; then
-        why="no network, or the package server is out of reach, $why"
+        why="no network, or the server is out of reach: check the connection, $why"
     fi
     die "$1: $why"
 }
@@ -145,7 +146,7 @@ install_sclite() {
 have_sclite() { [[ -x /usr/lib/sctk/bin/sclite ]] || type -P sclite >/dev/null; }
 
 report() {
-    have_sclite || log "no sclite (Debian: apt-get install sctk): its tables come from jiwer instead"
+    have_sclite || log "no sclite (Debian: apt-get install sctk): its tables are made by our own alignment, with its weights"
     log "$1"
 }
 
@@ -196,7 +197,7 @@ main() {
         if [[ -z $python ]]; then
             log "no Python 3.12 or 3.13 found, fetching one"
             "$uv" python install 3.12 >"$setup_log" 2>&1 ||
-                fail "no Python >= 3.12, < 3.14 found, and uv could not fetch one"
+                fail "no Python 3.12 or 3.13 found (install one), and uv could not fetch it"
             python=3.12
         fi
         step "could not make .venv" "$uv" venv -q --python "$python" "$venv"

@@ -10,6 +10,7 @@ from torch import Tensor
 from whisper.model import ModelDimensions, Whisper
 
 from espnet_dq.errors import InputError
+from espnet_dq.formats.weights import check_dims
 from espnet_dq.quant.activations import prepare_activations
 from espnet_dq.quant.fake_quant import clip_of, range_shape
 from espnet_dq.quant.grids import Quantized, get_grid
@@ -34,6 +35,7 @@ class Student:
         ranges: as the model's option.
         activations: as the model's option.
         activation_ranges: as the model's option.
+        padding: of the windows that it was trained with, as the encoder's option.
     """
 
     dims: ModelDimensions
@@ -45,6 +47,7 @@ class Student:
     ranges: str = "max"
     activations: str = "none"
     activation_ranges: str | None = None
+    padding: str = "zeros"
 
     @property
     def grids(self) -> dict[str, str]:
@@ -98,28 +101,33 @@ def training_folder(exp: str | Path) -> Path:
     raise InputError(f"{exp}: no training folder (no config.yaml in it, in qat/ or in kd/)")
 
 
+def read_config(path: Path) -> dict:
+    """A training configuration. Raises `InputError` when it is no YAML mapping."""
+    try:
+        with open(path, encoding="utf-8") as f:
+            config = yaml.load(f, yaml.CSafeLoader)  # ESPnet's holds every token
+    except FileNotFoundError as e:
+        raise InputError(f"{path}: no such file") from e
+    except (yaml.YAMLError, ValueError, RecursionError) as e:
+        raise InputError(f"{path}: not YAML ({str(e).splitlines()[0]})") from e
+    if not isinstance(config, dict):
+        raise InputError(f"{path}: not a YAML mapping")
+    return config
+
+
 def load_student(exp: str | Path, checkpoint: str = CHECKPOINT) -> Student:
     """The student of an experiment. Raises `InputError` naming what is missing or wrong."""
     folder = training_folder(exp)
-    with open(folder / "config.yaml", encoding="utf-8") as f:
-        config = yaml.load(f, yaml.CSafeLoader)
+    source, path = folder / "config.yaml", folder / checkpoint
+    config = read_config(source)
     if config.get("encoder") != "dq_whisper" or config.get("decoder") != "dq_whisper":
-        raise InputError(f"{folder / 'config.yaml'}: not a dq_whisper model")
-    path = folder / checkpoint
-    try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as e:
-        raise InputError(f"{path}: no such checkpoint") from e
-    except Exception as e:
-        raise InputError(f"{path}: not a readable checkpoint ({type(e).__name__})") from e
-    loaded = {
-        k.replace(".net.", ".", 1): v.float()
-        for k, v in saved.items()
-        if k.startswith(("encoder.net.", "decoder.net."))
-    }
-    model = config.get("model_conf", {})
+        raise InputError(f"{source}: not a dq_whisper model")
+    encoder, model = (_table(config, key, source) for key in ("encoder_conf", "model_conf"))
+    if "dims" not in encoder:
+        raise InputError(f"{source}: encoder_conf has no key dims")
+    loaded = _weights(path)
     student = Student(
-        dims=model_dims(config["encoder_conf"]["dims"]),
+        dims=_dims(encoder["dims"], source),
         state={k: v for k, v in loaded.items() if not k.endswith(RANGE)},
         grid=model.get("grid", "ct2_int8"),
         preset=model.get("preset", "full"),
@@ -128,10 +136,12 @@ def load_student(exp: str | Path, checkpoint: str = CHECKPOINT) -> Student:
         ranges=model.get("ranges", "max"),
         activations=model.get("activations", "none"),
         activation_ranges=model.get("activation_ranges"),
+        padding=encoder.get("padding", "zeros"),
     )
     expected = {name: tuple(shape) for name, shape in weight_shapes(student.dims).items()}
+    grids = _grids(student, source)
     if student.ranges != "max":
-        for name, grid in student.grids.items():
+        for name, grid in grids.items():
             expected[name + RANGE] = range_shape(get_grid(grid), expected[name])
     for problem, keys in (
         ("missing", expected.keys() - loaded.keys()),
@@ -145,3 +155,49 @@ def load_student(exp: str | Path, checkpoint: str = CHECKPOINT) -> Student:
         if not loaded[key].isfinite().all():
             raise InputError(f"{path}: {key} holds values that are not finite")
     return student
+
+
+def _table(config: dict, key: str, source: Path) -> dict:
+    table = config.get(key) or {}
+    if not isinstance(table, dict):
+        raise InputError(f"{source}: {key} is not a mapping")
+    return table
+
+
+def _dims(spec: str | Mapping[str, int], source: Path) -> ModelDimensions:
+    try:
+        return check_dims(model_dims(spec), "dims")
+    except InputError as e:
+        raise InputError(f"{source}: encoder_conf: {e}") from e
+
+
+def _grids(student: Student, source: Path) -> dict[str, str]:
+    """The student's grids, if what its configuration says of them has a meaning."""
+    said = {key: getattr(student, key) for key in ("preset", "ranges", "activations")}
+    said |= student.grid if isinstance(student.grid, dict) else {"grid": student.grid}
+    for key, value in said.items():
+        if not isinstance(value, str):
+            raise InputError(f"{source}: model_conf: {key}: {value!r} is not a name")
+    try:
+        return student.grids
+    except InputError as e:
+        raise InputError(f"{source}: model_conf: {e}") from e
+
+
+def _weights(path: Path) -> dict[str, Tensor]:
+    """What a checkpoint holds of encoder and decoder, under openai-whisper's names, float32."""
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as e:
+        raise InputError(f"{path}: no such checkpoint") from e
+    except Exception as e:  # damaged pickles make torch raise whatever its opcodes stumble on
+        raise InputError(f"{path}: not a readable checkpoint ({type(e).__name__})") from e
+    if not isinstance(saved, dict):
+        raise InputError(f"{path}: holds no state dict but a {type(saved).__name__}")
+    weights = {}
+    for key, value in saved.items():
+        if str(key).startswith(("encoder.net.", "decoder.net.")):
+            if not isinstance(value, Tensor):
+                raise InputError(f"{path}: {key} is not a tensor")
+            weights[key.replace(".net.", ".", 1)] = value.float()
+    return weights

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from espnet_dq.report.collect import Experiment
+from espnet_dq.report.collect import RATES, Experiment
+from espnet_dq.report.html import percent
 from espnet_dq.report.size import MIB
 from espnet_dq.scoring.results import environments, tables
 from espnet_dq.scoring.score import MEAN
@@ -29,7 +30,9 @@ def render(exp: Experiment) -> str:
         f"## exp/{name}",
         *(f"- {key}: `{value}`" for key, value in origin.items()),
         f"- text: {score.get('normalizer', 'not recorded')}; rates: {score.get('rates', 'jiwer')}; "
-        f"tables below: {score.get('tool')}, with sclite's weights",
+        f"tables of counts: {score.get('tool')}",
+        f"- WER and CER: means over languages in percent; long: {score.get('long', 'long texts')}; "
+        "raw: lower-cased text as written",
         _parity(results["parity"]),
         "",
         *_systems(results),
@@ -49,13 +52,14 @@ def _parity(parity: dict | None) -> str:
 
 
 def _systems(results: dict) -> list[str]:
-    """A row per system: mean WER and CER, sizes, speed, memory."""
-    head = ["system", "role", "runtime", "grid", "WER", "CER", "on disk (MB)", "paper rule (MiB)"]
-    head += ["RTF", "peak memory (MB)", "RTF and memory from"]
+    """A row per system: error rates, sizes, speed, memory."""
+    head = ["system", "role", "runtime", "grid"]
+    head += [f"{rate[:3].upper()}{rate[3:].replace('_', ' ')}" for rate in RATES]
+    head += ["on disk (MB)", "paper rule (MiB)", "RTF", "peak memory (MB)", "RTF and memory from"]
     lines = [_row(head), _row(["---"] * len(head))]
     for s in results["systems"]:
         cells = [s["name"], s["role"], s["runtime"], s["grid"]]
-        cells += [f"{s['wer'][MEAN]:.1f}", f"{s['cer'][MEAN]:.1f}"]
+        cells += [percent(s[rate][MEAN]) for rate in RATES]
         cells += [f"{s['bytes_on_disk'] / 1e6:.1f}", f"{s['paper_rule_bytes'] / MIB:.2f}"]
         cells += [f"{s['rtf']:.3f}", f"{s['peak_rss_bytes'] / 1e6:.0f}", s["measured"]]
         lines.append(_row(cells))

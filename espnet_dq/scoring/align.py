@@ -3,7 +3,8 @@
 jiwer looks for the fewest errors; sclite for the smallest sum of 4 per substitution and 3
 per deletion or insertion. So both always agree on sentences, reference tokens and wrong
 sentences, but sclite may count more errors: it prefers three deletions and three insertions
-(18) to five substitutions (20). A table that is to equal sclite's needs sclite's weights.
+(18) to five substitutions (20). jiwer knows no weights, so a table that is to equal sclite's is
+aligned here.
 """
 
 from collections.abc import Iterable, Sequence

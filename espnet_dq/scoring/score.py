@@ -28,6 +28,8 @@ from espnet_dq.scoring.trn import Pair, write_trn
 
 LONG = 15  # characters of the reference as written
 MEAN = "mean"  # the unweighted mean over languages
+# Of the tables where sclite is not installed; jiwer's alignment counts otherwise, see align.py.
+TOOL = "own alignment with sclite's weights"
 
 
 @dataclass(frozen=True)
@@ -184,10 +186,10 @@ def score(ref_dir: Path, hyp_dir: Path, out: Path, program: Path | None) -> dict
         ref_dir: Kaldi folder with `text` and `utt2lang`.
         hyp_dir: decode folder with `text`.
         out: gets score.json, score_wer/ and score_cer/ (ref.trn, hyp.trn, result.txt).
-        program: sclite, or None where there is none.
+        program: sclite, or None where there is none: the tables are then made here.
     """
     texts = read_texts(ref_dir, hyp_dir)
-    tool = sclite.version(program) if program else "jiwer"
+    tool = sclite.version(program) if program else TOOL
     if not program:
         logging.warning("sclite is not installed: the tables are made here, with its weights")
     result = rates(texts)

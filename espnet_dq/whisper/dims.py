@@ -40,10 +40,12 @@ def model_dims(spec: str | Mapping[str, int]) -> ModelDimensions:
         if spec not in SIZES:
             raise InputError(f"unknown Whisper size '{spec}': known are {', '.join(SIZES)}")
         return SIZES[spec]
+    if not isinstance(spec, Mapping):
+        raise InputError(f"model dimensions: {spec!r} is neither a size's name nor a mapping")
     wanted = {f.name for f in fields(ModelDimensions)}
     for problem, keys in (("missing", wanted - set(spec)), ("unknown", set(spec) - wanted)):
         if keys:
-            raise InputError(f"model dimensions: {problem} key {min(keys)}")
+            raise InputError(f"model dimensions: {problem} key {min(keys, key=str)}")
     return ModelDimensions(**spec)
 
 

@@ -8,11 +8,14 @@ import ctranslate2
 import numpy as np
 import pytest
 import torch
+from ctranslate2.converters import TransformersConverter
 from whisper.model import Whisper
 
+from espnet_dq.bin.convert import main as convert
 from espnet_dq.errors import InputError
 from espnet_dq.formats import ctranslate2 as reader
 from espnet_dq.formats import ctranslate2_writer as writer
+from espnet_dq.formats import openai
 from espnet_dq.formats.ctranslate2_config import config, preprocessor
 from espnet_dq.quant.grids import get_grid
 from espnet_dq.whisper.dims import SIZES
@@ -36,6 +39,27 @@ def test_integers_and_scales_are_ours(folder, toy, toy_quantized):
             assert piece.scale.tobytes() == toy_quantized[name].scale.numpy().tobytes()
         else:
             assert piece.values.tobytes() == tensor.half().numpy().tobytes(), name
+
+
+def test_the_file_is_what_ctranslate2s_own_converter_writes(toy, tmp_path):
+    """Every variable, bit for bit, from the same float32 weights by way of transformers."""
+    openai.save(tmp_path / "toy.pt", toy, dtype=torch.float32)
+    for to, grid in (("ct2", "ct2_int8"), ("hf", "none")):
+        paths = ["--from", str(tmp_path / "toy.pt"), "--out", str(tmp_path / to)]
+        assert convert([*paths, "--to", to, "--grid", grid]) == 0
+    own = TransformersConverter(str(tmp_path / "hf"))
+    own.convert(str(tmp_path / "own"), quantization="int8_float16")
+    found, expected = (
+        reader.read_variables(tmp_path / name / "model.bin") for name in ("ct2", "own")
+    )
+    # Theirs ties the weight before it has scales; ours, the scales as well.
+    tied = found["decoder/embeddings/weight_scale"]
+    assert found.pop("decoder/projection/weight_scale") is tied
+    assert found.keys() == expected.keys()
+    assert sum(values.dtype == np.int8 for values in expected.values()) > 20
+    for name, values in expected.items():
+        assert found[name].dtype == values.dtype, name
+        assert np.array_equal(found[name], values), name
 
 
 def test_load_gives_the_grids_values(folder, toy, toy_quantized):

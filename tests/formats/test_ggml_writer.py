@@ -48,15 +48,18 @@ def written(request, toy, tmp_path):
     return path, checkpoint, request.param
 
 
-def test_values_are_those_of_gguf(written, toy):
+def test_blocks_are_those_of_gguf(written, toy):
     path, _, grid = written
     kind = gguf.GGMLQuantizationType[grid.removeprefix("ggml_").upper()]
     names = assign_grids(toy.dims, grid)
     assert "decoder.token_embedding.weight" in names and "encoder.conv1.weight" not in names
+    stored = ggml.read(path).tensors
     for name, found in ggml.load(path).state.items():
         tensor = toy.state[name]
         if name in names:
-            expected = gguf.dequantize(gguf.quantize(tensor.numpy(), kind), kind)
+            blocks = gguf.quantize(tensor.numpy(), kind)
+            assert stored[name].kind == kind and np.array_equal(stored[name].raw, blocks.flatten())
+            expected = gguf.dequantize(blocks, kind)
             assert np.array_equal(found.numpy(), expected.reshape(tensor.shape)), name
         else:
             dtype = torch.float16 if tensor.dim() == 3 else torch.float32

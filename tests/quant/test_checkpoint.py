@@ -93,3 +93,53 @@ def test_broken_folders_are_named(exp, tmp_path):
     path.unlink()
     with pytest.raises(InputError, match="no such checkpoint"):
         load_student(exp)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda c: "{" + c, r"config\.yaml: not YAML \("),
+        (lambda c: "- a\n- b\n", r"config\.yaml: not a YAML mapping"),
+        (lambda c: "\udcff", r"config\.yaml: not YAML \(.*utf-8"),
+        (lambda c: c.replace("dq_whisper", "conformer"), r"config\.yaml: not a dq_whisper model"),
+        (lambda c: c.replace("encoder_conf", "other_conf"), "encoder_conf has no key dims"),
+        (lambda c: c.replace("dims:", "sizes:"), "encoder_conf has no key dims"),
+        (lambda c: c + "encoder_conf: 5\n", "encoder_conf is not a mapping"),
+        (lambda c: c + "encoder_conf: {dims: 5}\n", "encoder_conf: model dimensions: 5 is neither"),
+        (lambda c: c + "encoder_conf: {dims: huge}\n", "encoder_conf: unknown Whisper size"),
+        (lambda c: c.replace("n_mels: 80", "n_mels: many"), "encoder_conf: dims: n_mels = 'many'"),
+        (lambda c: c + "model_conf: [grid]\n", "model_conf is not a mapping"),
+        (lambda c: c + "model_conf: {grid: 8}\n", "model_conf: grid: 8 is not a name"),
+        (lambda c: c + "model_conf: {grid: int1}\n", "model_conf: unknown grid 'int1'"),
+        (lambda c: c + "model_conf: {preset: [full]}\n", "model_conf: preset: .* is not a name"),
+        (lambda c: c + "model_conf: {preset: half}\n", "model_conf: unknown .*preset 'half'"),
+        (
+            lambda c: c + "model_conf: {grid: {a.weight: none}}\n",
+            "model_conf: a.weight is no weight",
+        ),
+    ],
+)
+def test_a_broken_configuration_is_one_line(exp, change, said):
+    path = exp / "qat/config.yaml"
+    content = change(path.read_text(encoding="utf-8"))
+    path.write_text(content, encoding="utf-8", errors="surrogateescape")
+    with pytest.raises(InputError, match=said) as caught:
+        load_student(exp)
+    assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("saved", "said"),
+    [
+        ([torch.zeros(1)], "holds no state dict but a list"),
+        (torch.zeros(1), "holds no state dict but a Tensor"),
+        ({"encoder.net.conv1.bias": 3}, r"encoder\.net\.conv1\.bias is not a tensor"),
+        ({1: 2, "model": {}}, r"missing key decoder\."),
+    ],
+)
+def test_something_else_than_a_checkpoint(exp, saved, said):
+    path = exp / "qat" / CHECKPOINT
+    torch.save(saved, path)
+    with pytest.raises(InputError, match=said) as caught:
+        load_student(exp)
+    assert str(caught.value).startswith(f"{path}: ")

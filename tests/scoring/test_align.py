@@ -49,6 +49,9 @@ def test_known_alignments():
     assert align(["x"], []) == "D"
     # Three of each (18) are cheaper for sclite than five substitutions (20).
     assert sorted(align("xyzab", "abpqr")) == sorted("DDDCCIII")
+    # jiwer counts those five: its alignments cannot give sclite's table.
+    jiwers = jiwer.process_words("x y z a b", "a b p q r")
+    assert (jiwers.substitutions, jiwers.deletions, jiwers.insertions) == (5, 0, 0)
 
 
 def test_percent_rounds_half_up_as_sclite_does():

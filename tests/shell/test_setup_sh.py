@@ -1,4 +1,4 @@
-"""tools/setup.sh: what it says without a Python, and that a finished environment is kept."""
+"""tools/setup.sh: what it says when something fails, and that a finished environment is kept."""
 
 import hashlib
 import os
@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,29 @@ def finish(project):
     (project / ".venv/.lock-sha256").write_text(f"{sha}\n\n{project}\n")
 
 
+@pytest.fixture
+def offline(bare):
+    """As `bare`, and a Python and the real uv, for which nothing is in reach."""
+    (Path(bare["PATH"]) / "python3").symlink_to(os.path.realpath(sys.executable))
+    (Path(bare["PATH"]) / "uv").symlink_to(Path(sys.executable).parent / "uv")
+    nowhere = "http://127.0.0.1:9/"  # a port at which nothing listens
+    servers = {"UV_DEFAULT_INDEX": nowhere, "UV_PYTHON_INSTALL_MIRROR": nowhere}
+    return bare | servers | {"UV_HTTP_RETRIES": "0"}
+
+
+def script(path, text):
+    path.write_text(f"#!{shutil.which('bash')}\n{text}\n")
+    path.chmod(0o755)
+
+
+def failed(project, env):
+    """The last line of a set-up that fails; nothing says that it is finished."""
+    done = setup(project, env=env)
+    assert done.returncode == 1 and done.stdout == ""
+    assert not (project / ".venv/.lock-sha256").exists()
+    return done.stderr.splitlines()[-1]
+
+
 def test_help_names_every_option(project):
     done = setup(project, "--help")
     assert done.returncode == 0
@@ -66,10 +90,8 @@ def test_no_python_is_one_line(project, bare):
 
 
 def test_python_without_pip_is_one_line(project, bare):
-    python = Path(bare["PATH"]) / "python3"
     # -S: no site-packages, so no pip
-    python.write_text(f'#!{shutil.which("bash")}\nexec "{sys.executable}" -S "$@"\n')
-    python.chmod(0o755)
+    script(Path(bare["PATH"]) / "python3", f'exec "{sys.executable}" -S "$@"')
     done = setup(project, env=bare)
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
@@ -79,11 +101,57 @@ def test_python_without_pip_is_one_line(project, bare):
 
 def test_a_name_that_does_not_run_is_no_python(project, bare):
     for name in ("python3", "python3.12", "python3.13"):  # as a version manager's shims are
-        shim = Path(bare["PATH"]) / name
-        shim.write_text(f"#!{shutil.which('bash')}\nexit 127\n")
-        shim.chmod(0o755)
+        script(Path(bare["PATH"]) / name, "exit 127")
     done = setup(project, env=bare)
     assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+
+
+def test_no_network(project, offline):
+    assert failed(project, offline) == (
+        "setup: could not install the packages: no network, or the server is out of reach: "
+        f"check the connection, see {project}/.tools/setup.log"
+    )
+
+
+def test_only_an_old_python_and_none_to_fetch(project, offline):
+    old = "import sys; sys.version_info = (3, 11, 9); exec(sys.argv[2])"
+    python = Path(offline["PATH"]) / "python3"
+    python.unlink()
+    script(python, f"exec '{sys.executable}' -c '{old}' \"$@\"")
+    assert failed(project, offline) == (
+        "setup: no Python 3.12 or 3.13 found (install one), and uv could not fetch it: no network, "
+        f"or the server is out of reach: check the connection, see {project}/.tools/setup.log"
+    )
+
+
+def test_wrong_hash(project, offline):
+    with zipfile.ZipFile(project / "toy-1.0-py3-none-any.whl", "w") as wheel:
+        for name, text in (
+            ("METADATA", "Metadata-Version: 2.1\nName: toy\nVersion: 1.0\n"),
+            ("WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"),
+            ("RECORD", ""),
+        ):
+            wheel.writestr(f"toy-1.0.dist-info/{name}", text)
+    lock = f"--no-index\ntoy==1.0 --hash=sha256:{'0' * 64}\n"
+    (project / "requirements.lock").write_text(lock)
+    assert failed(project, offline | {"UV_FIND_LINKS": project.as_uri()}) == (
+        "setup: could not install the packages: a package has another hash than in "
+        f"requirements.lock: do not trust this server, see {project}/.tools/setup.log"
+    )
+
+
+@pytest.mark.parametrize("log", ["has the reason", "is on the full disk"])
+def test_full_disk(log, project, bare):
+    finish(project)
+    (project / ".venv/.lock-sha256").unlink()
+    said = "  Caused by: failed to write to file: No space left on device (os error 28)"
+    script(Path(bare["PATH"]) / "uv", f"[[ $1 == --version ]] || {{ echo '{said}' >&2; exit 2; }}")
+    if log == "is on the full disk":
+        (project / ".tools").mkdir()
+        (project / ".tools/setup.log").symlink_to("/dev/full")
+    assert failed(project, bare) == (
+        "setup: could not install the packages: the disk is full: make room and run this again"
+    )
 
 
 def test_finished_environment_is_kept_and_fast(project):

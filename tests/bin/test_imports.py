@@ -1,0 +1,25 @@
+"""What commands do without: packages that take seconds and memory, or are not installed."""
+
+import subprocess
+import sys
+
+SCRIPT = """
+import sys
+from espnet_dq.bin.convert import main as convert
+from espnet_dq.bin.verify import main as verify
+
+toy = sys.argv[1]
+for form, grid in (("openai", "none"), ("ct2", "ct2_int8"), ("ggml", "ggml_q5_0"),
+                   ("onnx", "onnx_int8"), ("packed", "uniform4"), ("hf", "uniform8")):
+    assert convert(["--from", toy, "--to", form, "--grid", grid, "--out", form]) == 0
+    if form != "openai":
+        assert verify([form, "--against", toy, "--grid", grid]) == 0
+print("imported:", *sorted({"espnet", "espnet2", "transformers"} & sys.modules.keys()))
+"""
+
+
+def test_convert_and_verify_need_neither_espnet_nor_transformers(save_toy, tmp_path):
+    command = [sys.executable, "-c", SCRIPT, str(save_toy())]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "imported:"

@@ -1,0 +1,85 @@
+"""Files appear whole or not at all; a full disk is one line that names the file."""
+
+import errno
+import os
+
+import pytest
+
+from espnet_dq.bin.convert import main as convert
+from espnet_dq.bin.init_student import main as init_student
+from espnet_dq.errors import run
+from espnet_dq.files import atomic
+
+
+def tree(folder):
+    return {path: path.is_dir() or path.read_bytes() for path in folder.rglob("*")}
+
+
+@pytest.mark.parametrize(
+    ("form", "grid"),
+    [
+        ("openai", "none"),
+        ("ct2", "ct2_int8"),
+        ("ggml", "ggml_q5_0"),
+        ("packed", "uniform4"),
+        ("hf", "none"),
+        ("onnx", "onnx_int8"),
+    ],
+)
+def test_every_format_on_a_full_disk(form, grid, save_toy, tmp_path, full_disk, capsys):
+    """What was there stays, nothing is added, and the line names the file that was asked for."""
+    out = tmp_path / "out"
+    args = ["--from", str(save_toy()), "--to", form, "--grid", grid, "--out", str(out)]
+    convert(args)
+    before = tree(tmp_path)
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended, full_disk():
+        run(lambda: convert(args))
+    assert ended.value.code == 1
+    said = capsys.readouterr().err
+    assert said.endswith(f": {out}: File too large\n") and said.count("\n") == 1
+    assert tree(tmp_path) == before
+
+
+def test_the_students_start_on_a_full_disk(save_toy, tmp_path, full_disk, capsys):
+    toy, out = str(save_toy()), tmp_path / "out"
+    args = ["--from", toy, "--teacher", toy, "--grid", "ct2_int8", "--out", str(out)]
+    with pytest.raises(SystemExit) as ended, full_disk():
+        run(lambda: init_student(args))
+    assert ended.value.code == 1
+    said = capsys.readouterr().err
+    assert said.endswith(f": {out}/student.pth: File too large\n") and said.count("\n") == 1
+    assert not list(out.iterdir())
+
+
+def test_no_space_left(tmp_path):
+    """The real error of a full disk, which names no file by itself."""
+    path = tmp_path / "x.txt"
+    with pytest.raises(OSError, match="No space left on device") as caught, atomic(path) as tmp:
+        tmp.symlink_to("/dev/full")
+        tmp.write_text("x")
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(path))
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_errors_are_kept(tmp_path):
+    """An error while there is room comes through as it is, and so does an interruption."""
+    (tmp_path / "x").write_text("before")
+    for error in (
+        RuntimeError("no fault of the disk"),
+        FileNotFoundError("gone"),
+        KeyboardInterrupt(),
+    ):
+        with pytest.raises(type(error)) as caught, atomic(tmp_path / "x") as tmp:
+            tmp.write_text("half")
+            raise error
+        assert caught.value is error
+    assert tree(tmp_path) == {tmp_path / "x": b"before"}
+
+
+def test_a_folder_replaces_a_folder(tmp_path):
+    for content in ("first", "second"):
+        with atomic(tmp_path / "x") as tmp:
+            tmp.mkdir()
+            (tmp / content).write_text(content)
+    assert os.listdir(tmp_path) == ["x"] and os.listdir(tmp_path / "x") == ["second"]
