@@ -23,99 +23,24 @@ from datetime import date
 from pathlib import Path
 
 import torch
+from fuzz_files import LOADERS, SEPARATOR, originals
 from tqdm import tqdm
-from whisper.model import ModelDimensions
 
 from espnet_dq.errors import InputError, run
 from espnet_dq.files import atomic
-from espnet_dq.formats import (
-    ctranslate2,
-    ctranslate2_writer,
-    ggml,
-    ggml_writer,
-    huggingface,
-    openai,
-    packed,
-)
-from espnet_dq.formats.weights import Weights
-from espnet_dq.quant.grids import get_grid
-from espnet_dq.quant.prepare import assign_grids
-from espnet_dq.whisper.dims import weight_shapes
 
-DIMS = ModelDimensions(80, 8, 32, 2, 1, 40, 8, 32, 2, 1)
-
-
-def load_huggingface(path: Path) -> Weights:
-    """Load the folder whose config.json and weights stand in one file, a zero byte between."""
-    config, _, tensors = path.read_bytes().partition(b"\0")
-    (path.parent / "config.json").write_bytes(config)
-    (path.parent / huggingface.FILE).write_bytes(tensors)
-    return huggingface.load(path.parent)
-
-
-LOADERS = {
-    "openai": ("toy.pt", openai.load),
-    "ggml": ("toy.bin", ggml.load),
-    "ct2": ("model.bin", lambda path: ctranslate2.load(path.parent)),
-    "packed": ("toy.safetensors", packed.load),
-    "hf": ("toy", load_huggingface),
-}
 SPARE = 512 << 20  # bytes of address space beyond what the process has when it starts
 EXTREMES = (0, 1, -1, 127, 255, 1 << 15, 1 << 16, 1 << 20, (1 << 31) - 1, -(1 << 31))
 
 
-def originals(form: str) -> list[bytes]:
-    """Sound files of a format: in floats, and on grids where the format has them."""
-    generator = torch.Generator().manual_seed(0)
-    shapes = weight_shapes(DIMS)
-    state = {n: torch.randn(s, generator=generator) * 0.1 for n, s in shapes.items()}
-    weights = Weights(DIMS, state)
-    # Real vocabularies are large and have no structure to damage but their lengths.
-    ggml_writer.ordinary_tokens = lambda n_vocab: [b"a", b"bc", b"\xff"]
-    huggingface._ends = lambda dims: (0, 1)
-    grids = {
-        "openai": ("none",),
-        "ggml": ("none", "ggml_q5_0", "ggml_q8_0"),
-        "ct2": ("none", "ct2_int8"),
-        "packed": ("none", "uniform3", "ggml_q4_0"),
-        "hf": ("none",),
-    }[form]
-    found = []
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / LOADERS[form][0]
-        for name in grids:
-            quantized = {}
-            if name != "none":
-                grid = get_grid(name)
-                quantized = {n: grid.quantize(state[n]) for n in assign_grids(DIMS, name)}
-            if form == "openai":
-                openai.save(path, weights)
-            elif form == "ggml":
-                ggml_writer.save(path, weights, quantized)
-            elif form == "packed":
-                packed.save(path, weights, quantized)
-            elif form == "hf":
-                huggingface.save_weights(path.parent, weights, "float16")
-                parts = (path.with_name(name) for name in ("config.json", huggingface.FILE))
-                path.write_bytes(b"\0".join(part.read_bytes() for part in parts))
-            else:
-                spec = ctranslate2_writer.specification(weights, quantized, "float16")
-                spec.register_vocabulary([str(i) for i in range(DIMS.n_vocab)])
-                spec.validate()
-                spec.optimize()
-                spec.save(scratch)
-            found.append(path.read_bytes())
-            LOADERS[form][1](path)  # sound as it is
-    return found
-
-
 def structure(data: bytes) -> list[int]:
-    """Offsets where names, sizes and types stand: the file's ends, and around each name."""
+    """Offsets where names, sizes and types stand: each file's ends, and around each name."""
     offsets = {*range(min(256, len(data))), *range(max(0, len(data) - 256), len(data))}
-    at = data.find(b"coder")
-    while at >= 0:
-        offsets.update(range(max(0, at - 48), min(len(data), at + 80)))
-        at = data.find(b"coder", at + 1)
+    for mark, before, after in ((b"coder", 48, 80), (SEPARATOR, 256, 256)):
+        at = data.find(mark)
+        while at >= 0:
+            offsets.update(range(max(0, at - before), min(len(data), at + after)))
+            at = data.find(mark, at + 1)
     return sorted(offsets)
 
 

@@ -19,7 +19,7 @@ from espnet_dq.data.audio import load_audio
 from espnet_dq.data.kaldi import KaldiDir
 from espnet_dq.errors import InputError, run
 from espnet_dq.formats import openai
-from espnet_dq.quant.activations import Recorder, save_ranges
+from espnet_dq.quant.calibrate import Recorder, save_ranges
 from espnet_dq.quant.checkpoint import load_student
 from espnet_dq.quant.prepare import candidates
 from espnet_dq.whisper.dims import encode_text, language_token, vocabulary_tokenizer
@@ -42,6 +42,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--clips", type=int, default=64, help="clips, spread evenly over the folder's names (64)"
     )
+    parser.add_argument(
+        "--percentile",
+        type=float,
+        default=100.0,
+        help="of the magnitudes that the range of a layer holds; what is beyond is clipped (100)",
+    )
     args = parser.parse_args(argv)
     if args.clips < 1:
         raise InputError(f"--clips {args.clips}: at least 1 is needed")
@@ -50,13 +56,14 @@ def main(argv: list[str] | None = None) -> int:
     names = sorted(data.wav)
     count = min(args.clips, len(names))
     names = [names[i * len(names) // count] for i in range(count)]
-    with Recorder(model, candidates(model.dims)) as recorder:
+    with Recorder(model, candidates(model.dims), args.percentile) as recorder:
         for utt in tqdm(names, desc="calibrate", unit="clip"):
             _listen(model, data, utt)
     about = {"model": str(args.model), "data": str(args.data), "clips": count}
     save_ranges(args.out, recorder, about)
-    for layer, top in recorder.tops.items():
-        print(f"{layer}: {top:.4g} in {recorder.rows[layer]} rows")
+    for layer, end in recorder.ranges().items():
+        top, rows = recorder.tops[layer], recorder.rows[layer]
+        print(f"{layer}: {end:.4g}, largest {top:.4g}, in {rows} rows")
     print(args.out)
     return 0
 

@@ -1,22 +1,26 @@
 """Convert a Whisper from any format that is read here to another, quantizing if asked.
 
+Weights that are on a grid already keep their integers and scales, unless `--grid` says otherwise.
+
 Example usage::
 
     python -m espnet_dq.bin.convert --from openai:tiny --to ct2 --grid ct2_int8 --out tiny_int8
     python -m espnet_dq.bin.convert --from openai:base --to ggml --grid ggml_q5_0 --out base.bin
+    python -m espnet_dq.bin.convert --from base.bin --to packed --out base.safetensors
 """
 
 import argparse
+from collections.abc import Container
 from pathlib import Path
 
 import torch
 
 from espnet_dq.errors import InputError, run
-from espnet_dq.formats import detect, openai
+from espnet_dq.formats import detect, integers
 from espnet_dq.formats.weights import Weights
-from espnet_dq.formats.write import GRIDS, write
+from espnet_dq.formats.write import GRIDS, check_grids, write
 from espnet_dq.quant.checkpoint import quantize
-from espnet_dq.quant.grids import EXPORT_GRIDS
+from espnet_dq.quant.grids import EXPORT_GRIDS, Quantized
 from espnet_dq.quant.prepare import assign_grids
 from espnet_dq.quant.table import read_grid
 from espnet_dq.whisper.fetch import default_cache, fetch
@@ -37,39 +41,55 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--to", required=True, choices=sorted(GRIDS), help="format to write")
     parser.add_argument(
         "--grid",
-        default="none",
-        metavar="none|GRID|FILE.yaml",
-        help=f"round the weights to this grid: {', '.join(EXPORT_GRIDS)}, uniform2 to uniform8, "
-        "uniform4_tensor, uniform4_g32, ..., or a file with one for each weight (default: none)",
+        default="keep",
+        metavar="keep|none|GRID|FILE.yaml",
+        help="keep (default): integers and scales as in the source, if it has any; none: floats; "
+        f"or round the weights to this grid: {', '.join(EXPORT_GRIDS)}, uniform2 to uniform8, "
+        "uniform4_tensor, uniform4_g32, ..., or a file with one for each weight",
     )
     parser.add_argument("--out", type=Path, required=True, help="file, or folder of the format")
     args = parser.parse_args(argv)
 
-    weights = _load(args.source)
-    quantized = {}
-    if args.grid != "none":
+    source = _path(args.source)
+    weights, quantized, rounds = detect.load(source), {}, args.grid not in ("keep", "none")
+    if rounds:
         quantized = quantize(weights.state, assign_grids(weights.dims, read_grid(args.grid)))
-    # Beside a grid the few floats that remain are float16, to keep the file small.
+    elif args.grid == "keep":
+        quantized = _kept(source, weights, args.to)
+    # Where weights are rounded, the few floats beside them are float16, to keep the file small.
     # whisper.cpp takes nothing else.
-    dtype = "float16" if quantized or args.to == "ggml" else _lossless(weights)
+    dtype = "float16" if rounds or args.to == "ggml" else _lossless(weights, quantized)
     write(args.to, args.out, weights, quantized, dtype)
     print(args.out)
     return 0
 
 
-def _load(source: str) -> Weights:
+def _path(source: str) -> Path:
     scheme, colon, name = source.partition(":")
     if not colon or scheme != "openai":
-        return detect.load(source)
+        return Path(source)
     if name not in MODELS:
         raise InputError(f"--from {source}: known models are {', '.join(MODELS)}")
-    return openai.load(fetch(name, default_cache() / "pt", default_cache()))
+    return fetch(name, default_cache() / "pt", default_cache())
 
 
-def _lossless(weights: Weights) -> str:
-    """float16 if that changes no value, else float32."""
-    same = all(torch.equal(t.half().float(), t.float()) for t in weights.state.values())
-    return "float16" if same else "float32"
+def _kept(source: Path, weights: Weights, form: str) -> dict[str, Quantized]:
+    """What the source has on a grid; `InputError` names the ways out if `form` cannot hold it."""
+    quantized = integers.load(source)
+    try:
+        check_grids(form, weights.dims, {name: q.grid for name, q in quantized.items()})
+    except InputError as e:
+        raise InputError(
+            f"{source}: {e}: to round its values again say --grid {' or '.join(GRIDS[form])}, "
+            "for floats --grid none"
+        ) from e
+    return quantized
+
+
+def _lossless(weights: Weights, quantized: Container[str]) -> str:
+    """float16 if that changes no value of those that are not `quantized`, else float32."""
+    floats = (tensor for name, tensor in weights.state.items() if name not in quantized)
+    return "float16" if all(torch.equal(t.half().float(), t.float()) for t in floats) else "float32"
 
 
 if __name__ == "__main__":

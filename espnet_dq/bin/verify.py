@@ -2,21 +2,24 @@
 
 Example usage::
 
-    python -m espnet_dq.bin.verify exp/asterisk_base_tiny_ct2_int8/export \\
+    python -m espnet_dq.bin.verify exp/asterisk_base_tiny_ct2_int8/export/student \\
         --against exp/asterisk_base_tiny_ct2_int8
 """
 
 import argparse
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor
+from whisper.model import ModelDimensions
 
 from espnet_dq.errors import InputError, run
-from espnet_dq.files import atomic
-from espnet_dq.formats import ctranslate2, detect
-from espnet_dq.formats.parity import Reference, Report, compare
+from espnet_dq.files import atomic, bytes_on_disk
+from espnet_dq.formats import detect
+from espnet_dq.formats.parity import ON_GRID, OPEN, OTHER, SCALES, Reference, Report
+from espnet_dq.formats.parity_ctranslate2 import compare_ctranslate2
 from espnet_dq.formats.parity_ggml import compare_ggml
 from espnet_dq.formats.parity_huggingface import compare_huggingface
 from espnet_dq.formats.parity_onnx import compare_onnx
@@ -26,6 +29,8 @@ from espnet_dq.quant.checkpoint import load_student, quantize
 from espnet_dq.quant.grids import Quantized, get_grid
 from espnet_dq.quant.prepare import assign_grids
 from espnet_dq.quant.table import read_grid
+from espnet_dq.report.size import grid_bits, paper_rule_bytes
+from espnet_dq.whisper.dims import weight_shapes
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -46,11 +51,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, help="write the comparison to this file, too")
     args = parser.parse_args(argv)
 
-    reference = _reference(args.against, args.grid)
+    reference, by_rule = _reference(args.against, args.grid)
     form = detect.detect(args.path)
     if form in GRIDS:
-        check_grids(form, reference.grids.values())
-    if form == "ggml":
+        check_grids(form, reference.dims, reference.grids)
+    if form == "ct2":
+        report = compare_ctranslate2(args.path / "model.bin", reference)
+    elif form == "ggml":
         report = compare_ggml(args.path, reference)
     elif form == "packed":
         report = compare_packed(args.path, reference)
@@ -58,55 +65,79 @@ def main(argv: list[str] | None = None) -> int:
         report = compare_huggingface(args.path, reference)
     elif form == "onnx":
         report = compare_onnx(args.path, reference)
-    elif form != "ct2":
-        raise InputError(f"{args.path}: verify does not read {form}")
     else:
-        file = args.path / "model.bin"
-        report = compare(ctranslate2.read_variables(file), reference, file)
-    _print(report)
+        raise InputError(f"{args.path}: verify does not read {form}")
+    sizes = {"bytes_on_disk": bytes_on_disk(args.path), "paper_rule_bytes": by_rule}
+    _print(report, sizes)
     if args.json:
-        content = {"path": str(args.path), "against": str(args.against), **report.to_dict()}
+        content = {"path": str(args.path), "against": str(args.against)}
+        content |= sizes | report.to_dict()
         with atomic(args.json) as tmp:
             tmp.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return int(report.mismatched > 0)
 
 
-def _reference(path: Path, grid: str | None) -> Reference:
-    """What the file should hold: an experiment says it itself, a checkpoint needs a grid."""
+def _reference(path: Path, grid: str | None) -> tuple[Reference, int]:
+    """What the file should hold, and the model's bytes by the paper's rule.
+
+    An experiment says all that itself, a checkpoint needs a grid.
+    """
     if path.is_dir() and not (path / "config.json").is_file():  # of a ct2, Hugging Face folder
         if grid:
             raise InputError(f"--grid is for a checkpoint; {path} is a folder with its own")
         student = load_student(path)
-        return Reference(
+        reference = Reference(
             student.dims,
             student.reference_weights(),
             student.grids,
             _scales(student.quantized()),
+            student.state,
         )
+        return reference, _by_rule(student.dims, student.preset, student.grid)
     if grid is None:
         raise InputError(f"--grid is missing: {path} is a checkpoint, which is on no grid yet")
     weights = detect.load(path)
+    dims, state = weights.dims, weights.state
     if grid == "none":
-        return Reference(weights.dims, weights.state, {}, {})
-    grids = assign_grids(weights.dims, read_grid(grid))
-    on_grid = {name: get_grid(g).fake(weights.state[name]) for name, g in grids.items()}
-    scales = _scales(quantize(weights.state, grids))
-    return Reference(weights.dims, weights.state | on_grid, grids, scales)
+        return Reference(dims, state, {}, {}, state), paper_rule_bytes(weight_shapes(dims))
+    table = read_grid(grid)
+    grids = assign_grids(dims, table)
+    on_grid = {name: get_grid(g).fake(state[name]) for name, g in grids.items()}
+    scales = _scales(quantize(state, grids))
+    return Reference(dims, state | on_grid, grids, scales, state), _by_rule(dims, "full", table)
+
+
+def _by_rule(dims: ModelDimensions, preset: str, grid: str | Mapping[str, str]) -> int:
+    return paper_rule_bytes(weight_shapes(dims), preset, grid_bits(grid))
 
 
 def _scales(quantized: Mapping[str, Quantized]) -> dict[str, Tensor]:
     return {name: q.scale for name, q in quantized.items()}
 
 
-def _print(report: Report) -> None:
+def _print(report: Report, sizes: Mapping[str, int]) -> None:
     width = max(len(row.name) for row in report.rows)
-    print(f"{'name':{width}}  {'grid':9} bits      bytes  integers  scales")
+    head = "shape  grid      bits      bytes    error  integers  scales  kind"
+    print(f"{'name':{width}}  {head:>78}")
     for row in report.rows:
+        shape = "x".join(map(str, row.shape)) or "-"
+        error = "-" if row.error is None else f"{row.error:.5f}"
         print(
-            f"{row.name:{width}}  {row.grid:9} {row.bits:4} {row.bytes:10} "
-            f"{row.integers:9} {row.scales:7}"
+            f"{row.name:{width}}  {shape:>12}  {row.grid:9} {row.bits:4} {row.bytes:10}  {error:>7}"
+            f" {row.integers:9} {row.scales:7}  {row.kind}"
         )
     total = report.to_dict()
+    kinds = Counter(row.kind for row in report.rows)
+    why = [f"{n} {kind}" for kind, n in kinds.items() if kind not in (ON_GRID, SCALES, OTHER)]
+    print(f"on a grid: {kinds[ON_GRID]} tensors, {total['grid_bytes']} bytes with their scales")
+    print(f"in float: {', '.join(why) or 'nothing'}; {total['float_bytes']} bytes")
+    left = [row.name for row in report.rows if row.kind == OPEN]
+    if kinds[ON_GRID] and left:  # of a float file nothing was asked for
+        print(f"in float although it could be on a grid: {', '.join(left)}")
+    print(
+        f"on disk: {sizes['bytes_on_disk']} bytes; "
+        f"by the paper's rule (counted): {sizes['paper_rule_bytes']} bytes"
+    )
     print(f"{total['tensors']} tensors, {total['bytes']} bytes, {total['mismatched']} mismatched")
 
 

@@ -12,16 +12,39 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 from whisper.audio import mel_filters
+from whisper.model import ModelDimensions
 
 from espnet_dq.errors import InputError
 from espnet_dq.files import atomic
 from espnet_dq.formats.ggml import FTYPES, MAGIC
 from espnet_dq.formats.weights import Weights
 from espnet_dq.quant.grids import Quantized
-from espnet_dq.whisper.dims import any_tokenizer
+from espnet_dq.whisper.dims import any_tokenizer, weight_shapes
 
 GRIDS = {"ggml_q8_0": "Q8_0", "ggml_q5_0": "Q5_0", "ggml_q4_0": "Q4_0"}
 _TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q5_0": 6, "Q8_0": 8}  # ggml's enumeration
+
+
+def check_grids(dims: ModelDimensions, grids: Mapping[str, str]) -> None:
+    """Raise `InputError` for weights and grids that no file holds.
+
+    whisper.cpp allocates every matrix in the one type that the file's header names: all of them
+    are on one grid of `GRIDS`, or none is.
+
+    Args:
+        dims: the model's.
+        grids: openai-whisper's name -> grid, of what is on one.
+    """
+    if not grids:
+        return
+    kinds = sorted({*grids.values()})
+    if len(kinds) > 1 or kinds[0] not in GRIDS:
+        raise InputError(f"a ggml file holds one of {', '.join(GRIDS)}, not {', '.join(kinds)}")
+    wanted = {name for name, shape in weight_shapes(dims).items() if _is_matrix(name, shape)}
+    if wrong := sorted(wanted ^ grids.keys()):
+        raise InputError(
+            f"{wrong[0]}: whisper.cpp wants all matrices and nothing else on the grid (preset full)"
+        )
 
 
 def save(
@@ -37,7 +60,7 @@ def save(
         path: where.
         weights: the model; tensors named in `quantized` are not read from it.
         quantized: openai-whisper's name -> integers and scales, all on one grid of `GRIDS`.
-            whisper.cpp has one type a file: every matrix must be here, or none.
+            Every matrix must be here, or none (`check_grids`).
         float_dtype: of the matrices when none is quantized: `float16`.
 
     Raises:
@@ -47,20 +70,8 @@ def save(
     weights.check(str(path))
     if float_dtype != "float16":
         raise InputError(f"{path}: a ggml file for whisper.cpp holds float16, not {float_dtype}")
-    kind = "F16"
-    if quantized:
-        grids = sorted({q.grid for q in quantized.values()})
-        if len(grids) > 1 or grids[0] not in GRIDS:
-            raise InputError(
-                f"{path}: a ggml file holds one of {', '.join(GRIDS)}, not {', '.join(grids)}"
-            )
-        kind = GRIDS[grids[0]]
-        wanted = {n for n, t in weights.state.items() if _is_matrix(n, t)}
-        if wrong := sorted(wanted ^ set(quantized)):
-            raise InputError(
-                f"{path}: {wrong[0]}: whisper.cpp wants all matrices and nothing else on the grid "
-                "(preset full)"
-            )
+    check_grids(weights.dims, {name: q.grid for name, q in quantized.items()})
+    kind = GRIDS[next(iter(quantized.values())).grid] if quantized else "F16"
     with atomic(path) as tmp, open(tmp, "wb") as f:
         f.write(_header(weights, FTYPES[kind]))
         for name, tensor in weights.state.items():
@@ -78,12 +89,12 @@ def save(
             f.write(struct.pack(f"<{len(shape)}i", *reversed(shape)) + encoded + data)
 
 
-def _is_matrix(name: str, tensor: Tensor) -> bool:
-    return tensor.dim() == 2 and not name.endswith("positional_embedding")
+def _is_matrix(name: str, shape: tuple[int, ...]) -> bool:
+    return len(shape) == 2 and not name.endswith("positional_embedding")
 
 
 def _float_type(name: str, tensor: Tensor) -> str:
-    return "F16" if _is_matrix(name, tensor) or tensor.dim() == 3 else "F32"
+    return "F16" if _is_matrix(name, tensor.shape) or tensor.dim() == 3 else "F32"
 
 
 def _header(weights: Weights, ftype: int) -> bytes:

@@ -7,25 +7,28 @@ read from the nodes that use them (`/layers.0/self_attn/q_proj/MatMul_quant`). T
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import onnx
 import torch
-from google.protobuf.message import DecodeError
-from onnx import numpy_helper
+from onnx import TensorProto, numpy_helper
 
 from espnet_dq.errors import InputError
 from espnet_dq.formats import onnx_reader
 from espnet_dq.formats.hf_names import openai_name, read_dims, read_json
+from espnet_dq.formats.onnx_reader import read_model, text
 from espnet_dq.formats.weights import Weights
+from espnet_dq.whisper.dims import weight_shapes
 
 FILES = {
     "encoder": "encoder_model_quantized.onnx",
     "decoder": "decoder_model_merged_quantized.onnx",
 }
 _MERGED = re.compile(r"_merged_\d+$")  # what joining the two decoders appends to a name
+_FLOAT = (TensorProto.FLOAT,)
+_INTEGERS = (TensorProto.INT8, TensorProto.UINT8)
 
 
 def load(folder: Path | str) -> Weights:
@@ -44,60 +47,84 @@ def load(folder: Path | str) -> Weights:
     path = folder / "config.json"
     dims = read_dims(read_json(path), path)
     models = folder / "onnx" if (folder / "onnx").is_dir() else folder
-    state: dict[str, torch.Tensor] = {}
+    shapes, state = weight_shapes(dims), {}
     for side, file in FILES.items():
-        path = models / file
-        for name, values in _tensors(path, side):
-            state[openai_name(name)] = torch.from_numpy(np.array(values, order="C"))
+        for name, values in _Model(models / file, side, shapes).weights():
+            if name in state:
+                raise InputError(f"{models / file}: {name} is stored twice")
+            state[name] = torch.from_numpy(np.array(values, order="C"))
     return Weights(dims, state).check(str(models))
 
 
-def _tensors(path: Path, side: str) -> Iterator[tuple[str, np.ndarray]]:
-    """Hugging Face's name, from the side on, and float32 values of each tensor in a model."""
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    try:
-        graph = onnx.load(path, load_external_data=False).graph
-    except (DecodeError, ValueError) as e:
-        raise InputError(f"{path}: not an ONNX model, or truncated") from e
-    if not graph.node:
-        raise InputError(f"{path}: not an ONNX model, or truncated")
-    tensors = {tensor.name: tensor for tensor in graph.initializer}
+class _Model:
+    """One side of the pair. Names and shapes are checked before anything is dequantized."""
 
-    def values(name: str) -> np.ndarray:
-        if name not in tensors:
-            raise InputError(f"{path}: {name} is missing")
-        if tensors[name].data_location == onnx.TensorProto.EXTERNAL:
-            raise InputError(f"{path}: {name} lies in another file, which is not read")
+    def __init__(self, path: Path, side: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        self.path, self.side, self.shapes = path, side, shapes
+        self.graph = read_model(path).graph
+        self.tensors = {text(tensor.name, path): tensor for tensor in self.graph.initializer}
+
+    def weights(self) -> Iterator[tuple[str, np.ndarray]]:
+        """openai-whisper's name, one of `shapes`, and float32 values of each weight."""
+        for stored, tensor in self.tensors.items():
+            name = _MERGED.sub("", stored).removeprefix("model.").removeprefix(f"{self.side}.")
+            if tensor.data_type == TensorProto.FLOAT and tensor.dims and "::" not in stored:
+                yield self.checked(name, stored, self.values(stored, _FLOAT))
+        for layer, stored, transposed in sorted(_quantized(self.graph, self.side, self.path)):
+            q = self.values(f"{stored}_quantized", _INTEGERS)
+            name, q = self.checked(f"{layer}.weight", stored, q.T if transposed else q)
+            zero = self.number(f"{stored}_zero_point", _INTEGERS)
+            yield name, (q - zero) * self.number(f"{stored}_scale", _FLOAT)
+
+    def values(self, stored: str, types: tuple[int, ...]) -> np.ndarray:
+        """A tensor as it is stored, which must have one of these types."""
+        if stored not in self.tensors:
+            raise InputError(f"{self.path}: {stored} is missing")
+        tensor = self.tensors[stored]
+        if tensor.data_location != TensorProto.DEFAULT:
+            raise InputError(f"{self.path}: {stored} lies in another file, which is not read")
+        if tensor.data_type not in types:
+            raise InputError(f"{self.path}: {stored} has type {tensor.data_type}, not in {types}")
         try:
-            return numpy_helper.to_array(tensors[name])
+            return numpy_helper.to_array(tensor)
         except (ValueError, TypeError) as e:
-            raise InputError(f"{path}: {name} is damaged ({e})") from e
+            raise InputError(f"{self.path}: {stored} is damaged ({e})") from e
 
-    for name, tensor in tensors.items():
-        plain = _MERGED.sub("", name).removeprefix("model.").removeprefix(f"{side}.")
-        if tensor.data_type == onnx.TensorProto.FLOAT and tensor.dims and "::" not in name:
-            yield f"{side}.{plain}", values(name)
-    for layer, name, transposed in _quantized(graph, side):
-        q = values(f"{name}_quantized").astype(np.float32)
-        zero = values(f"{name}_zero_point").astype(np.float32)
-        w = (q - zero) * values(f"{name}_scale")
-        yield f"{side}.{layer}.weight", w.T if transposed else w
+    def number(self, stored: str, types: tuple[int, ...]) -> np.float32:
+        """A tensor of one number."""
+        array = self.values(stored, types)
+        if array.size != 1:
+            raise InputError(f"{self.path}: {stored} has shape {array.shape}, not one number")
+        return np.float32(array.item())
+
+    def checked(self, theirs: str, stored: str, array: np.ndarray) -> tuple[str, np.ndarray]:
+        """openai-whisper's name for Hugging Face's, and the array, of that weight's shape."""
+        name = openai_name(f"{self.side}.{theirs}")
+        if name not in self.shapes:
+            raise InputError(f"{self.path}: {stored}: {name} is not a Whisper weight")
+        if array.shape != self.shapes[name]:
+            raise InputError(
+                f"{self.path}: {stored} has shape {array.shape}, expected {self.shapes[name]}"
+            )
+        return name, array
 
 
-def _quantized(graph: onnx.GraphProto, side: str) -> set[tuple[str, str, bool]]:
+def _quantized(graph: onnx.GraphProto, side: str, path: Path) -> set[tuple[str, str, bool]]:
     """(layer, name of its quantized weight, whether it is [in, out]), in all branches."""
     found = set()
     for node in graph.node:
         for attribute in node.attribute:
-            found |= _quantized(attribute.g, side)
-        path = node.name.removeprefix("/").removeprefix(f"model/{side}/").split("/")
+            found |= _quantized(attribute.g, side, path)
+        name = text(node.name, path).removeprefix("/").removeprefix(f"model/{side}/").split("/")
         if node.op_type in ("MatMulInteger", "ConvInteger"):
-            weight, matrix = node.input[1], node.op_type == "MatMulInteger"
-        elif node.op_type == "Gather" and path[0] == "embed_tokens":
-            weight, matrix = node.input[0], False
+            at, matrix = 1, node.op_type == "MatMulInteger"
+        elif node.op_type == "Gather" and name[0] == "embed_tokens":
+            at, matrix = 0, False
         else:
             continue
+        if len(node.input) <= at:
+            raise InputError(f"{path}: node {'/'.join(name)} has no weight")
+        weight = text(node.input[at], path)
         if weight.endswith("_quantized"):  # not so when both factors are activations
-            found.add((".".join(path[:-1]), weight.removesuffix("_quantized"), matrix))
+            found.add((".".join(name[:-1]), weight.removesuffix("_quantized"), matrix))
     return found

@@ -46,16 +46,17 @@ def read(folder: Path | str) -> Content:
     folder = Path(folder)
     graphs: dict[str, onnx.GraphProto] = {}
     for file in FILES:
-        model = _model(folder / file)
+        model = read_model(folder / file)
         graphs[file] = model.graph
         if file == FILES[0]:
             dims = _dims(model, folder / file)
     found: dict[str, tuple[onnx.TensorProto, Path]] = {}
     for file, graph in graphs.items():
         for tensor in graph.initializer:
-            if tensor.name in found:
-                raise InputError(f"{folder / file}: {tensor.name} is stored twice")
-            found[tensor.name] = tensor, folder / file
+            name = text(tensor.name, folder / file)
+            if name in found:
+                raise InputError(f"{folder / file}: {name} is stored twice")
+            found[name] = tensor, folder / file
     tensors = {}
     for name, shape in weight_shapes(dims).items():
         if name not in found:
@@ -89,7 +90,8 @@ def load(folder: Path | str) -> Weights:
     return Weights(content.dims, state).check(str(folder))
 
 
-def _model(path: Path) -> onnx.ModelProto:
+def read_model(path: Path) -> onnx.ModelProto:
+    """The model in a file; raises `InputError` when it holds none."""
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     try:
@@ -101,8 +103,15 @@ def _model(path: Path) -> onnx.ModelProto:
     return model
 
 
+def text(value: str | bytes, path: Path) -> str:
+    """A string of a model in `path`; protobuf gives bytes where it is not UTF-8."""
+    if isinstance(value, bytes):
+        raise InputError(f"{path}: {value[:40]!r} is not UTF-8")
+    return value
+
+
 def _dims(model: onnx.ModelProto, path: Path) -> ModelDimensions:
-    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    metadata = {text(e.key, path): text(e.value, path) for e in model.metadata_props}
     values = {}
     for field in fields(ModelDimensions):
         value = metadata.get(field.name, "")

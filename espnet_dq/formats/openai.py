@@ -46,8 +46,8 @@ def save(path: Path | str, weights: Weights, dtype: torch.dtype = torch.float16)
     """
     weights.check(str(path))
     state = {name: tensor.detach().cpu().to(dtype) for name, tensor in weights.state.items()}
-    with atomic(path) as tmp:
-        torch.save({"dims": asdict(weights.dims), "model_state_dict": state}, tmp)
+    with atomic(path) as tmp, open(tmp, "wb") as f:
+        torch.save({"dims": asdict(weights.dims), "model_state_dict": state}, f)
 
 
 def _first_line(error: Exception) -> str:

@@ -170,13 +170,9 @@ def _quantized(
     if scale.dtype != dtype or tuple(scale.shape) != expected or not scale.isfinite().all():
         raise InputError(f"{path}: {name}.scale is not {dtype} {expected}, all finite")
     integers = unpack(packed, grid.bits, shape)
-    lowest = -(2 ** (grid.bits - 1)) + (0 if grid_name in _FULL_RANGE else 1)
-    if int(integers.min()) < lowest:
+    if int(integers.min()) < grid.bottom:
         raise InputError(f"{path}: {name} holds integers that are not on grid {grid_name}")
     return Quantized(grid_name, integers, scale)
-
-
-_FULL_RANGE = ("ggml_q5_0", "ggml_q4_0")  # these use the lowest integer of their bits, too
 
 
 def _take(tensors: dict[str, Tensor], name: str, path: Path) -> Tensor:

@@ -11,10 +11,20 @@ from whisper.audio import mel_filters
 
 from espnet_dq.errors import WorkError
 from espnet_dq.formats import ggml
-from espnet_dq.formats.parity import Reference, Report, Row, differing_bits
+from espnet_dq.formats.parity import (
+    ON_GRID,
+    OTHER,
+    Reference,
+    Report,
+    Row,
+    differing_bits,
+    float_row,
+    rounding_error,
+)
 from espnet_dq.whisper.dims import any_tokenizer
 
-_BITS = {"F32": 32, "F16": 16, "Q8_0": 8, "Q5_0": 5, "Q4_0": 4}
+CONVOLUTION = "convolution: ggml holds it in float16"
+_BITS = {"Q8_0": 8, "Q5_0": 5, "Q4_0": 4}
 
 
 def compare_ggml(path: Path | str, reference: Reference) -> Report:
@@ -35,10 +45,10 @@ def compare_ggml(path: Path | str, reference: Reference) -> Report:
         expected = reference.weights[name].detach().cpu().float().numpy()
         values, kind = stored.values(), stored.kind.name
         if kind in ("F32", "F16"):
-            wrong = differing_bits(values, expected.astype(values.dtype))
-            if name in reference.grids:  # should have been integers
-                wrong = expected.size
-            rows.append(Row(name, values.dtype.name, _BITS[kind], stored.raw.nbytes, wrong))
+            row = float_row(name, values, expected, reference)
+            if kind == "F16" and values.ndim == 3:
+                row.kind = CONVOLUTION
+            rows.append(row)
             continue
         # The sign of a zero does not count: a block's scale may be negative.
         wrong = int(np.count_nonzero(values != expected))
@@ -50,8 +60,9 @@ def compare_ggml(path: Path | str, reference: Reference) -> Report:
             differing = differing_bits(scales, theirs.astype(np.float16))
         else:
             differing = scales.size
-        bits = _BITS.get(kind, 0)
-        rows.append(Row(name, grid, bits, stored.raw.nbytes, wrong, differing))
+        error = rounding_error({name: values}, reference.floats)
+        bits, size = _BITS.get(kind, 0), stored.raw.nbytes
+        rows.append(Row(name, values.shape, grid, bits, size, ON_GRID, error, wrong, differing))
     return Report([*rows, *_constants(content, reference)])
 
 
@@ -71,8 +82,9 @@ def _constants(content: ggml.Content, reference: Reference) -> list[Row]:
     kinds = {g.removeprefix("ggml_").upper() for g in grids} or {"F32", "F16"}
     ftype = int(content.ftype not in {ggml.FTYPES.get(kind) for kind in kinds})
     size = sum(map(len, content.tokens)) + 4 * len(content.tokens)
+    shape, count = content.filters.shape, (len(content.tokens),)
     return [
-        Row("mel filters", "float32", 32, content.filters.nbytes, wrong),
-        Row("vocabulary", "bytes", 8, size, missing),
-        Row("ftype", "int32", 32, 4, ftype),
+        Row("mel filters", shape, "float32", 32, content.filters.nbytes, OTHER, integers=wrong),
+        Row("vocabulary", count, "bytes", 8, size, OTHER, integers=missing),
+        Row("ftype", (), "int32", 32, 4, OTHER, integers=ftype),
     ]

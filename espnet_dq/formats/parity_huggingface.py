@@ -12,7 +12,16 @@ from safetensors.numpy import load_file
 
 from espnet_dq.errors import InputError, WorkError
 from espnet_dq.formats.hf_names import openai_name, read_dims, read_json
-from espnet_dq.formats.parity import Reference, Report, Row, differing_bits
+from espnet_dq.formats.parity import (
+    ON_GRID,
+    OTHER,
+    Reference,
+    Report,
+    Row,
+    differing_bits,
+    float_kind,
+    rounding_error,
+)
 from espnet_dq.whisper.dims import any_tokenizer
 
 
@@ -40,7 +49,7 @@ def compare_huggingface(path: Path | str, reference: Reference) -> Report:
     rows = []
     for name, weight in reference.weights.items():
         values, expected = tensors[name], weight.detach().cpu().float().numpy()
-        grid = reference.grids.get(name, values.dtype.name)
+        grid, error = reference.grids.get(name, values.dtype.name), None
         if values.shape != expected.shape or values.dtype.name not in ("float16", "float32"):
             wrong = expected.size
         elif name not in reference.grids:
@@ -50,7 +59,10 @@ def compare_huggingface(path: Path | str, reference: Reference) -> Report:
         else:
             # The sign of a zero does not count: training may round to -0.0, integers cannot.
             wrong = int(np.count_nonzero(values != expected))
-        rows.append(Row(name, grid, 8 * values.itemsize, values.nbytes, wrong))
+            error = rounding_error({name: values}, reference.floats)
+        kind = ON_GRID if name in reference.grids else float_kind(name)
+        bits, size = 8 * values.itemsize, values.nbytes
+        rows.append(Row(name, values.shape, grid, bits, size, kind, error, wrong))
     return Report([*rows, _vocabulary(folder / "tokenizer.json", found.n_vocab)])
 
 
@@ -58,10 +70,10 @@ def _ours(name: str) -> str:
     return openai_name(name) if name.startswith(("model.encoder.", "model.decoder.")) else name
 
 
-def _vocabulary(path: Path, size: int) -> Row:
+def _vocabulary(path: Path, n_vocab: int) -> Row:
     """Tokens whose id is not openai-whisper's."""
     content = read_json(path)
-    encoding = any_tokenizer(size).encoding
+    encoding = any_tokenizer(n_vocab).encoding
     try:
         found = {token["content"]: token["id"] for token in content["added_tokens"]}
         found |= {_bytes(token): number for token, number in content["model"]["vocab"].items()}
@@ -69,7 +81,9 @@ def _vocabulary(path: Path, size: int) -> Row:
         raise InputError(f"{path}: not a byte-pair tokenizer ({type(e).__name__})") from e
     expected = {**encoding._special_tokens, **encoding._mergeable_ranks}
     wrong = sum(found.get(token) != number for token, number in expected.items())
-    return Row("vocabulary", "bytes", 8, path.stat().st_size, wrong + len(found.keys() - expected))
+    wrong += len(found.keys() - expected)
+    size = path.stat().st_size
+    return Row("vocabulary", (len(found),), "bytes", 8, size, OTHER, integers=wrong)
 
 
 def _bytes(token: str) -> bytes:

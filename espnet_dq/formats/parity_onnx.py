@@ -18,7 +18,16 @@ from onnx import numpy_helper
 from whisper.model import Whisper
 
 from espnet_dq.errors import InputError, WorkError
-from espnet_dq.formats.parity import Reference, Report, Row, differing_bits
+from espnet_dq.formats.parity import (
+    ON_GRID,
+    OTHER,
+    Reference,
+    Report,
+    Row,
+    differing_bits,
+    float_row,
+    rounding_error,
+)
 from espnet_dq.whisper.dims import any_tokenizer
 
 _SIDES = ("encoder", "decoder")
@@ -60,10 +69,7 @@ def compare_onnx(path: Path | str, reference: Reference) -> Report:
             raise WorkError(f"{path}: {name} has shape {values.shape}, of {expected.shape}")
         values = values.T if turned else values
         if name not in on_grid:
-            wrong = differing_bits(values, expected.astype(values.dtype))
-            if grid != "none":  # should have been integers
-                wrong = expected.size
-            rows.append(Row(name, values.dtype.name, 8 * values.itemsize, size, wrong))
+            rows.append(float_row(name, values, expected, reference))
             state[name] = expected.astype(values.dtype).astype(np.float32)
             continue
         state[name] = expected
@@ -71,14 +77,16 @@ def compare_onnx(path: Path | str, reference: Reference) -> Report:
         if values.dtype != np.int8 or scale.dtype != np.float32 or scale.size != len(expected):
             raise WorkError(f"{path}: {name} is not int8 with a float32 scale for each row")
         each = scale.reshape(-1, *[1] * (expected.ndim - 1))
+        dequantized = values.astype(np.float32) * each
         # The sign of a zero does not count: integers have none.
-        wrong = int(np.count_nonzero(values.astype(np.float32) * each != expected))
+        wrong = int(np.count_nonzero(dequantized != expected))
         if grid == "onnx_int8":
             theirs = reference.scales[name].detach().cpu().float().numpy()
             differing = differing_bits(scale.ravel(), theirs.ravel())
         else:
             wrong, differing = expected.size, scale.size
-        rows.append(Row(name, grid, 8, size + scale.nbytes, wrong, differing))
+        error, size = rounding_error({name: dequantized}, reference.floats), size + scale.nbytes
+        rows.append(Row(name, values.shape, grid, 8, size, ON_GRID, error, wrong, differing))
     constants = _constants(path, models["encoder"], reference)
     return Report([*rows, *constants, *_outputs(path, reference, state)])
 
@@ -117,7 +125,8 @@ def _constants(path: Path, encoder: onnx.ModelProto, reference: Reference) -> li
     expected["blank_id"] = str(tokenizer.encode(" ")[0])
     found = {entry.key: entry.value for entry in encoder.metadata_props}
     wrong = sum(found.get(key) != value for key, value in expected.items())
-    metadata = Row("metadata", "text", 8, sum(map(len, found.values())), wrong)
+    size, count = sum(map(len, found.values())), (len(found),)
+    metadata = Row("metadata", count, "text", 8, size, OTHER, integers=wrong)
 
     file = path / "tokens.txt"
     try:
@@ -130,7 +139,7 @@ def _constants(path: Path, encoder: onnx.ModelProto, reference: Reference) -> li
     theirs = [(tokenizer.encoding.decode_single_token_bytes(i), i) for i in ordinary]
     pairs = zip_longest(zip(tokens, numbers, strict=True), theirs)
     wrong = sum(ours != theirs for ours, theirs in pairs)
-    return [metadata, Row("tokens", "text", 8, len(text), wrong)]
+    return [metadata, Row("tokens", (len(tokens),), "text", 8, len(text), OTHER, integers=wrong)]
 
 
 def _outputs(path: Path, reference: Reference, state: dict[str, np.ndarray]) -> list[Row]:
@@ -171,5 +180,6 @@ def _outputs(path: Path, reference: Reference, state: dict[str, np.ndarray]) -> 
         if output.shape != theirs.shape:
             raise WorkError(f"{path}: {name} have shape {output.shape}, expected {theirs.shape}")
         near = np.abs(output - theirs) <= _TOLERANCE * np.abs(theirs).max()
-        rows.append(Row(name, "float32", 32, 0, int(np.count_nonzero(~near))))
+        wrong = int(np.count_nonzero(~near))
+        rows.append(Row(name, theirs.shape, "float32", 32, 0, OTHER, integers=wrong))
     return rows

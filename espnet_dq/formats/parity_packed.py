@@ -12,7 +12,15 @@ from safetensors.numpy import load_file, safe_open
 from whisper.model import ModelDimensions
 
 from espnet_dq.errors import InputError, WorkError
-from espnet_dq.formats.parity import Reference, Report, Row, differing_bits
+from espnet_dq.formats.parity import (
+    ON_GRID,
+    Reference,
+    Report,
+    Row,
+    differing_bits,
+    float_row,
+    rounding_error,
+)
 
 
 def compare_packed(path: Path | str, reference: Reference) -> Report:
@@ -41,27 +49,24 @@ def compare_packed(path: Path | str, reference: Reference) -> Report:
     for name, weight in reference.weights.items():
         expected = weight.detach().cpu().float().numpy()
         if name not in grids:
-            values = tensors[name]
-            wrong = differing_bits(values, expected.astype(values.dtype))
-            if name in reference.grids:  # should have been integers
-                wrong = expected.size
-            rows.append(Row(name, values.dtype.name, 8 * values.itemsize, values.nbytes, wrong))
+            rows.append(float_row(name, tensors[name], expected, reference))
             continue
         grid, scale = grids[name], tensors[f"{name}.scale"]
         packed, bits = tensors[f"{name}.integers"], _bits(grid)
-        size = packed.nbytes + scale.nbytes
+        row = Row(name, expected.shape, grid, bits, packed.nbytes + scale.nbytes, ON_GRID)
+        rows.append(row)
         if grid != reference.grids.get(name) or packed.size != -(-expected.size * bits // 8):
-            rows.append(Row(name, grid, bits, size, expected.size, scale.size))
+            row.integers, row.scales = expected.size, scale.size
             continue
         values = _values(packed, bits, scale, grid, expected.shape)
         theirs = reference.scales[name].detach().cpu().numpy()
         if theirs.shape == scale.shape and theirs.dtype == scale.dtype:
-            differing = differing_bits(scale, theirs)
+            row.scales = differing_bits(scale, theirs)
         else:
-            differing = scale.size
+            row.scales = scale.size
         # The sign of a zero does not count: integers have none.
-        wrong = int(np.count_nonzero(values != expected))
-        rows.append(Row(name, grid, bits, size, wrong, differing))
+        row.integers = int(np.count_nonzero(values != expected))
+        row.error = rounding_error({name: values}, reference.floats)
     return Report(rows)
 
 

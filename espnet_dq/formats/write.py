@@ -1,9 +1,10 @@
 """Write a Whisper in the format of a runtime: which format holds which grid."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from whisper.model import ModelDimensions
 
 from espnet_dq.errors import InputError
 from espnet_dq.formats import (
@@ -29,12 +30,20 @@ GRIDS: dict[str, tuple[str, ...] | None] = {
 FOLDERS = ("ct2", "hf", "onnx")
 
 
-def check_grids(form: str, grids: Iterable[str]) -> None:
-    """Raise `InputError` for a grid whose integers a format does not hold."""
-    for grid in sorted({*grids}):
+def check_grids(form: str, dims: ModelDimensions, grids: Mapping[str, str]) -> None:
+    """Raise `InputError` if a format does not hold these weights' integers.
+
+    Args:
+        form: a key of `GRIDS`.
+        dims: the model's.
+        grids: openai-whisper's name -> grid, of what is on one.
+    """
+    for grid in sorted({*grids.values()}):
         get_grid(grid)
         if (known := GRIDS[form]) is not None and grid not in known:
             raise InputError(f"grid {grid} does not fit {form}, which holds {', '.join(known)}")
+    if form == "ggml":
+        ggml_writer.check_grids(dims, grids)
 
 
 def write(
@@ -62,7 +71,7 @@ def write(
         raise InputError(f"{path}: is a file, {form} is a folder")
     if form not in FOLDERS and path.is_dir():
         raise InputError(f"{path}: is a folder, {form} is a file")
-    check_grids(form, (q.grid for q in quantized.values()))
+    check_grids(form, weights.dims, {name: q.grid for name, q in quantized.items()})
     if form == "openai":
         values = {name: get_grid(q.grid).dequantize(q) for name, q in quantized.items()}
         dtype = torch.float32 if quantized else getattr(torch, float_dtype)

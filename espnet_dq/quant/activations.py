@@ -16,22 +16,19 @@ Example usage::
     prepare_activations(model, grids, "int8_per_token")  # inputs of the same layers
 """
 
-import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from espnet_dq.errors import InputError
-from espnet_dq.files import atomic
+from espnet_dq.quant.calibrate import linear_layers, load_ranges, on_input
 from espnet_dq.quant.grids import Ggml
 
 ACTIVATIONS = ("none", "int8_per_token", "q8_0_blocks", "int8_static")
-_LARGEST_FILE = 1 << 20  # bytes; a line a layer is far below
 _TOP = 127.0
 
 
@@ -115,7 +112,7 @@ def prepare_activations(
         )
     if activations == "none":
         return
-    layers = _layers(root, weights)
+    layers = linear_layers(root, weights)
     if not layers:
         raise InputError(f"activations {activations}: no linear layer has its weight on a grid")
     tops = dict.fromkeys(layers, math.inf) if ranges is None else load_ranges(ranges)
@@ -136,104 +133,8 @@ def prepare_activations(
             fake = partial(int8_static, top=tops[layer])
         else:
             fake = {"int8_per_token": int8_per_token, "q8_0_blocks": q8_0_blocks}[activations]
-        _on_input(root, layer, partial(_fake_input, fake=fake, top=tops[layer]))
+        on_input(root, layer, partial(_fake_input, fake=fake, top=tops[layer]))
 
 
 def _fake_input(x: Tensor, fake: Callable[[Tensor], Tensor], top: float) -> Tensor:
     return _StraightThrough.apply(x, fake, top)
-
-
-def _layers(root: nn.Module, weights: Iterable[str]) -> dict[str, int]:
-    """{layer: width of its input} for the matrix products among `weights`."""
-    widths = {}
-    for name in weights:
-        layer = name.removesuffix(".weight")
-        module = root.get_submodule(layer)
-        if isinstance(module, nn.Linear):
-            widths[layer] = module.in_features
-        elif isinstance(module, nn.Embedding):
-            widths[layer] = module.embedding_dim
-    return widths
-
-
-def _on_input(root: nn.Module, layer: str, change: Callable[[Tensor], Tensor]) -> RemovableHandle:
-    """Let a layer read `change(input)`.
-
-    The output projection is no module: openai-whisper's decoder and our own forward pass
-    multiply by the token embedding. Both read what the decoder's last LayerNorm gives, and
-    nothing else does, so that is where its input is changed.
-    """
-    module = root.get_submodule(layer)
-    if isinstance(module, nn.Embedding):
-        last = root.get_submodule(layer.rpartition(".")[0] + ".ln")
-        return last.register_forward_hook(lambda _, inputs, output: change(output))
-    return module.register_forward_pre_hook(lambda _, inputs: (change(inputs[0]), *inputs[1:]))
-
-
-class Recorder:
-    """Measure the inputs of linear layers while the context is open.
-
-    Attributes:
-        tops: {layer: largest magnitude so far}.
-        rows: {layer: rows (positions) seen so far}.
-
-    Example usage::
-
-        with Recorder(model, candidates(model.dims)) as recorder:
-            model(mel, tokens)
-        save_ranges("ranges.json", recorder, {"clips": 1})
-    """
-
-    def __init__(self, root: nn.Module, weights: Iterable[str]):
-        self._root = root
-        self.tops = dict.fromkeys(_layers(root, weights), 0.0)
-        self.rows = dict.fromkeys(self.tops, 0)
-
-    def __enter__(self) -> "Recorder":
-        self._handles = [
-            _on_input(self._root, layer, partial(self._take, layer)) for layer in self.tops
-        ]
-        return self
-
-    def _take(self, layer: str, x: Tensor) -> Tensor:
-        top = float(x.detach().abs().max())
-        if not math.isfinite(top):
-            raise InputError(f"{layer}: its input holds values that are not finite")
-        self.tops[layer] = max(self.tops[layer], top)
-        self.rows[layer] += x.numel() // x.shape[-1]
-        return x
-
-    def __exit__(self, *error) -> None:
-        for handle in self._handles:
-            handle.remove()
-
-
-def save_ranges(path: str | Path, recorder: Recorder, about: Mapping[str, str | int]) -> None:
-    """Write what was measured as JSON, `about` (where from) first, whole or not at all."""
-    layers = {
-        layer: {"max_abs": top, "rows": recorder.rows[layer]}
-        for layer, top in recorder.tops.items()
-    }
-    with atomic(path) as tmp:
-        tmp.write_text(json.dumps({**about, "layers": layers}, indent=1) + "\n", encoding="utf-8")
-
-
-def load_ranges(path: str | Path) -> dict[str, float]:
-    """{layer: end of its range} from a file of `save_ranges`.
-
-    Raises `InputError` naming the file, and the layer whose range is not finite or not above 0.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    if path.stat().st_size > _LARGEST_FILE:
-        raise InputError(f"{path}: larger than {_LARGEST_FILE} bytes, no file of ranges")
-    try:
-        layers = json.loads(path.read_text(encoding="utf-8"))["layers"]
-        entries = {layer: entry["max_abs"] for layer, entry in layers.items()}
-    except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as e:
-        raise InputError(f"{path}: not a file of activation ranges") from e
-    for layer, top in entries.items():
-        if type(top) not in (int, float) or not 0 < top <= torch.finfo(torch.float32).max:
-            raise InputError(f"{path}: {layer}: the range {top!r} is not finite and above 0")
-    return {layer: float(top) for layer, top in entries.items()}

@@ -62,6 +62,11 @@ class CTranslate2Int8:
         """The largest integer on the grid."""
         return 127
 
+    @property
+    def bottom(self) -> int:
+        """The smallest integer on the grid."""
+        return -127
+
     def groups(self, weight: Tensor) -> Tensor:
         """[rows, 1, columns]: what shares a scale lies along the last dimension."""
         return weight.reshape(weight.shape[0], 1, -1)
@@ -131,6 +136,11 @@ class Uniform:
     def top(self) -> int:
         """The largest integer on the grid."""
         return 2 ** (self.bits - 1) - 1
+
+    @property
+    def bottom(self) -> int:
+        """The smallest integer on the grid."""
+        return -self.top
 
     def groups(self, weight: Tensor) -> Tensor:
         """[rows, groups, columns of a group], [1, 1, all] a tensor: each has one step."""
@@ -227,6 +237,11 @@ class Ggml:
     def name(self) -> str:
         """`ggml_q8_0`, `ggml_q5_0`, `ggml_q4_0`."""
         return f"ggml_q{self.bits}_0"
+
+    @property
+    def bottom(self) -> int:
+        """The smallest integer on the grid; only q8_0 is symmetric."""
+        return -127 if self.bits == 8 else -(2 ** (self.bits - 1))
 
     def _blocks(self, matrix: Tensor) -> Tensor:
         rows, columns = matrix.shape

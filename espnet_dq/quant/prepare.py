@@ -19,7 +19,13 @@ from espnet_dq.quant.fake_quant import RATE, FakeQuantize, least_error_clip
 from espnet_dq.quant.grids import get_grid
 from espnet_dq.whisper.dims import weight_shapes
 
-PRESETS = ("full", "paper", "encoder", "none")
+# name -> the sides of the model whose weights are on the grid
+PRESETS = {
+    "full": ("encoder.", "decoder."),
+    "paper": ("decoder.",),
+    "encoder": ("encoder.",),
+    "none": (),
+}
 RANGE = "_range"  # the end of a learned range's name in state dicts
 _ORIGINAL = re.compile(r"(.*)\.parametrizations\.weight\.(original|0\.range)")
 
@@ -66,13 +72,7 @@ def assign_grids(
         table = {name: grid for name in names if not (ggml and len(shapes[name]) == 3)}
     for name in {*table.values()}:
         get_grid(name)
-    sides = {
-        "full": ("encoder.", "decoder."),
-        "paper": ("decoder.",),
-        "encoder": ("encoder.",),
-        "none": (),
-    }
-    return {name: grid for name, grid in table.items() if name.startswith(sides[preset])}
+    return {name: grid for name, grid in table.items() if name.startswith(PRESETS[preset])}
 
 
 def prepare(root: nn.Module, grids: Mapping[str, str], ranges: str = "max") -> None:

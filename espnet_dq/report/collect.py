@@ -1,7 +1,7 @@
 """Read what an experiment left behind and sum it up as results.json.
 
 EXPDIR holds run.json, decode/NAME/{decode.json,score/score.json} for each system, and, where
-those stages ran, {kd,qat,joint}/train.log, verify.json and benchmark.json.
+those stages ran, {kd,qat}/train.log, verify.json and benchmark.json.
 """
 
 import json
@@ -11,13 +11,12 @@ from pathlib import Path
 from espnet_dq.errors import InputError
 from espnet_dq.files import bytes_on_disk
 from espnet_dq.formats import detect
-from espnet_dq.quant.grids import get_grid
 from espnet_dq.report import train_log
-from espnet_dq.report.size import FLOAT_BITS, paper_rule_bytes
+from espnet_dq.report.size import FLOAT_BITS, grid_bits, paper_rule_bytes
 from espnet_dq.report.train_log import TrainLog
 
 ROLES = ("untouched", "teacher", "float_student", "student")
-TRAININGS = ("kd", "qat", "joint")
+TRAININGS = ("kd", "qat")
 RATES = ("wer", "cer", "wer_long", "cer_long", "wer_raw", "cer_raw")
 
 
@@ -93,7 +92,8 @@ def load(exp: Path) -> Experiment:
         raise InputError(f"{source}: no systems")
     verify = _optional(exp / "verify.json")
     if verify is not None:
-        _need(exp / "verify.json", verify, "tensors", "mismatched")
+        totals = ("tensors", "mismatched", "grid_bytes", "float_bytes")
+        _need(exp / "verify.json", verify, *totals, "bytes_on_disk", "paper_rule_bytes", "rows")
     benchmark = _optional(exp / "benchmark.json")
     if benchmark is not None:
         _need(exp / "benchmark.json", benchmark, "systems")
@@ -140,10 +140,7 @@ def _system(system: dict, run: dict, decode: dict, score: dict, timed: dict | No
     preset, bits = None, FLOAT_BITS
     if system["role"] == "student":
         preset = system.get("preset", "full")
-        if system["grid"] == "mixed":
-            bits = {name: get_grid(grid).bits for name, grid in system["grids"].items()}
-        else:
-            bits = get_grid(system["grid"]).bits
+        bits = grid_bits(system["grids"] if system["grid"] == "mixed" else system["grid"])
     shapes = {name: tuple(t.shape) for name, t in detect.load(path).state.items()}
     return {
         **{key: system[key] for key in ("name", "role", "runtime", "grid")},

@@ -2,42 +2,63 @@
 
 from collections import Counter
 
+from espnet_dq.formats.parity import OPEN
 from espnet_dq.report.collect import Experiment
-from espnet_dq.report.markup import paragraph, section, side, table
+from espnet_dq.report.markup import details, paragraph, section, side, table
+from espnet_dq.report.size import MIB
 
 MOST = 20  # rows shown of a list that may be long; the rest is counted
 
 
 def parity(verify: dict | None) -> str:
-    """The exported file against the trained model, by kind of tensor; each one that differs."""
+    """The exported file against the trained model: by kind, each that differs, each one at all."""
     title = "Exported file against trained model"
     if verify is None:
         return section(title, paragraph("Not verified in this run."))
     said = (
         f"{verify['mismatched']} mismatched values in {verify['tensors']} tensors, scales and "
-        "floats included."
+        f"floats included. Integers and scales take {_mb(verify['grid_bytes'])} MB, weights in "
+        f"float {_mb(verify['float_bytes'])} MB; on disk {_mb(verify['bytes_on_disk'])} MB; by the "
+        f"paper's rule {verify['paper_rule_bytes'] / MIB:.2f} MiB (counted, not measured)."
     )
     kinds: dict[tuple, Counter] = {}
-    wrong = []
-    for row in verify.get("rows", []):
-        count = kinds.setdefault((row["grid"], row["bits"]), Counter())
+    wrong, every = [], []
+    for row in verify["rows"]:
+        count = kinds.setdefault((row["kind"], row["grid"], row["bits"]), Counter())
         count.update(tensors=1, bytes=row["bytes"], values=row["integers"], scales=row["scales"])
         if row["integers"] or row["scales"]:
             wrong.append([row["name"], row["grid"], row["integers"], row["scales"]])
+        shape = "×".join(map(str, row["shape"])) or "–"
+        error = "–" if row["error"] is None else f"{row['error']:.5f}"
+        every.append([row["name"], shape, row["kind"], row["grid"], row["bits"], row["bytes"],
+                      error, row["integers"], row["scales"]])  # fmt: skip
     parts = [paragraph(said)]
-    if kinds:
-        rows = [
-            [grid, bits, c["tensors"], f"{c['bytes'] / 1e6:.2f}", c["values"], c["scales"]]
-            for (grid, bits), c in sorted(kinds.items(), key=str)
-        ]
-        head = ["grid", "bits", "tensors", "MB", "values that differ", "scales that differ"]
-        parts.append(table("Tensors of the file by grid and bits", head, rows))
+    left = [row["name"] for row in verify["rows"] if row["kind"] == OPEN]
+    if left and verify["grid_bytes"]:
+        parts.append(paragraph(f"In float although it could be on a grid: {', '.join(left)}."))
+    rows = [
+        [*key, c["tensors"], _mb(c["bytes"]), c["values"], c["scales"]]
+        for key, c in sorted(kinds.items())
+    ]
+    head = ["what", "grid", "bits", "tensors", "MB", "values that differ", "scales that differ"]
+    caption = "Tensors of the file; of those in float, why they are"
+    parts.append(table(caption, head, rows, None, (1,)))
     if wrong:
         caption = f"Tensors that differ ({min(MOST, len(wrong))} of {len(wrong)})"
         parts.append(
             table(caption, ["tensor", "grid", "values", "scales"], wrong[:MOST], None, (1,))
         )
+    head = ["tensor", "shape", "what", "grid", "bits", "bytes", "error", "values", "scales"]
+    caption = (
+        "error: of rounding, ‖stored − float‖ / ‖float‖; values, scales: how many differ from the "
+        "trained model's"
+    )
+    parts.append(details("Every tensor of the file", table(caption, head, every, None, (2, 3))))
     return section(title, *parts)
+
+
+def _mb(size: int) -> str:
+    return f"{size / 1e6:.2f}"
 
 
 def data(exp: Experiment) -> str:

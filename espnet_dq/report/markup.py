@@ -32,6 +32,7 @@ tr.mark { background: var(--mark); font-weight: 600; }
 .side > * { min-width: 0; }
 figure { margin: .8rem 0; max-width: 34rem; }
 svg { width: 100%; height: auto; }
+summary { cursor: pointer; font-size: .9rem; }
 code { font-size: .85em; overflow-wrap: anywhere; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; }
 dt { color: var(--soft); } dd { margin: 0; min-width: 0; overflow-wrap: anywhere; }
@@ -99,6 +100,11 @@ def figure(svg: str, caption: str) -> str:
 def section(title: str, *parts: str) -> str:
     """A titled section of ready parts."""
     return f"<section><h2>{text(title)}</h2>{''.join(parts)}</section>"
+
+
+def details(summary: str, *parts: str) -> str:
+    """Parts that are folded away until a reader asks for them."""
+    return f"<details><summary>{text(summary)}</summary>{''.join(parts)}</details>"
 
 
 def side(*parts: str) -> str:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from math import prod
 
 from espnet_dq.errors import InputError
+from espnet_dq.quant.grids import get_grid
+from espnet_dq.quant.prepare import PRESETS
 from espnet_dq.whisper.dims import SIZES, weight_shapes
 
 FLOAT_BITS = 16
@@ -21,13 +23,13 @@ def value_bits(name: str, preset: str | None, bits: int | Mapping[str, int]) -> 
 
     Args:
         name: openai-whisper's state-dict name.
-        preset: None for a float model, `paper` (decoder only) or `full` (encoder too).
+        preset: one of `PRESETS`, or None for a float model.
         bits: of the grid, or of each weight's where they differ; what has none counts as float.
     """
-    if preset not in (None, "paper", "full"):
-        raise InputError(f"unknown preset: {preset} (paper or full)")
-    inside = preset == "full" or (preset == "paper" and not name.startswith("encoder."))
-    if not inside or not name.endswith(".weight"):
+    sides = PRESETS.get(preset or "none")
+    if sides is None:
+        raise InputError(f"unknown preset: {preset} ({', '.join(PRESETS)})")
+    if not name.startswith(sides) or not name.endswith(".weight"):
         return FLOAT_BITS
     return bits if isinstance(bits, int) else bits.get(name, FLOAT_BITS)
 
@@ -49,6 +51,16 @@ def paper_rule_bytes(
     """
     total = sum(prod(shape) * value_bits(name, preset, bits) for name, shape in shapes.items())
     return -(-total // 8)
+
+
+def grid_bits(grid: str | Mapping[str, str]) -> int | dict[str, int]:
+    """Bits of a grid's integers; of a table, those of each weight that has a grid.
+
+    Raises `InputError` for a name that is no grid.
+    """
+    if isinstance(grid, str):
+        return get_grid(grid).bits
+    return {name: get_grid(each).bits for name, each in grid.items() if each != "none"}
 
 
 def small_bytes() -> int:

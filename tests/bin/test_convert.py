@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -7,11 +8,14 @@ from faster_whisper import WhisperModel
 from whisper.model import ModelDimensions, Whisper
 
 from espnet_dq.bin.convert import main
+from espnet_dq.bin.verify import main as verify
 from espnet_dq.data.audio import load_audio
 from espnet_dq.errors import InputError
 from espnet_dq.files import bytes_on_disk
-from espnet_dq.formats import ctranslate2, openai
-from espnet_dq.formats.weights import Weights
+from espnet_dq.formats import ctranslate2, detect, ggml, integers, openai, packed
+from espnet_dq.formats.weights import ENCODER_POSITIONS, Weights
+from espnet_dq.formats.write import GRIDS, write
+from espnet_dq.quant.checkpoint import quantize
 from espnet_dq.quant.grids import get_grid
 from espnet_dq.quant.prepare import assign_grids
 
@@ -20,10 +24,11 @@ TOY = ModelDimensions(80, 50, 64, 2, 1, 51865, 16, 64, 2, 1)
 
 @pytest.fixture
 def toy(tmp_path):
-    """A toy checkpoint in float16."""
+    """A toy checkpoint in float16, no two tensors alike."""
     torch.manual_seed(0)
     state = Whisper(TOY).state_dict()
-    state["decoder.positional_embedding"].normal_()  # openai-whisper leaves it uninitialised
+    for name in state.keys() - {ENCODER_POSITIONS}:
+        state[name].normal_(0, 0.1)
     openai.save(tmp_path / "toy.pt", Weights(TOY, state))
     return tmp_path / "toy.pt"
 
@@ -33,13 +38,115 @@ def convert(source, to, out, *more):
     return out
 
 
-def test_round_trip_changes_nothing(toy, tmp_path):
-    folder = convert(toy, "ct2", tmp_path / "ct2")
-    back = convert(folder, "openai", tmp_path / "back.pt")
-    first, last = openai.load(toy), openai.load(back)
-    assert first.dims == last.dims
-    for name, tensor in first.state.items():
-        assert last.state[name].dtype == torch.float16 and torch.equal(last.state[name], tensor)
+@pytest.mark.parametrize("source", GRIDS)
+def test_floats_go_from_any_format_to_any_other(toy, tmp_path, source):
+    first = openai.load(toy)
+    write(source, tmp_path / "source", first, {}, "float16")
+    for form in GRIDS.keys() - {source}:
+        last = detect.load(convert(tmp_path / "source", form, tmp_path / form))
+        assert first.dims == last.dims
+        for name, tensor in first.state.items():
+            found = last.state[name]
+            # ggml files hold vectors as float32.
+            assert found.dtype == torch.float16 or form == "ggml", name
+            assert bits(found) == bits(tensor), (form, name)
+
+
+def bits(tensor):
+    return tensor.float().numpy().tobytes()
+
+
+def files(path):
+    """Name -> content of a file, or of those in a folder."""
+    found = path.iterdir() if path.is_dir() else [path]
+    return {file.name.removeprefix(path.name): file.read_bytes() for file in found}
+
+
+def assert_same(found, expected):
+    """Integers and scales, bit for bit."""
+    assert found.keys() == expected.keys()
+    for name, q in expected.items():
+        assert found[name].grid == q.grid, name
+        assert torch.equal(found[name].integers, q.integers), name
+        assert bits(found[name].scale) == bits(q.scale), name
+
+
+def off_by_half(weights, grids):
+    """On the grids, but not as rounding their values again would leave them: half as large."""
+    quantized = quantize(weights.state, grids)
+    return {name: replace(q, integers=q.integers // 2) for name, q in quantized.items()}
+
+
+HOLDERS = [
+    ("ct2", "ct2_int8"),
+    ("ggml", "ggml_q8_0"),
+    ("ggml", "ggml_q5_0"),
+    ("ggml", "ggml_q4_0"),
+    ("onnx", "onnx_int8"),
+]
+
+
+@pytest.mark.parametrize("form,grid", HOLDERS)
+def test_integers_and_scales_are_kept(toy, tmp_path, form, grid):
+    """Packed and back, the file is the very same; its values are those of the grid."""
+    weights = openai.load(toy)
+    bias = "decoder.ln.bias"  # a ggml file has it as float32: it must not lose bits either
+    weights.state[bias] = weights.state[bias].float() + 1e-6
+    quantized = off_by_half(weights, assign_grids(TOY, grid))
+    source = tmp_path / "source"
+    write(form, source, weights, quantized, "float16")
+    stored = convert(source, "packed", tmp_path / "stored")
+    assert_same(packed.read(stored).quantized, quantized)
+    assert files(convert(stored, form, tmp_path / "back")) == files(source)
+    assert files(convert(source, form, tmp_path / "again")) == files(source)
+    values = openai.load(convert(source, "openai", tmp_path / "values.pt")).state
+    for name, q in quantized.items():
+        assert bits(values[name]) == bits(get_grid(grid).dequantize(q)), name
+
+
+@pytest.mark.parametrize("form,grid", HOLDERS)
+def test_verify_finds_what_was_kept(toy, tmp_path, form, grid):
+    against = ["--against", str(toy), "--grid", grid]
+    source = convert(toy, form, tmp_path / "source", "--grid", grid)
+    stored = convert(source, "packed", tmp_path / "stored")
+    back = convert(stored, form, tmp_path / "back")
+    assert verify([str(stored), *against]) == 0
+    assert verify([str(back), *against]) == 0
+
+
+def test_a_mixture_of_grids_is_kept_or_rounded_again(toy, tmp_path):
+    weights, names = openai.load(toy), list(assign_grids(TOY, "ct2_int8"))
+    grids = ["uniform4_g32", "uniform3_tensor", "uniform8", "ct2_int8", "ggml_q5_0"]
+    table = {name: grids[i % 5] for i, name in enumerate(names) if "conv" not in name}
+    quantized = off_by_half(weights, table)
+    write("packed", tmp_path / "source", weights, quantized, "float16")
+    kept = packed.read(convert(tmp_path / "source", "packed", tmp_path / "kept"))
+    assert_same(kept.quantized, quantized)
+    options = ["--grid", "uniform4"]
+    rounded = packed.read(convert(tmp_path / "source", "packed", tmp_path / "out", *options))
+    values = packed.load(tmp_path / "source").state
+    assert_same(rounded.quantized, quantize(values, assign_grids(TOY, "uniform4")))
+
+
+def test_a_format_without_the_grid_is_the_users_choice(toy, tmp_path):
+    source = convert(toy, "ggml", tmp_path / "q5.bin", "--grid", "ggml_q5_0")
+    message = (
+        r"q5\.bin: grid ggml_q5_0 does not fit ct2, which holds ct2_int8: "
+        "to round its values again say --grid ct2_int8, for floats --grid none"
+    )
+    with pytest.raises(InputError, match=message):
+        convert(source, "ct2", tmp_path / "ct2")
+    assert not (tmp_path / "ct2").exists()
+    mixed = convert(toy, "packed", tmp_path / "mixed", "--grid", "uniform4")
+    with pytest.raises(InputError, match="--grid ggml_q8_0 or ggml_q5_0 or ggml_q4_0, for floats"):
+        convert(mixed, "ggml", tmp_path / "out.bin")
+
+    values = ggml.load(source).state
+    floats = ctranslate2.load(convert(source, "ct2", tmp_path / "floats", "--grid", "none")).state
+    assert all(bits(floats[name]) == bits(tensor) for name, tensor in values.items())
+    assert integers.load(tmp_path / "floats") == {}
+    rounded = convert(source, "ct2", tmp_path / "rounded", "--grid", "ct2_int8")
+    assert_same(integers.load(rounded), quantize(values, assign_grids(TOY, "ct2_int8")))
 
 
 def test_grid_reaches_both_formats_alike(toy, tmp_path):

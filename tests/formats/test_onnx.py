@@ -13,6 +13,7 @@ from onnx.reference import ReferenceEvaluator
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from espnet_dq.errors import InputError
+from espnet_dq.formats import integers
 from espnet_dq.formats import onnx as reader
 from espnet_dq.formats.hf_names import DIMS
 
@@ -128,6 +129,7 @@ def test_values_are_the_quantizers(pair):
             assert 0 < error < 0.6 * step, name
             on_grid += 1
     assert on_grid == 2 * 6 + 3 * 10 + 3
+    assert integers.load(folder) == {}  # a grid that is none of ours
 
 
 def test_dequantizes_as_onnx_does(pair):
@@ -193,9 +195,31 @@ def test_damaged_models(pair, tmp_path):
     def reshape(tensors, _):
         tensors["conv1.bias"].dims[:] = [2, 32]
 
-    for change in (shorten, enlarge, move_out, drop_scale, rename, reshape):
+    def garble(tensors, _):
+        tensors["conv1.bias"].name = "conv1.biaX"  # X becomes a byte below
+
+    def strings(tensors, _):
+        tensors["conv2.weight_scale"].data_type = TensorProto.STRING
+
+    def many_zeros(tensors, _):
+        """(n, 1) minus (1, m) would be (n, m), however large."""
+        tensors["conv2.weight_zero_point"].CopyFrom(
+            numpy_helper.from_array(np.zeros((1, 99), np.uint8), "conv2.weight_zero_point")
+        )
+
+    def short_node(_, graph):
+        node = next(n for n in graph.node if n.op_type == "ConvInteger")
+        node.name, node.input[:] = "/conv2/Conv", node.input[:1]
+
+    def twice(_, graph):
+        weight = np.ones((64, 64, 3), np.float32)
+        graph.initializer.append(numpy_helper.from_array(weight, "conv2.weight"))
+
+    changes = (shorten, enlarge, move_out, drop_scale, rename, reshape, garble, strings, many_zeros)
+    for change in (*changes, short_node, twice):
         broken(change)
-        with pytest.raises(InputError, match=r"conv[12]\."):
+        path.write_bytes(path.read_bytes().replace(b"conv1.biaX", b"conv1.bia\xff"))
+        with pytest.raises(InputError, match=rf"{path}.*conv[12]"):
             reader.load(folder)
 
 

@@ -101,7 +101,8 @@ def made(toy, tmp_path):
     quantized, values = on_grid(toy)
     onnx_writer.save(tmp_path / "toy", toy, quantized)
     scales = {name: q.scale for name, q in quantized.items()}
-    return tmp_path / "toy", Reference(toy.dims, values, dict.fromkeys(scales, GRID), scales)
+    grids = dict.fromkeys(scales, GRID)
+    return tmp_path / "toy", Reference(toy.dims, values, grids, scales, toy.state)
 
 
 def change(folder, side, edit):
@@ -194,6 +195,7 @@ def test_decoder_only_on_the_grid(toy, tmp_path):
         toy.state | {name: get_grid(GRID).dequantize(q) for name, q in quantized.items()},
         grids,
         {name: q.scale for name, q in quantized.items()},
+        toy.state,
     )
     assert compare_onnx(tmp_path / "toy", reference).mismatched == 0
 
@@ -377,6 +379,16 @@ def test_damaged_files_are_named(side, edit, message, made):
     folder, _ = made
     change(folder, side, edit)
     with pytest.raises(InputError, match=f"{folder}.*{re.escape(message)}"):
+        onnx_reader.load(folder)
+
+
+@pytest.mark.parametrize("old", [b"n_vocab", NORM.encode()])
+def test_names_that_are_no_utf8(old, made):
+    folder, _ = made
+    for file in onnx_reader.FILES:
+        path = folder / file
+        path.write_bytes(path.read_bytes().replace(old, old[:-1] + b"\xff"))
+    with pytest.raises(InputError, match=rf"{folder}.*xff' is not UTF-8"):
         onnx_reader.load(folder)
 
 

@@ -1,7 +1,5 @@
 """Inputs are rounded as the runtimes round them, where they round them, and nowhere else."""
 
-import json
-
 import ctranslate2
 import gguf
 import numpy as np
@@ -18,14 +16,12 @@ from espnet_dq.data.audio import load_audio
 from espnet_dq.errors import InputError
 from espnet_dq.formats import ctranslate2_writer, openai
 from espnet_dq.quant.activations import (
-    Recorder,
     int8_per_token,
     int8_static,
-    load_ranges,
     prepare_activations,
     q8_0_blocks,
-    save_ranges,
 )
+from espnet_dq.quant.calibrate import Recorder, save_ranges
 from espnet_dq.quant.checkpoint import Student, quantize
 from espnet_dq.quant.prepare import assign_grids, candidates, prepare
 from espnet_dq.whisper.forward import decode_hidden, encode, log_mel, output_logits
@@ -123,19 +119,6 @@ def test_int8_static_is_onnx_quantize_linear(rows):
     assert torch.equal(int8_static(rows, top).abs().max(), int8_static(torch.tensor(top), top))
 
 
-@pytest.fixture
-def toy(make_toy):
-    model = make_toy(seed=3)
-    return model, assign_grids(model.dims, "ct2_int8")
-
-
-@pytest.fixture
-def heard():
-    """Features, tokens."""
-    mel = torch.randn(1, 80, 100, generator=torch.Generator().manual_seed(1))
-    return mel, torch.tensor([[50258, 50259, 50359, 7]])
-
-
 def ours(model, mel, tokens):
     with parametrize.cached():
         hidden = decode_hidden(model.decoder, tokens, encode(model.encoder, mel))
@@ -191,7 +174,7 @@ def test_gradients_pass_straight_through(activations, tmp_path):
     inside, file = torch.ones_like(x), None
     if activations == "int8_static":
         file = tmp_path / "ranges.json"
-        file.write_text('{"layers": {"layer": {"max_abs": 1.0, "rows": 1}}}')
+        file.write_text('{"layers": {"layer": {"range": 1.0}}}')
         inside = (x.abs() <= 1).float()
     prepare_activations(root, ["layer.weight"], activations, file)
     root["layer"](x).sum().backward()
@@ -241,50 +224,6 @@ def test_state_dict_stays_plain_and_a_student_applies_them(make_toy, heard, tmp_
         assert activations == "none" or not torch.equal(values, logits["none"])
 
 
-def test_recorded_ranges_are_the_inputs_own(toy, heard, tmp_path):
-    model, grids = toy
-    with torch.no_grad(), Recorder(model, grids) as recorder:
-        audio = encode(model.encoder, heard[0])
-        hidden = decode_hidden(model.decoder, heard[1], audio)
-        decode_hidden(model.decoder, heard[1], 2 * audio)
-    assert recorder.rows["decoder.token_embedding"] == 8
-    assert recorder.rows["decoder.blocks.0.cross_attn.key"] == 100
-    assert recorder.tops["decoder.blocks.0.cross_attn.key"] == float((2 * audio).abs().max())
-    assert recorder.tops["decoder.token_embedding"] >= float(hidden.abs().max())
-    assert "encoder.conv1" not in recorder.tops
-    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
-    save_ranges(tmp_path / "r.json", recorder, {"clips": 2})
-    assert load_ranges(tmp_path / "r.json") == recorder.tops
-    message = r"encoder\.blocks\.0\.attn\.query: .*not finite"
-    with pytest.raises(InputError, match=message), Recorder(model, grids):
-        encode(model.encoder, heard[0] * torch.nan)
-
-
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (lambda d: d.pop("decoder.blocks.0.mlp.2"), r"range for decoder\.blocks\.0\.mlp\.2"),
-        (lambda d: d.update({"decoder.x": {"max_abs": 1}}), r"decoder\.x: the model has no such"),
-        (lambda d: d["decoder.blocks.0.mlp.2"].update(max_abs=float("nan")), r"mlp\.2: .*finite"),
-        (lambda d: d["decoder.blocks.0.mlp.2"].update(max_abs=1e39), r"mlp\.2: .*finite"),
-        (lambda d: d["decoder.blocks.0.mlp.2"].update(max_abs=0), r"mlp\.2: .*above 0"),
-        (lambda d: d["decoder.blocks.0.mlp.2"].update(max_abs="3"), r"mlp\.2: .*'3'"),
-        (lambda d: d["decoder.blocks.0.mlp.2"].pop("max_abs"), r"a file of activation ranges"),
-    ],
-)
-def test_bad_ranges_are_named(spoil, message, toy, heard, tmp_path):
-    model, grids = toy
-    path = tmp_path / "ranges.json"
-    with torch.no_grad(), Recorder(model, grids) as recorder:
-        ours(model, *heard)
-    save_ranges(path, recorder, {"clips": 1})
-    content = json.loads(path.read_text())
-    spoil(content["layers"])
-    path.write_text(json.dumps(content))
-    with pytest.raises(InputError, match=f"{path}: .*{message}"):
-        prepare_activations(model, grids, "int8_static", path)
-
-
 def test_options_that_do_not_fit_are_refused(toy, tmp_path):
     model, grids = toy
     with pytest.raises(InputError, match="unknown activations 'int4'"):
@@ -299,9 +238,6 @@ def test_options_that_do_not_fit_are_refused(toy, tmp_path):
     odd = torch.nn.ModuleDict({"layer": torch.nn.Linear(40, 3)})
     with pytest.raises(InputError, match=r"layer: .*40 is no multiple of 32"):
         prepare_activations(odd, ["layer.weight"], "q8_0_blocks")
-    (tmp_path / "list.json").write_text("[1]")
-    with pytest.raises(InputError, match="not a file of activation ranges"):
-        load_ranges(tmp_path / "list.json")
 
 
 def test_they_predict_ctranslate2_better_than_weights_alone(weights_dir, clips, tmp_path):

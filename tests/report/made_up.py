@@ -133,12 +133,15 @@ def build(root: Path, dims: dict[str, tuple[int, ...]] = SMALL_DIMS, clips: int 
             "systems": benchmark,
         },
     )
-    rows = [
-        {"name": f"w{n}", "grid": "ct2_int8", "bits": 8, "bytes": 10**6, "integers": 0, "scales": 0}
-        for n in range(38)
-    ]
-    rows += [r | {"name": "b" + r["name"], "grid": "none", "bits": 32, "bytes": 9000} for r in rows]
-    write_json(exp / "verify.json", {"tensors": len(rows), "mismatched": 0, "rows": rows})
+    row = {"shape": [1000, 1000], "grid": "ct2_int8", "bits": 8, "bytes": 10**6}
+    row |= {"kind": "on a grid", "error": 0.00625, "integers": 0, "scales": 0}
+    plain = {"shape": [4500], "grid": "float16", "bits": 16, "bytes": 9000, "error": None}
+    rows = [row | {"name": f"w{n}"} for n in range(38)]
+    rows += [row | plain | {"name": f"b{n}", "kind": "bias"} for n in range(37)]
+    rows.append(row | plain | {"name": "<conv>", "kind": "could be on a grid"})
+    totals = {"tensors": len(rows), "mismatched": 0, "grid_bytes": 38 * 10**6}
+    totals |= {"float_bytes": 38 * 9000, "bytes_on_disk": 41 * 10**6, "paper_rule_bytes": 2**25}
+    write_json(exp / "verify.json", totals | {"rows": rows})
     for stage, hidden in (("kd", True), ("qat", False)):
         (exp / stage).mkdir()
         log = train_log(5 if hidden else 3, 120, hidden, rng)

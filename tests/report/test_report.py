@@ -2,6 +2,7 @@
 
 import json
 import re
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -176,7 +177,15 @@ def test_results_md(exp, results):
     assert text.count("|dataset|Snt|Wrd|Corr|Sub|Del|Ins|Err|S.Err|") == 2
     for s in results["systems"]:
         assert f"|{s['name']}/test|60|" in text and f"|{s['name']}/test/ru|12|" in text
-        assert f"|{s['wer']['mean']:.1f}|{s['cer']['mean']:.1f}|" in text
+    rows = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("|")]
+    head, *systems = rows[: 2 + len(results["systems"])]
+    for s, row in zip(results["systems"], systems[1:], strict=True):
+        cells = dict(zip(head, row, strict=True))
+        assert (cells["system"], cells["grid"]) == (s["name"], s["grid"])
+        for kind in ("wer", "cer"):
+            for part in ("", "_long", "_raw"):
+                column = kind.upper() + part.replace("_", " ")
+                assert cells[column] == f"{s[kind + part]['mean']:.1f}"
 
 
 def test_headline(results):
@@ -237,6 +246,24 @@ def test_missing_parts_are_said(exp, tmp_path):
     assert text.count("not recorded in this run") == 2
 
 
+def test_every_tensor_of_the_file(exp, page):
+    rows = page.table("tensor", "shape")
+    assert len(rows) == 76
+    assert rows["w0"] == {
+        "shape": "1000×1000", "what": "on a grid", "grid": "ct2_int8", "bits": "8",
+        "bytes": "1000000", "error": "0.00625", "values": "0", "scales": "0",
+    }  # fmt: skip
+    assert rows["b36"]["error"] == "–" and rows["b36"]["what"] == "bias"
+    kinds = page.table("what", "grid")
+    assert kinds["bias"]["tensors"] == "37" and kinds["bias"]["MB"] == "0.33"
+    assert kinds["on a grid"]["MB"] == "38.00"
+    text = (exp / "report.html").read_text(encoding="utf-8")
+    assert "Integers and scales take 38.00 MB, weights in float 0.34 MB; on disk 41.00 MB" in text
+    assert "by the paper's rule 32.00 MiB" in unescape(text)
+    assert "In float although it could be on a grid: &lt;conv&gt;." in text
+    assert text.count("<details>") == 1
+
+
 def test_mismatches_are_listed(exp):
     broken = collect.load(exp)
     broken.verify["rows"][3] |= {"integers": 5, "scales": 1}
@@ -256,6 +283,7 @@ def test_mismatches_are_listed(exp):
         ("decode/teacher-base/decode.json", lambda t: "[]", "not a JSON object"),
         ("decode/teacher-base/score/score.json", None, "score.json: no such file"),
         ("verify.json", lambda t: t.replace("mismatched", "x"), "no key 'mismatched'"),
+        ("verify.json", lambda t: t.replace("float_bytes", "x"), "no key 'float_bytes'"),
         ("kd/train.log", lambda t: "", "no line of training"),
     ],
 )

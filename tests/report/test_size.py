@@ -4,7 +4,8 @@ import pytest
 import whisper
 
 from espnet_dq.errors import InputError
-from espnet_dq.report.size import MIB, paper_rule_bytes, small_bytes
+from espnet_dq.quant.prepare import PRESETS
+from espnet_dq.report.size import MIB, grid_bits, paper_rule_bytes, small_bytes
 from espnet_dq.whisper.dims import weight_shapes
 
 # Dimensions of OpenAI's multilingual models.
@@ -43,4 +44,16 @@ def test_the_papers_figures(model, preset, bits, mib, ratio):
 
 def test_unknown_preset():
     with pytest.raises(InputError, match="unknown preset"):
-        paper_rule_bytes(shapes("tiny"), "encoder", 8)
+        paper_rule_bytes(shapes("tiny"), "half", 8)
+
+
+def test_the_two_sides_make_the_whole():
+    floats = paper_rule_bytes(shapes("tiny"))
+    saved = {p: floats - paper_rule_bytes(shapes("tiny"), p, 4) for p in PRESETS}
+    assert saved["paper"] + saved["encoder"] == saved["full"] and saved["none"] == 0
+
+
+def test_bits_of_a_grid_and_of_a_table():
+    assert grid_bits("uniform3_g32") == 3
+    table = {"a.weight": "ct2_int8", "b.weight": "ggml_q5_0", "c.weight": "none"}
+    assert grid_bits(table) == {"a.weight": 8, "b.weight": 5}

@@ -1,0 +1,136 @@
+"""Is what a CTranslate2 file holds what training's forward pass used? Counted, bit by bit.
+
+The file is read by `formats.ctranslate2`, which shares no code with `quant` or the writer.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from whisper.model import ModelDimensions
+
+from espnet_dq.errors import WorkError
+from espnet_dq.formats import ctranslate2
+from espnet_dq.formats.ctranslate2 import Stored
+from espnet_dq.formats.parity import (
+    ON_GRID,
+    OTHER,
+    SCALES,
+    Reference,
+    Report,
+    Row,
+    differing_bits,
+    float_kind,
+    rounding_error,
+)
+
+# The numbers in a Whisper's file that are settings; the head counts come from the dimensions.
+_SETTINGS = {
+    "decoder/activation": 3,  # GELU
+    "decoder/alibi": 0,
+    "decoder/alibi_use_positive_positions": 0,
+    "decoder/alignment_heads": 1,
+    "decoder/alignment_layer": -1,
+    "decoder/pre_norm": 1,
+    "decoder/scale_alibi": 0,
+    "decoder/scale_embeddings": 0,
+    "decoder/start_from_zero_embedding": 0,
+}
+
+
+def compare_ctranslate2(path: Path | str, reference: Reference) -> Report:
+    """Compare each variable of a model.bin with the training model.
+
+    int8: `integer * (float32(1) / scale)` has to equal the reference's float32 value, and the
+    scale the reference's, bit for bit. Floats: the reference cast to the file's type, bit for
+    bit. Settings: the value.
+
+    Raises:
+        InputError: no readable file, or it does not have a Whisper's layout.
+        WorkError: it is another Whisper: other dimensions, or a tensor is missing.
+    """
+    variables = ctranslate2.read_variables(path)
+    found = ctranslate2.read_dims(variables, path)
+    if found != reference.dims:
+        raise WorkError(f"{path}: holds {found}, expected {reference.dims}")
+    pieces = ctranslate2.split(variables, path)
+    missing = [name for name in reference.weights if name not in pieces]
+    if missing:
+        raise WorkError(f"{path}: {missing[0]} is missing")
+
+    parts: dict[str, dict[str, Stored]] = {}
+    for name, stored in pieces.items():
+        parts.setdefault(stored.variable, {})[name] = stored
+    rows, sizes = {}, _sizes(variables)
+    for variable, stored in parts.items():
+        values, name = variables[variable], next(iter(stored))
+        row = Row(variable, values.shape, values.dtype.name, 8 * values.itemsize, sizes[variable],
+                  float_kind(name))  # fmt: skip
+        row.integers = sum(_differing(n, each, reference, path) for n, each in stored.items())
+        rows[variable] = row
+        if stored[name].scale is None:
+            continue
+        row.kind, row.grid = ON_GRID, reference.grids.get(name, "none")
+        row.error = rounding_error(
+            {n: each.dequantize() for n, each in stored.items()}, reference.floats
+        )
+        scale = f"{variable}_scale"
+        differing = sum(_differing_scales(n, each, reference) for n, each in stored.items())
+        rows[scale] = Row(
+            scale, variables[scale].shape, "float32", 32, sizes[scale], SCALES, scales=differing
+        )
+    for name, value in variables.items():
+        if value.ndim == 0:
+            rows[name] = _setting(name, value, reference.dims, sizes[name], path)
+    return Report([rows[name] for name in sorted(rows)])
+
+
+def _differing(name: str, stored: Stored, reference: Reference, path: Path | str) -> int:
+    expected = _expected(name, stored, reference, path)
+    if stored.scale is not None:
+        # The sign of a zero does not count: training may round to -0.0, integers cannot.
+        return int(np.count_nonzero(stored.dequantize() != expected))
+    if name in reference.grids:  # should have been integers
+        return expected.size
+    return differing_bits(stored.values, expected.astype(stored.values.dtype))
+
+
+def _expected(name: str, stored: Stored, reference: Reference, path: Path | str) -> np.ndarray:
+    """The reference's float32 values for a piece; keys have no bias, which is a bias of 0."""
+    if name.endswith(".key.bias"):
+        return np.zeros(stored.values.shape, np.float32)
+    if name not in reference.weights:
+        raise WorkError(f"{path}: {name} is not in the reference")
+    expected = reference.weights[name].detach().cpu().float().numpy()
+    if expected.shape != stored.values.shape:
+        raise WorkError(
+            f"{path}: {name} has shape {stored.values.shape}, expected {expected.shape}"
+        )
+    return expected
+
+
+def _differing_scales(name: str, stored: Stored, reference: Reference) -> int:
+    if name not in reference.scales:  # a tensor that training did not put on a grid
+        return stored.scale.size
+    return differing_bits(stored.scale, reference.scales[name].detach().cpu().float().numpy())
+
+
+def _setting(
+    name: str, value: np.ndarray, dims: ModelDimensions, size: int, path: Path | str
+) -> Row:
+    heads = {"encoder/num_heads": dims.n_audio_head, "decoder/num_heads": dims.n_text_head}
+    expected = (_SETTINGS | heads).get(name)
+    if expected is None:
+        raise WorkError(f"{path}: {name} is no setting of a Whisper")
+    bits, wrong = 8 * value.itemsize, int(value != expected)
+    return Row(name, (), value.dtype.name, bits, size, OTHER, integers=wrong)
+
+
+def _sizes(variables: Mapping[str, np.ndarray]) -> dict[str, int]:
+    """Bytes of each variable; 0 for an alias, whose data is another variable's."""
+    seen: set[int] = set()
+    sizes = {}
+    for name, values in variables.items():
+        sizes[name] = 0 if id(values) in seen else values.nbytes
+        seen.add(id(values))
+    return sizes

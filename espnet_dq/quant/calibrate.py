@@ -1,0 +1,154 @@
+"""Calibration: measure the inputs of linear layers, and keep a range for each in a file.
+
+A range ends at the largest magnitude that was seen, or at a percentile of all magnitudes, so that
+a few outliers do not cost the others their resolution. Magnitudes are counted by their float32
+exponent and first 8 bits of mantissa: 2^16 counts a layer, whatever is fed, and a percentile that
+is at most 1/256 of its value too large.
+
+Example usage::
+
+    with Recorder(model, candidates(model.dims), percentile=99.99) as recorder:
+        model(mel, tokens)
+    save_ranges("ranges.json", recorder, {"clips": 1})
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from espnet_dq.errors import InputError
+from espnet_dq.files import atomic
+
+_LARGEST_FILE = 1 << 20  # bytes; a line a layer is far below
+_DROPPED = 15  # of the 31 bits of a float32 magnitude; the others number its bin
+_BINS = 1 << (31 - _DROPPED)
+
+
+def linear_layers(root: nn.Module, weights: Iterable[str]) -> dict[str, int]:
+    """{layer: width of its input} for the matrix products among `weights`."""
+    widths = {}
+    for name in weights:
+        layer = name.removesuffix(".weight")
+        module = root.get_submodule(layer)
+        if isinstance(module, nn.Linear):
+            widths[layer] = module.in_features
+        elif isinstance(module, nn.Embedding):
+            widths[layer] = module.embedding_dim
+    return widths
+
+
+def on_input(root: nn.Module, layer: str, change: Callable[[Tensor], Tensor]) -> RemovableHandle:
+    """Let a layer read `change(input)`.
+
+    The output projection is no module: openai-whisper's decoder and our own forward pass
+    multiply by the token embedding. Both read what the decoder's last LayerNorm gives, and
+    nothing else does, so that is where its input is changed.
+    """
+    module = root.get_submodule(layer)
+    if isinstance(module, nn.Embedding):
+        last = root.get_submodule(layer.rpartition(".")[0] + ".ln")
+        return last.register_forward_hook(lambda _, inputs, output: change(output))
+    return module.register_forward_pre_hook(lambda _, inputs: (change(inputs[0]), *inputs[1:]))
+
+
+class Recorder:
+    """Measure the inputs of linear layers while the context is open.
+
+    Args:
+        root: holds the layers.
+        weights: their weights' names, as in `prepare_activations`.
+        percentile: how much of a layer's magnitudes its range holds, in percent; 100 is the
+            largest magnitude.
+
+    Attributes:
+        tops: {layer: largest magnitude so far}.
+        rows: {layer: rows (positions) seen so far}.
+
+    Raises `InputError` for a percentile that is not above 0 and up to 100, and for an input that
+    is not finite.
+    """
+
+    def __init__(self, root: nn.Module, weights: Iterable[str], percentile: float = 100.0):
+        if not 0 < percentile <= 100:
+            raise InputError(f"percentile {percentile}: above 0 and up to 100 is possible")
+        self.percentile = percentile
+        self._root = root
+        self.tops = dict.fromkeys(linear_layers(root, weights), 0.0)
+        self.rows = dict.fromkeys(self.tops, 0)
+        self._counts = {layer: torch.zeros(_BINS, dtype=torch.int64) for layer in self.tops}
+
+    def __enter__(self) -> "Recorder":
+        self._handles = [
+            on_input(self._root, layer, partial(self._take, layer)) for layer in self.tops
+        ]
+        return self
+
+    def _take(self, layer: str, x: Tensor) -> Tensor:
+        magnitudes = x.detach().float().abs().flatten()
+        top = float(magnitudes.max())
+        if not math.isfinite(top):
+            raise InputError(f"{layer}: its input holds values that are not finite")
+        self.tops[layer] = max(self.tops[layer], top)
+        self.rows[layer] += x.numel() // x.shape[-1]
+        # The bit patterns of positive floats are in the order of their values.
+        bins = magnitudes.view(torch.int32) >> _DROPPED
+        self._counts[layer] += torch.bincount(bins, minlength=_BINS).cpu()
+        return x
+
+    def __exit__(self, *error) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def ranges(self) -> dict[str, float]:
+        """{layer: where its range ends}.
+
+        Of a percentile below 100 it is the upper end of a bin: not below the exact percentile
+        (the magnitude of that rank, not interpolated) and, of a normal float32, at most 1/256
+        above it.
+        """
+        return {layer: self._range(layer) for layer in self.tops}
+
+    def _range(self, layer: str) -> float:
+        within = self._counts[layer].cumsum(0)
+        wanted = math.ceil(int(within[-1]) * self.percentile / 100)
+        bin_ = int(torch.searchsorted(within, wanted))
+        end = torch.tensor((bin_ + 1) << _DROPPED, dtype=torch.int32).view(torch.float32)
+        return min(float(end), self.tops[layer])
+
+
+def save_ranges(path: str | Path, recorder: Recorder, about: Mapping[str, str | int]) -> None:
+    """Write the ranges as JSON, `about` (where from) first, whole or not at all."""
+    layers = {
+        layer: {"range": end, "max_abs": recorder.tops[layer], "rows": recorder.rows[layer]}
+        for layer, end in recorder.ranges().items()
+    }
+    content = {**about, "percentile": recorder.percentile, "layers": layers}
+    with atomic(path) as tmp:
+        tmp.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def load_ranges(path: str | Path) -> dict[str, float]:
+    """{layer: end of its range} from a file of `save_ranges`.
+
+    Raises `InputError` naming the file, and the layer whose range is not finite or not above 0.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    if path.stat().st_size > _LARGEST_FILE:
+        raise InputError(f"{path}: larger than {_LARGEST_FILE} bytes, no file of ranges")
+    try:
+        layers = json.loads(path.read_text(encoding="utf-8"))["layers"]
+        entries = {layer: entry["range"] for layer, entry in layers.items()}
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as e:
+        raise InputError(f"{path}: not a file of activation ranges") from e
+    for layer, top in entries.items():
+        if type(top) not in (int, float) or not 0 < top <= torch.finfo(torch.float32).max:
+            raise InputError(f"{path}: {layer}: the range {top!r} is not finite and above 0")
+    return {layer: float(top) for layer, top in entries.items()}
