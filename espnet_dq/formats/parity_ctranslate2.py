@@ -12,6 +12,7 @@ from whisper.model import ModelDimensions
 from espnet_dq.errors import WorkError
 from espnet_dq.formats import ctranslate2
 from espnet_dq.formats.ctranslate2 import Stored
+from espnet_dq.formats.ctranslate2_binary import read_variables
 from espnet_dq.formats.parity import (
     ON_GRID,
     OTHER,
@@ -49,7 +50,7 @@ def compare_ctranslate2(path: Path | str, reference: Reference) -> Report:
         InputError: no readable file, or it does not have a Whisper's layout.
         WorkError: it is another Whisper: other dimensions, or a tensor is missing.
     """
-    variables = ctranslate2.read_variables(path)
+    variables = read_variables(path)
     found = ctranslate2.read_dims(variables, path)
     if found != reference.dims:
         raise WorkError(f"{path}: holds {found}, expected {reference.dims}")

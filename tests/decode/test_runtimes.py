@@ -1,6 +1,8 @@
 """What the runtimes say is what openai-whisper and faster-whisper say when called plainly."""
 
 import shutil
+import subprocess
+import sys
 
 import ctranslate2
 import faster_whisper
@@ -70,6 +72,13 @@ def test_faster_whisper_workers_give_its_own_text(real_data, source_files, tmp_p
         expected[utt] = " ".join(segment.text.strip() for segment in segments)
     assert len(set(expected.values())) == len(expected)
     assert read_scp(tmp_path / "out/text") == expected
+
+
+def test_faster_whisper_runs_without_pytorch(toy_models):
+    script = "import sys; from espnet_dq.decode.runtimes import load_runtime\n"
+    script += "load_runtime('faster-whisper', sys.argv[1]); print('torch' in sys.modules)"
+    command = [sys.executable, "-c", script, str(toy_models["faster-whisper"])]
+    assert subprocess.run(command, capture_output=True, text=True).stdout == "False\n"
 
 
 def test_preset_paper_runs_with_its_float_encoder(make_toy, tmp_path):

@@ -16,6 +16,7 @@ from espnet_dq.errors import InputError
 from espnet_dq.formats import ctranslate2 as reader
 from espnet_dq.formats import ctranslate2_writer as writer
 from espnet_dq.formats import openai
+from espnet_dq.formats.ctranslate2_binary import read_variables
 from espnet_dq.formats.ctranslate2_config import config, preprocessor
 from espnet_dq.quant.grids import get_grid
 from espnet_dq.whisper.dims import SIZES
@@ -31,7 +32,7 @@ def folder(toy_weights, toy_quantized, tmp_path_factory):
 
 
 def test_integers_and_scales_are_ours(folder, toy, toy_quantized):
-    pieces = reader.split(reader.read_variables(folder / "model.bin"), folder)
+    pieces = reader.split(read_variables(folder / "model.bin"), folder)
     for name, tensor in toy.state.items():
         piece = pieces[name]
         if name in toy_quantized:
@@ -49,9 +50,7 @@ def test_the_file_is_what_ctranslate2s_own_converter_writes(toy, tmp_path):
         assert convert([*paths, "--to", to, "--grid", grid]) == 0
     own = TransformersConverter(str(tmp_path / "hf"))
     own.convert(str(tmp_path / "own"), quantization="int8_float16")
-    found, expected = (
-        reader.read_variables(tmp_path / name / "model.bin") for name in ("ct2", "own")
-    )
+    found, expected = (read_variables(tmp_path / name / "model.bin") for name in ("ct2", "own"))
     # Theirs ties the weight before it has scales; ours, the scales as well.
     tied = found["decoder/embeddings/weight_scale"]
     assert found.pop("decoder/projection/weight_scale") is tied
@@ -121,7 +120,7 @@ def test_size_and_companions(folder, toy):
     }
     assert json.loads((folder / "preprocessor_config.json").read_text())["chunk_length"] == 1
     # The embedding is stored once, and the zero bias of the keys is there.
-    variables = reader.read_variables(folder / "model.bin")
+    variables = read_variables(folder / "model.bin")
     assert variables["decoder/projection/weight"] is variables["decoder/embeddings/weight"]
     assert (folder / "model.bin").stat().st_size < 1.02 * sum(
         tensor.numel() + 4 * len(tensor) for tensor in toy.state.values()
@@ -206,7 +205,7 @@ def test_forged_headers_take_no_memory(folder, tmp_path):
                 f.seek(at)
                 f.write(b"\xff\xff\xff\x7f")
             try:
-                reader.read_variables(path)  # some bytes are values, where anything is allowed
+                read_variables(path)  # some bytes are values, where anything is allowed
             except InputError as e:
                 assert "model.bin" in str(e)
             with open(path, "r+b") as f:
@@ -215,7 +214,7 @@ def test_forged_headers_take_no_memory(folder, tmp_path):
         assert tracemalloc.get_traced_memory()[1] < 20 << 20
     finally:
         tracemalloc.stop()
-    reader.read_variables(path)
+    read_variables(path)
 
 
 def test_trailing_bytes_and_foreign_models(folder, tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 from espnet_dq.data.audio import SAMPLE_RATE
 from espnet_dq.decode.runtimes.interface import WINDOW, Segment, first_line, join
 from espnet_dq.errors import InputError
-from espnet_dq.formats import ctranslate2
+from espnet_dq.formats.ctranslate2_binary import read_variables
 
 
 def compute_type(file: Path) -> str:
@@ -16,7 +16,7 @@ def compute_type(file: Path) -> str:
     `default`: the file's own type. But of a file with some int8 matrices CTranslate2 rounds the
     others to int8, too, when it loads it. In `float32` it takes all of them as they are.
     """
-    variables = ctranslate2.read_variables(file)
+    variables = read_variables(file)
     weights = [v for name, v in variables.items() if name.endswith("/weight") and v.ndim > 1]
     return "float32" if len({weight.dtype == np.int8 for weight in weights}) > 1 else "default"
 
