@@ -50,6 +50,11 @@ FORMATS = {
 SUFFIX = {"ct2": "", "onnx": "", "ggml": ".bin", "packed": ".safetensors"}
 
 
+def padding(grid: str) -> str:
+    """What the recipe fills the windows with: what the grid's runtime does."""
+    return "silence" if grid.startswith("ggml") else "zeros"
+
+
 def train(experiment: Path, grid: str, config: Path, seed: int, out: Path) -> float:
     """Stage 7 of `experiment` on another grid into `out`; returns its seconds, 0 if it was done.
 
@@ -66,9 +71,8 @@ def train(experiment: Path, grid: str, config: Path, seed: int, out: Path) -> fl
         words[words.index(option) + 1] = str(value)
     at = next(i for i, word in enumerate(words) if word.startswith("grid="))
     words[at] = f"grid={json.dumps(read_grid(grid))}"
-    # As the recipe does: windows are padded as the grid's runtime does.
     at = next(i for i, word in enumerate(words) if word.startswith("padding="))
-    words[at] = f"padding={'silence' if grid.startswith('ggml') else 'zeros'}"
+    words[at] = f"padding={padding(grid)}"
     out.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     with open(out / "train.log", "a", encoding="utf-8") as log:
@@ -155,7 +159,7 @@ def main(argv: list[str] | None = None) -> int:
             if method == "qat":
                 settings = yaml.safe_load(config.read_text(encoding="utf-8"))
                 qat = {"qat_config": config.name, "lr": settings["optim_conf"]["lr"]}
-                qat["seed"] = args.seed
+                qat |= {"seed": args.seed, "padding": padding(grid)}
             name = Path(grid).name
             if (experiment.name, method, name, qat.get("qat_config"), qat.get("seed")) in done:
                 continue
