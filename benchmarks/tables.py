@@ -32,6 +32,7 @@ def grids() -> str:
         rows.append(
             [
                 line["grid"], line["runtime"], line["method"], line.get("qat_config", ""),
+                line.get("padding", ""),
                 f"{line['bytes_on_disk'] / 1e6:.1f}", f"{wer['mean']:.1f}",
                 *(f"{wer[lang]:.1f}" for lang in wer if lang != "mean"), f"{cer:.1f}",
                 f"{line['mismatched']} in {line['tensors']}", line["date"], line["commit"],
@@ -39,7 +40,7 @@ def grids() -> str:
         )  # fmt: skip
     first = lines("grids.jsonl")[0]["wer"]
     languages = [lang for lang in first if lang != "mean"]
-    head = ["grid", "runtime", "method", "configuration", "MB", "WER", *languages, "CER"]
+    head = ["grid", "runtime", "method", "configuration", "windows", "MB", "WER", *languages, "CER"]
     return table([*head, "mismatched", "date", "commit"], rows)
 
 
@@ -75,25 +76,10 @@ def speed() -> str:
     return f"{about}\n\n{table(head, rows)}"
 
 
-def step_cost() -> str:
-    """Of training."""
-    report = json.loads((RESULTS / "step_cost.json").read_text("utf-8"))
-    rows, peaks = [], report["peak_rss_bytes"]
-    for name, live in report["live"].items():
-        row = [name, live.get("against", "")]
-        for kind in ("live", "cached"):
-            each = report[kind].get(name, {})
-            ratio = "{ratio:.2f} ({ratio_min:.2f} to {ratio_max:.2f})"
-            row.append(ratio.format(**each) if "ratio" in each else "")
-        rows.append([*row, f"{(peaks[name] - peaks['logits']) / 1e6:+.0f}"])
-    head = ["step", "against", "encoders run", "encoders and teacher cached"]
-    return table([*head, "peak memory beyond logits (MB)"], rows)
-
-
 def main(argv: list[str] | None = None) -> int:
     """Print all tables; returns 0."""
     argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args(argv)
-    for make in (grids, parity, speed, step_cost):
+    for make in (grids, parity, speed):
         print(f"### {make.__doc__}\n\n{make()}\n")
     return 0
 

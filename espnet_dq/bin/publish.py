@@ -17,6 +17,7 @@ import json
 from pathlib import Path
 
 from espnet_dq.bin.verify import main as verify
+from espnet_dq.decode.runtimes.ctranslate2 import compute_type
 from espnet_dq.errors import InputError, WorkError, run
 from espnet_dq.files import atomic, bytes_on_disk
 from espnet_dq.formats.weights import Weights
@@ -57,7 +58,8 @@ def main(argv: list[str] | None = None) -> int:
             write(form, model, Weights(student.dims, student.state), quantized, "float16")
             size = bytes_on_disk(folder)
             parity = _verify(model, args.exp / "qat", folder)
-            card = render(form, name, described, results, size, args.data_licence, parity)
+            exact = compute_type(model / "model.bin") if form == "ct2" else "default"
+            card = render(form, name, described, results, size, args.data_licence, parity, exact)
             (folder / "README.md").write_text(card, encoding="utf-8")
         written.append(form)
         print(f"{args.exp / 'publish' / form}: {size} bytes, verified")

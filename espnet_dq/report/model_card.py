@@ -13,7 +13,8 @@ USES = {
     "ct2": (
         "faster-whisper",
         "# pip install faster-whisper\n"
-        'from faster_whisper import WhisperModel\n\nmodel = WhisperModel("PATH")\n'
+        "from faster_whisper import WhisperModel\n\n"
+        'model = WhisperModel("PATH", compute_type="COMPUTE")\n'
         'segments, _ = model.transcribe("audio.wav", language="LANGUAGE")\n'
         'print(" ".join(segment.text for segment in segments))',
         "in `tokenizer.json`",
@@ -64,6 +65,7 @@ def render(
     size: int,
     licence: str,
     parity: Mapping[str, int],
+    compute_type: str,
 ) -> str:
     """The model card, Markdown with Hugging Face's YAML head.
 
@@ -75,6 +77,7 @@ def render(
         size: bytes of the model's files.
         licence: of the training data, as its corpus states it.
         parity: `verify`'s `tensors` and `mismatched` of this very file.
+        compute_type: what CTranslate2 has to compute in, to compute with its very weights.
 
     Raises:
         InputError: there is no system with the role `student` in `results`.
@@ -119,7 +122,7 @@ def render(
         "## Run it",
         "",
         "```" + ("sh" if form == "packed" else "python"),
-        use.replace("LANGUAGE", languages[0]),
+        use.replace("LANGUAGE", languages[0]).replace("COMPUTE", compute_type),
         "```",
         "",
         f"`PATH` is the folder with this file. The tokenizer is {tokenizer}.",

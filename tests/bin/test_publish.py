@@ -116,6 +116,16 @@ def test_the_card_says_how_to_run_it(grid, forms, exp, tmp_path, monkeypatch, ca
         assert SAID.strip() in said, form
 
 
+@pytest.mark.parametrize("preset,compute", [("full", "default"), ("paper", "float32")])
+def test_the_card_asks_for_what_computes_exactly(preset, compute, exp, capsys):
+    config = exp / "qat/config.yaml"
+    config.write_text(config.read_text().replace("preset: full", f"preset: {preset}"))
+    publish(["--exp", str(exp), "--data_licence", "CC-BY-SA-3.0"])
+    card = (exp / "publish/ct2/README.md").read_text()
+    assert f'WhisperModel("PATH", compute_type="{compute}")' in card
+    capsys.readouterr()
+
+
 def test_without_a_report(exp):
     (exp / "results.json").unlink()
     with pytest.raises(InputError, match=r"results\.json"):
