@@ -23,6 +23,7 @@ from pathlib import Path
 import yaml
 
 from espnet_dq.bin import convert, export, verify
+from espnet_dq.bin.describe import commit
 from espnet_dq.decode.folder import decode_folder
 from espnet_dq.decode.runtimes import guess_runtime
 from espnet_dq.errors import InputError, WorkError, run
@@ -147,12 +148,8 @@ def main(argv: list[str] | None = None) -> int:
     if args.out.is_file():
         for line in args.out.read_text(encoding="utf-8").splitlines():
             done.add(tuple(json.loads(line).get(key) for key in keys))
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.strip()
+    # Once: the file that is written makes the tree differ from its commit.
+    made_at = commit()
     for grid in args.grids:
         for method in args.methods if not grid.startswith("none") else ["ptq"]:
             qat = {}
@@ -172,7 +169,7 @@ def main(argv: list[str] | None = None) -> int:
             work.mkdir(parents=True, exist_ok=True)
             line = {"experiment": experiment.name, "method": method, "grid": name, **qat}
             line |= measure(method, grid, trained, work, args.data)
-            line |= {"date": date.today().isoformat(), "commit": commit}
+            line |= {"date": date.today().isoformat(), "commit": made_at}
             with open(args.out, "a", encoding="utf-8") as out:
                 out.write(json.dumps(line) + "\n")
             print(json.dumps(line), flush=True)

@@ -20,7 +20,6 @@ import argparse
 import contextlib
 import io
 import json
-import subprocess
 from datetime import date
 from pathlib import Path
 
@@ -29,6 +28,7 @@ import torch
 import yaml
 
 from espnet_dq.bin import convert, verify
+from espnet_dq.bin.describe import commit
 from espnet_dq.data.audio import SAMPLE_RATE, load_audio
 from espnet_dq.data.kaldi import read_scp, write_scp
 from espnet_dq.decode.folder import decode_folder
@@ -151,12 +151,8 @@ def main(argv: list[str] | None = None) -> int:
     if args.out.is_file():
         for line in args.out.read_text(encoding="utf-8").splitlines():
             done.add(tuple(json.loads(line)[key] for key in keys))
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.strip()
+    # Once: the file that is written makes the tree differ from its commit.
+    made_at = commit()
     loud = louder(args.data, args.work.resolve() / "louder") if args.data else None
     differ = 0
     for model in args.models:
@@ -169,7 +165,7 @@ def main(argv: list[str] | None = None) -> int:
             if tuple(about.values()) in done or (args.grids and grid not in args.grids):
                 continue
             line = about | compare(model, grid, form, work, args.data, loud)
-            line |= {"date": date.today().isoformat(), "commit": commit}
+            line |= {"date": date.today().isoformat(), "commit": made_at}
             differ += line["mismatched"]
             args.out.parent.mkdir(parents=True, exist_ok=True)
             with open(args.out, "a", encoding="utf-8") as out:

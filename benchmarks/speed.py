@@ -16,6 +16,7 @@ import json
 from pathlib import Path
 
 from espnet_dq.bin import convert
+from espnet_dq.bin.describe import commit
 from espnet_dq.decode.benchmark import benchmark
 from espnet_dq.decode.runtimes import guess_runtime
 from espnet_dq.errors import run
@@ -68,7 +69,9 @@ def main(argv: list[str] | None = None) -> int:
     listed = args.work / "systems.json"
     systems = build(args.weights, args.work)
     listed.write_text(json.dumps({"systems": systems}), encoding="utf-8")
+    made_at = commit()
     report = benchmark(listed, args.data, args.out, clips=args.clips, rounds=args.rounds)
+    report["commit"] = made_at
     for system in systems:
         report["systems"][system["name"]]["bytes_on_disk"] = bytes_on_disk(Path(system["path"]))
     with atomic(args.out) as tmp:

@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     description = {
         "corpus": args.corpus,
         "seed": args.seed,
-        "commit": _commit(),
+        "commit": commit(),
         "date": date.today().isoformat(),
         "command": args.command,
         "config": args.config,
@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _commit() -> str:
+def commit() -> str:
     """The commit that runs, marked when the tree differs from it; "unknown" without git."""
     here = Path(__file__).parent
     try:
