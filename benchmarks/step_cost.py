@@ -115,9 +115,8 @@ def cached_entries(model, batch: dict) -> dict:
     seq = build_sequences(
         batch["text"], batch["text_lengths"], batch["lang"][:, 0], end, model.tokenizer
     )
-    hidden, states = model.teacher(
-        batch["speech"], batch["speech_lengths"], 480000, seq.inputs, model.tap
-    )
+    audio, _ = model.teacher.hear(batch["speech"], batch["speech_lengths"], 480000)
+    hidden, states = model.teacher(audio, seq.inputs, model.tap)
     ids, log_probs = topk_log_probs(model.teacher.logits(seq.select(hidden)), 64, 1.0)
     stacked = torch.stack([seq.select(s) for s in states], dim=1).flatten(1)
     size = len(end)

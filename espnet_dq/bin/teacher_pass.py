@@ -61,8 +61,11 @@ def cache_settings(path: Path, top_k: int) -> dict:
     """What a configuration wants of the cache: `CacheSettings`, and the encoder's `preset`."""
     config = read_config(path)
     model = config.get("model_conf") or {}
-    frozen = "encoder" in (config.get("freeze_param") or [])
+    if "encoder" in (config.get("freeze_param") or []):
+        raise InputError(f"{path}: freeze_param: encoder: say train_encoder: none in model_conf")
+    frozen = model.get("train_encoder", "all") in ("none", 0)
     hidden = model.get("matching", "dynamic_monotonic") != "logits"
+    hidden = hidden and model.get("lambda_hidden", 1.0) != 0
     # Of a frozen encoder only its own part of the preset matters.
     on_grid = frozen and model.get("preset", "full") in ("full", "encoder")
     return {

@@ -142,8 +142,8 @@ class _Pass:
 
     def _batch(self, names: list[str]) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
         folder, settings = self.folder, self.settings
-        audio = [torch.from_numpy(load_audio(folder.wav[u])) for u in names]
-        speech, spoken = _pad(audio, 0.0), torch.tensor([len(a) for a in audio])
+        clips = [torch.from_numpy(load_audio(folder.wav[u])) for u in names]
+        speech, spoken = _pad(clips, 0.0), torch.tensor([len(c) for c in clips])
         texts = [torch.tensor(encode_text(self.tokenizer, folder.text[u])) for u in names]
         text, lengths = _pad(texts, -1), torch.tensor([len(t) for t in texts])
         lang = torch.tensor([language_token(self.tokenizer, folder.utt2lang[u]) for u in names])
@@ -151,19 +151,14 @@ class _Pass:
         window = settings.teacher_window
         heard = full if window == "student" else window_samples(speech.shape[1], window)
         end = torch.full((len(names),), -1)
+        audio, _ = self.teacher.hear(speech, spoken, heard)
         timed = torch.tensor([has_timestamps(u, settings.timestamp_share) for u in names])
         if timed.any():
             end[timed] = self.teacher.end_timestamps(
-                speech[timed],
-                spoken[timed],
-                heard,
-                text[timed],
-                lengths[timed],
-                lang[timed],
-                self.tokenizer,
+                audio[timed], text[timed], lengths[timed], lang[timed], self.tokenizer
             )
         seq = build_sequences(text, lengths, lang, end, self.tokenizer)
-        hidden, states = self.teacher(speech, spoken, heard, seq.inputs, settings.tap)
+        hidden, states = self.teacher(audio, seq.inputs, settings.tap)
         logits = self.teacher.logits(seq.select(hidden))
         ids, log_probs = topk_log_probs(logits, settings.top_k, settings.temperature)
         values = {"teacher_ids": ids.float(), "teacher_log_probs": log_probs}

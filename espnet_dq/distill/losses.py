@@ -74,21 +74,30 @@ def prepare_features(features: Tensor, distance: str, temperature: float = 1.0) 
     raise InputError(f"unknown distance '{distance}': known are {', '.join(DISTANCES)}")
 
 
-def pair_distances(student: Tensor, teacher: Tensor) -> Tensor:
-    """Distances of all layer pairs, [Ls, N, D] and [Lt, N, D] -> [Ls, Lt], in one product.
+def pair_distances(student: Tensor, teacher: Tensor, group: Tensor, count: int) -> Tensor:
+    """Distances [G, Ls, Lt] of all layer pairs, in each group of positions.
 
-    Both from `prepare_features`. The mean over positions of |s - t|^2, expanded to
-    |s|^2 + |t|^2 - 2 s.t; it is used for choosing pairs, not for their gradients.
+    Features [Ls, N, D] and [Lt, N, D] from `prepare_features`; `group` (N,) is one of `count` = G
+    for each position. The mean over a group's positions of |s - t|^2, expanded to |s|^2 + |t|^2 -
+    2 s.t, so that one batched product gives all pairs; it is used for choosing pairs, not for
+    their gradients.
     """
-    s, t = student.flatten(1), teacher.flatten(1)
-    square = s.square().sum(1, keepdim=True) + t.square().sum(1) - 2 * s @ t.T
-    return square.clamp(min=0.0) / student.shape[1]
+    dots = torch.einsum("snd,tnd->nst", student, teacher)
+    s, t = (x.square().sum(dim=2).T for x in (student, teacher))
+    distances = (s[:, :, None] + t[:, None, :] - 2 * dots).clamp(min=0.0)
+    total = distances.new_zeros(count, *distances.shape[1:]).index_add(0, group, distances)
+    return total / torch.bincount(group, minlength=count)[:, None, None]
 
 
-def hidden_loss(student: Tensor, teacher: Tensor, mapping: list[int], count: int) -> Tensor:
+def hidden_loss(
+    student: Tensor, teacher: Tensor, mapping: Tensor, group: Tensor, count: int
+) -> Tensor:
     """Mean over student layers of the distance to their chosen teacher layers.
 
-    [Ls, N, D] and [Lt, N, D] from `prepare_features`; sums over positions divided by `count`.
+    [Ls, N, D] and [Lt, N, D] from `prepare_features`; `mapping` [G, Ls] and the `group` (N,) of
+    each position from `matching`. Sums over positions are divided by `count`.
     """
-    difference = student - teacher[mapping]
-    return difference.square().sum() / (count * len(mapping))
+    layers, positions, width = student.shape
+    chosen = mapping[group].T * positions + torch.arange(positions, device=group.device)
+    taught = teacher.reshape(-1, width).index_select(0, chosen.flatten())
+    return (student.flatten(0, 1) - taught).square().sum() / (count * layers)

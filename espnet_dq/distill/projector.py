@@ -1,8 +1,8 @@
 """The linear map from teacher features to student features, shared by all layers.
 
 A random map would make the choice of the nearest layer meaningless, so it starts from least
-squares (teacher to student features, pairs by static matching) on the first batches and is
-trained by gradient from then on.
+squares (teacher to student features, evenly spaced pairs) on the first batches and is trained by
+gradient from then on.
 """
 
 import torch
@@ -27,6 +27,8 @@ class Projector(nn.Module):
         self.register_buffer("gram", torch.zeros(teacher_width, teacher_width))
         self.register_buffer("cross", torch.zeros(teacher_width, student_width))
         self.register_buffer("batches", torch.zeros((), dtype=torch.long))
+        # The weight of the hidden term, where it is measured once the fit is over (else NaN).
+        self.register_buffer("term_weight", torch.tensor(torch.nan))
 
     def forward(self, teacher: Tensor) -> Tensor:
         """Teacher features float [..., teacher_width] -> [..., student_width]."""

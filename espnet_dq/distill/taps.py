@@ -1,4 +1,4 @@
-"""Hidden states of a decoder, taken by hooks from its one real forward pass.
+"""Hidden states of a decoder or encoder, taken by hooks from its one real forward pass.
 
 Nothing is computed twice: the causal mask and every layer are the model's own. Two taps:
 `block`, the residual stream after a block, width D; `ffn`, what leaves the GELU of the
@@ -8,24 +8,24 @@ feed-forward part, width 4 D (DQ-Whisper's).
 from types import TracebackType
 
 from torch import Tensor, nn
-from whisper.model import TextDecoder
+from whisper.model import AudioEncoder, TextDecoder
 
 from espnet_dq.errors import InputError
 
 TAPS = ("block", "ffn")
 
 
-def tapped_modules(decoder: TextDecoder, tap: str) -> list[nn.Module]:
-    """The module of each decoder layer whose output `tap` names."""
+def tapped_modules(net: TextDecoder | AudioEncoder, tap: str) -> list[nn.Module]:
+    """The module of each layer whose output `tap` names."""
     if tap == "block":
-        return list(decoder.blocks)
+        return list(net.blocks)
     if tap == "ffn":
-        return [block.mlp[1] for block in decoder.blocks]
+        return [block.mlp[1] for block in net.blocks]
     raise InputError(f"unknown tap '{tap}': known are {', '.join(TAPS)}")
 
 
 class Taps:
-    """Collect a decoder's hidden states while the context is open.
+    """Collect hidden states while the context is open.
 
     Example usage::
 
@@ -34,8 +34,8 @@ class Taps:
         hidden = taps.states  # one (B, T, D) tensor a layer
     """
 
-    def __init__(self, decoder: TextDecoder, tap: str):
-        self._modules = tapped_modules(decoder, tap)
+    def __init__(self, net: TextDecoder | AudioEncoder, tap: str):
+        self._modules = tapped_modules(net, tap)
         self.states: list[Tensor] = []
 
     def __enter__(self) -> "Taps":

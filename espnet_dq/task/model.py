@@ -1,23 +1,25 @@
 """The ESPnet model: a Whisper student that learns from a teacher, on a grid if asked."""
 
 from collections.abc import Mapping
+from functools import cache
 
 import torch
-import torch.nn.functional as F
+import torch.distributed as dist
 from espnet2.asr.espnet_model import ESPnetASRModel
 from espnet2.torch_utils.device_funcs import force_gatherable
 from torch import Tensor
 from torch.nn.utils import parametrize
+from whisper.model import ModelDimensions
 
+from espnet_dq.distill.guide import WeightGuide
+from espnet_dq.distill.hidden import HiddenTerm, gradient_ratio
 from espnet_dq.distill.losses import (
+    DISTANCES,
     cross_entropy,
-    hidden_loss,
     kl_divergence,
-    pair_distances,
-    prepare_features,
     topk_kl_divergence,
 )
-from espnet_dq.distill.matching import MODES, match, static
+from espnet_dq.distill.matching import MODES, NORMALIZATIONS, SCOPES, check_mode
 from espnet_dq.distill.projector import Projector
 from espnet_dq.distill.sequences import Sequences, build_sequences, has_timestamps
 from espnet_dq.distill.taps import Taps
@@ -45,10 +47,20 @@ class DQWhisperModel(ESPnetASRModel):
             the first batch needs it, but the projector must be built before.
         alpha: weight of distillation against cross-entropy.
         temperature: T of the KL term, and of `softmax_mse`.
-        matching: `logits` (no hidden term), `static`, `dynamic` or `dynamic_monotonic`.
+        matching: `logits` (no hidden term), `static`, `dynamic`, `dynamic_monotonic`,
+            `optimal_monotonic` or `optimal_increasing` (see `espnet_dq.distill.matching`).
+        matching_scope: what shares one choice of layers: `batch`, `language` or `utterance`.
+        matching_normalization: of the distances before the choice: `none`, `student` (each
+            student layer's by their mean) or `teacher` (each teacher layer's).
         tap: hidden states of the decoder's `block` outputs or of its `ffn` activations.
         distance: `mse`, `softmax_mse` or `cosine`.
-        lambda_hidden: weight of the hidden term against the KL term.
+        lambda_hidden: weight of the hidden term against the KL term, 0 for none; `auto` sets it
+            once, after the projector's start, so that its gradient is 0.3 of the KL term's.
+        lambda_encoder: weight, against the KL term, of the same term on the outputs of the
+            encoders' blocks where there is speech; the encoder must be trained.
+        lambda_guide: weight, against the KL term, of `espnet_dq.distill.guide` (the paper's `kdq`):
+            beside the hidden term, or in its place with `lambda_hidden: 0`.
+        train_encoder: `all`, `none`, or N for the last N blocks and the closing LayerNorm.
         teacher_window: what the teacher hears: the `student`'s window, or a window of its own
             (`full`, or seconds of silence after the batch's longest utterance).
         timestamp_share: share of the utterances (chosen by their names) that are trained with
@@ -83,9 +95,14 @@ class DQWhisperModel(ESPnetASRModel):
         alpha: float = 0.9,
         temperature: float = 1.0,
         matching: str = "dynamic_monotonic",
+        matching_scope: str = "batch",
+        matching_normalization: str = "none",
         tap: str = "block",
         distance: str = "mse",
-        lambda_hidden: float = 1.0,
+        lambda_hidden: float | str = 1.0,
+        lambda_encoder: float = 0.0,
+        lambda_guide: float = 0.0,
+        train_encoder: str | int = "all",
         teacher_window: str | float = "full",
         timestamp_share: float = 0.0,
         grid: str | Mapping[str, str] = "ct2_int8",
@@ -117,8 +134,16 @@ class DQWhisperModel(ESPnetASRModel):
             sym_sos="<|startoftranscript|>",
             sym_eos="<|endoftext|>",
         )
-        if matching not in MODES:
-            raise InputError(f"unknown matching '{matching}': known are {', '.join(MODES)}")
+        for key, value, known in (
+            ("matching", matching, MODES),
+            ("matching_scope", matching_scope, SCOPES),
+            ("matching_normalization", matching_normalization, NORMALIZATIONS),
+            ("distance", distance, DISTANCES),
+        ):
+            if value not in known:
+                raise InputError(f"unknown {key} '{value}': known are {', '.join(known)}")
+        if lambda_hidden != "auto" and not isinstance(lambda_hidden, int | float):
+            raise InputError(f"lambda_hidden: {lambda_hidden!r} is neither a number nor auto")
         if teacher_window != "student":
             window_samples(0, teacher_window)
         if teacher is None and alpha > 0:
@@ -126,24 +151,20 @@ class DQWhisperModel(ESPnetASRModel):
         self.tokenizer = decoder.tokenizer
         self.alpha = alpha
         self.temperature = temperature
-        self.matching = matching
         self.tap = tap
-        self.distance = distance
         self.lambda_hidden = lambda_hidden
+        self.lambda_encoder = lambda_encoder
+        self.lambda_guide = lambda_guide
         self.teacher_window = teacher_window
         self.timestamp_share = timestamp_share
         self.activations = activations
         self.teacher = None if teacher is None else Teacher(teacher)
-        self.projector = None
+        self.term = HiddenTerm(
+            matching, matching_scope, matching_normalization, distance, temperature
+        )
+        self.projector = self.encoder_projector = self.guide = None
         if alpha > 0 and matching != "logits":
-            factor = 4 if tap == "ffn" else 1
-            d_t = model_dims(teacher_dims)
-            self.teacher_layers = d_t.n_text_layer
-            self.projector = Projector(
-                factor * d_t.n_text_state, factor * decoder.dims.n_text_state
-            )
-            # The projector's start pairs layers as `static` does, whatever the matching.
-            static(decoder.dims.n_text_layer, d_t.n_text_layer)
+            self._build_terms(model_dims(teacher_dims), decoder.dims)
         # Before `prepare`, whose own hook renames keys on their way in.
         self.register_load_state_dict_pre_hook(start_ranges)
         self.register_load_state_dict_pre_hook(_refuse_other_keys)
@@ -158,6 +179,37 @@ class DQWhisperModel(ESPnetASRModel):
                 for parameter in part.parameters():
                     parameter.fill_(torch.nan)
         self._loaded = False
+        self._freeze_encoder(train_encoder)
+
+    def _build_terms(self, teacher: ModelDimensions, student: ModelDimensions) -> None:
+        """The trained parts of the hidden terms, for the teacher's and the student's dimensions."""
+        self.teacher_layers = teacher.n_text_layer
+        if self.lambda_hidden == "auto" or self.lambda_hidden > 0:
+            check_mode(self.term.matching, student.n_text_layer, teacher.n_text_layer)
+            factor = 4 if self.tap == "ffn" else 1
+            self.projector = Projector(factor * teacher.n_text_state, factor * student.n_text_state)
+        if self.lambda_encoder > 0:
+            check_mode(self.term.matching, student.n_audio_layer, teacher.n_audio_layer)
+            self.encoder_projector = Projector(teacher.n_audio_state, student.n_audio_state)
+        if self.lambda_guide > 0:
+            check_mode(self.term.matching, student.n_text_layer, teacher.n_text_layer)
+            self.guide = WeightGuide(teacher.n_text_state, student.n_text_state)
+
+    def _freeze_encoder(self, trained: str | int) -> None:
+        """Leave `trained` of the encoder: `all`, `none` or the last N blocks."""
+        blocks = self.encoder.dims.n_audio_layer
+        if trained == "all":
+            return
+        if trained == "none":
+            trained = 0
+        if not isinstance(trained, int) or not 0 <= trained <= blocks:
+            raise InputError(f"train_encoder '{trained}': all, none, or up to {blocks} blocks")
+        if trained == 0 and self.encoder_projector is not None:
+            raise InputError("lambda_encoder above 0 needs an encoder that is trained")
+        self.encoder.requires_grad_(False)
+        for block in self.encoder.net.blocks[blocks - trained :]:
+            block.requires_grad_(True)
+        self.encoder.net.ln_post.requires_grad_(trained > 0)
 
     def encode(self, speech: Tensor, speech_lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Speech (B, L) at 16 kHz, lengths (B,) -> encoder output (B, P, D), lengths (B,)."""
@@ -194,61 +246,123 @@ class DQWhisperModel(ESPnetASRModel):
             raise InputError(
                 "encoder_out is cached without activations on a grid: set them to none"
             )
+        listened: list[Tensor] = []
         with parametrize.cached():
-            if encoder_out is None:
+            if self.encoder_projector is not None:
+                with Taps(self.encoder.net, "block") as taps:
+                    encoder_out, _, _ = self.encoder(speech, speech_lengths)
+                listened = taps.states
+            elif encoder_out is None:
                 encoder_out, _, _ = self.encoder(speech, speech_lengths)
-            heard = encoder_out.shape[1] * SAMPLES_PER_POSITION
+            window = encoder_out.shape[1] * SAMPLES_PER_POSITION
             if self.teacher_window != "student":
-                heard = window_samples(longest, self.teacher_window)
-            end = self._ends(
-                utt_id, cached, speech, speech_lengths, text, text_lengths, lang, heard
-            )
+                window = window_samples(longest, self.teacher_window)
+
+            @cache
+            def heard() -> tuple[Tensor, list[Tensor]]:
+                tapped = self.encoder_projector is not None
+                return self.teacher.hear(speech, speech_lengths, window, tapped)
+
+            end = self._ends(utt_id, cached, heard, text, text_lengths, lang)
             seq = build_sequences(text, text_lengths, lang[:, 0], end, self.tokenizer)
             with Taps(self.decoder.net, self.tap) as taps:
                 hidden = decode_hidden(self.decoder.net, seq.inputs, encoder_out)
             logits = output_logits(self.decoder.net, seq.select(hidden))
-        count = int(seq.counted.sum())
-        loss_ce = cross_entropy(logits[seq.counted], seq.targets[seq.counted], count)
-        hits = logits[seq.counted].argmax(-1) == seq.targets[seq.counted]
+            guided = None
+            if self.guide is not None:
+                guided = [block.mlp[0].weight for block in self.decoder.net.blocks]
+        counted = seq.counted
+        count = int(counted.sum())
+        loss_ce = cross_entropy(logits[counted], seq.targets[counted], count)
+        hits = logits[counted].argmax(-1) == seq.targets[counted]
         stats = {"loss_ce": loss_ce.detach(), "acc": hits.float().mean()}
         loss = (1 - self.alpha) * loss_ce
         if self.alpha > 0:
             if answers is None:
-                answers = self._ask(speech, speech_lengths, heard, seq)
+                tap = self.tap if self.projector is not None else None
+                hidden, states = self.teacher(heard()[0], seq.inputs, tap)
+                answers = _Live(self.teacher.logits(seq.select(hidden)), states)
             loss_kl = answers.kl(logits, self.temperature, count)
             stats["loss_kl"] = loss_kl.detach()
             loss = loss + self.alpha * loss_kl
-            if self.projector is not None:
-                states = torch.stack([seq.select(s)[seq.counted] for s in taps.states])
-                teacher = answers.hidden(seq, self.teacher_layers)
-                loss_hidden = self._hidden(states, teacher, count, stats)
-                loss = loss + self.alpha * self.lambda_hidden * loss_hidden
+        rows = seq.rows[counted]
+        if self.projector is not None:
+            student = torch.stack([seq.select(s)[counted] for s in taps.states])
+            teacher = answers.hidden(seq, self.teacher_layers)
+            found = self.term(
+                self.projector, student, teacher, rows, lang[:, 0], count, self.training
+            )
+            self._log(stats, "hidden", "match", *found)
+            weight = self._hidden_weight(found[0], loss_kl, stats)
+            loss = loss + self.alpha * weight * found[0]
+        if self.encoder_projector is not None:
+            counts = torch.bincount(rows, minlength=len(lang))
+            found = self._encoder_term(listened, heard()[1], speech_lengths, counts, lang[:, 0])
+            self._log(stats, "encoder", "match_encoder", *found)
+            loss = loss + self.alpha * self.lambda_encoder * found[0]
+        if guided is not None:
+            teacher = self.teacher.first_linears(speech.device)
+            term = self.term
+            loss_guide, mapping = self.guide(guided, teacher, term.matching, term.normalization)
+            self._log(stats, "guide", "guide", loss_guide, mapping[None], None)
+            loss = loss + self.alpha * self.lambda_guide * loss_guide
         stats["loss"] = loss.detach()
         return force_gatherable((loss, stats, count), loss.device)
 
-    def _hidden(self, student: Tensor, teacher: Tensor, count: int, stats: dict) -> Tensor:
-        """The hidden term for states [Ls, N, D] and [Lt, N, D']; logs the mapping."""
-        raw = student.detach().float()
-        student = prepare_features(student, self.distance, self.temperature)
-        with torch.autocast(raw.device.type, enabled=False):
-            if self.training and self.projector.fitting:
-                # P maps to what the distance takes in: it normalises once more by itself.
-                if self.distance != "softmax_mse":
-                    raw = F.layer_norm(raw, raw.shape[-1:])
-                self.projector.fit(teacher[static(len(student), len(teacher))], raw)
-            teacher = prepare_features(self.projector(teacher), self.distance, self.temperature)
-            with torch.no_grad():
-                distances = pair_distances(student, teacher)
-        mapping = match(self.matching, distances)
-        loss = hidden_loss(student, teacher, mapping, count)
-        stats["loss_hidden"] = loss.detach()
-        for i, j in enumerate(mapping):
-            stats[f"match_l{i}"] = loss.new_tensor(float(j))
-        return loss
+    def _hidden_weight(self, loss: Tensor, loss_kl: Tensor, stats: dict) -> Tensor | float:
+        """The hidden term's weight; with `auto`, 0 until it can be measured, then saved."""
+        if self.lambda_hidden != "auto":
+            return self.lambda_hidden
+        weight = self.projector.term_weight
+        if self.training and weight.isnan() and not self.projector.fitting:
+            learning = [p for p in self.decoder.parameters() if p.requires_grad]
+            weight.copy_(gradient_ratio(loss, loss_kl, learning))
+        stats["lambda_hidden"] = weight.nan_to_num(nan=0.0).clone()
+        return stats["lambda_hidden"]
 
-    def _ends(
-        self, utt_id, cached, speech, speech_lengths, text, text_lengths, lang, heard
-    ) -> Tensor:
+    def _encoder_term(
+        self,
+        student: list[Tensor],
+        teacher: list[Tensor],
+        speech_lengths: Tensor,
+        counts: Tensor,
+        language: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The hidden term over the encoders' blocks, at the positions that hear speech.
+
+        Both windows start with the utterance, so positions stand for the same 20 ms. An utterance
+        weighs as much as its text does in the other terms, `counts` (B,) positions.
+        """
+        spoken = -(-speech_lengths // SAMPLES_PER_POSITION)
+        places = torch.arange(int(spoken.max()), device=spoken.device)
+        valid = places < spoken[:, None]
+        ours, theirs = (
+            torch.stack([s[:, : len(places)][valid] for s in states])
+            for states in (student, teacher)
+        )
+        rows = valid.nonzero()[:, 0]
+        weights = (counts / spoken)[rows]
+        count = int(counts.sum())
+        return self.term(
+            self.encoder_projector, ours, theirs, rows, language, count, self.training, weights
+        )
+
+    def _log(
+        self, stats: dict, term: str, prefix: str, loss: Tensor, mapping: Tensor, keys
+    ) -> None:
+        """A term and its mapping: the mean over groups, and in one process each language's own."""
+        stats[f"loss_{term}"] = loss.detach()
+        named = [("", mapping.float().mean(dim=0))]
+        # The keys of all processes must be the same, and their languages are not.
+        alone = not (dist.is_available() and dist.is_initialized())
+        if keys is not None and self.term.scope == "language" and alone:
+            codes = [self.tokenizer.decode([k])[2:-2] for k in keys.tolist()]
+            named += [(f"{code}_", row.float()) for code, row in zip(codes, mapping, strict=True)]
+        for name, row in named:
+            for i, j in enumerate(row):
+                stats[f"{prefix}_{name}l{i}"] = j
+
+    def _ends(self, utt_id, cached, heard, text, text_lengths, lang) -> Tensor:
         """Closing timestamp tokens (B,), -1 where an utterance has none."""
         if "teacher_end" in cached:
             return cached["teacher_end"][:, 0]
@@ -258,20 +372,9 @@ class DQWhisperModel(ESPnetASRModel):
             return end
         timed = timed.to(text.device)
         asked = self.teacher.end_timestamps(
-            speech[timed],
-            speech_lengths[timed],
-            heard,
-            text[timed],
-            text_lengths[timed],
-            lang[timed, 0],
-            self.tokenizer,
+            heard()[0][timed], text[timed], text_lengths[timed], lang[timed, 0], self.tokenizer
         )
         return end.masked_scatter(timed, asked)
-
-    def _ask(self, speech: Tensor, lengths: Tensor, heard: int, seq: Sequences) -> "_Live":
-        tap = self.tap if self.projector is not None else None
-        hidden, states = self.teacher(speech, lengths, heard, seq.inputs, tap)
-        return _Live(self.teacher.logits(seq.select(hidden)), states)
 
     def _check_loaded(self) -> None:
         """Stop when a weight was never loaded."""

@@ -34,28 +34,40 @@ class Teacher:
         return self._model.to(device)
 
     @torch.no_grad()
+    def hear(
+        self, speech: Tensor, lengths: Tensor, samples: int, tapped: bool = False
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Encoder output (B, P, D) and, if `tapped`, each layer's output, (B, P, D) (else []).
+
+        `speech` (B, L) float at 16 kHz, `lengths` (B,), heard in a window of `samples`.
+        """
+        encoder = self.model(speech.device).encoder
+        mel = log_mel(speech, lengths, self._model.dims.n_mels, samples)
+        if not tapped:
+            return encode(encoder, mel), []
+        with Taps(encoder, "block") as taps:
+            audio = encode(encoder, mel)
+        return audio, taps.states
+
+    @torch.no_grad()
     def __call__(
-        self, speech: Tensor, lengths: Tensor, samples: int, tokens: Tensor, tap: str | None
+        self, audio: Tensor, tokens: Tensor, tap: str | None
     ) -> tuple[Tensor, list[Tensor]]:
         """Last hidden states (B, T, D) and tapped states, one (B, T, W) a layer (none: []).
 
-        `speech` (B, L) float at 16 kHz, `lengths` (B,), heard in a window of `samples`;
-        `tokens` (B, T) int64.
+        `audio` (B, P, D) from `hear`; `tokens` (B, T) int64.
         """
-        model = self.model(speech.device)
-        audio = encode(model.encoder, log_mel(speech, lengths, model.dims.n_mels, samples))
+        decoder = self.model(audio.device).decoder
         if tap is None:
-            return decode_hidden(model.decoder, tokens, audio), []
-        with Taps(model.decoder, tap) as taps:
-            hidden = decode_hidden(model.decoder, tokens, audio)
+            return decode_hidden(decoder, tokens, audio), []
+        with Taps(decoder, tap) as taps:
+            hidden = decode_hidden(decoder, tokens, audio)
         return hidden, taps.states
 
     @torch.no_grad()
     def end_timestamps(
         self,
-        speech: Tensor,
-        lengths: Tensor,
-        samples: int,
+        audio: Tensor,
         text: Tensor,
         text_lengths: Tensor,
         language: Tensor,
@@ -63,18 +75,21 @@ class Teacher:
     ) -> Tensor:
         """The timestamp tokens (B,) that the teacher puts after the text, opened at 0.00 s.
 
-        Speech (B, L) and text tokens (B, T) with lengths (B,) each, language tokens (B,).
+        `audio` (B, P, D) from `hear`; text tokens (B, T) with lengths (B,); language tokens (B,).
         """
-        model = self.model(speech.device)
-        audio = encode(model.encoder, log_mel(speech, lengths, model.dims.n_mels, samples))
+        decoder = self.model(audio.device).decoder
         first = tokenizer.timestamp_begin
         opening = text.new_tensor([tokenizer.sot, 0, tokenizer.transcribe, first])
         opening = opening.repeat(len(text), 1)
         opening[:, 1] = language
         tokens = torch.cat([opening, text.clamp(min=0)], dim=1)
-        hidden = decode_hidden(model.decoder, tokens, audio)
+        hidden = decode_hidden(decoder, tokens, audio)
         last = hidden[torch.arange(len(text)), text_lengths + opening.shape[1] - 1]
         return self.logits(last)[:, first + 1 :].argmax(dim=1) + first + 1
+
+    def first_linears(self, device: torch.device | str = "cpu") -> list[Tensor]:
+        """The first feed-forward weight, (4 D, D), of each decoder layer."""
+        return [block.mlp[0].weight for block in self.model(device).decoder.blocks]
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits (N, V) of hidden states (N, D)."""

@@ -1,5 +1,7 @@
 """Losses against torch's own and against plain loops."""
 
+import itertools
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -74,27 +76,34 @@ def plain_distance(s, t, distance):
 def test_pair_distances_are_those_of_the_double_loop(distance):
     torch.manual_seed(1)
     s, t = torch.randn(3, 5, 16), torch.randn(4, 5, 16)
-    found = pair_distances(prepare_features(s, distance), prepare_features(t, distance))
-    for i in range(3):
-        for j in range(4):
-            expected = plain_distance(s[i], t[j], distance)
-            assert torch.allclose(found[i, j], expected, rtol=1e-4, atol=1e-6)
+    group = torch.tensor([1, 0, 1, 1, 0])
+    found = pair_distances(prepare_features(s, distance), prepare_features(t, distance), group, 2)
+    for g, i, j in itertools.product(range(2), range(3), range(4)):
+        expected = plain_distance(s[i, group == g], t[j, group == g], distance)
+        assert torch.allclose(found[g, i, j], expected, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("distance", DISTANCES)
 def test_hidden_loss_is_the_mean_of_the_chosen_pairs(distance):
     torch.manual_seed(2)
     s, t = torch.randn(3, 5, 16), torch.randn(4, 5, 16)
-    mapping = [0, 2, 2]
-    found = hidden_loss(prepare_features(s, distance), prepare_features(t, distance), mapping, 5)
-    expected = sum(plain_distance(s[i], t[j], distance) for i, j in enumerate(mapping)) / 3
-    assert torch.allclose(found, expected, rtol=1e-4)
+    mapping, group = torch.tensor([[0, 2, 2], [1, 1, 3]]), torch.tensor([1, 0, 1, 1, 0])
+    found = hidden_loss(
+        prepare_features(s, distance), prepare_features(t, distance), mapping, group, 5
+    )
+    expected = sum(
+        plain_distance(s[i, group == g], t[mapping[g, i], group == g], distance) * n
+        for i in range(3)
+        for g, n in ((0, 2), (1, 3))
+    )
+    assert torch.allclose(found, expected / (3 * 5), rtol=1e-4)
 
 
 def test_gradients_reach_only_the_chosen_teacher_layers():
     torch.manual_seed(3)
     s, t = torch.randn(2, 5, 8), torch.randn(3, 5, 8, requires_grad=True)
-    hidden_loss(prepare_features(s, "mse"), prepare_features(t, "mse"), [0, 2], 5).backward()
+    features = prepare_features(s, "mse"), prepare_features(t, "mse")
+    hidden_loss(*features, torch.tensor([[0, 2]]), torch.zeros(5, dtype=torch.long), 5).backward()
     assert t.grad[0].abs().sum() > 0 and t.grad[2].abs().sum() > 0
     assert t.grad[1].abs().sum() == 0
 
@@ -126,4 +135,6 @@ def test_softmax_mse_has_t_squared():
     s, t = torch.randn(1, 5, 16), torch.randn(1, 5, 16)
     a, b = (prepare_features(x, "softmax_mse", 2.0) for x in (s, t))
     expected = 4 * ((s / 2).softmax(-1) - (t / 2).softmax(-1)).square().sum() / 5
-    assert torch.allclose(hidden_loss(a, b, [0], 5), expected, rtol=1e-5)
+    zeros = torch.zeros(5, dtype=torch.long)
+    found = hidden_loss(a, b, torch.tensor([[0]]), zeros, 5)
+    assert torch.allclose(found, expected, rtol=1e-5)

@@ -35,7 +35,7 @@ def test_configuration_builds(path, save_toy, tmp_path):
     model = ASRTask.build_model(args)
     steps = args.max_epoch * (args.num_iters_per_epoch or 0)
     assert steps in (0, args.scheduler_conf["max_steps"])
-    assert model.matching == given["model_conf"]["matching"]
+    assert model.term.matching == given["model_conf"]["matching"]
 
 
 def test_there_are_configurations():

@@ -127,14 +127,20 @@ def test_building_does_not_load_the_teacher(build):
         model.teacher.model()
 
 
-@pytest.mark.parametrize("matching", ["logits", "static"])
+@pytest.mark.parametrize("terms", [
+    {"matching": "logits"},
+    {"matching": "static"},
+    {"matching": "static", "lambda_hidden": 0, "lambda_encoder": 1.0},
+    {"matching": "dynamic", "matching_scope": "utterance"},
+])  # fmt: skip
 @pytest.mark.parametrize("share", [0.0, 1.0])
-def test_loss_does_not_depend_on_padding(build, batch, matching, share):
+def test_loss_does_not_depend_on_padding(build, batch, terms, share):
     """Regression: the loss was a sum with constants for its normaliser."""
-    model = build(matching=matching, teacher_window="full", timestamp_share=share, window="full")
+    model = build(**terms, teacher_window="full", timestamp_share=share, window="full")
     model.eval()
-    if model.projector is not None:
-        torch.nn.init.normal_(model.projector.weight)
+    for projector in (model.projector, model.encoder_projector):
+        if projector is not None:
+            torch.nn.init.normal_(projector.weight)
     loss, _, weight = model(**batch)
     wider = dict(batch)
     wider["text"] = torch.cat([batch["text"], torch.full((3, 5), -1)], dim=1)
@@ -191,6 +197,103 @@ def test_hidden_term_trains_student_and_projector(build, batch, matching, tap, d
     assert [0 <= int(stats[f"match_l{i}"]) < 3 for i in range(2)] == [True, True]
     assert model.projector.weight.grad.abs().sum() > 0
     assert model.decoder.net.blocks[0].mlp[0].weight.grad.abs().sum() > 0
+
+
+def test_each_language_may_choose_its_own_layers(build, batch):
+    """Scope `language`: the loss of a mixed batch is that of one batch a language, weighed."""
+    batch = {**batch, "lang": torch.tensor([[50259], [50263], [50259]])}
+    conf = {"matching": "dynamic", "alpha": 1.0, "window": "full"}
+    model = build(**conf, matching_scope="language").eval()
+    torch.nn.init.normal_(model.projector.weight)
+    _, stats, weight = model(**batch)
+    for scope in ("language", "batch"):
+        other = build(**conf, matching_scope=scope).eval()
+        other.load_state_dict(model.state_dict())
+        parts = [other(**part(batch, rows)) for rows in ([0, 2], [1])]
+        expected = sum(p[1]["loss_hidden"] * p[2] for p in parts) / weight
+        assert torch.allclose(stats["loss_hidden"], expected, rtol=1e-4)
+        if scope == "batch":
+            for code, (_, alone, _) in zip(("en", "ru"), parts, strict=True):
+                assert [stats[f"match_{code}_l{i}"] for i in (0, 1)] == [
+                    alone[f"match_l{i}"] for i in (0, 1)
+                ]
+
+
+def test_lambda_auto_is_measured_once_and_saved(build, batch):
+    model = build(matching="static", distance="softmax_mse", lambda_hidden="auto", alpha=1.0)
+    model.train()
+    for _ in range(8):
+        assert not model.projector.fitting or model.projector.term_weight.isnan()
+        loss, stats, _ = model(**batch)
+    # The least-squares start is over, and the weight is there.
+    assert not model.projector.fitting
+    weight = stats["lambda_hidden"]
+    assert weight > 0 and weight == model.projector.term_weight
+    assert torch.allclose(loss, stats["loss_kl"] + weight * stats["loss_hidden"])
+    resumed = build(matching="static", distance="softmax_mse", lambda_hidden="auto", alpha=1.0)
+    resumed.load_state_dict(model.state_dict())
+    model(**{**batch, "text": batch["text"] + 1 * (batch["text"] > 0)})
+    assert resumed.projector.term_weight == model.projector.term_weight == weight
+
+    # The gradients that the ratio is of, as two backward passes give them.
+    def norm(**conf):
+        one = build(matching="static", distance="softmax_mse", alpha=1.0, **conf).train()
+        state = {**model.state_dict(), "projector.term_weight": torch.tensor(torch.nan)}
+        one.load_state_dict(state)
+        one(**batch)[0].backward()
+        return {n: p.grad for n, p in one.decoder.named_parameters() if p.grad is not None}
+
+    kl, both = norm(lambda_hidden=1e-12), norm(lambda_hidden=float(weight))
+    hidden = sum((both[n] - kl[n]).square().sum() for n in kl).sqrt()
+    assert hidden / sum(g.square().sum() for g in kl.values()).sqrt() == pytest.approx(
+        0.3, rel=0.02
+    )
+
+
+def test_the_encoder_learns_from_the_teachers(build, batch):
+    model = build(lambda_hidden=0, lambda_encoder=5.0, alpha=1.0, window="full").train()
+    assert model.projector is None
+    loss, stats, _ = model(**batch)
+    loss.backward()
+    assert torch.allclose(loss, stats["loss_kl"] + 5 * stats["loss_encoder"])
+    assert stats["loss_encoder"] > 0 and 0 <= int(stats["match_encoder_l0"]) < 3
+    assert model.encoder_projector.weight.grad.any()
+    with pytest.raises(InputError, match="needs an encoder that is trained"):
+        build(lambda_encoder=1.0, train_encoder="none")
+
+
+def test_the_guide_compares_softmaxed_weights_as_they_are_quantized(build, batch):
+    """`kdq`: against the sums written out."""
+    conf = {"lambda_hidden": 0, "lambda_guide": 2.0, "alpha": 1.0, "matching": "dynamic"}
+    model = build(**conf, preset="full", grid="uniform4").train()
+    loss, stats, _ = model(**batch)  # the first step starts the two maps
+    assert model.guide.fitted and model.projector is None
+    loss, stats, _ = model(**batch)
+    loss.backward()
+    assert torch.allclose(loss, stats["loss_kl"] + 2 * stats["loss_guide"])
+    grid_values = [block.mlp[0].weight for block in model.decoder.net.blocks]
+    assert all(len(w[0].unique()) <= 16 for w in grid_values)
+    teacher = model.teacher.first_linears()
+    mapped = [model.guide.rows @ w @ model.guide.columns.T for w in teacher]
+    with torch.no_grad():
+        pairs = torch.tensor([
+            [(a.softmax(1) - b.softmax(1)).abs().sum(1).mean() for b in mapped] for a in grid_values
+        ])  # fmt: skip
+    assert torch.allclose(stats["loss_guide"], pairs.min(dim=1).values.mean(), rtol=1e-4)
+    assert [int(stats[f"guide_l{i}"]) for i in (0, 1)] == pairs.argmin(dim=1).tolist()
+    original = model.decoder.net.blocks[0].mlp[0].parametrizations.weight.original
+    assert original.grad.any() and model.guide.rows.grad.any() and model.guide.columns.grad.any()
+
+
+@pytest.mark.parametrize("trained, blocks", [("all", 2), (1, 1), ("none", 0)])
+def test_the_last_blocks_of_the_encoder_may_be_trained(build, batch, trained, blocks):
+    model = build(train_encoder=trained, preset="full").train()
+    model(**batch)[0].backward()
+    net = model.encoder.net
+    learned = [all(p.grad is not None for p in b.parameters()) for b in net.blocks]
+    assert learned == [False] * (2 - blocks) + [True] * blocks
+    assert (net.ln_post.weight.grad is not None) == (blocks > 0)
+    assert any(p.grad is not None for p in net.conv1.parameters()) == (trained == "all")
 
 
 def test_alpha_mixes_the_terms(build, batch):
@@ -306,6 +409,11 @@ def test_windows(build):
 def test_configuration_mistakes_are_named(build):
     for wrong, message in (
         ({"matching": "best"}, "matching 'best'"),
+        ({"matching_scope": "speaker"}, "matching_scope 'speaker': known are batch"),
+        ({"matching_normalization": "row"}, "matching_normalization 'row': known are none"),
+        ({"distance": "l1"}, "distance 'l1'"),
+        ({"lambda_hidden": "big"}, "lambda_hidden: 'big' is neither a number nor auto"),
+        ({"train_encoder": 3}, "train_encoder '3': all, none, or up to 2 blocks"),
         ({"teacher_window": "half"}, "window 'half'"),
         ({"grid": "int3", "preset": "none"}, "grid 'int3'"),
         ({"preset": "some"}, "preset 'some'"),
