@@ -17,7 +17,7 @@ from whisper.model import ModelDimensions
 
 from espnet_dq.errors import InputError, run
 from espnet_dq.files import atomic, bytes_on_disk
-from espnet_dq.formats import detect
+from espnet_dq.formats import detect, integers
 from espnet_dq.formats.parity import ON_GRID, OPEN, OTHER, SCALES, Reference, Report
 from espnet_dq.formats.parity_ctranslate2 import compare_ctranslate2
 from espnet_dq.formats.parity_ggml import compare_ggml
@@ -27,7 +27,7 @@ from espnet_dq.formats.parity_packed import compare_packed
 from espnet_dq.formats.write import GRIDS, check_grids
 from espnet_dq.quant.checkpoint import load_student, quantize
 from espnet_dq.quant.grids import Quantized, get_grid
-from espnet_dq.quant.prepare import assign_grids
+from espnet_dq.quant.prepare import assign_grids, candidates
 from espnet_dq.quant.table import read_grid
 from espnet_dq.report.size import grid_bits, paper_rule_bytes
 from espnet_dq.whisper.dims import weight_shapes
@@ -41,12 +41,13 @@ def main(argv: list[str] | None = None) -> int:
         "--against",
         type=Path,
         required=True,
-        help="experiment folder, or the checkpoint that `convert` quantized",
+        help="experiment folder, or what `convert` read: a file or folder in any format",
     )
     parser.add_argument(
         "--grid",
-        metavar="none|GRID|FILE.yaml",
-        help="for a checkpoint: the grid that `convert` was asked for",
+        metavar="keep|none|GRID|FILE.yaml",
+        help="of what `convert` read: the grid that it was asked for; keep: its own integers and "
+        "scales",
     )
     parser.add_argument("--json", type=Path, help="write the comparison to this file, too")
     args = parser.parse_args(argv)
@@ -82,7 +83,7 @@ def _reference(path: Path, grid: str | None) -> tuple[Reference, int]:
 
     An experiment says all that itself, a checkpoint needs a grid.
     """
-    if path.is_dir() and not (path / "config.json").is_file():  # of a ct2, Hugging Face folder
+    if _is_experiment(path):
         if grid:
             raise InputError(f"--grid is for a checkpoint; {path} is a folder with its own")
         student = load_student(path)
@@ -95,9 +96,17 @@ def _reference(path: Path, grid: str | None) -> tuple[Reference, int]:
         )
         return reference, _by_rule(student.dims, student.preset, student.grid)
     if grid is None:
-        raise InputError(f"--grid is missing: {path} is a checkpoint, which is on no grid yet")
+        raise InputError(f"--grid is missing: {path} does not say what was made of it")
     weights = detect.load(path)
     dims, state = weights.dims, weights.state
+    if grid == "keep":
+        kept = integers.load(path)
+        if not kept:
+            raise InputError(f"--grid keep: {path} holds no integers of a grid")
+        grids = {name: q.grid for name, q in kept.items()}
+        on_grid = {name: get_grid(q.grid).dequantize(q) for name, q in kept.items()}
+        by_rule = _by_rule(dims, "full", dict.fromkeys(candidates(dims), "none") | grids)
+        return Reference(dims, state | on_grid, grids, _scales(kept), state | on_grid), by_rule
     if grid == "none":
         return Reference(dims, state, {}, {}, state), paper_rule_bytes(weight_shapes(dims))
     table = read_grid(grid)
@@ -105,6 +114,17 @@ def _reference(path: Path, grid: str | None) -> tuple[Reference, int]:
     on_grid = {name: get_grid(g).fake(state[name]) for name, g in grids.items()}
     scales = _scales(quantize(state, grids))
     return Reference(dims, state | on_grid, grids, scales, state), _by_rule(dims, "full", table)
+
+
+def _is_experiment(path: Path) -> bool:
+    """Whether it is a folder, but not one of a format."""
+    if not path.is_dir():
+        return False
+    try:
+        detect.detect(path)
+    except InputError:
+        return True
+    return False
 
 
 def _by_rule(dims: ModelDimensions, preset: str, grid: str | Mapping[str, str]) -> int:

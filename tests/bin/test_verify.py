@@ -206,12 +206,34 @@ def test_experiment_folder(made, tmp_path, capsys):
     assert len(on_grid) == 1 + 7 and {row["grid"] for row in on_grid} == {"ct2_int8"}
 
 
+@pytest.mark.parametrize("first,second,grid", [("ct2", "packed", "ct2_int8"),
+                                              ("packed", "ggml", "ggml_q5_0"),
+                                              ("onnx", "packed", "onnx_int8")])  # fmt: skip
+def test_against_a_file_that_is_quantized_itself(made, tmp_path, first, second, grid, capsys):
+    source, out = tmp_path / "first", tmp_path / "second"
+    options = ["--from", str(made[1]), "--to", first, "--grid", grid, "--out", str(source)]
+    assert convert(options) == 0
+    assert convert(["--from", str(source), "--to", second, "--out", str(out)]) == 0
+    against = ["--against", str(source), "--grid", "keep"]
+    assert main([str(out), *against, "--json", str(tmp_path / "v.json")]) == 0
+    found = json.loads((tmp_path / "v.json").read_text())
+    on_grid = [row for row in found["rows"] if row["kind"] == "on a grid"]
+    assert on_grid and {row["error"] for row in on_grid} == {0.0}
+    # What was rounded anew to another grid is not the same.
+    if second == "packed":
+        options = ["--to", "packed", "--grid", "uniform4", "--out", str(out)]
+        assert convert(["--from", str(source), *options]) == 0
+        assert main([str(out), *against]) == 1
+
+
 def test_bad_input(made, tmp_path):
     folder, checkpoint = made
     with pytest.raises(InputError, match="grid ggml_q5_0 does not fit ct2"):
         main([str(folder), "--against", str(checkpoint), "--grid", "ggml_q5_0"])
     with pytest.raises(InputError, match="--grid is missing"):
         main([str(folder), "--against", str(checkpoint)])
+    with pytest.raises(InputError, match=r"--grid keep: .*toy\.pt holds no integers"):
+        main([str(folder), "--against", str(checkpoint), "--grid", "keep"])
     with pytest.raises(InputError, match="holds neither"):
         verify(tmp_path, checkpoint)
     with pytest.raises(InputError, match="no such file"):
