@@ -12,6 +12,7 @@ from types import ModuleType
 
 import numpy as np
 import onnx
+import safetensors.torch
 import torch
 from onnx import helper, numpy_helper
 from torch import Tensor
@@ -39,6 +40,7 @@ DIMS = ModelDimensions(80, 8, 32, 2, 1, 40, 8, 32, 2, 1)
 SEPARATOR = b"\0--8<--\0"  # between the files of a folder
 PARTS = {
     "hf": ("config.json", huggingface.FILE),
+    "hf_index": ("config.json", huggingface.INDEX, "one.safetensors", "two.safetensors"),
     "onnx": onnx_reader.FILES,
     "onnx_hf": ("config.json", *onnx_hf.FILES.values()),
 }
@@ -48,6 +50,7 @@ GRIDS = {  # that a format's toys are on
     "ct2": ("none", "ct2_int8"),
     "packed": ("none", "uniform3", "ggml_q4_0"),
     "hf": ("none",),
+    "hf_index": ("none",),  # a model in several files
     "onnx": ("none", "onnx_int8"),
     "onnx_hf": ("none",),  # a tensor's scale is its own there, not a grid of ours
 }
@@ -74,6 +77,7 @@ LOADERS: dict[str, tuple[str, Callable[[Path], Weights]]] = {
     "ct2": ("model.bin", lambda path: ctranslate2.load(path.parent)),
     "packed": ("toy.safetensors", packed.load),
     "hf": ("toy", _folder("hf", huggingface)),
+    "hf_index": ("toy", _folder("hf_index", huggingface)),
     "onnx": ("toy", _folder("onnx", onnx_reader)),
     "onnx_hf": ("toy", _folder("onnx_hf", onnx_hf)),
 }
@@ -116,6 +120,9 @@ def _write(form: str, path: Path, weights: Weights, quantized: Mapping[str, Quan
         packed.save(path, weights, quantized)
     elif form == "hf":
         huggingface.save_weights(path.parent, weights, "float16")
+    elif form == "hf_index":
+        huggingface.save_weights(path.parent, weights, "float16")
+        _split(path.parent)
     elif form == "onnx":
         onnx_writer.save(path.parent, weights, quantized)
     elif form == "onnx_hf":
@@ -126,6 +133,18 @@ def _write(form: str, path: Path, weights: Weights, quantized: Mapping[str, Quan
         spec.validate()
         spec.optimize()
         spec.save(str(path.parent))
+
+
+def _split(folder: Path) -> None:
+    """A Hugging Face folder's tensors in two files, and their index."""
+    tensors = safetensors.torch.load_file(folder / huggingface.FILE)
+    (folder / huggingface.FILE).unlink()
+    names, files = sorted(tensors), PARTS["hf_index"][2:]
+    parts = {file: names[i :: len(files)] for i, file in enumerate(files)}
+    for file, part in parts.items():
+        safetensors.torch.save_file({n: tensors[n] for n in part}, folder / file)
+    index = {"metadata": {}, "weight_map": {n: file for file, part in parts.items() for n in part}}
+    (folder / huggingface.INDEX).write_text(json.dumps(index), encoding="utf-8")
 
 
 def _write_onnx_hf(folder: Path, weights: Weights) -> None:
