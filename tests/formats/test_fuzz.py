@@ -10,7 +10,9 @@ import pytest
 FUZZ = Path(__file__).parents[2] / "benchmarks/fuzz_loaders.py"
 
 
-@pytest.mark.parametrize("form", ["openai", "ggml", "ct2", "packed", "hf", "onnx", "onnx_hf"])
+@pytest.mark.parametrize(
+    "form", ["openai", "ggml", "ct2", "packed", "hf", "hf_index", "onnx", "onnx_hf"]
+)
 def test_damaged_files_end_in_a_result_or_our_error(form, tmp_path):
     out = tmp_path / "out.jsonl"
     options = ["--format", form, "--inputs", "500", "--seed", "1"]

@@ -1,0 +1,50 @@
+"""Let the teacher check a folder's text, or give it text.
+
+Example usage::
+
+    python -m espnet_dq.bin.pseudo_label --data dump/raw/train --teacher weights/small.pt \\
+        --mode replace --out dump/labelled/train
+"""
+
+import argparse
+from pathlib import Path
+
+from espnet_dq.data.labels import MODES, Limits, label_folder
+from espnet_dq.errors import run
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Label a formatted data folder; returns 0."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="formatted Kaldi folder")
+    parser.add_argument("--teacher", type=Path, required=True, help="teacher's .pt")
+    parser.add_argument(
+        "--mode",
+        required=True,
+        choices=MODES,
+        help="check: drop utterances whose text the teacher does not hear; replace: its text "
+        "instead (the folder needs none)",
+    )
+    parser.add_argument(
+        "--max_error",
+        type=float,
+        default=Limits.max_error,
+        help="check: highest WER (CER where words have no spaces) in percent (10)",
+    )
+    parser.add_argument(
+        "--min_logprob",
+        type=float,
+        default=Limits.min_logprob,
+        help="lowest mean log-probability of a token (-1)",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="Kaldi folder to write")
+    args = parser.parse_args(argv)
+    limits = Limits(max_error=args.max_error, min_logprob=args.min_logprob)
+    report = label_folder(args.data, args.out, args.teacher, args.mode, limits)
+    causes = "".join(f", {n} dropped: {cause}" for cause, n in report["dropped"].items())
+    print(f"{args.out}: {report['kept']} of {report['utterances']} utterances{causes}")
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,98 @@
+"""Labels from a real teacher, and what is kept of them."""
+
+import json
+
+import pytest
+import whisper
+
+from espnet_dq.bin.pseudo_label import main
+from espnet_dq.data.audio import load_audio
+from espnet_dq.data.kaldi import KaldiDir, read_scp
+from espnet_dq.data.labels import Label, Limits, error_rate, label_folder
+from espnet_dq.errors import InputError
+
+
+@pytest.fixture
+def folder(clips, tmp_path):
+    """Five real prompts as a formatted folder, the third with the text of another."""
+    data = KaldiDir(extra={"utt2num_samples": {}})
+    for i, (path, lang, text) in enumerate(clips):
+        utt = f"u{i}"
+        data.wav[utt], data.text[utt], data.utt2spk[utt] = str(path), text, utt
+        data.utt2lang[utt] = lang
+        data.extra["utt2num_samples"][utt] = str(len(load_audio(path)))
+    data.text["u2"] = "what nobody said at all"
+    data.save(tmp_path / "data")
+    return tmp_path / "data"
+
+
+def run(folder, teacher, out, mode, *more):
+    options = ["--data", str(folder), "--teacher", str(teacher), "--out", str(out)]
+    return main([*options, "--mode", mode, *more])
+
+
+def test_check_drops_what_the_teacher_does_not_hear(folder, weights_dir, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert run(folder, weights_dir / "base.pt", out, "check", "--max_error", "60") == 0
+    before, after = KaldiDir.load(folder), KaldiDir.load(out)
+    assert "u2" not in after.text and len(after.text) >= 3
+    assert after.text == {u: before.text[u] for u in after.text}
+    report = json.loads((out / "labels.json").read_text())
+    assert report["dropped"]["text and teacher differ"] == 5 - report["kept"] >= 1
+    assert f"{report['kept']} of 5 utterances" in capsys.readouterr().out
+
+
+def test_replace_needs_no_text_and_asks_once(folder, weights_dir, tmp_path, monkeypatch):
+    (folder / "text").unlink()
+    out, teacher = tmp_path / "out", weights_dir / "base.pt"
+    run(folder, teacher, out, "replace")
+    labels = read_scp(out / "text")
+    # The teacher's own words, as openai-whisper gives them for one clip at a time.
+    model = whisper.load_model(str(teacher), device="cpu")
+    wav, lang = read_scp(folder / "wav.scp"), read_scp(folder / "utt2lang")
+    for utt, text in labels.items():
+        options = {"language": lang[utt], "without_timestamps": True, "temperature": 0.0}
+        result = whisper.transcribe(model, load_audio(wav[utt]), fp16=False, **options)
+        assert text == result["text"].strip()
+    # Killed in the middle of a line: the others are not asked again.
+    said = tmp_path / "out.labels.jsonl"
+    lines = said.read_text(encoding="utf-8").splitlines(keepends=True)
+    assert len(lines) == 1 + 5
+    said.write_text("".join(lines[:5]) + lines[5][:20], encoding="utf-8")
+    run(folder, teacher, out, "replace")
+    assert said.read_text(encoding="utf-8") == "".join(lines)
+    monkeypatch.setattr(whisper, "load_model", None)
+    run(folder, teacher, out, "replace", "--min_logprob", "-0.2")  # other limits: nobody is asked
+    assert len(read_scp(out / "text")) < len(labels)
+    with pytest.raises(InputError, match=r"out\.labels\.jsonl: the labels of another teacher"):
+        label_folder(folder, out, weights_dir / "tiny.pt", "replace")
+
+
+def test_limits():
+    limits = Limits()
+    sound = Label("u", "text", -0.3, 1.2, 0.01)
+    assert limits.fault(sound) is None
+    for changed, cause in (
+        ({"text": ""}, "heard nothing"),
+        ({"compression": 2.5}, "repeats itself"),
+        ({"no_speech": 0.7}, "no speech"),
+        ({"logprob": -1.1}, "not sure"),
+    ):
+        assert cause in limits.fault(Label(**{**vars(sound), **changed}))
+
+
+def test_error_rates():
+    assert error_rate("Hello, World!", "hello world", "en") == 0
+    assert error_rate("one two three four", "one two three for", "en") == 25
+    assert error_rate("今日は良い天気", "今日は悪い天気", "ja") == pytest.approx(100 / 7)
+    assert error_rate("...", "", "en") == 0 and error_rate("...", "word", "en") == 100
+
+
+def test_bad_input(folder, weights_dir, tmp_path):
+    with pytest.raises(InputError, match="unknown mode"):
+        label_folder(folder, tmp_path / "out", weights_dir / "tiny.pt", "guess")
+    with pytest.raises(InputError, match="no such file"):
+        label_folder(tmp_path, tmp_path / "out", weights_dir / "tiny.pt", "check")
+    (tmp_path / "out.labels.jsonl").write_text("{}\nnonsense\n")
+    with pytest.raises(InputError, match="broken, remove it"):
+        label_folder(folder, tmp_path / "out", weights_dir / "tiny.pt", "check")
