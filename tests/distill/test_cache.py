@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 import torch
+import yaml
 
+from espnet_dq.bin.teacher_pass import main
 from espnet_dq.data.audio import save_wav
 from espnet_dq.data.kaldi import KaldiDir
 from espnet_dq.distill.cache import CacheSettings, write_cache
-from espnet_dq.errors import run
+from espnet_dq.errors import InputError, run
 from espnet_dq.quant.checkpoint import Student
 from espnet_dq.whisper.dims import model_dims
 from espnet_dq.whisper.teacher import Teacher
@@ -46,3 +48,37 @@ def test_full_disk(save_toy, tmp_path, full_disk, capsys):
     assert not [path for path in cache.rglob("*") if path.is_file()]
     write()
     assert (cache / "cache.json").is_file() and (cache / "encoder_out.scp").is_file()
+
+
+def test_what_configurations_agree_on(save_toy, tmp_path, capsys):
+    """One cache serves two trainings, of which one may need no states; or the key is named."""
+    save_wav(tmp_path / "u.wav", np.zeros(8000, np.float32))
+    utt = {"u": "u"}
+    KaldiDir({"u": str(tmp_path / "u.wav")}, {"u": "hello"}, utt, {"u": "en"}).save(
+        tmp_path / "data"
+    )
+
+    def config(name, **model):
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(yaml.safe_dump({"model_conf": model}))
+        return str(path)
+
+    def teacher_pass(*configs):
+        options = ["--data", str(tmp_path / "data"), "--out", str(tmp_path / "cache")]
+        options += ["--teacher", str(save_toy(seed=1)), "--student", str(save_toy())]
+        return main([*options, "--grid", "ct2_int8", "--train_config", *configs])
+
+    logits, guided = config("logits", matching="logits"), config("guided", lambda_hidden=0)
+    states, ffn = config("states", tap="block"), config("ffn", tap="ffn")
+    with pytest.raises(InputError, match=r"ffn\.yaml: tap is ffn, but block in .*states\.yaml"):
+        teacher_pass(states, logits, ffn)
+    frozen = config("frozen", train_encoder="none")
+    with pytest.raises(InputError, match="encoder is True, but False in"):
+        teacher_pass(states, frozen)
+    old = tmp_path / "old.yaml"
+    old.write_text("freeze_param: [encoder]\n")
+    with pytest.raises(InputError, match=r"old\.yaml: freeze_param: .*train_encoder: none"):
+        teacher_pass(str(old))
+    assert not (tmp_path / "cache").exists()
+    teacher_pass(guided, states, logits)
+    assert (tmp_path / "cache" / "teacher_hidden.scp").is_file()
