@@ -34,9 +34,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--top_k", type=int, default=64, help="teacher tokens a position (64)")
     args = parser.parse_args(argv)
     wanted = [cache_settings(path, args.top_k) for path in args.train_config]
-    if len(taps := {w["tap"] for w in wanted if w["tap"]}) == 1:
-        # A training without a hidden term does not mind states in its cache.
-        wanted = [{**w, "tap": min(taps)} for w in wanted]
+    # A training without a hidden term does not mind states in its cache.
+    tap = next((w["tap"] for w in wanted if w["tap"]), None)
+    wanted = [{**w, "tap": w["tap"] or tap} for w in wanted]
     for path, other in zip(args.train_config, wanted, strict=True):
         if other != wanted[0]:
             key = next(k for k in other if other[k] != wanted[0][k])
