@@ -11,7 +11,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from espnet_dq.distill.losses import hidden_loss, pair_distances, prepare_features
+from espnet_dq.distill.losses import hidden_loss, pair_sums, prepare_features
 from espnet_dq.distill.matching import groups, match, spaced
 from espnet_dq.distill.projector import Projector
 
@@ -37,20 +37,21 @@ class HiddenTerm:
         rows: Tensor,
         language: Tensor,
         count: int,
-        fit: bool,
+        training: bool,
         weights: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The loss, the mappings [G, Ls] and the groups' keys (G,), see `matching.groups`.
 
         `student` [Ls, N, D] and `teacher` [Lt, N, D'] are states at N positions, of which those of
-        utterance b of the batch have `rows` b; `language` (B,); sums are divided by `count`. With
-        `fit` the projector may still take this batch into its start. `weights` (N,) of the
-        positions, 1 unless given.
+        utterance b of the batch have `rows` b; `language` (B,); sums are divided by `count`. While
+        `training` the projector may still take this batch into its start, and processes choose
+        together: outside ESPnet may ask one alone (it plots attention in the first). `weights` (N,)
+        of the positions, 1 unless given.
         """
         raw = student.detach().float()
         student = prepare_features(student, self.distance, self.temperature)
         with torch.autocast(raw.device.type, enabled=False):
-            if fit and projector.fitting:
+            if training and projector.fitting:
                 # P maps to what the distance takes in: it normalises once more by itself.
                 if self.distance != "softmax_mse":
                     raw = F.layer_norm(raw, raw.shape[-1:])
@@ -61,22 +62,50 @@ class HiddenTerm:
                 student, teacher = student * root, teacher * root
             group, keys = groups(self.scope, rows, language)
             with torch.no_grad():
-                distances = pair_distances(student, teacher, group, len(keys))
+                sums = pair_sums(student, teacher, group, len(keys))
+                sizes = torch.bincount(group, minlength=len(keys))
+                if training and distributed() and self.scope != "utterance":
+                    sums, sizes = _over_processes(sums, sizes, keys)
+                distances = sums / sizes[:, None, None]
         mapping = match(self.matching, distances, self.normalization)
         return hidden_loss(student, teacher, mapping, group, count), mapping, keys
 
 
-def gradient_ratio(hidden: Tensor, kl: Tensor, parameters: list[nn.Parameter]) -> Tensor:
-    """`GRADIENT_PART` * |d kl| / |d hidden|: the hidden term's weight, the same in all processes.
+def distributed() -> bool:
+    """Whether other processes train on other parts of the batch."""
+    return dist.is_available() and dist.is_initialized()
 
-    Norms over the `parameters` that need gradients, before anything else is done with the graph.
+
+def _over_processes(sums: Tensor, sizes: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+    """Sums [G, Ls, Lt] and sizes (G,) of groups, each over the processes that have its key."""
+    others: list[list[int]] = [[] for _ in range(dist.get_world_size())]
+    dist.all_gather_object(others, keys.tolist())
+    known = sorted(set().union(*others))
+    place = torch.tensor([known.index(k) for k in keys.tolist()], device=sums.device)
+    table = sums.new_zeros(len(known), *sums.shape[1:]).index_copy(0, place, sums)
+    counts = sums.new_zeros(len(known)).index_copy(0, place, sizes.to(sums.dtype))
+    dist.all_reduce(table)
+    dist.all_reduce(counts)
+    return table[place], counts[place]
+
+
+def gradient_ratio(
+    hidden: Tensor, kl: Tensor, count: int, parameters: list[nn.Parameter]
+) -> Tensor:
+    """`GRADIENT_PART` * |d kl| / |d hidden|: the hidden term's weight.
+
+    Gradients by the `parameters`, of the whole batch in all processes, of which this one's part
+    has `count` positions; to be asked before the graph is gone.
     """
 
     def norm(loss: Tensor) -> Tensor:
-        given = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
-        return torch.stack([g.float().square().sum() for g in given if g is not None]).sum().sqrt()
+        given = torch.autograd.grad(
+            loss, parameters, retain_graph=True, allow_unused=True, materialize_grads=True
+        )
+        whole = torch.cat([g.float().flatten() for g in given]) * count
+        if distributed():
+            dist.all_reduce(whole)
+        return whole.norm()
 
-    squares = torch.stack([norm(kl), norm(hidden)])
-    if dist.is_available() and dist.is_initialized():
-        dist.all_reduce(squares)
-    return GRADIENT_PART * squares[0] / squares[1].clamp(min=torch.finfo(squares.dtype).tiny)
+    least = torch.finfo(torch.float32).tiny
+    return GRADIENT_PART * norm(kl) / norm(hidden).clamp(min=least)

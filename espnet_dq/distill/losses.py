@@ -74,19 +74,17 @@ def prepare_features(features: Tensor, distance: str, temperature: float = 1.0) 
     raise InputError(f"unknown distance '{distance}': known are {', '.join(DISTANCES)}")
 
 
-def pair_distances(student: Tensor, teacher: Tensor, group: Tensor, count: int) -> Tensor:
-    """Distances [G, Ls, Lt] of all layer pairs, in each group of positions.
+def pair_sums(student: Tensor, teacher: Tensor, group: Tensor, count: int) -> Tensor:
+    """Sums [G, Ls, Lt] of the distances of all layer pairs over the positions of each group.
 
     Features [Ls, N, D] and [Lt, N, D] from `prepare_features`; `group` (N,) is one of `count` = G
-    for each position. The mean over a group's positions of |s - t|^2, expanded to |s|^2 + |t|^2 -
-    2 s.t, so that one batched product gives all pairs; it is used for choosing pairs, not for
-    their gradients.
+    for each position. Sums of |s - t|^2, expanded to |s|^2 + |t|^2 - 2 s.t, so that one batched
+    product gives all pairs; for choosing pairs, not for their gradients.
     """
     dots = torch.einsum("snd,tnd->nst", student, teacher)
     s, t = (x.square().sum(dim=2).T for x in (student, teacher))
     distances = (s[:, :, None] + t[:, None, :] - 2 * dots).clamp(min=0.0)
-    total = distances.new_zeros(count, *distances.shape[1:]).index_add(0, group, distances)
-    return total / torch.bincount(group, minlength=count)[:, None, None]
+    return distances.new_zeros(count, *distances.shape[1:]).index_add(0, group, distances)
 
 
 def hidden_loss(

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from functools import cache
 
 import torch
-import torch.distributed as dist
 from espnet2.asr.espnet_model import ESPnetASRModel
 from espnet2.torch_utils.device_funcs import force_gatherable
 from torch import Tensor
@@ -12,7 +11,7 @@ from torch.nn.utils import parametrize
 from whisper.model import ModelDimensions
 
 from espnet_dq.distill.guide import WeightGuide
-from espnet_dq.distill.hidden import HiddenTerm, gradient_ratio
+from espnet_dq.distill.hidden import HiddenTerm, distributed, gradient_ratio
 from espnet_dq.distill.losses import (
     DISTANCES,
     cross_entropy,
@@ -293,7 +292,7 @@ class DQWhisperModel(ESPnetASRModel):
                 self.projector, student, teacher, rows, lang[:, 0], count, self.training
             )
             self._log(stats, "hidden", "match", *found)
-            weight = self._hidden_weight(found[0], loss_kl, stats)
+            weight = self._hidden_weight(found[0], loss_kl, count, stats)
             loss = loss + self.alpha * weight * found[0]
         if self.encoder_projector is not None:
             counts = torch.bincount(rows, minlength=len(lang))
@@ -309,14 +308,16 @@ class DQWhisperModel(ESPnetASRModel):
         stats["loss"] = loss.detach()
         return force_gatherable((loss, stats, count), loss.device)
 
-    def _hidden_weight(self, loss: Tensor, loss_kl: Tensor, stats: dict) -> Tensor | float:
+    def _hidden_weight(
+        self, loss: Tensor, loss_kl: Tensor, count: int, stats: dict
+    ) -> Tensor | float:
         """The hidden term's weight; with `auto`, 0 until it can be measured, then saved."""
         if self.lambda_hidden != "auto":
             return self.lambda_hidden
         weight = self.projector.term_weight
         if self.training and weight.isnan() and not self.projector.fitting:
             learning = [p for p in self.decoder.parameters() if p.requires_grad]
-            weight.copy_(gradient_ratio(loss, loss_kl, learning))
+            weight.copy_(gradient_ratio(loss, loss_kl, count, learning))
         stats["lambda_hidden"] = weight.nan_to_num(nan=0.0).clone()
         return stats["lambda_hidden"]
 
@@ -354,8 +355,7 @@ class DQWhisperModel(ESPnetASRModel):
         stats[f"loss_{term}"] = loss.detach()
         named = [("", mapping.float().mean(dim=0))]
         # The keys of all processes must be the same, and their languages are not.
-        alone = not (dist.is_available() and dist.is_initialized())
-        if keys is not None and self.term.scope == "language" and alone:
+        if keys is not None and self.term.scope == "language" and not distributed():
             codes = [self.tokenizer.decode([k])[2:-2] for k in keys.tolist()]
             named += [(f"{code}_", row.float()) for code, row in zip(codes, mapping, strict=True)]
         for name, row in named:

@@ -13,6 +13,7 @@ from espnet_dq.data.audio import save_wav
 from espnet_dq.data.kaldi import KaldiDir
 from espnet_dq.plugin import register
 
+DEADLINE = 300  # seconds, of a run of toys: processes that wait for each other would wait for ever
 TEXTS = ["hello there", "guten Tag", "привет", "buongiorno a tutti", "one two three", "adiós"]
 LANGUAGES = ["en", "de", "ru", "it", "en", "es"]
 
@@ -91,7 +92,7 @@ def train(corpus, save_toy, tmp_path_factory):
     dims = {n: torch.load(p, weights_only=True)["dims"] for n, p in
             (("student", student), ("teacher", teacher))}  # fmt: skip
 
-    def run(out: Path, *options: str, **model_conf) -> Path:
+    def run(out: Path, *options: str, log: str = "log", **model_conf) -> Path:
         config = {
             "encoder": "dq_whisper",
             "encoder_conf": {"dims": dims["student"], "window": "batch"},
@@ -132,9 +133,9 @@ def train(corpus, save_toy, tmp_path_factory):
              "--bpemodel", "dq_whisper", "--init_param", str(folder / "student.pth"),
              "--allow_variable_data_keys", "true", "--ngpu", "0", "--resume", "true",
              *data, *shapes, *options],
-            capture_output=True, text=True,
+            capture_output=True, text=True, timeout=DEADLINE,
         )  # fmt: skip
-        (out / "log").write_text(done.stderr)
+        (out / log).write_text(done.stderr)
         assert done.returncode == 0, done.stderr[-2000:]
         return out
 
