@@ -113,8 +113,10 @@ def test_a_short_window_student(tmp_path):
         runtime = load_runtime(name, tmp_path / file, threads=1)
         assert runtime.languages == {"en"}
         texts.append(runtime.decode([audio[: 15 * SAMPLE_RATE], audio[:9000]], "en"))
-        with pytest.raises(InputError, match="only hears 15 s"):
+        with pytest.raises(ValueError, match="1600 frames for a window of 1500"):
             runtime.decode([audio], "en")
+        with pytest.raises(InputError, match="a window of 30 s, this model's is 15"):
+            runtime.transcribe(audio[:9000], "en", True)
     assert texts[0] == texts[1]
 
 
