@@ -45,7 +45,7 @@ class Runtime(Protocol):
     window: float
 
     def decode(self, clips: list[np.ndarray], language: str) -> list[str]:
-        """Text of each clip, (samples,) float32 at 16 kHz, all in one language."""
+        """Text of each clip, (samples,) float32 at 16 kHz, of a window at most, in one language."""
 
     def transcribe(
         self, audio: np.ndarray, language: str | None, timestamps: bool
