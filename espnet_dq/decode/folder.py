@@ -21,6 +21,7 @@ from espnet_dq.data.audio import SAMPLE_RATE, read_audio
 from espnet_dq.data.kaldi import read_scp, write_scp
 from espnet_dq.data.pieces import pieces
 from espnet_dq.decode.runtimes import Runtime, load_runtime
+from espnet_dq.decode.runtimes.interface import SPACELESS, join
 from espnet_dq.errors import InputError, WorkError
 from espnet_dq.files import atomic
 
@@ -220,13 +221,13 @@ def _decode(engine: Runtime, job: Job) -> list[Decoded]:
             return [result for each in alone for result in _decode(engine, each)]
         reason = f"{type(e).__name__}: {str(e).strip()}".splitlines()[0]
         return [Decoded(utt, failed=reason) for utt in job.wav]
+    space = "" if job.language in SPACELESS else " "
     return [
         Decoded(utt, failed=failed[utt])
         if utt in failed
-        # A line break inside would make a second line of the Kaldi table.
         else Decoded(
             utt,
-            " ".join(" ".join(heard[utt]).split()),
+            join(heard[utt], space),
             samples[utt] / SAMPLE_RATE,
             pieces=len(heard[utt]),
             call_seconds=call_seconds[utt],

@@ -26,11 +26,10 @@ from espnet_dq.data.audio import SAMPLE_RATE, read_audio, save_wav
 from espnet_dq.data.pieces import pieces
 from espnet_dq.data.splits import normalise
 from espnet_dq.decode.runtimes import load_runtime
-from espnet_dq.decode.runtimes.interface import window
+from espnet_dq.decode.runtimes.interface import SPACELESS, window
 from espnet_dq.errors import InputError
 from espnet_dq.files import atomic
 
-SPACELESS = ("zh", "ja", "yue", "th", "lo", "my")  # a word may end after any character
 AROUND = 2  # words that are tried on each side of what the alignment says
 TRIED = 25  # places at most: where so many are in question, text and audio differ
 BEHIND = 8  # words that are read behind the last place
@@ -126,14 +125,14 @@ class Splitter:
             edges = slice(max(i - 1, 0), i + 1)  # the cuts before and behind
             said = "".join(_compared(texts[i], language))
             if not all(quiet[edges]):
-                faults.append("no pause to cut at")
+                faults.append("piece cut where there is no pause")
             elif not all(sure[edges]):
-                faults.append("cut of the text uncertain")
+                faults.append("piece whose text is uncertain")
             elif not said:
-                faults.append("nothing said")
+                faults.append("piece in which nothing is said")
             else:
                 unlike = jiwer.cer(said, "".join(words)) > UNLIKE
-                faults.append("text unlike what is heard" if unlike else "")
+                faults.append("piece whose text is unlike what is heard" if unlike else "")
         return texts, faults
 
     def _encode(self, piece: np.ndarray) -> Tensor:

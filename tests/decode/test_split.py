@@ -46,7 +46,9 @@ def test_no_text_is_better_than_a_wrong_one(change, splitter, long):
         words = first[:12] + last
     texts, faults = splitter.assign(audio, " ".join(words), "en")
     assert " ".join(texts) == " ".join(words)
-    assert faults[change == "another text"]
+    uncertain, unlike = "piece whose text is uncertain", "piece whose text is unlike what is heard"
+    print(faults)
+    assert faults[change == "another text"] in (uncertain, unlike)
 
 
 def test_a_cut_in_speech_is_no_pause(long):

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 WINDOW = 30.0  # seconds
+SPACELESS = frozenset({"zh", "ja", "yue", "th", "lo", "my"})  # written without spaces
 
 
 @dataclass(frozen=True)
@@ -86,9 +87,9 @@ def whole(audio: np.ndarray, text: str) -> list[Segment]:
     return [Segment(0.0, len(audio) / SAMPLE_RATE, text)] if text else []
 
 
-def join(texts: Iterable[str]) -> str:
+def join(texts: Iterable[str], space: str = " ") -> str:
     """Segments' texts as one line."""
-    return " ".join(filter(None, (text.strip() for text in texts)))
+    return space.join(filter(None, (" ".join(text.split()) for text in texts)))
 
 
 def first_line(error: Exception) -> str:
