@@ -13,6 +13,7 @@ from espnet_dq.data.audio import SAMPLE_RATE
 
 FRAME = SAMPLE_RATE // 50  # samples
 PAUSE = 15  # frames, 0.3 s
+LEAD = 25  # frames: with half a `PAUSE` what of a long pause is left before speech
 AS_QUIET = 2.0  # within 3 dB
 SILENT = 1e-6  # -60 dB of full scale: no pause has to be more quiet
 
@@ -48,14 +49,15 @@ def pieces(blocks: Iterable[np.ndarray], longest: float) -> Iterator[tuple[int, 
 
 
 def quietest(audio: np.ndarray, first: int, last: int) -> int:
-    """Where to cut between the samples `first` and `last`: the middle of the last good pause.
+    """Where to cut between the samples `first` and `last`: in the last good pause.
 
-    Good is a pause that is as quiet as the quietest one.
+    Good is a pause that is as quiet as the quietest one. Of a long one most goes to what is before
+    it: a window that begins with much silence makes models say what nobody said.
     """
     frames = audio[first:last][: (last - first) // FRAME * FRAME].reshape(-1, FRAME)
     loudness = frames.var(axis=1)  # of the alternating part: some recordings have an offset
     stretches = np.convolve(loudness, np.full(min(PAUSE, len(frames)), 1 / PAUSE), "valid")
     good = np.flatnonzero(stretches <= max(AS_QUIET * stretches.min(), SILENT))
     run = np.split(good, np.flatnonzero(np.diff(good) > 1) + 1)[-1]
-    middle = run[len(run) // 2] + min(PAUSE, len(frames)) / 2
+    middle = run[-1] - min(len(run) // 2, LEAD) + min(PAUSE, len(frames)) / 2
     return first + round(middle * FRAME)

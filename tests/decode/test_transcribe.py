@@ -152,13 +152,13 @@ def test_long_audio_has_the_words_of_its_clips(real_clip, weights_dir, tmp_path,
     assert jiwer.wer(" ".join(alone), words(line)) < 0.1
 
 
-def test_timestamps_are_of_the_whole_file(clips, weights_dir, tmp_path, capsys):
+def test_timestamps_are_of_the_whole_file(clips, source_files, tmp_path, capsys):
     """Two English clips, 35 s apart."""
     english = [(load_audio(path), text) for path, lang, text in clips if lang == "en"][:2]
     quiet = np.zeros(35 * SAMPLE_RATE, np.float32)
     path = tmp_path / "x.wav"
     save_wav(path, np.concatenate([english[0][0], quiet, english[1][0]]))
-    assert main([str(path), "--model", str(weights_dir / "base.pt"), "--timestamps"]) == 0
+    assert main([str(path), "--model", str(source_files["base"]), "--timestamps"]) == 0
     lines = capsys.readouterr().out.splitlines()
     stamps = [re.fullmatch(r"\[0:00:(\d\d\.\d\d) -> 0:00:(\d\d\.\d\d)\] (.+)", x) for x in lines]
     assert all(stamps)

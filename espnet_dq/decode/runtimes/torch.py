@@ -61,10 +61,12 @@ class Torch:
 
         if not clips:
             return []
+        n_mels = self.model.dims.n_mels
+        mels = [window(clip, n_mels, self.frames, self.padding) for clip in clips]
         options = whisper.DecodingOptions(language=language, **self.options)
         # cached: a fake-quantized weight is rounded once, not in every step of the decoder.
         with torch.inference_mode(), parametrize.cached():
-            results = self.model.decode(torch.stack([self._mel(clip) for clip in clips]), options)
+            results = self.model.decode(torch.stack(mels), options)
         # whisper.transcribe's rule for a window without speech, its thresholds
         silent = [r.no_speech_prob > 0.6 and r.avg_logprob <= -1.0 for r in results]
         return ["" if no else r.text.strip() for r, no in zip(results, silent, strict=True)]
@@ -97,9 +99,8 @@ class Torch:
 
         if not self.model.is_multilingual:
             return "en"
+        # whisper.transcribe hears silence in the window's rest when it detects the language.
+        mel = window(audio, self.model.dims.n_mels, self.frames, "silence")
         with torch.inference_mode(), parametrize.cached():
-            _, probabilities = self.model.detect_language(self._mel(audio))
+            _, probabilities = self.model.detect_language(mel)
         return max(probabilities, key=probabilities.get)
-
-    def _mel(self, audio: np.ndarray):
-        return window(audio, self.model.dims.n_mels, self.frames, self.padding)
