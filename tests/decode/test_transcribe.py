@@ -164,7 +164,7 @@ def test_timestamps_are_of_the_whole_file(clips, source_files, tmp_path, capsys)
     assert all(stamps)
     assert jiwer.cer(words(english[0][1]), words(stamps[0][3])) < 0.4
     assert jiwer.cer(words(english[1][1]), words(stamps[-1][3])) < 0.4
-    assert float(stamps[-1][1]) >= 30
+    assert float(stamps[-1][1]) > 29  # in the second piece
 
 
 def test_several_files_one_of_them_bad(clips, weights_dir, tmp_path, capsys):
