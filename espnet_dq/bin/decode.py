@@ -34,8 +34,10 @@ def main(argv: list[str] | None = None) -> int:
     speed = "" if report["rtf"] is None else f", RTF {report['rtf']:.3f}"
     memory = report["peak_rss_bytes"] / 2**20
     failed = len(report["failed"])
+    cut = report["cut"]["utterances"]
+    long = f", {cut} cut at pauses" if cut else ""
     print(
-        f"{args.out}: {report['utterances']} utterances, {failed} failed{speed}, "
+        f"{args.out}: {report['utterances']} utterances, {failed} failed{long}{speed}, "
         f"peak memory {memory:.0f} MiB"
     )
     return 0

@@ -1,11 +1,15 @@
 """Stage 2: audio to 16 kHz, too long and too short clips out, no overlap between the splits.
 
+Instead of being left out, long utterances of train and dev can be split at pauses (`--long split`),
+with their text, by a Whisper (`--aligner`). Those of test then stay whole: they are decoded in
+pieces anyway, and no model should decide what another is scored on.
 Audio that is WAV or FLAC at 16 kHz with one channel is used where it is; all else is decoded
 into OUT/wav. Writes OUT/{train,dev,test}, with `utt2num_samples`, and OUT/format.json.
 """
 
 import argparse
 import json
+import math
 from collections import Counter
 from functools import partial
 from itertools import combinations
@@ -14,7 +18,7 @@ from urllib.parse import quote
 
 from tqdm import tqdm
 
-from espnet_dq.data.audio import SAMPLE_RATE, at_16k, load_audio, to_wav
+from espnet_dq.data.audio import SAMPLE_RATE, at_16k, read_audio, to_wav
 from espnet_dq.data.kaldi import KaldiDir, validate
 from espnet_dq.data.parallel import parallel_map
 from espnet_dq.data.splits import SPLITS, normalise
@@ -57,7 +61,7 @@ def _length(wav_dir: Path, job: tuple[str, str]) -> tuple[str, int] | str:
     source = Path(audio).resolve()
     try:
         if at_16k(source, channels=1):
-            return str(source), len(load_audio(source))
+            return str(source), sum(map(len, read_audio(source)))
         wav = wav_dir / f"{quote(utt, safe='')}.wav"
         return str(wav), to_wav(source, wav)
     except InputError as e:
@@ -96,6 +100,52 @@ def format_split(
     return data, left_out
 
 
+def split_long(
+    data: KaldiDir, wav_dir: Path, max_seconds: float, aligner: Path, threads: int
+) -> tuple[KaldiDir, Counter[str], dict[str, int]]:
+    """The same utterances, those longer than `max_seconds` in pieces with their text.
+
+    Args:
+        data: A split with `utt2num_samples`; a piece of UTT is called UTT-NNNN.
+        wav_dir: Where the pieces go; those of an earlier run are used again.
+        max_seconds: What a piece has at most.
+        aligner: A Whisper's `.pt` file.
+        threads: CPU threads.
+
+    Returns:
+        The utterances, why how many pieces were left out, and the counts of `utterances` that were
+        split and of their good `pieces`.
+
+    Raises:
+        InputError: The file is no Whisper or does not know a language, or a name is there already.
+    """
+    samples = data.extra["utt2num_samples"]
+    long = [utt for utt, n in samples.items() if int(n) > max_seconds * SAMPLE_RATE]
+    left_out: Counter[str] = Counter()
+    made = KaldiDir(extra={"utt2num_samples": {}})
+    if long:
+        from espnet_dq.decode.split import Splitter  # imports torch
+
+        splitter = Splitter(aligner, max_seconds, threads)
+        for utt in tqdm(long, desc="split", unit="utterance"):
+            good, faults = splitter.split(
+                utt, Path(data.wav[utt]), data.text[utt], data.utt2lang[utt], wav_dir
+            )
+            left_out += faults
+            for wav, length, text in good:
+                key = f"{utt}-{Path(wav).stem[-4:]}"
+                made.wav[key], made.text[key] = wav, text
+                made.utt2spk[key], made.utt2lang[key] = data.utt2spk[utt], data.utt2lang[utt]
+                made.extra["utt2num_samples"][key] = str(length)
+    rest = data.select(samples.keys() - set(long))
+    for name, table in rest.tables().items():
+        more = made.tables()[name]
+        if table.keys() & more.keys():
+            raise InputError(f"'{min(table.keys() & more.keys())}' is an utterance and a piece")
+        table |= more
+    return rest, left_out, {"utterances": len(long), "pieces": len(made.wav)}
+
+
 def main(argv: list[str] | None = None) -> int:
     """Check, format and write the three splits."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -103,6 +153,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="where the same folders go")
     parser.add_argument("--max_seconds", type=float, default=30.0, help="longest utterance")
     parser.add_argument("--min_seconds", type=float, default=0.1, help="shortest utterance")
+    parser.add_argument(
+        "--long", choices=("drop", "split"), default="drop", help="what becomes of longer ones"
+    )
+    parser.add_argument("--aligner", type=Path, help="for --long split: a Whisper's .pt file")
     parser.add_argument("--nj", type=int, default=1, help="processes that read audio")
     parser.add_argument(
         "--allow_shared_text",
@@ -114,6 +168,8 @@ def main(argv: list[str] | None = None) -> int:
         raise InputError(f"--out {args.out}: is the folder of --data")
     if not 0 <= args.min_seconds < args.max_seconds:
         raise InputError("--min_seconds must be less than --max_seconds, and not negative")
+    if (args.long == "split") != (args.aligner is not None):
+        raise InputError("--long split and --aligner FILE go together")
     splits = {name: validate(args.data / name) for name in SPLITS}
     check_disjoint(splits)
     texts = shared_texts(splits)
@@ -125,9 +181,15 @@ def main(argv: list[str] | None = None) -> int:
     report: dict = {"shared_texts": len(texts)}
     out = args.out.resolve()
     for name, data in splits.items():
-        data, left_out = format_split(
-            data, out / "wav" / name, args.min_seconds, args.max_seconds, args.nj
-        )
+        longest = math.inf if args.long == "split" else args.max_seconds
+        wav_dir = out / "wav" / name
+        data, left_out = format_split(data, wav_dir, args.min_seconds, longest, args.nj)
+        counts = {}
+        if args.long == "split" and name != "test":
+            data, more, counts["split"] = split_long(
+                data, wav_dir, args.max_seconds, args.aligner, args.nj
+            )
+            left_out += more
         if not data.wav:
             raise InputError(f"{args.data / name}: no utterance is left: {dict(left_out)}")
         data.save(out / name)
@@ -136,6 +198,7 @@ def main(argv: list[str] | None = None) -> int:
             "utterances": len(data.wav),
             "minutes": round(samples / SAMPLE_RATE / 60, 2),
             "left_out": dict(sorted(left_out.items())),
+            **counts,
         }
         print(f"{name}: {json.dumps(report[name])}")
     with atomic(out / "format.json") as tmp:

@@ -2,17 +2,20 @@
 
 import argparse
 import sys
+from collections.abc import Iterable, Iterator
 
-from espnet_dq.data.audio import load_audio
-from espnet_dq.decode.runtimes import RUNTIMES, guess_runtime, load_runtime
+from espnet_dq.decode.runtimes import RUNTIMES, Segment, guess_runtime, load_runtime
+from espnet_dq.decode.subtitles import HEAD, cue
+from espnet_dq.decode.transcribe import transcribe
 from espnet_dq.errors import InputError, run
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run `python -m espnet_dq.bin.transcribe`.
 
-    One file gives its text alone, several give `FILE<tab>text` lines. A bad file among several
-    is named, the others are still transcribed, and the exit code is 2.
+    One file gives its text alone, several give `FILE<tab>text` lines. Text is printed as it comes,
+    and memory is that of one window however long a file is. A bad file among several is named,
+    the others are still transcribed, and the exit code is 2.
     """
     parser = argparse.ArgumentParser(prog="transcribe", description=__doc__)
     parser.add_argument("audio", nargs="+", metavar="AUDIO", help="audio file: wav, mp3, ogg, ...")
@@ -25,27 +28,47 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--language", help="code as in utt2lang, e.g. it (default: detected)")
     parser.add_argument("--runtime", choices=RUNTIMES, help="default: what the model needs")
     parser.add_argument("--timestamps", action="store_true", help="a line for each segment")
+    parser.add_argument(
+        "--format", choices=("text", *HEAD), default="text", help="or subtitles, of one AUDIO"
+    )
     args = parser.parse_args(argv)
+    if args.format != "text" and len(args.audio) > 1:
+        raise InputError(f"--format {args.format}: one AUDIO at a time")
     runtime = load_runtime(args.runtime or guess_runtime(args.model), args.model, nj=1)
     if args.language and args.language not in runtime.languages:
         raise InputError(f"--language {args.language}: the model knows no such language")
+    timestamps = args.timestamps or args.format != "text"
     code = 0
     for path in args.audio:
+        segments = transcribe(runtime, path, args.language, timestamps)
+        prefix = f"{path}\t" if len(args.audio) > 1 else ""
         try:
-            audio = load_audio(path)
+            for part in _parts(segments, args.format, args.timestamps, prefix):
+                print(part, end="", flush=True)
         except InputError as e:
             print(f"transcribe: {e}", file=sys.stderr)
             code = e.exit_code
-            continue
-        prefix = f"{path}\t" if len(args.audio) > 1 else ""
-        _, segments = runtime.transcribe(audio, args.language, args.timestamps)
-        if args.timestamps:
-            lines = [f"[{_clock(s.start)} -> {_clock(s.end)}] {s.text}" for s in segments]
-        else:
-            lines = [" ".join(s.text for s in segments if s.text)]
-        for line in lines:
-            print(prefix + line, flush=True)
     return code
+
+
+def _parts(segments: Iterable[Segment], kind: str, timestamps: bool, prefix: str) -> Iterator[str]:
+    """What is printed of a file, whole lines in the end, also if the segments break off."""
+    if kind in HEAD:
+        yield HEAD[kind]
+        yield from (cue(kind, number, s) for number, s in enumerate(segments, 1))
+    elif timestamps:
+        yield from (f"{prefix}[{_clock(s.start)} -> {_clock(s.end)}] {s.text}\n" for s in segments)
+    else:
+        begun = False
+        try:
+            for segment in segments:
+                yield (" " if begun else prefix) + segment.text
+                begun = True
+        except InputError:
+            if begun:
+                yield "\n"
+            raise
+        yield "\n" if begun else f"{prefix}\n"
 
 
 def _clock(seconds: float) -> str:

@@ -18,6 +18,7 @@ from espnet_dq.errors import InputError
 from espnet_dq.files import atomic
 
 SAMPLE_RATE = 16000  # Hz
+BLOCK = 10 * SAMPLE_RATE  # samples that are read at a time
 SOUNDFILE = (".wav", ".flac")
 
 
@@ -32,27 +33,40 @@ def naming(path: Path) -> Iterator[None]:
         raise InputError(f"{path}: corrupt audio: {e.strerror}") from e
 
 
-def load_audio(path: Path | str) -> np.ndarray:
-    """Samples of an audio file.
+def read_audio(path: Path | str) -> Iterator[np.ndarray]:
+    """Blocks of an audio file, in order, each read when it is asked for; the memory of one.
 
-    Returns:
-        (samples,) float32, mono (mean of the channels), 16 kHz, in [-1, 1].
+    Yields:
+        (samples,) float32, mono (mean of the channels), 16 kHz, in [-1, 1]; at least `BLOCK`
+        samples but for the last.
 
     Raises:
-        InputError: The file is missing, corrupt, shorter than its header says, or empty.
+        InputError: The file is missing, corrupt, shorter than its header says, or empty. What is
+            wrong in the middle of a file is only found there.
     """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such audio file")
     if path.stat().st_size == 0:
         raise InputError(f"{path}: empty audio file")
-    with naming(path):
-        samples = _read_16k(path) if at_16k(path) else _decode(path)
-    if not samples.size:
+    blocks = _read_16k(path) if at_16k(path) else _decode(path)
+    empty = True
+    while True:
+        with naming(path):
+            block = next(blocks, None)
+        if block is None:
+            break
+        if not np.isfinite(block).all():
+            raise InputError(f"{path}: corrupt audio: samples that are not numbers")
+        empty = False
+        yield block
+    if empty:
         raise InputError(f"{path}: audio without a sample")
-    if not np.isfinite(samples).all():
-        raise InputError(f"{path}: corrupt audio: samples that are not numbers")
-    return samples
+
+
+def load_audio(path: Path | str) -> np.ndarray:
+    """All samples of an audio file, (samples,) float32; see `read_audio`, also for its errors."""
+    return np.concatenate(list(read_audio(path)))
 
 
 def at_16k(path: Path, channels: int | None = None) -> bool:
@@ -68,7 +82,7 @@ def at_16k(path: Path, channels: int | None = None) -> bool:
     return info.samplerate == SAMPLE_RATE and channels in (None, info.channels)
 
 
-def _read_16k(path: Path) -> np.ndarray:
+def _read_16k(path: Path) -> Iterator[np.ndarray]:
     """Read WAV or FLAC at 16 kHz, all of it or an error."""
     with open(path, "rb") as f:
         head = f.read(8)
@@ -79,22 +93,29 @@ def _read_16k(path: Path) -> np.ndarray:
         size = os.path.getsize(path)
         if promised + 8 > size + 1:  # an odd chunk's padding byte is often left out
             raise InputError(f"{path}: truncated: {size} bytes, its header says {promised + 8}")
-    samples, _ = soundfile.read(path, dtype="float32", always_2d=True)
-    return samples.mean(axis=1, dtype=np.float32)
+    with soundfile.SoundFile(path) as file:
+        while len(samples := file.read(BLOCK, dtype="float32", always_2d=True)):
+            yield samples.mean(axis=1, dtype=np.float32)
 
 
-def _decode(path: Path) -> np.ndarray:
+def _decode(path: Path) -> Iterator[np.ndarray]:
     """Decode anything FFmpeg knows; resample to 16 kHz mono."""
     resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
-    blocks = []
+    parts: list[np.ndarray] = []
+    heard = False
     with av.open(str(path)) as container:
         if not container.streams.audio:
             raise InputError(f"{path}: no audio in this file")
         for frame in container.decode(audio=0):
-            blocks += [out.to_ndarray()[0] for out in resampler.resample(frame)]
-    if blocks:
-        blocks += [out.to_ndarray()[0] for out in resampler.resample(None)]
-    return np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
+            parts += [out.to_ndarray()[0] for out in resampler.resample(frame)]
+            if sum(map(len, parts)) >= BLOCK:
+                yield np.concatenate(parts)
+                parts = []
+            heard = True
+    if heard:
+        parts += [out.to_ndarray()[0] for out in resampler.resample(None)]
+    if sum(map(len, parts)):
+        yield np.concatenate(parts)
 
 
 def save_wav(path: Path | str, samples: np.ndarray) -> None:

@@ -14,11 +14,14 @@ from datetime import datetime
 from itertools import batched
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
-from espnet_dq.data.audio import SAMPLE_RATE, load_audio
+from espnet_dq.data.audio import SAMPLE_RATE, read_audio
 from espnet_dq.data.kaldi import read_scp, write_scp
+from espnet_dq.data.pieces import pieces
 from espnet_dq.decode.runtimes import Runtime, load_runtime
+from espnet_dq.decode.runtimes.interface import SPACELESS, join
 from espnet_dq.errors import InputError, WorkError
 from espnet_dq.files import atomic
 
@@ -29,13 +32,15 @@ PARTIAL = ".partial.jsonl"
 class Decoded:
     """What became of one utterance: its text and length in seconds, or why it failed.
 
-    `call_seconds`: what the runtime took, from the samples in memory to the text.
+    `pieces`: in how many it was decoded. `call_seconds`: what the runtime took for the first one,
+    from the samples in memory to the text.
     """
 
     utt: str
     text: str = ""
     seconds: float = 0.0
     failed: str = ""
+    pieces: int = 1
     call_seconds: float = 0.0
 
 
@@ -66,6 +71,9 @@ def decode_folder(
     loading of the model not counted) is null after such a resumption. `first_word_seconds` (median
     from the samples in memory to the first word; no runtime here gives one before the text of the
     whole window) is null, too, and where several clips are decoded at a time.
+
+    An utterance longer than the model's window is decoded in pieces, cut at pauses, and its text
+    is theirs, joined; `cut` says how many such utterances and pieces there were.
 
     Args:
         model: see `load_runtime`, as for `runtime`, `beam_size`, `threads` and `nj`.
@@ -115,12 +123,14 @@ def decode_folder(
         logging.warning("%s: not decoded: %s", utt, reason)
 
     seconds = sum(result.seconds for result in done.values())
+    cut = [result.pieces for result in done.values() if result.pieces > 1]
     report = {
         "runtime": runtime,
         "model": str(model),
         "data": str(data),
         "utterances": len(wav),
         "failed": dict(sorted(failed.items())),
+        "cut": {"utterances": len(cut), "pieces": sum(cut), "longest_seconds": engine.window},
         "audio_seconds": round(seconds, 3),
         "wall_seconds": round(wall, 3),
         "load_seconds": round(load_seconds, 3),
@@ -184,29 +194,46 @@ def _run(engine: Runtime, jobs: list[Job]) -> Iterator[Decoded]:
 
 
 def _decode(engine: Runtime, job: Job) -> list[Decoded]:
-    """Decode one job; a bad clip in it costs only itself."""
-    clips, results = {}, []
-    for utt, path in job.wav.items():
-        try:
-            clips[utt] = load_audio(path)
-        except InputError as e:
-            results.append(Decoded(utt, failed=str(e)))
-    started = time.perf_counter()
+    """Decode one job, a batch of pieces at a time; a bad clip in it costs only itself."""
+    failed: dict[str, str] = {}
+    heard: dict[str, list[str]] = {utt: [] for utt in job.wav}
+    samples, call_seconds = dict.fromkeys(job.wav, 0), dict.fromkeys(job.wav, 0.0)
+
+    def clips() -> Iterator[tuple[str, np.ndarray]]:
+        for utt, path in job.wav.items():
+            try:
+                yield from ((utt, piece) for _, piece in pieces(read_audio(path), engine.window))
+            except InputError as e:
+                failed[utt] = str(e)
+
     try:
-        texts = engine.decode(list(clips.values()), job.language) if clips else []
+        for batch in batched(clips(), engine.batch):
+            started = time.perf_counter()
+            texts = engine.decode([clip for _, clip in batch], job.language)
+            elapsed = time.perf_counter() - started
+            for (utt, clip), text in zip(batch, texts, strict=True):
+                call_seconds[utt] = call_seconds[utt] or elapsed
+                samples[utt] += len(clip)
+                heard[utt].append(text)
     except (RuntimeError, ValueError, AssertionError) as e:
-        if len(clips) > 1:
-            for utt in clips:
-                results += _decode(engine, Job(job.language, {utt: job.wav[utt]}))
-            return results
+        if len(job.wav) > 1:
+            alone = [Job(job.language, {utt: path}) for utt, path in job.wav.items()]
+            return [result for each in alone for result in _decode(engine, each)]
         reason = f"{type(e).__name__}: {str(e).strip()}".splitlines()[0]
-        return [*results, *(Decoded(utt, failed=reason) for utt in clips)]
-    call_seconds = time.perf_counter() - started
-    for (utt, clip), text in zip(clips.items(), texts, strict=True):
-        # A line break inside would make a second line of the Kaldi table.
-        line = " ".join(text.split())
-        results.append(Decoded(utt, line, len(clip) / SAMPLE_RATE, call_seconds=call_seconds))
-    return results
+        return [Decoded(utt, failed=reason) for utt in job.wav]
+    space = "" if job.language in SPACELESS else " "
+    return [
+        Decoded(utt, failed=failed[utt])
+        if utt in failed
+        else Decoded(
+            utt,
+            join(heard[utt], space),
+            samples[utt] / SAMPLE_RATE,
+            pieces=len(heard[utt]),
+            call_seconds=call_seconds[utt],
+        )
+        for utt in job.wav
+    ]
 
 
 def _key(runtime: str, engine: Runtime, model: Path, wav: dict, languages: dict) -> str:
@@ -249,5 +276,5 @@ class _Partial:
 
     @staticmethod
     def _line(result: Decoded) -> str:
-        line = {"utt": result.utt, "text": result.text, "seconds": result.seconds}
-        return json.dumps(line) + "\n"
+        names = ("utt", "text", "seconds", "pieces")
+        return json.dumps({name: getattr(result, name) for name in names}) + "\n"

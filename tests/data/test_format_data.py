@@ -1,10 +1,12 @@
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
 import soundfile
 
 from espnet_dq.bin import format_data, validate_data
+from espnet_dq.data.audio import load_audio, save_wav
 from espnet_dq.data.kaldi import KaldiDir, faults
 from espnet_dq.errors import InputError
 
@@ -72,6 +74,44 @@ def test_limits_are_options(tmp_path, splits):
     assert report["train"]["left_out"] == {"longer than 1.5 s": 1}
 
 
+def test_long_ones_are_split(tmp_path, splits, monkeypatch):
+    """By whatever `Splitter` says; see tests/decode/test_split.py for what it says."""
+    asked = []
+
+    class Halves:
+        def __init__(self, aligner, longest, threads):
+            assert (aligner, longest) == (tmp_path / "x.pt", 1.5)
+
+        def split(self, utt, source, text, language, folder):
+            asked.append(utt)
+            audio = load_audio(source)
+            paths = [folder / f"{utt}-000{i}.wav" for i in (0, 2)]
+            for path in paths:
+                save_wav(path, audio[:16000])
+            good = [(str(p), 16000, word) for p, word in zip(paths, text.split(), strict=True)]
+            return good, Counter({"nothing said": 1})
+
+    monkeypatch.setattr("espnet_dq.decode.split.Splitter", Halves)
+    for name in splits:
+        add(splits[name], tmp_path / f"audio/{name}-x.wav", f"s-{name}-x", f"in {name}", 3.0)
+    options = ["--long", "split", "--aligner", str(tmp_path / "x.pt"), "--max_seconds", "1.5"]
+    report = run(tmp_path, splits, *options)
+    assert asked == ["s-train-x", "s-dev-x"]  # test stays whole
+    for name in ("train", "dev"):
+        assert report[name]["split"] == {"utterances": 1, "pieces": 2}
+        assert report[name]["left_out"] == {"nothing said": 1}
+        data = KaldiDir.load(tmp_path / "dump" / name, extra=["utt2num_samples"])
+        assert faults(tmp_path / "dump" / name) == []
+        pieces = {f"s-{name}-x-0000": "in", f"s-{name}-x-0002": name}
+        assert data.text == {f"s-{name}": f"Text of {name}."} | pieces
+        assert set(data.extra["utt2num_samples"].values()) == {"16000"}
+    assert "split" not in report["test"]
+    assert set(KaldiDir.load(tmp_path / "dump/test").wav) == {"s-test", "s-test-x"}
+    add(splits["dev"], tmp_path / "audio/clash.wav", "s-dev-x-0002", "clash")
+    with pytest.raises(InputError, match="'s-dev-x-0002' is an utterance and a piece"):
+        run(tmp_path, splits, *options)
+
+
 def test_relative_paths_become_absolute(tmp_path, splits, monkeypatch):
     monkeypatch.chdir(tmp_path)
     splits["dev"].wav["s-dev"] = "audio/dev.wav"
@@ -111,7 +151,8 @@ def test_a_split_without_usable_audio(tmp_path, splits):
 
 
 @pytest.mark.parametrize(
-    "options", [["--max_seconds", "0.05"], ["--min_seconds", "-1"], ["--out", "{data}"]]
+    "options",
+    [["--max_seconds", "0.05"], ["--min_seconds", "-1"], ["--long", "split"], ["--out", "{data}"]],
 )
 def test_wrong_use(tmp_path, splits, options):
     with pytest.raises(InputError, match="--"):

@@ -7,10 +7,13 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
+from espnet_dq.data.audio import SAMPLE_RATE, load_audio, save_wav
 from espnet_dq.data.kaldi import read_scp, write_scp
-from espnet_dq.decode.folder import PARTIAL, decode_folder
+from espnet_dq.data.pieces import pieces
+from espnet_dq.decode.folder import PARTIAL, Job, _decode, decode_folder
 from espnet_dq.errors import InputError, WorkError
 
 RUNTIMES = ("faster-whisper", "torch")
@@ -35,6 +38,54 @@ def test_folder_holds_text_and_record(runtime, toy_models, toy_data, tmp_path):
     assert 50 * 2**20 < report["peak_rss_bytes"] < 8 * 2**30
     one_by_one = runtime == "faster-whisper"  # torch takes a batch
     assert (report["first_word_seconds"] is not None) == one_by_one
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_long_utterances_are_cut_and_joined(runtime, toy_models, toy_data, tmp_path):
+    """As if their pieces were utterances; in the midst of short ones, and of a bad one."""
+    wav, languages = read_scp(toy_data / "wav.scp"), read_scp(toy_data / "utt2lang")
+    long = np.random.default_rng(0).normal(0, 0.1, 70 * SAMPLE_RATE).astype(np.float32)
+    save_wav(wav["utt2"], long)
+    alone = {}
+    for i, (_, piece) in enumerate(pieces([load_audio(wav["utt2"])], 30)):
+        alone[f"piece{i}"] = str(tmp_path / f"{i}.wav")
+        save_wav(alone[f"piece{i}"], piece)
+    with open(wav["utt4"], "r+b") as f:
+        f.truncate(900)
+    write_scp(toy_data / "wav.scp", wav | alone)
+    write_scp(toy_data / "utt2lang", languages | dict.fromkeys(alone, languages["utt2"]))
+    model, out = toy_models[runtime], tmp_path / "out"
+    report = decode_folder(model, runtime, toy_data, out, threads=1, nj=2)
+    assert report["cut"] == {"utterances": 1, "pieces": 3, "longest_seconds": 30.0}
+    assert sorted(report["failed"]) == ["utt4"]
+    found = texts(out)
+    assert found["utt2"] == " ".join(found[name] for name in alone)
+    assert all(text for utt, text in found.items() if utt != "utt4")
+    assert report["audio_seconds"] == 140 + 0.5 + 1 + 2 + 3
+
+
+@pytest.mark.parametrize(("language", "space"), [("en", " "), ("ja", "")])
+def test_pieces_come_in_batches_and_are_joined_as_the_language_is_written(
+    language, space, tmp_path
+):
+    calls = []
+
+    class Engine:
+        window, batch = 2.0, 2
+
+        def decode(self, clips, language):
+            assert all(len(clip) <= 2 * SAMPLE_RATE for clip in clips)
+            calls.append(len(clips))
+            return [f" {len(calls)}\n{i} " for i in range(len(clips))]
+
+    for name, seconds in (("long", 5), ("short", 1)):
+        save_wav(tmp_path / f"{name}.wav", np.full(seconds * SAMPLE_RATE, 0.1, np.float32))
+    wav = {name: str(tmp_path / f"{name}.wav") for name in ("long", "short", "none")}
+    long, short, none = _decode(Engine(), Job(language, wav))
+    assert calls == [2, 2, 1]
+    assert long.text == space.join(["1 0", "1 1", "2 0", "2 1"]) and long.pieces == 4
+    assert (long.seconds, short.seconds, short.text, short.pieces) == (5, 1, "3 0", 1)
+    assert str(tmp_path / "none.wav") in none.failed
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)

@@ -17,6 +17,8 @@ Usage: run.sh [options]
   --skip_pack true      leave out stage 13
   --corpus NAME         asterisk (en es fr it ru), debian7 (and cs nl), or kaldi
   --data_root DIR       for --corpus kaldi: a folder with train, dev and test
+  --long drop|split     utterances above 30 s: left out and counted, or those of train and dev split
+                        at pauses with their text, by the teacher, and those of test kept whole
   --teacher NAME|FILE   tiny, base, small, or an openai-whisper .pt file
   --student NAME|FILE   the same; it becomes the small one
   --grid NAME|FILE      weight grid and with it the runtime: ct2_int8 (faster-whisper), ggml_q8_0,
@@ -50,6 +52,7 @@ skip_eval=false
 skip_pack=false
 corpus=asterisk
 data_root=
+long=drop
 teacher=base
 student=tiny
 grid=ct2_int8
@@ -71,7 +74,7 @@ while [ $# -gt 0 ]; do
     case $1 in
         --help) usage; exit 0 ;;
         --stage|--stop_stage|--skip_data|--skip_train|--skip_eval|--skip_pack|--corpus|--data_root|\
-        --skip_teacher_pass|--teacher|--student|--grid|--mode|--train_config|--qat_config|\
+        --long|--skip_teacher_pass|--teacher|--student|--grid|--mode|--train_config|--qat_config|\
         --singles|--seed|--nj|--ngpu|--expdir|--dumpdir|--tag|--upload_to)
             [ $# -ge 2 ] || die "$1 needs a value"
             printf -v "${1#--}" %s "$2"; shift 2 ;;
@@ -95,6 +98,7 @@ case $mode in
     joint) train_config=${train_config:-conf/joint.yaml} ;;
     *) die "--mode $mode: kd_qat or joint" ;;
 esac
+case $long in drop|split) ;; *) die "--long $long: drop or split" ;; esac
 for switch in skip_data skip_train skip_teacher_pass skip_eval skip_pack; do
     case ${!switch} in true|false) ;; *) die "--$switch ${!switch}: true or false" ;; esac
 done
@@ -143,6 +147,9 @@ if [ "$corpus" = kaldi ]; then
     dump=$dump/$(realpath "$data_root" | cksum | cut -d ' ' -f 1)
 fi
 data=$dump/data
+raw=$dump/raw
+# What the teacher splits is a data set of its own.
+if [ "$long" = split ]; then raw=$dump/raw_split_$teacher_name; fi
 weights=downloads/weights
 log() { echo "$(date '+%H:%M:%S') (dq.sh:${BASH_LINENO[0]}) $*" >&2; }
 
@@ -151,6 +158,7 @@ settings=$(
     printf '%s\n' "corpus $corpus $data_root" "teacher $teacher" "student $student" "grid $grid" \
         "mode $mode" "singles $singles" "seed $seed"
     cksum "$train_config" "$qat_config" | cut -d ' ' -f 1,2
+    if [ "$long" = split ]; then echo "long split"; fi
     if [ -f "$grid" ]; then cksum "$grid" | cut -d ' ' -f 1,2; fi
 )
 if [ -e "$exp/settings" ] && [ "$settings" != "$(<"$exp/settings")" ]; then
@@ -178,6 +186,12 @@ finish_stage() {
 }
 py() { "$PYTHON" -m "espnet_dq.bin.$1" "${@:2}"; }
 weights_of() { case $1 in *.pt) echo "$1" ;; *) echo "$weights/$1.pt" ;; esac; }
+fetch_weights() {
+    local model
+    for model; do
+        [[ $model == *.pt ]] || py fetch_whisper --model "$model" --out "$weights"
+    done
+}
 teacher_pt=$(weights_of "$teacher")
 student_pt=$(weights_of "$student")
 
@@ -188,12 +202,16 @@ if run_stage 1 "data" "$skip_data"; then
 fi
 
 if run_stage 2 "format to 16 kHz, check splits, pack windows" "$skip_data"; then
-    shared=()
-    [ "$corpus" != kaldi ] || shared=(--allow_shared_text)
-    py format_data --data "$data" --out "$dump/raw" --nj "$nj" "${shared[@]}"
-    py pack_windows --data "$dump/raw/train" --out "$exp/data/train" --singles "$singles" \
+    options=()
+    [ "$corpus" != kaldi ] || options+=(--allow_shared_text)
+    if [ "$long" = split ]; then
+        fetch_weights "$teacher"
+        options+=(--long split --aligner "$teacher_pt")
+    fi
+    py format_data --data "$data" --out "$raw" --nj "$nj" "${options[@]}"
+    py pack_windows --data "$raw/train" --out "$exp/data/train" --singles "$singles" \
         --seed "$seed"
-    py pack_windows --data "$dump/raw/dev" --out "$exp/data/dev" --singles 10 --seed "$seed"
+    py pack_windows --data "$raw/dev" --out "$exp/data/dev" --singles 10 --seed "$seed"
     finish_stage 2
 fi
 
@@ -202,9 +220,7 @@ configs=("$train_config" "$qat_config")
 if [ "$mode" = joint ]; then first=qat configs=("$train_config"); fi
 
 if run_stage 3 "weights" false; then
-    for model in "$teacher" "$student"; do
-        [[ $model == *.pt ]] || py fetch_whisper --model "$model" --out "$weights"
-    done
+    fetch_weights "$teacher" "$student"
     py init_student --from "$student_pt" --teacher "$teacher_pt" --grid "$grid" \
         --export "$format" "${configs[-1]}" --out "$exp/init"
     finish_stage 3
@@ -301,7 +317,7 @@ if run_stage 8 "export and verify" false; then
     py export --exp "$exp/$first" --to ct2 --float --out "$exp/export/float_student"
     py convert --from "$student_pt" --to ct2 --out "$exp/export/untouched"
     py convert --from "$teacher_pt" --to ct2 --out "$exp/export/teacher"
-    py describe --exp "$exp" --corpus "$corpus" --seed "$seed" --data "$dump/raw/test" \
+    py describe --exp "$exp" --corpus "$corpus" --seed "$seed" --data "$raw/test" \
         --student "$exp/export/$exported" --runtime "$runtime" \
         --config "${configs[*]}" --command "$command_line" \
         --data_report "$data/report.json"
@@ -311,25 +327,25 @@ fi
 systems="untouched teacher float_student"
 if run_stage 9 "decode" "$skip_eval"; then
     for system in $systems; do
-        py decode --model "$exp/export/$system" --runtime faster-whisper --data "$dump/raw/test" \
+        py decode --model "$exp/export/$system" --runtime faster-whisper --data "$raw/test" \
             --out "$exp/decode/$system" --nj "$nj"
     done
-    py decode --model "$exp/export/$exported" --runtime "$runtime" --data "$dump/raw/test" \
+    py decode --model "$exp/export/$exported" --runtime "$runtime" --data "$raw/test" \
         --out "$exp/decode/student" --nj "$nj"
-    py decode --model "$exp/export/student.pt" --runtime torch --data "$dump/raw/test" \
+    py decode --model "$exp/export/student.pt" --runtime torch --data "$raw/test" \
         --out "$exp/decode/student_torch"
     finish_stage 9
 fi
 
 if run_stage 10 "score" "$skip_eval"; then
     for system in $systems student student_torch; do
-        py score --ref "$dump/raw/test" --hyp "$exp/decode/$system" --out "$exp/decode/$system/score"
+        py score --ref "$raw/test" --hyp "$exp/decode/$system" --out "$exp/decode/$system/score"
     done
     finish_stage 10
 fi
 
 if run_stage 11 "benchmark" "$skip_eval"; then
-    py benchmark --systems "$exp/run.json" --data "$dump/raw/test" --out "$exp/benchmark.json"
+    py benchmark --systems "$exp/run.json" --data "$raw/test" --out "$exp/benchmark.json"
     finish_stage 11
 fi
 

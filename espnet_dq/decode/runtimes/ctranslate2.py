@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 
-from espnet_dq.data.audio import SAMPLE_RATE
 from espnet_dq.decode.runtimes.interface import WINDOW, Segment, first_line, join
 from espnet_dq.errors import InputError
 from espnet_dq.formats.ctranslate2_binary import read_variables
@@ -25,6 +24,7 @@ class FasterWhisper:
     """faster-whisper on the CPU, one worker of CTranslate2 for each clip at a time."""
 
     batch = 1
+    window = WINDOW
 
     def __init__(self, path: Path, threads: int, nj: int, beam_size: int) -> None:
         # A name that is no folder would be looked up on the model hub, a missing tokenizer too.
@@ -71,7 +71,7 @@ class FasterWhisper:
         self, audio: np.ndarray, language: str | None, timestamps: bool
     ) -> tuple[str, list[Segment]]:
         options = dict(self.options)
-        if timestamps or len(audio) > WINDOW * SAMPLE_RATE:
+        if timestamps:
             options["without_timestamps"] = False
             del options["temperature"]  # faster-whisper's ladder of them gets it out of loops
         segments, info = self.model.transcribe(audio, language=language, **options)

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 
-from espnet_dq.data.audio import SAMPLE_RATE
 from espnet_dq.decode.runtimes.interface import WINDOW, Segment, first_line, join
 from espnet_dq.errors import InputError
 
@@ -14,6 +13,7 @@ class WhisperCpp:
 
     workers = 1
     batch = 1
+    window = WINDOW
 
     def __init__(self, path: Path, threads: int, beam_size: int) -> None:
         from espnet_dq.formats import ggml
@@ -63,12 +63,11 @@ class WhisperCpp:
     ) -> tuple[str, list[Segment]]:
         if language is None:
             (language, _), _ = self.model.auto_detect_language(audio)
-        plain = not timestamps and len(audio) <= WINDOW * SAMPLE_RATE
         parts = self.model.transcribe(
             audio,
             language=language,
-            no_timestamps=plain,
-            temperature_inc=0.0 if plain else 0.2,  # whisper.cpp's way out of loops
+            no_timestamps=not timestamps,
+            temperature_inc=0.2 if timestamps else 0.0,  # whisper.cpp's way out of loops
         )
         # Times are in hundredths of a second.
         return language, [Segment(s.t0 / 100, s.t1 / 100, s.text.strip()) for s in parts]

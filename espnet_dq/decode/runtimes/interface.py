@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from espnet_dq.data.audio import SAMPLE_RATE
+
 if TYPE_CHECKING:
     from torch import Tensor
 
 WINDOW = 30.0  # seconds
+SPACELESS = frozenset({"zh", "ja", "yue", "th", "lo", "my"})  # written without spaces
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class Runtime(Protocol):
         threads: CPU threads in all.
         workers: how many threads may call `decode` at a time.
         batch: how many clips one call of `decode` takes at most.
+        window: seconds of audio that the model hears at a time, and a clip has at most.
     """
 
     compute_type: str
@@ -39,17 +43,19 @@ class Runtime(Protocol):
     threads: int
     workers: int
     batch: int
+    window: float
 
     def decode(self, clips: list[np.ndarray], language: str) -> list[str]:
-        """Text of each clip, (samples,) float32 at 16 kHz, all in one language."""
+        """Text of each clip, (samples,) float32 at 16 kHz, of a window at most, in one language."""
 
     def transcribe(
         self, audio: np.ndarray, language: str | None, timestamps: bool
     ) -> tuple[str, list[Segment]]:
-        """Language (detected if not given) and segments of audio of any length.
+        """Language (detected if not given) and segments of a clip.
 
-        With `timestamps`, or when the audio is longer than a window, the model's timestamp
-        tokens cut it into segments; otherwise it is decoded as in `decode`.
+        With `timestamps` the model's timestamp tokens cut it into segments, and what makes a model
+        stop too early or go round in circles is tried again, as in openai-whisper's `transcribe`;
+        otherwise it is decoded as in `decode`.
         """
 
 
@@ -61,27 +67,29 @@ def log_mel(audio: np.ndarray, n_mels: int) -> "Tensor":
     return mel[:, : mel.shape[-1] - whisper.audio.N_FRAMES]
 
 
-def windows(
-    audio: np.ndarray, n_mels: int, frames: int = 3000, padding: str = "zeros"
-) -> "list[Tensor]":
-    """Features of each window of audio (30 s unless told otherwise), (n_mels, frames) float32.
+def window(audio: np.ndarray, n_mels: int, frames: int = 3000, padding: str = "zeros") -> "Tensor":
+    """Features of a clip in a window (30 s unless told otherwise), (n_mels, frames) float32.
 
-    The rest of the last window is filled as `padding` says, see `espnet_dq.whisper.forward`.
+    The rest of the window is filled as `padding` says, see `espnet_dq.whisper.forward`.
     """
     import whisper
     from whisper.audio import N_FRAMES, N_SAMPLES, pad_or_trim
 
     mel = whisper.log_mel_spectrogram(audio, n_mels, padding=N_SAMPLES)
     heard = mel.shape[-1] - N_FRAMES
-    if padding == "zeros":
-        mel = mel[:, :heard]
-    starts = range(0, max(heard, 1), frames)
-    return [pad_or_trim(mel[:, start : start + frames], frames) for start in starts]
+    if heard > frames:
+        raise ValueError(f"a clip of {heard} frames for a window of {frames}")
+    return pad_or_trim(mel[:, :heard] if padding == "zeros" else mel, frames)
 
 
-def join(texts: Iterable[str]) -> str:
+def whole(audio: np.ndarray, text: str) -> list[Segment]:
+    """A clip's text as its only segment; none if there is no text."""
+    return [Segment(0.0, len(audio) / SAMPLE_RATE, text)] if text else []
+
+
+def join(texts: Iterable[str], space: str = " ") -> str:
     """Segments' texts as one line."""
-    return " ".join(filter(None, (text.strip() for text in texts)))
+    return space.join(filter(None, (" ".join(text.split()) for text in texts)))
 
 
 def first_line(error: Exception) -> str:

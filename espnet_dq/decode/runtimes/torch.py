@@ -4,8 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from espnet_dq.data.audio import SAMPLE_RATE
-from espnet_dq.decode.runtimes.interface import WINDOW, Segment, join, windows
+from espnet_dq.decode.runtimes.interface import Segment, whole, window
 from espnet_dq.errors import InputError
 
 
@@ -18,6 +17,7 @@ class Torch:
 
     def __init__(self, path: Path, threads: int, nj: int, beam_size: int) -> None:
         import torch
+        from whisper.audio import FRAMES_PER_SECOND
         from whisper.tokenizer import LANGUAGES
 
         torch.set_num_threads(threads)
@@ -26,6 +26,7 @@ class Torch:
         self.model = self._load(path)
         # The model's window: 3000 log-mel frames, of a short-window student fewer.
         self.frames = 2 * self.model.dims.n_audio_ctx
+        self.window = self.frames / FRAMES_PER_SECOND
         known = list(LANGUAGES)[: self.model.num_languages]
         self.languages = frozenset(known if self.model.is_multilingual else ["en"])
         self.options = {
@@ -57,50 +58,49 @@ class Torch:
         import torch
         import whisper
         from torch.nn.utils import parametrize
-        from whisper.audio import HOP_LENGTH
 
-        texts = [""] * len(clips)
-        short = [i for i, clip in enumerate(clips) if len(clip) <= self.frames * HOP_LENGTH]
+        if not clips:
+            return []
+        n_mels = self.model.dims.n_mels
+        mels = [window(clip, n_mels, self.frames, self.padding) for clip in clips]
+        options = whisper.DecodingOptions(language=language, **self.options)
         # cached: a fake-quantized weight is rounded once, not in every step of the decoder.
         with torch.inference_mode(), parametrize.cached():
-            if short:
-                n_mels = self.model.dims.n_mels
-                mels = torch.stack(
-                    [windows(clips[i], n_mels, self.frames, self.padding)[0] for i in short]
-                )
-                options = whisper.DecodingOptions(language=language, **self.options)
-                for i, result in zip(short, self.model.decode(mels, options), strict=True):
-                    # whisper.transcribe's rule for a window without speech, its thresholds
-                    silent = result.no_speech_prob > 0.6 and result.avg_logprob <= -1.0
-                    texts[i] = "" if silent else result.text.strip()
-        for i in set(range(len(clips))) - set(short):
-            texts[i] = join(s.text for s in self._long(clips[i], language, self.options)[1])
-        return texts
+            results = self.model.decode(torch.stack(mels), options)
+        # whisper.transcribe's rule for a window without speech, its thresholds
+        silent = [r.no_speech_prob > 0.6 and r.avg_logprob <= -1.0 for r in results]
+        return ["" if no else r.text.strip() for r, no in zip(results, silent, strict=True)]
 
     def transcribe(
         self, audio: np.ndarray, language: str | None, timestamps: bool
     ) -> tuple[str, list[Segment]]:
-        options = dict(self.options)
-        if timestamps or len(audio) > WINDOW * SAMPLE_RATE:
-            options["without_timestamps"] = False
-            del options["temperature"]
-        return self._long(audio, language, options)
-
-    def _long(self, audio, language, options) -> tuple[str, list[Segment]]:
+        import torch
         import whisper
         from torch.nn.utils import parametrize
 
+        if language is None:
+            language = self._detect(audio)
+        if not timestamps:
+            return language, whole(audio, *self.decode([audio], language))
         if self.frames != whisper.audio.N_FRAMES:
-            seconds = self.frames / whisper.audio.FRAMES_PER_SECOND
-            raise InputError(f"this model only hears {seconds:g} s at a time, this needs 30")
-        with parametrize.cached():
-            result = whisper.transcribe(
-                self.model,
-                audio,
-                language=language,
-                condition_on_previous_text=False,
-                verbose=None,
-                **options,
+            raise InputError(f"timestamps need a window of 30 s, this model's is {self.window:g}")
+        options = {k: v for k, v in self.options.items() if k != "temperature"}  # its own ladder
+        options |= {"without_timestamps": False, "condition_on_previous_text": False}
+        with torch.inference_mode(), parametrize.cached():
+            found = whisper.transcribe(
+                self.model, audio, language=language, verbose=None, **options
             )
-        segments = [Segment(s["start"], s["end"], s["text"].strip()) for s in result["segments"]]
-        return result["language"], segments
+        segments = [Segment(s["start"], s["end"], s["text"].strip()) for s in found["segments"]]
+        return language, segments
+
+    def _detect(self, audio: np.ndarray) -> str:
+        import torch
+        from torch.nn.utils import parametrize
+
+        if not self.model.is_multilingual:
+            return "en"
+        # whisper.transcribe hears silence in the window's rest when it detects the language.
+        mel = window(audio, self.model.dims.n_mels, self.frames, "silence")
+        with torch.inference_mode(), parametrize.cached():
+            _, probabilities = self.model.detect_language(mel)
+        return max(probabilities, key=probabilities.get)

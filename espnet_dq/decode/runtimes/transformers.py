@@ -4,15 +4,14 @@ from pathlib import Path
 
 import numpy as np
 
-from espnet_dq.data.audio import SAMPLE_RATE
-from espnet_dq.decode.runtimes.interface import Segment, first_line, join, log_mel, windows
+from espnet_dq.decode.runtimes.interface import Segment, first_line, log_mel, whole, window
 from espnet_dq.errors import InputError
 
 _FILES = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
 # whisper.transcribe's thresholds; its limit on repetition (2.4, on text) has another scale on ids.
 _NO_SPEECH, _LOGPROB, _COMPRESSION = 0.6, -1.0, 1.35
 _LADDER = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)  # its temperatures
-_HOP = SAMPLE_RATE // 100  # samples a log-mel frame
+_FRAMES = 100  # log-mel frames a second
 
 
 class Transformers:
@@ -50,6 +49,7 @@ class Transformers:
         config = self.model.config
         # The window: 3000 log-mel frames, of a short-window student fewer.
         self.n_mels, self.frames = config.num_mel_bins, 2 * config.max_source_positions
+        self.window = self.frames / _FRAMES
         settings = self.model.generation_config
         self.multilingual = bool(getattr(settings, "is_multilingual", False))
         tokens = settings.lang_to_id if self.multilingual else {"<|en|>": None}
@@ -65,13 +65,10 @@ class Transformers:
     def decode(self, clips: list[np.ndarray], language: str) -> list[str]:
         import torch
 
-        of_clip = [windows(clip, self.n_mels, self.frames) for clip in clips]
-        mels = [mel for each in of_clip for mel in each]
-        texts: list[str] = []
-        for start in range(0, len(mels), self.batch):
-            texts += self._decode(torch.stack(mels[start : start + self.batch]), language)
-        following = iter(texts)
-        return [join(next(following) for _ in each) for each in of_clip]
+        if not clips:
+            return []
+        mels = torch.stack([window(clip, self.n_mels, self.frames) for clip in clips])
+        return self._decode(mels, language)
 
     def transcribe(
         self, audio: np.ndarray, language: str | None, timestamps: bool
@@ -79,11 +76,9 @@ class Transformers:
         import torch
 
         if language is None:
-            language = self._detect(windows(audio, self.n_mels, self.frames)[0])
-        seconds = len(audio) / SAMPLE_RATE
-        if not timestamps and len(audio) <= self.frames * _HOP:
-            (text,) = self.decode([audio], language)
-            return language, [Segment(0.0, seconds, text)] if text else []
+            language = self._detect(window(audio, self.n_mels, self.frames))
+        if not timestamps:
+            return language, whole(audio, *self.decode([audio], language))
         options = self.options | {"return_timestamps": True}
         del options["do_sample"]
         with torch.inference_mode():

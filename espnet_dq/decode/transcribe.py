@@ -1,0 +1,38 @@
+"""What is said in an audio file of any length, in the memory of one window."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from espnet_dq.data.audio import SAMPLE_RATE, read_audio
+from espnet_dq.data.pieces import pieces
+from espnet_dq.decode.runtimes.interface import Runtime, Segment
+
+
+def transcribe(
+    runtime: Runtime, path: Path | str, language: str | None, timestamps: bool
+) -> Iterator[Segment]:
+    """Segments of a file, as they come, in order and with times from its beginning.
+
+    The audio is read as it is needed, in pieces of the runtime's window, and each is decoded by
+    itself: they are cut at pauses, so that no word is in two, and an error in one stays there.
+
+    Args:
+        runtime: what decodes, see `load_runtime`.
+        path: an audio file.
+        language: code, or None: detected in the first piece in which something is said.
+        timestamps: cut by the model's own timestamps; otherwise a piece is a segment.
+
+    Raises:
+        InputError: as in `read_audio`, possibly after some segments.
+    """
+    for start, audio in pieces(read_audio(path), runtime.window):
+        offset, length = start / SAMPLE_RATE, len(audio) / SAMPLE_RATE
+        detected, segments = runtime.transcribe(audio, language, timestamps)
+        segments = [segment for segment in segments if segment.text]
+        if segments:
+            language = detected
+        for segment in segments:
+            # A model hears a window that is full, and may set a time behind the end.
+            begin, end = (offset + min(t, length) for t in (segment.start, segment.end))
+            yield replace(segment, start=begin, end=end)
