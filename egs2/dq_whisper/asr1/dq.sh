@@ -32,6 +32,8 @@ Usage: run.sh [options]
   --ngpu N              GPUs for training (0)
   --expdir DIR          parent of the experiment folder (exp)
   --dumpdir DIR         formatted data (dump)
+  --cachedir DIR        packed windows, the teacher's answers and decoded texts are kept there, and
+                        used by all experiments that need the same (default: by none but this one)
   --tag NAME            added to the experiment's name
   --upload_to USER/NAME  stage 13 also uploads each folder to the Hugging Face Hub, as the private
                         repository USER/NAME-FORMAT (log in first: hf auth login, or HF_TOKEN)
@@ -62,6 +64,7 @@ nj=$(nproc)
 ngpu=0
 expdir=exp
 dumpdir=dump
+cachedir=
 tag=
 upload_to=
 
@@ -72,14 +75,14 @@ while [ $# -gt 0 ]; do
         --help) usage; exit 0 ;;
         --stage|--stop_stage|--skip_data|--skip_train|--skip_eval|--skip_pack|--corpus|--data_root|\
         --skip_teacher_pass|--teacher|--student|--grid|--mode|--train_config|--qat_config|\
-        --singles|--seed|--nj|--ngpu|--expdir|--dumpdir|--tag|--upload_to)
+        --singles|--seed|--nj|--ngpu|--expdir|--dumpdir|--cachedir|--tag|--upload_to)
             [ $# -ge 2 ] || die "$1 needs a value"
             printf -v "${1#--}" %s "$2"; shift 2 ;;
         *) die "unknown option $1 (--help lists them all)" ;;
     esac
 done
 # Paths are the caller's; configurations may also be named as they lie here.
-for path in data_root expdir dumpdir teacher student grid train_config qat_config; do
+for path in data_root expdir dumpdir cachedir teacher student grid train_config qat_config; do
     value=${!path}
     case $path in
         teacher|student) [[ $value == *.pt ]] || continue ;;
@@ -191,9 +194,10 @@ if run_stage 2 "format to 16 kHz, check splits, pack windows" "$skip_data"; then
     shared=()
     [ "$corpus" != kaldi ] || shared=(--allow_shared_text)
     py format_data --data "$data" --out "$dump/raw" --nj "$nj" "${shared[@]}"
-    py pack_windows --data "$dump/raw/train" --out "$exp/data/train" --singles "$singles" \
-        --seed "$seed"
-    py pack_windows --data "$dump/raw/dev" --out "$exp/data/dev" --singles 10 --seed "$seed"
+    for set in "train $singles" "dev 10"; do
+        py pack_windows --data "$dump/raw/${set% *}" --out "$exp/data/${set% *}" \
+            --singles "${set#* }" --seed "$seed" ${cachedir:+--shared "$cachedir/windows"}
+    done
     finish_stage 2
 fi
 
@@ -215,7 +219,7 @@ if run_stage 4 "teacher pass" "$skip_teacher_pass"; then
     for set in dev train; do
         py teacher_pass --data "$exp/data/$set" --out "$exp/cache/$set" \
             --teacher "$teacher_pt" --student "$student_pt" --grid "$grid" --padding "$padding" \
-            --train_config "${configs[@]}"
+            --train_config "${configs[@]}" ${cachedir:+--shared "$cachedir/teacher"}
     done
     finish_stage 4
 fi
@@ -312,7 +316,7 @@ systems="untouched teacher float_student"
 if run_stage 9 "decode" "$skip_eval"; then
     for system in $systems; do
         py decode --model "$exp/export/$system" --runtime faster-whisper --data "$dump/raw/test" \
-            --out "$exp/decode/$system" --nj "$nj"
+            --out "$exp/decode/$system" --nj "$nj" ${cachedir:+--shared "$cachedir/decode"}
     done
     py decode --model "$exp/export/$exported" --runtime "$runtime" --data "$dump/raw/test" \
         --out "$exp/decode/student" --nj "$nj"
