@@ -73,7 +73,10 @@ def _show(said: BinaryIO) -> None:
 
 
 def measure(each: Run, ablation: str, command: str) -> list[dict]:
-    """What a finished run says: a line for each system and language."""
+    """What a finished run says: a line for each system and language.
+
+    Hours are those of the recipe's stages, of one that was resumed since then.
+    """
     found = list(each.folder.glob("*/results.json"))
     if len(found) != 1:
         raise WorkError(f"{each.folder}: {len(found)} results.json, not one")

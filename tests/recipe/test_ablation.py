@@ -155,6 +155,17 @@ def test_a_failed_run_does_not_stop_the_rest(tmp_path, recipe):
     assert "failed" not in (recipe / "exp/ablations/plan/RESULTS.md").read_text()
 
 
+def test_results_stay_whole(tmp_path, full_disk):
+    path = tmp_path / "results.jsonl"
+    ablation.add_lines(path, [{"ablation": "a"}, {"ablation": "b"}])
+    with pytest.raises(OSError, match="No space left"), full_disk():
+        ablation.add_lines(path, [{"ablation": "a", "command": 20000 * "x"}])
+    assert ablation.read_lines(path, "a") == [{"ablation": "a"}]
+    path.write_text(path.read_text() + '{"ablation": "a", "wer')
+    with pytest.raises(InputError, match=f"^{path}:3: not JSON"):
+        ablation.read_lines(path, "a")
+
+
 def wait_for(condition) -> None:
     deadline = time.monotonic() + 60
     while not condition():
