@@ -36,7 +36,7 @@ if [ "${o[stage]}" = 0 ] && [ ! -e "$exp/done/6" ]; then
     echo "12:00:00 (dq.sh:1) stage 6: distil (kd)"
     read -r _ wer wait < <(grep "^${o[tag]} " "$here/rates") || { echo "no rate" >&2; exit 1; }
     echo $BASHPID > "$here/pid"
-    while [ "$wait" = wait ] && [ ! -e "$here/go" ]; do sleep 0.05; done
+    until [ "$wait" != wait ] || [ -e "$here/go" ] || [ "$SECONDS" -gt 300 ]; do sleep 0.05; done
     grep -h matching: "${o[train_config]}" "${o[qat_config]}" > "$exp/matching"
     counts='{"en": {"utterances": 3}, "ru": {"utterances": 4}}'
     systems=
