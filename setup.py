@@ -37,6 +37,7 @@ setup(
         "tqdm",
         "matplotlib",
         "psutil",
+        "scipy",
     ],
     extras_require={
         # Beside faster-whisper and whisper.cpp: what the other exports run in.

@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 from espnet_dq.errors import run
+from espnet_dq.report.markdown import table
 
 RESULTS = Path(__file__).with_name("results")
 
@@ -16,12 +17,6 @@ def lines(name: str) -> list[dict]:
     """The JSON lines of a file of results; none if there is no such file."""
     path = RESULTS / name
     return [json.loads(s) for s in path.read_text("utf-8").splitlines()] if path.is_file() else []
-
-
-def table(head: list[str], rows: list[list]) -> str:
-    """Markdown."""
-    rows = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(str(cell) for cell in row) + " |" for row in rows)
 
 
 def grids() -> str:

@@ -72,6 +72,23 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def shared_place(out: Path, folder: Path, key: str) -> Path:
+    """Where in `folder` that lies which others need too: its name is a hash of what decides it.
+
+    `out` becomes a link to it, even before it is there.
+
+    Raises:
+        InputError: `out` is no link, so something that is not shared would be lost.
+    """
+    if out.exists() and not out.is_symlink():
+        raise InputError(f"{out}: was made without --shared: remove it first")
+    place = folder.resolve() / key[:16]
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with atomic(out) as tmp:
+        tmp.symlink_to(place)
+    return place
+
+
 def share(path: Path) -> None:
     """Give a file the mode of a new one; safetensors lets nobody but its owner read its files."""
     mask = os.umask(0)

@@ -1,11 +1,16 @@
 """Decode a Kaldi data folder with a model in one of its runtimes: text, speed and memory."""
 
 import argparse
+import hashlib
+import json
 import logging
+from pathlib import Path
 
+from espnet_dq.data.kaldi import KaldiDir, read_scp
 from espnet_dq.decode.folder import decode_folder
 from espnet_dq.decode.runtimes import RUNTIMES
 from espnet_dq.errors import run
+from espnet_dq.files import sha256, shared_place
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -28,19 +33,38 @@ def main(argv: list[str] | None = None) -> int:
         default=0,
         help="clips at a time (default: as many as threads; torch: 8, as one batch)",
     )
-    args = parser.parse_args(argv)
+    parser.add_argument(
+        "--shared", type=Path, help="keep the folder here, for all that decode the same"
+    )
+    args = vars(parser.parse_args(argv))
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    report = decode_folder(**vars(args))
+    place, shared = Path(args["out"]), args.pop("shared")
+    if shared:
+        key = _key(Path(args["model"]), args["runtime"], Path(args["data"]), args["beam_size"])
+        args["out"] = place = shared_place(place, shared, key)
+    if shared and (place / "decode.json").is_file():
+        report = json.loads((place / "decode.json").read_text(encoding="utf-8"))
+    else:
+        report = decode_folder(**args)
     speed = "" if report["rtf"] is None else f", RTF {report['rtf']:.3f}"
     memory = report["peak_rss_bytes"] / 2**20
     failed = len(report["failed"])
     cut = report["cut"]["utterances"]
     long = f", {cut} cut at pauses" if cut else ""
     print(
-        f"{args.out}: {report['utterances']} utterances, {failed} failed{long}{speed}, "
+        f"{place}: {report['utterances']} utterances, {failed} failed{long}{speed}, "
         f"peak memory {memory:.0f} MiB"
     )
     return 0
+
+
+def _key(model: Path, runtime: str, data: Path, beam_size: int) -> str:
+    """Hash of all that decides the texts."""
+    files = sorted(model.rglob("*")) if model.is_dir() else [model]
+    weights = {f.relative_to(model).as_posix(): sha256(f) for f in files if f.is_file()}
+    heard = KaldiDir(wav=read_scp(data / "wav.scp"), utt2lang=read_scp(data / "utt2lang"))
+    parts = [weights, runtime, heard.fingerprint(), beam_size]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def count(text: str) -> int:

@@ -6,11 +6,13 @@ Example usage::
 """
 
 import argparse
+import hashlib
 from pathlib import Path
 
 from espnet_dq.data.kaldi import KaldiDir
 from espnet_dq.data.pack import MAX_TOKENS, pack
 from espnet_dq.errors import run
+from espnet_dq.files import shared_place
 from espnet_dq.whisper.dims import encode_text, vocabulary_tokenizer
 
 
@@ -24,13 +26,23 @@ def main(argv: list[str] | None = None) -> int:
         "--singles", type=int, default=0, help="utterances that also get a window alone (0)"
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of the shuffle (0)")
+    parser.add_argument(
+        "--shared", type=Path, help="keep the folder here, for all that want the same windows"
+    )
     args = parser.parse_args(argv)
-    packed = pack(args.data, args.out, args.seconds, args.singles, args.seed)
+    data = KaldiDir.load(args.data, extra=["utt2num_samples"])
+    out = args.out
+    if args.shared:
+        key = repr((data.fingerprint(), args.seconds, args.singles, args.seed))
+        out = shared_place(out, args.shared, hashlib.sha256(key.encode()).hexdigest())
+    if args.shared and out.is_dir():
+        packed = KaldiDir.load(out, extra=["utt2num_samples"])
+    else:
+        packed = pack(args.data, out, args.seconds, args.singles, args.seed)
     seconds = sum(int(n) for n in packed.extra["utt2num_samples"].values()) / 16000
     print(f"{args.out}: {len(packed.wav)} windows, {seconds / 60:.1f} minutes of audio")
-    texts = KaldiDir.load(args.data).text.values()
     tokenizer = vocabulary_tokenizer(51865)
-    left_out = sum(len(encode_text(tokenizer, t)) > MAX_TOKENS for t in texts)
+    left_out = sum(len(encode_text(tokenizer, t)) > MAX_TOKENS for t in data.text.values())
     if left_out:
         print(f"{args.out}: left out, text too long for Whisper's decoder: {left_out} utterances")
     return 0

@@ -31,6 +31,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--padding", default="zeros", help="of the student's windows: zeros (default) or silence"
     )
+    parser.add_argument(
+        "--shared", type=Path, help="keep the cache here, for all that want the same answers"
+    )
     parser.add_argument("--top_k", type=int, default=64, help="teacher tokens a position (64)")
     args = parser.parse_args(argv)
     wanted = [cache_settings(path, args.top_k) for path in args.train_config]
@@ -55,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
         path=args.student,
     )
     torch.manual_seed(0)
-    write_cache(args.data, args.out, Teacher(args.teacher), student, settings)
+    write_cache(args.data, args.out, Teacher(args.teacher), student, settings, args.shared)
     print(args.out)
     return 0
 

@@ -6,6 +6,8 @@ current folder, as in Kaldi. Commands in `wav.scp` (lines that end in `|`) are r
 folder must not be able to run programs.
 """
 
+import hashlib
+import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -14,7 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from espnet_dq.errors import InputError
-from espnet_dq.files import atomic
+from espnet_dq.files import atomic, sha256
 
 FILES = ("wav.scp", "text", "utt2spk", "spk2utt", "utt2lang")
 
@@ -154,6 +156,12 @@ class KaldiDir:
                     raise ValueError(f"{name} and wav.scp have different keys")
                 write_scp(tmp / name, table)
             write_scp(tmp / "spk2utt", spk2utt(self.utt2spk))
+
+    def fingerprint(self) -> str:
+        """SHA-256 of all tables, each audio file's bytes in the place of its path."""
+        audio = {utt: sha256(path) for utt, path in self.wav.items()}
+        text = json.dumps({**self.tables(), "wav.scp": audio}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def select(self, utts: Iterable[str]) -> "KaldiDir":
         """The same tables with only the utterances `utts`."""

@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from espnet_dq.data.audio import load_audio
 from espnet_dq.data.kaldi import KaldiDir, read_scp
+from espnet_dq.decode.runtimes.interface import SPACELESS
 from espnet_dq.errors import InputError
 from espnet_dq.files import atomic, sha256
 from espnet_dq.scoring.score import normalize
@@ -33,8 +34,6 @@ from espnet_dq.whisper.forward import log_mel, window_samples
 
 MODES = ("check", "replace")
 BATCH = 8
-# Written without spaces between words, by openai-whisper's own list: rates are of characters.
-UNSPACED = ("zh", "ja", "th", "lo", "my", "yue")
 
 
 @dataclass(frozen=True)
@@ -131,7 +130,7 @@ def error_rate(text: str, label: str, language: str) -> float:
     reference, hypothesis = normalize(text), normalize(label)
     if not reference:
         return 100.0 if hypothesis else 0.0
-    rate = jiwer.cer if language in UNSPACED else jiwer.wer
+    rate = jiwer.cer if language in SPACELESS else jiwer.wer
     return 100.0 * rate(reference, hypothesis)
 
 

@@ -32,7 +32,7 @@ from espnet_dq.data.kaldi import KaldiDir
 from espnet_dq.distill.losses import topk_log_probs
 from espnet_dq.distill.sequences import build_sequences, has_timestamps
 from espnet_dq.errors import InputError
-from espnet_dq.files import atomic, sha256
+from espnet_dq.files import atomic, sha256, shared_place
 from espnet_dq.quant.checkpoint import Student
 from espnet_dq.whisper.dims import encode_text, language_token, vocabulary_tokenizer
 from espnet_dq.whisper.forward import check_padding, encode, log_mel, window_samples
@@ -64,16 +64,24 @@ class CacheSettings:
 
 
 def write_cache(
-    data: str | Path, out: str | Path, teacher: Teacher, student: Student, settings: CacheSettings
+    data: str | Path,
+    out: str | Path,
+    teacher: Teacher,
+    student: Student,
+    settings: CacheSettings,
+    shared: Path | None = None,
 ) -> Path:
     """Run the teacher over a Kaldi folder; returns `out`, which is complete or untouched.
 
-    A finished cache with the same fingerprint is left alone. Raises `InputError` when the
-    folder holds a finished cache of something else.
+    With `shared`, the cache is kept there under its fingerprint, and `out` is a link to it. A
+    finished cache with the same fingerprint is left alone. Raises `InputError` when the folder
+    holds a finished cache of something else.
     """
     data, out = Path(data), Path(out)
     folder = KaldiDir.load(data)
     description = _describe(folder, teacher, student, settings)
+    if shared:
+        out = shared_place(out, shared, description["fingerprint"])
     done = out / "cache.json"
     if done.is_file():
         if json.loads(done.read_text(encoding="utf-8")) == description:

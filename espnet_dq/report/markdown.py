@@ -1,5 +1,6 @@
 """RESULTS.md: each number with the command, config, seed, data, date and commit behind it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from espnet_dq.report.collect import RATES, Experiment
@@ -56,15 +57,17 @@ def _systems(results: dict) -> list[str]:
     head = ["system", "role", "runtime", "grid"]
     head += [f"{rate[:3].upper()}{rate[3:].replace('_', ' ')}" for rate in RATES]
     head += ["on disk (MB)", "paper rule (MiB)", "RTF", "peak memory (MB)", "RTF and memory from"]
-    lines = [_row(head), _row(["---"] * len(head))]
+    rows = []
     for s in results["systems"]:
         cells = [s["name"], s["role"], s["runtime"], s["grid"]]
         cells += [percent(s[rate][MEAN]) for rate in RATES]
         cells += [f"{s['bytes_on_disk'] / 1e6:.1f}", f"{s['paper_rule_bytes'] / MIB:.2f}"]
         cells += [f"{s['rtf']:.3f}", f"{s['peak_rss_bytes'] / 1e6:.0f}", s["measured"]]
-        lines.append(_row(cells))
-    return lines
+        rows.append(cells)
+    return [table(head, rows)]
 
 
-def _row(cells: list[str]) -> str:
-    return f"|{'|'.join(c.replace('|', chr(92) + '|') for c in cells)}|"
+def table(head: Sequence[str], rows: Sequence[Sequence]) -> str:
+    """A table of Markdown, one line a row."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"|{'|'.join(str(c).replace('|', chr(92) + '|') for c in x)}|" for x in lines)

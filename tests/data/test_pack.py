@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from espnet_dq.bin.pack_windows import main as pack_windows
 from espnet_dq.data.audio import load_audio, save_wav
 from espnet_dq.data.kaldi import KaldiDir, validate
 from espnet_dq.data.pack import MAX_TOKENS, PAUSE, pack, plan_windows
@@ -71,6 +72,36 @@ def test_audio_and_text_in_the_same_order(tmp_path):
         heard = audio[np.flatnonzero(np.diff(audio, prepend=0.0))]
         heard = [x for x in heard if x > 0]
         assert np.allclose(heard, [level[w] for w in text.split()], atol=1e-4)
+
+
+def test_shared_by_all_that_want_the_same(tmp_path, capsys):
+    """Packed once for the same seed; again for another, and when a clip sounds otherwise."""
+    data = KaldiDir(extra={"utt2num_samples": {}})
+    for i in range(4):
+        utt, wav = f"spk-{i}", tmp_path / f"{i}.wav"
+        save_wav(wav, np.full(16000, i / 8, np.float32))
+        data.wav[utt], data.text[utt] = str(wav), f"word{i}"
+        data.utt2spk[utt], data.utt2lang[utt] = "spk", "en"
+        data.extra["utt2num_samples"][utt] = "16000"
+    data.save(tmp_path / "raw")
+
+    def packed(name, seed=0):
+        args = ["--data", str(tmp_path / "raw"), "--out", str(tmp_path / name)]
+        pack_windows([*args, "--seed", str(seed), "--shared", str(tmp_path / "shared")])
+        validate(tmp_path / name)
+        return (tmp_path / name).resolve()
+
+    first = packed("one")
+    made = (first / "wav.scp").stat().st_mtime_ns
+    assert first.parent == tmp_path / "shared" and (tmp_path / "one").is_symlink()
+    assert packed("two") == first and (first / "wav.scp").stat().st_mtime_ns == made
+    assert "1 windows" in capsys.readouterr().out.splitlines()[-1]
+    assert packed("two", seed=1) != first
+    save_wav(tmp_path / "0.wav", np.full(16000, 0.7, np.float32))
+    assert packed("one") != first
+    (tmp_path / "own").mkdir()
+    with pytest.raises(InputError, match=r"own: was made without --shared"):
+        packed("own")
 
 
 def test_a_window_beyond_whisper_is_refused():

@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pytest
 
+from espnet_dq.bin.decode import main as decode_main
 from espnet_dq.data.audio import SAMPLE_RATE, load_audio, save_wav
 from espnet_dq.data.kaldi import read_scp, write_scp
 from espnet_dq.data.pieces import pieces
@@ -167,6 +168,28 @@ def test_partial_results_of_other_work_are_not_used(change, toy_models, toy_data
     beam_size = 2 if change == "beam" else 1
     decode_folder(model, "faster-whisper", toy_data, out, threads=1, beam_size=beam_size)
     assert (texts(out)["utt0"] == "kept") == (change == "nothing")
+
+
+def test_shared_by_all_that_decode_the_same(toy_models, toy_data, tmp_path):
+    """Equal weights in another place, the same clips: decoded once; with another beam, again."""
+
+    def decode(name, model, *options):
+        decode_main(
+            ["--model", str(model), "--runtime", "faster-whisper", "--data", str(toy_data),
+             "--out", str(tmp_path / name), "--shared", str(tmp_path / "shared"), *options]
+        )  # fmt: skip
+        return (tmp_path / name).resolve()
+
+    model, copy = toy_models["faster-whisper"], tmp_path / "copy"
+    shutil.copytree(model, copy)
+    place = decode("one", model)
+    assert place.parent == tmp_path / "shared" and all(texts(place).values())
+    write_scp(place / "text", texts(place) | {"utt0": "kept"})
+    assert decode("two", copy) == place and texts(tmp_path / "two")["utt0"] == "kept"
+    assert decode("two", copy, "--beam_size", "2") != place
+    wav = read_scp(toy_data / "wav.scp")
+    shutil.copy(wav["utt1"], wav["utt0"])
+    assert decode("one", model) != place and texts(tmp_path / "one")["utt0"] != "kept"
 
 
 def test_unknown_language_names_the_utterance(toy_models, toy_data, tmp_path):

@@ -1,5 +1,7 @@
 """The teacher pass and the disk; what a cache holds is tested where training reads it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -15,8 +17,9 @@ from espnet_dq.whisper.dims import model_dims
 from espnet_dq.whisper.teacher import Teacher
 
 
-def test_full_disk(save_toy, tmp_path, full_disk, capsys):
-    """One line that names the shard, and nothing of it is left; the next pass finishes."""
+@pytest.fixture
+def inputs(save_toy, tmp_path) -> tuple:
+    """A folder of one clip, teacher, student and settings."""
     save_wav(tmp_path / "u.wav", np.zeros(8000, np.float32))
     data = KaldiDir(
         wav={"u": str(tmp_path / "u.wav")},
@@ -35,10 +38,16 @@ def test_full_disk(save_toy, tmp_path, full_disk, capsys):
     )
     settings = CacheSettings("block", 1.0, 4, "full", 0.0, encoder=True)
     teacher = Teacher(save_toy(seed=1, state=32, layers=3))
+    return tmp_path / "data", teacher, student, settings
+
+
+def test_full_disk(inputs, tmp_path, full_disk, capsys):
+    """One line that names the shard, and nothing of it is left; the next pass finishes."""
+    data, *others = inputs
     cache = tmp_path / "cache"
 
     def write():
-        write_cache(tmp_path / "data", cache, teacher, student, settings)
+        write_cache(data, cache, *others)
 
     with pytest.raises(SystemExit) as ended, full_disk():
         run(write)
@@ -82,3 +91,18 @@ def test_what_configurations_agree_on(save_toy, tmp_path, capsys):
     assert not (tmp_path / "cache").exists()
     teacher_pass(guided, states, logits)
     assert (tmp_path / "cache" / "teacher_hidden.scp").is_file()
+
+
+def test_shared_by_all_that_want_the_same(inputs, tmp_path):
+    """The second finds it, without a teacher to ask; with other settings, it lies elsewhere."""
+    data, teacher, student, settings = inputs
+    shared = tmp_path / "shared"
+    place = write_cache(data, tmp_path / "one", teacher, student, settings, shared)
+    assert place.parent == shared and place == (tmp_path / "one").resolve()
+    assert str(place) in (tmp_path / "one/teacher_ids.scp").read_text()
+    ask, teacher.model = teacher.model, None
+    assert write_cache(data, tmp_path / "two", teacher, student, settings, shared) == place
+    assert (tmp_path / "two").resolve() == place
+    teacher.model = ask
+    other = replace(settings, top_k=5)
+    assert write_cache(data, tmp_path / "two", teacher, student, other, shared) != place

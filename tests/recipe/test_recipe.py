@@ -57,6 +57,7 @@ def test_every_stage(data_root, save_toy, tmp_path):
         "--corpus", "kaldi", "--data_root", str(data_root), "--teacher", str(teacher),
         "--student", str(student), "--train_config", str(tmp_path / "train.yaml"),
         "--qat_config", str(tmp_path / "qat.yaml"), "--singles", "2", "--nj", "1",
+        "--cachedir", str(tmp_path / "shared"),
     ]  # fmt: skip
     run(tmp_path, *options, "--stop_stage", "10")
     run(tmp_path, *options, "--stage", "12")  # stage 11 has its own test
@@ -71,6 +72,9 @@ def test_every_stage(data_root, save_toy, tmp_path):
         assert system["bytes_on_disk"] > 0
     assert (exp / "report.html").stat().st_size > 10_000
     assert (exp / "espnet_model.zip").is_file()
+    for path in ("data/train", "data/dev", "cache/train", "cache/dev", "decode/teacher"):
+        assert (exp / path).is_symlink() and (exp / path).resolve().is_dir()
+        assert (exp / path).resolve().parents[1] == tmp_path / "shared"
 
     said = run(tmp_path, *options, "--stop_stage", "10")  # what is finished is not done again
     assert said.count("finished before") == 10 and "done in" not in said

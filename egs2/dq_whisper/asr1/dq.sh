@@ -19,6 +19,9 @@ Usage: run.sh [options]
   --data_root DIR       for --corpus kaldi: a folder with train, dev and test
   --long drop|split     utterances above 30 s: left out and counted, or those of train and dev split
                         at pauses with their text, by the teacher, and those of test kept whole
+  --labels NAME         text: as given (default); check: without the utterances whose text the
+                        teacher does not hear; replace: the teacher's text instead, of those that it
+                        is sure of
   --teacher NAME|FILE   tiny, base, small, or an openai-whisper .pt file
   --student NAME|FILE   the same; it becomes the small one
   --grid NAME|FILE      weight grid and with it the runtime: ct2_int8 (faster-whisper), ggml_q8_0,
@@ -34,6 +37,8 @@ Usage: run.sh [options]
   --ngpu N              GPUs for training (0)
   --expdir DIR          parent of the experiment folder (exp)
   --dumpdir DIR         formatted data (dump)
+  --cachedir DIR        packed windows, the teacher's answers and decoded texts are kept there, and
+                        used by all experiments that need the same (default: by none but this one)
   --tag NAME            added to the experiment's name
   --upload_to USER/NAME  stage 13 also uploads each folder to the Hugging Face Hub, as the private
                         repository USER/NAME-FORMAT (log in first: hf auth login, or HF_TOKEN)
@@ -53,6 +58,7 @@ skip_pack=false
 corpus=asterisk
 data_root=
 long=drop
+labels=text
 teacher=base
 student=tiny
 grid=ct2_int8
@@ -65,6 +71,7 @@ nj=$(nproc)
 ngpu=0
 expdir=exp
 dumpdir=dump
+cachedir=
 tag=
 upload_to=
 
@@ -74,15 +81,15 @@ while [ $# -gt 0 ]; do
     case $1 in
         --help) usage; exit 0 ;;
         --stage|--stop_stage|--skip_data|--skip_train|--skip_eval|--skip_pack|--corpus|--data_root|\
-        --long|--skip_teacher_pass|--teacher|--student|--grid|--mode|--train_config|--qat_config|\
-        --singles|--seed|--nj|--ngpu|--expdir|--dumpdir|--tag|--upload_to)
+        --long|--labels|--skip_teacher_pass|--teacher|--student|--grid|--mode|--train_config|\
+        --qat_config|--singles|--seed|--nj|--ngpu|--expdir|--dumpdir|--cachedir|--tag|--upload_to)
             [ $# -ge 2 ] || die "$1 needs a value"
             printf -v "${1#--}" %s "$2"; shift 2 ;;
         *) die "unknown option $1 (--help lists them all)" ;;
     esac
 done
 # Paths are the caller's; configurations may also be named as they lie here.
-for path in data_root expdir dumpdir teacher student grid train_config qat_config; do
+for path in data_root expdir dumpdir cachedir teacher student grid train_config qat_config; do
     value=${!path}
     case $path in
         teacher|student) [[ $value == *.pt ]] || continue ;;
@@ -99,6 +106,7 @@ case $mode in
     *) die "--mode $mode: kd_qat or joint" ;;
 esac
 case $long in drop|split) ;; *) die "--long $long: drop or split" ;; esac
+case $labels in text|check|replace) ;; *) die "--labels $labels: text, check or replace" ;; esac
 for switch in skip_data skip_train skip_teacher_pass skip_eval skip_pack; do
     case ${!switch} in true|false) ;; *) die "--$switch ${!switch}: true or false" ;; esac
 done
@@ -159,6 +167,7 @@ settings=$(
         "mode $mode" "singles $singles" "seed $seed"
     cksum "$train_config" "$qat_config" | cut -d ' ' -f 1,2
     if [ "$long" = split ]; then echo "long split"; fi
+    if [ "$labels" != text ]; then echo "labels $labels"; fi
     if [ -f "$grid" ]; then cksum "$grid" | cut -d ' ' -f 1,2; fi
 )
 if [ -e "$exp/settings" ] && [ "$settings" != "$(<"$exp/settings")" ]; then
@@ -204,14 +213,19 @@ fi
 if run_stage 2 "format to 16 kHz, check splits, pack windows" "$skip_data"; then
     options=()
     [ "$corpus" != kaldi ] || options+=(--allow_shared_text)
-    if [ "$long" = split ]; then
-        fetch_weights "$teacher"
-        options+=(--long split --aligner "$teacher_pt")
-    fi
+    if [ "$long" = split ] || [ "$labels" != text ]; then fetch_weights "$teacher"; fi
+    [ "$long" != split ] || options+=(--long split --aligner "$teacher_pt")
     py format_data --data "$data" --out "$raw" --nj "$nj" "${options[@]}"
-    py pack_windows --data "$raw/train" --out "$exp/data/train" --singles "$singles" \
-        --seed "$seed"
-    py pack_windows --data "$raw/dev" --out "$exp/data/dev" --singles 10 --seed "$seed"
+    for set in "train $singles" "dev 10"; do
+        source=$raw/${set% *}
+        if [ "$labels" != text ]; then
+            source=${raw}_${labels}_$teacher_name/${set% *}
+            py pseudo_label --data "$raw/${set% *}" --teacher "$teacher_pt" --mode "$labels" \
+                --out "$source"
+        fi
+        py pack_windows --data "$source" --out "$exp/data/${set% *}" \
+            --singles "${set#* }" --seed "$seed" ${cachedir:+--shared "$cachedir/windows"}
+    done
     finish_stage 2
 fi
 
@@ -231,7 +245,7 @@ if run_stage 4 "teacher pass" "$skip_teacher_pass"; then
     for set in dev train; do
         py teacher_pass --data "$exp/data/$set" --out "$exp/cache/$set" \
             --teacher "$teacher_pt" --student "$student_pt" --grid "$grid" --padding "$padding" \
-            --train_config "${configs[@]}"
+            --train_config "${configs[@]}" ${cachedir:+--shared "$cachedir/teacher"}
     done
     finish_stage 4
 fi
@@ -328,7 +342,7 @@ systems="untouched teacher float_student"
 if run_stage 9 "decode" "$skip_eval"; then
     for system in $systems; do
         py decode --model "$exp/export/$system" --runtime faster-whisper --data "$raw/test" \
-            --out "$exp/decode/$system" --nj "$nj"
+            --out "$exp/decode/$system" --nj "$nj" ${cachedir:+--shared "$cachedir/decode"}
     done
     py decode --model "$exp/export/$exported" --runtime "$runtime" --data "$raw/test" \
         --out "$exp/decode/student" --nj "$nj"

@@ -1,0 +1,273 @@
+"""Variants of the recipe x seeds, from one YAML file to one table with mean and spread.
+
+    .venv/bin/python benchmarks/ablation.py benchmarks/ablations/matching.yaml [--dry_run]
+
+Each run is the recipe itself (stages 1 to 10 and 12) in a folder of its own in --work, so a killed
+one goes on where it stopped. Runs share data, weights, packed windows, the teacher's answers and
+decoded texts where these are the same. When a run has ended, its lines are added to --out, one a
+system and language, and WORK/RESULTS.md is written anew. What has lines is not run again, unless
+the plan has changed. What a plan says: benchmarks/ablation_plan.py.
+
+A seed decides how windows are packed, their order, and all else that is random: variants with the
+same seed learn from the same windows, and the spread over seeds has all of it.
+"""
+
+import argparse
+import errno
+import fcntl
+import json
+import os
+import shlex
+import signal
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from ablation_plan import REFERENCES, Run, check, read_plan
+
+from espnet_dq.errors import InputError, WorkError, run
+from espnet_dq.files import atomic
+from espnet_dq.report import spread
+from espnet_dq.report.collect import read_json
+from espnet_dq.scoring.score import MEAN
+
+RECIPE = Path(__file__).resolve().parents[1] / "egs2/dq_whisper/asr1"
+SYSTEMS = {"float_student": "float", "student": "quantized"}
+
+
+def follow(command: list[str], log: Path) -> int:
+    """Run a command with its output in `log`, showing the lines of dq.sh; returns its exit code.
+
+    An interruption ends the whole group of processes, and then goes on.
+    """
+    with open(log, "a", encoding="utf-8") as out:
+        out.write(f"$ {shlex.join(command)}\n")
+    with open(log, "ab") as out, open(log, "rb") as said:
+        said.seek(0, os.SEEK_END)
+        child = subprocess.Popen(
+            command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True,
+            close_fds=False,  # it holds the lock, too, should this process be killed
+        )  # fmt: skip
+        try:
+            while True:
+                with suppress(subprocess.TimeoutExpired):
+                    child.wait(timeout=1)
+                _show(said)
+                if child.returncode is not None:
+                    return child.returncode
+        except BaseException:
+            with suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGTERM)
+            child.wait()
+            raise
+
+
+def _show(said: BinaryIO) -> None:
+    for line in said.readlines():
+        if b"(dq.sh:" in line:
+            sys.stderr.write(f"  {line.decode('utf-8', 'replace').rstrip()}\n")
+
+
+def measure(each: Run, ablation: str, command: str) -> list[dict]:
+    """What a finished run says: a line for each system and language.
+
+    Hours are those of the recipe's stages, of one that was resumed since then.
+    """
+    found = list(each.folder.glob("*/results.json"))
+    if len(found) != 1:
+        raise WorkError(f"{each.folder}: {len(found)} results.json, not one")
+    exp = found[0].parent
+    results = read_json(found[0])
+    seconds = {int(f.name): int(f.read_text()) for f in (exp / "done").iterdir()}
+    variant = each.variant
+    student, teacher = (Path(variant.get(model)).stem for model in ("student", "teacher"))
+    lines = []
+    for system in results["systems"]:
+        name = system["name"]
+        about: dict = {"ablation": ablation}
+        if name in SYSTEMS:
+            about |= {"variant": variant.name, "settings": variant.settings(), "student": student}
+            about |= {"teacher": teacher, "seed": each.seed, "system": SYSTEMS[name]}
+        elif name in REFERENCES:
+            about |= {"variant": name, "student": student if name == "untouched" else None}
+            about |= {"teacher": teacher if name == "teacher" else None, "seed": None}
+            about |= {"system": "float"}
+        else:
+            continue
+        counts = read_json(exp / "decode" / name / "score" / "score.json")["counts"]
+        about |= {"corpus": variant.get("corpus"), "grid": system["grid"]}
+        for lang in counts:
+            rates = {"wer": system["wer"][lang], "cer": system["cer"][lang]}
+            line = {**about, "lang": lang, **rates, "utterances": counts[lang]["utterances"]}
+            if name in SYSTEMS:
+                training = sum(seconds.get(stage, 0) for stage in (6, 7))
+                line["train_hours"] = round(training / 3600, 3)
+                line["hours"] = round(sum(seconds.values()) / 3600, 3)
+            line |= {"date": results["date"], "commit": results["commit"], "command": command}
+            lines.append(line)
+    return lines
+
+
+def read_lines(path: Path, ablation: str) -> list[dict]:
+    """The lines of an ablation; none if there is no such file."""
+    if not path.is_file():
+        return []
+    lines = []
+    for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            line = json.loads(text)
+        except json.JSONDecodeError as e:
+            raise InputError(f"{path}:{number}: not JSON: {e.msg}") from None
+        if line.get("ablation") == ablation:
+            lines.append(line)
+    return lines
+
+
+def add_lines(path: Path, lines: list[dict]) -> None:
+    """Append all of them, or, on a full disk, none."""
+    with open(path, "ab", buffering=0) as out:
+        before = out.tell()
+        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode()
+        try:
+            if out.write(text) != len(text):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        except OSError:
+            out.truncate(before)
+            raise
+
+
+def write_table(path: Path, plan: Path, runs: list[Run], lines: list[dict], failed: dict) -> None:
+    """The table of the plan's runs that have ended, and which failed."""
+    order = {each.key: number for number, each in enumerate(runs)}
+    shown = [x for x in lines if x["seed"] is None or line_key(x) in order]
+    shown.sort(key=lambda x: order.get(line_key(x), -1))
+    ended = {line_key(x) for x in shown if x["seed"] is not None}
+    head = [
+        f"# Ablation {plan.stem}",
+        "",
+        f"- {len(ended)} of {len(runs)} runs have ended; commits: "
+        f"{', '.join(sorted({x['commit'] for x in shown}))}",
+        *(f"- failed: {each} ({reason})" for each, reason in failed.items()),
+        f"- WER and CER in percent; {MEAN}: of the languages; ±: standard deviation over seeds "
+        "(n - 1); in brackets the lowest and the highest",
+        "- a seed decides how windows are packed, their order and all else that is random",
+        f"- differences: of the {MEAN}, paired by seed, each pair by itself: of many pairs some "
+        "exceed the spread by chance. How much another test set would change is not in them",
+    ]
+    with atomic(path) as tmp:
+        tmp.write_text("\n".join(head) + f"\n\n{spread.render(shown)}", encoding="utf-8")
+
+
+def line_key(line: dict) -> tuple:
+    """`Run.key` of the run that a line is of; of a reference, what tells it from others."""
+    if line["seed"] is None:
+        return line["variant"], line["corpus"], line["student"], line["teacher"]
+    return line["variant"], line["settings"], line["seed"]
+
+
+@contextmanager
+def alone(work: Path) -> Iterator[None]:
+    """Hold the work folder, after whoever holds it: another start, or what a killed one left."""
+    work.mkdir(parents=True, exist_ok=True)
+    with open(work / ".lock", "w") as lock:
+        os.set_inheritable(lock.fileno(), True)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"{work}: a run of an earlier start is at work: waiting for it", file=sys.stderr)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def perform(each: Run, ablation: str, recipe: Path) -> list[dict]:
+    """Run one, or what is left of it, and return its lines.
+
+    Raises:
+        WorkError: naming the log.
+    """
+    each.write_configs()
+    each.folder.mkdir(exist_ok=True)
+    commands = each.commands(recipe)
+    for command in commands:
+        code = follow(command, each.log)
+        if code:
+            raise WorkError(f"exit code {code}, log: {each.log}")
+    try:
+        return measure(each, ablation, shlex.join(commands[0]))
+    except InputError as e:
+        raise WorkError(f"{e}, log: {each.log}") from e
+
+
+def outlook(left: int, runs: list[Run], lines: list[dict]) -> str:
+    """How much is left, by the median of the runs that have ended."""
+    hours = {line_key(x): x["hours"] for x in lines if x["seed"] is not None}
+    about = ""
+    if hours and left:
+        about = f", about {left * statistics.median(hours.values()):.1f} h"
+    return f"{left} of {len(runs)} runs left{about}"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run what is missing; returns 0, or raises `WorkError` naming the runs that failed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("plan", type=Path, help="YAML file, see benchmarks/ablations")
+    parser.add_argument("--work", type=Path, help="folder of the runs (RECIPE/exp/ablations/PLAN)")
+    parser.add_argument("--out", type=Path, help="JSON lines, appended to (WORK/results.jsonl)")
+    parser.add_argument("--recipe", type=Path, default=RECIPE, help="folder with run.sh")
+    parser.add_argument("--dry_run", action="store_true", help="print the commands that are left")
+    args = parser.parse_args(argv)
+    # Relative, so that the commands in the results say nothing of this machine.
+    recipe, ablation = Path(os.path.relpath(args.recipe)), args.plan.stem
+    work = args.work or recipe / "exp/ablations" / ablation
+    out = args.out or work / "results.jsonl"
+    variants, seeds = read_plan(args.plan, recipe)
+    # Seed by seed, so that all variants can be compared early.
+    runs = [Run(variant, seed, work) for seed in seeds for variant in variants]
+
+    def left() -> list[Run]:
+        done = {line_key(x) for x in read_lines(out, ablation)}
+        return [each for each in runs if each.key not in done]
+
+    for variant in dict.fromkeys(each.variant.name for each in left()):
+        print(f"checking {variant}", file=sys.stderr)
+        check(args.plan, next(v for v in variants if v.name == variant), recipe)
+    if args.dry_run:
+        for each in left():
+            print(" && ".join(map(shlex.join, each.commands(recipe))))
+        print(outlook(len(left()), runs, read_lines(out, ablation)), file=sys.stderr)
+        return 0
+
+    failed: dict[Run, str] = {}
+    with alone(work):
+        todo = left()
+        for number, each in enumerate(todo):
+            print(outlook(len(todo) - number, runs, read_lines(out, ablation)), file=sys.stderr)
+            print(f"{each}: {each.log}", file=sys.stderr)
+            try:
+                lines = perform(each, ablation, recipe)
+            except WorkError as e:
+                failed[each] = str(e)
+                print(f"{each}: {e}", file=sys.stderr)
+            else:
+                known = {line_key(x) for x in read_lines(out, ablation) if x["seed"] is None}
+                add_lines(out, [x for x in lines if line_key(x) not in known])
+            write_table(work / "RESULTS.md", args.plan, runs, read_lines(out, ablation), failed)
+        write_table(work / "RESULTS.md", args.plan, runs, read_lines(out, ablation), failed)
+    print(work / "RESULTS.md")
+    if failed:
+        named = "; ".join(f"{each}: {reason}" for each, reason in failed.items())
+        raise WorkError(f"{len(failed)} of {len(todo)} runs failed: {named}")
+    return 0
+
+
+def _interrupt(*_) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _interrupt)
+    run(main)

@@ -1,0 +1,245 @@
+"""The plan of an ablation, read and judged before anything runs.
+
+Keys that are left out are empty; those at the top count for every variant::
+
+    seeds: [0, 1, 2]        # of packing and of training
+    options:                # of run.sh
+      corpus: debian7
+      train_config: conf/train.yaml
+    overrides:              # of both training configurations
+      model_conf: {tap: ffn}
+    train_overrides:        # of that of kd (or joint) only
+    qat_overrides:          # of that of qat only
+    variants:
+      name_of_one:
+        options: ...        # as above
+        overrides: ...
+"""
+
+import hashlib
+import json
+import re
+import subprocess
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import yaml
+
+from espnet_dq.errors import InputError
+from espnet_dq.files import atomic
+from espnet_dq.formats import openai
+from espnet_dq.quant.checkpoint import read_config
+from espnet_dq.quant.table import read_grid
+from espnet_dq.task.check import check_config
+from espnet_dq.whisper.dims import SIZES
+
+# Options that are set here, or that a run of an ablation has no use for.
+OURS = {
+    *("stage", "stop_stage", "skip_data", "skip_train", "skip_eval", "skip_pack", "help"),
+    *("seed", "tag", "expdir", "dumpdir", "cachedir", "upload_to"),
+}
+# What dq.sh takes where nothing is said.
+DEFAULTS = {"corpus": "asterisk", "teacher": "base", "student": "tiny", "grid": "ct2_int8"}
+DEFAULTS |= {"mode": "kd_qat", "qat_config": "conf/qat.yaml"}
+TRAIN_CONFIG = {"kd_qat": "conf/train.yaml", "joint": "conf/joint.yaml"}
+KEYS = ("options", "overrides", "train_overrides", "qat_overrides")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+REFERENCES = ("untouched", "teacher")  # systems that no training changes
+
+
+@dataclass(frozen=True, eq=False)
+class Variant:
+    """One variant: options of run.sh, and the training configurations by option."""
+
+    name: str
+    options: dict[str, str]
+    configs: dict[str, dict]
+
+    def get(self, option: str) -> str:
+        """The value of an option of run.sh."""
+        return self.options.get(option, DEFAULTS[option])
+
+    def settings(self) -> str:
+        """Hash of all that is set, which tells this variant from an earlier one of its name."""
+        options = {o: v for o, v in (DEFAULTS | self.options).items() if o not in ("nj", "ngpu")}
+        parts = [options, self.configs, read_grid(self.get("grid"))]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:8]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One variant with one seed."""
+
+    variant: Variant
+    seed: int
+    work: Path
+
+    def __str__(self) -> str:
+        return f"{self.variant.name}, seed {self.seed}"
+
+    @property
+    def folder(self) -> Path:
+        """Holds the experiment's folder, its only one, and run.log."""
+        return self.work / f"{self.variant.name}-{self.variant.settings()}" / f"seed{self.seed}"
+
+    @property
+    def key(self) -> tuple:
+        """What tells it from all others of its ablation."""
+        return self.variant.name, self.variant.settings(), self.seed
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "run.log"
+
+    def config(self, option: str) -> Path:
+        """Where the training configuration that goes with an option is written."""
+        return self.folder.parent / f"{option}.yaml"
+
+    def write_configs(self) -> None:
+        """Write the training configurations."""
+        for option, config in self.variant.configs.items():
+            with atomic(self.config(option)) as tmp:
+                tmp.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+
+    def commands(self, recipe: Path) -> list[list[str]]:
+        """All but speed (stage 11) and packing (stage 13)."""
+        options = dict(self.variant.options)
+        options |= {option: str(self.config(option)) for option in self.variant.configs}
+        options |= {"seed": str(self.seed), "tag": f"{self.variant.name}_seed{self.seed}"}
+        options |= {"expdir": str(self.folder), "cachedir": str(self.work / "shared")}
+        words = ["bash", str(recipe / "run.sh")]
+        words += [word for option, value in options.items() for word in (f"--{option}", value)]
+        return [[*words, "--stop_stage", "10"], [*words, "--stage", "12", "--stop_stage", "12"]]
+
+
+def read_plan(path: Path, recipe: Path) -> tuple[list[Variant], list[int]]:
+    """The variants and seeds of a YAML file, configurations merged.
+
+    Raises:
+        InputError: naming file and key.
+    """
+    plan = read_config(path)
+    seeds = plan.pop("seeds", None)
+    if not isinstance(seeds, list) or not seeds or any(type(s) is not int for s in seeds):
+        raise InputError(f"{path}: seeds: a list of whole numbers is needed")
+    if min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise InputError(f"{path}: seeds: one is negative or stands twice")
+    variants = plan.pop("variants", None)
+    if not isinstance(variants, dict) or not variants:
+        raise InputError(f"{path}: variants: a mapping of names is needed")
+    usage = subprocess.run(["bash", recipe / "run.sh", "--help"], capture_output=True, text=True)
+    known = set(re.findall(r"^  --(\w+) ", usage.stdout, re.MULTILINE)) - OURS
+    common = _section(path, "", plan)
+    result = []
+    for name, given in variants.items():
+        where = f"variants.{name}"
+        if not isinstance(name, str) or not NAME.fullmatch(name) or name in REFERENCES:
+            raise InputError(f"{path}: {where}: no name for a variant")
+        own = _section(path, f"{where}.", {} if given is None else given)
+        options = {}
+        for at, section in (("", common), (f"{where}.", own)):
+            for option, value in section["options"].items():
+                if option not in known:
+                    reason = "is set here" if option in OURS else "run.sh has no such option"
+                    raise InputError(f"{path}: {at}options.{option}: {reason}")
+                options[option] = _word(path, f"{at}options.{option}", value)
+        configs = _configs(path, where, options, [common, own], recipe)
+        result.append(Variant(name, options, configs))
+    return result, seeds
+
+
+def _section(path: Path, at: str, given: object) -> dict[str, dict]:
+    """A mapping of `KEYS`, each a mapping."""
+    if not isinstance(given, dict):
+        raise InputError(f"{path}: {at.rstrip('.')}: not a mapping")
+    for key, value in given.items():
+        if key not in KEYS:
+            raise InputError(f"{path}: {at}{key}: unknown key (known: {', '.join(KEYS)})")
+        if value is not None and not isinstance(value, dict):
+            raise InputError(f"{path}: {at}{key}: not a mapping")
+    return {key: given.get(key) or {} for key in KEYS}
+
+
+def _word(path: Path, at: str, value: object) -> str:
+    """An option's value as run.sh takes it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if not isinstance(value, str | int):
+        raise InputError(f"{path}: {at}: {value!r}: a word or a whole number is needed")
+    return str(value)
+
+
+def _configs(
+    path: Path, where: str, options: dict[str, str], sections: list[dict], recipe: Path
+) -> dict[str, dict]:
+    """The training configurations of a variant, taken out of `options` and overridden."""
+    mode = options.get("mode", DEFAULTS["mode"])
+    if mode not in TRAIN_CONFIG:
+        raise InputError(f"{path}: {where}: options.mode: {mode}: {' or '.join(TRAIN_CONFIG)}")
+    bases = {"train_config": options.pop("train_config", TRAIN_CONFIG[mode])}
+    qat = options.pop("qat_config", DEFAULTS["qat_config"])
+    if mode == "kd_qat":
+        bases["qat_config"] = qat
+    elif sections[1]["qat_overrides"]:
+        raise InputError(f"{path}: {where}.qat_overrides: mode {mode} has no stage of that name")
+    configs = {}
+    for option, file in bases.items():
+        base = Path(file) if Path(file).is_file() else recipe / file  # as dq.sh looks for it
+        try:
+            configs[option] = read_config(base)
+        except InputError as e:
+            raise InputError(f"{path}: {where}: options.{option}: {e}") from e
+        for key in ("overrides", option.replace("config", "overrides")):
+            for at, section in zip(("", f"{where}."), sections, strict=True):
+                _merge(configs[option], section[key], f"{path}: {at}{key}")
+    return configs
+
+
+def _merge(config: dict, overrides: Mapping, where: str) -> None:
+    """Put `overrides` into `config`, mappings into mappings.
+
+    ESPnet does not look at the kinds of values: what was a number must stay one.
+    """
+    for key, value in overrides.items():
+        old = config.get(key)
+        if isinstance(old, dict) and isinstance(value, dict):
+            _merge(old, value, f"{where}.{key}")
+            continue
+        if _is_number(old) and not _is_number(value):
+            raise InputError(f"{where}.{key}: {value!r} is no number (in YAML 1e-5 is 1.0e-5)")
+        config[key] = deepcopy(value)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def check(path: Path, variant: Variant, recipe: Path) -> None:
+    """Let the recipe and the trainer themselves judge a variant, before anything runs.
+
+    Raises:
+        InputError: naming the file and the variant.
+    """
+    where = f"{path}: variants.{variant.name}"
+    with TemporaryDirectory() as folder:
+        trial = Run(variant, 0, Path(folder))
+        trial.write_configs()
+        command = [*trial.commands(recipe)[0], "--dumpdir", f"{folder}/dump", "--stop_stage", "0"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            said = (done.stderr.strip() or "no message").splitlines()[-1]
+            raise InputError(f"{where}: {said}")
+        sizes = []
+        for model in ("student", "teacher"):
+            name = variant.get(model)
+            sizes.append(SIZES.get(name) or openai.load(Path(name)).dims)
+        for option in variant.configs:
+            file = trial.config(option)
+            try:
+                check_config(file, *sizes, read_grid(variant.get("grid")))
+            except InputError as e:
+                said = str(e).removeprefix(f"{file}: ")
+                raise InputError(f"{where}: {option}: {said}") from e

@@ -1,0 +1,50 @@
+"""Whether ESPnet's trainer takes a configuration, asked before hours of other work."""
+
+import contextlib
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from whisper.model import ModelDimensions
+
+from espnet_dq.errors import DQError, InputError
+from espnet_dq.plugin import register
+from espnet_dq.task.tokenizer import token_list
+
+
+def check_config(
+    path: Path, student: ModelDimensions, teacher: ModelDimensions, grid: str | Mapping[str, str]
+) -> None:
+    """Build model, optimizer and schedulers as training will; no data and no weights are read.
+
+    Args:
+        path: a training configuration, as for `--train_config` of the recipe.
+        student, teacher: their sizes.
+        grid: weight grid, or a table of weights to grids.
+
+    Raises:
+        InputError: a key or a value that something of that refuses, in one line with its words.
+    """
+    said = io.StringIO()
+    with TemporaryDirectory() as scratch, contextlib.redirect_stderr(said):
+        register()
+        from espnet2.tasks.asr import ASRTask
+
+        tokens = Path(scratch) / "tokens.txt"
+        tokens.write_text("\n".join(token_list(student.n_vocab)) + "\n", encoding="utf-8")
+        try:
+            ASRTask.main(
+                cmd=["--config", str(path), "--dry_run", "true", "--output_dir", scratch,
+                     "--log_level", "ERROR", "--token_list", str(tokens), "--token_type", "bpe",
+                     "--bpemodel", "dq_whisper", "--encoder_conf", f"dims={vars(student)}",
+                     "--decoder_conf", f"dims={vars(student)}", "--model_conf", "teacher=unread.pt",
+                     "--model_conf", f"teacher_dims={vars(teacher)}",
+                     "--model_conf", f"grid={grid}"]
+            )  # fmt: skip
+        except SystemExit:
+            raise InputError(f"{path}: {said.getvalue().strip().splitlines()[-1]}") from None
+        except DQError as e:
+            raise InputError(f"{path}: {e}") from e
+        except Exception as e:  # whatever the classes that it names make of their arguments
+            raise InputError(f"{path}: {type(e).__name__}: {str(e).splitlines()[0]}") from e
