@@ -80,13 +80,16 @@ class Listing:
             lang: Whisper's code.
             speaker: Id; None where the corpus does not tell: each utterance is then its own.
             text: As written; only line ends and tabs become spaces.
-            audio: The file, or a command.
+            audio: A file's path; a string may also be a command.
             where: Names the row.
             segment: The part of `audio`; None: all of it.
         """
         text = re.sub(r"[\t\r\n\v\f]+", " ", text).strip()
         fault = text_fault(text)
-        if re.search(r"\s", f"{utt}{speaker}") or not utt:
+        name = str(audio)
+        # Kaldi's tables take these for something else: a part of the line, or a command.
+        odd = name != name.strip() or "\n" in name or (isinstance(audio, Path) and name[-1] == "|")
+        if odd or not utt or re.search(r"\s", f"{utt}{speaker}"):
             fault = BROKEN_ROW
         elif fault is None and any(utt in data.wav for data in self.splits.values()):
             fault = TWICE
@@ -94,7 +97,7 @@ class Listing:
             self.skip(lang, fault, where)
             return
         data = self.splits[split]
-        data.wav[utt] = str(audio)
+        data.wav[utt] = name
         data.text[utt], data.utt2lang[utt], data.utt2spk[utt] = text, lang, speaker or utt
         if segment:
             data.segments[utt] = segment
@@ -221,7 +224,8 @@ def lines(path: Path) -> Iterator[tuple[str, str | None]]:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     with open(path, "rb") as f:
-        for number, raw in enumerate(f, 1):
+        progress = tqdm(f, desc=path.name, unit=" lines", delay=2.0, leave=False)
+        for number, raw in enumerate(progress, 1):
             try:
                 line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
             except UnicodeDecodeError:

@@ -112,6 +112,8 @@ def common(tmp_path, mp3):
             ("empty.mp3", "An empty file."),
             ("../../x.mp3", "Elsewhere."),
             ("/etc/passwd", "Elsewhere."),
+            ("touch x.mp3 |", "No command."),
+            ("late .mp3", "An id with a space."),
             ("common_voice_sv-SE_train.mp3", "The same clip again"),
             ("late.mp3", 'Cafe\u0301, "quoted"\u2028 here'),
         ):
@@ -125,7 +127,7 @@ def common(tmp_path, mp3):
 def test_common_voice(common, mp3, tmp_path, capsys):
     train, dev, test, report = prepare(common_voice, common, tmp_path)
     assert report["sv"]["left_out"] == {
-        "a broken row": 1,
+        "a broken row": 3,
         "a path out of the corpus's folder": 2,
         "an id that stands twice": 1,
         "empty text": 1,
