@@ -33,6 +33,7 @@ setup(
         "huggingface-hub",
         "av<19",  # faster-whisper 1.2.1 cannot open files with 19
         "soundfile",
+        "pyarrow",
         "PyYAML",
         "tqdm",
         "matplotlib",

@@ -30,7 +30,7 @@ import yaml
 from espnet_dq.bin import convert, verify
 from espnet_dq.bin.describe import commit
 from espnet_dq.data.audio import SAMPLE_RATE, load_audio
-from espnet_dq.data.kaldi import read_scp, write_scp
+from espnet_dq.data.kaldi import read_scp, read_wav, write_scp
 from espnet_dq.decode.folder import decode_folder
 from espnet_dq.errors import run
 from espnet_dq.files import bytes_on_disk
@@ -78,7 +78,7 @@ def as_experiment(checkpoint: Path, grid: str, activations: str, padding: str, o
 
 def louder(data: Path, out: Path) -> Path:
     """A copy of a Kaldi folder with the samples times `LOUDER`, in 32-bit floats."""
-    wav = read_scp(data / "wav.scp")
+    wav = read_wav(data)
     for utt, path in wav.items():
         file = out / "wav" / f"{utt}.wav"
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -7,14 +7,22 @@ Usage: local/data.sh [--corpus NAME] [options]
 
   --corpus NAME     asterisk: en es fr it ru (default)
                     debian7:  asterisk, ru from festvox-ru, cs and nl from fillets-ng
-                    kaldi:    your own Kaldi folders
-  --data_root DIR   kaldi: holds train, dev and test
-  --train DIR       kaldi: the folder of one split, instead of --data_root (also --dev, --test)
+                    or one that you have, with --data_root:
+                    common_voice, fleurs, mls, voxpopuli (many languages), librispeech, aishell,
+                    kaldi (your own folders), lhotse_cuts, hf_dataset
+  --data_root DIR   the corpus; kaldi: holds train, dev and test
+  --train DIR       kaldi: the folder of one split, instead of --data_root (also --dev, --test);
+                    lhotse_cuts: a manifest of it
+  --allow_pipes     kaldi, lhotse_cuts: take audio from commands, which stage 2 runs
+  --language CODE   kaldi, lhotse_cuts, hf_dataset: the language of all utterances
+  --languages LIST  common_voice, fleurs, mls, voxpopuli: those to take, by comma (default: all)
+  --audio_column NAME  hf_dataset (also --text_column, --language_column, --speaker_column)
   --out DIR         where train, dev, test and report.json go (default: data)
   --downloads DIR   where downloaded packages are kept (default: downloads)
   --nj N            processes that decode audio (default: number of CPUs)
   --help            this text
 
+docs/corpora.md says how each corpus must lie on the disk and what is left out of it.
 Set PYTHON to the interpreter of the environment (default: python3).
 EOF
 )
@@ -23,7 +31,7 @@ log() { echo "$(date '+%F %T') (${BASH_SOURCE[0]##*/}:${BASH_LINENO[0]}) $*" >&2
 die() { echo "data.sh: $*" >&2; exit 2; }
 
 corpus=asterisk
-folders=()  # of --corpus kaldi
+options=()  # of a corpus that the user has
 out=data
 downloads=downloads
 nj=$(nproc)
@@ -31,10 +39,11 @@ nj=$(nproc)
 while [ $# -gt 0 ]; do
     case "$1" in
         --help | -h) echo "${help}"; exit 0 ;;
-        --data_root | --train | --dev | --test)
+        --data_root | --train | --dev | --test | --language | --languages | --*_column)
             [ $# -ge 2 ] || die "$1 needs a value"
-            folders+=("$1" "$2")
+            options+=("$1" "$2")
             shift 2 ;;
+        --allow_pipes) options+=("$1"); shift ;;
         --corpus | --out | --downloads | --nj)
             [ $# -ge 2 ] || die "$1 needs a value"
             printf -v "${1#--}" '%s' "$2"
@@ -44,12 +53,19 @@ while [ $# -gt 0 ]; do
 done
 [[ "${nj}" =~ ^[1-9][0-9]*$ ]] || die "--nj must be a number above 0: ${nj}"
 
-[ "${corpus}" = kaldi ] || [ "${#folders[@]}" -eq 0 ] || die "${folders[0]} goes with --corpus kaldi"
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 export PYTHONPATH="${here%/*}${PYTHONPATH:+:${PYTHONPATH}}"
 python=${PYTHON:-python3}
 packages=(--out "${out}" --downloads "${downloads}" --nj "${nj}")
 
+case "${corpus}" in
+    asterisk | debian7)
+        [ "${#options[@]}" -eq 0 ] || die "${options[0]} goes with a corpus of your own" ;;
+    kaldi | common_voice | fleurs | mls | voxpopuli | librispeech | aishell | lhotse_cuts | \
+        hf_dataset)
+        [ "${#options[@]}" -gt 0 ] || die "--corpus ${corpus} needs --data_root DIR" ;;
+    *) die "unknown corpus: ${corpus} (--help lists them)" ;;
+esac
 log "corpus ${corpus} -> ${out}"
 case "${corpus}" in
     asterisk)
@@ -60,9 +76,7 @@ case "${corpus}" in
         "${python}" "${here}/festvox_ru.py" "${packages[@]}"
         "${python}" "${here}/fillets.py" "${packages[@]}"
         "${python}" "${here}/split.py" --out "${out}" asterisk festvox_ru fillets ;;
-    kaldi)
-        [ "${#folders[@]}" -gt 0 ] || die "--corpus kaldi needs --data_root DIR"
-        "${python}" "${here}/kaldi_dir.py" --out "${out}" "${folders[@]}" ;;
-    *) die "unknown corpus: ${corpus} (asterisk, debian7 or kaldi)" ;;
+    kaldi) "${python}" "${here}/kaldi_dir.py" --out "${out}" --nj "${nj}" "${options[@]}" ;;
+    *) "${python}" "${here}/${corpus}.py" --out "${out}" --nj "${nj}" "${options[@]}" ;;
 esac
 log "done: ${out}"

@@ -1,35 +1,18 @@
 #!/usr/bin/env python3
 """A user's own Kaldi folders: checked, and copied with absolute audio paths.
 
-Writes OUT/{train,dev,test} and OUT/report.json.
+`segments` are kept (stage 2 cuts them), and so are commands in `wav.scp` with --allow_pipes
+(stage 2 runs them); other files of a folder are not looked at. Writes OUT/{train,dev,test} and
+OUT/report.json.
 """
 
 import argparse
-from collections import Counter
 from pathlib import Path
 
-from tqdm import tqdm
-
-from espnet_dq.data.audio import seconds
-from espnet_dq.data.kaldi import KaldiDir, validate
+from espnet_dq.data.kaldi import validate
+from espnet_dq.data.listing import Listing, write_listing
 from espnet_dq.data.splits import SPLITS
-from espnet_dq.data.summary import write_splits
 from espnet_dq.errors import InputError, run
-
-
-def absolute(data: KaldiDir, left_out: dict[str, Counter[str]]) -> KaldiDir:
-    """The utterances whose audio has a readable header, with absolute paths and `utt2dur`."""
-    durations = {}
-    for utt in tqdm(data.wav, desc="audio headers", unit="file"):
-        data.wav[utt] = str(Path(data.wav[utt]).resolve())
-        try:
-            durations[utt] = f"{seconds(data.wav[utt]):.3f}"
-        except InputError as e:
-            tqdm.write(f"left out: {e}")
-            left_out.setdefault(data.utt2lang[utt], Counter())["unreadable audio"] += 1
-    data = data.select(durations)
-    data.extra["utt2dur"] = durations
-    return data
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -38,7 +21,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--data_root", type=Path, help="holds the folders train, dev and test")
     for name in SPLITS:
         parser.add_argument(f"--{name}", type=Path, help=f"the {name} folder, if elsewhere")
+    parser.add_argument("--language", help="Whisper's code for all, in place of utt2lang")
+    parser.add_argument("--allow_pipes", action="store_true", help="take commands in wav.scp")
     parser.add_argument("--out", type=Path, default=Path("data"), help="data folder")
+    parser.add_argument("--nj", type=int, default=1, help="processes that read audio")
     args = parser.parse_args(argv)
     sources = {}
     for name in SPLITS:
@@ -48,9 +34,8 @@ def main(argv: list[str] | None = None) -> int:
         if source.resolve() == (args.out / name).resolve():
             raise InputError(f"--out {args.out}: would overwrite {source}")
         sources[name] = source
-    left_out: dict[str, Counter[str]] = {}
-    found = {name: validate(source) for name, source in sources.items()}
-    write_splits(args.out, {n: absolute(d, left_out) for n, d in found.items()}, left_out)
+    found = {n: validate(x, args.allow_pipes, args.language) for n, x in sources.items()}
+    write_listing(Listing(found), args.out, args.nj, args.allow_pipes)
     return 0
 
 

@@ -4,7 +4,9 @@ Instead of being left out, long utterances of train and dev can be split at paus
 with their text, by a Whisper (`--aligner`). Those of test then stay whole: they are decoded in
 pieces anyway, and no model should decide what another is scored on.
 Audio that is WAV or FLAC at 16 kHz with one channel is used where it is; all else is decoded
-into OUT/wav. Writes OUT/{train,dev,test}, with `utt2num_samples`, and OUT/format.json.
+into OUT/wav, parts of recordings (`segments`) are cut out there, and what commands in `wav.scp`
+write is kept there. Writes OUT/{train,dev,test}, one file an utterance, with `utt2num_samples`,
+and OUT/format.json.
 """
 
 import argparse
@@ -12,32 +14,52 @@ import json
 import math
 from collections import Counter
 from functools import partial
-from itertools import combinations
+from itertools import chain, combinations
 from pathlib import Path
-from urllib.parse import quote
 
 from tqdm import tqdm
 
-from espnet_dq.data.audio import SAMPLE_RATE, at_16k, read_audio, to_wav
-from espnet_dq.data.kaldi import KaldiDir, validate
+from espnet_dq.data.audio import SAMPLE_RATE
+from espnet_dq.data.cut import cut, jobs
+from espnet_dq.data.kaldi import KaldiDir, Segment, is_command, validate
 from espnet_dq.data.parallel import parallel_map
 from espnet_dq.data.splits import SPLITS, normalise
 from espnet_dq.errors import InputError, run
 from espnet_dq.files import atomic
 
 
+def _parts(data: KaldiDir) -> dict[str, list[Segment]]:
+    """Which parts a split has of each file (or command)."""
+    parts: dict[str, list[Segment]] = {}
+    for utt, wav in data.wav.items():
+        source = wav if is_command(wav) else str(Path(wav).resolve())
+        parts.setdefault(source, []).append(data.segments.get(utt, Segment(utt)))
+    return parts
+
+
+def _overlap(a: Segment, b: Segment) -> bool:
+    """Whether two parts of one recording have sound in common."""
+    apart = None not in (a.channel, b.channel) and a.channel != b.channel
+    ends = (x.end is None or x.end > y.start for x, y in ((a, b), (b, a)))
+    return not apart and all(ends)
+
+
 def check_disjoint(splits: dict[str, KaldiDir]) -> None:
-    """Check that no utterance id and no audio file is in two splits.
+    """Check that no utterance id and no audio is in two splits.
 
     Raises:
-        InputError: Naming an id or a file that is in two splits.
+        InputError: Naming an id that is in two splits, or a file of which both have the same part.
     """
+    parts = {name: _parts(data) for name, data in splits.items()}
     for (a, left), (b, right) in combinations(splits.items(), 2):
         ids = left.wav.keys() & right.wav.keys()
         if ids:
             raise InputError(f"'{min(ids)}' is in both {a} and {b} ({len(ids)} such utterances)")
-        files = {Path(x).resolve() for x in left.wav.values()}
-        files &= {Path(x).resolve() for x in right.wav.values()}
+        files = [
+            file
+            for file in parts[a].keys() & parts[b].keys()
+            if any(_overlap(x, y) for x in parts[a][file] for y in parts[b][file])
+        ]
         if files:
             raise InputError(f"{min(files)} is in both {a} and {b} ({len(files)} such files)")
 
@@ -55,19 +77,6 @@ def shared_texts(splits: dict[str, KaldiDir]) -> list[str]:
     ]
 
 
-def _length(wav_dir: Path, job: tuple[str, str]) -> tuple[str, int] | str:
-    """Path and samples of an utterance's 16 kHz audio, or what is wrong; runs in a worker."""
-    utt, audio = job
-    source = Path(audio).resolve()
-    try:
-        if at_16k(source, channels=1):
-            return str(source), sum(map(len, read_audio(source)))
-        wav = wav_dir / f"{quote(utt, safe='')}.wav"
-        return str(wav), to_wav(source, wav)
-    except InputError as e:
-        return str(e)
-
-
 def format_split(
     data: KaldiDir, wav_dir: Path, min_seconds: float, max_seconds: float, nj: int
 ) -> tuple[KaldiDir, Counter[str]]:
@@ -80,15 +89,17 @@ def format_split(
         max_seconds: Longer ones too.
         nj: Processes.
     """
-    results = parallel_map(partial(_length, wav_dir), list(data.wav.items()), nj, "format")
     left_out: Counter[str] = Counter()
     lengths = {}
-    for utt, result in zip(list(data.wav), results, strict=True):
-        if isinstance(result, str):
-            tqdm.write(f"left out: {result}")
-            left_out["unreadable audio"] += 1
+    results = parallel_map(partial(cut, wav_dir), jobs(data), nj, "format")
+    for piece in chain(*results):
+        utt, samples = piece.utt, piece.samples
+        if piece.fault:
+            if piece.path:
+                tqdm.write(f"left out: {piece.path}")
+            left_out[piece.fault] += 1
             continue
-        data.wav[utt], samples = result
+        data.wav[utt] = piece.path
         if samples > max_seconds * SAMPLE_RATE:
             left_out[f"longer than {max_seconds:g} s"] += 1
         elif samples < min_seconds * SAMPLE_RATE:
@@ -96,7 +107,7 @@ def format_split(
         else:
             lengths[utt] = str(samples)
     data = data.select(lengths)
-    data.extra = {"utt2num_samples": lengths}
+    data.extra, data.segments = {"utt2num_samples": lengths}, {}
     return data, left_out
 
 
@@ -159,6 +170,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--aligner", type=Path, help="for --long split: a Whisper's .pt file")
     parser.add_argument("--nj", type=int, default=1, help="processes that read audio")
     parser.add_argument(
+        "--allow_pipes", action="store_true", help="run the commands that stand in wav.scp"
+    )
+    parser.add_argument(
         "--allow_shared_text",
         action="store_true",
         help="only warn when a sentence stands in two splits, as it may in a corpus of one's own",
@@ -170,7 +184,7 @@ def main(argv: list[str] | None = None) -> int:
         raise InputError("--min_seconds must be less than --max_seconds, and not negative")
     if (args.long == "split") != (args.aligner is not None):
         raise InputError("--long split and --aligner FILE go together")
-    splits = {name: validate(args.data / name) for name in SPLITS}
+    splits = {name: validate(args.data / name, args.allow_pipes) for name in SPLITS}
     check_disjoint(splits)
     texts = shared_texts(splits)
     if texts:

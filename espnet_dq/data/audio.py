@@ -1,4 +1,4 @@
-"""Audio files in, mono float32 at 16 kHz out.
+"""Audio in, mono float32 at 16 kHz out: from files, or from a command that writes them.
 
 WAV and FLAC that are already at 16 kHz go through soundfile, all else (g722, ogg, mp3, other
 sample rates) through PyAV, which brings its own FFmpeg libraries: no system ffmpeg is needed.
@@ -6,6 +6,7 @@ sample rates) through PyAV, which brings its own FFmpeg libraries: no system ffm
 
 import io
 import os
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +24,7 @@ SOUNDFILE = (".wav", ".flac")
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
+def naming(path: Path | str) -> Iterator[None]:
     """Turn what soundfile and PyAV raise within into an `InputError` that names the file."""
     try:
         yield
@@ -31,42 +32,83 @@ def naming(path: Path) -> Iterator[None]:
         raise InputError(f"{path}: corrupt audio: {e.error_string}") from e
     except av.FFmpegError as e:
         raise InputError(f"{path}: corrupt audio: {e.strerror}") from e
+    except InputError as e:
+        raise InputError(f"{path}: {e}") from e
 
 
-def read_audio(path: Path | str) -> Iterator[np.ndarray]:
+def read_audio(path: Path | str, channel: int | None = None) -> Iterator[np.ndarray]:
     """Blocks of an audio file, in order, each read when it is asked for; the memory of one.
 
+    Args:
+        path: The file.
+        channel: Which channel, from 0; None: the mean of all.
+
     Yields:
-        (samples,) float32, mono (mean of the channels), 16 kHz, in [-1, 1]; at least `BLOCK`
-        samples but for the last.
+        (samples,) float32, mono, 16 kHz, in [-1, 1]; at least `BLOCK` samples but for the last.
 
     Raises:
-        InputError: The file is missing, corrupt, shorter than its header says, or empty. What is
-            wrong in the middle of a file is only found there.
+        InputError: The file is missing, corrupt, shorter than its header says, or empty, or has
+            no such channel. What is wrong in the middle of a file is only found there.
     """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such audio file")
     if path.stat().st_size == 0:
         raise InputError(f"{path}: empty audio file")
-    blocks = _read_16k(path) if at_16k(path) else _decode(path)
+    read = _read_16k if at_16k(path) else _decode
+    yield from _sound(path, read(path, channel))
+
+
+def load_audio(path: Path | str, channel: int | None = None) -> np.ndarray:
+    """All samples of an audio file, (samples,) float32; see `read_audio`, also for its errors."""
+    return np.concatenate(list(read_audio(path, channel)))
+
+
+def load_command(command: str, channel: int | None = None) -> np.ndarray:
+    """Samples of the audio that a command writes to its output, as `load_audio` gives them.
+
+    Args:
+        command: A line for the shell, as Kaldi runs those of `wav.scp`: it is the user's own, so
+            it is run only where that was asked for.
+        channel: Which channel, from 0; None: the mean of all.
+
+    Raises:
+        InputError: The command failed, or wrote no audio.
+    """
+    done = subprocess.run(command, shell=True, stdin=subprocess.DEVNULL, capture_output=True)
+    if done.returncode:
+        said = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
+        raise InputError(": ".join([f"'{command}' failed, exit code {done.returncode}", *said]))
+    if not done.stdout:
+        raise InputError(f"'{command}' wrote no audio")
+    # Not by soundfile: headers of streams tell lengths that nobody knew when they were written.
+    blocks = _decode(io.BytesIO(done.stdout), channel)
+    return np.concatenate(list(_sound(f"'{command}'", blocks)))
+
+
+def _sound(name: Path | str, blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """The blocks, if there are any and all samples are numbers."""
     empty = True
     while True:
-        with naming(path):
+        with naming(name):
             block = next(blocks, None)
         if block is None:
             break
         if not np.isfinite(block).all():
-            raise InputError(f"{path}: corrupt audio: samples that are not numbers")
+            raise InputError(f"{name}: corrupt audio: samples that are not numbers")
         empty = False
         yield block
     if empty:
-        raise InputError(f"{path}: audio without a sample")
+        raise InputError(f"{name}: audio without a sample")
 
 
-def load_audio(path: Path | str) -> np.ndarray:
-    """All samples of an audio file, (samples,) float32; see `read_audio`, also for its errors."""
-    return np.concatenate(list(read_audio(path)))
+def _mono(samples: np.ndarray, channel: int | None) -> np.ndarray:
+    """(samples,) of (channels, samples): one of them, or their mean."""
+    if channel is None:
+        return samples.mean(axis=0, dtype=np.float32)
+    if channel >= len(samples):
+        raise InputError(f"no channel {channel}: it has {len(samples)}, counted from 0")
+    return samples[channel]
 
 
 def at_16k(path: Path, channels: int | None = None) -> bool:
@@ -82,7 +124,7 @@ def at_16k(path: Path, channels: int | None = None) -> bool:
     return info.samplerate == SAMPLE_RATE and channels in (None, info.channels)
 
 
-def _read_16k(path: Path) -> Iterator[np.ndarray]:
+def _read_16k(path: Path, channel: int | None) -> Iterator[np.ndarray]:
     """Read WAV or FLAC at 16 kHz, all of it or an error."""
     with open(path, "rb") as f:
         head = f.read(8)
@@ -92,28 +134,29 @@ def _read_16k(path: Path) -> Iterator[np.ndarray]:
     if head[:4] == b"RIFF" and promised not in (0, 0xFFFFFFFF):
         size = os.path.getsize(path)
         if promised + 8 > size + 1:  # an odd chunk's padding byte is often left out
-            raise InputError(f"{path}: truncated: {size} bytes, its header says {promised + 8}")
+            raise InputError(f"truncated: {size} bytes, its header says {promised + 8}")
     with soundfile.SoundFile(path) as file:
         while len(samples := file.read(BLOCK, dtype="float32", always_2d=True)):
-            yield samples.mean(axis=1, dtype=np.float32)
+            yield _mono(samples.T, channel)
 
 
-def _decode(path: Path) -> Iterator[np.ndarray]:
+def _decode(source: Path | io.BytesIO, channel: int | None) -> Iterator[np.ndarray]:
     """Decode anything FFmpeg knows; resample to 16 kHz mono."""
-    resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
+    # The channels stay apart: FFmpeg's own mix of two is louder than their mean.
+    resampler = av.AudioResampler(format="fltp", rate=SAMPLE_RATE)
     parts: list[np.ndarray] = []
     heard = False
-    with av.open(str(path)) as container:
+    with av.open(str(source) if isinstance(source, Path) else source) as container:
         if not container.streams.audio:
-            raise InputError(f"{path}: no audio in this file")
+            raise InputError("no audio in this file")
         for frame in container.decode(audio=0):
-            parts += [out.to_ndarray()[0] for out in resampler.resample(frame)]
+            parts += [_mono(out.to_ndarray(), channel) for out in resampler.resample(frame)]
             if sum(map(len, parts)) >= BLOCK:
                 yield np.concatenate(parts)
                 parts = []
             heard = True
     if heard:
-        parts += [out.to_ndarray()[0] for out in resampler.resample(None)]
+        parts += [_mono(out.to_ndarray(), channel) for out in resampler.resample(None)]
     if sum(map(len, parts)):
         yield np.concatenate(parts)
 

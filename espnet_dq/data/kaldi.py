@@ -2,12 +2,14 @@
 
 A folder holds `wav.scp text utt2spk spk2utt utt2lang`, one `KEY VALUE` a line, UTF-8, in the
 byte order of the keys (`LC_ALL=C sort`). Relative paths in `wav.scp` are relative to the
-current folder, as in Kaldi. Commands in `wav.scp` (lines that end in `|`) are refused: a data
-folder must not be able to run programs.
+current folder, as in Kaldi. With `segments` beside it, `wav.scp` holds recordings and each
+utterance is a part of one; stage 2 cuts them. Commands in `wav.scp` (lines that end in `|`) are
+refused unless they are asked for: a data folder must not be able to run programs.
 """
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -112,12 +114,84 @@ def spk2utt(utt2spk: dict[str, str]) -> dict[str, str]:
     return {speaker: " ".join(of) for speaker, of in utts.items()}
 
 
+def is_command(wav: str) -> bool:
+    """Whether an entry of `wav.scp` is a command whose output is the audio, not a file."""
+    return wav.endswith("|")
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A part of a recording, as in a line of `segments`."""
+
+    recording: str  # its key in wav.scp
+    start: float = 0.0  # seconds
+    end: float | None = None  # seconds; None: where the recording ends
+    channel: int | None = None  # from 0; None: the mean of all
+
+    @classmethod
+    def parse(cls, line: str) -> "Segment":
+        """Read `RECORDING START END [CHANNEL]`; an END of -1 is the recording's.
+
+        Raises:
+            ValueError: It has another form, or times that make no sense.
+        """
+        parts = line.split()
+        if len(parts) not in (3, 4):
+            raise ValueError("not of the form UTTERANCE RECORDING START END [CHANNEL]")
+        start, end = float(parts[1]), float(parts[2])
+        if not (math.isfinite(start) and math.isfinite(end)) or start < 0:
+            raise ValueError(f"no time in seconds: {parts[1]} {parts[2]}")
+        if end != -1 and end <= start:
+            raise ValueError(f"ends at {parts[2]}, before it begins ({parts[1]})")
+        channel = None
+        if len(parts) == 4:
+            channel = {"A": 0, "B": 1}.get(parts[3])
+            if channel is None and not parts[3].isdecimal():
+                raise ValueError(f"no channel: {parts[3]}")
+            channel = int(parts[3]) if channel is None else channel
+        return cls(parts[0], start, None if end == -1 else end, channel)
+
+    def __str__(self) -> str:
+        """The line that `parse` reads, times to the microsecond."""
+        end = -1 if self.end is None else self.end
+        times = (f"{x:.6f}".rstrip("0").rstrip(".") for x in (self.start, end))
+        channel = [] if self.channel is None else [str(self.channel)]
+        return " ".join([self.recording, *times, *channel])
+
+
+def scan_segments(path: Path) -> tuple[dict[str, Segment], list[str]]:
+    """The entries of a `segments` file and its faults, as `scan` gives them."""
+    lines, faults = scan(path)
+    if faults:
+        return {}, faults
+    segments = {}
+    for number, (utt, line) in enumerate(lines.items(), 1):
+        try:
+            segments[utt] = Segment.parse(line)
+        except ValueError as e:
+            faults.append(f"{path}:{number}: '{utt}': {e}")
+    return segments, faults
+
+
+def read_wav(folder: Path | str) -> dict[str, str]:
+    """The `wav.scp` of a folder with one file an utterance, as stage 2 leaves it.
+
+    Raises:
+        InputError: It has `segments`, which are to be cut first; or see `read_scp`.
+    """
+    folder = Path(folder)
+    if (folder / "segments").exists():
+        raise InputError(f"{folder / 'segments'}: cut it first, with espnet_dq.bin.format_data")
+    return read_scp(folder / "wav.scp")
+
+
 @dataclass
 class KaldiDir:
     """The tables of a data folder, each `utterance -> value`, all with the same keys.
 
-    `wav` holds paths, `text` transcripts as written, `utt2lang` Whisper's language codes, and
-    `extra` further tables by file name (`utt2num_samples`, ...).
+    `wav` holds paths (or commands), `text` transcripts as written, `utt2lang` Whisper's language
+    codes, and `extra` further tables by file name (`utt2num_samples`, ...). `segments` is empty,
+    or says of every utterance which part of `wav` it is; `wav` is then the recording's.
 
     Example usage::
 
@@ -130,6 +204,7 @@ class KaldiDir:
     utt2spk: dict[str, str] = field(default_factory=dict)
     utt2lang: dict[str, str] = field(default_factory=dict)
     extra: dict[str, dict[str, str]] = field(default_factory=dict)
+    segments: dict[str, Segment] = field(default_factory=dict)
 
     def tables(self) -> dict[str, dict[str, str]]:
         """File name -> table, of all that have one line an utterance."""
@@ -138,23 +213,38 @@ class KaldiDir:
 
     @classmethod
     def load(cls, path: Path | str, extra: Iterable[str] = ()) -> "KaldiDir":
-        """Read a folder's tables, and the ones named in `extra`, without cross-checks.
+        """Read the tables of a folder without segments, and the ones in `extra`, not checked.
 
         Raises:
-            InputError: A file is missing or a line is broken (see `read_scp`).
+            InputError: A file is missing or a line is broken (see `read_scp`, `read_wav`).
         """
         path = Path(path)
-        core = [read_scp(path / name) for name in ("wav.scp", "text", "utt2spk", "utt2lang")]
+        core = [read_wav(path), *(read_scp(path / x) for x in ("text", "utt2spk", "utt2lang"))]
         return cls(*core, {name: read_scp(path / name) for name in extra})
 
     def save(self, path: Path | str) -> None:
-        """Write the folder whole or not at all; it replaces an older one at `path`."""
+        """Write the folder whole or not at all; it replaces an older one at `path`.
+
+        Raises:
+            InputError: Two files are given as the recording of one name.
+        """
         with atomic(path) as tmp:
             tmp.mkdir()
-            for name, table in self.tables().items():
+            tables = self.tables()
+            if self.segments:
+                tables["segments"] = {utt: str(part) for utt, part in self.segments.items()}
+            for name, table in tables.items():
                 if table.keys() != self.wav.keys():
                     raise ValueError(f"{name} and wav.scp have different keys")
                 write_scp(tmp / name, table)
+            if self.segments:
+                recordings: dict[str, str] = {}
+                for utt, wav in self.wav.items():
+                    name = self.segments[utt].recording
+                    if recordings.setdefault(name, wav) != wav:
+                        files = f"{recordings[name]} and {wav}"
+                        raise InputError(f"{path}: recording '{name}' is both {files}")
+                write_scp(tmp / "wav.scp", recordings)
             write_scp(tmp / "spk2utt", spk2utt(self.utt2spk))
 
     def fingerprint(self) -> str:
@@ -169,55 +259,86 @@ class KaldiDir:
         wav, text, utt2spk, utt2lang, *extra = (
             {utt: table[utt] for utt in utts} for table in self.tables().values()
         )
-        return KaldiDir(wav, text, utt2spk, utt2lang, dict(zip(self.extra, extra, strict=True)))
+        extra = dict(zip(self.extra, extra, strict=True))
+        segments = {utt: self.segments[utt] for utt in utts} if self.segments else {}
+        return KaldiDir(wav, text, utt2spk, utt2lang, extra, segments)
 
 
-def faults(path: Path | str) -> list[str]:
-    """All that is wrong with a data folder, one line each; an empty list for a good one."""
-    path = Path(path)
+def faults(path: Path | str, allow_pipes: bool = False, lang: str | None = None) -> list[str]:
+    """All that is wrong with a data folder, one line each; an empty list for a good one.
+
+    Args:
+        path: The folder.
+        allow_pipes: Commands in `wav.scp` are no fault.
+        lang: The language of all utterances; `utt2lang` is then not looked at.
+    """
+    return _check(Path(path), allow_pipes, lang)[1]
+
+
+def _check(path: Path, allow_pipes: bool, lang: str | None) -> tuple[KaldiDir, list[str]]:
+    """The folder, of use if there are no faults, and its faults."""
     if not path.is_dir():
-        return [f"{path}: no such folder"]
+        return KaldiDir(), [f"{path}: no such folder"]
     tables: dict[str, dict[str, str]] = {}
+    segments: dict[str, Segment] = {}
     found: list[str] = []
-    for name in FILES:
-        tables[name], broken = scan(path / name)
+    names = [name for name in FILES if lang is None or name != "utt2lang"]
+    if (path / "segments").exists():
+        names.insert(1, "segments")
+    for name in names:
+        if name == "segments":
+            segments, broken = scan_segments(path / name)
+            tables[name] = dict.fromkeys(segments, "")
+        else:
+            tables[name], broken = scan(path / name)
         found += broken
         for before, key in pairwise(tables[name]):
             if key < before:
                 found.append(f"{path / name}: not sorted: '{key}' stands after '{before}'")
                 break
     if found:  # further checks would only repeat the same faults in other words
-        return found
-    wav = tables["wav.scp"]
+        return KaldiDir(), found
+    recordings = tables.pop("wav.scp")
+    for number, (key, audio) in enumerate(recordings.items(), 1):
+        if is_command(audio):
+            if not allow_pipes:
+                why = f"'{key}' is a command, which is run only with --allow_pipes: {audio}"
+                found.append(f"{path / 'wav.scp'}:{number}: {why}")
+        elif not Path(audio).is_file():
+            found.append(f"{path / 'wav.scp'}: '{key}': no such file: {audio}")
+    keys, wav = "wav.scp", recordings
+    if "segments" in tables:
+        keys, wav = "segments", {}
+        for utt, part in segments.items():
+            if part.recording not in recordings:
+                found.append(f"{path / keys}: '{utt}': '{part.recording}' is not in wav.scp")
+            wav[utt] = recordings.get(part.recording, "")
     if not wav:
-        return [f"{path / 'wav.scp'}: no utterances"]
+        return KaldiDir(), [*found, f"{path / keys}: no utterances"]
+    languages = tables.setdefault("utt2lang", dict.fromkeys(wav, lang or ""))
     for name in ("text", "utt2spk", "utt2lang"):
         other = tables[name]
-        found += [f"{path / name}: no line for '{u}' of wav.scp" for u in wav if u not in other]
-        found += [f"{path / name}: '{u}' is not in wav.scp" for u in other if u not in wav]
-    for utt, audio in wav.items():
-        if audio.endswith("|"):
-            found.append(f"{path / 'wav.scp'}: '{utt}' is a command, which is not run: {audio}")
-        elif not Path(audio).is_file():
-            found.append(f"{path / 'wav.scp'}: '{utt}': no such file: {audio}")
-    for utt, lang in tables["utt2lang"].items():
-        if lang not in whisper_languages():
-            found.append(f"{path / 'utt2lang'}: '{utt}': not a language code of Whisper: {lang}")
+        found += [f"{path / name}: no line for '{u}' of {keys}" for u in wav if u not in other]
+        found += [f"{path / name}: '{u}' is not in {keys}" for u in other if u not in wav]
+    for utt, code in languages.items():
+        if code not in whisper_languages():
+            found.append(f"{path / 'utt2lang'}: '{utt}': not a language code of Whisper: {code}")
     derived = spk2utt(tables["utt2spk"])
     for speaker in sorted(derived.keys() | tables["spk2utt"].keys()):
         if derived.get(speaker) != tables["spk2utt"].get(speaker):
             found.append(f"{path / 'spk2utt'}: '{speaker}' does not agree with utt2spk")
-    return found
+    data = KaldiDir(wav, tables["text"], tables["utt2spk"], languages, {}, segments)
+    return data, found
 
 
-def validate(path: Path | str) -> KaldiDir:
-    """Load a data folder that is fit for use.
+def validate(path: Path | str, allow_pipes: bool = False, lang: str | None = None) -> KaldiDir:
+    """Load a data folder that is fit for use; arguments as those of `faults`.
 
     Raises:
-        InputError: The first fault found, naming file and line or utterance (see `faults`).
+        InputError: The first fault found, naming file and line or utterance.
     """
-    found = faults(path)
+    data, found = _check(Path(path), allow_pipes, lang)
     if found:
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         raise InputError(found[0] + more)
-    return KaldiDir.load(path)
+    return data

@@ -26,13 +26,14 @@ def parallel_map[Job, Result](
         WorkError: A worker was killed, as happens when memory runs out.
     """
     progress = partial(tqdm, total=len(jobs), desc=what, unit="file", mininterval=1.0)
+    chunk = min(16, 1 + len(jobs) // (4 * nj))  # some long recordings must not go to one process
     if nj == 1 or len(jobs) < 2:
         return [work(job) for job in progress(jobs)]
     # Not by fork: this process may have torch's threads.
     context = multiprocessing.get_context("forkserver")
     try:
         with ProcessPoolExecutor(min(nj, len(jobs)), mp_context=context) as pool:
-            results = pool.map(work, jobs, chunksize=16)
+            results = pool.map(work, jobs, chunksize=chunk)
             return list(progress(results))
     except BrokenProcessPool as e:
         raise WorkError(f"{what}: a worker process was killed; try a smaller --nj") from e

@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 from espnet_dq.data.kaldi import KaldiDir, validate
-from espnet_dq.errors import WorkError
+from espnet_dq.errors import InputError, WorkError
 from espnet_dq.files import atomic
 
 
@@ -13,49 +13,60 @@ def summarise(splits: dict[str, KaldiDir], left_out: dict[str, Counter[str]]) ->
     """Per language: utterances in each split, minutes, and what was left out and why.
 
     Args:
-        splits: Split -> its data, with `utt2dur` (seconds) among the extra tables.
+        splits: Split -> its data, with `utt2dur` (seconds) among the extra tables, unless it has
+            commands, which tell no length before they are run.
         left_out: Language -> reason -> count.
 
     Returns:
-        `{lang: {"train": n, "dev": n, "test": n, "minutes": x, "left_out": {reason: n}}}`.
+        `{lang: {"train": n, "dev": n, "test": n, "minutes": x, "left_out": {reason: n}}}`;
+        without "minutes" where not all lengths are known.
     """
     counts: dict[str, Counter[str]] = {lang: Counter() for lang in left_out}
     seconds: Counter[str] = Counter()
+    unknown = set()
     for split, data in splits.items():
         for utt, lang in data.utt2lang.items():
             counts.setdefault(lang, Counter())[split] += 1
-            seconds[lang] += float(data.extra["utt2dur"][utt])
+            if "utt2dur" in data.extra:
+                seconds[lang] += float(data.extra["utt2dur"][utt])
+            else:
+                unknown.add(lang)
     return {
         lang: {split: counts[lang][split] for split in splits}
-        | {
-            "minutes": round(seconds[lang] / 60, 2),
-            "left_out": dict(sorted(left_out.get(lang, {}).items())),
-        }
+        | ({} if lang in unknown else {"minutes": round(seconds[lang] / 60, 2)})
+        | {"left_out": dict(sorted(left_out.get(lang, {}).items()))}
         for lang in sorted(counts)
     }
 
 
 def write_splits(
-    out: Path, splits: dict[str, KaldiDir], left_out: dict[str, Counter[str]]
+    out: Path,
+    splits: dict[str, KaldiDir],
+    left_out: dict[str, Counter[str]],
+    allow_pipes: bool = False,
 ) -> dict[str, dict]:
     """Write `out/SPLIT` for each split, check them, write and print `out/report.json`.
 
     Raises:
         WorkError: A split has no utterance.
-        InputError: A written folder does not hold up to `validate`.
+        InputError: A written folder does not hold up to `validate`, or it would take the place
+            of one that is no Kaldi folder.
     """
     for name, data in splits.items():
         if not data.wav:
-            raise WorkError(f"{out / name}: no utterance for this split")
+            why = dict(sum(left_out.values(), Counter()).most_common(3))
+            raise WorkError(f"{out / name}: no utterance for this split; left out: {why or 'none'}")
+        if (out / name).exists() and not (out / name / "wav.scp").is_file():
+            raise InputError(f"--out {out}: would overwrite {out / name}, no Kaldi folder")
     for name, data in splits.items():
         data.save(out / name)
-        validate(out / name)
+        validate(out / name, allow_pipes)
     rows = summarise(splits, left_out)
     with atomic(out / "report.json") as tmp:
         tmp.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     for lang, row in rows.items():
         counts = ", ".join(f"{name} {row[name]}" for name in splits)
-        print(f"{lang}: {counts}; {row['minutes']} min")
+        print(f"{lang}: {counts}; {row.get('minutes', 'unknown')} min")
         for reason, count in row["left_out"].items():
             print(f"    left out {count}: {reason}")
     return rows

@@ -12,7 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from espnet_dq.data.audio import seconds
-from espnet_dq.data.kaldi import read_scp, write_scp
+from espnet_dq.data.kaldi import read_scp, read_wav, write_scp
 from espnet_dq.decode.runtimes import RUNTIMES, WINDOW
 from espnet_dq.errors import InputError, WorkError
 from espnet_dq.files import atomic
@@ -108,7 +108,7 @@ def cpu_name() -> str:
 
 def _choose(data: Path, subset: Path, clips: int) -> int:
     """Write a folder with at most `clips` utterances of `data`; returns how many."""
-    wav, languages = read_scp(data / "wav.scp"), read_scp(data / "utt2lang")
+    wav, languages = read_wav(data), read_scp(data / "utt2lang")
     fit = [utt for utt in sorted(wav) if seconds(wav[utt]) <= WINDOW]
     if not fit:
         raise InputError(f"{data / 'wav.scp'}: no clip of {WINDOW:.0f} s or less")

@@ -18,7 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from espnet_dq.data.audio import SAMPLE_RATE, read_audio
-from espnet_dq.data.kaldi import read_scp, write_scp
+from espnet_dq.data.kaldi import read_scp, read_wav, write_scp
 from espnet_dq.data.pieces import pieces
 from espnet_dq.decode.runtimes import Runtime, load_runtime
 from espnet_dq.decode.runtimes.interface import SPACELESS, join
@@ -88,7 +88,7 @@ def decode_folder(
         WorkError: not one utterance could be decoded.
     """
     model, data, out = Path(model), Path(data), Path(out)
-    wav, languages = read_scp(data / "wav.scp"), read_scp(data / "utt2lang")
+    wav, languages = read_wav(data), read_scp(data / "utt2lang")
     started = time.perf_counter()
     engine = load_runtime(runtime, model, threads, nj, beam_size)
     load_seconds = time.perf_counter() - started

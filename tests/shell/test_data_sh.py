@@ -101,9 +101,11 @@ def test_own_folders_are_not_overwritten(corpus):
     [
         (["--what"], "unknown option: --what"),
         (["--corpus"], "--corpus needs a value"),
-        (["--corpus", "librispeech"], "unknown corpus: librispeech"),
+        (["--corpus", "timit"], "unknown corpus: timit"),
         (["--corpus", "kaldi"], "needs --data_root"),
-        (["--data_root", "x"], "--data_root goes with --corpus kaldi"),
+        (["--corpus", "fleurs"], "needs --data_root"),
+        (["--data_root", "x"], "--data_root goes with a corpus of your own"),
+        (["--corpus", "debian7", "--allow_pipes"], "--allow_pipes goes with a corpus of"),
         (["--nj", "0"], "--nj must be"),
         (["--nj", "two"], "--nj must be"),
     ],
@@ -118,5 +120,22 @@ def test_wrong_use(tmp_path, arguments, said):
 def test_help_names_each_option(tmp_path):
     done = data_sh("--help", cwd=tmp_path, PYTHON="/nonexistent")
     assert done.returncode == 0
-    for option in ("corpus", "data_root", "train", "out", "downloads", "nj", "help"):
+    own = ("allow_pipes", "language", "languages", "audio_column")
+    for option in ("corpus", "data_root", "train", *own, "out", "downloads", "nj", "help"):
         assert f"--{option} " in done.stdout
+
+
+def test_each_corpus_has_its_script_and_a_place_in_the_docs(tmp_path):
+    """What data.sh and the recipe's --help promise is there, and runs as far as its arguments."""
+    root = DATA_SH.parents[1]
+    docs = (root / "docs/corpora.md").read_text()
+    recipe = (root / "egs2/dq_whisper/asr1/dq.sh").read_text()
+    names = {p.stem for p in root.glob("local/*.py") if "def main" in p.read_text()}
+    names -= {"asterisk", "festvox_ru", "fillets", "split", "kaldi_dir"}
+    assert len(names) == 8
+    for name in names:
+        assert f"--corpus {name} " in docs and recipe.count(name) >= 2
+    done = data_sh("--corpus", "mls", "--data_root", "none", "--nj", "2", cwd=tmp_path)
+    assert done.returncode == 2 and "--data_root none: no such folder" in done.stderr
+    done = data_sh("--corpus", "mls", "--data_root", ".", "--allow_pipes", cwd=tmp_path)
+    assert done.returncode == 2 and "unrecognized arguments: --allow_pipes" in done.stderr

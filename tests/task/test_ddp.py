@@ -34,7 +34,7 @@ def test_two_processes_are_one(train, tmp_path, conf):
     SGD: Adam, or a range that is learned fast, makes a step of a rounding error.
     """
     options = ("--batch_size", "3", "--max_epoch", "5", "--encoder_conf", "window=full",
-               "--optim", "sgd", "--optim_conf", "lr=1e-5")  # fmt: skip
+               "--optim", "sgd", "--optim_conf", "lr=0.00001")  # fmt: skip
     one = train(tmp_path / "one", *options, **conf)
     both = two(train, tmp_path / "two", *options, **conf)
     first, a, b = (

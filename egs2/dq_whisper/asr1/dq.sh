@@ -15,8 +15,12 @@ Usage: run.sh [options]
   --skip_teacher_pass true  leave out stage 4: the teacher answers in every step instead
   --skip_eval true      leave out stages 9 to 12
   --skip_pack true      leave out stage 13
-  --corpus NAME         asterisk (en es fr it ru), debian7 (and cs nl), or kaldi
-  --data_root DIR       for --corpus kaldi: a folder with train, dev and test
+  --corpus NAME         asterisk (en es fr it ru), debian7 (and cs nl), or one that you have:
+                        common_voice, fleurs, mls, voxpopuli, librispeech, aishell, kaldi,
+                        lhotse_cuts, hf_dataset (docs/corpora.md)
+  --data_root DIR       the folder of a corpus that you have
+  --local_data_opts STR more options for local/data.sh, as "--languages de,sv" or "--language ja"
+  --allow_pipes true    run the commands in a Kaldi folder's wav.scp
   --long drop|split     utterances above 30 s: left out and counted, or those of train and dev split
                         at pauses with their text, by the teacher, and those of test kept whole
   --labels NAME         text: as given (default); check: without the utterances whose text the
@@ -57,6 +61,8 @@ skip_eval=false
 skip_pack=false
 corpus=asterisk
 data_root=
+local_data_opts=
+allow_pipes=false
 long=drop
 labels=text
 teacher=base
@@ -81,8 +87,9 @@ while [ $# -gt 0 ]; do
     case $1 in
         --help) usage; exit 0 ;;
         --stage|--stop_stage|--skip_data|--skip_train|--skip_eval|--skip_pack|--corpus|--data_root|\
-        --long|--labels|--skip_teacher_pass|--teacher|--student|--grid|--mode|--train_config|\
-        --qat_config|--singles|--seed|--nj|--ngpu|--expdir|--dumpdir|--cachedir|--tag|--upload_to)
+        --local_data_opts|--allow_pipes|--long|--labels|--skip_teacher_pass|--teacher|--student|\
+        --grid|--mode|--train_config|--qat_config|--singles|--seed|--nj|--ngpu|--expdir|--dumpdir|\
+        --cachedir|--tag|--upload_to)
             [ $# -ge 2 ] || die "$1 needs a value"
             printf -v "${1#--}" %s "$2"; shift 2 ;;
         *) die "unknown option $1 (--help lists them all)" ;;
@@ -107,7 +114,7 @@ case $mode in
 esac
 case $long in drop|split) ;; *) die "--long $long: drop or split" ;; esac
 case $labels in text|check|replace) ;; *) die "--labels $labels: text, check or replace" ;; esac
-for switch in skip_data skip_train skip_teacher_pass skip_eval skip_pack; do
+for switch in skip_data skip_train skip_teacher_pass skip_eval skip_pack allow_pipes; do
     case ${!switch} in true|false) ;; *) die "--$switch ${!switch}: true or false" ;; esac
 done
 for number in stage stop_stage singles seed nj ngpu; do
@@ -127,9 +134,10 @@ case $grid in
 esac
 [[ -z $upload_to || $upload_to == ?*/?* ]] || die "--upload_to $upload_to: USER/NAME"
 case $corpus in
-    asterisk|debian7) ;;
-    kaldi) [ -d "$data_root" ] || die "--corpus kaldi needs --data_root DIR" ;;
-    *) die "--corpus $corpus: asterisk, debian7 or kaldi" ;;
+    asterisk|debian7) [ -z "$data_root" ] || die "--data_root goes with a corpus of your own" ;;
+    kaldi|common_voice|fleurs|mls|voxpopuli|librispeech|aishell|lhotse_cuts|hf_dataset)
+        [ -d "$data_root" ] || die "--corpus $corpus needs --data_root DIR" ;;
+    *) die "--corpus $corpus: asterisk, debian7, or one of your own (--help lists them)" ;;
 esac
 for model in teacher student; do
     case ${!model} in
@@ -151,8 +159,8 @@ mkdir -p "$exp/done"
 exp=$(cd "$exp" && pwd)
 mkdir -p "$dumpdir"
 dump=$(cd "$dumpdir" && pwd)/$corpus
-if [ "$corpus" = kaldi ]; then
-    dump=$dump/$(realpath "$data_root" | cksum | cut -d ' ' -f 1)
+if [ -n "$data_root" ]; then
+    dump=$dump/$({ realpath "$data_root"; printf %s "$local_data_opts"; } | cksum | cut -d ' ' -f 1)
 fi
 data=$dump/data
 raw=$dump/raw
@@ -163,8 +171,8 @@ log() { echo "$(date '+%H:%M:%S') (dq.sh:${BASH_LINENO[0]}) $*" >&2; }
 
 # What decides the results: an experiment's folder must not mix two of these.
 settings=$(
-    printf '%s\n' "corpus $corpus $data_root" "teacher $teacher" "student $student" "grid $grid" \
-        "mode $mode" "singles $singles" "seed $seed"
+    printf '%s\n' "corpus $corpus $data_root${local_data_opts:+ $local_data_opts}" \
+        "teacher $teacher" "student $student" "grid $grid" "mode $mode" "singles $singles" "seed $seed"
     cksum "$train_config" "$qat_config" | cut -d ' ' -f 1,2
     if [ "$long" = split ]; then echo "long split"; fi
     if [ "$labels" != text ]; then echo "labels $labels"; fi
@@ -204,15 +212,18 @@ fetch_weights() {
 teacher_pt=$(weights_of "$teacher")
 student_pt=$(weights_of "$student")
 
+pipes=()
+if [ "$allow_pipes" = true ]; then pipes=(--allow_pipes); fi
 if run_stage 1 "data" "$skip_data"; then
+    read -ra data_opts <<< "$local_data_opts"
     local/data.sh --corpus "$corpus" --out "$data" --downloads downloads --nj "$nj" \
-        ${data_root:+--data_root "$data_root"}
+        ${data_root:+--data_root "$data_root"} "${data_opts[@]}" "${pipes[@]}"
     finish_stage 1
 fi
 
 if run_stage 2 "format to 16 kHz, check splits, pack windows" "$skip_data"; then
-    options=()
-    [ "$corpus" != kaldi ] || options+=(--allow_shared_text)
+    options=("${pipes[@]}")
+    [ -z "$data_root" ] || options+=(--allow_shared_text)
     if [ "$long" = split ] || [ "$labels" != text ]; then fetch_weights "$teacher"; fi
     [ "$long" != split ] || options+=(--long split --aligner "$teacher_pt")
     py format_data --data "$data" --out "$raw" --nj "$nj" "${options[@]}"
@@ -375,7 +386,7 @@ if run_stage 13 "pack" "$skip_pack"; then
         case $corpus in
             asterisk) licence="CC-BY-SA-3.0 (Debian's asterisk-core-sounds)" ;;
             debian7) licence="those of Debian's asterisk-core-sounds, festvox-ru and fillets-ng-data" ;;
-            kaldi) licence="not stated: the data were the user's own" ;;
+            *) licence="not stated: the data were the user's own" ;;
         esac
         py publish --exp "$exp" --data_licence "$licence" ${upload_to:+--upload_to "$upload_to"}
     else

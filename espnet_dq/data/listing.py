@@ -1,0 +1,303 @@
+"""From a corpus that a user has to Kaldi folders that point at its audio: what scripts share.
+
+A script of `local/` reads its corpus's own tables and adds each row to a `Listing`, in the
+corpus's own split; `write_listing` looks at the audio's headers and writes the folders. Audio is
+not decoded here: stage 2 does that. Texts stay as written.
+"""
+
+import gzip
+import re
+import shutil
+import tarfile
+import zlib
+from argparse import ArgumentParser
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path, PurePosixPath
+
+from tqdm import tqdm
+
+from espnet_dq.data.audio import seconds
+from espnet_dq.data.corpus import text_fault
+from espnet_dq.data.kaldi import KaldiDir, Segment, is_command
+from espnet_dq.data.languages import whisper_code
+from espnet_dq.data.parallel import parallel_map
+from espnet_dq.data.splits import SPLITS
+from espnet_dq.data.summary import write_splits
+from espnet_dq.errors import InputError
+from espnet_dq.files import atomic
+
+SHOWN = 5  # lines for each reason and language; what follows is only counted
+# Why rows are left out, as report.json counts them; see also `corpus.text_fault`.
+UNKNOWN_LANGUAGE = "not a language of Whisper"
+BROKEN_ROW = "a broken row"
+OUTSIDE = "a path out of the corpus's folder"
+TWICE = "an id that stands twice"
+NO_AUDIO = "no such audio file"
+NO_TRANSCRIPT = "audio without transcript"
+
+
+@dataclass
+class Listing:
+    """The utterances of a corpus split by split, and language -> reason -> count of the others.
+
+    Example usage::
+
+        listing = Listing()
+        listing.add("train", "ann-1", "en", "ann", "Hello.", "/corpus/1.mp3", "train.tsv:2")
+        write_listing(listing, Path("data"), nj=4)
+    """
+
+    splits: dict[str, KaldiDir] = field(default_factory=lambda: {x: KaldiDir() for x in SPLITS})
+    left_out: dict[str, Counter[str]] = field(default_factory=dict)
+
+    def skip(self, lang: str, reason: str, where: object) -> None:
+        """Count a row that is left out; `where` names it (file and line, or the audio)."""
+        reasons = self.left_out.setdefault(lang, Counter())
+        reasons[reason] += 1
+        if reasons[reason] <= SHOWN:
+            more = " (more of these are only counted)" if reasons[reason] == SHOWN else ""
+            tqdm.write(f"left out: {where}: {reason}{more}")
+
+    def add(
+        self,
+        split: str,
+        utt: str,
+        lang: str,
+        speaker: str | None,
+        text: str,
+        audio: Path | str,
+        where: object,
+        segment: Segment | None = None,
+    ) -> None:
+        """Take a row, or count why not: an empty text, no speech in it, an id that was there.
+
+        Args:
+            split: train, dev or test.
+            utt: Id, unique in the corpus; begins with the speaker, as Kaldi wants it.
+            lang: Whisper's code.
+            speaker: Id; None where the corpus does not tell: each utterance is then its own.
+            text: As written; only line ends and tabs become spaces.
+            audio: A file's path; a string may also be a command.
+            where: Names the row.
+            segment: The part of `audio`; None: all of it.
+        """
+        text = re.sub(r"[\t\r\n\v\f]+", " ", text).strip()
+        fault = text_fault(text)
+        name = str(audio)
+        # Kaldi's tables take these for something else: a part of the line, or a command.
+        odd = name != name.strip() or "\n" in name or (isinstance(audio, Path) and name[-1] == "|")
+        if odd or not utt or re.search(r"\s", f"{utt}{speaker}"):
+            fault = BROKEN_ROW
+        elif fault is None and any(utt in data.wav for data in self.splits.values()):
+            fault = TWICE
+        if fault:
+            self.skip(lang, fault, where)
+            return
+        data = self.splits[split]
+        data.wav[utt] = name
+        data.text[utt], data.utt2lang[utt], data.utt2spk[utt] = text, lang, speaker or utt
+        if segment:
+            data.segments[utt] = segment
+
+
+def write_listing(listing: Listing, out: Path, nj: int = 1, allow_pipes: bool = False) -> None:
+    """Write `out/{train,dev,test}` and `out/report.json`.
+
+    Audio whose header cannot be read is left out, too, and counted. Where some utterances are
+    parts of recordings, the others become the whole of theirs.
+
+    Raises:
+        WorkError: A split has no utterance.
+    """
+    for name, data in listing.splits.items():
+        if data.segments:
+            for utt in data.wav.keys() - data.segments.keys():
+                data.segments[utt] = Segment(utt)
+        listing.splits[name] = _measure(name, listing, nj)
+    write_splits(out, listing.splits, listing.left_out, allow_pipes)
+
+
+def _measure(name: str, listing: Listing, nj: int) -> KaldiDir:
+    """The split's utterances whose audio has a readable header, with absolute paths, `utt2dur`."""
+    data = listing.splits[name]
+    files = [x for x in dict.fromkeys(data.wav.values()) if not is_command(x)]
+    lengths = dict(zip(files, parallel_map(_header, files, nj, f"{name}: headers"), strict=True))
+    kept, durations = [], {}
+    for utt, wav in data.wav.items():
+        length, part = lengths.get(wav), data.segments.get(utt, Segment(utt))
+        if isinstance(length, tuple):
+            listing.skip(data.utt2lang[utt], *length)
+            continue
+        kept.append(utt)
+        if not is_command(wav):
+            data.wav[utt] = str(Path(wav).resolve())
+        end = length if part.end is None else part.end
+        if end is not None:
+            durations[utt] = f"{end - part.start:.3f}"
+    data = data.select(kept)
+    if len(durations) == len(kept):
+        data.extra["utt2dur"] = durations
+    return data
+
+
+def _header(path: str) -> float | tuple[str, str]:
+    """Seconds of a file by its header, or why not and what is wrong; runs in a worker."""
+    if not Path(path).is_file():
+        return NO_AUDIO, path
+    try:
+        return seconds(path)
+    except InputError as e:
+        return "unreadable audio", str(e)
+
+
+def parser(doc: str | None, languages: bool = False) -> ArgumentParser:
+    """A corpus script's options: `--data_root --out --nj`, and `--languages` where it has many."""
+    made = ArgumentParser(description=doc)
+    made.add_argument("--data_root", type=Path, required=True, help="the corpus, unpacked")
+    made.add_argument("--out", type=Path, default=Path("data"), help="data folder")
+    made.add_argument("--nj", type=int, default=1, help="processes that read audio")
+    if languages:
+        made.add_argument(
+            "--languages", help="as the corpus or Whisper names them, by comma (default: all)"
+        )
+    return made
+
+
+def known_language(name: str) -> str:
+    """Whisper's code for the language that --language names; else an `InputError`."""
+    code = whisper_code(name)
+    if code is None:
+        raise InputError(f"--language {name}: {UNKNOWN_LANGUAGE}")
+    return code
+
+
+def language_folders(
+    root: Path, mark: str, languages: str | None, prefix: str = ""
+) -> list[tuple[Path, str, str | None]]:
+    """(folder, the corpus's name of its language, Whisper's code or None) of each language.
+
+    Args:
+        root: The folder that holds them, or one of them.
+        mark: What a language's folder must have in it, such as "train.tsv".
+        languages: Those to take, by comma, as the corpus or as Whisper names them; None: all.
+        prefix: What stands before the language in a folder's name.
+
+    Raises:
+        InputError: There is none, one that was asked for is not there, or Whisper does not know
+            it.
+    """
+    if not root.is_dir():
+        raise InputError(f"--data_root {root}: no such folder")
+    root = root.resolve()
+    folders = [x for x in (root, *sorted(root.iterdir())) if (x / mark).is_file()]
+    found = []
+    for folder in folders:
+        if folder.name.startswith(prefix):
+            name = folder.name.removeprefix(prefix)
+            found.append((folder, name, whisper_code(name)))
+    if not found:
+        raise InputError(f"--data_root {root}: no {prefix}LANGUAGE/{mark} in it")
+    if languages is None:
+        return found
+    chosen = []
+    for wanted in languages.split(","):
+        these = [x for x in found if wanted in x[1:]]
+        if not these:
+            raise InputError(f"--languages {wanted}: no folder of it with {mark} in {root}")
+        if these[0][2] is None:
+            raise InputError(f"--languages {wanted}: {UNKNOWN_LANGUAGE}")
+        chosen += [x for x in these if x not in chosen]
+    return chosen
+
+
+def lines(path: Path) -> Iterator[tuple[str, str | None]]:
+    """(file and line, text) of each line that is not empty; None in place of one not in UTF-8.
+
+    A byte order mark and CR LF are put up with.
+
+    Raises:
+        InputError: No such file.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    with open(path, "rb") as f:
+        progress = tqdm(f, desc=path.name, unit=" lines", delay=2.0, leave=False)
+        for number, raw in enumerate(progress, 1):
+            try:
+                line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+            except UnicodeDecodeError:
+                line = None
+            if line != "":
+                yield f"{path}:{number}", line
+
+
+def rows(
+    path: Path, columns: tuple[str, ...] = (), needed: tuple[str, ...] = ()
+) -> Iterator[tuple[str, dict[str, str] | None]]:
+    """(file and line, column -> value) of a table with tabs between its columns, row by row.
+
+    Quotes mean nothing, as in the corpora's own tables.
+
+    Args:
+        path: The table.
+        columns: Their names, of a table without a line of names.
+        needed: Those that the line of names must have.
+
+    Returns:
+        Rows; None in place of one that has another number of columns or is not UTF-8.
+
+    Raises:
+        InputError: No such file, or a column is not there.
+    """
+    for where, line in lines(path):
+        values = () if line is None else tuple(line.split("\t"))
+        if not columns:
+            columns = values
+            missing = [name for name in needed if name not in columns]
+            if missing:
+                raise InputError(f"{where}: no column '{missing[0]}'")
+        elif len(values) == len(columns):
+            yield where, dict(zip(columns, values, strict=True))
+        else:
+            yield where, None
+    if not columns:
+        raise InputError(f"{path}: empty, without its line of column names")
+
+
+def unpack(archive: Path, folder: Path) -> Path:
+    """Unpack the files of a .tar.gz into `folder`, each by its name alone; what is there is kept.
+
+    Raises:
+        InputError: The archive is broken.
+    """
+    if folder.is_dir():
+        return folder
+    with atomic(folder) as tmp:
+        tmp.mkdir(parents=True)
+        try:
+            with tarfile.open(archive, "r:gz") as tar:
+                for member in tqdm(tar, desc=f"unpack {archive.name}", unit="file"):
+                    name = PurePosixPath(member.name).name
+                    content = tar.extractfile(member) if member.isfile() and name else None
+                    if content:
+                        with open(tmp / name, "wb") as f:
+                            shutil.copyfileobj(content, f)
+        except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as e:
+            raise InputError(f"{archive}: {e}") from e
+    return folder
+
+
+def inside(folder: Path, name: str) -> Path | None:
+    """The file `name` of a corpus's table below `folder`; None if it would be elsewhere."""
+    parts = PurePosixPath(name).parts
+    if not parts or name.startswith("/") or ".." in parts or "\0" in name:
+        return None
+    return folder / name
+
+
+def short(name: str) -> str:
+    """A long speaker id made short: 16 hex digits of its SHA-256."""
+    return sha256(name.encode()).hexdigest()[:16]
