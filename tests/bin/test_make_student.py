@@ -87,7 +87,6 @@ def test_mistakes(save_toy, tmp_path, monkeypatch, options, message):
         ("ct2", "cut", "faster-whisper"),
         ("ggml", "cut.bin", "whisper.cpp"),
         ("onnx", "cut", "onnx"),
-        ("hf", "cut", "transformers"),
     ],
 )
 def test_runtimes_take_an_unusual_depth(weights_dir, clips, tmp_path, form, place, runtime):
