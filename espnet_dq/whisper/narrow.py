@@ -53,7 +53,7 @@ def narrow(weights: Weights, width: int, clips: Iterable[tuple[Tensor, Tensor]])
     Args:
         weights: the source; of its own width it comes back as it is.
         width: a multiple of the source's head size (64 in every Whisper).
-        clips: log-mel features (1, n_mels, F) and tokens (1, T) int64 of each.
+        clips: log-mel features (1, n_mels, F) and tokens (1, T) int64 of each, all kept in memory.
 
     Raises `InputError` as `check_width`.
     """
@@ -82,6 +82,7 @@ class _Narrower:
         self.head = self.width // student.dims.n_text_head
 
     def run(self) -> None:
+        """Choose the channels, then fit the encoder and the decoder on what it gives."""
         heard, read = _reading(self.source, self.clips)
         layers = len(self.source.encoder.blocks) + len(self.source.decoder.blocks)
         with tqdm(total=layers, desc="narrow", unit="layer") as self.bar:
@@ -200,7 +201,9 @@ class _Narrower:
         return xs, _add(new.out, _attend(new, ours, causal), xs, zs, kept)
 
 
-def _attend(attention: MultiHeadAttention, parts: dict[str, list[Tensor]], causal: bool):
+def _attend(
+    attention: MultiHeadAttention, parts: dict[str, list[Tensor]], causal: bool
+) -> list[Tensor]:
     """What the heads give together, (T, D) a clip, before the output projection."""
     mask = torch.empty(0) if causal else None
     together = zip(parts["query"], parts["key"], parts["value"], strict=True)
