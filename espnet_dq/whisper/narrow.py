@@ -32,7 +32,7 @@ from espnet_dq.whisper.forward import decode_hidden, encode
 
 # Added to the features' covariance, relative to its mean diagonal: what few clips do not decide
 # stays as it was in the source.
-_RIDGE = 1e-2
+_RIDGE = 0.1
 
 
 def check_width(dims: ModelDimensions, width: int) -> None:
@@ -146,14 +146,13 @@ class _Narrower:
         for name in ("attn_ln", "cross_attn_ln", "mlp_ln"):
             if getattr(old, name, None) is not None:
                 _copy(getattr(new, name), getattr(old, name), kept)
+        mask = None if heard is None else self.source.decoder.mask
         ys, ws = [old.attn_ln(x) for x in xs], [new.attn_ln(z) for z in zs]
-        xs, zs = self.attention(
-            old.attn, new.attn, xs, zs, (ys, ws, kept), (ys, ws, kept), heard is not None
-        )
+        xs, zs = self.attention(old.attn, new.attn, xs, zs, (ys, ws, kept), (ys, ws, kept), mask)
         if heard is not None:
             ys, ws = [old.cross_attn_ln(x) for x in xs], [new.cross_attn_ln(z) for z in zs]
             xs, zs = self.attention(
-                old.cross_attn, new.cross_attn, xs, zs, (ys, ws, kept), heard, False
+                old.cross_attn, new.cross_attn, xs, zs, (ys, ws, kept), heard, None
             )
         inner = [old.mlp[0](old.mlp_ln(x)) for x in xs]
         active = [F.gelu(y) for y in inner]
@@ -176,13 +175,13 @@ class _Narrower:
         zs: list[Tensor],
         asking: tuple[list[Tensor], list[Tensor], Tensor],
         asked: tuple[list[Tensor], list[Tensor], Tensor],
-        causal: bool,
+        mask: Tensor | None,
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Fit the heads with the largest output; returns both streams after it."""
         kept = asking[2]
         seen = {"query": asking, "key": asked, "value": asked}
         theirs = {name: [getattr(old, name)(y) for y in seen[name][0]] for name in seen}
-        mixed = _attend(old, theirs, causal)
+        mixed = _attend(old, theirs, mask)
         outputs = old.out.weight[kept].unflatten(1, (-1, self.head))
         size = sum(
             torch.einsum("thd,chd->htc", m.unflatten(1, (-1, self.head)), outputs)
@@ -198,14 +197,13 @@ class _Narrower:
         ours = {name: [getattr(new, name)(w) for w in seen[name][1]] for name in seen}
         _copy(new.out, old.out, kept, rows)
         xs = [x + old.out(m) for x, m in zip(xs, mixed, strict=True)]
-        return xs, _add(new.out, _attend(new, ours, causal), xs, zs, kept)
+        return xs, _add(new.out, _attend(new, ours, mask), xs, zs, kept)
 
 
 def _attend(
-    attention: MultiHeadAttention, parts: dict[str, list[Tensor]], causal: bool
+    attention: MultiHeadAttention, parts: dict[str, list[Tensor]], mask: Tensor | None
 ) -> list[Tensor]:
     """What the heads give together, (T, D) a clip, before the output projection."""
-    mask = torch.empty(0) if causal else None
     together = zip(parts["query"], parts["key"], parts["value"], strict=True)
     return [attention.qkv_attention(q[None], k[None], v[None], mask)[0][0] for q, k, v in together]
 
