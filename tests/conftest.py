@@ -79,10 +79,10 @@ def full_disk():
     return limit
 
 
-def toy_dims(state: int = 64, layers: int = 2) -> ModelDimensions:
+def toy_dims(state: int = 64, layers: int = 2, mels: int = 80) -> ModelDimensions:
     """A Whisper of the real vocabulary and context, and little else."""
     return ModelDimensions(
-        n_mels=80,
+        n_mels=mels,
         n_audio_ctx=1500,
         n_audio_state=state,
         n_audio_head=2,
@@ -97,11 +97,11 @@ def toy_dims(state: int = 64, layers: int = 2) -> ModelDimensions:
 
 @pytest.fixture(scope="session")
 def make_toy():
-    """Function (seed, state, layers) -> random Whisper in eval mode."""
+    """Function (seed, state, layers, mels) -> random Whisper in eval mode."""
 
-    def make(seed: int = 0, state: int = 64, layers: int = 2) -> Whisper:
+    def make(seed: int = 0, state: int = 64, layers: int = 2, mels: int = 80) -> Whisper:
         torch.manual_seed(seed)
-        model = Whisper(toy_dims(state, layers))
+        model = Whisper(toy_dims(state, layers, mels))
         with torch.no_grad():
             for name, p in model.named_parameters():
                 if name.endswith("positional_embedding"):
@@ -113,11 +113,11 @@ def make_toy():
 
 @pytest.fixture(scope="session")
 def save_toy(make_toy, tmp_path_factory):
-    """Function (seed, state, layers) -> path of a `.pt` file that openai-whisper loads."""
+    """Function (seed, state, layers, mels) -> path of a `.pt` file that openai-whisper loads."""
 
-    def save(seed: int = 0, state: int = 64, layers: int = 2) -> Path:
+    def save(seed: int = 0, state: int = 64, layers: int = 2, mels: int = 80) -> Path:
         path = tmp_path_factory.mktemp("toy") / f"toy{seed}_{state}_{layers}.pt"
-        model = make_toy(seed, state, layers)
+        model = make_toy(seed, state, layers, mels)
         torch.save({"dims": vars(model.dims), "model_state_dict": model.state_dict()}, path)
         return path
 

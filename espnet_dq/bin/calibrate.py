@@ -12,18 +12,15 @@ from pathlib import Path
 import torch
 from torch.nn.utils import parametrize
 from tqdm import tqdm
-from whisper.audio import N_SAMPLES, SAMPLE_RATE
 from whisper.model import Whisper
 
-from espnet_dq.data.audio import load_audio
-from espnet_dq.data.kaldi import KaldiDir
-from espnet_dq.errors import InputError, run
+from espnet_dq.data.prompted import PromptedClips
+from espnet_dq.errors import run
 from espnet_dq.formats import openai
 from espnet_dq.quant.calibrate import Recorder, save_ranges
 from espnet_dq.quant.checkpoint import load_student
 from espnet_dq.quant.prepare import candidates
-from espnet_dq.whisper.dims import encode_text, language_token, vocabulary_tokenizer
-from espnet_dq.whisper.forward import decode_hidden, encode, log_mel
+from espnet_dq.whisper.forward import decode_hidden, encode
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -49,17 +46,13 @@ def main(argv: list[str] | None = None) -> int:
         help="of the magnitudes that the range of a layer holds; what is beyond is clipped (100)",
     )
     args = parser.parse_args(argv)
-    if args.clips < 1:
-        raise InputError(f"--clips {args.clips}: at least 1 is needed")
-
-    model, data = _load(args.model), KaldiDir.load(args.data)
-    names = sorted(data.wav)
-    count = min(args.clips, len(names))
-    names = [names[i * len(names) // count] for i in range(count)]
+    model = _load(args.model)
+    clips = PromptedClips(args.data, args.clips, model.dims, "full")
     with Recorder(model, candidates(model.dims), args.percentile) as recorder:
-        for utt in tqdm(names, desc="calibrate", unit="clip"):
-            _listen(model, data, utt)
-    about = {"model": str(args.model), "data": str(args.data), "clips": count}
+        for mel, tokens in tqdm(clips, desc="calibrate", unit="clip"):
+            with torch.no_grad(), parametrize.cached():
+                decode_hidden(model.decoder, tokens, encode(model.encoder, mel))
+    about = {"model": str(args.model), "data": str(args.data), "clips": len(clips)}
     save_ranges(args.out, recorder, about)
     for layer, end in recorder.ranges().items():
         top, rows = recorder.tops[layer], recorder.rows[layer]
@@ -76,23 +69,6 @@ def _load(path: Path) -> Whisper:
     model = Whisper(weights.dims)
     model.load_state_dict(weights.state)
     return model.requires_grad_(False).eval()
-
-
-def _listen(model: Whisper, data: KaldiDir, utt: str) -> None:
-    """One clip in its 30 s window, and its own text through the decoder."""
-    tokenizer = vocabulary_tokenizer(model.dims.n_vocab)
-    for table in ("text", "utt2lang"):
-        if utt not in getattr(data, table):
-            raise InputError(f"{utt} is in wav.scp, but not in {table}")
-    speech = torch.from_numpy(load_audio(data.wav[utt]))[None]
-    if speech.shape[1] > N_SAMPLES:
-        raise InputError(f"{utt}: {speech.shape[1] / SAMPLE_RATE:.1f} s; Whisper hears 30 s")
-    language = language_token(tokenizer, data.utt2lang[utt])
-    prompt = [tokenizer.sot, language, tokenizer.transcribe, tokenizer.no_timestamps]
-    tokens = torch.tensor([[*prompt, *encode_text(tokenizer, data.text[utt])]])
-    mel = log_mel(speech, torch.tensor([speech.shape[1]]), model.dims.n_mels, N_SAMPLES)
-    with torch.no_grad(), parametrize.cached():
-        decode_hidden(model.decoder, tokens, encode(model.encoder, mel))
 
 
 if __name__ == "__main__":

@@ -10,10 +10,7 @@ Example usage::
 """
 
 import argparse
-from collections.abc import Container
 from pathlib import Path
-
-import torch
 
 from espnet_dq.errors import InputError, run
 from espnet_dq.formats import detect, integers
@@ -23,7 +20,7 @@ from espnet_dq.quant.checkpoint import quantize
 from espnet_dq.quant.grids import EXPORT_GRIDS, Quantized
 from espnet_dq.quant.prepare import assign_grids
 from espnet_dq.quant.table import read_grid
-from espnet_dq.whisper.fetch import default_cache, fetch
+from espnet_dq.whisper.fetch import source_path
 from espnet_dq.whisper.sources import MODELS
 
 
@@ -50,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="file, or folder of the format")
     args = parser.parse_args(argv)
 
-    source = _path(args.source)
+    source = source_path(args.source)
     weights, quantized, rounds = detect.load(source), {}, args.grid not in ("keep", "none")
     if rounds:
         quantized = quantize(weights.state, assign_grids(weights.dims, read_grid(args.grid)))
@@ -58,19 +55,14 @@ def main(argv: list[str] | None = None) -> int:
         quantized = _kept(source, weights, args.to)
     # Where weights are rounded, the few floats beside them are float16, to keep the file small.
     # whisper.cpp takes nothing else.
-    dtype = "float16" if rounds or args.to == "ggml" else _lossless(weights, quantized)
+    dtype = (
+        "float16"
+        if rounds or args.to == "ggml"
+        else weights.lossless(weights.state.keys() - quantized.keys())
+    )
     write(args.to, args.out, weights, quantized, dtype)
     print(args.out)
     return 0
-
-
-def _path(source: str) -> Path:
-    scheme, colon, name = source.partition(":")
-    if not colon or scheme != "openai":
-        return Path(source)
-    if name not in MODELS:
-        raise InputError(f"--from {source}: known models are {', '.join(MODELS)}")
-    return fetch(name, default_cache() / "pt", default_cache())
 
 
 def _kept(source: Path, weights: Weights, form: str) -> dict[str, Quantized]:
@@ -84,12 +76,6 @@ def _kept(source: Path, weights: Weights, form: str) -> dict[str, Quantized]:
             "for floats --grid none"
         ) from e
     return quantized
-
-
-def _lossless(weights: Weights, quantized: Container[str]) -> str:
-    """float16 if that changes no value of those that are not `quantized`, else float32."""
-    floats = (tensor for name, tensor in weights.state.items() if name not in quantized)
-    return "float16" if all(torch.equal(t.half().float(), t.float()) for t in floats) else "float32"
 
 
 if __name__ == "__main__":

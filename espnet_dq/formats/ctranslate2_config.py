@@ -16,7 +16,8 @@ from espnet_dq.formats.tokenizer_json import build, vocabulary
 from espnet_dq.whisper.dims import any_tokenizer
 
 # (decoder layers, decoder heads, vocabulary) -> the model whose alignment heads are known.
-# The large models of one shape differ in theirs, so they take the default.
+# The large models of one shape differ in theirs, so they take the default. A student that was cut
+# to one of these shapes takes that model's, which only word timestamps read.
 _NAMES = {
     (4, 6, 51865): "tiny",
     (4, 6, 51864): "tiny.en",

@@ -1,7 +1,9 @@
 """Whisper weights in memory, under openai-whisper's names, whatever file they came from."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
+import torch
 from torch import Tensor
 from whisper.model import ModelDimensions, sinusoids
 
@@ -78,3 +80,9 @@ class Weights:
                 raise InputError(f"{source}: {name} is not a Whisper weight")
         self.state = {name: self.state[name] for name in expected}
         return self
+
+    def lossless(self, names: Iterable[str]) -> str:
+        """float16 if that changes no value of these tensors, else float32."""
+        tensors = [self.state[name] for name in names]
+        fits = all(torch.equal(t.half().float(), t.float()) for t in tensors)
+        return "float16" if fits else "float32"

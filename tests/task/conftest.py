@@ -47,7 +47,7 @@ def build(save_toy):
 
     def make(window="batch", load=True, **conf):
         student = torch.load(save_toy(seed=0), weights_only=True)
-        teacher = save_toy(seed=1, state=32, layers=3)
+        teacher = save_toy(seed=1, state=32, layers=3, mels=128)  # as large-v3 hears
         conf = {
             "teacher": str(teacher),
             "teacher_dims": torch.load(teacher, weights_only=True)["dims"],

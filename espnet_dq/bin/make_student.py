@@ -1,0 +1,88 @@
+"""Cut a Whisper to fewer layers or channels: a student of any size, for distillation to start from.
+
+Layers that stay are the source's, bit for bit. Fewer channels (`--width`) need clips with texts,
+on which the layers are fitted (`espnet_dq.whisper.narrow`).
+
+Example usage::
+
+    python -m espnet_dq.bin.make_student --from openai:base --decoder_layers 2 --out base_2.pt
+    python -m espnet_dq.bin.make_student --from openai:small --encoder_layers 0,2,5,8,11 \\
+        --decoder_layers 2 --width 512 --data dump/raw/train --out student.pt
+"""
+
+import argparse
+from pathlib import Path
+
+from espnet_dq.data.prompted import PromptedClips
+from espnet_dq.errors import InputError, run
+from espnet_dq.formats import detect
+from espnet_dq.formats.write import write
+from espnet_dq.whisper.fetch import source_path
+from espnet_dq.whisper.narrow import check_width, narrow
+from espnet_dq.whisper.shallow import choose_layers, shallow
+from espnet_dq.whisper.sources import MODELS
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the student's checkpoint; returns 0."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--from",
+        dest="source",
+        required=True,
+        metavar="PATH|openai:NAME",
+        help="file or folder in a format that is read here (detected), or "
+        f"openai: and one of {', '.join(MODELS)}",
+    )
+    parser.add_argument("--out", type=Path, required=True, help=".pt checkpoint to write")
+    for side in ("encoder", "decoder"):
+        parser.add_argument(
+            f"--{side}_layers",
+            metavar="N|LIST",
+            help="so many, the first, the last and others spaced evenly (one: the last), or these, "
+            "counted from 0: 0,3,5 (default: all)",
+        )
+    parser.add_argument("--width", type=int, help="channels, a multiple of 64 (default: all)")
+    parser.add_argument("--data", type=Path, help="Kaldi folder with texts, for --width")
+    parser.add_argument(
+        "--clips", type=int, default=64, help="its clips, spread evenly over the names (64)"
+    )
+    args = parser.parse_args(argv)
+    if args.out.suffix != ".pt":
+        raise InputError(f"--out {args.out}: run.sh --student takes a .pt file")
+    if (args.width is None) != (args.data is None):
+        raise InputError("--width and --data go together: the layers are fitted to clips")
+
+    source = source_path(args.source)
+    weights = detect.load(source)
+    layers = []
+    for side, count in (
+        ("encoder", weights.dims.n_audio_layer),
+        ("decoder", weights.dims.n_text_layer),
+    ):
+        try:
+            layers.append(choose_layers(getattr(args, f"{side}_layers"), count))
+        except InputError as e:
+            raise InputError(f"{source}: --{side}_layers {e}") from e
+    if args.width is not None:
+        try:
+            check_width(weights.dims, args.width)
+        except InputError as e:
+            raise InputError(f"{source}: --width {e}") from e
+    weights = shallow(weights, *layers)
+    if args.width is not None:
+        weights = narrow(
+            weights, args.width, PromptedClips(args.data, args.clips, weights.dims, 1.0)
+        )
+    write("openai", args.out, weights, {}, weights.lossless(weights.state))
+    dims = weights.dims
+    print(
+        f"{args.out}: {dims.n_audio_layer} encoder layers (of the source's "
+        f"{', '.join(map(str, layers[0]))}), {dims.n_text_layer} decoder layers "
+        f"({', '.join(map(str, layers[1]))}), {dims.n_text_state} channels"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,57 @@
+"""Clips of a Kaldi folder as a Whisper hears them, with their own texts for its decoder."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from whisper.audio import N_SAMPLES, SAMPLE_RATE
+from whisper.model import ModelDimensions
+
+from espnet_dq.data.audio import load_audio
+from espnet_dq.data.kaldi import KaldiDir
+from espnet_dq.errors import InputError
+from espnet_dq.whisper.dims import encode_text, language_token, vocabulary_tokenizer
+from espnet_dq.whisper.forward import log_mel, window_samples
+
+
+class PromptedClips:
+    """Up to `count` clips, spread evenly over the folder's names.
+
+    Each is log-mel features (1, n_mels, F) of a window (as `window_samples`), and tokens (1, T)
+    int64: the prompt and the text, without timestamps.
+
+    Raises `InputError` for a `count` below 1 and, when it comes to it, for an utterance without a
+    text or language, or of more than 30 s.
+    """
+
+    def __init__(
+        self, folder: Path | str, count: int, dims: ModelDimensions, window: str | float
+    ) -> None:
+        if count < 1:
+            raise InputError(f"--clips {count}: at least 1 is needed")
+        self.data, self.dims, self.window = KaldiDir.load(folder), dims, window
+        names = sorted(self.data.wav)
+        count = min(count, len(names))
+        self.names = [names[i * len(names) // count] for i in range(count)]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return map(self._clip, self.names)
+
+    def _clip(self, utt: str) -> tuple[Tensor, Tensor]:
+        data, tokenizer = self.data, vocabulary_tokenizer(self.dims.n_vocab)
+        for table in ("text", "utt2lang"):
+            if utt not in getattr(data, table):
+                raise InputError(f"{utt} is in wav.scp, but not in {table}")
+        speech = torch.from_numpy(load_audio(data.wav[utt]))[None]
+        length = speech.shape[1]
+        if length > N_SAMPLES:
+            raise InputError(f"{utt}: {length / SAMPLE_RATE:.1f} s; Whisper hears 30 s")
+        language = language_token(tokenizer, data.utt2lang[utt])
+        prompt = [tokenizer.sot, language, tokenizer.transcribe, tokenizer.no_timestamps]
+        tokens = torch.tensor([[*prompt, *encode_text(tokenizer, data.text[utt])]])
+        samples = window_samples(length, self.window)
+        return log_mel(speech, torch.tensor([length]), self.dims.n_mels, samples), tokens

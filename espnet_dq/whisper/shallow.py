@@ -1,0 +1,56 @@
+"""Cut a Whisper to fewer layers; those that stay are the source's, bit for bit.
+
+Distil-Whisper (arXiv 2311.00430) keeps the first and the last layer and spaces the others between
+them as far apart as they go.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+from espnet_dq.errors import InputError
+from espnet_dq.formats.weights import Weights
+
+
+def shallow(weights: Weights, encoder: Sequence[int], decoder: Sequence[int]) -> Weights:
+    """The same Whisper with these layers only, counted from 0, in this order."""
+    state = {name: w for name, w in weights.state.items() if ".blocks." not in name}
+    for side, layers in (("encoder", encoder), ("decoder", decoder)):
+        for new, old in enumerate(layers):
+            start = f"{side}.blocks.{old}."
+            for name in (name for name in weights.state if name.startswith(start)):
+                state[f"{side}.blocks.{new}.{name.removeprefix(start)}"] = weights.state[name]
+    dims = replace(weights.dims, n_audio_layer=len(encoder), n_text_layer=len(decoder))
+    return Weights(dims, state).check("the cut model")
+
+
+def choose_layers(chosen: str | None, count: int) -> list[int]:
+    """The layers of a model with `count` that are meant.
+
+    Args:
+        chosen: None, all; `N`, so many, spaced as in Distil-Whisper, of one the last, since what
+            it gives is what the last LayerNorm and the output projection read; `0,3,5`, these,
+            counted from 0 (one alone: `3,`).
+        count: how many there are.
+
+    Raises:
+        InputError: neither a number nor a list, a layer that is not there, or layers that do not
+            ascend.
+    """
+    if chosen is None:
+        return list(range(count))
+    if not re.fullmatch(r"\d{1,4}|(\d{1,4},)+(\d{1,4})?", chosen):
+        raise InputError(f"{chosen}: neither a number of layers nor a list such as 0,3,5")
+    if "," not in chosen:
+        wanted = int(chosen)
+        if not 0 < wanted <= count:
+            raise InputError(f"{wanted} layers: there are {count}")
+        if wanted == 1:
+            return [count - 1]
+        return [i * (count - 1) // (wanted - 1) for i in range(wanted)]
+    layers = [int(layer) for layer in chosen.removesuffix(",").split(",")]
+    if layers != sorted(set(layers)):
+        raise InputError(f"{chosen}: the layers do not ascend")
+    if layers[-1] >= count:
+        raise InputError(f"layer {layers[-1]}: there are {count}, counted from 0")
+    return layers

@@ -1,0 +1,99 @@
+"""The command's files and errors, and what stage 3 and the runtimes make of the files."""
+
+import pytest
+import torch
+import whisper
+
+from espnet_dq.bin.init_student import main as init_student
+from espnet_dq.bin.make_student import main
+from espnet_dq.data.audio import load_audio, save_wav
+from espnet_dq.data.kaldi import KaldiDir
+from espnet_dq.decode.runtimes import load_runtime
+from espnet_dq.errors import InputError
+from espnet_dq.formats import openai
+from espnet_dq.formats.write import write
+
+
+@pytest.fixture
+def data(tmp_path):
+    """A Kaldi folder of four short noises."""
+    data, random = KaldiDir(), torch.Generator().manual_seed(0)
+    for utt in "abcd":
+        save_wav(tmp_path / f"{utt}.wav", (torch.randn(4000, generator=random) * 0.1).numpy())
+        data.wav[utt], data.text[utt] = str(tmp_path / f"{utt}.wav"), f"this is {utt}"
+        data.utt2spk[utt], data.utt2lang[utt] = utt, "en"
+    data.save(tmp_path / "data")
+    return tmp_path / "data"
+
+
+def test_a_student_of_fewer_layers_and_channels(save_toy, data, tmp_path):
+    """openai-whisper loads it strictly and runs it, and stage 3 takes it."""
+    source, student = str(save_toy(seed=0, state=128, layers=3)), tmp_path / "student.pt"
+    options = ["--encoder_layers", "2", "--decoder_layers", "1", "--width", "64"]
+    assert main(["--from", source, "--out", str(student), *options, "--data", str(data)]) == 0
+    model = whisper.load_model(str(student), device="cpu")
+    dims = model.dims
+    assert (dims.n_audio_layer, dims.n_text_layer, dims.n_audio_state, dims.n_text_head) == (
+        2,
+        1,
+        64,
+        1,
+    )
+    with torch.no_grad():
+        logits = model(torch.zeros(1, 80, 3000), torch.tensor([[50258, 50259]]))
+    assert logits.shape == (1, 2, 51865) and logits.isfinite().all()
+    options = ["--teacher", source, "--grid", "ct2_int8", "--out", str(tmp_path / "init")]
+    assert init_student(["--from", str(student), *options]) == 0
+
+
+def test_all_of_it_is_the_source_in_its_own_precision(weights_dir, data, tmp_path):
+    """Whatever is asked for in full: layers by number or by list, and the width."""
+    source, student = weights_dir / "tiny.pt", tmp_path / "student.pt"
+    options = ["--encoder_layers", "4", "--decoder_layers", "0,1,2,3", "--width", "384"]
+    main(["--from", str(source), "--out", str(student), *options, "--data", str(data)])
+    first, last = (torch.load(p, weights_only=True) for p in (source, student))
+    assert first["dims"] == last["dims"]
+    assert first["model_state_dict"].keys() == last["model_state_dict"].keys()
+    for name, tensor in last["model_state_dict"].items():
+        assert tensor.dtype == torch.float16
+        assert torch.equal(first["model_state_dict"][name], tensor), name
+
+
+@pytest.mark.parametrize(
+    "options,message",
+    [
+        (["--decoder_layers", "3"], r"toy0_128_2\.pt: --decoder_layers 3 layers: there are 2"),
+        (["--encoder_layers", "0,2"], r"toy0_128_2\.pt: --encoder_layers layer 2: there are 2"),
+        (["--decoder_layers", "all"], "--decoder_layers all: neither a number"),
+        (["--width", "96", "--data", "."], r"toy0_128_2\.pt: --width 96: a multiple of 64"),
+        (["--width", "192", "--data", "."], "--width 192: .* 128 at most"),
+        (["--width", "64"], "--width and --data go together"),
+        (["--data", "."], "--width and --data go together"),
+        (["--width", "64", "--data", "nowhere"], "nowhere"),
+        (["--out", "student.bin"], r"--out student\.bin: .* takes a \.pt file"),
+    ],
+)
+def test_mistakes(save_toy, tmp_path, monkeypatch, options, message):
+    monkeypatch.chdir(tmp_path)
+    source = str(save_toy(seed=0, state=128, layers=2))
+    with pytest.raises(InputError, match=message):
+        main(["--from", source, "--out", "student.pt", *options])
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "form,place,runtime",
+    [
+        ("ct2", "cut", "faster-whisper"),
+        ("ggml", "cut.bin", "whisper.cpp"),
+        ("onnx", "cut", "onnx"),
+    ],
+)
+def test_runtimes_take_an_unusual_depth(weights_dir, clips, tmp_path, form, place, runtime):
+    """tiny with 3 encoder and 2 decoder layers, which no Whisper has: it says something."""
+    options = ["--encoder_layers", "3", "--decoder_layers", "2", "--out", str(tmp_path / "cut.pt")]
+    main(["--from", str(weights_dir / "tiny.pt"), *options])
+    write(form, tmp_path / place, openai.load(tmp_path / "cut.pt"), {}, "float16")
+    model = load_runtime(runtime, tmp_path / place, threads=1)
+    path, language, _ = clips[0]
+    assert model.decode([load_audio(path)], language)[0]
