@@ -80,7 +80,7 @@ def _load(path: Path) -> Whisper:
 
 def _listen(model: Whisper, data: KaldiDir, utt: str) -> None:
     """One clip in its 30 s window, and its own text through the decoder."""
-    tokenizer = vocabulary_tokenizer(model.dims.n_vocab)
+    tokenizer = vocabulary_tokenizer(model.dims)
     for table in ("text", "utt2lang"):
         if utt not in getattr(data, table):
             raise InputError(f"{utt} is in wav.scp, but not in {table}")

@@ -10,10 +10,11 @@ Example usage::
 """
 
 import argparse
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from espnet_dq.errors import InputError, run
 from espnet_dq.formats import detect, integers
@@ -50,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="file, or folder of the format")
     args = parser.parse_args(argv)
 
-    source = _path(args.source)
+    source = source_path(args.source)
     weights, quantized, rounds = detect.load(source), {}, args.grid not in ("keep", "none")
     if rounds:
         quantized = quantize(weights.state, assign_grids(weights.dims, read_grid(args.grid)))
@@ -58,13 +59,14 @@ def main(argv: list[str] | None = None) -> int:
         quantized = _kept(source, weights, args.to)
     # Where weights are rounded, the few floats beside them are float16, to keep the file small.
     # whisper.cpp takes nothing else.
-    dtype = "float16" if rounds or args.to == "ggml" else _lossless(weights, quantized)
+    dtype = "float16" if rounds or args.to == "ggml" else lossless(weights.state, quantized)
     write(args.to, args.out, weights, quantized, dtype)
     print(args.out)
     return 0
 
 
-def _path(source: str) -> Path:
+def source_path(source: str) -> Path:
+    """The file or folder that `--from PATH|openai:NAME` means; a model by its name is fetched."""
     scheme, colon, name = source.partition(":")
     if not colon or scheme != "openai":
         return Path(source)
@@ -86,9 +88,9 @@ def _kept(source: Path, weights: Weights, form: str) -> dict[str, Quantized]:
     return quantized
 
 
-def _lossless(weights: Weights, quantized: Container[str]) -> str:
+def lossless(state: Mapping[str, Tensor], quantized: Container[str] = ()) -> str:
     """float16 if that changes no value of those that are not `quantized`, else float32."""
-    floats = (tensor for name, tensor in weights.state.items() if name not in quantized)
+    floats = (tensor for name, tensor in state.items() if name not in quantized)
     return "float16" if all(torch.equal(t.half().float(), t.float()) for t in floats) else "float32"
 
 

@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
         path=args.student,
     )
     torch.manual_seed(0)
-    write_cache(args.data, args.out, Teacher(args.teacher), student, settings)
+    write_cache(args.data, args.out, Teacher(args.teacher, student.dims), student, settings)
     print(args.out)
     return 0
 

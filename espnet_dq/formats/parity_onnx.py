@@ -29,6 +29,7 @@ from espnet_dq.formats.parity import (
     rounding_error,
 )
 from espnet_dq.whisper.dims import any_tokenizer
+from espnet_dq.whisper.vocabulary import numbers
 
 _SIDES = ("encoder", "decoder")
 # For float32 arithmetic in another order, relative to the largest value of an output.
@@ -110,8 +111,8 @@ def _values(tensor: onnx.TensorProto, path: Path) -> np.ndarray:
 
 def _constants(path: Path, encoder: onnx.ModelProto, reference: Reference) -> list[Row]:
     """Rows for what is the same in every Whisper of these dimensions: metadata and tokens.txt."""
-    tokenizer = any_tokenizer(reference.dims.n_vocab)
-    expected = {key: str(value) for key, value in vars(reference.dims).items()}
+    tokenizer = any_tokenizer(reference.dims)
+    expected = {key: str(value) for key, value in numbers(reference.dims).items()}
     for key in ("sot", "eot", "no_speech", "transcribe", "translate", "no_timestamps"):
         expected[key] = str(getattr(tokenizer, key))
     languages = sorted(

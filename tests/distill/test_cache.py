@@ -32,7 +32,7 @@ def test_full_disk(save_toy, tmp_path, full_disk, capsys):
         path=save_toy(),
     )
     settings = CacheSettings("block", 1.0, 4, "full", 0.0, encoder=True)
-    teacher = Teacher(save_toy(seed=1, state=32, layers=3))
+    teacher = Teacher(save_toy(seed=1, state=32, layers=3), student.dims)
     cache = tmp_path / "cache"
 
     def write():
