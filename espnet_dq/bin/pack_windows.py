@@ -11,6 +11,7 @@ from pathlib import Path
 from espnet_dq.data.kaldi import KaldiDir
 from espnet_dq.data.pack import MAX_TOKENS, pack
 from espnet_dq.errors import run
+from espnet_dq.formats import openai
 from espnet_dq.whisper.dims import encode_text, vocabulary_tokenizer
 
 
@@ -24,12 +25,16 @@ def main(argv: list[str] | None = None) -> int:
         "--singles", type=int, default=0, help="utterances that also get a window alone (0)"
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of the shuffle (0)")
+    parser.add_argument(
+        "--student", type=Path, help=".pt whose tokens fill the windows (default: any Whisper's)"
+    )
     args = parser.parse_args(argv)
-    packed = pack(args.data, args.out, args.seconds, args.singles, args.seed)
+    vocabulary = openai.load(args.student).dims if args.student else 51865
+    packed = pack(args.data, args.out, args.seconds, args.singles, args.seed, vocabulary)
     seconds = sum(int(n) for n in packed.extra["utt2num_samples"].values()) / 16000
     print(f"{args.out}: {len(packed.wav)} windows, {seconds / 60:.1f} minutes of audio")
     texts = KaldiDir.load(args.data).text.values()
-    tokenizer = vocabulary_tokenizer(51865)
+    tokenizer = vocabulary_tokenizer(vocabulary)
     left_out = sum(len(encode_text(tokenizer, t)) > MAX_TOKENS for t in texts)
     if left_out:
         print(f"{args.out}: left out, text too long for Whisper's decoder: {left_out} utterances")

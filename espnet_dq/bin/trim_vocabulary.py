@@ -21,7 +21,7 @@ import torch
 from whisper.tokenizer import LANGUAGES, Tokenizer
 
 from espnet_dq.bin.convert import lossless, source_path
-from espnet_dq.data.kaldi import KaldiDir
+from espnet_dq.data.kaldi import read_scp
 from espnet_dq.errors import InputError, run
 from espnet_dq.files import bytes_on_disk
 from espnet_dq.formats import detect, openai
@@ -76,7 +76,7 @@ def main(argv: list[str] | None = None) -> int:
     for text in [*_of_folders(args.data, languages), *_of_files(args.words)]:
         wanted.update(encode_text(tokenizer, text))
         texts += 1
-    kept = sorted(closure(tokenizer, wanted)) + [*range(tokenizer.eot, weights.dims.n_vocab)]
+    kept = [*sorted(closure(tokenizer, wanted)), *range(tokenizer.eot, weights.dims.n_vocab)]
     dims = trim(replace(weights.dims, n_vocab=len(kept)), kept, str(source))
     state = weights.state | {EMBEDDING: weights.state[EMBEDDING][kept]}
     openai.save(args.out, Weights(dims, state), getattr(torch, lossless(state)))
@@ -102,10 +102,12 @@ def always(tokenizer: Tokenizer) -> set[int]:
 def _of_folders(folders: list[Path], languages: list[str] | None) -> Iterator[str]:
     found = set()
     for folder in folders:
-        data = KaldiDir.load(folder)
-        for utt, text in data.text.items():
-            if languages is None or data.utt2lang[utt] in languages:
-                found.add(data.utt2lang[utt])
+        of = read_scp(folder / "utt2lang")
+        for utt, text in read_scp(folder / "text").items():
+            if utt not in of:
+                raise InputError(f"{folder / 'utt2lang'}: no line for '{utt}' of text")
+            if languages is None or of[utt] in languages:
+                found.add(of[utt])
                 yield text
     if missing := [code for code in languages or () if code not in found]:
         raise InputError(f"--keep_languages: --data has no text in '{missing[0]}'")

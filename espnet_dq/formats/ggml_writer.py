@@ -29,9 +29,9 @@ _TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q5_0": 6, "Q8_0": 8}  # ggml's enumera
 def check_grids(dims: ModelDimensions, grids: Mapping[str, str]) -> None:
     """Raise `InputError` for weights and grids that no file holds.
 
-    whisper.cpp knows the special tokens by their ids in a whole vocabulary, and allocates as many
-    rows; it takes no trimmed one. And it allocates every matrix in the one type that the file's header names: all of them
-    are on one grid of `GRIDS`, or none is.
+    whisper.cpp knows the special tokens by their ids in a whole vocabulary, so it cannot have a
+    trimmed one. It allocates every matrix in the one type that the file's header names: all of
+    them are on one grid of `GRIDS`, or none is.
 
     Args:
         dims: the model's.

@@ -54,7 +54,11 @@ def save(path: Path | str, weights: Weights, dtype: torch.dtype = torch.float16)
     """
     weights.check(str(path))
     state = {name: tensor.detach().cpu().to(dtype) for name, tensor in weights.state.items()}
-    content = {"dims": numbers(weights.dims), "model_state_dict": state, **kept_tokens(weights.dims)}
+    content = {
+        "dims": numbers(weights.dims),
+        "model_state_dict": state,
+        **kept_tokens(weights.dims),
+    }
     with atomic(path) as tmp, open(tmp, "wb") as f:
         torch.save(content, f)
 

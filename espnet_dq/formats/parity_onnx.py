@@ -133,12 +133,12 @@ def _constants(path: Path, encoder: onnx.ModelProto, reference: Reference) -> li
     try:
         text = file.read_text(encoding="ascii")
         tokens = [b64decode(line.split(" ")[0]) for line in text.splitlines()]
-        numbers = [int(line.split(" ")[1]) for line in text.splitlines()]
+        ids = [int(line.split(" ")[1]) for line in text.splitlines()]
     except (OSError, ValueError, IndexError) as e:
         raise InputError(f"{file}: not a readable list of tokens ({type(e).__name__})") from e
     ordinary = range(tokenizer.eot)  # the first special token
     theirs = [(tokenizer.encoding.decode_single_token_bytes(i), i) for i in ordinary]
-    pairs = zip_longest(zip(tokens, numbers, strict=True), theirs)
+    pairs = zip_longest(zip(tokens, ids, strict=True), theirs)
     wrong = sum(ours != theirs for ours, theirs in pairs)
     return [metadata, Row("tokens", (len(tokens),), "text", 8, len(text), OTHER, integers=wrong)]
 

@@ -43,7 +43,7 @@ class TrimmedDimensions(ModelDimensions):
         if kept[-1] + 1 not in WHOLE[1:]:
             raise InputError("the kept tokens do not end as a multilingual Whisper's do")
         if len(kept) >= WHOLE[0]:
-            raise InputError(f"{len(kept)} kept tokens: too many to be told from a whole vocabulary")
+            raise InputError(f"{len(kept)} kept tokens: not fewer than a whole vocabulary has")
         whole = whole_tokenizer(kept[-1] + 1)
         ordinary = {i for i in kept if i < whole.eot}
         if len(kept) - len(ordinary) != whole.encoding.n_vocab - whole.eot:
@@ -157,7 +157,6 @@ def token_strings(encoding: tiktoken.Encoding) -> list[str]:
     tokens = {rank: printable(token) for token, rank in encoding._mergeable_ranks.items()}
     tokens |= {rank: token for token, rank in encoding._special_tokens.items()}
     return [tokens[i] for i in range(encoding.n_vocab)]
-
 
 
 def partners(ours: tiktoken.Encoding, theirs: tiktoken.Encoding) -> list[int] | None:

@@ -35,17 +35,23 @@ def corpus(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def build(save_toy):
-    """Function (**model_conf) -> DQWhisperModel with toy student and teacher, weights loaded."""
+    """Function (**model_conf) -> DQWhisperModel with toy student and teacher, weights loaded.
+
+    `student` and `teacher` may be other `.pt` files.
+    """
     register()
     from espnet2.asr.ctc import CTC
 
+    from espnet_dq.formats import openai
     from espnet_dq.task.decoder import DQWhisperDecoder
     from espnet_dq.task.encoder import DQWhisperEncoder
     from espnet_dq.task.model import DQWhisperModel
     from espnet_dq.task.tokenizer import token_list
+    from espnet_dq.whisper.vocabulary import numbers
 
-    def make(window="batch", load=True, **conf):
-        student = torch.load(save_toy(seed=0), weights_only=True)
+    def make(window="batch", load=True, student=None, **conf):
+        student = openai.load(student or save_toy(seed=0))
+        dims, size = numbers(student.dims), student.dims.n_vocab
         teacher = save_toy(seed=1, state=32, layers=3)
         conf = {
             "teacher": str(teacher),
@@ -53,15 +59,15 @@ def build(save_toy):
             "preset": "none",
             **conf,
         }
-        encoder = DQWhisperEncoder(dims=student["dims"], window=window)
-        decoder = DQWhisperDecoder(51865, 64, dims=student["dims"])
+        encoder = DQWhisperEncoder(dims=dims, window=window)
+        decoder = DQWhisperDecoder(size, encoder.output_size(), dims=dims)
         model = DQWhisperModel(
-            51865, token_list(), None, None, None, None, encoder, None, decoder,
-            CTC(51865, 64), None, **conf,
+            size, token_list(student.dims), None, None, None, None, encoder, None, decoder,
+            CTC(size, encoder.output_size()), None, **conf,
         )  # fmt: skip
         if load:
             state = model.state_dict()
-            for name, value in student["model_state_dict"].items():
+            for name, value in student.state.items():
                 state[name.replace(".", ".net.", 1)] = value
             model.load_state_dict(state)
         return model

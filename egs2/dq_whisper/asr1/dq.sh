@@ -18,7 +18,7 @@ Usage: run.sh [options]
   --corpus NAME         asterisk (en es fr it ru), debian7 (and cs nl), or kaldi
   --data_root DIR       for --corpus kaldi: a folder with train, dev and test
   --teacher NAME|FILE   tiny, base, small, or an openai-whisper .pt file
-  --student NAME|FILE   the same; it becomes the small one
+  --student NAME|FILE   the same; it becomes the small one (trimmed: bin.trim_vocabulary)
   --grid NAME|FILE      weight grid and with it the runtime: ct2_int8 (faster-whisper), ggml_q8_0,
                         ggml_q5_0, ggml_q4_0 (whisper.cpp), onnx_int8 (ONNX Runtime); uniform2 to
                         uniform8, or a .yaml file with a grid for each weight (packed file, torch)
@@ -191,9 +191,12 @@ if run_stage 2 "format to 16 kHz, check splits, pack windows" "$skip_data"; then
     shared=()
     [ "$corpus" != kaldi ] || shared=(--allow_shared_text)
     py format_data --data "$data" --out "$dump/raw" --nj "$nj" "${shared[@]}"
+    tokens_of=()
+    [[ $student != *.pt ]] || tokens_of=(--student "$student")
     py pack_windows --data "$dump/raw/train" --out "$exp/data/train" --singles "$singles" \
-        --seed "$seed"
-    py pack_windows --data "$dump/raw/dev" --out "$exp/data/dev" --singles 10 --seed "$seed"
+        --seed "$seed" "${tokens_of[@]}"
+    py pack_windows --data "$dump/raw/dev" --out "$exp/data/dev" --singles 10 --seed "$seed" \
+        "${tokens_of[@]}"
     finish_stage 2
 fi
 
