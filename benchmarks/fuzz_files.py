@@ -86,10 +86,10 @@ LOADERS: dict[str, tuple[str, Callable[[Path], Weights]]] = {
 def originals(form: str) -> list[bytes]:
     """Sound files of a format: in floats, and on grids where the format has them."""
     # Real vocabularies are large and have no structure to damage but their lengths.
-    ggml_writer.ordinary_tokens = lambda n_vocab: [b"a", b"bc", b"\xff"]
+    ggml_writer.ordinary_tokens = lambda dims: [b"a", b"bc", b"\xff"]
     huggingface._ends = lambda dims: (0, 1)
     onnx_writer.sherpa_metadata = lambda dims: {k: str(v) for k, v in asdict(dims).items()}
-    onnx_writer.tokens_txt = lambda n_vocab: ""
+    onnx_writer.tokens_txt = lambda dims: ""
     generator = torch.Generator().manual_seed(0)
     shapes = weight_shapes(DIMS)
     state = {n: torch.randn(s, generator=generator) * 0.1 for n, s in shapes.items()}
@@ -103,6 +103,8 @@ def originals(form: str) -> list[bytes]:
             path = Path(scratch) / "toy" / LOADERS[form][0]
             path.parent.mkdir()
             _write(form, path, Weights(DIMS, dict(state)), quantized)
+            for name in ("vocabulary.json", "tokens.txt"):  # of no Whisper's size
+                (path.parent / name).unlink(missing_ok=True)
             if form in PARTS:
                 parts = [(path.parent / part).read_bytes() for part in PARTS[form]]
                 path.write_bytes(SEPARATOR.join(parts))

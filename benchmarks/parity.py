@@ -36,6 +36,7 @@ from espnet_dq.errors import run
 from espnet_dq.files import bytes_on_disk
 from espnet_dq.formats import openai
 from espnet_dq.quant.checkpoint import CHECKPOINT
+from espnet_dq.whisper.vocabulary import numbers
 
 # (grid, format): its runtime, and what that multiplies the weights with. None: there is no other
 # runtime than torch, values are compared only. In ONNX Runtime and transformers all is float32.
@@ -68,7 +69,7 @@ def as_experiment(checkpoint: Path, grid: str, activations: str, padding: str, o
     model = {"grid": "ct2_int8", "preset": "none"}
     if grid != "none":
         model = {"grid": grid, "preset": "full", "activations": activations}
-    encoder = {"dims": vars(weights.dims), "padding": padding}
+    encoder = {"dims": numbers(weights.dims), "padding": padding}
     config = {**names, "encoder_conf": encoder, "model_conf": model}
     (out / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     state = {name.replace(".", ".net.", 1): w.float() for name, w in weights.state.items()}

@@ -40,19 +40,30 @@ def source_files() -> dict[str, Path]:
 
 
 @pytest.fixture(scope="session")
-def real_clip(tmp_path_factory):
+def real_texts():
+    """Function language -> {name of a prompt: text} of real prompts."""
+    downloads = default_cache() / "debian"
+
+    def texts(lang: str) -> dict[str, str]:
+        package = f"asterisk-core-sounds-{lang}"
+        folder = fetch_package(Package(package, VERSION, SHA256[lang][0]), downloads)
+        return dict(read_texts(folder / f"usr/share/doc/{package}/core-sounds-{lang}.txt.gz"))
+
+    return texts
+
+
+@pytest.fixture(scope="session")
+def real_clip(real_texts, tmp_path_factory):
     """Function (language, name of a prompt) -> (16 kHz wav, language, text)."""
     downloads, folder = default_cache() / "debian", tmp_path_factory.mktemp("clips")
 
     def clip(lang: str, name: str) -> tuple[Path, str, str]:
-        package = f"asterisk-core-sounds-{lang}"
-        texts = fetch_package(Package(package, VERSION, SHA256[lang][0]), downloads)
-        sounds = fetch_package(Package(f"{package}-g722", VERSION, SHA256[lang][1]), downloads)
+        package = f"asterisk-core-sounds-{lang}-g722"
+        sounds = fetch_package(Package(package, VERSION, SHA256[lang][1]), downloads)
         (audio,) = (sounds / "usr/share/asterisk/sounds").glob(f"{lang}_*/{name}.g722")
-        table = dict(read_texts(texts / f"usr/share/doc/{package}/core-sounds-{lang}.txt.gz"))
         wav = folder / f"{lang}-{name}.wav"
         to_wav(audio, wav)
-        return wav, lang, table[name]
+        return wav, lang, real_texts(lang)[name]
 
     return clip
 
@@ -79,7 +90,9 @@ def full_disk():
     return limit
 
 
-def toy_dims(state: int = 64, layers: int = 2, mels: int = 80) -> ModelDimensions:
+def toy_dims(
+    state: int = 64, layers: int = 2, mels: int = 80, n_vocab: int = 51865
+) -> ModelDimensions:
     """A Whisper of the real vocabulary and context, and little else."""
     return ModelDimensions(
         n_mels=mels,
@@ -87,7 +100,7 @@ def toy_dims(state: int = 64, layers: int = 2, mels: int = 80) -> ModelDimension
         n_audio_state=state,
         n_audio_head=2,
         n_audio_layer=layers,
-        n_vocab=51865,
+        n_vocab=n_vocab,
         n_text_ctx=448,
         n_text_state=state,
         n_text_head=2,
@@ -97,11 +110,13 @@ def toy_dims(state: int = 64, layers: int = 2, mels: int = 80) -> ModelDimension
 
 @pytest.fixture(scope="session")
 def make_toy():
-    """Function (seed, state, layers, mels) -> random Whisper in eval mode."""
+    """Function (seed, state, layers, mels, n_vocab) -> random Whisper in eval mode."""
 
-    def make(seed: int = 0, state: int = 64, layers: int = 2, mels: int = 80) -> Whisper:
+    def make(
+        seed: int = 0, state: int = 64, layers: int = 2, mels: int = 80, n_vocab: int = 51865
+    ) -> Whisper:
         torch.manual_seed(seed)
-        model = Whisper(toy_dims(state, layers, mels))
+        model = Whisper(toy_dims(state, layers, mels, n_vocab))
         with torch.no_grad():
             for name, p in model.named_parameters():
                 if name.endswith("positional_embedding"):
@@ -113,12 +128,29 @@ def make_toy():
 
 @pytest.fixture(scope="session")
 def save_toy(make_toy, tmp_path_factory):
-    """Function (seed, state, layers, mels) -> path of a `.pt` file that openai-whisper loads."""
+    """Function (seed, state, layers, mels, n_vocab) -> `.pt` that openai-whisper loads."""
 
-    def save(seed: int = 0, state: int = 64, layers: int = 2, mels: int = 80) -> Path:
+    def save(
+        seed: int = 0, state: int = 64, layers: int = 2, mels: int = 80, n_vocab: int = 51865
+    ) -> Path:
         path = tmp_path_factory.mktemp("toy") / f"toy{seed}_{state}_{layers}.pt"
-        model = make_toy(seed, state, layers, mels)
+        model = make_toy(seed, state, layers, mels, n_vocab)
         torch.save({"dims": vars(model.dims), "model_state_dict": model.state_dict()}, path)
         return path
 
     return save
+
+
+@pytest.fixture(scope="session")
+def trim(tmp_path_factory):
+    """Function (`.pt`, texts) -> path of the same model with the tokens of these texts."""
+    from espnet_dq.bin.trim_vocabulary import main
+
+    def trimmed(path: Path, texts: list[str]) -> Path:
+        folder = tmp_path_factory.mktemp("trimmed")
+        (folder / "words").write_text("\n".join(texts), encoding="utf-8")
+        out = folder / path.name
+        assert main(["--from", str(path), "--words", str(folder / "words"), "--out", str(out)]) == 0
+        return out
+
+    return trimmed

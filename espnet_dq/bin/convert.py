@@ -68,6 +68,8 @@ def main(argv: list[str] | None = None) -> int:
 def _kept(source: Path, weights: Weights, form: str) -> dict[str, Quantized]:
     """What the source has on a grid; `InputError` names the ways out if `form` cannot hold it."""
     quantized = integers.load(source)
+    if not quantized:
+        return {}
     try:
         check_grids(form, weights.dims, {name: q.grid for name, q in quantized.items()})
     except InputError as e:

@@ -21,6 +21,8 @@ from espnet_dq.quant.prepare import assign_grids
 from espnet_dq.quant.sensitivity import stored_bytes
 from espnet_dq.quant.table import read_grid
 from espnet_dq.task.tokenizer import token_list
+from espnet_dq.whisper.dims import vocabulary_tokenizer
+from espnet_dq.whisper.vocabulary import numbers
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -39,10 +41,11 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     weights = openai.load(args.source)
     teacher = openai.load(args.teacher).dims
-    if teacher.n_vocab != weights.dims.n_vocab:
-        raise InputError(
-            f"{args.teacher}: {teacher.n_vocab} tokens, the student has {weights.dims.n_vocab}"
-        )
+    for path, dims in ((args.source, weights.dims), (args.teacher, teacher)):
+        try:
+            vocabulary_tokenizer(dims)
+        except InputError as e:
+            raise InputError(f"{path}: {e}") from e
     grid = read_grid(args.grid)
     for name, each in assign_grids(weights.dims, grid).items():
         try:
@@ -55,10 +58,10 @@ def main(argv: list[str] | None = None) -> int:
     with atomic(args.out / "student.pth") as tmp, open(tmp, "wb") as f:
         torch.save(state, f)
     with atomic(args.out / "tokens.txt") as tmp:
-        tmp.write_text("\n".join(token_list(weights.dims.n_vocab)) + "\n", encoding="utf-8")
+        tmp.write_text("\n".join(token_list(weights.dims)) + "\n", encoding="utf-8")
     for name, dims in (("student", weights.dims), ("teacher", teacher)):
         with atomic(args.out / f"{name}.dims") as tmp:
-            tmp.write_text(json.dumps(vars(dims)) + "\n", encoding="utf-8")
+            tmp.write_text(json.dumps(numbers(dims)) + "\n", encoding="utf-8")
     with atomic(args.out / "student.grid") as tmp:
         tmp.write_text(json.dumps(grid) + "\n", encoding="utf-8")
     print(args.out / "student.pth")

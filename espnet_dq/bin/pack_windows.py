@@ -13,6 +13,7 @@ from espnet_dq.data.kaldi import KaldiDir
 from espnet_dq.data.pack import MAX_TOKENS, pack
 from espnet_dq.errors import run
 from espnet_dq.files import shared_place
+from espnet_dq.formats import openai
 from espnet_dq.whisper.dims import encode_text, vocabulary_tokenizer
 
 
@@ -29,19 +30,23 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--shared", type=Path, help="keep the folder here, for all that want the same windows"
     )
+    parser.add_argument(
+        "--student", type=Path, help=".pt whose tokens fill the windows (default: any Whisper's)"
+    )
     args = parser.parse_args(argv)
     data = KaldiDir.load(args.data, extra=["utt2num_samples"])
     out = args.out
+    vocabulary = openai.load(args.student).dims if args.student else 51865
     if args.shared:
-        key = repr((data.fingerprint(), args.seconds, args.singles, args.seed))
+        key = repr((data.fingerprint(), args.seconds, args.singles, args.seed, vocabulary))
         out = shared_place(out, args.shared, hashlib.sha256(key.encode()).hexdigest())
     if args.shared and out.is_dir():
         packed = KaldiDir.load(out, extra=["utt2num_samples"])
     else:
-        packed = pack(args.data, out, args.seconds, args.singles, args.seed)
+        packed = pack(args.data, out, args.seconds, args.singles, args.seed, vocabulary)
     seconds = sum(int(n) for n in packed.extra["utt2num_samples"].values()) / 16000
     print(f"{args.out}: {len(packed.wav)} windows, {seconds / 60:.1f} minutes of audio")
-    tokenizer = vocabulary_tokenizer(51865)
+    tokenizer = vocabulary_tokenizer(vocabulary)
     left_out = sum(len(encode_text(tokenizer, t)) > MAX_TOKENS for t in data.text.values())
     if left_out:
         print(f"{args.out}: left out, text too long for Whisper's decoder: {left_out} utterances")

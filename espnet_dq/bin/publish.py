@@ -26,6 +26,7 @@ from espnet_dq.quant.checkpoint import load_student
 from espnet_dq.report.collect import read_json
 from espnet_dq.report.hub import check_upload, upload
 from espnet_dq.report.model_card import USES, place, render
+from espnet_dq.whisper.vocabulary import TrimmedDimensions
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -59,7 +60,10 @@ def main(argv: list[str] | None = None) -> int:
             size = bytes_on_disk(folder)
             parity = _verify(model, args.exp / "qat", folder)
             exact = compute_type(model / "model.bin") if form == "ct2" else "default"
-            card = render(form, name, described, results, size, args.data_licence, parity, exact)
+            trimmed = isinstance(student.dims, TrimmedDimensions)
+            card = render(
+                form, name, described, results, size, args.data_licence, parity, exact, trimmed
+            )
             (folder / "README.md").write_text(card, encoding="utf-8")
         written.append(form)
         print(f"{args.exp / 'publish' / form}: {size} bytes, verified")

@@ -58,7 +58,8 @@ def main(argv: list[str] | None = None) -> int:
         path=args.student,
     )
     torch.manual_seed(0)
-    write_cache(args.data, args.out, Teacher(args.teacher), student, settings, args.shared)
+    teacher = Teacher(args.teacher, student.dims)
+    write_cache(args.data, args.out, teacher, student, settings, args.shared)
     print(args.out)
     return 0
 

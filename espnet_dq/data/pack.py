@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
+from whisper.model import ModelDimensions
 
 from espnet_dq.data.audio import SAMPLE_RATE, load_audio, save_wav
 from espnet_dq.data.kaldi import KaldiDir
@@ -22,17 +23,22 @@ MAX_TOKENS = 420  # of the 448 positions of Whisper's decoder, prompt and end ap
 
 
 def plan_windows(
-    data: KaldiDir, seconds: dict[str, float], longest: float, singles: int, seed: int
+    data: KaldiDir,
+    seconds: dict[str, float],
+    longest: float,
+    singles: int,
+    seed: int,
+    vocabulary: ModelDimensions | int = 51865,
 ) -> list[list[str]]:
     """Which utterances go together: every one once, and `singles` of them alone as well.
 
     Utterances are shuffled within their language and joined while the window has room for
-    `longest` seconds, the longest pauses counted, and for their tokens. An utterance whose
-    text alone is too long for the decoder is left out.
+    `longest` seconds, the longest pauses counted, and for their tokens, which a trimmed
+    `vocabulary` has more of. An utterance whose text alone is too long for the decoder is left out.
     """
     if not 1 <= longest <= 30:
         raise InputError(f"windows of {longest} s: 1 to 30 are possible")
-    tokenizer = vocabulary_tokenizer(51865)
+    tokenizer = vocabulary_tokenizer(vocabulary)
     counts = {u: len(encode_text(tokenizer, t)) for u, t in data.text.items()}
     fitting = sorted(u for u in data.wav if counts[u] <= MAX_TOKENS)
     shuffle = random.Random(seed)
@@ -55,7 +61,12 @@ def plan_windows(
 
 
 def pack(
-    source: Path, out: Path, longest: float = 29.5, singles: int = 0, seed: int = 0
+    source: Path,
+    out: Path,
+    longest: float = 29.5,
+    singles: int = 0,
+    seed: int = 0,
+    vocabulary: ModelDimensions | int = 51865,
 ) -> KaldiDir:
     """Write the Kaldi folder `out` with the windows of `source` (a formatted folder).
 
@@ -64,7 +75,7 @@ def pack(
     """
     data = KaldiDir.load(source, extra=["utt2num_samples"])
     seconds = {u: int(n) / SAMPLE_RATE for u, n in data.extra["utt2num_samples"].items()}
-    windows = plan_windows(data, seconds, longest, singles, seed)
+    windows = plan_windows(data, seconds, longest, singles, seed, vocabulary)
     pauses = random.Random(seed)
     packed = KaldiDir(extra={"utt2num_samples": {}})
     wav_dir = out.with_name(f"{out.name}_wav").resolve()

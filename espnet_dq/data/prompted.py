@@ -42,7 +42,7 @@ class PromptedClips:
         return map(self._clip, self.names)
 
     def _clip(self, utt: str) -> tuple[Tensor, Tensor]:
-        data, tokenizer = self.data, vocabulary_tokenizer(self.dims.n_vocab)
+        data, tokenizer = self.data, vocabulary_tokenizer(self.dims)
         for table in ("text", "utt2lang"):
             if utt not in getattr(data, table):
                 raise InputError(f"{utt} is in wav.scp, but not in {table}")

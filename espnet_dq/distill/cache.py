@@ -5,7 +5,8 @@ Written once as Kaldi archives of float32 matrices, which ESPnet's own loader re
 positions (see `sequences.py`), teacher layers L and width D:
 
     encoder_out        [P, D_s]    the student encoder's output (if it is frozen)
-    teacher_ids        [N, k]      the teacher's likeliest tokens (Kaldi has no integer matrix)
+    teacher_ids        [N, k]      the teacher's likeliest of the student's tokens, by the student's
+                                   ids (Kaldi has no integer matrix)
     teacher_log_probs  [N, k]      their log-probabilities at the temperature
     teacher_hidden     [N, L * D]  tapped hidden states (if a hidden term needs them)
     teacher_end        [1] int32   closing timestamp token, -1 for none
@@ -37,6 +38,7 @@ from espnet_dq.quant.checkpoint import Student
 from espnet_dq.whisper.dims import encode_text, language_token, vocabulary_tokenizer
 from espnet_dq.whisper.forward import check_padding, encode, log_mel, window_samples
 from espnet_dq.whisper.teacher import Teacher
+from espnet_dq.whisper.vocabulary import token_strings
 
 BATCH = 4
 SHARD = 4 * BATCH
@@ -115,10 +117,12 @@ def _describe(
     content = hashlib.sha256()
     for table in (folder.wav, folder.text, folder.utt2lang):
         content.update(json.dumps(table, sort_keys=True, ensure_ascii=False).encode())
+    tokens = token_strings(vocabulary_tokenizer(student.dims).encoding)
     description = {
         **asdict(settings),
         "data": content.hexdigest(),
         "teacher": sha256(teacher.path),
+        "vocabulary": hashlib.sha256("\n".join(tokens).encode()).hexdigest(),
         "utterances": len(folder.wav),
     }
     if settings.encoder:
@@ -141,7 +145,7 @@ class _Pass:
         self.folder, self.teacher, self.settings = folder, teacher, settings
         self.dims = student.dims
         self.encoder = student.prepared().encoder if settings.encoder else None
-        self.tokenizer = vocabulary_tokenizer(student.dims.n_vocab)
+        self.tokenizer = vocabulary_tokenizer(student.dims)
 
     @torch.no_grad()
     def answers(self, utterances: list[str]) -> Iterator[tuple[str, dict[str, np.ndarray]]]:

@@ -5,6 +5,7 @@
 The file's variables are read by `ctranslate2_binary`; here they get openai-whisper's names.
 """
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from whisper.model import ModelDimensions
 from espnet_dq.errors import InputError
 from espnet_dq.formats.ctranslate2_binary import read_variables
 from espnet_dq.formats.weights import ENCODER_POSITIONS, Weights
+from espnet_dq.whisper.vocabulary import WHOLE, with_tokens
 
 # File's layer -> openai-whisper's layer, or its parts in the order they are stacked.
 _BLOCK = {
@@ -87,7 +89,10 @@ def load(folder: Path | str) -> Weights:
 
 
 def read_dims(variables: Mapping[str, np.ndarray], source: Path | str) -> ModelDimensions:
-    """Model dimensions from the shapes and head counts in the file."""
+    """Model dimensions from the shapes and head counts in the file.
+
+    The tokens of a trimmed vocabulary are read from vocabulary.json beside it.
+    """
 
     def shape(name: str, rank: int) -> tuple[int, ...]:
         if name not in variables:
@@ -103,7 +108,7 @@ def read_dims(variables: Mapping[str, np.ndarray], source: Path | str) -> ModelD
         shape(f"{side}/num_heads", 0)
     audio_ctx, audio_state = shape("encoder/position_encodings/encodings", 2)
     text_ctx, text_state = shape("decoder/position_encodings/encodings", 2)
-    return ModelDimensions(
+    dims = ModelDimensions(
         n_mels=shape("encoder/conv1/weight", 3)[1],
         n_audio_ctx=audio_ctx,
         n_audio_state=audio_state,
@@ -115,6 +120,20 @@ def read_dims(variables: Mapping[str, np.ndarray], source: Path | str) -> ModelD
         n_text_head=int(variables["decoder/num_heads"]),
         n_text_layer=layers("decoder"),
     )
+    file = Path(source).with_name("vocabulary.json")
+    if dims.n_vocab in WHOLE or not file.is_file():
+        return dims
+    return with_tokens(dims, _read_tokens(file), str(file))
+
+
+def _read_tokens(path: Path) -> list[str]:
+    try:
+        tokens = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as e:
+        raise InputError(f"{path}: not JSON ({str(e) or type(e).__name__})") from e
+    if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
+        raise InputError(f"{path}: not a list of tokens")
+    return tokens
 
 
 def split(variables: Mapping[str, np.ndarray], source: Path | str) -> dict[str, Stored]:

@@ -12,10 +12,11 @@ from whisper.audio import HOP_LENGTH, N_FFT, SAMPLE_RATE
 from whisper.model import ModelDimensions
 
 from espnet_dq.errors import InputError
-from espnet_dq.formats.tokenizer_json import build, vocabulary
+from espnet_dq.formats.tokenizer_json import build
 from espnet_dq.whisper.dims import any_tokenizer
+from espnet_dq.whisper.vocabulary import token_strings, whole_size
 
-# (decoder layers, decoder heads, vocabulary) -> the model whose alignment heads are known.
+# (decoder layers, decoder heads, whole vocabulary) -> the model whose alignment heads are known.
 # The large models of one shape differ in theirs, so they take the default. A student that was cut
 # to one of these shapes takes that model's, which only word timestamps read.
 _NAMES = {
@@ -40,7 +41,7 @@ def alignment_heads(dims: ModelDimensions) -> list[list[int]]:
     half of the layers.
     """
     layers, heads = dims.n_text_layer, dims.n_text_head
-    name = _NAMES.get((layers, heads, dims.n_vocab))
+    name = _NAMES.get((layers, heads, whole_size(dims)))
     if name is None:
         pairs = itertools.product(range(layers // 2, layers), range(heads))
         return [list(pair) for pair in pairs]
@@ -53,7 +54,7 @@ def config(dims: ModelDimensions) -> dict[str, list]:
 
     The lists are those that openai-whisper's own decoding makes from its tokenizer.
     """
-    tokenizer = any_tokenizer(dims.n_vocab)
+    tokenizer = any_tokenizer(dims)
     suppressed = {
         *tokenizer.non_speech_tokens,
         tokenizer.sot,
@@ -97,11 +98,11 @@ def save_companions(folder: Path, dims: ModelDimensions) -> None:
 
     Without indentation: a small student's vocabulary would otherwise weigh half a megabyte more.
     """
-    encoding = any_tokenizer(dims.n_vocab).encoding
+    encoding = any_tokenizer(dims).encoding
     for name, content in {
         "config.json": config(dims),
         "preprocessor_config.json": preprocessor(dims),
-        "vocabulary.json": vocabulary(encoding),
+        "vocabulary.json": token_strings(encoding),
     }.items():
         text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
         (folder / name).write_text(text + "\n", encoding="utf-8")

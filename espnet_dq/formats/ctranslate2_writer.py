@@ -16,9 +16,9 @@ from torch import Tensor
 from espnet_dq.errors import InputError
 from espnet_dq.files import atomic
 from espnet_dq.formats.ctranslate2_config import save_companions
-from espnet_dq.formats.tokenizer_json import vocabulary
 from espnet_dq.formats.weights import Weights
 from espnet_dq.whisper.dims import any_tokenizer
+from espnet_dq.whisper.vocabulary import token_strings
 
 GRID = "ct2_int8"
 
@@ -52,7 +52,7 @@ def save(
     """
     weights.check(str(folder))
     spec = specification(weights, quantized, float_dtype)
-    spec.register_vocabulary(vocabulary(any_tokenizer(weights.dims.n_vocab).encoding))
+    spec.register_vocabulary(token_strings(any_tokenizer(weights.dims).encoding))
     spec.validate()
     spec.optimize()  # without a quantization it only stores equal tensors once
     with atomic(folder) as tmp:

@@ -20,6 +20,7 @@ from espnet_dq.formats.ggml import FTYPES, MAGIC
 from espnet_dq.formats.weights import Weights
 from espnet_dq.quant.grids import Quantized
 from espnet_dq.whisper.dims import any_tokenizer, weight_shapes
+from espnet_dq.whisper.vocabulary import TrimmedDimensions, whole_size
 
 GRIDS = {"ggml_q8_0": "Q8_0", "ggml_q5_0": "Q5_0", "ggml_q4_0": "Q4_0"}
 _TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q5_0": 6, "Q8_0": 8}  # ggml's enumeration
@@ -28,13 +29,18 @@ _TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q5_0": 6, "Q8_0": 8}  # ggml's enumera
 def check_grids(dims: ModelDimensions, grids: Mapping[str, str]) -> None:
     """Raise `InputError` for weights and grids that no file holds.
 
-    whisper.cpp allocates every matrix in the one type that the file's header names: all of them
-    are on one grid of `GRIDS`, or none is.
+    whisper.cpp knows the special tokens by their ids in a whole vocabulary, so it cannot have a
+    trimmed one. It allocates every matrix in the one type that the file's header names: all of
+    them are on one grid of `GRIDS`, or none is.
 
     Args:
         dims: the model's.
         grids: openai-whisper's name -> grid, of what is on one.
     """
+    if isinstance(dims, TrimmedDimensions):
+        raise InputError(
+            f"whisper.cpp only runs whole vocabularies: {dims.n_vocab} of {whole_size(dims)} tokens"
+        )
     if not grids:
         return
     kinds = sorted({*grids.values()})
@@ -105,15 +111,15 @@ def _header(weights: Weights, ftype: int) -> bytes:
     filters = mel_filters("cpu", d.n_mels).float().numpy()
     parts = [struct.pack("<I11i", MAGIC, *numbers), struct.pack("<2i", *filters.shape)]
     parts.append(filters.tobytes())
-    tokens = ordinary_tokens(d.n_vocab)
+    tokens = ordinary_tokens(d)
     parts.append(struct.pack("<i", len(tokens)))
     parts += [struct.pack("<i", len(token)) + token for token in tokens]
     return b"".join(parts)
 
 
-def ordinary_tokens(n_vocab: int) -> list[bytes]:
+def ordinary_tokens(dims: ModelDimensions) -> list[bytes]:
     """The vocabulary's byte-pair tokens in the order of their ids; special ones are not stored."""
-    encoding = any_tokenizer(n_vocab).encoding
+    encoding = any_tokenizer(dims).encoding
     special = encoding.special_tokens_set
     count = encoding.n_vocab - len(special)
     return [encoding.decode_single_token_bytes(i) for i in range(count)]

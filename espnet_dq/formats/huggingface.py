@@ -23,6 +23,7 @@ from espnet_dq.formats.tokenizer_json import build
 from espnet_dq.formats.weights import Weights
 from espnet_dq.quant.grids import Quantized, get_grid
 from espnet_dq.whisper.dims import any_tokenizer, weight_shapes
+from espnet_dq.whisper.vocabulary import WHOLE, with_tokens
 
 FILE = "model.safetensors"
 INDEX = f"{FILE}.index.json"  # of a model in several files
@@ -86,7 +87,7 @@ def save_companions(folder: Path, dims: ModelDimensions) -> None:
         ctranslate2_config.preprocessor(dims)
         | {"feature_extractor_type": "WhisperFeatureExtractor", "processor_class": _PROCESSOR},
     )
-    tokenizer = any_tokenizer(dims.n_vocab)
+    tokenizer = any_tokenizer(dims)
     content = json.loads(build(tokenizer.encoding).to_str())
     for token in content["added_tokens"]:  # times are part of the text, if asked for
         token["special"] = token["id"] < tokenizer.timestamp_begin
@@ -129,10 +130,10 @@ def config(dims: ModelDimensions) -> dict:
 
 def generation_config(dims: ModelDimensions) -> dict:
     """generation_config.json: what openai-whisper's decoding takes from its tokenizer."""
-    tokenizer = any_tokenizer(dims.n_vocab)
+    tokenizer = any_tokenizer(dims)
     decoding = ctranslate2_config.config(dims)
     eot, sot = _ends(dims)
-    multilingual = dims.n_vocab >= 51865  # openai-whisper's rule
+    multilingual = tokenizer.language is not None
     content = {
         "decoder_start_token_id": sot,
         **dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), eot),
@@ -170,7 +171,7 @@ def load(folder: Path | str) -> Weights:
     for key, expected in _MODEL.items():
         if config.get(key, expected) != expected:
             raise InputError(f"{path}: {key} is {config[key]!r}, expected {expected!r}")
-    dims = read_dims(config, path)
+    dims = read_vocabulary(read_dims(config, path), folder)
     files, expected = _files(folder), None
     if files[0].name == INDEX:
         files, expected = _index(files[0])
@@ -201,6 +202,24 @@ def load(folder: Path | str) -> Weights:
     ):
         raise InputError(f"{source}: {_PROJECTION} is not {_EMBEDDING}, which a Whisper's is")
     return Weights(dims, state).check(str(source))
+
+
+def read_vocabulary(dims: ModelDimensions, folder: Path) -> ModelDimensions:
+    """`dims`, with the tokens that tokenizer.json has if the vocabulary is a trimmed one."""
+    path = folder / "tokenizer.json"
+    if dims.n_vocab in WHOLE or not path.is_file():
+        return dims
+    content = read_json(path)
+    try:
+        ids = {**content["model"]["vocab"]}
+        ids |= {token["content"]: token["id"] for token in content["added_tokens"]}
+        tokens = sorted(ids, key=ids.__getitem__)
+        in_order = sorted(ids.values()) == [*range(len(ids))]
+    except (KeyError, TypeError) as e:
+        raise InputError(f"{path}: not a byte-pair tokenizer ({type(e).__name__})") from e
+    if not in_order:
+        raise InputError(f"{path}: the ids of its tokens are not 0 to {len(ids) - 1}")
+    return with_tokens(dims, tokens, str(path))
 
 
 def _files(folder: Path) -> list[Path]:
@@ -238,7 +257,7 @@ def _tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
 
 def _ends(dims: ModelDimensions) -> tuple[int, int]:
     """Ids of `<|endoftext|>`, which also pads, and `<|startoftranscript|>`."""
-    tokenizer = any_tokenizer(dims.n_vocab)
+    tokenizer = any_tokenizer(dims)
     return tokenizer.eot, tokenizer.sot
 
 

@@ -4,6 +4,7 @@ Weights are found by their names, which are openai-whisper's. Every size is chec
 dimensions in the encoder's metadata before any value is converted.
 """
 
+import base64
 from dataclasses import dataclass, fields
 from math import prod
 from pathlib import Path
@@ -19,6 +20,7 @@ from espnet_dq.errors import InputError
 from espnet_dq.formats.onnx_graph import Stored, is_linear, scale_shape, stored_shape
 from espnet_dq.formats.weights import Weights, check_dims
 from espnet_dq.whisper.dims import weight_shapes
+from espnet_dq.whisper.vocabulary import WHOLE, printable, whole_tokenizer, with_tokens
 
 FILES = ("encoder.onnx", "decoder.onnx")
 _TYPES = {
@@ -76,7 +78,7 @@ def read(folder: Path | str) -> Content:
         tensors[name] = Stored(values, scale.reshape(-1))
     if found:
         raise InputError(f"{folder}: {min(found)} is not a Whisper weight")
-    return Content(dims, tensors)
+    return Content(_vocabulary(dims, folder), tensors)
 
 
 def load(folder: Path | str) -> Weights:
@@ -119,6 +121,24 @@ def _dims(model: onnx.ModelProto, path: Path) -> ModelDimensions:
             raise InputError(f"{path}: metadata key {field.name} is {value[:20]!r}, no number")
         values[field.name] = int(value)
     return check_dims(ModelDimensions(**values), str(path))
+
+
+def _vocabulary(dims: ModelDimensions, folder: Path) -> ModelDimensions:
+    """`dims`, with the tokens of a trimmed vocabulary: ordinary ones of tokens.txt, all special."""
+    path = folder / "tokens.txt"
+    if dims.n_vocab in WHOLE or not path.is_file():
+        return dims
+    try:
+        lines = [line.split(" ") for line in path.read_text(encoding="ascii").splitlines()]
+        tokens = [printable(base64.b64decode(token, validate=True)) for token, _ in lines]
+        in_order = [int(i) for _, i in lines] == [*range(len(lines))]
+    except ValueError as e:
+        raise InputError(f"{path}: not a list of tokens ({str(e) or type(e).__name__})") from e
+    whole = {size - whole_tokenizer(size).eot: whole_tokenizer(size) for size in WHOLE[1:]}
+    if not in_order or dims.n_vocab - len(tokens) not in whole:
+        raise InputError(f"{path}: {len(tokens)} tokens in order do not fit n_vocab {dims.n_vocab}")
+    special = whole[dims.n_vocab - len(tokens)].encoding._special_tokens
+    return with_tokens(dims, tokens + sorted(special, key=special.__getitem__), str(path))
 
 
 def _array(tensor: onnx.TensorProto, path: Path, shape: tuple[int, ...]) -> np.ndarray:

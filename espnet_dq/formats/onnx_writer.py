@@ -6,7 +6,6 @@ metadata; `onnx_reader` reads them. Weights on a grid are int8 in the file, floa
 
 import base64
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +23,7 @@ from espnet_dq.formats.onnx_graph import IR_VERSION, OPSET, Stored
 from espnet_dq.formats.weights import Weights
 from espnet_dq.quant.grids import Quantized
 from espnet_dq.whisper.dims import any_tokenizer
+from espnet_dq.whisper.vocabulary import numbers
 
 GRID = "onnx_int8"
 
@@ -66,7 +66,7 @@ def save(
             )
             helper.set_model_props(model, metadata)
             onnx.save(model, tmp / f"{side}.onnx")
-        (tmp / "tokens.txt").write_text(tokens_txt(weights.dims.n_vocab), encoding="ascii")
+        (tmp / "tokens.txt").write_text(tokens_txt(weights.dims), encoding="ascii")
 
 
 def _stored(
@@ -95,14 +95,14 @@ def _stored(
 
 def sherpa_metadata(dims: ModelDimensions) -> dict[str, str]:
     """What sherpa-onnx reads from the encoder, with all of openai-whisper's dimensions."""
-    tokenizer = any_tokenizer(dims.n_vocab)
+    tokenizer = any_tokenizer(dims)
     # In the order of their ids; the tokenizer's own lists are in that of a set, another each time.
     languages = list(LANGUAGES)[: tokenizer.num_languages]
     values = {
         "model_type": "whisper",
         "version": 1,
-        **asdict(dims),
-        "is_multilingual": int(dims.n_vocab >= 51865),
+        **numbers(dims),
+        "is_multilingual": int(tokenizer.language is not None),
         "sot": tokenizer.sot,
         "sot_index": 0,
         "sot_sequence": tokenizer.sot_sequence,
@@ -124,7 +124,7 @@ def sherpa_metadata(dims: ModelDimensions) -> dict[str, str]:
     }
 
 
-def tokens_txt(n_vocab: int) -> str:
+def tokens_txt(dims: ModelDimensions) -> str:
     """The ordinary tokens, one `base64 id` a line; an empty token is `=`."""
-    encoded = (base64.b64encode(token).decode() or "=" for token in ordinary_tokens(n_vocab))
+    encoded = (base64.b64encode(token).decode() or "=" for token in ordinary_tokens(dims))
     return "".join(f"{token} {i}\n" for i, token in enumerate(encoded))

@@ -1,6 +1,10 @@
-"""OpenAI's checkpoint: a `.pt` file with `{"dims", "model_state_dict"}`, values in float16."""
+"""OpenAI's checkpoint: a `.pt` file with `{"dims", "model_state_dict"}`, values in float16.
 
-from dataclasses import asdict, fields
+A trimmed model's has `kept_tokens` as well, int32 [n_vocab]: the ids of its tokens in the whole
+vocabulary. `whisper.load_model` reads such a file and passes over them.
+"""
+
+from dataclasses import fields
 from pathlib import Path
 
 import torch
@@ -8,7 +12,8 @@ from whisper.model import ModelDimensions
 
 from espnet_dq.errors import InputError
 from espnet_dq.files import atomic
-from espnet_dq.formats.weights import Weights
+from espnet_dq.formats.weights import KEPT, Weights, check_dims, kept_tokens, with_kept
+from espnet_dq.whisper.vocabulary import numbers
 
 
 def load(path: Path | str) -> Weights:
@@ -36,7 +41,10 @@ def load(path: Path | str) -> Weights:
         raise InputError(f"{path}: dims needs exactly the keys {', '.join(sorted(names))}")
     if not isinstance(state, dict) or not all(isinstance(t, torch.Tensor) for t in state.values()):
         raise InputError(f"{path}: model_state_dict is not a dict of tensors")
-    return Weights(ModelDimensions(**dims), dict(state)).check(str(path))
+    dims = check_dims(ModelDimensions(**dims), str(path))
+    if KEPT in checkpoint:
+        dims = with_kept(dims, checkpoint[KEPT], str(path))
+    return Weights(dims, dict(state)).check(str(path))
 
 
 def save(path: Path | str, weights: Weights, dtype: torch.dtype = torch.float16) -> None:
@@ -46,8 +54,13 @@ def save(path: Path | str, weights: Weights, dtype: torch.dtype = torch.float16)
     """
     weights.check(str(path))
     state = {name: tensor.detach().cpu().to(dtype) for name, tensor in weights.state.items()}
+    content = {
+        "dims": numbers(weights.dims),
+        "model_state_dict": state,
+        **kept_tokens(weights.dims),
+    }
     with atomic(path) as tmp, open(tmp, "wb") as f:
-        torch.save({"dims": asdict(weights.dims), "model_state_dict": state}, f)
+        torch.save(content, f)
 
 
 def _first_line(error: Exception) -> str:

@@ -6,7 +6,7 @@ formats of their own.
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from math import prod
 from pathlib import Path
 
@@ -19,9 +19,10 @@ from whisper.model import ModelDimensions
 
 from espnet_dq.errors import InputError
 from espnet_dq.files import atomic, share
-from espnet_dq.formats.weights import Weights, check_dims
+from espnet_dq.formats.weights import KEPT, Weights, check_dims, kept_tokens, with_kept
 from espnet_dq.quant.grids import Quantized, get_grid
 from espnet_dq.whisper.dims import weight_shapes
+from espnet_dq.whisper.vocabulary import numbers
 
 FORMAT = "espnet_dq.packed"
 VERSION = "1"
@@ -85,7 +86,7 @@ def save(
         InputError: the weights are no Whisper, or a name in `quantized` is not one of theirs.
     """
     weights.check(str(path))
-    tensors: dict[str, Tensor] = {}
+    tensors = kept_tokens(weights.dims)
     for name, q in quantized.items():
         if name not in weights.state or q.integers.shape != weights.state[name].shape:
             raise InputError(f"{path}: {name} is quantized, but no such Whisper weight")
@@ -98,7 +99,7 @@ def save(
     metadata = {
         "format": FORMAT,
         "version": VERSION,
-        "dims": json.dumps(asdict(weights.dims)),
+        "dims": json.dumps(numbers(weights.dims)),
         "grids": json.dumps({name: q.grid for name, q in quantized.items()}),
     }
     with atomic(path) as tmp:
@@ -125,6 +126,8 @@ def read(path: Path | str) -> Content:
     if metadata.get("format") != FORMAT or metadata.get("version") != VERSION:
         raise InputError(f"{path}: not {FORMAT} version {VERSION}")
     dims = check_dims(_dims(metadata, path), str(path))
+    if KEPT in tensors:
+        dims = with_kept(dims, tensors.pop(KEPT), str(path))
     grids = _json(metadata, "grids", path)
     content = Content(dims, {}, {})
     shapes = weight_shapes(dims)

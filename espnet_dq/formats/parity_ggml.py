@@ -73,7 +73,7 @@ def _constants(content: ggml.Content, reference: Reference) -> list[Row]:
         wrong = differing_bits(content.filters, filters)
     else:
         wrong = filters.size
-    encoding = any_tokenizer(content.dims.n_vocab).encoding
+    encoding = any_tokenizer(content.dims).encoding
     ordinary = encoding.n_vocab - len(encoding.special_tokens_set)
     expected = [encoding.decode_single_token_bytes(i) for i in range(ordinary)]
     pairs = zip(content.tokens, expected, strict=False)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
+from whisper.model import ModelDimensions
 
 from espnet_dq.errors import InputError, WorkError
 from espnet_dq.formats.hf_names import openai_name, read_dims, read_json
@@ -23,6 +24,7 @@ from espnet_dq.formats.parity import (
     rounding_error,
 )
 from espnet_dq.whisper.dims import any_tokenizer
+from espnet_dq.whisper.vocabulary import numbers
 
 
 def compare_huggingface(path: Path | str, reference: Reference) -> Report:
@@ -38,7 +40,7 @@ def compare_huggingface(path: Path | str, reference: Reference) -> Report:
     folder = Path(path)
     file = folder / "model.safetensors"
     found = read_dims(read_json(folder / "config.json"), folder / "config.json")
-    if found != reference.dims:
+    if numbers(found) != numbers(reference.dims):
         raise WorkError(f"{folder}: holds {found}, expected {reference.dims}")
     try:
         tensors = {_ours(name): values for name, values in load_file(file).items()}
@@ -63,17 +65,17 @@ def compare_huggingface(path: Path | str, reference: Reference) -> Report:
         kind = ON_GRID if name in reference.grids else float_kind(name)
         bits, size = 8 * values.itemsize, values.nbytes
         rows.append(Row(name, values.shape, grid, bits, size, kind, error, wrong))
-    return Report([*rows, _vocabulary(folder / "tokenizer.json", found.n_vocab)])
+    return Report([*rows, _vocabulary(folder / "tokenizer.json", reference.dims)])
 
 
 def _ours(name: str) -> str:
     return openai_name(name) if name.startswith(("model.encoder.", "model.decoder.")) else name
 
 
-def _vocabulary(path: Path, n_vocab: int) -> Row:
+def _vocabulary(path: Path, dims: ModelDimensions) -> Row:
     """Tokens whose id is not openai-whisper's."""
     content = read_json(path)
-    encoding = any_tokenizer(n_vocab).encoding
+    encoding = any_tokenizer(dims).encoding
     try:
         found = {token["content"]: token["id"] for token in content["added_tokens"]}
         found |= {_bytes(token): number for token, number in content["model"]["vocab"].items()}

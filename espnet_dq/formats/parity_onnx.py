@@ -29,6 +29,7 @@ from espnet_dq.formats.parity import (
     rounding_error,
 )
 from espnet_dq.whisper.dims import any_tokenizer
+from espnet_dq.whisper.vocabulary import numbers
 
 _SIDES = ("encoder", "decoder")
 # For float32 arithmetic in another order, relative to the largest value of an output.
@@ -110,8 +111,8 @@ def _values(tensor: onnx.TensorProto, path: Path) -> np.ndarray:
 
 def _constants(path: Path, encoder: onnx.ModelProto, reference: Reference) -> list[Row]:
     """Rows for what is the same in every Whisper of these dimensions: metadata and tokens.txt."""
-    tokenizer = any_tokenizer(reference.dims.n_vocab)
-    expected = {key: str(value) for key, value in vars(reference.dims).items()}
+    tokenizer = any_tokenizer(reference.dims)
+    expected = {key: str(value) for key, value in numbers(reference.dims).items()}
     for key in ("sot", "eot", "no_speech", "transcribe", "translate", "no_timestamps"):
         expected[key] = str(getattr(tokenizer, key))
     languages = sorted(
@@ -132,12 +133,12 @@ def _constants(path: Path, encoder: onnx.ModelProto, reference: Reference) -> li
     try:
         text = file.read_text(encoding="ascii")
         tokens = [b64decode(line.split(" ")[0]) for line in text.splitlines()]
-        numbers = [int(line.split(" ")[1]) for line in text.splitlines()]
+        ids = [int(line.split(" ")[1]) for line in text.splitlines()]
     except (OSError, ValueError, IndexError) as e:
         raise InputError(f"{file}: not a readable list of tokens ({type(e).__name__})") from e
     ordinary = range(tokenizer.eot)  # the first special token
     theirs = [(tokenizer.encoding.decode_single_token_bytes(i), i) for i in ordinary]
-    pairs = zip_longest(zip(tokens, numbers, strict=True), theirs)
+    pairs = zip_longest(zip(tokens, ids, strict=True), theirs)
     wrong = sum(ours != theirs for ours, theirs in pairs)
     return [metadata, Row("tokens", (len(tokens),), "text", 8, len(text), OTHER, integers=wrong)]
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, safe_open
-from whisper.model import ModelDimensions
 
 from espnet_dq.errors import InputError, WorkError
 from espnet_dq.formats.parity import (
     ON_GRID,
+    OTHER,
     Reference,
     Report,
     Row,
@@ -21,6 +21,7 @@ from espnet_dq.formats.parity import (
     float_row,
     rounding_error,
 )
+from espnet_dq.whisper.vocabulary import TrimmedDimensions, numbers
 
 
 def compare_packed(path: Path | str, reference: Reference) -> Report:
@@ -34,13 +35,14 @@ def compare_packed(path: Path | str, reference: Reference) -> Report:
         with safe_open(path, framework="numpy") as f:
             metadata = f.metadata()
         tensors = load_file(path)
-        dims = ModelDimensions(**json.loads(metadata["dims"]))
+        dims = json.loads(metadata["dims"])
         grids = json.loads(metadata["grids"])
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as e:
         raise InputError(f"{path}: not a readable packed file ({type(e).__name__})") from e
-    if dims != reference.dims:
+    if dims != numbers(reference.dims):
         raise WorkError(f"{path}: holds {dims}, expected {reference.dims}")
-    wanted = set()
+    trimmed = isinstance(reference.dims, TrimmedDimensions)
+    wanted = {"kept_tokens"} if trimmed else set()
     for name in reference.weights:
         wanted |= {f"{name}.integers", f"{name}.scale"} if name in grids else {name}
     if odd := sorted(wanted ^ tensors.keys()):
@@ -67,6 +69,11 @@ def compare_packed(path: Path | str, reference: Reference) -> Report:
         # The sign of a zero does not count: integers have none.
         row.integers = int(np.count_nonzero(values != expected))
         row.error = rounding_error({name: values}, reference.floats)
+    if trimmed:
+        kept, expected = tensors["kept_tokens"], np.array(reference.dims.kept)
+        same_shape = kept.shape == expected.shape
+        wrong = int(np.count_nonzero(kept != expected)) if same_shape else expected.size
+        rows.append(Row("kept_tokens", kept.shape, "int32", 32, kept.nbytes, OTHER, integers=wrong))
     return Report(rows)
 
 

@@ -9,8 +9,10 @@ from whisper.model import ModelDimensions, sinusoids
 
 from espnet_dq.errors import InputError
 from espnet_dq.whisper.dims import weight_shapes
+from espnet_dq.whisper.vocabulary import TrimmedDimensions, trim
 
 ENCODER_POSITIONS = "encoder.positional_embedding"
+KEPT = "kept_tokens"  # a trimmed vocabulary, in formats with room for a tensor more
 # Above any Whisper (large-v3: 1280 wide, 32 layers), below what a forged header could abuse.
 _MOST = {
     "n_vocab": 1 << 20,
@@ -34,6 +36,20 @@ def check_dims(dims: ModelDimensions, source: str) -> ModelDimensions:
         if state % head or state % 2:
             raise InputError(f"{source}: n_{side}_state = {state} does not fit {head} heads")
     return dims
+
+
+def kept_tokens(dims: ModelDimensions) -> dict[str, Tensor]:
+    """`KEPT` -> int32 [n_vocab], of a trimmed vocabulary; nothing of a whole one."""
+    if isinstance(dims, TrimmedDimensions):
+        return {KEPT: torch.tensor(dims.kept, dtype=torch.int32)}
+    return {}
+
+
+def with_kept(dims: ModelDimensions, kept, source: str) -> TrimmedDimensions:
+    """`dims` with the vocabulary that `KEPT` says; raises `InputError` when it is none."""
+    if not isinstance(kept, Tensor) or kept.dtype != torch.int32 or kept.shape != (dims.n_vocab,):
+        raise InputError(f"{source}: {KEPT} is not int32 [{dims.n_vocab}]")
+    return trim(dims, kept.tolist(), source)
 
 
 @dataclass

@@ -16,6 +16,7 @@ from espnet_dq.quant.fake_quant import clip_of, range_shape
 from espnet_dq.quant.grids import Quantized, get_grid
 from espnet_dq.quant.prepare import RANGE, assign_grids, prepare
 from espnet_dq.whisper.dims import model_dims, weight_shapes
+from espnet_dq.whisper.vocabulary import WHOLE, with_tokens
 
 # What is exported and scored: the average of the best epochs by validation loss.
 CHECKPOINT = "valid.loss.ave.pth"
@@ -127,7 +128,7 @@ def load_student(exp: str | Path, checkpoint: str = CHECKPOINT) -> Student:
         raise InputError(f"{source}: encoder_conf has no key dims")
     loaded = _weights(path)
     student = Student(
-        dims=_dims(encoder["dims"], source),
+        dims=_dims(encoder["dims"], config.get("token_list"), source),
         state={k: v for k, v in loaded.items() if not k.endswith(RANGE)},
         grid=model.get("grid", "ct2_int8"),
         preset=model.get("preset", "full"),
@@ -164,11 +165,16 @@ def _table(config: dict, key: str, source: Path) -> dict:
     return table
 
 
-def _dims(spec: str | Mapping[str, int], source: Path) -> ModelDimensions:
+def _dims(spec: str | Mapping[str, int], tokens, source: Path) -> ModelDimensions:
     try:
-        return check_dims(model_dims(spec), "dims")
+        dims = check_dims(model_dims(spec), "dims")
     except InputError as e:
         raise InputError(f"{source}: encoder_conf: {e}") from e
+    if dims.n_vocab in WHOLE:
+        return dims
+    if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
+        raise InputError(f"{source}: token_list is not a list of tokens")
+    return with_tokens(dims, tokens, f"{source}: token_list")
 
 
 def _grids(student: Student, source: Path) -> dict[str, str]:

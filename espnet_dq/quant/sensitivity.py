@@ -75,7 +75,7 @@ class Probe:
         self.dims = weights.dims
         self.model = Whisper(weights.dims).eval().requires_grad_(False)
         self.model.load_state_dict({k: v.float() for k, v in weights.state.items()})
-        tokenizer = vocabulary_tokenizer(self.dims.n_vocab)
+        tokenizer = vocabulary_tokenizer(self.dims)
         self.batches: list[_Batch] = []
         for group in batched(utterances, BATCH):
             texts = [torch.tensor(encode_text(tokenizer, u.text)) for u in group]

@@ -13,7 +13,7 @@ USES = {
     "ct2": (
         "faster-whisper",
         "# pip install faster-whisper\n"
-        "from faster_whisper import WhisperModel\n\n"
+        "from faster_whisper import WhisperModel\n\nTRIMMED"
         'model = WhisperModel("PATH", compute_type="COMPUTE")\n'
         'segments, _ = model.transcribe("audio.wav", language="LANGUAGE")\n'
         'print(" ".join(segment.text for segment in segments))',
@@ -56,6 +56,12 @@ USES = {
     ),
 }
 
+_TRIMMED = (
+    "import ctranslate2\n\n"
+    "# CTranslate2 takes a vocabulary of less than 51865 tokens for English only\n"
+    "ctranslate2.models.Whisper.is_multilingual = True\n"
+)
+
 
 def render(
     form: str,
@@ -66,6 +72,7 @@ def render(
     licence: str,
     parity: Mapping[str, int],
     compute_type: str,
+    trimmed: bool,
 ) -> str:
     """The model card, Markdown with Hugging Face's YAML head.
 
@@ -78,6 +85,7 @@ def render(
         licence: of the training data, as its corpus states it.
         parity: `verify`'s `tensors` and `mismatched` of this very file.
         compute_type: what CTranslate2 has to compute in, to compute with its very weights.
+        trimmed: whether its vocabulary is.
 
     Raises:
         InputError: there is no system with the role `student` in `results`.
@@ -89,6 +97,8 @@ def render(
     # The rates of this runtime if it was measured, else those of the first one that was.
     measured = next((s for s in students if s["runtime"] == runtime), students[0])
     languages = [code for code in measured["wer"] if code != MEAN]
+    use = use.replace("LANGUAGE", languages[0]).replace("COMPUTE", compute_type)
+    use = use.replace("TRIMMED", _TRIMMED if trimmed else "")
     head = {
         "language": languages,
         "license": "other",
@@ -122,7 +132,7 @@ def render(
         "## Run it",
         "",
         "```" + ("sh" if form == "packed" else "python"),
-        use.replace("LANGUAGE", languages[0]).replace("COMPUTE", compute_type),
+        use,
         "```",
         "",
         f"`PATH` is the folder with this file. The tokenizer is {tokenizer}.",

@@ -1,6 +1,6 @@
 """Whisper's decoder as an ESPnet decoder and beam-search scorer."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from espnet2.asr.decoder.abs_decoder import AbsDecoder
@@ -12,6 +12,7 @@ from whisper.model import TextDecoder
 from espnet_dq.errors import InputError
 from espnet_dq.whisper.dims import language_token, model_dims, vocabulary_tokenizer
 from espnet_dq.whisper.forward import decode_hidden, output_logits
+from espnet_dq.whisper.vocabulary import with_tokens
 
 # Language, task and <|notimestamps|>, which a prefix of ESPnet's does not have.
 PROMPT_TAIL = 3
@@ -21,7 +22,8 @@ class DQWhisperDecoder(AbsDecoder, BatchScorerInterface):
     """openai-whisper's text decoder.
 
     Args:
-        vocab_size: length of the token list; must be the vocabulary of `dims`.
+        vocab_size: length of the token list; must be `n_vocab` of `dims`. Which tokens they are
+            the model tells (`set_tokens`): ESPnet gives no decoder the list.
         encoder_output_size: must be the width of `dims`.
         dims: a size ("tiny") or all of openai-whisper's dimensions by name.
         language: for stock `asr_inference`, which has no languages: a Whisper code, or null to
@@ -46,11 +48,19 @@ class DQWhisperDecoder(AbsDecoder, BatchScorerInterface):
         self.net = TextDecoder(
             d.n_vocab, d.n_text_ctx, d.n_text_state, d.n_text_head, d.n_text_layer
         )
-        self.tokenizer = vocabulary_tokenizer(d.n_vocab)
+        self.given_language = language
+
+    def set_tokens(self, tokens: Sequence[str]) -> None:
+        """Take the tokenizer from the token list, before anything is decoded.
+
+        Raises `InputError` when the list is no Whisper's, or lacks the given language.
+        """
+        self.dims = with_tokens(self.dims, tokens, "token_list")
+        self.tokenizer = vocabulary_tokenizer(self.dims)
+        language = self.given_language
         self.language = None if language is None else language_token(self.tokenizer, language)
         special = set(self.tokenizer.special_tokens.values()) - {self.tokenizer.eot}
-        timestamps = range(self.tokenizer.timestamp_begin, d.n_vocab)
-        suppressed = sorted(special | set(timestamps) | set(self.tokenizer.non_speech_tokens))
+        suppressed = sorted(special | set(self.tokenizer.non_speech_tokens))
         self.register_buffer("suppressed", torch.tensor(suppressed), persistent=False)
 
     def forward(

@@ -147,6 +147,7 @@ class DQWhisperModel(ESPnetASRModel):
             window_samples(0, teacher_window)
         if teacher is None and alpha > 0:
             raise InputError("alpha above 0 needs a teacher")
+        decoder.set_tokens(token_list)
         self.tokenizer = decoder.tokenizer
         self.alpha = alpha
         self.temperature = temperature
@@ -157,7 +158,7 @@ class DQWhisperModel(ESPnetASRModel):
         self.teacher_window = teacher_window
         self.timestamp_share = timestamp_share
         self.activations = activations
-        self.teacher = None if teacher is None else Teacher(teacher)
+        self.teacher = None if teacher is None else Teacher(teacher, decoder.dims)
         self.term = HiddenTerm(
             matching, matching_scope, matching_normalization, distance, temperature
         )

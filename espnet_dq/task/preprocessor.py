@@ -37,7 +37,7 @@ class DQWhisperPreprocessor(AbsPreprocessor):
         for name in _UNUSED:
             if options.get(name):
                 raise InputError(f"preprocessor {NAME} does not support --{name}")
-        self.tokenizer = DQWhisperTokenizer(len(token_list))
+        self.tokenizer = DQWhisperTokenizer(token_list)
 
     def __call__(self, uid: str, data: dict[str, str | np.ndarray]) -> dict[str, np.ndarray]:
         if "speech" in data:

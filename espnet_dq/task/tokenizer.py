@@ -1,49 +1,39 @@
 """Whisper's vocabulary as ESPnet's token list, tokenizer and id converter see it.
 
-ESPnet wants one printable, unique string a token. Text tokens are written as GPT-2 does, each
-byte as one visible character; special tokens are written as they are (`<|ru|>`).
+ESPnet wants one printable, unique string a token: those of `whisper.vocabulary.token_strings`.
+The list is also all that ESPnet keeps of a vocabulary, so a trimmed one is known from it.
 """
 
-from collections.abc import Iterable
-from functools import cache
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from espnet2.text.abs_tokenizer import AbsTokenizer
 from espnet2.text.token_id_converter import TokenIDConverter
+from whisper.model import ModelDimensions
 
-from espnet_dq.whisper.dims import encode_text, vocabulary_tokenizer
+from espnet_dq.whisper.dims import SIZES, encode_text, vocabulary_tokenizer
+from espnet_dq.whisper.vocabulary import token_strings, with_tokens
 
 # The name that selects this tokenizer in ESPnet's options: `--bpemodel dq_whisper`.
 NAME = "dq_whisper"
 
 
-@cache
-def byte_characters() -> str:
-    """256 characters, one for each byte: visible ASCII and Latin-1 stand for themselves."""
-    visible = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-    spare = iter(range(0x100, 0x200))
-    return "".join(chr(b) if b in visible else chr(next(spare)) for b in range(256))
-
-
-@cache
-def token_list(n_vocab: int = 51865) -> list[str]:
+def token_list(dims: ModelDimensions = SIZES["tiny"]) -> list[str]:
     """The token list: line i is token i."""
-    tokenizer = vocabulary_tokenizer(n_vocab)
-    special = {i: t for t, i in tokenizer.special_tokens.items()}
-    characters = byte_characters()
-    return [
-        special[i]
-        if i in special
-        else "".join(characters[b] for b in tokenizer.encoding.decode_single_token_bytes(i))
-        for i in range(n_vocab)
-    ]
+    return token_strings(vocabulary_tokenizer(dims).encoding)
 
 
 class DQWhisperTokenizer(AbsTokenizer):
-    """Text to token strings and back, through openai-whisper's own encoding."""
+    """Text to token strings and back, through openai-whisper's own encoding.
 
-    def __init__(self, n_vocab: int = 51865):
-        self.tokenizer = vocabulary_tokenizer(n_vocab)
-        self.tokens = token_list(n_vocab)
+    Without its tokens (ESPnet's `asr_inference` does not say them) the whole vocabulary: the
+    strings of a trimmed one are among its.
+    """
+
+    def __init__(self, tokens: Sequence[str] | None = None):
+        self.tokens = token_list() if tokens is None else [*tokens]
+        dims = replace(SIZES["tiny"], n_vocab=len(self.tokens))
+        self.tokenizer = vocabulary_tokenizer(with_tokens(dims, self.tokens, "token_list"))
         self.ids = {t: i for i, t in enumerate(self.tokens)}
 
     def __repr__(self) -> str:

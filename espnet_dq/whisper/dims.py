@@ -4,9 +4,15 @@ from collections.abc import Mapping
 from dataclasses import fields
 
 from whisper.model import ModelDimensions
-from whisper.tokenizer import LANGUAGES, Tokenizer, get_tokenizer
+from whisper.tokenizer import LANGUAGES, Tokenizer
 
 from espnet_dq.errors import InputError
+from espnet_dq.whisper.vocabulary import (
+    WHOLE,
+    TrimmedDimensions,
+    trimmed_tokenizer,
+    whole_tokenizer,
+)
 
 
 def _multilingual(state: int, heads: int, layers: int) -> ModelDimensions:
@@ -91,24 +97,26 @@ def weight_shapes(dims: ModelDimensions) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def vocabulary_tokenizer(n_vocab: int) -> Tokenizer:
-    """openai-whisper's multilingual tokenizer for 51865 (99 languages) or 51866 (100) tokens.
+def vocabulary_tokenizer(vocabulary: ModelDimensions | int) -> Tokenizer:
+    """A model's multilingual tokenizer, by its dimensions or by the size of a whole vocabulary.
 
-    Raises `InputError` for another size: its special tokens would be somebody's guess.
+    Whole ones have 51865 (99 languages) or 51866 (100) tokens. Raises `InputError` for another
+    size that comes without its tokens: its special ones would be somebody's guess.
     """
-    if n_vocab not in (51865, 51866):
-        raise InputError(f"no multilingual Whisper tokenizer has {n_vocab} tokens")
-    return get_tokenizer(multilingual=True, num_languages=n_vocab - 51766)
+    tokenizer = any_tokenizer(vocabulary)
+    if tokenizer.language is None:
+        raise InputError(f"no multilingual Whisper tokenizer has {WHOLE[0]} tokens")
+    return tokenizer
 
 
-def any_tokenizer(n_vocab: int) -> Tokenizer:
+def any_tokenizer(vocabulary: ModelDimensions | int) -> Tokenizer:
     """As `vocabulary_tokenizer`, and English-only Whisper's (51864), for reading and writing files.
 
     Training and scoring by language need a multilingual one. Raises `InputError`.
     """
-    if n_vocab == 51864:
-        return get_tokenizer(multilingual=False)
-    return vocabulary_tokenizer(n_vocab)
+    if isinstance(vocabulary, TrimmedDimensions):
+        return trimmed_tokenizer(vocabulary.kept)
+    return whole_tokenizer(vocabulary if isinstance(vocabulary, int) else vocabulary.n_vocab)
 
 
 def language_token(tokenizer: Tokenizer, language: str) -> int:

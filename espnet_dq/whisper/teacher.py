@@ -2,35 +2,57 @@
 
 It is a plain object, not a sub-module: `model.train()`, optimizers, state dicts, averaging and
 DDP all walk the module tree, and none of them may reach it.
+
+It takes and gives the student's token ids. Where its own vocabulary is another one (a larger
+Whisper's, or the whole one of a trimmed student) each token stands for the one of the same string:
+of its logits those remain that the student has a token for, so that whoever takes their softmax
+shares the probability of the others out among these. A trimmed student cuts some words into
+smaller tokens than the teacher would; the teacher is fed the student's, which it has, too.
 """
 
 from pathlib import Path
 
 import torch
-import whisper
 from torch import Tensor
-from whisper.model import Whisper
+from whisper.model import ModelDimensions, Whisper
 from whisper.tokenizer import Tokenizer
 
 from espnet_dq.distill.taps import Taps
 from espnet_dq.errors import InputError
+from espnet_dq.formats import openai
+from espnet_dq.whisper.dims import vocabulary_tokenizer
 from espnet_dq.whisper.forward import decode_hidden, encode, log_mel, output_logits
+from espnet_dq.whisper.vocabulary import partners, token_strings
+
+# Logit of a token that the teacher lacks: no probability, and yet finite, since in a KL
+# divergence zero times infinity is no number.
+LACKING = -1e30
 
 
 class Teacher:
-    """A Whisper that only answers. `path` is an openai-whisper `.pt` file."""
+    """A Whisper that only answers.
 
-    def __init__(self, path: str | Path):
+    `path` is an openai-whisper `.pt` file, `student` the dimensions of who asks.
+    """
+
+    def __init__(self, path: str | Path, student: ModelDimensions):
         self.path = Path(path)
+        self.student = student
         self._model: Whisper | None = None
+        self._partners: Tensor | None = None
 
     def model(self, device: torch.device | str = "cpu") -> Whisper:
         """The model in eval mode on `device`; loaded strictly on the first call."""
         if self._model is None:
             if not self.path.is_file():
                 raise InputError(f"{self.path}: no such teacher file")
-            self._model = whisper.load_model(str(self.path), device="cpu").float().eval()
-            self._model.requires_grad_(False)
+            weights = openai.load(self.path)
+            model = Whisper(weights.dims)
+            model.load_state_dict(weights.state)
+            ours, theirs = (vocabulary_tokenizer(d).encoding for d in (self.student, weights.dims))
+            if (ids := partners(ours, theirs)) is not None:
+                self._partners = torch.tensor(ids)
+            self._model = model.eval().requires_grad_(False)
         return self._model.to(device)
 
     @torch.no_grad()
@@ -58,6 +80,7 @@ class Teacher:
         `audio` (B, P, D) from `hear`; `tokens` (B, T) int64.
         """
         decoder = self.model(audio.device).decoder
+        tokens = self._own(tokens)
         if tap is None:
             return decode_hidden(decoder, tokens, audio), []
         with Taps(decoder, tap) as taps:
@@ -83,7 +106,7 @@ class Teacher:
         opening = opening.repeat(len(text), 1)
         opening[:, 1] = language
         tokens = torch.cat([opening, text.clamp(min=0)], dim=1)
-        hidden = decode_hidden(decoder, tokens, audio)
+        hidden = decode_hidden(decoder, self._own(tokens), audio)
         last = hidden[torch.arange(len(text)), text_lengths + opening.shape[1] - 1]
         return self.logits(last)[:, first + 1 :].argmax(dim=1) + first + 1
 
@@ -92,6 +115,21 @@ class Teacher:
         return [block.mlp[0].weight for block in self.model(device).decoder.blocks]
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Logits (N, V) of hidden states (N, D)."""
+        """Logits (N, V) of hidden states (N, D), V the student's tokens."""
         with torch.no_grad():
-            return output_logits(self.model(hidden.device).decoder, hidden)
+            logits = output_logits(self.model(hidden.device).decoder, hidden)
+            if self._partners is None:
+                return logits
+            ids = self._partners.to(logits.device)
+            return logits.float()[:, ids.clamp(min=0)].masked_fill(ids < 0, LACKING)
+
+    def _own(self, tokens: Tensor) -> Tensor:
+        """The teacher's ids of the student's tokens; `InputError` names one that it lacks."""
+        if self._partners is None:
+            return tokens
+        own = self._partners.to(tokens.device)[tokens]
+        if bool((own < 0).any()):
+            tokens_of = token_strings(vocabulary_tokenizer(self.student).encoding)
+            token = tokens_of[int(tokens[own < 0][0])]
+            raise InputError(f"{self.path}: the teacher has no token {token}")
+        return own

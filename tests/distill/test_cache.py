@@ -37,7 +37,7 @@ def inputs(save_toy, tmp_path) -> tuple:
         path=save_toy(),
     )
     settings = CacheSettings("block", 1.0, 4, "full", 0.0, encoder=True)
-    teacher = Teacher(save_toy(seed=1, state=32, layers=3))
+    teacher = Teacher(save_toy(seed=1, state=32, layers=3), student.dims)
     return tmp_path / "data", teacher, student, settings
 
 

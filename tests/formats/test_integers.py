@@ -9,11 +9,11 @@ from test_ggml import write as write_ggml
 
 from espnet_dq.errors import InputError
 from espnet_dq.formats import ctranslate2_writer, integers, openai
-from espnet_dq.formats.tokenizer_json import vocabulary
 from espnet_dq.formats.write import write
 from espnet_dq.quant.checkpoint import quantize
 from espnet_dq.quant.prepare import assign_grids
 from espnet_dq.whisper.dims import any_tokenizer
+from espnet_dq.whisper.vocabulary import token_strings
 
 NAME = "decoder.blocks.1.mlp.0.weight"
 
@@ -58,7 +58,7 @@ def test_blocks_of_the_gguf_package(toy, tmp_path, kind):
 
 def test_int8_of_ctranslate2(toy, tmp_path):
     spec = ctranslate2_writer.specification(toy, {}, "float32")
-    spec.register_vocabulary(vocabulary(any_tokenizer(toy.dims.n_vocab).encoding))
+    spec.register_vocabulary(token_strings(any_tokenizer(toy.dims).encoding))
     spec.validate()
     spec.optimize(quantization="int8")
     spec.save(str(tmp_path))

@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from espnet_dq.formats.tokenizer_json import build, vocabulary
+from espnet_dq.formats.tokenizer_json import build
 from espnet_dq.whisper.dims import any_tokenizer
 from espnet_dq.whisper.fetch import package_files
+from espnet_dq.whisper.vocabulary import token_strings
 
 TEXTS = [
     "Hello, world! It's 5 o'clock; we'll see -- don't you?",
@@ -52,7 +53,7 @@ def test_every_id(pair):
     for token, number in encoding._special_tokens.items():
         assert ours.token_to_id(token) == number
         assert ours.encode(token, add_special_tokens=False).ids == [number]
-    tokens = vocabulary(encoding)
+    tokens = token_strings(encoding)
     assert [ours.token_to_id(token) for token in tokens] == list(range(encoding.n_vocab))
 
 
@@ -66,5 +67,5 @@ def test_against_the_published_tokenizer():
     assert [tuple(pair) for pair in ours["merges"]] == [("Ġ", "t"), *merges]
     assert ours["vocab"] == {k: v for k, v in published["vocab"].items() if v < 50257}
     lines = (folder / "vocabulary.txt").read_text(encoding="utf-8").split("\n")[:-1]
-    differing = [(a, b) for a, b in zip(vocabulary(encoding), lines, strict=True) if a != b]
+    differing = [(a, b) for a, b in zip(token_strings(encoding), lines, strict=True) if a != b]
     assert differing == [("<|nospeech|>", "<|nocaptions|>")]

@@ -1,5 +1,6 @@
 """A toy corpus and a toy recipe for ESPnet's own commands."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -36,17 +37,23 @@ def corpus(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def build(save_toy):
-    """Function (**model_conf) -> DQWhisperModel with toy student and teacher, weights loaded."""
+    """Function (**model_conf) -> DQWhisperModel with toy student and teacher, weights loaded.
+
+    `student` and `teacher` may be other `.pt` files.
+    """
     register()
     from espnet2.asr.ctc import CTC
 
+    from espnet_dq.formats import openai
     from espnet_dq.task.decoder import DQWhisperDecoder
     from espnet_dq.task.encoder import DQWhisperEncoder
     from espnet_dq.task.model import DQWhisperModel
     from espnet_dq.task.tokenizer import token_list
+    from espnet_dq.whisper.vocabulary import numbers
 
-    def make(window="batch", load=True, **conf):
-        student = torch.load(save_toy(seed=0), weights_only=True)
+    def make(window="batch", load=True, student=None, **conf):
+        student = openai.load(student or save_toy(seed=0))
+        dims, size = numbers(student.dims), student.dims.n_vocab
         teacher = save_toy(seed=1, state=32, layers=3, mels=128)  # as large-v3 hears
         conf = {
             "teacher": str(teacher),
@@ -54,15 +61,15 @@ def build(save_toy):
             "preset": "none",
             **conf,
         }
-        encoder = DQWhisperEncoder(dims=student["dims"], window=window)
-        decoder = DQWhisperDecoder(51865, 64, dims=student["dims"])
+        encoder = DQWhisperEncoder(dims=dims, window=window)
+        decoder = DQWhisperDecoder(size, encoder.output_size(), dims=dims)
         model = DQWhisperModel(
-            51865, token_list(), None, None, None, None, encoder, None, decoder,
-            CTC(51865, 64), None, **conf,
+            size, token_list(student.dims), None, None, None, None, encoder, None, decoder,
+            CTC(size, encoder.output_size()), None, **conf,
         )  # fmt: skip
         if load:
             state = model.state_dict()
-            for name, value in student["model_state_dict"].items():
+            for name, value in student.state.items():
                 state[name.replace(".", ".net.", 1)] = value
             model.load_state_dict(state)
         return model
@@ -71,16 +78,25 @@ def build(save_toy):
 
 
 @pytest.fixture(scope="session")
-def train(corpus, save_toy, tmp_path_factory):
-    """Function (out, *options, **model_conf) that runs stock `espnet2.bin.asr_train`."""
+def trimmed(save_toy, trim) -> Path:
+    """A student with the tokens of some texts only; it spells the others."""
+    return trim(save_toy(seed=0), TEXTS[:2])
+
+
+@pytest.fixture(scope="session")
+def train(corpus, trimmed, save_toy, tmp_path_factory):
+    """Function (out, *options, **model_conf) that runs stock `espnet2.bin.asr_train`.
+
+    A trimmed student learns from a teacher of 100 languages.
+    """
     from espnet_dq.bin.init_student import main as init_student
 
     folder = tmp_path_factory.mktemp("recipe")
-    student, teacher = save_toy(seed=0), save_toy(seed=1, state=32, layers=3)
+    teacher = save_toy(seed=1, state=32, layers=3, n_vocab=51866)
     init_student(
         [
             "--from",
-            str(student),
+            str(trimmed),
             "--teacher",
             str(teacher),
             "--grid",
@@ -89,8 +105,7 @@ def train(corpus, save_toy, tmp_path_factory):
             str(folder),
         ]
     )
-    dims = {n: torch.load(p, weights_only=True)["dims"] for n, p in
-            (("student", student), ("teacher", teacher))}  # fmt: skip
+    dims = {n: json.loads((folder / f"{n}.dims").read_text()) for n in ("student", "teacher")}
 
     def run(out: Path, *options: str, log: str = "log", **model_conf) -> Path:
         config = {

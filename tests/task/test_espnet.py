@@ -10,6 +10,7 @@ import yaml
 
 from espnet_dq.bin.check_resume import main as check_resume
 from espnet_dq.data.audio import load_audio
+from espnet_dq.formats import openai
 from espnet_dq.plugin import register
 from espnet_dq.quant.checkpoint import load_student
 
@@ -22,7 +23,7 @@ def espnet(*command, code=0):
     return done
 
 
-def test_train_resume_and_pack(train, tmp_path):
+def test_train_resume_and_pack(train, trimmed, tmp_path):
     """A run killed between epochs and resumed ends with the same weights, projector included.
 
     Regression: the projection layers were left out of the saved state.
@@ -52,6 +53,7 @@ def test_train_resume_and_pack(train, tmp_path):
     assert config["encoder"] == "dq_whisper"
     student = load_student(whole)
     assert student.grid == "ct2_int8" and student.preset == "full"
+    assert student.dims == openai.load(trimmed).dims  # its vocabulary, too
     assert torch.equal(student.state["decoder.ln.weight"], a["decoder.net.ln.weight"])
 
     espnet("espnet2.bin.pack", "asr", "--asr_train_config", whole / "config.yaml",

@@ -27,7 +27,7 @@ Usage: run.sh [options]
                         teacher does not hear; replace: the teacher's text instead, of those that it
                         is sure of
   --teacher NAME|FILE   tiny, base, small, or an openai-whisper .pt file
-  --student NAME|FILE   the same; it becomes the small one
+  --student NAME|FILE   the same; it becomes the small one (trimmed: bin.trim_vocabulary)
   --grid NAME|FILE      weight grid and with it the runtime: ct2_int8 (faster-whisper), ggml_q8_0,
                         ggml_q5_0, ggml_q4_0 (whisper.cpp), onnx_int8 (ONNX Runtime); uniform2 to
                         uniform8, or a .yaml file with a grid for each weight (packed file, torch)
@@ -227,6 +227,8 @@ if run_stage 2 "format to 16 kHz, check splits, pack windows" "$skip_data"; then
     if [ "$long" = split ] || [ "$labels" != text ]; then fetch_weights "$teacher"; fi
     [ "$long" != split ] || options+=(--long split --aligner "$teacher_pt")
     py format_data --data "$data" --out "$raw" --nj "$nj" "${options[@]}"
+    tokens_of=()
+    [[ $student != *.pt ]] || tokens_of=(--student "$student")
     for set in "train $singles" "dev 10"; do
         source=$raw/${set% *}
         if [ "$labels" != text ]; then
@@ -235,7 +237,8 @@ if run_stage 2 "format to 16 kHz, check splits, pack windows" "$skip_data"; then
                 --out "$source"
         fi
         py pack_windows --data "$source" --out "$exp/data/${set% *}" \
-            --singles "${set#* }" --seed "$seed" ${cachedir:+--shared "$cachedir/windows"}
+            --singles "${set#* }" --seed "$seed" "${tokens_of[@]}" \
+            ${cachedir:+--shared "$cachedir/windows"}
     done
     finish_stage 2
 fi

@@ -20,6 +20,22 @@ def compute_type(file: Path) -> str:
     return "float32" if len({weight.dtype == np.int8 for weight in weights}) > 1 else "default"
 
 
+class Multilingual:
+    """A CTranslate2 model with a trimmed vocabulary that says of itself that it is multilingual.
+
+    CTranslate2 takes less than 51865 tokens for an English-only model, and faster-whisper would
+    then neither tell it the language nor the task. All else is the model's own.
+    """
+
+    is_multilingual = True
+
+    def __init__(self, model) -> None:
+        self._model = model
+
+    def __getattr__(self, name: str):
+        return getattr(self._model, name)
+
+
 class FasterWhisper:
     """faster-whisper on the CPU, one worker of CTranslate2 for each clip at a time."""
 
@@ -47,6 +63,10 @@ class FasterWhisper:
         except Exception as e:  # tokenizers raises bare Exception
             raise InputError(f"{path}: faster-whisper cannot load it: {first_line(e)}") from e
         self.compute_type = self.model.model.compute_type
+        # No whole vocabulary is that small.
+        self.trimmed = self.model.hf_tokenizer.get_vocab_size() < 51864
+        if self.trimmed:
+            self.model.model = Multilingual(self.model.model)
         token = self.model.hf_tokenizer.token_to_id  # not every model knows every language
         self.languages = frozenset(
             code for code in self.model.supported_languages if token(f"<|{code}|>") is not None
@@ -70,6 +90,10 @@ class FasterWhisper:
     def transcribe(
         self, audio: np.ndarray, language: str | None, timestamps: bool
     ) -> tuple[str, list[Segment]]:
+        if language is None and self.trimmed:
+            raise InputError(
+                "CTranslate2 detects no language with a trimmed vocabulary: say --language"
+            )
         options = dict(self.options)
         if timestamps:
             options["without_timestamps"] = False

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from whisper.decoding import decode, detect_language
+from whisper.model import Whisper
 
 from espnet_dq.decode.runtimes.interface import first_line
 from espnet_dq.decode.runtimes.torch import Torch
@@ -46,10 +47,10 @@ class Model:
         except Exception as e:  # ONNX Runtime raises its own, of no common base
             raise InputError(f"{path}: ONNX Runtime cannot load it: {first_line(e)}") from e
         self.encoder, self.decoder = Encoder(encoder), Decoder(decoder, self.dims)
-        self.is_multilingual = self.dims.n_vocab >= 51865
-        self.num_languages = self.dims.n_vocab - 51765 - int(self.is_multilingual)
 
     decode = decode
+    # By the size of the vocabulary.
+    is_multilingual, num_languages = Whisper.is_multilingual, Whisper.num_languages
     detect_language = detect_language
 
     def logits(self, tokens: Tensor, audio_features: Tensor) -> Tensor:
@@ -87,16 +88,17 @@ class Block:
     attn: Attention = Attention()
 
 
-class Decoder:
+class Decoder(torch.nn.Module):
     """tokens (B, n) that follow those in the cache -> logits (B, n, n_vocab)."""
 
     blocks = (Block(),)
 
     def __init__(self, session, dims) -> None:
+        super().__init__()
         self.session = session
         self.empty = (dims.n_text_layer, 0, dims.n_text_state)
 
-    def __call__(
+    def forward(
         self, tokens: Tensor, audio_features: Tensor, kv_cache: dict[str, Tensor] | None = None
     ) -> Tensor:
         kv_cache = {} if kv_cache is None else kv_cache

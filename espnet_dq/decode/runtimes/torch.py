@@ -20,10 +20,14 @@ class Torch:
         from whisper.audio import FRAMES_PER_SECOND
         from whisper.tokenizer import LANGUAGES
 
+        from espnet_dq.whisper.vocabulary import TrimmedDimensions
+
         torch.set_num_threads(threads)
         # openai-whisper's beam search takes one clip.
         self.threads, self.batch = threads, nj if beam_size == 1 else 1
         self.model = self._load(path)
+        if isinstance(self.model.dims, TrimmedDimensions):
+            speak_whole(self.model)
         # The model's window: 3000 log-mel frames, of a short-window student fewer.
         self.frames = 2 * self.model.dims.n_audio_ctx
         self.window = self.frames / FRAMES_PER_SECOND
@@ -104,3 +108,28 @@ class Torch:
         with torch.inference_mode(), parametrize.cached():
             _, probabilities = self.model.detect_language(mel)
         return max(probabilities, key=probabilities.get)
+
+
+def speak_whole(model) -> None:
+    """Let openai-whisper's search, which only knows whole vocabularies, run a trimmed model.
+
+    From then on its decoder takes and gives the whole vocabulary's ids, and what was left out of
+    it is never likely. `model` is a `whisper.model.Whisper` or behaves like one.
+    """
+    import torch
+    from whisper.model import ModelDimensions
+
+    from espnet_dq.whisper.vocabulary import numbers, whole_size
+
+    size, kept = whole_size(model.dims), torch.tensor(model.dims.kept)
+    places = torch.zeros(size, dtype=torch.long)
+    places[kept] = torch.arange(len(kept))
+
+    def widen(_, args, logits):
+        wide = logits.new_full((*logits.shape[:-1], size), -torch.inf)
+        wide[..., kept] = logits
+        return wide
+
+    model.decoder.register_forward_pre_hook(lambda _, args: (places[args[0]], *args[1:]))
+    model.decoder.register_forward_hook(widen)
+    model.dims = ModelDimensions(**numbers(model.dims) | {"n_vocab": size})

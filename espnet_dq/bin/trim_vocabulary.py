@@ -1,0 +1,127 @@
+"""Leave out of a Whisper's vocabulary what texts in some languages do not need.
+
+Kept are the tokens of these texts, all that byte-pair encoding merges on the way to them, the
+256 bytes, the special tokens, digits, punctuation, and the tokens that decoding suppresses. Any
+text can still be written, the rest with smaller tokens.
+
+Example usage::
+
+    python -m espnet_dq.bin.trim_vocabulary --from openai:tiny --keep_languages en,es \\
+        --data dump/raw/train --words words.txt --out tiny_en_es.pt
+"""
+
+import argparse
+import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from whisper.tokenizer import LANGUAGES, Tokenizer
+
+from espnet_dq.bin.convert import lossless, source_path
+from espnet_dq.data.kaldi import read_scp
+from espnet_dq.errors import InputError, run
+from espnet_dq.files import bytes_on_disk
+from espnet_dq.formats import detect, openai
+from espnet_dq.formats.weights import Weights
+from espnet_dq.whisper.dims import encode_text, vocabulary_tokenizer
+from espnet_dq.whisper.sources import MODELS
+from espnet_dq.whisper.vocabulary import TrimmedDimensions, closure, trim
+
+EMBEDDING = "decoder.token_embedding.weight"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the smaller checkpoint; returns 0."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--from",
+        dest="source",
+        required=True,
+        metavar="PATH|openai:NAME",
+        help="file or folder in a format that is read here (detected), or "
+        f"openai: and one of {', '.join(MODELS)}",
+    )
+    parser.add_argument(
+        "--data", type=Path, nargs="+", default=[], help="Kaldi folders (text and utt2lang)"
+    )
+    parser.add_argument(
+        "--keep_languages",
+        metavar="en,es,...",
+        help="whose texts in --data count (default: all); no language token is left out",
+    )
+    parser.add_argument(
+        "--words", type=Path, nargs="+", default=[], help="texts or word lists, every line counts"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="checkpoint (.pt) to write")
+    args = parser.parse_args(argv)
+    if not args.data and not args.words:
+        raise InputError("nothing says what to keep: give --data, --words, or both")
+    languages = args.keep_languages.split(",") if args.keep_languages else None
+    for code in languages or ():
+        if code not in LANGUAGES:
+            raise InputError(f"--keep_languages: unknown language '{code}'")
+
+    source = source_path(args.source)
+    weights = detect.load(source)
+    if isinstance(weights.dims, TrimmedDimensions):
+        raise InputError(f"{source}: its vocabulary is trimmed already")
+    try:
+        tokenizer = vocabulary_tokenizer(weights.dims)
+    except InputError as e:
+        raise InputError(f"{source}: {e}") from e
+    wanted, texts = always(tokenizer), 0
+    for text in [*_of_folders(args.data, languages), *_of_files(args.words)]:
+        wanted.update(encode_text(tokenizer, text))
+        texts += 1
+    kept = [*sorted(closure(tokenizer, wanted)), *range(tokenizer.eot, weights.dims.n_vocab)]
+    dims = trim(replace(weights.dims, n_vocab=len(kept)), kept, str(source))
+    state = weights.state | {EMBEDDING: weights.state[EMBEDDING][kept]}
+    openai.save(args.out, Weights(dims, state), getattr(torch, lossless(state)))
+    print(
+        f"{args.out}: {len(kept)} of {weights.dims.n_vocab} tokens kept, "
+        f"for {texts} texts, {bytes_on_disk(args.out)} bytes"
+    )
+    return 0
+
+
+def always(tokenizer: Tokenizer) -> set[int]:
+    """Ordinary tokens that are kept whatever the texts: digits, punctuation, suppressed ones."""
+    kept = {i for i in tokenizer.non_speech_tokens if i < tokenizer.eot}
+    for token, i in tokenizer.encoding._mergeable_ranks.items():
+        text = token.decode(errors="replace").removeprefix(" ")
+        if re.fullmatch("[0-9]+", text) or (
+            text and all(unicodedata.category(c).startswith("P") for c in text)
+        ):
+            kept.add(i)
+    return kept
+
+
+def _of_folders(folders: list[Path], languages: list[str] | None) -> Iterator[str]:
+    found = set()
+    for folder in folders:
+        of = read_scp(folder / "utt2lang")
+        for utt, text in read_scp(folder / "text").items():
+            if utt not in of:
+                raise InputError(f"{folder / 'utt2lang'}: no line for '{utt}' of text")
+            if languages is None or of[utt] in languages:
+                found.add(of[utt])
+                yield text
+    if missing := [code for code in languages or () if code not in found]:
+        raise InputError(f"--keep_languages: --data has no text in '{missing[0]}'")
+
+
+def _of_files(files: list[Path]) -> Iterator[str]:
+    for file in files:
+        try:
+            yield from filter(str.strip, file.read_text(encoding="utf-8").splitlines())
+        except FileNotFoundError as e:
+            raise InputError(f"{file}: no such file") from e
+        except ValueError as e:
+            raise InputError(f"{file}: not UTF-8 text ({e})") from e
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,125 @@
+"""A trimmed tiny says in every runtime what tiny says when it may not use the other tokens."""
+
+import ctranslate2
+import faster_whisper
+import jiwer
+import pytest
+import sherpa_onnx
+import torch
+import whisper
+from whisper.normalizers import BasicTextNormalizer
+from whisper.tokenizer import get_tokenizer
+
+from espnet_dq.bin.convert import main as convert
+from espnet_dq.data.audio import load_audio
+from espnet_dq.decode.runtimes import load_runtime
+from espnet_dq.errors import InputError
+from espnet_dq.formats import openai
+
+RUNTIMES = {"torch": "openai", "faster-whisper": "ct2", "transformers": "hf", "onnx": "onnx"}
+
+
+@pytest.fixture(scope="module")
+def speech(clips):
+    """Language -> clips."""
+    return {
+        language: [load_audio(path) for path, lang, _ in clips if lang == language]
+        for language in ("en", "es")
+    }
+
+
+@pytest.fixture(scope="module")
+def trimmed(weights_dir, real_texts, trim):
+    texts = [text for language in ("en", "es") for text in real_texts(language).values()]
+    return trim(weights_dir / "tiny.pt", texts)
+
+
+@pytest.fixture(scope="module")
+def kept(trimmed):
+    return {*openai.load(trimmed).dims.kept}
+
+
+@pytest.fixture(scope="module")
+def expected(weights_dir, kept, speech):
+    """openai-whisper's texts by the whole tiny, with what was left out suppressed; and without."""
+    model = whisper.load_model(str(weights_dir / "tiny.pt"), device="cpu")
+    dropped, found = [i for i in range(51865) if i not in kept], []
+    for suppressed in ([-1, *dropped], [-1]):
+        texts = {}
+        for language, clips in speech.items():
+            mels = torch.stack(
+                [
+                    whisper.pad_or_trim(
+                        whisper.log_mel_spectrogram(c, padding=480000)[:, :-3000], 3000
+                    )
+                    for c in clips
+                ]
+            )
+            options = whisper.DecodingOptions(
+                language=language, without_timestamps=True, fp16=False, suppress_tokens=suppressed
+            )
+            texts[language] = [r.text.strip() for r in model.decode(mels, options)]
+        found.append(texts)
+    return found
+
+
+@pytest.fixture(scope="module")
+def models(trimmed, tmp_path_factory):
+    """Runtime -> the trimmed tiny in its format."""
+    folder = tmp_path_factory.mktemp("models")
+    for form in list(RUNTIMES.values())[1:]:
+        options = ["--from", str(trimmed), "--to", form, "--out", str(folder / form)]
+        assert convert(options) == 0
+    return {name: folder / form for name, form in RUNTIMES.items()} | {"torch": trimmed}
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_texts(name, models, speech, expected, kept):
+    runtime = load_runtime(name, models[name], threads=1)
+    assert len(runtime.languages) == 99
+    texts = {language: runtime.decode(clips, language) for language, clips in speech.items()}
+    assert texts == expected[0]
+    # The whole model's own text, unless that needs a token that was left out ("une|ga").
+    encode = get_tokenizer(True).encode
+    same = [
+        a == b
+        for language in speech
+        for a, b in zip(texts[language], expected[1][language], strict=True)
+        if {*encode(f" {b}")} <= kept
+    ]
+    assert len(same) == 2 and all(same)
+    told = None  # the language is detected
+    if name == "faster-whisper":
+        with pytest.raises(InputError, match="CTranslate2 detects no language"):
+            runtime.transcribe(speech["es"][0], None, False)
+        told = "es"
+    language, (segment,) = runtime.transcribe(speech["es"][0], told, True)
+    assert language == "es" and segment.start == 0 and 1 < segment.end < 10
+
+
+def test_stock_faster_whisper_as_the_readme_says(models, speech, expected, monkeypatch):
+    monkeypatch.setattr(ctranslate2.models.Whisper, "is_multilingual", True)
+    model = faster_whisper.WhisperModel(str(models["faster-whisper"]), "cpu", cpu_threads=1)
+    for language, clips in speech.items():
+        segments, _ = model.transcribe(
+            clips[0], language=language, beam_size=1, temperature=0.0, without_timestamps=True
+        )
+        assert " ".join(s.text.strip() for s in segments) == expected[0][language][0]
+
+
+def test_sherpa_onnx(models, speech, expected):
+    folder = models["onnx"]
+    for language, clips in speech.items():
+        recognizer = sherpa_onnx.OfflineRecognizer.from_whisper(
+            encoder=str(folder / "encoder.onnx"),
+            decoder=str(folder / "decoder.onnx"),
+            tokens=str(folder / "tokens.txt"),
+            language=language,
+            num_threads=1,
+        )
+        stream = recognizer.create_stream()
+        stream.accept_waveform(16000, clips[0])
+        recognizer.decode_stream(stream)
+        # It hears a shorter window, so some words may differ.
+        words = [BasicTextNormalizer()(t) for t in (expected[0][language][0], stream.result.text)]
+        assert jiwer.cer(*words) < 0.15, words
