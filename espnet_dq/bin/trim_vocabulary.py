@@ -20,13 +20,13 @@ from pathlib import Path
 import torch
 from whisper.tokenizer import LANGUAGES, Tokenizer
 
-from espnet_dq.bin.convert import lossless, source_path
 from espnet_dq.data.kaldi import read_scp
 from espnet_dq.errors import InputError, run
 from espnet_dq.files import bytes_on_disk
 from espnet_dq.formats import detect, openai
 from espnet_dq.formats.weights import Weights
 from espnet_dq.whisper.dims import encode_text, vocabulary_tokenizer
+from espnet_dq.whisper.fetch import source_path
 from espnet_dq.whisper.sources import MODELS
 from espnet_dq.whisper.vocabulary import TrimmedDimensions, closure, trim
 
@@ -79,7 +79,8 @@ def main(argv: list[str] | None = None) -> int:
     kept = [*sorted(closure(tokenizer, wanted)), *range(tokenizer.eot, weights.dims.n_vocab)]
     dims = trim(replace(weights.dims, n_vocab=len(kept)), kept, str(source))
     state = weights.state | {EMBEDDING: weights.state[EMBEDDING][kept]}
-    openai.save(args.out, Weights(dims, state), getattr(torch, lossless(state)))
+    trimmed = Weights(dims, state)
+    openai.save(args.out, trimmed, getattr(torch, trimmed.lossless(state)))
     print(
         f"{args.out}: {len(kept)} of {weights.dims.n_vocab} tokens kept, "
         f"for {texts} texts, {bytes_on_disk(args.out)} bytes"

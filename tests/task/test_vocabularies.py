@@ -147,12 +147,11 @@ def test_cached_as_live(student, teacher, files, build, utterances, corpus, tmp_
 def test_a_token_that_the_teacher_lacks(files):
     dims = openai.load(files["100"]).dims
     tokens = get_tokenizer(True, num_languages=100)
-    speech, prompt = (
-        torch.zeros(1, 3200),
-        torch.tensor([[tokens.sot, tokens.to_language_token("yue")]]),
-    )
+    prompt = torch.tensor([[tokens.sot, tokens.to_language_token("yue")]])
+    teacher = Teacher(files["99"], dims)
+    audio, _ = teacher.hear(torch.zeros(1, 3200), torch.tensor([3200]), 480000)
     with pytest.raises(InputError, match=r"the teacher has no token <\|yue\|>"):
-        Teacher(files["99"], dims)(speech, torch.tensor([3200]), 480000, prompt, None)
+        teacher(audio, prompt, None)
 
 
 def test_what_is_suppressed(files, build):
