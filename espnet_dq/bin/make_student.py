@@ -1,4 +1,4 @@
-"""Cut a Whisper to fewer layers or channels: a student of any size, for distillation to start from.
+"""Cut a Whisper to fewer layers or channels, or a shorter window, for distillation to start from.
 
 Layers that stay are the source's, bit for bit. Fewer channels (`--width`) need clips with texts,
 on which the layers are fitted (`espnet_dq.whisper.narrow`).
@@ -18,8 +18,9 @@ from espnet_dq.errors import InputError, run
 from espnet_dq.formats import detect
 from espnet_dq.formats.write import write
 from espnet_dq.whisper.fetch import source_path
+from espnet_dq.whisper.forward import SAMPLE_RATE, SAMPLES_PER_POSITION
 from espnet_dq.whisper.narrow import check_width, narrow
-from espnet_dq.whisper.shallow import choose_layers, shallow
+from espnet_dq.whisper.shallow import choose_layers, shallow, shorten
 from espnet_dq.whisper.sources import MODELS
 
 
@@ -42,6 +43,9 @@ def main(argv: list[str] | None = None) -> int:
             help="so many, the first, the last and others spaced evenly (one: the last), or these, "
             "counted from 0: 0,3,5 (default: all)",
         )
+    parser.add_argument(
+        "--seconds", type=int, help="window, shorter than the source's (default: as the source)"
+    )
     parser.add_argument("--width", type=int, help="channels, a multiple of 64 (default: all)")
     parser.add_argument("--data", type=Path, help="Kaldi folder with texts, for --width")
     parser.add_argument(
@@ -70,6 +74,11 @@ def main(argv: list[str] | None = None) -> int:
         except InputError as e:
             raise InputError(f"{source}: --width {e}") from e
     weights = shallow(weights, *layers)
+    if args.seconds is not None:
+        try:
+            weights = shorten(weights, args.seconds)
+        except InputError as e:
+            raise InputError(f"--seconds {e}") from e
     if args.width is not None:
         weights = narrow(
             weights, args.width, PromptedClips(args.data, args.clips, weights.dims, 1.0)
@@ -79,7 +88,8 @@ def main(argv: list[str] | None = None) -> int:
     print(
         f"{args.out}: {dims.n_audio_layer} encoder layers (of the source's "
         f"{', '.join(map(str, layers[0]))}), {dims.n_text_layer} decoder layers "
-        f"({', '.join(map(str, layers[1]))}), {dims.n_text_state} channels"
+        f"({', '.join(map(str, layers[1]))}), {dims.n_text_state} channels, "
+        f"windows of {dims.n_audio_ctx * SAMPLES_PER_POSITION / SAMPLE_RATE:g} s"
     )
     return 0
 

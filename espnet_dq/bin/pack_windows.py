@@ -9,12 +9,14 @@ import argparse
 import hashlib
 from pathlib import Path
 
+from espnet_dq.data.audio import SAMPLE_RATE
 from espnet_dq.data.kaldi import KaldiDir
-from espnet_dq.data.pack import MAX_TOKENS, pack
+from espnet_dq.data.pack import MAX_TOKENS, ROOM, pack
 from espnet_dq.errors import run
 from espnet_dq.files import shared_place
 from espnet_dq.formats import openai
-from espnet_dq.whisper.dims import encode_text, vocabulary_tokenizer
+from espnet_dq.whisper.dims import SIZES, encode_text, vocabulary_tokenizer
+from espnet_dq.whisper.forward import SAMPLES_PER_POSITION
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -22,7 +24,6 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="formatted Kaldi folder")
     parser.add_argument("--out", type=Path, required=True, help="Kaldi folder to write")
-    parser.add_argument("--seconds", type=float, default=29.5, help="longest window (29.5)")
     parser.add_argument(
         "--singles", type=int, default=0, help="utterances that also get a window alone (0)"
     )
@@ -31,25 +32,34 @@ def main(argv: list[str] | None = None) -> int:
         "--shared", type=Path, help="keep the folder here, for all that want the same windows"
     )
     parser.add_argument(
-        "--student", type=Path, help=".pt whose tokens fill the windows (default: any Whisper's)"
+        "--student",
+        type=Path,
+        help=".pt whose window and tokens count (default: 30 s and any Whisper's tokens)",
     )
     args = parser.parse_args(argv)
     data = KaldiDir.load(args.data, extra=["utt2num_samples"])
     out = args.out
-    vocabulary = openai.load(args.student).dims if args.student else 51865
+    dims = openai.load(args.student).dims if args.student else SIZES["tiny"]
+    longest = dims.n_audio_ctx * SAMPLES_PER_POSITION / SAMPLE_RATE - ROOM
     if args.shared:
-        key = repr((data.fingerprint(), args.seconds, args.singles, args.seed, vocabulary))
+        key = repr((data.fingerprint(), longest, args.singles, args.seed, vars(dims).get("kept")))
         out = shared_place(out, args.shared, hashlib.sha256(key.encode()).hexdigest())
     if args.shared and out.is_dir():
         packed = KaldiDir.load(out, extra=["utt2num_samples"])
     else:
-        packed = pack(args.data, out, args.seconds, args.singles, args.seed, vocabulary)
-    seconds = sum(int(n) for n in packed.extra["utt2num_samples"].values()) / 16000
+        packed = pack(args.data, out, longest, args.singles, args.seed, dims)
+    seconds = sum(int(n) for n in packed.extra["utt2num_samples"].values()) / SAMPLE_RATE
     print(f"{args.out}: {len(packed.wav)} windows, {seconds / 60:.1f} minutes of audio")
-    tokenizer = vocabulary_tokenizer(vocabulary)
-    left_out = sum(len(encode_text(tokenizer, t)) > MAX_TOKENS for t in data.text.values())
-    if left_out:
-        print(f"{args.out}: left out, text too long for Whisper's decoder: {left_out} utterances")
+    tokenizer = vocabulary_tokenizer(dims)
+    texts = sum(len(encode_text(tokenizer, t)) > MAX_TOKENS for t in data.text.values())
+    most = (longest + ROOM) * SAMPLE_RATE
+    clips = sum(int(n) > most for n in data.extra["utt2num_samples"].values())
+    for count, cause in (
+        (texts, "text too long for Whisper's decoder"),
+        (clips, f"longer than the student's {longest + ROOM:g} s"),
+    ):
+        if count:
+            print(f"{args.out}: left out, {cause}: {count} utterances")
     return 0
 
 

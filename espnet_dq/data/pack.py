@@ -19,6 +19,7 @@ from espnet_dq.errors import InputError
 from espnet_dq.whisper.dims import encode_text, vocabulary_tokenizer
 
 PAUSE = (0.1, 0.5)  # seconds between two utterances
+ROOM = 0.5  # seconds that are left free at the end of a window
 MAX_TOKENS = 420  # of the 448 positions of Whisper's decoder, prompt and end apart
 
 
@@ -34,13 +35,16 @@ def plan_windows(
 
     Utterances are shuffled within their language and joined while the window has room for
     `longest` seconds, the longest pauses counted, and for their tokens, which a trimmed
-    `vocabulary` has more of. An utterance whose text alone is too long for the decoder is left out.
+    `vocabulary` has more of. Left out are utterances whose text alone is too long for the decoder,
+    or which are longer than a window (`longest` and `ROOM`).
     """
     if not 1 <= longest <= 30:
         raise InputError(f"windows of {longest} s: 1 to 30 are possible")
     tokenizer = vocabulary_tokenizer(vocabulary)
     counts = {u: len(encode_text(tokenizer, t)) for u, t in data.text.items()}
-    fitting = sorted(u for u in data.wav if counts[u] <= MAX_TOKENS)
+    fitting = sorted(
+        u for u in data.wav if counts[u] <= MAX_TOKENS and seconds[u] <= longest + ROOM
+    )
     shuffle = random.Random(seed)
     windows: list[list[str]] = []
     for language in sorted(set(data.utt2lang.values())):
@@ -84,7 +88,7 @@ def pack(
         for name in window[1:]:
             parts.append(np.zeros(int(pauses.uniform(*PAUSE) * SAMPLE_RATE), np.float32))
             parts.append(load_audio(data.wav[name]))
-        audio = np.concatenate(parts)[: 30 * SAMPLE_RATE]
+        audio = np.concatenate(parts)[: round((longest + ROOM) * SAMPLE_RATE)]
         speaker = data.utt2spk[window[0]]
         key = f"{speaker}-window{number:06d}"
         path = wav_dir / f"{number:06d}.wav"

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from whisper.audio import N_SAMPLES, SAMPLE_RATE
+from whisper.audio import SAMPLE_RATE
 from whisper.model import ModelDimensions
 
 from espnet_dq.data.audio import load_audio
 from espnet_dq.data.kaldi import KaldiDir
 from espnet_dq.errors import InputError
 from espnet_dq.whisper.dims import encode_text, language_token, vocabulary_tokenizer
-from espnet_dq.whisper.forward import log_mel, window_samples
+from espnet_dq.whisper.forward import log_mel, own_window, window_samples
 
 
 class PromptedClips:
@@ -22,7 +22,7 @@ class PromptedClips:
     int64: the prompt and the text, without timestamps.
 
     Raises `InputError` for a `count` below 1 and, when it comes to it, for an utterance without a
-    text or language, or of more than 30 s.
+    text or language, or longer than the model's window.
     """
 
     def __init__(
@@ -47,11 +47,12 @@ class PromptedClips:
             if utt not in getattr(data, table):
                 raise InputError(f"{utt} is in wav.scp, but not in {table}")
         speech = torch.from_numpy(load_audio(data.wav[utt]))[None]
-        length = speech.shape[1]
-        if length > N_SAMPLES:
-            raise InputError(f"{utt}: {length / SAMPLE_RATE:.1f} s; Whisper hears 30 s")
+        length, full = speech.shape[1], own_window(self.dims)
+        if length > full:
+            seconds = f"{length / SAMPLE_RATE:.1f} s; the model hears {full / SAMPLE_RATE:g} s"
+            raise InputError(f"{utt}: {seconds}")
         language = language_token(tokenizer, data.utt2lang[utt])
         prompt = [tokenizer.sot, language, tokenizer.transcribe, tokenizer.no_timestamps]
         tokens = torch.tensor([[*prompt, *encode_text(tokenizer, data.text[utt])]])
-        samples = window_samples(length, self.window)
+        samples = window_samples(length, self.window, full)
         return log_mel(speech, torch.tensor([length]), self.dims.n_mels, samples), tokens

@@ -36,7 +36,7 @@ from espnet_dq.errors import InputError
 from espnet_dq.files import atomic, sha256, shared_place
 from espnet_dq.quant.checkpoint import Student
 from espnet_dq.whisper.dims import encode_text, language_token, vocabulary_tokenizer
-from espnet_dq.whisper.forward import check_padding, encode, log_mel, window_samples
+from espnet_dq.whisper.forward import check_padding, encode, log_mel, own_window, window_samples
 from espnet_dq.whisper.teacher import Teacher
 from espnet_dq.whisper.vocabulary import token_strings
 
@@ -159,7 +159,7 @@ class _Pass:
         texts = [torch.tensor(encode_text(self.tokenizer, folder.text[u])) for u in names]
         text, lengths = _pad(texts, -1), torch.tensor([len(t) for t in texts])
         lang = torch.tensor([language_token(self.tokenizer, folder.utt2lang[u]) for u in names])
-        full = window_samples(speech.shape[1], "full")
+        full = window_samples(speech.shape[1], "full", own_window(self.dims))
         window = settings.teacher_window
         heard = full if window == "student" else window_samples(speech.shape[1], window)
         end = torch.full((len(names),), -1)

@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from whisper.audio import N_SAMPLES
 from whisper.model import Whisper
 
 from espnet_dq.distill.sequences import Sequences, build_sequences
@@ -18,7 +17,14 @@ from espnet_dq.formats.weights import Weights
 from espnet_dq.quant.grids import get_grid
 from espnet_dq.quant.prepare import candidates
 from espnet_dq.whisper.dims import encode_text, language_token, vocabulary_tokenizer
-from espnet_dq.whisper.forward import decode_hidden, encode, log_mel, output_logits
+from espnet_dq.whisper.forward import (
+    decode_hidden,
+    encode,
+    log_mel,
+    output_logits,
+    own_window,
+    window_samples,
+)
 
 BATCH = 4  # windows at a time: their logits are the largest thing in memory
 
@@ -87,10 +93,9 @@ class Probe:
                 tokenizer,
             )
             lengths = torch.tensor([len(u.speech) for u in group])
-            if int(lengths.max()) > N_SAMPLES:
-                raise InputError("an utterance is longer than 30 s")
+            window = window_samples(int(lengths.max()), "full", own_window(self.dims))
             speech = pad_sequence([u.speech for u in group], batch_first=True)
-            mel = log_mel(speech, lengths, self.dims.n_mels, N_SAMPLES)
+            mel = log_mel(speech, lengths, self.dims.n_mels, window)
             batch = _Batch(mel, sequences, encode(self.model.encoder, mel), torch.empty(0))
             batch.logits = self._logits(batch, batch.audio)
             self.batches.append(batch)

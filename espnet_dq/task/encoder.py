@@ -8,7 +8,7 @@ from torch import Tensor
 from whisper.model import AudioEncoder
 
 from espnet_dq.whisper.dims import model_dims
-from espnet_dq.whisper.forward import check_padding, encode, log_mel, window_samples
+from espnet_dq.whisper.forward import check_padding, encode, log_mel, own_window, window_samples
 
 
 class DQWhisperEncoder(AbsEncoder):
@@ -17,9 +17,9 @@ class DQWhisperEncoder(AbsEncoder):
     Args:
         input_size: ignored (ESPnet passes 1, for raw speech).
         dims: a size ("tiny") or all of openai-whisper's dimensions by name.
-        window: what training batches are padded to, `full` (30 s), `batch`, `random`,
-            or seconds of silence after the longest utterance.
-            Outside training the window is always 30 s, as in the runtimes.
+        window: what training batches are padded to, `full` (the model's own, 30 s unless its
+            `n_audio_ctx` says less), `batch`, `random`, or seconds of silence after the longest
+            utterance. Outside training the window is always the full one, as in the runtimes.
         padding: what fills it: `zeros`, as in faster-whisper, or `silence`, as in whisper.cpp.
 
     ESPnet recognises a Whisper encoder by "Whisper" in the class name.
@@ -47,7 +47,8 @@ class DQWhisperEncoder(AbsEncoder):
 
     def samples(self, longest: int) -> int:
         """Samples that a batch whose longest utterance has `longest` is padded to."""
-        return window_samples(longest, self.window if self.training else "full")
+        window = self.window if self.training else "full"
+        return window_samples(longest, window, own_window(self.dims))
 
     def forward(
         self, xs_pad: Tensor, ilens: Tensor, prev_states: Tensor | None = None

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from whisper.audio import HOP_LENGTH, N_FFT, N_SAMPLES, log_mel_spectrogram
-from whisper.model import AudioEncoder, TextDecoder
+from whisper.model import AudioEncoder, ModelDimensions, TextDecoder
 
 from espnet_dq.errors import InputError
 
@@ -79,27 +79,34 @@ def positions(samples: int) -> int:
     return -(-samples // SAMPLES_PER_POSITION)
 
 
-def window_samples(
-    longest: int, window: str | float, generator: torch.Generator | None = None
-) -> int:
+def own_window(dims: ModelDimensions) -> int:
+    """Samples that a model of these dimensions hears at a time: 30 s, of some students less."""
+    return dims.n_audio_ctx * SAMPLES_PER_POSITION
+
+
+def window_samples(longest: int, window: str | float, full: int = N_SAMPLES) -> int:
     """Samples to which a batch is padded, given its longest utterance.
 
-    `full`: 30 s, what every runtime feeds. `batch`: the longest utterance. `random`: uniformly
-    between the two, so that the model sees every length of silence after the speech. A number:
-    the longest utterance and that many seconds of silence, 30 s at most. Whole encoder
-    positions. Raises `InputError` above 30 s and for an unknown window.
+    `full`: the model's own window (`own_window`), what every runtime feeds. `batch`: the longest
+    utterance. `random`: uniformly between the two, so that the model sees every length of silence
+    after the speech. A number: the longest utterance and that many seconds of silence, the own
+    window at most. Whole encoder positions. Raises `InputError` above the own window and for an
+    unknown one.
     """
-    if longest > N_SAMPLES:
-        raise InputError(f"an utterance of {longest / SAMPLE_RATE:.1f} s; Whisper hears 30 s")
-    shortest, full = positions(longest), positions(N_SAMPLES)
+    if longest > full:
+        raise InputError(
+            f"an utterance of {longest / SAMPLE_RATE:.1f} s; the model hears "
+            f"{full / SAMPLE_RATE:g} s"
+        )
+    shortest, most = positions(longest), positions(full)
     if window == "full":
-        chosen = full
+        chosen = most
     elif window == "batch":
         chosen = shortest
     elif window == "random":
-        chosen = int(torch.randint(shortest, full + 1, (), generator=generator))
+        chosen = int(torch.randint(shortest, most + 1, ()))
     elif isinstance(window, int | float) and window >= 0:
-        chosen = min(full, positions(longest + int(window * SAMPLE_RATE)))
+        chosen = min(most, positions(longest + int(window * SAMPLE_RATE)))
     else:
         raise InputError(
             f"unknown window '{window}': known are full, batch, random and seconds of silence"

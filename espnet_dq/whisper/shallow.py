@@ -1,4 +1,4 @@
-"""Cut a Whisper to fewer layers; those that stay are the source's, bit for bit.
+"""Cut a Whisper to fewer layers or a shorter window; what stays is the source's, bit for bit.
 
 Distil-Whisper (arXiv 2311.00430) keeps the first and the last layer and spaces the others between
 them as far apart as they go.
@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from espnet_dq.errors import InputError
 from espnet_dq.formats.weights import Weights
+from espnet_dq.whisper.forward import SAMPLE_RATE, SAMPLES_PER_POSITION
 
 
 def shallow(weights: Weights, encoder: Sequence[int], decoder: Sequence[int]) -> Weights:
@@ -22,6 +23,21 @@ def shallow(weights: Weights, encoder: Sequence[int], decoder: Sequence[int]) ->
                 state[f"{side}.blocks.{new}.{name.removeprefix(start)}"] = weights.state[name]
     dims = replace(weights.dims, n_audio_layer=len(encoder), n_text_layer=len(decoder))
     return Weights(dims, state).check("the cut model")
+
+
+def shorten(weights: Weights, seconds: int) -> Weights:
+    """The same Whisper, which hears `seconds` at a time: the first encoder positions only.
+
+    faster-whisper feeds whole seconds. Raises `InputError` unless it is 1 or more, and fewer than
+    the source's.
+    """
+    positions = seconds * SAMPLE_RATE // SAMPLES_PER_POSITION
+    if not 0 < positions < weights.dims.n_audio_ctx:
+        own = weights.dims.n_audio_ctx * SAMPLES_PER_POSITION / SAMPLE_RATE
+        raise InputError(f"{seconds}: a window of less than {own:g} s and of 1 s or more is meant")
+    name = "encoder.positional_embedding"
+    state = weights.state | {name: weights.state[name][:positions].clone()}
+    return Weights(replace(weights.dims, n_audio_ctx=positions), state).check("the cut model")
 
 
 def choose_layers(chosen: str | None, count: int) -> list[int]:

@@ -1,9 +1,12 @@
 """The command's files and errors, and what stage 3 and the runtimes make of the files."""
 
+import json
+
 import pytest
 import torch
 import whisper
 
+from espnet_dq.bin.convert import main as convert
 from espnet_dq.bin.init_student import main as init_student
 from espnet_dq.bin.make_student import main
 from espnet_dq.data.audio import load_audio, save_wav
@@ -12,6 +15,7 @@ from espnet_dq.decode.runtimes import load_runtime
 from espnet_dq.errors import InputError
 from espnet_dq.formats import openai
 from espnet_dq.formats.write import write
+from espnet_dq.whisper.forward import encode, log_mel
 
 
 @pytest.fixture
@@ -97,3 +101,27 @@ def test_runtimes_take_an_unusual_depth(weights_dir, clips, tmp_path, form, plac
     model = load_runtime(runtime, tmp_path / place, threads=1)
     path, language, _ = clips[0]
     assert model.decode([load_audio(path)], language)[0]
+
+
+def test_a_student_that_hears_15_s(weights_dir, clips, tmp_path):
+    """Its encoder is the source's on the first half; faster-whisper gets windows of 15 s."""
+    tiny, out = weights_dir / "tiny.pt", tmp_path / "short.pt"
+    assert main(["--from", str(tiny), "--seconds", "15", "--out", str(out)]) == 0
+    short, long = (whisper.load_model(str(p), device="cpu") for p in (out, tiny))
+    assert short.dims.n_audio_ctx == 750
+    path, language, _ = clips[4]
+    audio = torch.from_numpy(load_audio(path))
+    mel = log_mel(audio[None], torch.tensor([len(audio)]), 80, 15 * 16000)
+    with torch.no_grad():
+        assert torch.equal(short.encoder(mel), encode(long.encoder, mel))
+
+    ct2 = tmp_path / "ct2"
+    convert(["--from", str(out), "--to", "ct2", "--out", str(ct2)])
+    assert json.loads((ct2 / "preprocessor_config.json").read_text())["chunk_length"] == 15
+    runtime = load_runtime("faster-whisper", ct2, 1, 1)
+    assert runtime.window == 15
+    text = runtime.decode([audio.numpy()], language)
+    # A window that it was never trained on; the same words in both runtimes, whatever they are.
+    assert text == load_runtime("torch", out, 1, 1).decode([audio.numpy()], language)
+    with pytest.raises(InputError, match="--seconds 30: a window of less than 30 s"):
+        main(["--from", str(tiny), "--seconds", "30", "--out", str(out)])

@@ -40,7 +40,6 @@ class FasterWhisper:
     """faster-whisper on the CPU, one worker of CTranslate2 for each clip at a time."""
 
     batch = 1
-    window = WINDOW
 
     def __init__(self, path: Path, threads: int, nj: int, beam_size: int) -> None:
         # A name that is no folder would be looked up on the model hub, a missing tokenizer too.
@@ -63,6 +62,11 @@ class FasterWhisper:
         except Exception as e:  # tokenizers raises bare Exception
             raise InputError(f"{path}: faster-whisper cannot load it: {first_line(e)}") from e
         self.compute_type = self.model.model.compute_type
+        self.window = float(self.model.feature_extractor.chunk_length)
+        if self.window < WINDOW:
+            # faster-whisper cuts the audio as the model wants it, but then pads it to 30 s.
+            frames, encode = self.model.feature_extractor.nb_max_frames, self.model.encode
+            self.model.encode = lambda features: encode(features[..., :frames])
         # No whole vocabulary is that small.
         self.trimmed = self.model.hf_tokenizer.get_vocab_size() < 51864
         if self.trimmed:
