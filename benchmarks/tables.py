@@ -24,10 +24,12 @@ def grids() -> str:
     rows = []
     for line in lines("grids.jsonl"):
         wer, cer = line["wer"], line["cer"]["mean"]
+        start = line["experiment"].removeprefix("asterisk_")
         rows.append(
             [
+                start.replace("_ct2_int8", ""),
                 line["grid"], line["runtime"], line["method"], line.get("qat_config", ""),
-                line.get("padding", ""),
+                line.get("seed", ""), line.get("padding", ""),
                 f"{line['bytes_on_disk'] / 1e6:.1f}", f"{wer['mean']:.1f}",
                 *(f"{wer[lang]:.1f}" for lang in wer if lang != "mean"), f"{cer:.1f}",
                 f"{line['mismatched']} in {line['tensors']}", line["date"], line["commit"],
@@ -35,8 +37,8 @@ def grids() -> str:
         )  # fmt: skip
     first = lines("grids.jsonl")[0]["wer"]
     languages = [lang for lang in first if lang != "mean"]
-    head = ["grid", "runtime", "method", "configuration", "windows", "MB", "WER", *languages, "CER"]
-    return table([*head, "mismatched", "date", "commit"], rows)
+    head = ["start", "grid", "runtime", "method", "configuration", "seed", "windows", "MB", "WER"]
+    return table([*head, *languages, "CER", "mismatched", "date", "commit"], rows)
 
 
 def parity() -> str:
