@@ -18,6 +18,8 @@ weights or data is refused.
 
 import hashlib
 import json
+import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -93,6 +95,10 @@ def write_cache(
     names = sorted(folder.wav, key=lambda u: (len(folder.text[u]), u))
     pass_ = _Pass(folder, teacher, student, settings)
     shards = [names[i : i + SHARD] for i in range(0, len(names), SHARD)]
+    left = [
+        u for n, shard in enumerate(shards) if not (partial / f"{n:05d}").is_dir() for u in shard
+    ]
+    _check_room(out, pass_.predicted_bytes(left))
     for number, shard in enumerate(tqdm(shards, desc=f"teacher pass {data.name}", unit="shard")):
         target = partial / f"{number:05d}"
         if not target.is_dir():
@@ -109,6 +115,15 @@ def write_cache(
     with atomic(done) as tmp:
         tmp.write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
     return out
+
+
+def _check_room(out: Path, needed: int) -> None:
+    """Say how much will be written; `InputError` if the disk has less left."""
+    out.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(out).free
+    if needed > free:
+        raise InputError(f"{out}: the cache takes {needed / 1e6:.0f} MB, {free / 1e6:.0f} are free")
+    print(f"{out}: {needed / 1e6:.1f} MB to write", file=sys.stderr)
 
 
 def _describe(
@@ -146,6 +161,20 @@ class _Pass:
         self.dims = student.dims
         self.encoder = student.prepared().encoder if settings.encoder else None
         self.tokenizer = vocabulary_tokenizer(student.dims)
+
+    def predicted_bytes(self, utterances: list[str]) -> int:
+        """What these utterances take, counted from their texts; archives' keys apart."""
+        settings, dims = self.settings, self.teacher.model().dims
+        row = 2 * settings.top_k
+        if settings.tap:
+            row += dims.n_text_layer * dims.n_text_state * (4 if settings.tap == "ffn" else 1)
+        each = self.dims.n_audio_ctx * self.dims.n_audio_state if settings.encoder else 0
+        rows = 0
+        for utt in utterances:
+            # The language, the text and its end, and two timestamps where there are any.
+            rows += len(encode_text(self.tokenizer, self.folder.text[utt])) + 2
+            rows += 2 * has_timestamps(utt, settings.timestamp_share)
+        return 4 * (rows * row + len(utterances) * each)
 
     @torch.no_grad()
     def answers(self, utterances: list[str]) -> Iterator[tuple[str, dict[str, np.ndarray]]]:

@@ -1,6 +1,7 @@
 """The teacher pass and the disk; what a cache holds is tested where training reads it."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import yaml
 from espnet_dq.bin.teacher_pass import main
 from espnet_dq.data.audio import save_wav
 from espnet_dq.data.kaldi import KaldiDir
-from espnet_dq.distill.cache import CacheSettings, write_cache
+from espnet_dq.distill.cache import CacheSettings, _Pass, write_cache
 from espnet_dq.errors import InputError, run
 from espnet_dq.quant.checkpoint import Student
 from espnet_dq.whisper.dims import model_dims
@@ -57,6 +58,20 @@ def test_full_disk(inputs, tmp_path, full_disk, capsys):
     assert not [path for path in cache.rglob("*") if path.is_file()]
     write()
     assert (cache / "cache.json").is_file() and (cache / "encoder_out.scp").is_file()
+
+
+def test_size_is_told_before_and_must_fit(inputs, tmp_path, monkeypatch, capsys):
+    data, teacher, student, settings = inputs
+    disk = SimpleNamespace(free=10**5)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: disk)
+    with pytest.raises(InputError, match="cache: the cache takes 0 MB, 0 are free"):
+        write_cache(data, tmp_path / "cache", teacher, student, settings)
+    disk.free = 10**9
+    told = _Pass(KaldiDir.load(data), teacher, student, settings).predicted_bytes(["u"])
+    cache = write_cache(data, tmp_path / "cache", teacher, student, settings)
+    assert f"{told / 1e6:.1f} MB to write" in capsys.readouterr().err
+    written = sum(f.stat().st_size for f in cache.rglob("*.ark"))
+    assert 0 < written - told < 200  # the keys
 
 
 def test_what_configurations_agree_on(save_toy, tmp_path, capsys):
