@@ -11,7 +11,7 @@ from pathlib import Path
 
 from espnet_dq.data.audio import SAMPLE_RATE
 from espnet_dq.data.kaldi import KaldiDir
-from espnet_dq.data.pack import MAX_TOKENS, ROOM, pack
+from espnet_dq.data.pack import MAX_TOKENS, ROOM, Balance, pack
 from espnet_dq.errors import run
 from espnet_dq.files import shared_place
 from espnet_dq.formats import openai
@@ -27,6 +27,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--singles", type=int, default=0, help="utterances that also get a window alone (0)"
     )
+    parser.add_argument(
+        "--temperature",
+        type=float,
+        default=Balance.temperature,
+        help="1: languages as they are; more: those of few hours are heard more often (1)",
+    )
+    parser.add_argument(
+        "--max_hours", type=float, default=Balance.max_hours, help="of a language (no limit)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of the shuffle (0)")
     parser.add_argument(
         "--shared", type=Path, help="keep the folder here, for all that want the same windows"
@@ -40,16 +49,21 @@ def main(argv: list[str] | None = None) -> int:
     data = KaldiDir.load(args.data, extra=["utt2num_samples"])
     out = args.out
     dims = openai.load(args.student).dims if args.student else SIZES["tiny"]
+    balance = Balance(args.temperature, args.max_hours)
     longest = dims.n_audio_ctx * SAMPLES_PER_POSITION / SAMPLE_RATE - ROOM
     if args.shared:
-        key = repr((data.fingerprint(), longest, args.singles, args.seed, vars(dims).get("kept")))
+        key = repr(
+            (data.fingerprint(), longest, args.singles, args.seed, vars(dims).get("kept"), balance)
+        )
         out = shared_place(out, args.shared, hashlib.sha256(key.encode()).hexdigest())
     if args.shared and out.is_dir():
         packed = KaldiDir.load(out, extra=["utt2num_samples"])
     else:
-        packed = pack(args.data, out, longest, args.singles, args.seed, dims)
+        packed = pack(args.data, out, longest, args.singles, args.seed, dims, balance)
     seconds = sum(int(n) for n in packed.extra["utt2num_samples"].values()) / SAMPLE_RATE
     print(f"{args.out}: {len(packed.wav)} windows, {seconds / 60:.1f} minutes of audio")
+    for lang, (given, heard) in _minutes(data, packed).items():
+        print(f"{args.out}: {lang}: {given:.1f} minutes given, {heard:.1f} in windows")
     tokenizer = vocabulary_tokenizer(dims)
     texts = sum(len(encode_text(tokenizer, t)) > MAX_TOKENS for t in data.text.values())
     most = (longest + ROOM) * SAMPLE_RATE
@@ -61,6 +75,16 @@ def main(argv: list[str] | None = None) -> int:
         if count:
             print(f"{args.out}: left out, {cause}: {count} utterances")
     return 0
+
+
+def _minutes(*folders: KaldiDir) -> dict[str, list[float]]:
+    """Minutes of each language in each of the folders."""
+    found: dict[str, list[float]] = {}
+    for i, data in enumerate(folders):
+        for utt, samples in data.extra["utt2num_samples"].items():
+            of = found.setdefault(data.utt2lang[utt], [0.0] * len(folders))
+            of[i] += int(samples) / SAMPLE_RATE / 60
+    return dict(sorted(found.items()))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,9 @@ alone, so that training sees windows of every filling. Twelve clips of 2.5 s cos
 then, not twelve.
 """
 
+import math
 import random
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,43 @@ ROOM = 0.5  # seconds that are left free at the end of a window
 MAX_TOKENS = 420  # of the 448 positions of Whisper's decoder, prompt and end apart
 
 
+@dataclass(frozen=True)
+class Balance:
+    """How often the languages are heard.
+
+    With hours h of a language, `max_hours` at most, its share is that of h ** (1 / `temperature`):
+    1 leaves the data as they are, more brings languages of few hours forward, by repeating them and
+    leaving out parts of the others, so that there is as much as before in all.
+    """
+
+    temperature: float = 1.0
+    max_hours: float = math.inf
+
+    def __post_init__(self):
+        if not self.temperature >= 1 or not self.max_hours > 0:
+            raise InputError(
+                f"temperature {self.temperature}, max_hours {self.max_hours}: a temperature is 1 "
+                "or more, hours are above 0"
+            )
+
+    def passes(self, hours: dict[str, float]) -> dict[str, float]:
+        """How many times each language's utterances are heard, in parts of 1."""
+        capped = {lang: min(h, self.max_hours) for lang, h in hours.items()}
+        shares = {lang: h ** (1 / self.temperature) for lang, h in capped.items()}
+        scale = sum(capped.values()) / sum(shares.values())
+        return {lang: shares[lang] * scale / hours[lang] for lang in hours}
+
+
+def _draw(names: list[str], passes: float, shuffle: random.Random) -> list[str]:
+    """`names` shuffled, as many times as `passes` says; of a part of a pass the first ones."""
+    drawn: list[str] = []
+    while passes > 1e-9:
+        shuffle.shuffle(names)
+        drawn += names[: max(1, round(min(passes, 1.0) * len(names)))]
+        passes -= 1
+    return drawn
+
+
 def plan_windows(
     data: KaldiDir,
     seconds: dict[str, float],
@@ -30,8 +69,11 @@ def plan_windows(
     singles: int,
     seed: int,
     vocabulary: ModelDimensions | int = 51865,
+    balance: Balance = Balance(),
 ) -> list[list[str]]:
-    """Which utterances go together: every one once, and `singles` of them alone as well.
+    """Which utterances go together: every one once, unless `balance` says otherwise.
+
+    `singles` of them are alone in a window as well.
 
     Utterances are shuffled within their language and joined while the window has room for
     `longest` seconds, the longest pauses counted, and for their tokens, which a trimmed
@@ -45,11 +87,14 @@ def plan_windows(
     fitting = sorted(
         u for u in data.wav if counts[u] <= MAX_TOKENS and seconds[u] <= longest + ROOM
     )
+    of: dict[str, list[str]] = {}
+    for utt in fitting:
+        of.setdefault(data.utt2lang[utt], []).append(utt)
+    passes = balance.passes({lang: sum(seconds[u] for u in us) / 3600 for lang, us in of.items()})
     shuffle = random.Random(seed)
     windows: list[list[str]] = []
-    for language in sorted(set(data.utt2lang.values())):
-        names = [u for u in fitting if data.utt2lang[u] == language]
-        shuffle.shuffle(names)
+    for language in sorted(of):
+        names = _draw(of[language], passes[language], shuffle)
         window, length, tokens = [], 0.0, 0
         for name in names:
             more = seconds[name] + PAUSE[1]
@@ -71,6 +116,7 @@ def pack(
     singles: int = 0,
     seed: int = 0,
     vocabulary: ModelDimensions | int = 51865,
+    balance: Balance = Balance(),
 ) -> KaldiDir:
     """Write the Kaldi folder `out` with the windows of `source` (a formatted folder).
 
@@ -79,7 +125,7 @@ def pack(
     """
     data = KaldiDir.load(source, extra=["utt2num_samples"])
     seconds = {u: int(n) / SAMPLE_RATE for u, n in data.extra["utt2num_samples"].items()}
-    windows = plan_windows(data, seconds, longest, singles, seed, vocabulary)
+    windows = plan_windows(data, seconds, longest, singles, seed, vocabulary, balance)
     pauses = random.Random(seed)
     packed = KaldiDir(extra={"utt2num_samples": {}})
     wav_dir = out.with_name(f"{out.name}_wav").resolve()

@@ -1,5 +1,7 @@
 """Windows hold every utterance once, and audio and text stay together."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from espnet_dq.bin.pack_windows import main as pack_windows
 from espnet_dq.data.audio import load_audio, save_wav
 from espnet_dq.data.kaldi import KaldiDir, validate
-from espnet_dq.data.pack import MAX_TOKENS, PAUSE, pack, plan_windows
+from espnet_dq.data.pack import MAX_TOKENS, PAUSE, Balance, pack, plan_windows
 from espnet_dq.errors import InputError
 from espnet_dq.whisper.dims import encode_text, vocabulary_tokenizer
 
@@ -95,13 +97,41 @@ def test_shared_by_all_that_want_the_same(tmp_path, capsys):
     made = (first / "wav.scp").stat().st_mtime_ns
     assert first.parent == tmp_path / "shared" and (tmp_path / "one").is_symlink()
     assert packed("two") == first and (first / "wav.scp").stat().st_mtime_ns == made
-    assert "1 windows" in capsys.readouterr().out.splitlines()[-1]
+    assert ": 1 windows" in capsys.readouterr().out
     assert packed("two", seed=1) != first
     save_wav(tmp_path / "0.wav", np.full(16000, 0.7, np.float32))
     assert packed("one") != first
     (tmp_path / "own").mkdir()
     with pytest.raises(InputError, match=r"own: was made without --shared"):
         packed("own")
+
+
+def test_languages_of_few_hours_are_heard_more_often():
+    data, seconds = tables([6.0] * 300)
+    few = {f"u{i:03d}" for i in range(300) if i % 3 == 1 and i > 30}  # of ru only 10 stay
+    for utt in few:
+        for table in (data.wav, data.text, data.utt2spk, data.utt2lang, seconds):
+            del table[utt]
+    given = Counter(data.utt2lang.values())
+    assert given == {"en": 100, "ru": 10, "fr": 100}
+
+    def heard(**balance):
+        windows = plan_windows(data, seconds, 29.5, 0, 3, balance=Balance(**balance))
+        assert windows == plan_windows(data, seconds, 29.5, 0, 3, balance=Balance(**balance))
+        return Counter(data.utt2lang[u] for w in windows for u in w)
+
+    assert heard() == given
+    for temperature in (2.0, 5.0):
+        shares = {lang: n ** (1 / temperature) for lang, n in given.items()}
+        expected = {lang: 210 * s / sum(shares.values()) for lang, s in shares.items()}
+        assert heard(temperature=temperature) == pytest.approx(expected, abs=1)
+    # 0.05 hours are 30 clips of 6 s.
+    assert heard(max_hours=0.05) == {"en": 30, "ru": 10, "fr": 30}
+    windows = plan_windows(data, seconds, 29.5, 0, 3, balance=Balance(5.0))
+    most = Counter(u for w in windows for u in w if data.utt2lang[u] == "ru")
+    assert len(most) == 10 and max(most.values()) - min(most.values()) <= 1
+    with pytest.raises(InputError, match=r"temperature 0\.5"):
+        Balance(0.5)
 
 
 def test_a_window_beyond_whisper_is_refused():

@@ -36,6 +36,8 @@ Usage: run.sh [options]
                         (conf/joint.yaml)
   --qat_config FILE     training configuration of qat (conf/qat.yaml)
   --singles N           utterances that get a 30 s window alone, besides the packed ones (30)
+  --temperature T       1: languages as they are (default); more: those of few hours more often
+  --max_hours N         of each language at most (no limit)
   --seed N              seed of packing and training (0)
   --nj N                parallel jobs for data and decoding (number of cores)
   --ngpu N              GPUs for training (0)
@@ -72,6 +74,8 @@ mode=kd_qat
 train_config=
 qat_config=conf/qat.yaml
 singles=30
+temperature=1
+max_hours=inf
 seed=0
 nj=$(nproc)
 ngpu=0
@@ -88,8 +92,8 @@ while [ $# -gt 0 ]; do
         --help) usage; exit 0 ;;
         --stage|--stop_stage|--skip_data|--skip_train|--skip_eval|--skip_pack|--corpus|--data_root|\
         --local_data_opts|--allow_pipes|--long|--labels|--skip_teacher_pass|--teacher|--student|\
-        --grid|--mode|--train_config|--qat_config|--singles|--seed|--nj|--ngpu|--expdir|--dumpdir|\
-        --cachedir|--tag|--upload_to)
+        --grid|--mode|--train_config|--qat_config|--singles|--temperature|--max_hours|--seed|--nj|\
+        --ngpu|--expdir|--dumpdir|--cachedir|--tag|--upload_to)
             [ $# -ge 2 ] || die "$1 needs a value"
             printf -v "${1#--}" %s "$2"; shift 2 ;;
         *) die "unknown option $1 (--help lists them all)" ;;
@@ -176,6 +180,7 @@ settings=$(
     cksum "$train_config" "$qat_config" | cut -d ' ' -f 1,2
     if [ "$long" = split ]; then echo "long split"; fi
     if [ "$labels" != text ]; then echo "labels $labels"; fi
+    if [ "$temperature $max_hours" != "1 inf" ]; then echo "balance $temperature $max_hours"; fi
     if [ -f "$grid" ]; then cksum "$grid" | cut -d ' ' -f 1,2; fi
 )
 if [ -e "$exp/settings" ] && [ "$settings" != "$(<"$exp/settings")" ]; then
@@ -238,6 +243,7 @@ if run_stage 2 "format to 16 kHz, check splits, pack windows" "$skip_data"; then
         fi
         py pack_windows --data "$source" --out "$exp/data/${set% *}" \
             --singles "${set#* }" --seed "$seed" "${tokens_of[@]}" \
+            --temperature "$temperature" --max_hours "$max_hours" \
             ${cachedir:+--shared "$cachedir/windows"}
     done
     finish_stage 2
