@@ -31,6 +31,18 @@ VARIANTS = {
     "logits": {"matching": "logits", "preset": "none"},
     "dynamic (block)": {"matching": "dynamic", "preset": "none"},
     "dynamic_monotonic (block)": {"matching": "dynamic_monotonic", "preset": "none"},
+    "optimal_monotonic (block)": {"matching": "optimal_monotonic", "preset": "none"},
+    "optimal_increasing (block)": {"matching": "optimal_increasing", "preset": "none"},
+    "dynamic_monotonic (block), language": {
+        "matching": "dynamic_monotonic",
+        "matching_scope": "language",
+        "preset": "none",
+    },
+    "dynamic_monotonic (block), utterance": {
+        "matching": "dynamic_monotonic",
+        "matching_scope": "utterance",
+        "preset": "none",
+    },
     "dynamic_monotonic (ffn)": {
         "matching": "dynamic_monotonic",
         "preset": "none",
@@ -60,11 +72,8 @@ VARIANTS = {
     },
 }
 REFERENCE = {  # variant -> what its time is divided by
-    "dynamic (block)": "logits",
-    "dynamic_monotonic (block)": "logits",
-    "dynamic_monotonic (ffn)": "logits",
+    **{name: "logits" for name in VARIANTS if name != "logits"},
     "dynamic_monotonic (block), qat full": "dynamic_monotonic (block)",
-    **{name: "logits" for name in VARIANTS if name.startswith("logits, ")},
 }
 
 
@@ -102,7 +111,7 @@ def make_batch(size: int, seconds: float, tokens: int) -> dict:
         "speech_lengths": torch.full((size,), samples),
         "text": torch.randint(0, 50000, (size, tokens)),
         "text_lengths": torch.full((size,), tokens),
-        "lang": torch.full((size, 1), 50259),
+        "lang": 50259 + torch.arange(size)[:, None],  # no two utterances in one language
         "utt_id": [f"u{i}" for i in range(size)],
     }
 
