@@ -23,6 +23,7 @@ def register() -> None:
     from espnet_dq.task.model import DQWhisperModel
     from espnet_dq.task.preprocessor import DQWhisperPreprocessor
     from espnet_dq.task.tokenizer import NAME, DQTokenIDConverter, DQWhisperTokenizer
+    from espnet_dq.task.trainer import DQTrainer
 
     asr.encoder_choices.classes[NAME] = DQWhisperEncoder
     asr.decoder_choices.classes[NAME] = DQWhisperDecoder
@@ -30,6 +31,7 @@ def register() -> None:
     asr.preprocessor_choices.classes[NAME] = DQWhisperPreprocessor
 
     asr.ASRTask.main_worker = staticmethod(main_worker)
+    asr.ASRTask.trainer = DQTrainer
 
     if getattr(factory.build_tokenizer, "knows_dq_whisper", False):
         return
