@@ -208,7 +208,7 @@ def _merge(config: dict, overrides: Mapping, where: str) -> None:
         if isinstance(old, dict) and isinstance(value, dict):
             _merge(old, value, f"{where}.{key}")
             continue
-        if _is_number(old) and not _is_number(value):
+        if _is_number(old) and not _is_number(value) and value != "auto":  # `lambda_hidden: auto`
             raise InputError(f"{where}.{key}: {value!r} is no number (in YAML 1e-5 is 1.0e-5)")
         config[key] = deepcopy(value)
 
