@@ -11,6 +11,7 @@ from whisper.model import ModelDimensions
 from espnet_dq.errors import DQError, InputError
 from espnet_dq.plugin import register
 from espnet_dq.task.tokenizer import token_list
+from espnet_dq.whisper.vocabulary import numbers
 
 
 def check_config(
@@ -32,14 +33,15 @@ def check_config(
         from espnet2.tasks.asr import ASRTask
 
         tokens = Path(scratch) / "tokens.txt"
-        tokens.write_text("\n".join(token_list(student.n_vocab)) + "\n", encoding="utf-8")
+        tokens.write_text("\n".join(token_list(student)) + "\n", encoding="utf-8")
+        ours, theirs = numbers(student), numbers(teacher)
         try:
             ASRTask.main(
                 cmd=["--config", str(path), "--dry_run", "true", "--output_dir", scratch,
                      "--log_level", "ERROR", "--token_list", str(tokens), "--token_type", "bpe",
-                     "--bpemodel", "dq_whisper", "--encoder_conf", f"dims={vars(student)}",
-                     "--decoder_conf", f"dims={vars(student)}", "--model_conf", "teacher=unread.pt",
-                     "--model_conf", f"teacher_dims={vars(teacher)}",
+                     "--bpemodel", "dq_whisper", "--encoder_conf", f"dims={ours}",
+                     "--decoder_conf", f"dims={ours}", "--model_conf", "teacher=unread.pt",
+                     "--model_conf", f"teacher_dims={theirs}",
                      "--model_conf", f"grid={grid}"]
             )  # fmt: skip
         except SystemExit:
