@@ -58,7 +58,8 @@ def _table(path: Path) -> tuple[dict, dict[str, list[Loss]]]:
         for line in lines:
             loss = Loss(**json.loads(line))
             losses.setdefault(loss.name, []).append(loss)
-        missing = set(settings["candidates"]) - losses.keys()
+        kept = {name for name, rows in losses.items() if any(r.grid == "none" for r in rows)}
+        missing = set(settings["candidates"]) - kept
     except (ValueError, TypeError, KeyError) as e:
         raise InputError(f"{path}: not a table of `sensitivity`, or torn ({e})") from e
     if missing:

@@ -24,7 +24,7 @@ from espnet_dq.formats.weights import Weights
 from espnet_dq.quant.checkpoint import load_student, training_folder
 from espnet_dq.quant.grids import get_grid
 from espnet_dq.quant.prepare import candidates
-from espnet_dq.quant.sensitivity import Probe, Utterance
+from espnet_dq.quant.sensitivity import Loss, Probe, Utterance
 
 GRIDS = ("uniform8", "uniform6", "ggml_q5_0", "uniform5", "ggml_q4_0", "uniform4", "uniform3")
 
@@ -67,7 +67,14 @@ def main(argv: list[str] | None = None) -> int:
                 rows.append(asdict(probe.loss(name, grid)))
                 out.write(json.dumps(rows[-1]) + "\n")
                 out.flush()
-    for row in sorted(rows, key=lambda r: r["kl"], reverse=True):
+            # Last, so that `allocate` knows a finished table: any weight may stay in float16.
+            known = {r["name"] for r in rows if r["grid"] == "none"}
+            for name in (n for n in names if n not in known):
+                kept = Loss(name, "none", 2 * weights.state[name].numel(), 0.0, 0.0)
+                out.write(json.dumps(asdict(kept)) + "\n")
+    for row in sorted(
+        (r for r in rows if r["grid"] != "none"), key=lambda r: r["kl"], reverse=True
+    ):
         losses = f"{row['kl']:10.6f} {row['ce']:+10.6f}"
         print(f"{losses} {row['bytes']:9} {row['grid']:12} {row['name']}")
     return 0

@@ -6,6 +6,7 @@ import json
 import pytest
 import torch
 import whisper
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -119,6 +120,19 @@ def test_from_the_table_to_a_verified_file_within_the_budget(table, tmp_path, ca
     with pytest.raises(InputError, match="too small: the smallest grids need"):
         allocate_main([*given, "0.5", "--out", str(tmp_path / "none.yaml")])
     assert not (tmp_path / "none.yaml").exists()
+
+
+def test_what_no_grid_holds_stays_in_float(table, tmp_path):
+    """Blocks of 32 do not divide the rows of the first convolution."""
+    head, *lines = (table / "table.jsonl").read_text().splitlines()
+    kept = [x for x in lines if json.loads(x)["grid"] in ("ggml_q4_0", "none")]
+    (tmp_path / "table.jsonl").write_text("\n".join([head, *kept]))
+    given = ["--table", str(tmp_path / "table.jsonl"), "--budget_mb"]
+    for budget, others in (("2.4", "ggml_q4_0"), ("99", "none")):
+        allocate_main([*given, budget, "--out", str(tmp_path / "grids.yaml")])
+        grids = yaml.safe_load((tmp_path / "grids.yaml").read_text())
+        assert grids["encoder.conv1.weight"] == "none"
+        assert grids["decoder.token_embedding.weight"] == others
 
 
 @settings(max_examples=150, deadline=None)
