@@ -268,8 +268,8 @@ if run_stage 2 "format to 16 kHz, check splits, pack windows" "$skip_data"; then
         source=$raw/${set% *}
         if [ "$labels" != text ]; then
             source=${raw}_${labels}_$teacher_name/${set% *}
-            heavy "label_${set% *}" pseudo_label --data "$raw/${set% *}" --teacher "$teacher_pt" --mode "$labels" \
-                --out "$source"
+            heavy "label_${set% *}" pseudo_label --data "$raw/${set% *}" --out "$source" \
+                --teacher "$teacher_pt" --mode "$labels"
         fi
         py pack_windows --data "$source" --out "$exp/data/${set% *}" \
             --singles "${set#* }" --seed "$seed" "${tokens_of[@]}" \
@@ -319,10 +319,10 @@ train() {
     local out=$exp/$1 config=$2 init=$3 set kind options=()
     shift 3
     local launch=("$PYTHON")
-    if [ "$ngpu" -gt 1 ] || [ "$num_nodes" -gt 1 ]; then
+    if [ "$ngpu" -eq 0 ] && [ "$num_nodes" -gt 1 ]; then
+        options+=(--multiprocessing_distributed false --dist_backend gloo)
+    elif [ "$((ngpu * num_nodes))" -gt 1 ]; then
         options+=(--multiprocessing_distributed true)
-        # Processes without a GPU: each task of Slurm is one.
-        [ "$ngpu" -gt 0 ] || options+=(--multiprocessing_distributed false --dist_backend gloo)
     fi
     if [ "$cmd_backend" = slurm ]; then
         launch=(srun "$PYTHON")
