@@ -11,6 +11,7 @@ import re
 import shlex
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ cd {folder} || exit 1
 case $job in
 {cases}
 esac
-printf '# %s on %s:' "$(date '+%F %T')" "$(hostname)"
+printf '# %s on %s:' "$(date '+%F %T')" "${{SLURMD_NODENAME:-$(hostname)}}"
 printf ' %q' "${{command[@]}}"
 echo
 "${{command[@]}}"
@@ -154,7 +155,7 @@ def run_jobs(
     failed = {n: code for n in left if (code := jobs.code(n)) != 0}
     for n, code in failed.items():
         reason = "ended without an exit code" if code is None else f"exit code {code}"
-        tqdm.write(f"job {n}: {reason}: {jobs.log_of(n)}")
+        print(f"job {n}: {reason}: {jobs.log_of(n)}", file=sys.stderr)
     if failed:
         raise WorkError(
             f"{len(failed)} of {jobs.count} jobs failed: {', '.join(map(str, failed))}; "

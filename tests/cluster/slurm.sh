@@ -6,7 +6,6 @@ set -euo pipefail
 
 [ $# -eq 2 ] || { sed -n 's/^# Usage: //p' "$0" >&2; exit 2; }
 command=$1 folder=$2
-# Daemons by their files of process ids, and what they started (munge's socket is its own).
 pids() { cat "$folder"/*.pid 2>/dev/null || true; }
 
 start() {
@@ -22,8 +21,7 @@ start() {
     folder=$(cd "$folder" && pwd)
     mkdir "$folder/state"
     chmod 755 "$folder"
-    head -c 1024 /dev/urandom > "$folder/munge.key"
-    chmod 400 "$folder/munge.key"
+    (umask 077 && head -c 1024 /dev/urandom > "$folder/munge.key")
     read -r controller_port first_port second_port < <("${PYTHON:-python3}" -c '
 import socket
 held = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
@@ -37,7 +35,6 @@ SlurmdUser=root
 AuthType=auth/munge
 AuthInfo=socket=$folder/munge.socket
 CredType=cred/munge
-CommunicationParameters=NoAddrCache
 MpiDefault=none
 ProctrackType=proctrack/pgid
 TaskPlugin=task/none
@@ -51,20 +48,18 @@ ReturnToService=2
 InactiveLimit=0
 KillWait=2
 MinJobAge=60
-SlurmctldParameters=enable_configless
 StateSaveLocation=$folder/state
 SlurmctldPidFile=$folder/slurmctld.pid
 SlurmctldLogFile=$folder/slurmctld.log
 SlurmdPidFile=$folder/slurmd.%n.pid
 SlurmdLogFile=$folder/slurmd.%n.log
 SlurmdSpoolDir=$folder/spool.%n
-NodeName=one NodeHostname=$(hostname -s) NodeAddr=127.0.0.1 Port=$first_port CPUs=2
-NodeName=two NodeHostname=$(hostname -s) NodeAddr=127.0.0.1 Port=$second_port CPUs=2
+NodeName=one NodeHostname=$(hostname -s) NodeAddr=127.0.0.1 Port=$first_port CPUs=1
+NodeName=two NodeHostname=$(hostname -s) NodeAddr=127.0.0.1 Port=$second_port CPUs=1
 PartitionName=all Nodes=one,two Default=YES MaxTime=10 State=UP
 END
-    sed -i '/enable_configless/d' "$folder/slurm.conf"
     export SLURM_CONF=$folder/slurm.conf
-    trap 'tail -n 5 "$folder"/*.log >&2; stop' ERR
+    trap 'tail -n 5 -- "$folder"/*.log >&2; stop' ERR
     munged --force --socket "$folder/munge.socket" --key-file "$folder/munge.key" \
         --pid-file "$folder/munged.pid" --log-file "$folder/munged.log" \
         --seed-file "$folder/munge.seed" --num-threads 2

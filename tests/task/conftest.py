@@ -88,7 +88,7 @@ def trimmed(save_toy, trim) -> Path:
 def train(corpus, trimmed, save_toy, tmp_path_factory):
     """Function (out, *options, **model_conf) that runs stock `espnet2.bin.asr_train`.
 
-    A trimmed student learns from a teacher of 100 languages.
+    A trimmed student learns from a teacher of 100 languages. `launch` comes before the command.
     """
     from espnet_dq.bin.init_student import main as init_student
 
@@ -108,7 +108,14 @@ def train(corpus, trimmed, save_toy, tmp_path_factory):
     )
     dims = {n: json.loads((folder / f"{n}.dims").read_text()) for n in ("student", "teacher")}
 
-    def run(out: Path, *options: str, log: str = "log", data: Path = corpus, **model_conf) -> Path:
+    def run(
+        out: Path,
+        *options: str,
+        log: str = "log",
+        data: Path = corpus,
+        launch: tuple[str, ...] = (),
+        **model_conf,
+    ) -> Path:
         config = {
             "encoder": "dq_whisper",
             "encoder_conf": {"dims": dims["student"], "window": "batch"},
@@ -143,7 +150,7 @@ def train(corpus, trimmed, save_toy, tmp_path_factory):
         ]
         given += [f"--{side}_shape_file={data}/utt2num_samples" for side in ("train", "valid")]
         done = subprocess.run(
-            [sys.executable, "-m", "espnet_dq", "espnet2.bin.asr_train",
+            [*launch, sys.executable, "-m", "espnet_dq", "espnet2.bin.asr_train",
              "--config", str(out / "given.yaml"), "--output_dir", str(out),
              "--token_list", str(folder / "tokens.txt"), "--token_type", "bpe",
              "--bpemodel", "dq_whisper", "--init_param", str(folder / "student.pth"),
