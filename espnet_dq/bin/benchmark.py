@@ -2,7 +2,7 @@
 
 import argparse
 
-from espnet_dq.bin.decode import count
+from espnet_dq.bin.arguments import count
 from espnet_dq.decode.benchmark import benchmark
 from espnet_dq.errors import run
 

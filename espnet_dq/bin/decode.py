@@ -6,11 +6,14 @@ import json
 import logging
 from pathlib import Path
 
+from espnet_dq.bin.arguments import count
 from espnet_dq.data.kaldi import KaldiDir, read_scp
 from espnet_dq.decode.folder import decode_folder
+from espnet_dq.decode.parts import join_parts
 from espnet_dq.decode.runtimes import RUNTIMES
 from espnet_dq.errors import run
 from espnet_dq.files import sha256, shared_place
+from espnet_dq.jobs import Part
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -36,14 +39,23 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--shared", type=Path, help="keep the folder here, for all that decode the same"
     )
+    parts = parser.add_mutually_exclusive_group()
+    parts.add_argument(
+        "--split", dest="part", type=Part.parse, metavar="K/N", help="only part K of N, for a job"
+    )
+    parts.add_argument(
+        "--join", type=count, metavar="N", help="write text and decode.json from N decoded parts"
+    )
     args = vars(parser.parse_args(argv))
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    place, shared = Path(args["out"]), args.pop("shared")
+    place, shared, join = Path(args["out"]), args.pop("shared"), args.pop("join")
     if shared:
         key = _key(Path(args["model"]), args["runtime"], Path(args["data"]), args["beam_size"])
         args["out"] = place = shared_place(place, shared, key)
     if shared and (place / "decode.json").is_file():
         report = json.loads((place / "decode.json").read_text(encoding="utf-8"))
+    elif join:
+        report = join_parts(args["data"], place, join)
     else:
         report = decode_folder(**args)
     speed = "" if report["rtf"] is None else f", RTF {report['rtf']:.3f}"
@@ -65,13 +77,6 @@ def _key(model: Path, runtime: str, data: Path, beam_size: int) -> str:
     heard = KaldiDir(wav=read_scp(data / "wav.scp"), utt2lang=read_scp(data / "utt2lang"))
     parts = [weights, runtime, heard.fingerprint(), beam_size]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-
-def count(text: str) -> int:
-    """A whole number of 1 or more, for argparse."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of 1 or more")
-    return int(text)
 
 
 if __name__ == "__main__":

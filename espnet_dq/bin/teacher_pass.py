@@ -8,6 +8,7 @@ import torch
 from espnet_dq.distill.cache import CacheSettings, write_cache
 from espnet_dq.errors import InputError, run
 from espnet_dq.formats import openai
+from espnet_dq.jobs import Part
 from espnet_dq.quant.checkpoint import Student, read_config
 from espnet_dq.quant.table import read_grid
 from espnet_dq.whisper.teacher import Teacher
@@ -34,6 +35,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--shared", type=Path, help="keep the cache here, for all that want the same answers"
     )
+    parser.add_argument(
+        "--split",
+        type=Part.parse,
+        metavar="K/N",
+        help="only part K of N, for a job; the same command without this then finishes the cache",
+    )
     parser.add_argument("--top_k", type=int, default=64, help="teacher tokens a position (64)")
     args = parser.parse_args(argv)
     wanted = [cache_settings(path, args.top_k) for path in args.train_config]
@@ -59,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     torch.manual_seed(0)
     teacher = Teacher(args.teacher, student.dims)
-    write_cache(args.data, args.out, teacher, student, settings, args.shared)
+    write_cache(args.data, args.out, teacher, student, settings, args.shared, args.split)
     print(args.out)
     return 0
 

@@ -7,7 +7,7 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -24,6 +24,7 @@ from espnet_dq.decode.runtimes import Runtime, load_runtime
 from espnet_dq.decode.runtimes.interface import SPACELESS, join
 from espnet_dq.errors import InputError, WorkError
 from espnet_dq.files import atomic
+from espnet_dq.jobs import Part
 
 PARTIAL = ".partial.jsonl"
 
@@ -61,6 +62,7 @@ def decode_folder(
     beam_size: int = 1,
     threads: int = 0,
     nj: int = 0,
+    part: Part | None = None,
 ) -> dict:
     """Decode every utterance of `data`, each in its language of utt2lang, into `out`.
 
@@ -79,13 +81,15 @@ def decode_folder(
         model: see `load_runtime`, as for `runtime`, `beam_size`, `threads` and `nj`.
         data: folder with wav.scp and utt2lang; a text is not needed.
         out: folder, made if needed; an older result in it stays until the new one is whole.
+        part: decode only these utterances, into a folder of their own within `out`, which
+            `espnet_dq.decode.parts.join_parts` reads.
 
     Returns:
         What is in decode.json.
 
     Raises:
         InputError: a table, a language or the model is wrong.
-        WorkError: not one utterance could be decoded.
+        WorkError: not one utterance could be decoded (of a part: the join says it).
     """
     model, data, out = Path(model), Path(data), Path(out)
     wav, languages = read_wav(data), read_scp(data / "utt2lang")
@@ -94,8 +98,11 @@ def decode_folder(
     load_seconds = time.perf_counter() - started
     _check_languages(data / "utt2lang", wav, languages, engine.languages)
 
-    out.mkdir(parents=True, exist_ok=True)
     key = _key(runtime, engine, model, wav, languages)
+    if part:
+        out = part_folder(out, part.number, part.count)
+        wav = {utt: wav[utt] for utt in part.of(sorted(wav))}
+    out.mkdir(parents=True, exist_ok=True)
     done = _read_partial(out / PARTIAL, key)
     resumed = bool(done)
     jobs = _jobs({u: p for u, p in wav.items() if u not in done}, languages, engine.batch)
@@ -116,9 +123,8 @@ def decode_folder(
                 done[result.utt] = result
                 partial.add(result)
     wall = time.perf_counter() - started
-    if not done:
-        utt, reason = next(iter(failed.items()))
-        raise WorkError(f"{data}: no utterance could be decoded; {utt}: {reason}")
+    if not part:
+        check_some(data, done, failed)
     for utt, reason in sorted(failed.items()):
         logging.warning("%s: not decoded: %s", utt, reason)
 
@@ -134,9 +140,9 @@ def decode_folder(
         "audio_seconds": round(seconds, 3),
         "wall_seconds": round(wall, 3),
         "load_seconds": round(load_seconds, 3),
-        "rtf": None if resumed else round(wall / seconds, 5),
+        "rtf": None if resumed or not done else round(wall / seconds, 5),
         "first_word_seconds": None
-        if resumed or engine.workers * engine.batch > 1
+        if resumed or not done or engine.workers * engine.batch > 1
         else round(statistics.median(result.call_seconds for result in done.values()), 4),
         "peak_rss_bytes": peak_rss_bytes(),
         "threads": engine.threads,
@@ -144,12 +150,31 @@ def decode_folder(
         | {"compute_type": engine.compute_type, "workers": engine.workers, "batch": engine.batch},
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),
     }
-    (out / "decode.json").unlink(missing_ok=True)
-    write_scp(out / "text", {u: done[u].text if u in done else "" for u in wav})
-    with atomic(out / "decode.json") as tmp:
-        tmp.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    if part:
+        report["key"] = key
+    write_decoded(out, {u: done[u].text if u in done else "" for u in wav}, report)
     (out / PARTIAL).unlink(missing_ok=True)
     return report
+
+
+def part_folder(out: Path, number: int, count: int) -> Path:
+    """Where one of `count` parts is decoded."""
+    return out / "parts" / str(count) / str(number)
+
+
+def check_some(data: Path, done: Collection[str], failed: Mapping[str, str]) -> None:
+    """Raise `WorkError` if nothing is `done`; `failed` holds reasons."""
+    if not done:
+        utt, reason = next(iter(failed.items()))
+        raise WorkError(f"{data}: no utterance could be decoded; {utt}: {reason}")
+
+
+def write_decoded(out: Path, texts: dict[str, str], report: dict) -> None:
+    """Write `out/text`, and then `out/decode.json`."""
+    (out / "decode.json").unlink(missing_ok=True)
+    write_scp(out / "text", texts)
+    with atomic(out / "decode.json") as tmp:
+        tmp.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def peak_rss_bytes() -> int:

@@ -36,6 +36,7 @@ from espnet_dq.distill.losses import topk_log_probs
 from espnet_dq.distill.sequences import build_sequences, has_timestamps
 from espnet_dq.errors import InputError
 from espnet_dq.files import atomic, sha256, shared_place
+from espnet_dq.jobs import Part
 from espnet_dq.quant.checkpoint import Student
 from espnet_dq.whisper.dims import encode_text, language_token, vocabulary_tokenizer
 from espnet_dq.whisper.forward import check_padding, encode, log_mel, own_window, window_samples
@@ -74,11 +75,13 @@ def write_cache(
     student: Student,
     settings: CacheSettings,
     shared: Path | None = None,
+    part: Part | None = None,
 ) -> Path:
     """Run the teacher over a Kaldi folder; returns `out`, which is complete or untouched.
 
     With `shared`, the cache is kept there under its fingerprint, and `out` is a link to it. A
-    finished cache with the same fingerprint is left alone. Raises `InputError` when the folder
+    finished cache with the same fingerprint is left alone. With `part` only its shards are written:
+    the call without it finds them and finishes. Raises `InputError` when the folder
     holds a finished cache of something else.
     """
     data, out = Path(data), Path(out)
@@ -95,16 +98,18 @@ def write_cache(
     names = sorted(folder.wav, key=lambda u: (len(folder.text[u]), u))
     pass_ = _Pass(folder, teacher, student, settings)
     shards = [names[i : i + SHARD] for i in range(0, len(names), SHARD)]
-    left = [
-        u for n, shard in enumerate(shards) if not (partial / f"{n:05d}").is_dir() for u in shard
-    ]
+    asked = list(enumerate(shards))
+    asked = part.of(asked) if part else asked
+    left = [u for n, shard in asked if not (partial / f"{n:05d}").is_dir() for u in shard]
     _check_room(out, pass_.predicted_bytes(left))
-    for number, shard in enumerate(tqdm(shards, desc=f"teacher pass {data.name}", unit="shard")):
+    for number, shard in tqdm(asked, desc=f"teacher pass {data.name}", unit="shard"):
         target = partial / f"{number:05d}"
         if not target.is_dir():
             with atomic(target) as tmp:
                 tmp.mkdir(parents=True)
                 _write_shard(tmp, target, pass_.answers(shard))
+    if part:
+        return out
     lines: dict[str, list[str]] = {}
     for number in range(len(shards)):
         for scp in sorted((partial / f"{number:05d}").glob("*.scp")):

@@ -28,6 +28,7 @@ class DQWhisperDecoder(AbsDecoder, BatchScorerInterface):
         dims: a size ("tiny") or all of openai-whisper's dimensions by name.
         language: for stock `asr_inference`, which has no languages: a Whisper code, or null to
             detect it for each utterance. Training takes languages from the data.
+        checkpointing: compute blocks again in the backward pass, for less memory.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class DQWhisperDecoder(AbsDecoder, BatchScorerInterface):
         encoder_output_size: int,
         dims: str | Mapping[str, int] = "tiny",
         language: str | None = None,
+        checkpointing: bool = False,
     ):
         super().__init__()
         self.dims = d = model_dims(dims)
@@ -49,6 +51,7 @@ class DQWhisperDecoder(AbsDecoder, BatchScorerInterface):
             d.n_vocab, d.n_text_ctx, d.n_text_state, d.n_text_head, d.n_text_layer
         )
         self.given_language = language
+        self.checkpointing = checkpointing
 
     def set_tokens(self, tokens: Sequence[str]) -> None:
         """Take the tokenizer from the token list, before anything is decoded.
@@ -67,7 +70,11 @@ class DQWhisperDecoder(AbsDecoder, BatchScorerInterface):
         self, hs_pad: Tensor, hlens: Tensor, ys_in_pad: Tensor, ys_in_lens: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Encoder output (B, P, D) and tokens (B, T) -> logits (B, T, V), lengths (B,)."""
-        return output_logits(self.net, decode_hidden(self.net, ys_in_pad, hs_pad)), ys_in_lens
+        return output_logits(self.net, self.hidden(hs_pad, ys_in_pad)), ys_in_lens
+
+    def hidden(self, audio: Tensor, tokens: Tensor) -> Tensor:
+        """Encoder output (B, P, D) and tokens (B, T) -> last hidden states (B, T, D)."""
+        return decode_hidden(self.net, tokens, audio, self.checkpointing)
 
     def batch_score(
         self, ys: Tensor, states: list, xs: Tensor, lengths: Tensor | None = None

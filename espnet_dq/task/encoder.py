@@ -21,6 +21,7 @@ class DQWhisperEncoder(AbsEncoder):
             `n_audio_ctx` says less), `batch`, `random`, or seconds of silence after the longest
             utterance. Outside training the window is always the full one, as in the runtimes.
         padding: what fills it: `zeros`, as in faster-whisper, or `silence`, as in whisper.cpp.
+        checkpointing: compute blocks again in the backward pass, for less memory.
 
     ESPnet recognises a Whisper encoder by "Whisper" in the class name.
     """
@@ -31,12 +32,14 @@ class DQWhisperEncoder(AbsEncoder):
         dims: str | Mapping[str, int] = "tiny",
         window: str | float = "random",
         padding: str = "zeros",
+        checkpointing: bool = False,
     ):
         super().__init__()
         self.dims = d = model_dims(dims)
         window_samples(0, window)  # refuses an unknown window now, not in the first batch
         self.window = window
         self.padding = check_padding(padding)
+        self.checkpointing = checkpointing
         self.net = AudioEncoder(
             d.n_mels, d.n_audio_ctx, d.n_audio_state, d.n_audio_head, d.n_audio_layer
         )
@@ -59,5 +62,5 @@ class DQWhisperEncoder(AbsEncoder):
         """
         longest = int(ilens.max())
         mel = log_mel(xs_pad, ilens, self.dims.n_mels, self.samples(longest), self.padding)
-        out = encode(self.net, mel)
+        out = encode(self.net, mel, self.checkpointing)
         return out, torch.full_like(ilens, out.shape[1]), None

@@ -28,7 +28,6 @@ from espnet_dq.quant.prepare import assign_grids, prepare, start_ranges
 from espnet_dq.whisper.dims import model_dims
 from espnet_dq.whisper.forward import (
     SAMPLES_PER_POSITION,
-    decode_hidden,
     output_logits,
     window_samples,
 )
@@ -266,7 +265,7 @@ class DQWhisperModel(ESPnetASRModel):
             end = self._ends(utt_id, cached, heard, text, text_lengths, lang)
             seq = build_sequences(text, text_lengths, lang[:, 0], end, self.tokenizer)
             with Taps(self.decoder.net, self.tap) as taps:
-                hidden = decode_hidden(self.decoder.net, seq.inputs, encoder_out)
+                hidden = self.decoder.hidden(encoder_out, seq.inputs)
             logits = output_logits(self.decoder.net, seq.select(hidden))
             guided = None
             if self.guide is not None:

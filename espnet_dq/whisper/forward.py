@@ -3,11 +3,15 @@
 openai-whisper's `AudioEncoder` insists on 30 s, and its `TextDecoder` computes the logits of
 every position. Both are walked here layer by layer: the same modules and the same numbers, but
 with the context that a batch needs, and with logits only where they count.
+
+With `checkpointing` a block keeps nothing but its input for the backward pass, which computes the
+block again (Chen et al., arXiv 1604.06174): less memory, more time, the same gradients.
 """
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from whisper.audio import HOP_LENGTH, N_FFT, N_SAMPLES, log_mel_spectrogram
 from whisper.model import AudioEncoder, ModelDimensions, TextDecoder
 
@@ -34,8 +38,13 @@ def log_mel(
     `speech` (B, L) float at 16 kHz, `lengths` (B,). Each utterance is normalised by itself. The
     rest of the window is filled as runtimes do, with `padding`: `zeros`, after the logarithm
     (openai-whisper's `transcribe`, faster-whisper), or `silence`, before it (whisper.cpp). A
-    model hears the difference.
+    model hears the difference. In float32 under autocast, too: a logarithm makes much of little.
     """
+    with torch.autocast(speech.device.type, enabled=False):
+        return _log_mel(speech, lengths, n_mels, samples, padding)
+
+
+def _log_mel(speech: Tensor, lengths: Tensor, n_mels: int, samples: int, padding: str) -> Tensor:
     frames = samples // HOP_LENGTH
     mels = []
     for audio, length in zip(speech, lengths.tolist(), strict=True):
@@ -47,17 +56,19 @@ def log_mel(
     return torch.stack(mels)
 
 
-def encode(encoder: AudioEncoder, mel: Tensor) -> Tensor:
+def encode(encoder: AudioEncoder, mel: Tensor, checkpointing: bool = False) -> Tensor:
     """Encoder output (B, F / 2, D) for (B, n_mels, F) features of at most 30 s."""
     x = F.gelu(encoder.conv1(mel))
     x = F.gelu(encoder.conv2(x)).permute(0, 2, 1)
     x = (x + encoder.positional_embedding[: x.shape[1]]).to(x.dtype)
     for block in encoder.blocks:
-        x = block(x)
+        x = _through(block, checkpointing, x)
     return encoder.ln_post(x)
 
 
-def decode_hidden(decoder: TextDecoder, tokens: Tensor, audio: Tensor) -> Tensor:
+def decode_hidden(
+    decoder: TextDecoder, tokens: Tensor, audio: Tensor, checkpointing: bool = False
+) -> Tensor:
     """Last hidden states (B, T, D), before the output projection; tokens (B, T) int64."""
     length, room = tokens.shape[1], len(decoder.positional_embedding)
     if length > room:
@@ -65,8 +76,15 @@ def decode_hidden(decoder: TextDecoder, tokens: Tensor, audio: Tensor) -> Tensor
     x = decoder.token_embedding(tokens) + decoder.positional_embedding[:length]
     x = x.to(audio.dtype)
     for block in decoder.blocks:
-        x = block(x, audio, mask=decoder.mask)
+        x = _through(block, checkpointing, x, audio, mask=decoder.mask)
     return decoder.ln(x)
+
+
+def _through(block: nn.Module, checkpointing: bool, *inputs: Tensor, **options: Tensor) -> Tensor:
+    if not (checkpointing and torch.is_grad_enabled()):
+        return block(*inputs, **options)
+    # Whisper has no dropout, so there is no random state to keep.
+    return checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False, **options)
 
 
 def output_logits(decoder: TextDecoder, hidden: Tensor) -> Tensor:

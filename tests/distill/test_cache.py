@@ -3,16 +3,19 @@
 from dataclasses import replace
 from types import SimpleNamespace
 
+import kaldiio
 import numpy as np
 import pytest
 import torch
 import yaml
 
+import espnet_dq.distill.cache as cache
 from espnet_dq.bin.teacher_pass import main
 from espnet_dq.data.audio import save_wav
-from espnet_dq.data.kaldi import KaldiDir
+from espnet_dq.data.kaldi import KaldiDir, read_scp
 from espnet_dq.distill.cache import CacheSettings, _Pass, write_cache
 from espnet_dq.errors import InputError, run
+from espnet_dq.jobs import Part
 from espnet_dq.quant.checkpoint import Student
 from espnet_dq.whisper.dims import model_dims
 from espnet_dq.whisper.teacher import Teacher
@@ -121,3 +124,27 @@ def test_shared_by_all_that_want_the_same(inputs, tmp_path):
     teacher.model = ask
     other = replace(settings, top_k=5)
     assert write_cache(data, tmp_path / "two", teacher, student, other, shared) != place
+
+
+def test_parts_of_jobs_make_the_cache(inputs, tmp_path, monkeypatch):
+    """The last call finds the shards of all parts, and has nothing left to ask."""
+    monkeypatch.setattr(cache, "SHARD", 1)
+    folder, *others = inputs
+    data = KaldiDir.load(folder)
+    for n in range(4):
+        for table in (data.wav, data.text, data.utt2spk, data.utt2lang):
+            table[f"u{n}"] = table["u"]
+    data.save(folder)
+    for number in (1, 2, 3):
+        write_cache(folder, tmp_path / "parts", *others, part=Part(number, 3))
+        assert not (tmp_path / "parts/cache.json").exists()
+    write_cache(folder, tmp_path / "whole", *others)
+    monkeypatch.setattr(_Pass, "answers", None)
+    write_cache(folder, tmp_path / "parts", *others)
+    for scp in (tmp_path / "whole").glob("*.scp"):
+        expected = read_scp(scp)
+        found = read_scp(tmp_path / "parts" / scp.name)
+        assert found.keys() == expected.keys() and len(found) == 5
+        for utt in found:
+            a, b = (kaldiio.load_mat(entries[utt]) for entries in (found, expected))
+            assert np.array_equal(a, b), (scp.name, utt)

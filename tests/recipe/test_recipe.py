@@ -138,6 +138,11 @@ def test_usage_and_mistakes(tmp_path):
     assert "needs --data_root" in run(tmp_path, "--corpus", "kaldi", code=2)
     assert "--upload_to me: USER/NAME" in run(tmp_path, "--upload_to", "me", code=2)
     assert "--nj many" in run(tmp_path, "--nj", "many", code=2)
+    assert "needs cmd_backend=slurm in cmd.sh" in run(tmp_path, "--num_nodes", "2", code=2)
+    (tmp_path / "cmd.sh").write_text("cmd_backend=pbs\n")
+    cmd = str(tmp_path / "cmd.sh")
+    assert "cmd_backend=pbs: local or slurm" in run(tmp_path, "--cmd", cmd, code=2)
+    assert "no.sh: no such file" in run(tmp_path, "--cmd", "no.sh", code=2)
     assert "nowhere.yaml: no such file" in run(tmp_path, "--train_config", "nowhere.yaml", code=2)
     done = subprocess.run([str(RECIPE / "run.sh"), "--help"], capture_output=True, text=True)
     assert done.returncode == 0

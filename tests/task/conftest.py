@@ -39,7 +39,7 @@ def corpus(tmp_path_factory) -> Path:
 def build(save_toy):
     """Function (**model_conf) -> DQWhisperModel with toy student and teacher, weights loaded.
 
-    `student` and `teacher` may be other `.pt` files.
+    `student` and `teacher` may be other `.pt` files; `checkpointing` is that of both halves.
     """
     register()
     from espnet2.asr.ctc import CTC
@@ -51,7 +51,7 @@ def build(save_toy):
     from espnet_dq.task.tokenizer import token_list
     from espnet_dq.whisper.vocabulary import numbers
 
-    def make(window="batch", load=True, student=None, **conf):
+    def make(window="batch", load=True, student=None, checkpointing=False, **conf):
         student = openai.load(student or save_toy(seed=0))
         dims, size = numbers(student.dims), student.dims.n_vocab
         teacher = save_toy(seed=1, state=32, layers=3, mels=128)  # as large-v3 hears
@@ -61,8 +61,9 @@ def build(save_toy):
             "preset": "none",
             **conf,
         }
-        encoder = DQWhisperEncoder(dims=dims, window=window)
-        decoder = DQWhisperDecoder(size, encoder.output_size(), dims=dims)
+        saving = {"checkpointing": checkpointing}
+        encoder = DQWhisperEncoder(dims=dims, window=window, **saving)
+        decoder = DQWhisperDecoder(size, encoder.output_size(), dims=dims, **saving)
         model = DQWhisperModel(
             size, token_list(student.dims), None, None, None, None, encoder, None, decoder,
             CTC(size, encoder.output_size()), None, **conf,
@@ -87,7 +88,7 @@ def trimmed(save_toy, trim) -> Path:
 def train(corpus, trimmed, save_toy, tmp_path_factory):
     """Function (out, *options, **model_conf) that runs stock `espnet2.bin.asr_train`.
 
-    A trimmed student learns from a teacher of 100 languages.
+    A trimmed student learns from a teacher of 100 languages. `launch` comes before the command.
     """
     from espnet_dq.bin.init_student import main as init_student
 
@@ -107,7 +108,14 @@ def train(corpus, trimmed, save_toy, tmp_path_factory):
     )
     dims = {n: json.loads((folder / f"{n}.dims").read_text()) for n in ("student", "teacher")}
 
-    def run(out: Path, *options: str, log: str = "log", **model_conf) -> Path:
+    def run(
+        out: Path,
+        *options: str,
+        log: str = "log",
+        data: Path = corpus,
+        launch: tuple[str, ...] = (),
+        **model_conf,
+    ) -> Path:
         config = {
             "encoder": "dq_whisper",
             "encoder_conf": {"dims": dims["student"], "window": "batch"},
@@ -135,19 +143,19 @@ def train(corpus, trimmed, save_toy, tmp_path_factory):
         }
         out.mkdir(parents=True, exist_ok=True)
         (out / "given.yaml").write_text(yaml.safe_dump(config))
-        data = [
-            f"--{side}_data_path_and_name_and_type={corpus}/{entry}"
+        given = [
+            f"--{side}_data_path_and_name_and_type={data}/{entry}"
             for side in ("train", "valid")
             for entry in ("wav.scp,speech,sound", "text,text,text", "utt2lang,lang,text")
         ]
-        shapes = [f"--{side}_shape_file={corpus}/utt2num_samples" for side in ("train", "valid")]
+        given += [f"--{side}_shape_file={data}/utt2num_samples" for side in ("train", "valid")]
         done = subprocess.run(
-            [sys.executable, "-m", "espnet_dq", "espnet2.bin.asr_train",
+            [*launch, sys.executable, "-m", "espnet_dq", "espnet2.bin.asr_train",
              "--config", str(out / "given.yaml"), "--output_dir", str(out),
              "--token_list", str(folder / "tokens.txt"), "--token_type", "bpe",
              "--bpemodel", "dq_whisper", "--init_param", str(folder / "student.pth"),
              "--allow_variable_data_keys", "true", "--ngpu", "0", "--resume", "true",
-             *data, *shapes, *options],
+             *given, *options],
             capture_output=True, text=True, timeout=DEADLINE,
         )  # fmt: skip
         (out / log).write_text(done.stderr)

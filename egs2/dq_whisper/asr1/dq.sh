@@ -40,7 +40,9 @@ Usage: run.sh [options]
   --max_hours N         of each language at most (no limit)
   --seed N              seed of packing and training (0)
   --nj N                parallel jobs for data and decoding (number of cores)
-  --ngpu N              GPUs for training (0)
+  --ngpu N              GPUs for training, on each node (0)
+  --num_nodes N         nodes for training, on Slurm (1)
+  --cmd FILE            where long work runs: this machine or Slurm, and its options (cmd.sh)
   --expdir DIR          parent of the experiment folder (exp)
   --dumpdir DIR         formatted data (dump)
   --cachedir DIR        packed windows, the teacher's answers and decoded texts are kept there, and
@@ -79,6 +81,8 @@ max_hours=inf
 seed=0
 nj=$(nproc)
 ngpu=0
+num_nodes=1
+cmd=cmd.sh
 expdir=exp
 dumpdir=dump
 cachedir=
@@ -93,19 +97,19 @@ while [ $# -gt 0 ]; do
         --stage|--stop_stage|--skip_data|--skip_train|--skip_eval|--skip_pack|--corpus|--data_root|\
         --local_data_opts|--allow_pipes|--long|--labels|--skip_teacher_pass|--teacher|--student|\
         --grid|--mode|--train_config|--qat_config|--singles|--temperature|--max_hours|--seed|--nj|\
-        --ngpu|--expdir|--dumpdir|--cachedir|--tag|--upload_to)
+        --ngpu|--num_nodes|--cmd|--expdir|--dumpdir|--cachedir|--tag|--upload_to)
             [ $# -ge 2 ] || die "$1 needs a value"
             printf -v "${1#--}" %s "$2"; shift 2 ;;
         *) die "unknown option $1 (--help lists them all)" ;;
     esac
 done
 # Paths are the caller's; configurations may also be named as they lie here.
-for path in data_root expdir dumpdir cachedir teacher student grid train_config qat_config; do
+for path in data_root expdir dumpdir cachedir teacher student grid train_config qat_config cmd; do
     value=${!path}
     case $path in
         teacher|student) [[ $value == *.pt ]] || continue ;;
         grid) [[ $value == *.yaml ]] || continue ;;
-        *config) [ -f "$caller/$value" ] || continue ;;
+        *config|cmd) [ -f "$caller/$value" ] || continue ;;
         expdir) [ "$value" != exp ] || continue ;;
         dumpdir) [ "$value" != dump ] || continue ;;
     esac
@@ -121,7 +125,7 @@ case $labels in text|check|replace) ;; *) die "--labels $labels: text, check or 
 for switch in skip_data skip_train skip_teacher_pass skip_eval skip_pack allow_pipes; do
     case ${!switch} in true|false) ;; *) die "--$switch ${!switch}: true or false" ;; esac
 done
-for number in stage stop_stage singles seed nj ngpu; do
+for number in stage stop_stage singles seed nj ngpu num_nodes; do
     [[ ${!number} =~ ^[0-9]+$ ]] || die "--$number ${!number}: not a number"
 done
 padding=zeros # what fills the student's windows: what its runtime feeds
@@ -150,7 +154,18 @@ for model in teacher student; do
         *) die "--$model ${!model}: tiny, base, small, or a .pt file" ;;
     esac
 done
-for file in "$train_config" "$qat_config"; do [ -f "$file" ] || die "$file: no such file"; done
+for file in "$train_config" "$qat_config" "$cmd"; do
+    [ -f "$file" ] || die "$file: no such file"
+done
+
+# shellcheck source=egs2/dq_whisper/asr1/cmd.sh
+. "$(realpath "$cmd")"
+case $cmd_backend in
+    local) [ "$num_nodes" -eq 1 ] || die "--num_nodes $num_nodes: needs cmd_backend=slurm in $cmd" ;;
+    slurm) cmd_split=true ;;
+    *) die "$cmd: cmd_backend=$cmd_backend: local or slurm" ;;
+esac
+case $cmd_split in true|false) ;; *) die "$cmd: cmd_split=$cmd_split: true or false" ;; esac
 
 # shellcheck source=egs2/dq_whisper/asr1/path.sh
 . ./path.sh
@@ -207,6 +222,21 @@ finish_stage() {
     echo "$((SECONDS - started))" > "$exp/done/$1"
 }
 py() { "$PYTHON" -m "espnet_dq.bin.$1" "${@:2}"; }
+# in_jobs N NAME OPTIONS COMMAND...: as N jobs where cmd.sh says, JOB in the command being the number.
+in_jobs() {
+    py jobs --backend "$cmd_backend" --nj "$1" --log "$exp/logs/$2.JOB.log" --options "$3" \
+        -- "${@:4}"
+}
+# heavy NAME MODULE ARGS...: as `py`; on Slurm as a job.
+heavy() {
+    if [ "$cmd_backend" = local ]; then
+        py "${@:2}"
+    else
+        in_jobs 1 "$1" "$cmd_options" "$PYTHON" -m "espnet_dq.bin.$2" "${@:3}"
+    fi
+}
+processes=$nj # of one command on one machine
+[ "$cmd_backend" = local ] || processes=$cmd_threads
 weights_of() { case $1 in *.pt) echo "$1" ;; *) echo "$weights/$1.pt" ;; esac; }
 fetch_weights() {
     local model
@@ -231,15 +261,15 @@ if run_stage 2 "format to 16 kHz, check splits, pack windows" "$skip_data"; then
     [ -z "$data_root" ] || options+=(--allow_shared_text)
     if [ "$long" = split ] || [ "$labels" != text ]; then fetch_weights "$teacher"; fi
     [ "$long" != split ] || options+=(--long split --aligner "$teacher_pt")
-    py format_data --data "$data" --out "$raw" --nj "$nj" "${options[@]}"
+    heavy format format_data --data "$data" --out "$raw" --nj "$processes" "${options[@]}"
     tokens_of=()
     [[ $student != *.pt ]] || tokens_of=(--student "$student")
     for set in "train $singles" "dev 10"; do
         source=$raw/${set% *}
         if [ "$labels" != text ]; then
             source=${raw}_${labels}_$teacher_name/${set% *}
-            py pseudo_label --data "$raw/${set% *}" --teacher "$teacher_pt" --mode "$labels" \
-                --out "$source"
+            heavy "label_${set% *}" pseudo_label --data "$raw/${set% *}" --out "$source" \
+                --teacher "$teacher_pt" --mode "$labels"
         fi
         py pack_windows --data "$source" --out "$exp/data/${set% *}" \
             --singles "${set#* }" --seed "$seed" "${tokens_of[@]}" \
@@ -263,9 +293,16 @@ fi
 if [ "$skip_train" = true ]; then skip_teacher_pass=true; fi
 if run_stage 4 "teacher pass" "$skip_teacher_pass"; then
     for set in dev train; do
-        py teacher_pass --data "$exp/data/$set" --out "$exp/cache/$set" \
-            --teacher "$teacher_pt" --student "$student_pt" --grid "$grid" --padding "$padding" \
-            --train_config "${configs[@]}" ${cachedir:+--shared "$cachedir/teacher"}
+        pass=(--data "$exp/data/$set" --out "$exp/cache/$set"
+            --teacher "$teacher_pt" --student "$student_pt" --grid "$grid" --padding "$padding"
+            --train_config "${configs[@]}")
+        [ -z "$cachedir" ] || pass+=(--shared "$cachedir/teacher")
+        if [ "$cmd_split" = true ]; then
+            in_jobs "$nj" "teacher_${set}_part" "$cmd_options" env "OMP_NUM_THREADS=$cmd_threads" \
+                "$PYTHON" -m espnet_dq.bin.teacher_pass "${pass[@]}" --split "JOB/$nj"
+        fi
+        # All of it, or what is left: joining the parts.
+        heavy "teacher_$set" teacher_pass "${pass[@]}"
     done
     finish_stage 4
 fi
@@ -281,7 +318,16 @@ fi
 train() {
     local out=$exp/$1 config=$2 init=$3 set kind options=()
     shift 3
-    if [ "$ngpu" -gt 1 ]; then options+=(--multiprocessing_distributed true); fi
+    local launch=("$PYTHON")
+    if [ "$ngpu" -eq 0 ] && [ "$num_nodes" -gt 1 ]; then
+        options+=(--multiprocessing_distributed false --dist_backend gloo)
+    elif [ "$((ngpu * num_nodes))" -gt 1 ]; then
+        options+=(--multiprocessing_distributed true)
+    fi
+    if [ "$cmd_backend" = slurm ]; then
+        launch=(srun "$PYTHON")
+        options+=(--dist_launcher slurm)
+    fi
     for set in train:train dev:valid; do
         local from=${set%:*} to=${set#*:}
         for kind in wav.scp,speech,sound text,text,text utt2lang,lang,text; do
@@ -307,7 +353,11 @@ train() {
     py check_resume "$out" >&2
     {
         printf '#!/usr/bin/env bash\ncd %q\n' "$PWD"
-        printf '%q ' "$PYTHON" -m espnet_dq espnet2.bin.asr_train \
+        # The script runs on the first node, where the first process is; jobs have their own ports.
+        # shellcheck disable=SC2016
+        [ "$num_nodes" -eq 1 ] || printf 'export MASTER_PORT=%s\nset -- --dist_master_addr %s\n' \
+            '$((20000 + SLURM_JOB_ID % 10000))' '"$(hostname)"'
+        printf '%q ' "${launch[@]}" -m espnet_dq espnet2.bin.asr_train \
             --config "$config" --output_dir "$out" --init_param "$init" --resume true \
             --token_list "$exp/init/tokens.txt" --token_type bpe --bpemodel dq_whisper \
             --encoder_conf "dims=$(<"$exp/init/student.dims")" --encoder_conf "padding=$padding" \
@@ -317,10 +367,18 @@ train() {
             --model_conf "grid=$(<"$exp/init/student.grid")" \
             --allow_variable_data_keys true --seed "$seed" --ngpu "$ngpu" \
             "${options[@]}" "$@"
-        echo
+        # shellcheck disable=SC2016
+        echo '"$@"'
     } > "$out/run.sh"
     # Appended: a resumed run goes on with the log of the one before.
-    bash "$out/run.sh" >> "$out/train.log" 2>&1 || {
+    if [ "$cmd_backend" = slurm ]; then
+        local wanted="$cmd_train_options --nodes $num_nodes --ntasks-per-node 1"
+        [ "$ngpu" -eq 0 ] || wanted+=" --gpus-per-node $ngpu"
+        py jobs --backend slurm --nj 1 --log "$out/train.log" --options "$wanted" \
+            -- bash "$out/run.sh"
+    else
+        bash "$out/run.sh" >> "$out/train.log" 2>&1
+    fi || {
         tail -n 1 "$out/train.log" >&2
         log "training failed: see $out/train.log"
         exit 1
@@ -359,15 +417,24 @@ if run_stage 8 "export and verify" false; then
 fi
 
 systems="untouched teacher float_student"
+# decode NAME MODEL RUNTIME CLIPS OPTIONS...: the test set, so many clips at a time.
+decode() {
+    local args=(--model "$2" --runtime "$3" --data "$raw/test" --out "$exp/decode/$1" "${@:5}")
+    if [ "$cmd_split" = true ]; then
+        in_jobs "$nj" "decode_$1" "$cmd_options" \
+            "$PYTHON" -m espnet_dq.bin.decode "${args[@]}" --split "JOB/$nj" --threads "$cmd_threads"
+        py decode "${args[@]}" --join "$nj"
+    else
+        py decode "${args[@]}" --nj "$4"
+    fi
+}
 if run_stage 9 "decode" "$skip_eval"; then
     for system in $systems; do
-        py decode --model "$exp/export/$system" --runtime faster-whisper --data "$raw/test" \
-            --out "$exp/decode/$system" --nj "$nj" ${cachedir:+--shared "$cachedir/decode"}
+        decode "$system" "$exp/export/$system" faster-whisper "$nj" \
+            ${cachedir:+--shared "$cachedir/decode"}
     done
-    py decode --model "$exp/export/$exported" --runtime "$runtime" --data "$raw/test" \
-        --out "$exp/decode/student" --nj "$nj"
-    py decode --model "$exp/export/student.pt" --runtime torch --data "$raw/test" \
-        --out "$exp/decode/student_torch"
+    decode student "$exp/export/$exported" "$runtime" "$nj"
+    decode student_torch "$exp/export/student.pt" torch 8
     finish_stage 9
 fi
 
@@ -379,7 +446,7 @@ if run_stage 10 "score" "$skip_eval"; then
 fi
 
 if run_stage 11 "benchmark" "$skip_eval"; then
-    py benchmark --systems "$exp/run.json" --data "$raw/test" --out "$exp/benchmark.json"
+    heavy benchmark benchmark --systems "$exp/run.json" --data "$raw/test" --out "$exp/benchmark.json"
     finish_stage 11
 fi
 

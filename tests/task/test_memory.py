@@ -1,0 +1,173 @@
+"""What makes large batches fit: checkpointing, bf16 autocast, gradients of several batches."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import espnet_dq.distill.hidden as hidden
+import espnet_dq.task.model as task_model
+from espnet_dq.data.audio import save_wav
+from espnet_dq.data.kaldi import KaldiDir
+from espnet_dq.whisper.forward import log_mel
+
+
+@pytest.fixture
+def batch():
+    torch.manual_seed(0)
+    lengths = torch.tensor([16000, 9600])
+    return {
+        "speech": torch.randn(2, 16000) * 0.05 * (torch.arange(16000) < lengths[:, None]),
+        "speech_lengths": lengths,
+        "text": torch.tensor([[50, 60, 70, 80], [30, 40, -1, -1]]),
+        "text_lengths": torch.tensor([4, 2]),
+        "lang": torch.tensor([[50259], [50263]]),
+        "utt_id": ["a", "b"],
+    }
+
+
+class Kept:
+    """Elements that autograd keeps for the backward pass, weights apart."""
+
+    def __init__(self):
+        self.storages = {}
+
+    def __enter__(self):
+        def pack(tensor):
+            if not isinstance(tensor, torch.nn.Parameter):
+                self.storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
+            return tensor
+
+        self.hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
+        self.hooks.__enter__()
+        return self
+
+    def __exit__(self, *error):
+        self.hooks.__exit__(*error)
+        self.bytes = sum(storage.nbytes() for storage in self.storages.values())
+
+
+@pytest.mark.parametrize("conf", [
+    {"preset": "none", "matching": "logits"},
+    {"preset": "full", "matching": "dynamic", "ranges": "lsq", "tap": "ffn", "lambda_encoder": 1.0},
+    {"preset": "full", "matching": "static", "lambda_hidden": "auto", "lambda_guide": 1.0,
+     "activations": "int8_per_token"},
+    {"preset": "paper", "matching": "static", "train_encoder": 1},
+])  # fmt: skip
+def test_checkpointing_changes_memory_and_no_gradient(build, batch, conf):
+    """With hooks that take hidden states, and weights that are put on the grid once a pass."""
+    found = []
+    for checkpointing in (False, True):
+        model = build(checkpointing=checkpointing, **conf)
+        if model.projector is not None:  # `auto` measures gradients once the fit is over
+            model.projector.batches.fill_(100)
+            torch.nn.init.normal_(model.projector.weight, std=0.1)
+        model.train()
+        torch.manual_seed(1)
+        with Kept() as kept:
+            loss, stats, _ = model(**batch)
+        loss.backward()
+        gradients = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+        found.append((loss.detach(), gradients, kept.bytes, stats))
+    (loss, plain, more, stats), (again, saving, less, _) = found
+    assert loss == again and less < more
+    assert plain.keys() == saving.keys() and len(plain) > 20
+    for name, gradient in plain.items():
+        torch.testing.assert_close(saving[name], gradient, rtol=1e-5, atol=1e-7, msg=name)
+    assert conf.get("lambda_hidden") != "auto" or stats["lambda_hidden"] > 0
+
+
+@pytest.mark.parametrize("conf", [
+    {"preset": "none"},
+    {"preset": "full", "matching": "optimal_monotonic", "lambda_encoder": 1.0, "lambda_guide": 1.0,
+     "checkpointing": True},
+])  # fmt: skip
+def test_bf16_autocast_trains(build, batch, conf, monkeypatch):
+    """Two steps: products in bf16, losses, matching, features and the grid's scales in float32."""
+    seen = {}
+
+    def spy(module, name):
+        function = getattr(module, name)
+
+        def wrapped(*args, **kwargs):
+            result = function(*args, **kwargs)
+            seen.setdefault(name, set()).add(result.dtype)
+            return result
+
+        monkeypatch.setattr(module, name, wrapped)
+
+    for module, name in ((task_model, "cross_entropy"), (task_model, "kl_divergence"),
+                         (hidden, "prepare_features"), (hidden, "pair_sums"),
+                         (hidden, "hidden_loss")):  # fmt: skip
+        spy(module, name)
+    model, expected = build(**conf), build(**conf)
+    model.train(), expected.train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    losses = []
+    for _ in range(2):
+        with torch.autocast("cpu", torch.bfloat16):
+            torch.manual_seed(1)
+            loss, stats, _ = model(**batch)
+            assert (
+                model.encoder(batch["speech"], batch["speech_lengths"])[0].dtype == torch.bfloat16
+            )
+        assert loss.dtype == torch.float32 and loss.isfinite()
+        assert all(v.isfinite().all() for v in stats.values() if isinstance(v, torch.Tensor))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[0] != losses[1] and all(p.isfinite().all() for p in model.parameters())
+    assert set(seen) == {"cross_entropy", "kl_divergence", "prepare_features", "pair_sums",
+                         "hidden_loss"}  # fmt: skip
+    assert all(types == {torch.float32} for types in seen.values())
+    torch.manual_seed(1)
+    assert losses[0] == pytest.approx(expected(**batch)[0].item(), rel=0.02)
+
+
+def test_autocast_changes_neither_features_nor_the_grid(build, batch):
+    model = build(preset="full")
+    speech, lengths = batch["speech"], batch["speech_lengths"]
+    linear = model.decoder.net.blocks[0].mlp[0]
+    expected = log_mel(speech, lengths, 80, 32000), linear.weight
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(log_mel(speech, lengths, 80, 32000), expected[0])
+        assert torch.equal(linear.weight, expected[1])
+
+
+def test_gradients_of_two_half_batches_are_one_batchs(train, tmp_path):
+    """ESPnet's `accum_grad`, which takes a mean of means: texts of one length, as many in each."""
+    data, random = KaldiDir(extra={"utt2num_samples": {}}), np.random.default_rng(0)
+    for i, text in enumerate(("one two", "two one", "one one", "two two")):
+        wav = tmp_path / f"u{i}.wav"
+        save_wav(wav, random.normal(0, 0.05, 8000).astype(np.float32))
+        data.wav[f"u{i}"], data.text[f"u{i}"] = str(wav), text
+        data.utt2spk[f"u{i}"], data.utt2lang[f"u{i}"] = f"u{i}", "en"
+        data.extra["utt2num_samples"][f"u{i}"] = "8000"
+    data.save(tmp_path / "data")
+
+    def run(size: int) -> Path:
+        return train(
+            tmp_path / f"of{size}", "--batch_size", str(size), "--accum_grad", str(4 // size),
+            "--max_epoch", "2", "--optim", "sgd", "--optim_conf", "lr=0.01", "--grad_clip", "1000",
+            data=tmp_path / "data", matching="logits",
+        )  # fmt: skip
+
+    with ThreadPoolExecutor(2) as pool:
+        whole, halves = pool.map(run, (4, 2))
+    first, one, two = (
+        torch.load(path, weights_only=True)
+        for path in (whole / "1epoch.pth", whole / "2epoch.pth", halves / "2epoch.pth")
+    )
+    moved = 0
+    for name in one:
+        torch.testing.assert_close(one[name], two[name], rtol=1e-5, atol=1e-5, msg=name)
+        if (
+            name.startswith(("encoder", "decoder"))
+            and (way := (one[name] - first[name]).norm()) > 0
+        ):
+            assert (one[name] - two[name]).norm() < 0.01 * way, name
+            moved += 1
+    assert moved > 50
