@@ -307,6 +307,7 @@ def main(argv: list[str] | None = None) -> int:
                 with open(args.out, "a", encoding="utf-8") as out:
                     out.write(json.dumps(line) + "\n")
                 results.append(line)
+        vars(model).pop("engine", None)  # the next one needs its memory
     print(markdown(results))
     return 0
 
