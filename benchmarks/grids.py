@@ -67,7 +67,7 @@ def train(experiment: Path, grid: str, config: Path, seed: int, out: Path) -> fl
     if not script.is_file():
         raise InputError(f"{script}: no such file; run the recipe's stage 7 once")
     _, go, command = script.read_text(encoding="utf-8").splitlines()
-    words = shlex.split(command)
+    words = [word for word in shlex.split(command) if word != "$@"]  # of several nodes only
     for option, value in {"--config": config, "--output_dir": out, "--seed": seed}.items():
         words[words.index(option) + 1] = str(value)
     at = next(i for i, word in enumerate(words) if word.startswith("grid="))

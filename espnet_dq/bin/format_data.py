@@ -30,18 +30,29 @@ from espnet_dq.files import atomic
 
 def _parts(data: KaldiDir) -> dict[str, list[Segment]]:
     """Which parts a split has of each file (or command)."""
+    places = {
+        wav: wav if is_command(wav) else str(Path(wav).resolve()) for wav in set(data.wav.values())
+    }
     parts: dict[str, list[Segment]] = {}
     for utt, wav in data.wav.items():
-        source = wav if is_command(wav) else str(Path(wav).resolve())
-        parts.setdefault(source, []).append(data.segments.get(utt, Segment(utt)))
+        parts.setdefault(places[wav], []).append(data.segments.get(utt, Segment(utt)))
     return parts
 
 
-def _overlap(a: Segment, b: Segment) -> bool:
-    """Whether two parts of one recording have sound in common."""
-    apart = None not in (a.channel, b.channel) and a.channel != b.channel
-    ends = (x.end is None or x.end > y.start for x, y in ((a, b), (b, a)))
-    return not apart and all(ends)
+def _overlap(left: list[Segment], right: list[Segment]) -> bool:
+    """Whether a part of a recording in `left` has sound in common with one in `right`."""
+    parts = [(part.start, side, part) for side in (0, 1) for part in (left, right)[side]]
+    # In order of their starts, a part overlaps an earlier one if that is not over yet. None, the
+    # mean of all channels, has sound of each.
+    ends: tuple[dict[int | None, float], ...] = ({}, {})
+    for start, side, part in sorted(parts, key=lambda x: x[0]):
+        heard = ends[1 - side]
+        channels = heard if part.channel is None else (part.channel, None)
+        if any(heard.get(channel, 0.0) > start for channel in channels):
+            return True
+        end = math.inf if part.end is None else part.end
+        ends[side][part.channel] = max(end, ends[side].get(part.channel, 0.0))
+    return False
 
 
 def check_disjoint(splits: dict[str, KaldiDir]) -> None:
@@ -58,7 +69,7 @@ def check_disjoint(splits: dict[str, KaldiDir]) -> None:
         files = [
             file
             for file in parts[a].keys() & parts[b].keys()
-            if any(_overlap(x, y) for x in parts[a][file] for y in parts[b][file])
+            if _overlap(parts[a][file], parts[b][file])
         ]
         if files:
             raise InputError(f"{min(files)} is in both {a} and {b} ({len(files)} such files)")

@@ -59,13 +59,15 @@ def main(argv: list[str] | None = None) -> int:
     if args.shared and out.is_dir():
         packed = KaldiDir.load(out, extra=["utt2num_samples"])
     else:
-        packed = pack(args.data, out, longest, args.singles, args.seed, dims, balance)
+        packed = pack(data, out, longest, args.singles, args.seed, dims, balance)
     seconds = sum(int(n) for n in packed.extra["utt2num_samples"].values()) / SAMPLE_RATE
     print(f"{args.out}: {len(packed.wav)} windows, {seconds / 60:.1f} minutes of audio")
     for lang, (given, heard) in _minutes(data, packed).items():
         print(f"{args.out}: {lang}: {given:.1f} minutes given, {heard:.1f} in windows")
     tokenizer = vocabulary_tokenizer(dims)
-    texts = sum(len(encode_text(tokenizer, t)) > MAX_TOKENS for t in data.text.values())
+    # No token is less than a byte; one more is the space before a text.
+    suspects = (t for t in data.text.values() if len(t.encode()) + 1 > MAX_TOKENS)
+    texts = sum(len(encode_text(tokenizer, t)) > MAX_TOKENS for t in suspects)
     most = (longest + ROOM) * SAMPLE_RATE
     clips = sum(int(n) > most for n in data.extra["utt2num_samples"].values())
     for count, cause in (

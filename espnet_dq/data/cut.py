@@ -19,7 +19,7 @@ from espnet_dq.errors import InputError
 OVERSHOOT = 0.5  # seconds by which a segment may end behind its recording, as in Kaldi
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Recording:
     """One channel of a file or of a command's output, and the utterances in it."""
 
@@ -28,7 +28,7 @@ class Recording:
     parts: list[tuple[str, Segment]]  # utterance, where it is
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Piece:
     """An utterance's own audio, or why there is none."""
 

@@ -11,16 +11,19 @@ import hashlib
 import json
 import math
 import re
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from typing import BinaryIO
 
 from espnet_dq.errors import InputError
 from espnet_dq.files import atomic, sha256
 
 FILES = ("wav.scp", "text", "utt2spk", "spk2utt", "utt2lang")
+FEW = 1000  # values of a table that are kept once, however often they occur
 
 
 @cache
@@ -43,18 +46,22 @@ def scan(path: Path | str, empty: bool = False) -> tuple[dict[str, str], list[st
         bad line. The order of the keys is not looked at here.
     """
     try:
-        raw = Path(path).read_bytes()
+        with open(path, "rb") as file:
+            return _scan(file, path, empty)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         return {}, [f"{path}: no such file"]
+
+
+def _scan(file: BinaryIO, path: Path | str, empty: bool) -> tuple[dict[str, str], list[str]]:
+    """`scan` of an open file, line by line: a table may have millions of them."""
     entries: dict[str, str] = {}
     faults = []
-    if raw.startswith(b"\xef\xbb\xbf"):
-        faults.append(f"{path}:1: begins with a byte order mark")
-        raw = raw[3:]
-    lines = raw.split(b"\n")
-    if not lines[-1]:
-        lines.pop()
-    for number, line in enumerate(lines, 1):
+    few: dict[str, str] = {}  # languages, speakers: values that occur again and again
+    for number, line in enumerate(file, 1):
+        if number == 1 and line.startswith(b"\xef\xbb\xbf"):
+            faults.append(f"{path}:1: begins with a byte order mark")
+            line = line[3:]
+        line = line.removesuffix(b"\n")
         fault = None
         try:
             key, _, value = re.sub(r"[ \t]+", " ", line.decode("utf-8"), count=1).partition(" ")
@@ -73,7 +80,8 @@ def scan(path: Path | str, empty: bool = False) -> tuple[dict[str, str], list[st
         if fault:
             faults.append(f"{path}:{number}: {fault}")
         else:
-            entries[key] = value
+            value = few.get(value, value) if len(few) == FEW else few.setdefault(value, value)
+            entries[sys.intern(key)] = value  # which the other tables have, too
     return entries, faults
 
 
@@ -101,9 +109,8 @@ def read_scp(path: Path | str, empty: bool = False) -> dict[str, str]:
 def write_scp(path: Path | str, entries: dict[str, str]) -> None:
     """Write a Kaldi table, sorted by key in byte order, whole or not at all."""
     # Code point order is the byte order of UTF-8, so `sorted` is `LC_ALL=C sort`.
-    lines = [f"{key} {entries[key]}".rstrip() + "\n" for key in sorted(entries)]
-    with atomic(path) as tmp:
-        tmp.write_text("".join(lines), encoding="utf-8", newline="\n")
+    with atomic(path) as tmp, open(tmp, "w", encoding="utf-8", newline="\n") as out:
+        out.writelines(f"{key} {entries[key]}".rstrip() + "\n" for key in sorted(entries))
 
 
 def spk2utt(utt2spk: dict[str, str]) -> dict[str, str]:
@@ -119,7 +126,7 @@ def is_command(wav: str) -> bool:
     return wav.endswith("|")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Segment:
     """A part of a recording, as in a line of `segments`."""
 
@@ -249,9 +256,16 @@ class KaldiDir:
 
     def fingerprint(self) -> str:
         """SHA-256 of all tables, each audio file's bytes in the place of its path."""
-        audio = {utt: sha256(path) for utt, path in self.wav.items()}
-        text = json.dumps({**self.tables(), "wav.scp": audio}, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+        files = {path: sha256(path) for path in set(self.wav.values())}
+        audio = {utt: files[path] for utt, path in self.wav.items()}
+        tables = {**self.tables(), "wav.scp": audio}
+        # The JSON of all of them, of which only one table's is ever in memory.
+        found = hashlib.sha256()
+        for number, name in enumerate(sorted(tables)):
+            text = f"{', ' if number else '{'}{json.dumps(name)}: "
+            found.update((text + json.dumps(tables[name], sort_keys=True)).encode())
+        found.update(b"}")
+        return found.hexdigest()
 
     def select(self, utts: Iterable[str]) -> "KaldiDir":
         """The same tables with only the utterances `utts`."""

@@ -125,6 +125,7 @@ def _measure(name: str, listing: Listing, nj: int) -> KaldiDir:
     data = listing.splits[name]
     files = [x for x in dict.fromkeys(data.wav.values()) if not is_command(x)]
     lengths = dict(zip(files, parallel_map(_header, files, nj, f"{name}: headers"), strict=True))
+    places = {x: str(Path(x).resolve()) for x in files}
     kept, durations = [], {}
     for utt, wav in data.wav.items():
         length, part = lengths.get(wav), data.segments.get(utt, Segment(utt))
@@ -132,8 +133,7 @@ def _measure(name: str, listing: Listing, nj: int) -> KaldiDir:
             listing.skip(data.utt2lang[utt], *length)
             continue
         kept.append(utt)
-        if not is_command(wav):
-            data.wav[utt] = str(Path(wav).resolve())
+        data.wav[utt] = places.get(wav, wav)
         end = length if part.end is None else part.end
         if end is not None:
             durations[utt] = f"{end - part.start:.3f}"

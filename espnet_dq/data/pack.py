@@ -110,7 +110,7 @@ def plan_windows(
 
 
 def pack(
-    source: Path,
+    data: KaldiDir,
     out: Path,
     longest: float = 29.5,
     singles: int = 0,
@@ -118,18 +118,17 @@ def pack(
     vocabulary: ModelDimensions | int = 51865,
     balance: Balance = Balance(),
 ) -> KaldiDir:
-    """Write the Kaldi folder `out` with the windows of `source` (a formatted folder).
+    """Write the Kaldi folder `out` with the windows of `data`, which has `utt2num_samples`.
 
-    Audio goes to `out`/wav, 16-bit. The name of a window ends in its number; its text is the
-    texts joined by spaces. Raises `InputError` for a folder without `utt2num_samples`.
+    Audio goes beside it, to `out`_wav, 16-bit. The name of a window ends in its number; its text
+    is the texts joined by spaces.
     """
-    data = KaldiDir.load(source, extra=["utt2num_samples"])
     seconds = {u: int(n) / SAMPLE_RATE for u, n in data.extra["utt2num_samples"].items()}
     windows = plan_windows(data, seconds, longest, singles, seed, vocabulary, balance)
     pauses = random.Random(seed)
     packed = KaldiDir(extra={"utt2num_samples": {}})
     wav_dir = out.with_name(f"{out.name}_wav").resolve()
-    for number, window in enumerate(tqdm(windows, desc=f"pack {source.name}", unit="window")):
+    for number, window in enumerate(tqdm(windows, desc=f"pack {out.name}", unit="window")):
         parts = [load_audio(data.wav[window[0]])]
         for name in window[1:]:
             parts.append(np.zeros(int(pauses.uniform(*PAUSE) * SAMPLE_RATE), np.float32))

@@ -110,13 +110,14 @@ def write_cache(
                 _write_shard(tmp, target, pass_.answers(shard))
     if part:
         return out
-    lines: dict[str, list[str]] = {}
-    for number in range(len(shards)):
-        for scp in sorted((partial / f"{number:05d}").glob("*.scp")):
-            lines.setdefault(scp.name, []).extend(scp.read_text(encoding="utf-8").splitlines())
-    for name, entries in lines.items():
-        with atomic(out / name) as tmp:
-            tmp.write_text("\n".join(sorted(entries)) + "\n", encoding="utf-8")
+    # Every shard has the same kinds; one of them after the other, since there may be millions.
+    for name in sorted(scp.name for scp in (partial / "00000").glob("*.scp")):
+        entries: list[str] = []
+        for number in range(len(shards)):
+            scp = partial / f"{number:05d}" / name
+            entries += scp.read_text(encoding="utf-8").splitlines(keepends=True)
+        with atomic(out / name) as tmp, open(tmp, "w", encoding="utf-8") as file:
+            file.writelines(sorted(entries))
     with atomic(done) as tmp:
         tmp.write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
     return out

@@ -7,7 +7,7 @@ import soundfile
 
 from espnet_dq.bin import format_data, validate_data
 from espnet_dq.data.audio import load_audio, save_wav
-from espnet_dq.data.kaldi import KaldiDir, faults
+from espnet_dq.data.kaldi import KaldiDir, Segment, faults
 from espnet_dq.errors import InputError
 
 
@@ -171,3 +171,24 @@ def test_validate_data(tmp_path, splits, capsys):
     with pytest.raises(InputError, match="2 faults"):
         validate_data.main([*folders, "--all"])
     assert len(capsys.readouterr().out.strip().splitlines()[-2:]) == 2
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_parts_overlap_as_when_each_is_held_against_each(seed):
+    rng = np.random.default_rng(seed)
+
+    def parts():
+        starts, lengths = rng.integers(0, 40, (4, 1)), rng.integers(1, 6, (4, 1))
+        for (start,), (length,) in zip(starts.tolist(), lengths.tolist(), strict=True):
+            end = None if rng.random() < 0.05 else float(start + length)
+            yield Segment("r", float(start), end, [None, 0, 1, 1][rng.integers(4)])
+
+    def heard(part):
+        """Half seconds and channels."""
+        channels = (0, 1) if part.channel is None else (part.channel,)
+        last = 100 if part.end is None else int(2 * part.end)
+        return {(t, c) for t in range(int(2 * part.start), last) for c in channels}
+
+    left, right = list(parts()), list(parts())
+    both = any(heard(x) & heard(y) for x in left for y in right)
+    assert format_data._overlap(left, right) == format_data._overlap(right, left) == both

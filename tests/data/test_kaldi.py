@@ -1,6 +1,9 @@
+import hashlib
+import json
 import os
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -160,3 +163,13 @@ def test_order_is_that_of_sort_in_the_c_locale(tmp_path_factory, keys):
     wanted = subprocess.run(["sort", path], capture_output=True, env=env, check=True).stdout
     assert path.read_bytes() == wanted
     assert read_scp(path).keys() == keys
+
+
+def test_fingerprint_is_that_of_all_tables_at_once(folder, tmp_path):
+    """Windows and answers that are shared lie under it: it has to stay what it is."""
+    (tmp_path / "b.wav").write_bytes(b"other")
+    data = KaldiDir.load(folder)
+    data.wav["s1-c"] = data.wav["s1-a"]
+    audio = {u: hashlib.sha256(Path(p).read_bytes()).hexdigest() for u, p in data.wav.items()}
+    text = json.dumps({**data.tables(), "wav.scp": audio}, sort_keys=True)
+    assert data.fingerprint() == hashlib.sha256(text.encode()).hexdigest()

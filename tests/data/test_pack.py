@@ -66,7 +66,8 @@ def test_audio_and_text_in_the_same_order(tmp_path):
         data.utt2spk[utt], data.utt2lang[utt] = "spk", "en"
         data.extra["utt2num_samples"][utt] = "16000"
     data.save(tmp_path / "raw")
-    pack(tmp_path / "raw", tmp_path / "packed", longest=5.0, singles=2, seed=1)
+    raw = KaldiDir.load(tmp_path / "raw", extra=["utt2num_samples"])
+    pack(raw, tmp_path / "packed", longest=5.0, singles=2, seed=1)
     packed = validate(tmp_path / "packed")
     assert len(packed.wav) == 5 and sum(len(t.split()) == 1 for t in packed.text.values()) == 2
     for utt, text in packed.text.items():

@@ -1,0 +1,34 @@
+"""The manifests that benchmarks/manifest_size.py makes are good ones."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from espnet_dq.bin.format_data import check_disjoint, shared_texts
+from espnet_dq.data.kaldi import validate
+from espnet_dq.data.splits import SPLITS
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))  # as for a script there
+import manifest_size
+
+
+@pytest.mark.parametrize("segments", [False, True])
+def test_made_folders_are_good_and_have_nothing_in_common(segments, tmp_path):
+    manifest_size.make(tmp_path, 120, segments)
+    splits = {name: validate(tmp_path / name) for name in SPLITS}
+    assert [len(data.wav) for data in splits.values()] == [100, 10, 10]
+    assert len({wav for data in splits.values() for wav in data.wav.values()}) == (
+        manifest_size.AUDIO if segments else 3 * manifest_size.AUDIO
+    )
+    assert bool(splits["train"].segments) == segments
+    check_disjoint(splits)
+    assert shared_texts(splits) == []
+
+
+def test_a_command_is_measured_and_its_failure_named(tmp_path):
+    code = "x = bytearray(200 << 20); sum(range(5_000_000))"
+    found = manifest_size.measure(["-c", code], tmp_path / "log")
+    assert 200 < found["peak_mib"] < 300 and 0 < found["cpu_seconds"] <= found["seconds"] + 0.1
+    with pytest.raises(manifest_size.WorkError, match="log"):
+        manifest_size.measure(["-c", "raise SystemExit(3)"], tmp_path / "log")
