@@ -79,13 +79,22 @@ END
 
 stop() {
     local pid
+    folder=$(cd "$folder" && pwd)
     trap - ERR
     export SLURM_CONF=$folder/slurm.conf
-    scancel --state=RUNNING,PENDING --user root 2> /dev/null || true
+    scancel --user root 2> /dev/null || true
+    for _ in $(seq 50); do
+        [ -n "$(squeue --noheader 2> /dev/null)" ] || break
+        sleep 0.1
+    done
     for pid in $(pids); do kill "$pid" 2> /dev/null || true; done
     for pid in $(pids); do
         for _ in $(seq 50); do kill -0 "$pid" 2> /dev/null || break; sleep 0.1; done
         kill -9 "$pid" 2> /dev/null || true
+    done
+    # A job's own daemon waits for ever for a slurmd that it cannot tell of the job's end.
+    for pid in $(pgrep slurmstepd); do
+        [[ $(readlink "/proc/$pid/cwd") != "$folder"* ]] || kill -9 "$pid"
     done
     rm -rf "$folder"
 }

@@ -78,7 +78,16 @@ def test_training_in_two_tasks_is_one(slurm, train, tmp_path):
 
 
 def test_interrupted_jobs_leave_the_queue(slurm, tmp_path):
-    command = [*JOBS, "--nj", "3", "--log", str(tmp_path / "a.JOB.log"), "--", "sleep", "60.JOB"]
+    command = [
+        *JOBS,
+        "--nj",
+        "3",
+        "--log",
+        str(tmp_path / "sleeper.JOB.log"),
+        "--",
+        "sleep",
+        "60.JOB",
+    ]
     running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
     def queue() -> str:
@@ -86,10 +95,10 @@ def test_interrupted_jobs_leave_the_queue(slurm, tmp_path):
         return subprocess.run(asked, capture_output=True, text=True, check=True).stdout
 
     for _ in range(200):
-        if "a" in queue():
+        if "sleeper" in queue():
             break
         time.sleep(0.1)
     running.send_signal(signal.SIGTERM)
     said = running.communicate(timeout=30)[1]
     assert running.returncode == 130 and "interrupted" in said
-    assert not queue().strip()
+    assert "sleeper" not in queue()

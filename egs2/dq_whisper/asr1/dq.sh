@@ -82,7 +82,7 @@ seed=0
 nj=$(nproc)
 ngpu=0
 num_nodes=1
-cmd=cmd.sh
+cmd=
 expdir=exp
 dumpdir=dump
 cachedir=
@@ -109,12 +109,13 @@ for path in data_root expdir dumpdir cachedir teacher student grid train_config 
     case $path in
         teacher|student) [[ $value == *.pt ]] || continue ;;
         grid) [[ $value == *.yaml ]] || continue ;;
-        *config|cmd) [ -f "$caller/$value" ] || continue ;;
+        *config) [ -f "$caller/$value" ] || continue ;;
         expdir) [ "$value" != exp ] || continue ;;
         dumpdir) [ "$value" != dump ] || continue ;;
     esac
     if [ -n "$value" ] && [[ $value != /* ]]; then printf -v "$path" %s "$caller/$value"; fi
 done
+cmd=${cmd:-cmd.sh}
 case $mode in
     kd_qat) train_config=${train_config:-conf/train.yaml} ;;
     joint) train_config=${train_config:-conf/joint.yaml} ;;
