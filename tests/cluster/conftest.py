@@ -16,6 +16,8 @@ SLURM_SH = Path(__file__).with_name("slurm.sh")
 @pytest.fixture(scope="session")
 def slurm(tmp_path_factory):
     """A controller and two nodes, `one` and `two`, that sbatch and srun of this process know."""
+    if not os.environ.get("SLURM_TESTS"):
+        pytest.skip("they take minutes: SLURM_TESTS=1 make test")
     lacking = [p for p in ("slurmctld", "slurmd", "munged", "sbatch") if shutil.which(p) is None]
     if lacking:
         pytest.skip(f"no {', '.join(lacking)} here: apt-get install slurm-wlm munge")

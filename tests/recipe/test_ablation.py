@@ -74,6 +74,8 @@ def plan(folder: Path, variants: dict, **more) -> Path:
 
 
 def start(path: Path, recipe: Path, *more: str) -> int:
+    # What runs the tests in the background may have had this ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     return ablation.main([str(path), "--recipe", str(recipe), *more])
 
 

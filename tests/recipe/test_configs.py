@@ -9,24 +9,32 @@ CONF = Path(__file__).parents[2] / "egs2/dq_whisper/asr1/conf"
 FILES = sorted(CONF.rglob("*.yaml"))
 
 
+@pytest.fixture(scope="module")
+def start(save_toy, tmp_path_factory):
+    """A toy, and the folder in which stage 3 made it a student."""
+    from espnet_dq.bin.init_student import main as init_student
+
+    toy, folder = save_toy(seed=0), tmp_path_factory.mktemp("init")
+    init_student(
+        ["--from", str(toy), "--teacher", str(toy), "--grid", "ct2_int8", "--out", str(folder)]
+    )
+    return toy, folder
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
-def test_configuration_builds(path, save_toy, tmp_path):
+def test_configuration_builds(path, start, tmp_path):
     import torch
 
-    from espnet_dq.bin.init_student import main as init_student
     from espnet_dq.plugin import register
 
     register()
     from espnet2.tasks.asr import ASRTask
 
-    toy = save_toy(seed=0)
-    init_student(
-        ["--from", str(toy), "--teacher", str(toy), "--grid", "ct2_int8", "--out", str(tmp_path)]
-    )
+    toy, folder = start
     dims = torch.load(toy, weights_only=True)["dims"]
     args = ASRTask.get_parser().parse_args(
         ["--config", str(path), "--output_dir", str(tmp_path), "--token_type", "bpe",
-         "--bpemodel", "dq_whisper", "--token_list", str(tmp_path / "tokens.txt"),
+         "--bpemodel", "dq_whisper", "--token_list", str(folder / "tokens.txt"),
          "--encoder_conf", f"dims={dims}", "--decoder_conf", f"dims={dims}",
          "--model_conf", f"teacher_dims={dims}", "--model_conf", f"teacher={toy}"]
     )  # fmt: skip
