@@ -8,7 +8,6 @@ import numpy as np
 from espnet_dq.decode.runtimes.interface import WINDOW, Segment, first_line, join
 from espnet_dq.errors import InputError
 from espnet_dq.formats.ctranslate2_binary import read_variables
-from espnet_dq.whisper.vocabulary import WHOLE
 
 
 def compute_type(file: Path) -> str:
@@ -69,9 +68,9 @@ class FasterWhisper:
             # faster-whisper cuts the audio as the model wants it, but then pads it to 30 s.
             frames, encode = self.model.feature_extractor.nb_max_frames, self.model.encode
             self.model.encode = lambda features: encode(features[..., :frames])
-        # No whole vocabulary is that small. The tokenizer does not tell: some lack timestamps.
+        # 51864 is the smallest whole vocabulary. The tokenizer does not tell: some lack timestamps.
         tokens = path / "vocabulary.json"
-        self.trimmed = tokens.is_file() and len(json.loads(tokens.read_bytes())) < min(WHOLE)
+        self.trimmed = tokens.is_file() and len(json.loads(tokens.read_bytes())) < 51864
         if self.trimmed:
             self.model.model = Multilingual(self.model.model)
         token = self.model.hf_tokenizer.token_to_id  # not every model knows every language
