@@ -1,6 +1,8 @@
-"""Types of arguments that several commands take."""
+"""Arguments that several commands take, and their types."""
 
 import argparse
+
+from espnet_dq.whisper.sources import MODELS
 
 
 def count(text: str) -> int:
@@ -8,3 +10,15 @@ def count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of 1 or more")
     return int(text)
+
+
+def add_source(parser: argparse.ArgumentParser) -> None:
+    """`--from`, a model as `espnet_dq.whisper.fetch.source_path` takes it, stored as `source`."""
+    parser.add_argument(
+        "--from",
+        dest="source",
+        required=True,
+        metavar="PATH|openai:NAME",
+        help="file or folder in a format that is read here (detected), or "
+        f"openai: and one of {', '.join(MODELS)}",
+    )

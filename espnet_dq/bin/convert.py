@@ -12,6 +12,7 @@ Example usage::
 import argparse
 from pathlib import Path
 
+from espnet_dq.bin.arguments import add_source
 from espnet_dq.errors import InputError, run
 from espnet_dq.formats import detect, integers
 from espnet_dq.formats.weights import Weights
@@ -21,20 +22,12 @@ from espnet_dq.quant.grids import EXPORT_GRIDS, Quantized
 from espnet_dq.quant.prepare import assign_grids
 from espnet_dq.quant.table import read_grid
 from espnet_dq.whisper.fetch import source_path
-from espnet_dq.whisper.sources import MODELS
 
 
 def main(argv: list[str] | None = None) -> int:
     """Convert; returns 0."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--from",
-        dest="source",
-        required=True,
-        metavar="PATH|openai:NAME",
-        help="file or folder in a format that is read here (detected), or "
-        f"openai: and one of {', '.join(MODELS)}",
-    )
+    add_source(parser)
     parser.add_argument("--to", required=True, choices=sorted(GRIDS), help="format to write")
     parser.add_argument(
         "--grid",

@@ -13,6 +13,7 @@ Example usage::
 import argparse
 from pathlib import Path
 
+from espnet_dq.bin.arguments import add_source
 from espnet_dq.data.prompted import PromptedClips
 from espnet_dq.errors import InputError, run
 from espnet_dq.formats import detect
@@ -21,20 +22,12 @@ from espnet_dq.whisper.fetch import source_path
 from espnet_dq.whisper.forward import SAMPLE_RATE, SAMPLES_PER_POSITION
 from espnet_dq.whisper.narrow import check_width, narrow
 from espnet_dq.whisper.shallow import choose_layers, shallow, shorten
-from espnet_dq.whisper.sources import MODELS
 
 
 def main(argv: list[str] | None = None) -> int:
     """Write the student's checkpoint; returns 0."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--from",
-        dest="source",
-        required=True,
-        metavar="PATH|openai:NAME",
-        help="file or folder in a format that is read here (detected), or "
-        f"openai: and one of {', '.join(MODELS)}",
-    )
+    add_source(parser)
     parser.add_argument("--out", type=Path, required=True, help=".pt checkpoint to write")
     for side in ("encoder", "decoder"):
         parser.add_argument(

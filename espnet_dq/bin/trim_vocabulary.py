@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 from whisper.tokenizer import LANGUAGES, Tokenizer
 
+from espnet_dq.bin.arguments import add_source
 from espnet_dq.data.kaldi import read_scp
 from espnet_dq.errors import InputError, run
 from espnet_dq.files import bytes_on_disk
@@ -27,7 +28,6 @@ from espnet_dq.formats import detect, openai
 from espnet_dq.formats.weights import Weights
 from espnet_dq.whisper.dims import encode_text, vocabulary_tokenizer
 from espnet_dq.whisper.fetch import source_path
-from espnet_dq.whisper.sources import MODELS
 from espnet_dq.whisper.vocabulary import TrimmedDimensions, closure, trim
 
 EMBEDDING = "decoder.token_embedding.weight"
@@ -36,14 +36,7 @@ EMBEDDING = "decoder.token_embedding.weight"
 def main(argv: list[str] | None = None) -> int:
     """Write the smaller checkpoint; returns 0."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--from",
-        dest="source",
-        required=True,
-        metavar="PATH|openai:NAME",
-        help="file or folder in a format that is read here (detected), or "
-        f"openai: and one of {', '.join(MODELS)}",
-    )
+    add_source(parser)
     parser.add_argument(
         "--data", type=Path, nargs="+", default=[], help="Kaldi folders (text and utt2lang)"
     )

@@ -10,17 +10,16 @@ from torch import Tensor
 from torch.nn.utils import parametrize
 from whisper.model import ModelDimensions
 
+from espnet_dq.distill.answers import CachedAnswers, LiveAnswers
 from espnet_dq.distill.guide import WeightGuide
 from espnet_dq.distill.hidden import HiddenTerm, distributed, gradient_ratio
 from espnet_dq.distill.losses import (
     DISTANCES,
     cross_entropy,
-    kl_divergence,
-    topk_kl_divergence,
 )
 from espnet_dq.distill.matching import MODES, NORMALIZATIONS, SCOPES, check_mode
 from espnet_dq.distill.projector import Projector
-from espnet_dq.distill.sequences import Sequences, build_sequences, has_timestamps
+from espnet_dq.distill.sequences import build_sequences, has_timestamps
 from espnet_dq.distill.taps import Taps
 from espnet_dq.errors import InputError
 from espnet_dq.quant.activations import prepare_activations
@@ -238,7 +237,7 @@ class DQWhisperModel(ESPnetASRModel):
         """
         self._check_loaded()
         longest = int(speech_lengths.max())
-        answers = _Cached.of(cached) if self.alpha > 0 else None
+        answers = CachedAnswers.of(cached) if self.alpha > 0 else None
         if encoder_out is not None and any(p.requires_grad for p in self.encoder.parameters()):
             raise InputError("encoder_out is cached, but the encoder is trained: freeze it")
         if encoder_out is not None and self.activations != "none":
@@ -280,7 +279,7 @@ class DQWhisperModel(ESPnetASRModel):
             if answers is None:
                 tap = self.tap if self.projector is not None else None
                 hidden, states = self.teacher(heard()[0], seq.inputs, tap)
-                answers = _Live(self.teacher.logits(seq.select(hidden)), states)
+                answers = LiveAnswers(self.teacher.logits(seq.select(hidden)), states)
             loss_kl = answers.kl(logits, self.temperature, count)
             stats["loss_kl"] = loss_kl.detach()
             loss = loss + self.alpha * loss_kl
@@ -387,45 +386,6 @@ class DQWhisperModel(ESPnetASRModel):
                         f"{part}.{name} was not loaded: start from a student (--init_param)"
                     )
         self._loaded = True
-
-
-class _Live:
-    """What the teacher says about this batch."""
-
-    def __init__(self, logits: Tensor, states: list[Tensor]):
-        self.logits, self.states = logits, states
-
-    def kl(self, student: Tensor, temperature: float, count: int) -> Tensor:
-        return kl_divergence(student, self.logits, temperature, count)
-
-    def hidden(self, seq: Sequences, layers: int) -> Tensor:
-        return torch.stack([seq.select(s)[seq.counted] for s in self.states])
-
-
-class _Cached:
-    """What the teacher said before, as stage 4 wrote it down."""
-
-    @classmethod
-    def of(cls, cached: dict[str, Tensor]) -> "_Cached | None":
-        return cls(cached) if "teacher_ids" in cached else None
-
-    def __init__(self, cached: dict[str, Tensor]):
-        self.cached = cached
-
-    def _flat(self, name: str) -> Tensor:
-        values, lengths = self.cached[name], self.cached[f"{name}_lengths"]
-        kept = torch.arange(values.shape[1], device=values.device) < lengths[:, None]
-        return values[kept]
-
-    def kl(self, student: Tensor, temperature: float, count: int) -> Tensor:
-        ids, log_p = self._flat("teacher_ids"), self._flat("teacher_log_probs")
-        return topk_kl_divergence(student, ids.long(), log_p, temperature, count)
-
-    def hidden(self, seq: Sequences, layers: int) -> Tensor:
-        if "teacher_hidden" not in self.cached:
-            raise InputError("the cache holds no hidden states: run stage 4 for this tap")
-        states = self._flat("teacher_hidden")[seq.counted]
-        return states.unflatten(1, (layers, -1)).transpose(0, 1)
 
 
 def _refuse_other_keys(module, state_dict, prefix, metadata, strict, missing, unexpected, errors):
