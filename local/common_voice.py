@@ -8,11 +8,7 @@ corpus's makers split off the validated clips. Writes OUT/{train,dev,test} and O
 from pathlib import Path
 
 from espnet_dq.data.listing import (
-    BROKEN_ROW,
-    OUTSIDE,
-    UNKNOWN_LANGUAGE,
     Listing,
-    inside,
     language_folders,
     parser,
     rows,
@@ -30,18 +26,13 @@ def add_language(listing: Listing, folder: Path, name: str, lang: str | None) ->
         InputError: A table is missing or has no column for the clip, its text or its speaker.
     """
     for split in SPLITS:
-        table = folder / f"{split}.tsv"
-        for where, row in rows(table, needed=("client_id", "path", "sentence")):
-            if lang is None:
-                listing.skip(name, UNKNOWN_LANGUAGE, where)
-            elif row is None:
-                listing.skip(lang, BROKEN_ROW, where)
-            elif (clip := inside(folder / "clips", row["path"])) is None:
-                listing.skip(lang, OUTSIDE, where)
-            else:
-                speaker = f"{name}-{short(row['client_id'])}" if row["client_id"] else None
-                utt = f"{speaker or name}-{clip.stem}"
-                listing.add(split, utt, lang, speaker, row["sentence"], clip, where)
+        table = rows(folder / f"{split}.tsv", needed=("client_id", "path", "sentence"))
+        for where, row, clip in listing.clips(
+            table, name, lang, lambda row: (folder / "clips", row["path"])
+        ):
+            speaker = f"{name}-{short(row['client_id'])}" if row["client_id"] else None
+            utt = f"{speaker or name}-{clip.stem}"
+            listing.add(split, utt, lang, speaker, row["sentence"], clip, where)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -6,14 +6,11 @@ into OUT/unpacked. The text is the raw transcription, with capitals and punctuat
 no speakers. Writes OUT/{train,dev,test} and OUT/report.json.
 """
 
+from functools import partial
 from pathlib import Path
 
 from espnet_dq.data.listing import (
-    BROKEN_ROW,
-    OUTSIDE,
-    UNKNOWN_LANGUAGE,
     Listing,
-    inside,
     language_folders,
     parser,
     rows,
@@ -37,16 +34,15 @@ def add_language(listing: Listing, folder: Path, name: str, lang: str | None, ou
         packed = audio.with_name(f"{split}.tar.gz")
         if lang and not audio.is_dir() and packed.is_file():
             audio = unpack(packed, out / "unpacked" / name / split)
-        for where, row in rows(folder / f"{split}.tsv", COLUMNS):
-            if lang is None:
-                listing.skip(name, UNKNOWN_LANGUAGE, where)
-            elif row is None:
-                listing.skip(lang, BROKEN_ROW, where)
-            elif (clip := inside(audio, row["file_name"])) is None:
-                listing.skip(lang, OUTSIDE, where)
-            else:
-                utt, text = f"{name}-{clip.stem}", row["raw_transcription"]
-                listing.add(split, utt, lang, None, text, clip, where)
+        table = rows(folder / f"{split}.tsv", COLUMNS)
+        place = partial(_place, audio)
+        for where, row, clip in listing.clips(table, name, lang, place):
+            utt, text = f"{name}-{clip.stem}", row["raw_transcription"]
+            listing.add(split, utt, lang, None, text, clip, where)
+
+
+def _place(audio: Path, row: dict[str, str]) -> tuple[Path, str]:
+    return audio, row["file_name"]
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -10,11 +10,7 @@ Writes OUT/{train,dev,test} and OUT/report.json.
 from pathlib import Path
 
 from espnet_dq.data.listing import (
-    BROKEN_ROW,
-    OUTSIDE,
-    UNKNOWN_LANGUAGE,
     Listing,
-    inside,
     language_folders,
     parser,
     rows,
@@ -33,19 +29,15 @@ def add_language(listing: Listing, folder: Path, name: str, lang: str | None) ->
         InputError: A table is missing or has not the columns.
     """
     for split in SPLITS:
-        for where, row in rows(folder / f"asr_{split}.tsv", needed=COLUMNS):
-            if lang is None:
-                listing.skip(name, UNKNOWN_LANGUAGE, where)
-            elif row is None:
-                listing.skip(lang, BROKEN_ROW, where)
-            elif (clip := inside(folder, f"{row['id'][:4]}/{row['id']}.ogg")) is None:
-                listing.skip(lang, OUTSIDE, where)
-            else:
-                known = row["speaker_id"] not in ("", "None")
-                speaker = f"{name}-{row['speaker_id']}" if known else None
-                utt = f"{speaker or name}-{row['id']}"
-                text = row["raw_text"].strip() or row["normalized_text"]
-                listing.add(split, utt, lang, speaker, text, clip, where)
+        table = rows(folder / f"asr_{split}.tsv", needed=COLUMNS)
+        for where, row, clip in listing.clips(
+            table, name, lang, lambda row: (folder, f"{row['id'][:4]}/{row['id']}.ogg")
+        ):
+            known = row["speaker_id"] not in ("", "None")
+            speaker = f"{name}-{row['speaker_id']}" if known else None
+            utt = f"{speaker or name}-{row['id']}"
+            text = row["raw_text"].strip() or row["normalized_text"]
+            listing.add(split, utt, lang, speaker, text, clip, where)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -12,7 +12,7 @@ import tarfile
 import zlib
 from argparse import ArgumentParser
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
@@ -60,6 +60,29 @@ class Listing:
         if reasons[reason] <= SHOWN:
             more = " (more of these are only counted)" if reasons[reason] == SHOWN else ""
             tqdm.write(f"left out: {where}: {reason}{more}")
+
+    def clips(
+        self,
+        table: Iterable[tuple[str, dict[str, str] | None]],
+        name: str,
+        lang: str | None,
+        place: Callable[[dict[str, str]], tuple[Path, str]],
+    ) -> Iterator[tuple[str, dict[str, str], Path]]:
+        """(where it stands, row, audio file) of a table's rows (`rows`) that can be used.
+
+        Counted and left out are all rows of a language that Whisper does not know (`lang` None;
+        `name`: the corpus's name of it), broken rows, and audio that `place`, a folder and the name
+        in it, puts elsewhere.
+        """
+        for where, row in table:
+            if lang is None:
+                self.skip(name, UNKNOWN_LANGUAGE, where)
+            elif row is None:
+                self.skip(lang, BROKEN_ROW, where)
+            elif (clip := inside(*place(row))) is None:
+                self.skip(lang, OUTSIDE, where)
+            else:
+                yield where, row, clip
 
     def add(
         self,
