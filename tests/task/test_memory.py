@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+import espnet_dq.distill.answers as answers
 import espnet_dq.distill.hidden as hidden
 import espnet_dq.task.model as task_model
 from espnet_dq.data.audio import save_wav
@@ -98,7 +99,7 @@ def test_bf16_autocast_trains(build, batch, conf, monkeypatch):
 
         monkeypatch.setattr(module, name, wrapped)
 
-    for module, name in ((task_model, "cross_entropy"), (task_model, "kl_divergence"),
+    for module, name in ((task_model, "cross_entropy"), (answers, "kl_divergence"),
                          (hidden, "prepare_features"), (hidden, "pair_sums"),
                          (hidden, "hidden_loss")):  # fmt: skip
         spy(module, name)
