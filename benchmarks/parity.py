@@ -6,6 +6,9 @@ format's runtime and in torch with the same weights on the same grid, multiplied
 runtime rounds its activations to, in windows padded as that runtime does. `equal` is the share of
 clips with one and the same text.
 
+whisper.cpp is run twice: as it comes, and without flash attention (`whisper-cli -nfa`), its default,
+which attends to 36 positions of zeros behind the window's 1500. No other runtime computes that.
+
 Rounding in a runtime amplifies the last bits of float sums, which no two programs share. What that
 alone does is in `equal_itself`: the runtime against itself, with the audio louder by a millionth.
 
@@ -32,32 +35,36 @@ from espnet_dq.bin.describe import commit
 from espnet_dq.data.audio import SAMPLE_RATE, load_audio
 from espnet_dq.data.kaldi import read_scp, read_wav, write_scp
 from espnet_dq.decode.folder import decode_folder
+from espnet_dq.decode.runtimes.ggml import WhisperCpp
 from espnet_dq.errors import run
 from espnet_dq.files import bytes_on_disk
 from espnet_dq.formats import openai
 from espnet_dq.quant.checkpoint import CHECKPOINT
 from espnet_dq.whisper.vocabulary import numbers
 
-# (grid, format): its runtime, and what that multiplies the weights with. None: there is no other
+NO_FLASH = " -nfa"
+# (grid, format, its runtime, what that multiplies the weights with). None: there is no other
 # runtime than torch, values are compared only. In ONNX Runtime and transformers all is float32.
-CASES = {
-    ("none", "ct2"): ("faster-whisper", "none"),
-    ("none", "hf"): ("transformers", "none"),
-    ("none", "onnx"): ("onnx", "none"),
-    ("none", "ggml"): ("whisper.cpp", "none"),
-    ("ct2_int8", "ct2"): ("faster-whisper", "int8_per_token"),
-    ("ct2_int8", "hf"): ("transformers", "none"),
-    ("onnx_int8", "onnx"): ("onnx", "none"),
-    ("ggml_q8_0", "ggml"): ("whisper.cpp", "q8_0_blocks"),
-    ("ggml_q5_0", "ggml"): ("whisper.cpp", "q8_0_blocks"),
-    ("ggml_q4_0", "ggml"): ("whisper.cpp", "q8_0_blocks"),
-    **{
-        (f"uniform{bits}{group}", "packed"): (None, "none")
+CASES = (
+    ("none", "ct2", "faster-whisper", "none"),
+    ("none", "hf", "transformers", "none"),
+    ("none", "onnx", "onnx", "none"),
+    ("none", "ggml", "whisper.cpp", "none"),
+    ("ct2_int8", "ct2", "faster-whisper", "int8_per_token"),
+    ("ct2_int8", "hf", "transformers", "none"),
+    ("onnx_int8", "onnx", "onnx", "none"),
+    *(
+        (grid, "ggml", "whisper.cpp" + flash, "q8_0_blocks")
+        for grid in ("ggml_q8_0", "ggml_q5_0", "ggml_q4_0")
+        for flash in ("", NO_FLASH)
+    ),
+    *(
+        (f"uniform{bits}{group}", "packed", None, "none")
         for bits in range(2, 9)
         for group in ("", "_tensor", "_g16")
-    },
-    ("ggml_q4_0", "packed"): (None, "none"),
-}
+    ),
+    ("ggml_q4_0", "packed", None, "none"),
+)
 LOUDER = 1 + 1e-6
 
 
@@ -93,7 +100,8 @@ def louder(data: Path, out: Path) -> Path:
 def texts(model: Path, runtime: str, data: Path, out: Path) -> dict[str, str]:
     """What `model` says of each clip; decoded once."""
     if not (out / "decode.json").is_file():
-        decode_folder(model, runtime, data, out)
+        WhisperCpp.flash_attention = not runtime.endswith(NO_FLASH)
+        decode_folder(model, runtime.removesuffix(NO_FLASH), data, out)
     return read_scp(out / "text", empty=True)
 
 
@@ -103,10 +111,16 @@ def equal(one: dict[str, str], other: dict[str, str]) -> float:
 
 
 def compare(
-    model: Path, grid: str, form: str, work: Path, data: Path | None, loud: Path | None
+    model: Path,
+    grid: str,
+    form: str,
+    runtime: str | None,
+    activations: str,
+    work: Path,
+    data: Path | None,
+    loud: Path | None,
 ) -> dict:
-    """One line's findings."""
-    runtime, activations = CASES[grid, form]
+    """One line's findings; without `runtime` only of values."""
     suffix = {"ggml": ".bin", "packed": ".safetensors"}.get(form, "")
     file, report = work / f"{grid}_{form}{suffix}", work / f"{grid}_{form}.json"
     with contextlib.redirect_stdout(io.StringIO()):
@@ -119,16 +133,16 @@ def compare(
     found = json.loads(report.read_text(encoding="utf-8"))
     line = {key: found[key] for key in ("tensors", "mismatched")}
     line["bytes_on_disk"] = bytes_on_disk(file)
-    if data is None or runtime is None:
+    if runtime is None:
         return line
-    padding = "silence" if runtime == "whisper.cpp" else "zeros"
+    padding = "silence" if form == "ggml" else "zeros"
     folder = work / f"torch_{grid}_{activations}_{padding}"
     exp = as_experiment(model, grid, activations, padding, folder)
-    seen = texts(file, runtime, data, work / f"texts_{grid}_{form}")
+    name = "_".join([grid, form, *(["nfa"] if runtime.endswith(NO_FLASH) else [])])
+    seen = texts(file, runtime, data, work / f"texts_{name}")
     ours = texts(exp, "torch", data, exp / "texts")
-    again = texts(file, runtime, loud, work / f"louder_{grid}_{form}")
+    again = texts(file, runtime, loud, work / f"louder_{name}")
     return line | {
-        "runtime": runtime,
         "activations": activations,
         "padding": padding,
         "utterances": len(seen),
@@ -147,11 +161,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--work", type=Path, required=True, help="folder for models and texts")
     parser.add_argument("--out", type=Path, required=True, help="JSON lines, appended to")
     args = parser.parse_args(argv)
-    keys = ("model", "grid", "format", "data")
+    keys = ("model", "grid", "format", "runtime", "data")
     done = set()
     if args.out.is_file():
         for line in args.out.read_text(encoding="utf-8").splitlines():
-            done.add(tuple(json.loads(line)[key] for key in keys))
+            done.add(tuple(json.loads(line).get(key) for key in keys))
     # Once: the file that is written makes the tree differ from its commit.
     made_at = commit()
     loud = louder(args.data, args.work.resolve() / "louder") if args.data else None
@@ -159,13 +173,16 @@ def main(argv: list[str] | None = None) -> int:
     for model in args.models:
         work = args.work / model.stem
         work.mkdir(parents=True, exist_ok=True)
-        for grid, form in CASES:
-            decoded = args.data is not None and CASES[grid, form][0] is not None
-            about = {"model": model.stem, "grid": grid, "format": form}
-            about["data"] = args.data.name if decoded else None
+        for grid, form, runtime, activations in CASES:
+            runtime = runtime if args.data else None
+            about = {"model": model.stem, "grid": grid, "format": form, "runtime": runtime}
+            about["data"] = args.data.name if runtime else None
             if tuple(about.values()) in done or (args.grids and grid not in args.grids):
                 continue
-            line = about | compare(model, grid, form, work, args.data, loud)
+            done.add(tuple(about.values()))
+            line = about | compare(
+                model, grid, form, runtime, activations, work, args.data, loud
+            )  # fmt: skip
             line |= {"date": date.today().isoformat(), "commit": made_at}
             differ += line["mismatched"]
             args.out.parent.mkdir(parents=True, exist_ok=True)

@@ -14,6 +14,9 @@ class WhisperCpp:
     workers = 1
     batch = 1
     window = WINDOW
+    # whisper.cpp's default. It attends to 36 positions of zeros behind the window's 1500, and
+    # sums values in float16 (v1.8.5; known there): `benchmarks/parity.py` measures without, too.
+    flash_attention = True
 
     def __init__(self, path: Path, threads: int, beam_size: int) -> None:
         from espnet_dq.formats import ggml
@@ -45,6 +48,7 @@ class WhisperCpp:
                 str(path),
                 params_sampling_strategy=int(beam_size > 1),
                 redirect_whispercpp_logs_to=None,
+                context_params={"flash_attn": self.flash_attention},
                 n_threads=threads,
                 **quiet,
                 **self.options,
