@@ -6,8 +6,8 @@ format's runtime and in torch with the same weights on the same grid, multiplied
 runtime rounds its activations to, in windows padded as that runtime does. `equal` is the share of
 clips with one and the same text.
 
-whisper.cpp is run twice: as it comes, and without flash attention (`whisper-cli -nfa`), its default,
-which attends to 36 positions of zeros behind the window's 1500. No other runtime computes that.
+whisper.cpp is run twice: as it comes, and without flash attention (`whisper-cli -nfa`). That is its
+default, and attends to 36 positions of zeros behind the window's 1500, as no other runtime does.
 
 Rounding in a runtime amplifies the last bits of float sums, which no two programs share. What that
 alone does is in `equal_itself`: the runtime against itself, with the audio louder by a millionth.

@@ -14,6 +14,7 @@ Example usage::
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 
@@ -44,6 +45,26 @@ def _matrix(weight: Tensor, grid: str) -> Tensor:
     if not torch.isfinite(weight).all():
         raise InputError(f"grid {grid}: the weight holds values that are not finite")
     return weight.detach().float().reshape(weight.shape[0], -1)
+
+
+# Values that `fake` works on at a time. What they need in between stays in a core's cache; that of
+# a whole embedding goes through memory, which takes longer than the arithmetic.
+SLICE = 1 << 18
+
+
+def _in_slices(
+    fake: Callable[[Tensor, Tensor | None], Tensor], weight: Tensor, clip: Tensor | None = None
+) -> Tensor:
+    """`fake(matrix, clip)` of a weight, on a CPU some rows at a time, in the weight's shape."""
+    matrix = weight.detach().float().reshape(weight.shape[0], -1)
+    rows = max(1, SLICE // max(1, matrix.shape[1]))
+    if matrix.device.type != "cpu" or len(matrix) <= rows:
+        return fake(matrix, clip).reshape(weight.shape)
+    values = torch.empty_like(matrix)
+    for start in range(0, len(matrix), rows):
+        part = slice(start, start + rows)
+        values[part] = fake(matrix[part], None if clip is None else clip[part])
+    return values.reshape(weight.shape)
 
 
 @dataclass(frozen=True)
@@ -105,9 +126,11 @@ class CTranslate2Int8:
         `clip` [rows, 1], in (0, 1]: the part of the row's largest magnitude that the range ends
         at, 1 if not given.
         """
-        matrix = weight.detach().float().reshape(weight.shape[0], -1)
+        return _in_slices(self._fake, weight, clip)
+
+    def _fake(self, matrix: Tensor, clip: Tensor | None) -> Tensor:
         scale = self._scale(matrix, clip)
-        return self._integers(matrix, scale).mul_(scale.reciprocal()).reshape(weight.shape)
+        return self._integers(matrix, scale).mul_(scale.reciprocal())
 
 
 @dataclass(frozen=True)
@@ -190,8 +213,13 @@ class Uniform:
         `clip` [rows, groups] ([1, 1] a tensor), in (0, 1]: the part of the group's largest
         magnitude that the range ends at, 1 if not given.
         """
-        q, step = self._parts(self.groups(weight.detach().float()), clip)
-        return (q * step).reshape(weight.shape)
+        if self.group == "tensor":
+            return self._fake(weight.detach().float(), clip).reshape(weight.shape)
+        return _in_slices(self._fake, weight, clip)
+
+    def _fake(self, matrix: Tensor, clip: Tensor | None) -> Tensor:
+        q, step = self._parts(self.groups(matrix), clip)
+        return q.mul_(step).reshape(matrix.shape)
 
 
 class OnnxInt8(Uniform):
@@ -269,11 +297,12 @@ class Ggml:
         # No inverse, of zero or of the smallest denormals: only zeros are left.
         x = blocks * torch.where(inverse.isfinite(), inverse, 0.0)
         if self.bits == 8:
-            magnitude = x.abs()
-            whole = magnitude.floor()
-            return torch.copysign(whole + (magnitude - whole >= 0.5), x), d
+            rest = x.abs()
+            whole = rest.floor()
+            rest.sub_(whole).mul_(2).floor_()  # 1 from a half on
+            return whole.add_(rest).copysign_(x), d
         half = 2 ** (self.bits - 1)
-        return (x + (half + 0.5)).trunc_().clamp_(0, 2 * half - 1) - half, d
+        return x.add_(half + 0.5).trunc_().clamp_(0, 2 * half - 1).sub_(half), d
 
     def scale_like(self, shape: tuple[int, ...]) -> tuple[torch.dtype, tuple[int, ...]]:
         """Type and shape of the scales of a weight of this shape."""
@@ -297,9 +326,11 @@ class Ggml:
 
     def fake(self, weight: Tensor, clip: None = None) -> Tensor:
         """`dequantize(quantize(weight))` without the detour through int8; there is no `clip`."""
-        matrix = weight.detach().float().reshape(weight.shape[0], -1)
+        return _in_slices(self._fake, weight)
+
+    def _fake(self, matrix: Tensor, clip: None) -> Tensor:
         q, d = self._parts(self._blocks(matrix))
-        return (q * d.half().float()).reshape(weight.shape)
+        return q.mul_(d.half().float()).reshape(matrix.shape)
 
 
 Grid = CTranslate2Int8 | Uniform | Ggml
