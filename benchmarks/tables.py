@@ -73,10 +73,31 @@ def speed() -> str:
     return f"{about}\n\n{table(head, rows)}"
 
 
+def step_cost() -> str:
+    """What a training step costs."""
+    report = json.loads((RESULTS / "step_cost.json").read_text("utf-8"))
+    peak = report["peak_rss_bytes"]
+    rows = []
+    for name in report["live"]:
+        row = [name]
+        for kind in ("live", "cached"):
+            each = report[kind].get(name)
+            row.append(f"{each['median_seconds']:.2f}" if each else "")
+            ratio = "{ratio:.2f} ({ratio_min:.2f} to {ratio_max:.2f})"
+            row.append(ratio.format(**each) if each and "ratio" in each else "")
+        against = report["live"][name].get("against", "")
+        rows.append([*row, against, f"{(peak[name] - peak['logits']) / 1e6:+.0f}"])
+    head = ["variant", "s", "ratio", "s, cached", "ratio, cached", "against", "MB beyond logits"]
+    about = f"tiny from base, {report['batch']} utterances of {report['seconds']} s with "
+    about += f"{report['tokens']} tokens, {report['rounds']} rounds, {report['threads']} threads, "
+    about += f"{report['date']}; in brackets the lowest and the highest round"
+    return f"{about}\n\n{table(head, rows)}"
+
+
 def main(argv: list[str] | None = None) -> int:
     """Print all tables; returns 0."""
     argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args(argv)
-    for make in (grids, parity, speed):
+    for make in (grids, parity, speed, step_cost):
         print(f"### {make.__doc__}\n\n{make()}\n")
     return 0
 

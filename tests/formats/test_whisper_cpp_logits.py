@@ -1,0 +1,124 @@
+"""whisper.cpp's own logits, text given, against the fake-quantized model in PyTorch."""
+
+import ctypes
+from importlib.metadata import files
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.nn.utils import parametrize
+from whisper.tokenizer import get_tokenizer
+
+from espnet_dq.data.audio import load_audio
+from espnet_dq.formats import openai
+from espnet_dq.formats.write import write
+from espnet_dq.quant.checkpoint import Student
+from espnet_dq.whisper.forward import decode_hidden, encode, log_mel, output_logits
+
+
+class ContextParams(ctypes.Structure):
+    """whisper.h's `whisper_context_params`."""
+
+    _fields_ = (
+        ("use_gpu", ctypes.c_bool),
+        ("flash_attn", ctypes.c_bool),
+        ("gpu_device", ctypes.c_int),
+        ("dtw_token_timestamps", ctypes.c_bool),
+        ("dtw_aheads_preset", ctypes.c_int),
+        ("dtw_n_top", ctypes.c_int),
+        ("n_heads", ctypes.c_size_t),
+        ("heads", ctypes.c_void_p),
+        ("dtw_mem_size", ctypes.c_size_t),
+    )
+
+
+@pytest.fixture(scope="module")
+def library():
+    """The C library that pywhispercpp brings; its Python functions give one logit of a row."""
+    import _pywhispercpp  # noqa: F401  loads what the library needs
+
+    (path,) = (
+        f.locate() for f in files("pywhispercpp")
+        if f.parent.name == "pywhispercpp.libs" and f.name.startswith("libwhisper")
+    )  # fmt: skip
+    lib = ctypes.CDLL(str(path))
+    pointer, number = ctypes.c_void_p, ctypes.c_int
+    lib.whisper_context_default_params.restype = ContextParams
+    lib.whisper_init_from_file_with_params.restype = pointer
+    lib.whisper_init_from_file_with_params.argtypes = [ctypes.c_char_p, ContextParams]
+    lib.whisper_set_mel.argtypes = [pointer, pointer, number, number]
+    lib.whisper_encode.argtypes = [pointer, number, number]
+    lib.whisper_decode.argtypes = [pointer, pointer, number, number, number]
+    lib.whisper_get_logits.argtypes = [pointer]
+    lib.whisper_get_logits.restype = ctypes.POINTER(ctypes.c_float)
+    lib.whisper_free.argtypes = [pointer]
+    return lib
+
+
+def logits(library, path: Path, flash: bool, mel: np.ndarray, tokens: list[int]) -> np.ndarray:
+    """whisper.cpp's logits after each token, (tokens, vocabulary)."""
+    params = library.whisper_context_default_params()
+    assert params.flash_attn and params.gpu_device == 0 and params.dtw_n_top == -1  # the layout
+    params.use_gpu, params.flash_attn = False, flash
+    context = library.whisper_init_from_file_with_params(str(path).encode(), params)
+    mel, ids = np.ascontiguousarray(mel, np.float32), np.array(tokens, np.int32)
+    assert library.whisper_set_mel(context, mel.ctypes.data, mel.shape[1], mel.shape[0]) == 0
+    assert library.whisper_encode(context, 0, 1) == 0
+    rows = []
+    for past in range(len(ids)):
+        one = ids[past : past + 1].copy()
+        assert library.whisper_decode(context, one.ctypes.data, 1, past, 1) == 0
+        rows.append(np.ctypeslib.as_array(library.whisper_get_logits(context), (51865,)).copy())
+    library.whisper_free(context)
+    return np.stack(rows)
+
+
+def zeros_behind(_, args, output: torch.Tensor) -> torch.Tensor:
+    """Keys or values, and behind them zeros up to a multiple of 256."""
+    return F.pad(output, (0, 0, 0, -output.shape[1] % 256))
+
+
+def test_fake_quantized_logits_are_those_without_flash_attention(
+    library, weights_dir, clips, tmp_path
+):
+    """With it, whisper.cpp also attends to zeros behind the window, as its pull request 3941 says."""
+    weights = openai.load(weights_dir / "tiny.pt")
+    student = Student(
+        dims=weights.dims,
+        state={name: value.float() for name, value in weights.state.items()},
+        grid="ggml_q8_0",
+        preset="full",
+        path=tmp_path,
+        activations="q8_0_blocks",
+    )
+    path = tmp_path / "tiny.bin"
+    write("ggml", path, weights, student.quantized(), "float16")
+    ours = {"plain": student.prepared(), "zeros": student.prepared()}
+    for block in ours["zeros"].encoder.blocks:
+        block.attn.key.register_forward_hook(zeros_behind)
+        block.attn.value.register_forward_hook(zeros_behind)
+    for block in ours["zeros"].decoder.blocks:
+        block.cross_attn.key.register_forward_hook(zeros_behind)
+        block.cross_attn.value.register_forward_hook(zeros_behind)
+    tokenizer = get_tokenizer(multilingual=True)
+    found = {(name, flash): [] for name in ours for flash in (False, True)}
+    for clip, language, text in clips[:2]:
+        speech = torch.from_numpy(load_audio(clip))[None]
+        mel = log_mel(speech, torch.tensor([speech.shape[1]]), 80, 480000, "silence")
+        prompt = [*tokenizer.sot_sequence, tokenizer.no_timestamps]
+        prompt[1] = tokenizer.to_language_token(language)
+        tokens = prompt + tokenizer.encode(" " + text)
+        for flash in (False, True):
+            theirs = torch.from_numpy(logits(library, path, flash, mel[0].numpy(), tokens))
+            for name, model in ours.items():
+                with torch.inference_mode(), parametrize.cached():
+                    audio = encode(model.encoder, mel)
+                    hidden = decode_hidden(model.decoder, torch.tensor([tokens]), audio)
+                    difference = output_logits(model.decoder, hidden)[0] - theirs
+                found[name, flash].append(float(difference[3:].square().mean().sqrt()))
+    mean = {key: np.mean(values) for key, values in found.items()}
+    assert mean["plain", False] < 0.3, found
+    assert mean["plain", False] < 0.6 * mean["plain", True], found
+    assert mean["zeros", True] < 0.8 * mean["plain", True], found
