@@ -83,7 +83,7 @@ def zeros_behind(_, args, output: torch.Tensor) -> torch.Tensor:
 def test_fake_quantized_logits_are_those_without_flash_attention(
     library, weights_dir, clips, tmp_path
 ):
-    """With it, whisper.cpp also attends to zeros behind the window, as its pull request 3941 says."""
+    """With it, whisper.cpp also attends to zeros behind the window (its pull request 3941)."""
     weights = openai.load(weights_dir / "tiny.pt")
     student = Student(
         dims=weights.dims,
