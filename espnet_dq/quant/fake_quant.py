@@ -11,11 +11,13 @@ gradient is cut. A learned range ends at a part of it, its `clip`, one for each 
 - `pact` (Choi et al., arXiv 1805.06085, of activations): it is learned from clipping alone.
 """
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
 from espnet_dq.errors import InputError
-from espnet_dq.quant.grids import Grid
+from espnet_dq.quant.grids import Grid, row_slices
 
 RANGES = ("max", "lsq", "pact")
 # An optimizer like Adam moves a parameter by about its learning rate. What it moves here is clip
@@ -40,23 +42,34 @@ class _LearnedRange(torch.autograd.Function):
     def forward(ctx, weight: Tensor, clip: Tensor, grid: Grid, rounding: bool) -> Tensor:
         values = grid.fake(weight, clip)
         ctx.save_for_backward(weight, clip, values)
-        ctx.grid, ctx.rounding = grid, rounding
+        ctx.grid, ctx.gradients = grid, partial(_gradients, grid, rounding)
         return values
 
     @staticmethod
     def backward(ctx, grad: Tensor):
         weight, clip, values = ctx.saved_tensors
         weight, values, part = (ctx.grid.groups(t) for t in (weight.float(), values, grad))
-        top = weight.abs().amax(dim=2, keepdim=True)
-        end = top * clip.unsqueeze(2)
-        outside = weight.abs() > end
-        # d value / d end: the sign where it is clipped, the rounding error by the end where not.
-        inside = (values - weight) / end.clamp(min=torch.finfo(end.dtype).tiny)
-        slope = torch.where(outside, weight.sign(), inside if ctx.rounding else 0.0)
-        # Esser's factor keeps the step's gradient as large as that of one weight.
-        factor = (weight.shape[2] * ctx.grid.top) ** -0.5
-        learned = (part * slope).sum(dim=2) * top.squeeze(2) * factor
-        return (part * ~outside).reshape(grad.shape), learned, None, None
+        passed, learned = torch.empty_like(part), torch.empty_like(clip)
+        for rows in row_slices(weight):
+            passed[rows], learned[rows] = ctx.gradients(
+                weight[rows], clip[rows], values[rows], part[rows]
+            )
+        return passed.reshape(grad.shape), learned, None, None
+
+
+def _gradients(
+    grid: Grid, rounding: bool, weight: Tensor, clip: Tensor, values: Tensor, grad: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Of a loss by the weights [rows, groups, columns] and by their `clip` [rows, groups]."""
+    top = weight.abs().amax(dim=2, keepdim=True)
+    end = top * clip.unsqueeze(2)
+    outside = weight.abs() > end
+    # d value / d end: the sign where it is clipped, the rounding error by the end where not.
+    inside = (values - weight) / end.clamp(min=torch.finfo(end.dtype).tiny)
+    slope = torch.where(outside, weight.sign(), inside if rounding else 0.0)
+    # Esser's factor keeps the step's gradient as large as that of one weight.
+    factor = (weight.shape[2] * grid.top) ** -0.5
+    return grad * ~outside, (grad * slope).sum(dim=2) * top.squeeze(2) * factor
 
 
 class FakeQuantize(nn.Module):

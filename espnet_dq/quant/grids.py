@@ -14,7 +14,7 @@ Example usage::
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import prod
 
@@ -47,23 +47,27 @@ def _matrix(weight: Tensor, grid: str) -> Tensor:
     return weight.detach().float().reshape(weight.shape[0], -1)
 
 
-# Values that `fake` works on at a time. What they need in between stays in a core's cache; that of
-# a whole embedding goes through memory, which takes longer than the arithmetic.
+# Values that are worked on at a time. What they need in between stays in a core's cache; that of a
+# whole embedding goes through memory, which takes longer than the arithmetic.
 SLICE = 1 << 18
+
+
+def row_slices(tensor: Tensor) -> Iterator[slice]:
+    """Slices of the first dimension: of about `SLICE` values on a CPU, elsewhere one of all."""
+    size = max(1, tensor[:1].numel())
+    rows = max(1, SLICE // size) if tensor.device.type == "cpu" else max(1, len(tensor))
+    for start in range(0, len(tensor), rows):
+        yield slice(start, start + rows)
 
 
 def _in_slices(
     fake: Callable[[Tensor, Tensor | None], Tensor], weight: Tensor, clip: Tensor | None = None
 ) -> Tensor:
-    """`fake(matrix, clip)` of a weight, on a CPU some rows at a time, in the weight's shape."""
+    """`fake(matrix, clip)` of a weight, some rows at a time, in the weight's shape."""
     matrix = weight.detach().float().reshape(weight.shape[0], -1)
-    rows = max(1, SLICE // max(1, matrix.shape[1]))
-    if matrix.device.type != "cpu" or len(matrix) <= rows:
-        return fake(matrix, clip).reshape(weight.shape)
     values = torch.empty_like(matrix)
-    for start in range(0, len(matrix), rows):
-        part = slice(start, start + rows)
-        values[part] = fake(matrix[part], None if clip is None else clip[part])
+    for rows in row_slices(matrix):
+        values[rows] = fake(matrix[rows], None if clip is None else clip[rows])
     return values.reshape(weight.shape)
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from espnet_dq.bin.export import main as export
 from espnet_dq.bin.verify import main as verify
 from espnet_dq.errors import InputError
+from espnet_dq.quant import grids
 from espnet_dq.quant.checkpoint import CHECKPOINT, load_student
 from espnet_dq.quant.fake_quant import (
     LOWEST,
@@ -173,3 +174,23 @@ def test_from_a_float_checkpoint_to_the_file(make_toy, tmp_path, capsys):
     torch.save(saved, folder / CHECKPOINT)
     with pytest.raises(InputError, match=r"missing key decoder\.blocks\.0\.mlp\.0\.weight_range"):
         load_student(folder)
+
+
+@pytest.mark.parametrize("name", ["ct2_int8", "uniform4", "uniform4_tensor", "uniform3_g16"])
+def test_slices_of_rows_change_nothing(name, monkeypatch):
+    torch.manual_seed(0)
+    grid = get_grid(name)
+    weight = torch.randn(50, 48, requires_grad=True)
+    clip = torch.rand(range_shape(grid, weight.shape)) / 2 + 0.5
+    grad = torch.randn(50, 48)
+    found = []
+    for size in (1 << 18, 7 * 48, 1):
+        monkeypatch.setattr(grids, "SLICE", size)
+        layer = FakeQuantize(grid, "lsq", weight.shape)
+        layer.range.data.copy_(clip / RATE)
+        values = layer(weight)
+        gradients = torch.autograd.grad(values, [weight, layer.range], grad)
+        blocks = get_grid("ggml_q8_0").fake(weight.repeat(1, 2))
+        found.append([values, *gradients, grid.fake(weight), blocks])
+    for others in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(found[0], others, strict=True))
