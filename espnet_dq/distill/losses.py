@@ -13,21 +13,52 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from espnet_dq.errors import InputError
+from espnet_dq.slices import row_slices
 
+IGNORED = -100  # in place of a target
 DISTANCES = ("mse", "softmax_mse", "cosine")
 
 
 def cross_entropy(logits: Tensor, targets: Tensor, count: int) -> Tensor:
-    """Sum of -log p(target) over [N, V] logits and [N] targets, divided by `count`."""
-    return F.cross_entropy(logits.float(), targets, reduction="sum") / count
+    """Sum of -log p(target) over [N, V] logits and [N] targets, divided by `count`.
+
+    Targets that are `IGNORED` add nothing.
+    """
+    loss = F.cross_entropy(logits.float(), targets, ignore_index=IGNORED, reduction="sum")
+    return loss / count
 
 
 def kl_divergence(student: Tensor, teacher: Tensor, temperature: float, count: int) -> Tensor:
-    """T^2 * KL(p_teacher || p_student) at temperature T, [N, V] logits each, over `count`."""
-    log_q = F.log_softmax(student.float() / temperature, dim=-1)
-    log_p = F.log_softmax(teacher.float() / temperature, dim=-1)
-    kl = F.kl_div(log_q, log_p, reduction="sum", log_target=True)
-    return temperature**2 * kl / count
+    """T^2 * KL(p_teacher || p_student) at temperature T, [N, V] logits each, over `count`.
+
+    No gradient reaches the teacher.
+    """
+    return temperature**2 * _Divergence.apply(student, teacher, temperature) / count
+
+
+class _Divergence(torch.autograd.Function):
+    """Sum of the KL of all rows; of what autograd would keep, only the gradient is kept."""
+
+    @staticmethod
+    def forward(ctx, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+        total = torch.zeros((), device=student.device)
+        slope = torch.empty_like(student, dtype=torch.float32)
+        for rows in row_slices(student):
+            log_q, log_p = (
+                F.log_softmax(logits[rows].float() / temperature, dim=-1)
+                for logits in (student, teacher)
+            )
+            p = log_p.exp()
+            total += log_p.sub_(log_q).mul_(p).sum()
+            torch.sub(log_q.exp_(), p, out=slope[rows])
+        ctx.save_for_backward(slope)
+        ctx.temperature, ctx.dtype = temperature, student.dtype
+        return total
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        (slope,) = ctx.saved_tensors
+        return (slope * (grad / ctx.temperature)).to(ctx.dtype), None, None
 
 
 def topk_log_probs(logits: Tensor, k: int, temperature: float) -> tuple[Tensor, Tensor]:

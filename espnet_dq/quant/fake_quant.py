@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from espnet_dq.errors import InputError
-from espnet_dq.quant.grids import Grid, row_slices
+from espnet_dq.quant.grids import Grid
+from espnet_dq.slices import row_slices
 
 RANGES = ("max", "lsq", "pact")
 # An optimizer like Adam moves a parameter by about its learning rate. What it moves here is clip

@@ -14,7 +14,7 @@ Example usage::
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 
@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from espnet_dq.errors import InputError
+from espnet_dq.slices import row_slices
 
 
 @dataclass(frozen=True)
@@ -45,19 +46,6 @@ def _matrix(weight: Tensor, grid: str) -> Tensor:
     if not torch.isfinite(weight).all():
         raise InputError(f"grid {grid}: the weight holds values that are not finite")
     return weight.detach().float().reshape(weight.shape[0], -1)
-
-
-# Values that are worked on at a time. What they need in between stays in a core's cache; that of a
-# whole embedding goes through memory, which takes longer than the arithmetic.
-SLICE = 1 << 18
-
-
-def row_slices(tensor: Tensor) -> Iterator[slice]:
-    """Slices of the first dimension: of about `SLICE` values on a CPU, elsewhere one of all."""
-    size = max(1, tensor[:1].numel())
-    rows = max(1, SLICE // size) if tensor.device.type == "cpu" else max(1, len(tensor))
-    for start in range(0, len(tensor), rows):
-        yield slice(start, start + rows)
 
 
 def _in_slices(

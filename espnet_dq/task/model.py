@@ -15,6 +15,7 @@ from espnet_dq.distill.guide import WeightGuide
 from espnet_dq.distill.hidden import HiddenTerm, distributed, gradient_ratio
 from espnet_dq.distill.losses import (
     DISTANCES,
+    IGNORED,
     cross_entropy,
 )
 from espnet_dq.distill.matching import MODES, NORMALIZATIONS, SCOPES, check_mode
@@ -271,8 +272,9 @@ class DQWhisperModel(ESPnetASRModel):
                 guided = [block.mlp[0].weight for block in self.decoder.net.blocks]
         counted = seq.counted
         count = int(counted.sum())
-        loss_ce = cross_entropy(logits[counted], seq.targets[counted], count)
-        hits = logits[counted].argmax(-1) == seq.targets[counted]
+        # Not logits[counted]: that would be a copy of them all, and of their gradients.
+        loss_ce = cross_entropy(logits, seq.targets.masked_fill(~counted, IGNORED), count)
+        hits = (logits.argmax(-1) == seq.targets)[counted]
         stats = {"loss_ce": loss_ce.detach(), "acc": hits.float().mean()}
         loss = (1 - self.alpha) * loss_ce
         if self.alpha > 0:

@@ -7,10 +7,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from espnet_dq import slices
 from espnet_dq.bin.export import main as export
 from espnet_dq.bin.verify import main as verify
 from espnet_dq.errors import InputError
-from espnet_dq.quant import grids
 from espnet_dq.quant.checkpoint import CHECKPOINT, load_student
 from espnet_dq.quant.fake_quant import (
     LOWEST,
@@ -185,7 +185,7 @@ def test_slices_of_rows_change_nothing(name, monkeypatch):
     grad = torch.randn(50, 48)
     found = []
     for size in (1 << 18, 7 * 48, 1):
-        monkeypatch.setattr(grids, "SLICE", size)
+        monkeypatch.setattr(slices, "SLICE", size)
         layer = FakeQuantize(grid, "lsq", weight.shape)
         layer.range.data.copy_(clip / RATE)
         values = layer(weight)
