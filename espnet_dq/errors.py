@@ -6,6 +6,7 @@
 
 import errno
 import os
+import re
 import sys
 from collections.abc import Callable
 
@@ -42,7 +43,9 @@ def run(main: Callable[[], int | None]) -> None:
         code = main() or 0
         sys.stdout.flush()
     except DQError as e:
-        print(f"{prog}: {e}", file=sys.stderr)
+        # Names and texts of others are in it: no second line, nothing that the terminal obeys.
+        line = re.sub(r"[\0-\x1f\x7f-\x9f]", lambda m: ascii(m[0])[1:-1], str(e))
+        print(f"{prog}: {line}", file=sys.stderr)
         code = e.exit_code
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -18,6 +18,7 @@ def register() -> None:
     import espnet2.text.build_tokenizer as factory
     import espnet2.text.token_id_converter as converter
 
+    from espnet_dq.task import archives
     from espnet_dq.task.decoder import DQWhisperDecoder
     from espnet_dq.task.encoder import DQWhisperEncoder
     from espnet_dq.task.model import DQWhisperModel
@@ -32,6 +33,7 @@ def register() -> None:
 
     asr.ASRTask.main_worker = staticmethod(main_worker)
     asr.ASRTask.trainer = DQTrainer
+    archives.register()
 
     if getattr(factory.build_tokenizer, "knows_dq_whisper", False):
         return
