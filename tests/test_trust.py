@@ -2,7 +2,7 @@
 
 import ast
 import re
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -20,19 +20,22 @@ SCRIPTS = [
 ]
 
 
-def calls() -> Iterator[tuple[str, str, dict[str, str]]]:
+@cache
+def calls() -> list[tuple[str, str, dict[str, str]]]:
     """(file, what is called, {argument: its source}) of every call in our programs."""
+    found = []
     for path in PROGRAMS:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call):
                 given = {str(i): ast.unparse(x) for i, x in enumerate(node.args)}
                 given |= {str(k.arg): ast.unparse(k.value) for k in node.keywords}
-                yield str(path.relative_to(ROOT)), ast.unparse(node.func), given
+                found.append((str(path.relative_to(ROOT)), ast.unparse(node.func), given))
+    return found
 
 
 def test_one_shell():
     """The commands of wav.scp, which stage 2 runs when --allow_pipes is given."""
-    found = list(calls())
+    found = calls()
     assert len(found) > 1000
     assert [(p, f) for p, f, given in found if "shell" in given] == [
         ("espnet_dq/data/audio.py", "subprocess.run")

@@ -25,6 +25,7 @@ FILES = (
 
 def archive(path, *members):
     """A .tar.gz of files with the content `sound`, or of other members (name, type, link)."""
+    path.parent.mkdir(exist_ok=True)
     with tarfile.open(path, "w:gz") as tar:
         for member in members:
             name, kind, link = (

@@ -1,0 +1,219 @@
+"""Training in two processes: against one, and with one of the two killed.
+
+    .venv/bin/python -m tests.faults.ddp --work FOLDER
+
+Toys, seven utterances, batches of two, two and three: parts of one and of two utterances for the
+two processes, which ESPnet itself spawns (as for two GPUs; gloo, on the CPU). A try is ok
+
+- against one process with the same batches: when no weight, projector and learned range among them,
+  and no loss differs by more than 1e-5 (absolute, or by its own size where that is above 1);
+- with one killed by SIGKILL in the midst of training: when the job ends by itself within a minute,
+  with exit code 1 and a last line that says so, and the same command then ends with the weights of
+  an undisturbed run, bit for bit.
+
+Lines go to results.jsonl; they take the place of those of an earlier run.
+"""
+
+import argparse
+import json
+import random
+import re
+import shutil
+import signal
+import subprocess
+import time
+from datetime import date
+from pathlib import Path
+
+import psutil
+import torch
+
+from espnet_dq.bin.describe import commit
+from espnet_dq.files import atomic
+from tests.task.toy_recipe import TEXTS, Recipe, short_windows
+
+RESULTS = Path(__file__).parent / "results.jsonl"
+COMMAND = "python -m tests.faults.ddp --work FOLDER"
+SEVEN = (*TEXTS, "eins zwei")
+EPOCHS = 4
+DEADLINE = 900  # seconds of a run: processes that wait for each other would wait for ever
+ENDS = 60  # seconds in which a job must end when one of its processes has gone
+NEAR = 1e-5
+
+# Windows are full: others are as long as the longest utterance of a process's part. Small steps of
+# SGD: Adam, or a range that is learned fast, makes a step of a rounding error.
+OPTIONS = ("--batch_size", "2", "--max_epoch", str(EPOCHS), "--encoder_conf", "window=full",
+           "--optim", "sgd", "--optim_conf", "lr=0.00001")  # fmt: skip
+CONF = {"matching": "optimal_monotonic", "matching_scope": "language", "preset": "full",
+        "ranges": "lsq", "lambda_hidden": "auto"}  # fmt: skip
+SPAWNED = ("--ngpu", "2", "--multiprocessing_distributed", "true", "--dist_backend", "gloo")
+
+
+def one(recipe: Recipe, out: Path) -> Path:
+    """Train in one process."""
+    with open(out.with_suffix(".log"), "ab") as log:
+        subprocess.run(
+            recipe.command(out, *OPTIONS, **CONF), check=True, stderr=log, timeout=DEADLINE
+        )
+    return out
+
+
+def start_two(recipe: Recipe, out: Path) -> subprocess.Popen:
+    """Start training in two processes that ESPnet spawns."""
+    command = recipe.command(out, *OPTIONS, *SPAWNED, module="tests.task.spawned", **CONF)
+    with open(out.with_suffix(".log"), "ab") as log:
+        return subprocess.Popen(command, stderr=log, start_new_session=True)
+
+
+def two(recipe: Recipe, out: Path) -> Path:
+    """Train in two processes."""
+    job = start_two(recipe, out)
+    try:
+        if job.wait(DEADLINE):
+            raise RuntimeError(out.with_suffix(".log").read_text()[-2000:])
+    finally:
+        end(job)
+    return out
+
+
+def end(job: subprocess.Popen) -> None:
+    """End what is left of a job."""
+    for process in children(job.pid):
+        process.kill()
+    job.kill()
+    job.wait()
+
+
+def children(pid: int) -> list[psutil.Process]:
+    """The spawned processes of a job, in the order of their ranks."""
+    try:
+        found = psutil.Process(pid).children()
+        spawned = [p for p in found if "spawn_main" in " ".join(p.cmdline())]
+        return sorted(spawned, key=lambda p: p.create_time())
+    except psutil.NoSuchProcess:
+        return []
+
+
+def weights(out: Path, epoch: int = EPOCHS) -> dict[str, torch.Tensor]:
+    """What training has saved after an epoch."""
+    return torch.load(out / f"{epoch}epoch.pth", weights_only=True)
+
+
+def losses(out: Path) -> list[float]:
+    """The training losses of the epochs, as the log tells them."""
+    said = out.with_suffix(".log").read_text()
+    return [float(x) for x in re.findall(r"\[train\] .*?, loss=([0-9.e+-]+)", said)]
+
+
+def differences(a: Path, b: Path) -> dict[str, float]:
+    """The largest difference of two runs in each kind of weight, and in the losses.
+
+    Of values above 1 it is by their size.
+    """
+    left, right = weights(a), weights(b)
+    if left.keys() != right.keys():
+        raise ValueError(f"{a} and {b} have other weights: {left.keys() ^ right.keys()}")
+    found: dict[str, float] = {"weights": 0.0, "projector": 0.0, "ranges": 0.0}
+    for name, x in left.items():
+        y = right[name]
+        if not torch.equal(x.isnan(), y.isnan()):
+            raise ValueError(f"{name} is not a number in one of {a} and {b}")
+        x, y = x.double().nan_to_num(), y.double().nan_to_num()
+        kind = "ranges" if name.endswith("_range") else "weights"
+        kind = "projector" if "projector" in name else kind
+        difference = float(((x - y).abs() / x.abs().clamp(min=1)).max())
+        found[kind] = max(found[kind], difference)
+    pairs = zip(losses(a), losses(b), strict=True)
+    found["losses"] = max(abs(x - y) / max(1.0, abs(x)) for x, y in pairs)
+    return found
+
+
+def kill_one(recipe: Recipe, out: Path, rank: int, seed: int) -> tuple[str, list[str]]:
+    """Kill a process in the midst of training and go on; (the job's last line, what was wrong)."""
+    log = out.with_suffix(".log")
+    job = start_two(recipe, out)
+    try:
+        until = time.monotonic() + DEADLINE
+        while "1epoch results" not in (log.read_text() if log.exists() else ""):
+            if job.poll() is not None or time.monotonic() > until:
+                raise RuntimeError(f"{log}: training did not get to its second epoch")
+            time.sleep(0.02)
+        time.sleep(random.Random(seed).uniform(0.0, 0.5))
+        processes = children(job.pid)
+        processes[rank].send_signal(signal.SIGKILL)
+        wrong = []
+        try:
+            code = job.wait(ENDS)
+        except subprocess.TimeoutExpired:
+            code = None
+        last = log.read_text().strip().splitlines()[-1]
+        if code != 1:
+            wrong.append(f"exit code {code} (none: not ended after {ENDS} s)")
+        if not re.match(r"espnet_dq: process \d of the training has ended", last):
+            wrong.append(f"its last line: {last}")
+        if any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in processes):
+            wrong.append("a process is left")
+    finally:
+        end(job)
+    return last, wrong
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run all; 0 if all is ok."""
+    parser = argparse.ArgumentParser(prog="tests.faults.ddp", description=__doc__.split("\n")[0])
+    parser.add_argument("--work", type=Path, required=True, help="folder for everything")
+    parser.add_argument("--tries", type=int, default=4, help="how often one is killed (4)")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="results, added to")
+    args = parser.parse_args(argv)
+    work = args.work.resolve()
+    shutil.rmtree(work, ignore_errors=True)
+    recipe = short_windows(work / "recipe", SEVEN)
+    first, both = one(recipe, work / "one"), two(recipe, work / "two")
+    found = differences(first, both)
+    told = ", ".join(f"{kind} {value:.1e}" for kind, value in found.items())
+    results = [
+        result("two processes against one", 1, int(max(found.values()) <= NEAR),
+               f"largest differences after {EPOCHS} epochs: {told}", differences=found)
+    ]  # fmt: skip
+    print(results[-1]["happened"], flush=True)
+    wrong, lasts = [], []
+    for number in range(args.tries):
+        out = work / f"killed{number}"
+        last, faults = kill_one(recipe, out, number % 2, number)
+        left, right = weights(two(recipe, out)), weights(both)
+        if not all(torch.equal(left[x].nan_to_num(), right[x].nan_to_num()) for x in right):
+            faults.append(f"other weights: {differences(both, out)}")
+        print(f"rank {number % 2}: {last}: {faults or 'ok'}", flush=True)
+        wrong.append(faults)
+        lasts.append(last)
+    happened = "the job ends with a line that says so; resumed, it has the weights of an "
+    happened += "undisturbed run, bit for bit"
+    results.append(
+        result("one of two training processes killed", args.tries, sum(not x for x in wrong),
+               happened if not any(wrong) else str(wrong), said=sorted(set(lasts)))
+    )  # fmt: skip
+    old = args.out.read_text(encoding="utf-8").splitlines() if args.out.exists() else []
+    kept = [x for x in map(json.loads, old) if x["command"] != COMMAND]
+    with atomic(args.out) as tmp:
+        lines = (json.dumps(x, ensure_ascii=False) + "\n" for x in (*kept, *results))
+        tmp.write_text("".join(lines), encoding="utf-8")
+    return int(any(x["ok"] < x["tries"] for x in results))
+
+
+def result(fault: str, tries: int, ok: int, happened: str, **more) -> dict:
+    """A line of results.jsonl."""
+    return {
+        "fault": fault,
+        "stage": 6,
+        "tries": tries,
+        "ok": ok,
+        "command": COMMAND,
+        "happened": happened,
+        **more,
+        "date": date.today().isoformat(),
+        "commit": commit(),
+    }
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
