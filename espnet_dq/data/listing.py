@@ -27,7 +27,7 @@ from espnet_dq.data.languages import whisper_code
 from espnet_dq.data.parallel import parallel_map
 from espnet_dq.data.splits import SPLITS
 from espnet_dq.data.summary import write_splits
-from espnet_dq.errors import InputError
+from espnet_dq.errors import InputError, one_line
 from espnet_dq.files import atomic
 
 SHOWN = 5  # lines for each reason and language; what follows is only counted
@@ -60,7 +60,7 @@ class Listing:
         reasons[reason] += 1
         if reasons[reason] <= SHOWN:
             more = " (more of these are only counted)" if reasons[reason] == SHOWN else ""
-            tqdm.write(f"left out: {where}: {reason}{more}")
+            tqdm.write(one_line(f"left out: {where}: {reason}{more}"))
 
     def clips(
         self,

@@ -1,6 +1,6 @@
 """Each corpus in its own layout, made small, with what can be wrong in one.
 
-A builder takes a folder that is not there yet and a mono WAV of one to twelve seconds at 16 kHz; it
+A builder takes a folder that is not there yet and a mono WAV of two to twelve seconds at 16 kHz; it
 returns how many entries it made: rows, and audio that no row names. A script of `local/` must take
 or count each of them.
 """
@@ -275,7 +275,7 @@ def lhotse_cuts(root: Path, clip: Path) -> int:
         padding,
         cut(call, [said("anna-1", 0.25, 1.0)]),
     )
-    for name, start in (("dev", 2.1), ("test", 2.7)):
+    for name, start in (("dev", 3.0), ("test", 3.5)):
         manifest(root / f"cuts_{name}.jsonl.gz", cut(call, [said(name, start, 0.5)]))
     return 14
 
@@ -367,7 +367,7 @@ def package(downloads: Path, name: str, version: str) -> Path:
 
 
 def asterisk(downloads: Path, clip: Path) -> int:
-    """Five languages, each with two good prompts and one of each that is of no use."""
+    """Five languages, each with three good prompts and one of each that is of no use."""
     texts = "; a comment\n\nhello: Hello there.\ndigits/1: One more\nbeep: (beep)\nempty:\n"
     texts += "gone: No clip\ntwice: One\ntwice: Two\nvm-a: Press.vm-b: Both\nvm-b: Press more\n"
     texts += "broken: An empty file\nlong: " + "far too long a text for such a clip " * 9 + "\n"

@@ -2,7 +2,7 @@
 
     .venv/bin/python -m tests.faults.corpora
 
-The corpora are those of the tests (`tests/data/small_corpora.py`), their audio a second and a half
+The corpora are those of the tests (`tests/data/small_corpora.py`), their audio two seconds
 of noise. A try is ok when the script ends without an error, its folders are fit for use, and every
 entry of the corpus was taken or counted under a cause. A line for each corpus goes to
 results.jsonl; it takes the place of that of an earlier run.
@@ -127,7 +127,7 @@ def main(argv: list[str] | None = None) -> int:
 def line(name: str, corpus: Corpus, scratch: Path) -> dict:
     """The result of one corpus."""
     clip, root, out = scratch / "clip.wav", scratch / "corpus", scratch / "out"
-    save_wav(clip, np.random.default_rng(0).normal(0, 0.05, 24000).astype(np.float32))
+    save_wav(clip, np.random.default_rng(0).normal(0, 0.05, 32000).astype(np.float32))
     entries = corpus.build(root, clip)
     where = ("--downloads" if corpus.part else "--data_root", str(root), "--out", str(out))
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
