@@ -6,7 +6,8 @@ Toys, seven utterances, batches of two, two and three: parts of one and of two u
 two processes, which ESPnet itself spawns (as for two GPUs; gloo, on the CPU). A try is ok
 
 - against one process with the same batches: when no weight, projector and learned range among them,
-  and no loss differs by more than 1e-5 (absolute, or by its own size where that is above 1);
+  and no loss differs by more than 1e-5 (for a tensor, or a loss, whose largest value is above 1:
+  of that value);
 - with one killed by SIGKILL in the midst of training: when the job ends by itself within a minute,
   with exit code 1 and a last line that says so, and the same command then ends with the weights of
   an undisturbed run, bit for bit.
@@ -100,15 +101,15 @@ def weights(out: Path, epoch: int = EPOCHS) -> dict[str, torch.Tensor]:
 
 
 def losses(out: Path) -> list[float]:
-    """The training losses of the epochs, as the log tells them."""
-    said = out.with_suffix(".log").read_text()
-    return [float(x) for x in re.findall(r"\[train\] .*?, loss=([0-9.e+-]+)", said)]
+    """The losses of training and validation, epoch by epoch."""
+    stats = torch.load(out / "checkpoint.pth", weights_only=True)["reporter"]["stats"]
+    return [stats[n][side]["loss"] for n in range(1, EPOCHS + 1) for side in ("train", "valid")]
 
 
 def differences(a: Path, b: Path) -> dict[str, float]:
     """The largest difference of two runs in each kind of weight, and in the losses.
 
-    Of values above 1 it is by their size.
+    Where the largest value of a tensor is above 1, it is a share of that.
     """
     left, right = weights(a), weights(b)
     if left.keys() != right.keys():
@@ -121,7 +122,7 @@ def differences(a: Path, b: Path) -> dict[str, float]:
         x, y = x.double().nan_to_num(), y.double().nan_to_num()
         kind = "ranges" if name.endswith("_range") else "weights"
         kind = "projector" if "projector" in name else kind
-        difference = float(((x - y).abs() / x.abs().clamp(min=1)).max())
+        difference = float((x - y).abs().max() / max(1.0, float(x.abs().max())))
         found[kind] = max(found[kind], difference)
     pairs = zip(losses(a), losses(b), strict=True)
     found["losses"] = max(abs(x - y) / max(1.0, abs(x)) for x, y in pairs)
