@@ -15,17 +15,14 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
 
 import numpy as np
 
-from espnet_dq.bin.describe import commit
 from espnet_dq.data.audio import save_wav
 from espnet_dq.data.kaldi import KaldiDir, faults
-from espnet_dq.files import atomic
 from local import (
     aishell,
     asterisk,
@@ -41,8 +38,8 @@ from local import (
     voxpopuli,
 )
 from tests.data import small_corpora as small
+from tests.faults.results import RESULTS, put, result
 
-RESULTS = Path(__file__).parent / "results.jsonl"
 COMMAND = "python -m tests.faults.corpora"
 
 
@@ -116,11 +113,7 @@ def main(argv: list[str] | None = None) -> int:
         with TemporaryDirectory() as scratch:
             found.append(line(name, corpus, Path(scratch)))
         print(f"{name}: {found[-1]['happened']}")
-    old = args.out.read_text(encoding="utf-8").splitlines() if args.out.exists() else []
-    kept = [x for x in map(json.loads, old) if x["command"] != COMMAND]
-    with atomic(args.out) as tmp:
-        lines = (json.dumps(x, ensure_ascii=False) + "\n" for x in (*kept, *found))
-        tmp.write_text("".join(lines), encoding="utf-8")
+    put(args.out, COMMAND, found)
     return int(any(x["ok"] < x["tries"] for x in found))
 
 
@@ -143,21 +136,21 @@ def line(name: str, corpus: Corpus, scratch: Path) -> dict:
     left_out = sum(map(Counter, reports), Counter())
     lost = entries - taken - left_out.total()
     causes = ", ".join(f"{n} {cause}" for cause, n in left_out.most_common())
-    return {
-        "fault": f"{name}: {corpus.awkward}",
-        "stage": 1,
-        "tries": 1,
-        "ok": int(code == 0 and not wrong and not lost),
-        "command": COMMAND,
-        "happened": f"of {entries} entries {taken} read; left out: {causes}"
-        + (f"; {lost} lost without a word" if lost else ""),
-        "entries": entries,
-        "read": taken,
-        "left_out": dict(left_out.most_common()),
-        "wrong": wrong[:5],
-        "date": date.today().isoformat(),
-        "commit": commit(),
-    }
+    happened = f"of {entries} entries {taken} read; left out: {causes}"
+    if lost:
+        happened += f"; {lost} lost without a word"
+    return result(
+        f"{name}: {corpus.awkward}",
+        stage=1,
+        tries=1,
+        ok=int(code == 0 and not wrong and not lost),
+        command=COMMAND,
+        happened=happened,
+        entries=entries,
+        read=taken,
+        left_out=dict(left_out.most_common()),
+        wrong=wrong[:5],
+    )
 
 
 if __name__ == "__main__":

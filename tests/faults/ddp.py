@@ -16,24 +16,19 @@ Lines go to results.jsonl; they take the place of those of an earlier run.
 """
 
 import argparse
-import json
 import random
 import re
-import shutil
 import signal
 import subprocess
 import time
-from datetime import date
 from pathlib import Path
 
 import psutil
 import torch
 
-from espnet_dq.bin.describe import commit
-from espnet_dq.files import atomic
+from tests.faults.results import RESULTS, put, result
 from tests.task.toy_recipe import TEXTS, Recipe, short_windows
 
-RESULTS = Path(__file__).parent / "results.jsonl"
 COMMAND = "python -m tests.faults.ddp --work FOLDER"
 SEVEN = (*TEXTS, "eins zwei")
 EPOCHS = 4
@@ -135,10 +130,10 @@ def kill_one(recipe: Recipe, out: Path, rank: int, seed: int) -> tuple[str, list
     job = start_two(recipe, out)
     try:
         until = time.monotonic() + DEADLINE
-        while "1epoch results" not in (log.read_text() if log.exists() else ""):
+        while f"2/{EPOCHS}epoch started" not in (log.read_text() if log.exists() else ""):
             if job.poll() is not None or time.monotonic() > until:
                 raise RuntimeError(f"{log}: training did not get to its second epoch")
-            time.sleep(0.02)
+            time.sleep(0.05)
         time.sleep(random.Random(seed).uniform(0.0, 0.5))
         processes = children(job.pid)
         processes[rank].send_signal(signal.SIGKILL)
@@ -167,15 +162,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=RESULTS, help="results, added to")
     args = parser.parse_args(argv)
     work = args.work.resolve()
-    shutil.rmtree(work, ignore_errors=True)
+    if work.exists():
+        parser.error(f"--work {work}: is there already")
     recipe = short_windows(work / "recipe", SEVEN)
     first, both = one(recipe, work / "one"), two(recipe, work / "two")
     found = differences(first, both)
     told = ", ".join(f"{kind} {value:.1e}" for kind, value in found.items())
-    results = [
-        result("two processes against one", 1, int(max(found.values()) <= NEAR),
-               f"largest differences after {EPOCHS} epochs: {told}", differences=found)
-    ]  # fmt: skip
+    near = int(max(found.values()) <= NEAR)
+    said = f"largest differences after {EPOCHS} epochs: {told}"
+    results = [result("two processes against one", 6, 1, near, COMMAND, said, differences=found)]
     print(results[-1]["happened"], flush=True)
     wrong, lasts = [], []
     for number in range(args.tries):
@@ -189,31 +184,12 @@ def main(argv: list[str] | None = None) -> int:
         lasts.append(last)
     happened = "the job ends with a line that says so; resumed, it has the weights of an "
     happened += "undisturbed run, bit for bit"
-    results.append(
-        result("one of two training processes killed", args.tries, sum(not x for x in wrong),
-               happened if not any(wrong) else str(wrong), said=sorted(set(lasts)))
-    )  # fmt: skip
-    old = args.out.read_text(encoding="utf-8").splitlines() if args.out.exists() else []
-    kept = [x for x in map(json.loads, old) if x["command"] != COMMAND]
-    with atomic(args.out) as tmp:
-        lines = (json.dumps(x, ensure_ascii=False) + "\n" for x in (*kept, *results))
-        tmp.write_text("".join(lines), encoding="utf-8")
+    happened = str(wrong) if any(wrong) else happened
+    fault, good = "one of two training processes killed", sum(not x for x in wrong)
+    more = {"said": sorted(set(lasts))}
+    results.append(result(fault, 6, args.tries, good, COMMAND, happened, **more))
+    put(args.out, COMMAND, results)
     return int(any(x["ok"] < x["tries"] for x in results))
-
-
-def result(fault: str, tries: int, ok: int, happened: str, **more) -> dict:
-    """A line of results.jsonl."""
-    return {
-        "fault": fault,
-        "stage": 6,
-        "tries": tries,
-        "ok": ok,
-        "command": COMMAND,
-        "happened": happened,
-        **more,
-        "date": date.today().isoformat(),
-        "commit": commit(),
-    }
 
 
 if __name__ == "__main__":
