@@ -1,7 +1,12 @@
 """ESPnet's trainer in two processes (gloo) against one with the same global batches."""
 
+from argparse import Namespace
+
+import pytest
 import torch
 
+from espnet_dq.errors import WorkError
+from espnet_dq.plugin import main_worker
 from tests.faults.ddp import NEAR, SEVEN, differences, one, two, weights
 from tests.task.toy_recipe import short_windows
 
@@ -26,3 +31,20 @@ def test_two_processes_are_one(tmp_path):
             assert torch.linalg.vector_norm(a[name] - b[name]) < 0.02 * way, name
             moved += 1
     assert moved > 50
+
+
+def test_a_lost_process_is_named(monkeypatch):
+    """What gloo says in the processes that are left, each of which has its own log."""
+    from espnet2.tasks.abs_task import AbsTask
+
+    said = "[../gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:4242"
+
+    def train(cls, args):
+        raise RuntimeError(said)
+
+    monkeypatch.setattr(AbsTask, "main_worker", classmethod(train))
+    with pytest.raises(WorkError, match=r"process 0 of 2 has lost another one, .*closed"):
+        main_worker(Namespace(dist_world_size=2, dist_rank=0))
+    for alone in (None, 1):
+        with pytest.raises(RuntimeError, match="gloo"):
+            main_worker(Namespace(dist_world_size=alone, dist_rank=None))
