@@ -22,7 +22,7 @@ from types import ModuleType
 import numpy as np
 
 from espnet_dq.data.audio import save_wav
-from espnet_dq.data.kaldi import KaldiDir, faults
+from espnet_dq.data.kaldi import faults, read_scp
 from local import (
     aishell,
     asterisk,
@@ -126,7 +126,7 @@ def line(name: str, corpus: Corpus, scratch: Path) -> dict:
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         code = corpus.script.main([*where, *corpus.options])
     folders = [out / "parts" / corpus.part] if corpus.part else [out / x for x in small.SPLITS]
-    taken = sum(len(KaldiDir.load(folder).wav) for folder in folders)
+    taken = sum(len(read_scp(folder / "text")) for folder in folders)
     wrong = [fault for folder in folders for fault in faults(folder)]
     if corpus.part:
         reports = json.loads((folders[0] / "left_out.json").read_text(encoding="utf-8")).values()
