@@ -114,13 +114,12 @@ def read_yaml(path: Path) -> object:
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file")
-    content = path.read_bytes()
     loader = yaml.CSafeLoader  # the fast one: ESPnet's configurations hold every token
     try:
+        content = path.read_text(encoding="utf-8")
         depth = 0
-        for event in yaml.parse(
-            content, loader
-        ):  # which builds nothing: too deep, the next crashes
+        # Events build nothing; what is built of too deep a nesting crashes the interpreter.
+        for event in yaml.parse(content, loader):
             depth += isinstance(event, yaml.CollectionStartEvent)
             depth -= isinstance(event, yaml.CollectionEndEvent)
             if depth > DEEPEST:
