@@ -31,8 +31,8 @@ def main() -> None:
     except ProcessExitedException as e:  # of the children that ESPnet spawns, one for each GPU
         raise WorkError(
             f"process {e.error_index} of the training has ended "
-            f"({e.signal_name or f'exit code {e.exit_code}'}): what it said stands above; "
-            "the same command goes on from the last finished epoch"
+            f"({e.signal_name or f'exit code {e.exit_code}'}): what it said, if anything, stands "
+            "above; the same command goes on from the last finished epoch"
         ) from e
 
 
