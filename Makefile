@@ -1,4 +1,4 @@
-.PHONY: setup test lint
+.PHONY: setup test lint audit
 setup:
 	tools/setup.sh
 
@@ -10,3 +10,8 @@ lint: setup
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/shellcheck -x $$(git ls-files '*.sh' .ci/run)
+
+# Published faults of the pinned packages: exit code 0 only if all were looked up and none has any;
+# without a network it says in one line that it was skipped, and fails.
+audit: setup
+	.venv/bin/python tools/audit.py

@@ -7,7 +7,7 @@ own recipes.
 import runpy
 import sys
 
-from espnet_dq.errors import InputError, run
+from espnet_dq.errors import InputError, WorkError, run
 
 
 def main() -> None:
@@ -20,11 +20,20 @@ def main() -> None:
             "usage: python -m espnet_dq MODULE ARGS..., "
             "for example: python -m espnet_dq espnet2.bin.asr_train --help"
         )
+    from torch.multiprocessing import ProcessExitedException
+
     from espnet_dq.plugin import register
 
     register()
     sys.argv = arguments
-    runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
+    except ProcessExitedException as e:  # of the children that ESPnet spawns, one for each GPU
+        raise WorkError(
+            f"process {e.error_index} of the training has ended "
+            f"({e.signal_name or f'exit code {e.exit_code}'}): what it said, if anything, stands "
+            "above; the same command goes on from the last finished epoch"
+        ) from e
 
 
 if __name__ == "__main__":

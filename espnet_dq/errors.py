@@ -6,6 +6,7 @@
 
 import errno
 import os
+import re
 import sys
 from collections.abc import Callable
 
@@ -31,6 +32,11 @@ class WorkError(DQError):
     exit_code = 1
 
 
+def one_line(text: object) -> str:
+    """A text with names of others in it, for the screen: one line that no terminal obeys."""
+    return re.sub(r"[\0-\x1f\x7f-\x9f]", lambda m: ascii(m[0])[1:-1], str(text))
+
+
 def run(main: Callable[[], int | None]) -> None:
     """Run a command's `main` and exit with its code; the only place that prints errors.
 
@@ -42,7 +48,7 @@ def run(main: Callable[[], int | None]) -> None:
         code = main() or 0
         sys.stdout.flush()
     except DQError as e:
-        print(f"{prog}: {e}", file=sys.stderr)
+        print(f"{prog}: {one_line(e)}", file=sys.stderr)
         code = e.exit_code
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all, and their hashes."""
+"""Files and folders that appear whole or not at all, their names, and their hashes."""
 
 import hashlib
 import os
@@ -7,8 +7,13 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
+
+import yaml
 
 from espnet_dq.errors import FULL, InputError
+
+DEEPEST = 50  # lists and mappings in each other, in YAML
 
 
 @contextmanager
@@ -87,6 +92,44 @@ def shared_place(out: Path, folder: Path, key: str) -> Path:
     with atomic(out) as tmp:
         tmp.symlink_to(place)
     return place
+
+
+def file_name(key: str) -> str:
+    """A file's name, without its ending, that says what an utterance id or another key is.
+
+    Whatever is in it, the file stands in the folder that it is put in; names of different keys
+    differ, and are short enough (200 of 255 bytes) for an ending.
+    """
+    name = quote(key, safe="")
+    if len(name) > 200:
+        name = f"{name[:183]}.{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+    return name
+
+
+def read_yaml(path: Path) -> object:
+    """What a YAML file says, in numbers, words, lists and mappings: it can name no code.
+
+    Raises:
+        InputError: There is no such file, or it is no YAML.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    loader = yaml.CSafeLoader  # the fast one: ESPnet's configurations hold every token
+    try:
+        content = path.read_text(encoding="utf-8")
+        depth = 0
+        # Events build nothing; what is built of too deep a nesting crashes the interpreter.
+        for event in yaml.parse(content, loader):
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if depth > DEEPEST:
+                raise InputError(f"{path}: YAML that is nested more than {DEEPEST} deep")
+        return yaml.load(content, loader)
+    except InputError:
+        raise
+    except Exception as e:  # PyYAML raises whatever a tagged or an odd value makes it stumble on
+        why = (str(e) or type(e).__name__).splitlines()[0]
+        raise InputError(f"{path}: not YAML ({why})") from e
 
 
 def share(path: Path) -> None:

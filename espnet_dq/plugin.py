@@ -4,8 +4,11 @@ ESPnet has no entry points for plug-ins: its choices are module-level dicts, rea
 is built, and its tokenizer factory is a fixed list of names.
 """
 
+import re
 from argparse import Namespace
 from functools import wraps
+
+from espnet_dq.errors import WorkError
 
 
 def register() -> None:
@@ -18,6 +21,7 @@ def register() -> None:
     import espnet2.text.build_tokenizer as factory
     import espnet2.text.token_id_converter as converter
 
+    from espnet_dq.task import archives
     from espnet_dq.task.decoder import DQWhisperDecoder
     from espnet_dq.task.encoder import DQWhisperEncoder
     from espnet_dq.task.model import DQWhisperModel
@@ -32,6 +36,7 @@ def register() -> None:
 
     asr.ASRTask.main_worker = staticmethod(main_worker)
     asr.ASRTask.trainer = DQTrainer
+    archives.register()
 
     if getattr(factory.build_tokenizer, "knows_dq_whisper", False):
         return
@@ -58,4 +63,13 @@ def main_worker(args: Namespace) -> None:
     from espnet2.tasks.abs_task import AbsTask
     from espnet2.tasks.asr import ASRTask
 
-    AbsTask.main_worker.__func__(ASRTask, args)
+    try:
+        AbsTask.main_worker.__func__(ASRTask, args)
+    except RuntimeError as e:
+        lost = re.search(r"Connection (closed|reset|refused)|Broken pipe", str(e))
+        if not lost or getattr(args, "dist_world_size", None) in (None, 1):
+            raise
+        raise WorkError(
+            f"process {args.dist_rank} of {args.dist_world_size} has lost another one, which has "
+            f"ended ({lost[0]}); the same command goes on from the last finished epoch"
+        ) from e

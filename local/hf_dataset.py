@@ -104,7 +104,7 @@ def _arrow_files(state: Path) -> list[Path]:
     """The files that a state.json lists."""
     try:
         names = [str(x["filename"]) for x in json.loads(state.read_bytes())["_data_files"]]
-    except (ValueError, KeyError, TypeError) as e:
+    except (ValueError, KeyError, TypeError, RecursionError) as e:
         raise InputError(f"{state}: not as save_to_disk writes it: {e!r}") from e
     files = [inside(state.parent, name) for name in names]
     if None in files:

@@ -48,7 +48,7 @@ def read_cuts(path: Path) -> Iterator[tuple[str, dict]]:
                 if not isinstance(cut, dict) or not isinstance(cut.get("type"), str):
                     raise ValueError("no cut: a JSON object with a type")
                 yield f"{path}:{number}", cut
-    except (OSError, EOFError, zlib.error, ValueError) as e:
+    except (OSError, EOFError, zlib.error, ValueError, RecursionError) as e:
         raise InputError(f"{path}:{number}: {e}") from e
 
 

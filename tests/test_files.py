@@ -7,8 +7,8 @@ import pytest
 
 from espnet_dq.bin.convert import main as convert
 from espnet_dq.bin.init_student import main as init_student
-from espnet_dq.errors import run
-from espnet_dq.files import atomic
+from espnet_dq.errors import InputError, run
+from espnet_dq.files import atomic, file_name, read_yaml
 
 
 def tree(folder):
@@ -83,3 +83,48 @@ def test_a_folder_replaces_a_folder(tmp_path):
             tmp.mkdir()
             (tmp / content).write_text(content)
     assert os.listdir(tmp_path) == ["x"] and os.listdir(tmp_path / "x") == ["second"]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("[" * 100_000, "nested more than 50 deep"),  # libyaml's reader would end the process
+        ("- " * 100_000, "nested more than 50 deep"),
+        ("a: [", "not YAML"),
+        ('a: !!int ""', "not YAML"),
+        ("a: 2001-99-99", "not YAML"),
+        ("a: !!bool x", "not YAML"),
+        ("!!python/object/apply:os.mkdir [ran]", "not YAML"),
+        (b"\xff", "not YAML"),
+    ],
+)
+def test_yaml_is_data_or_one_line(tmp_path, monkeypatch, content, said):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "x.yaml"
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    with pytest.raises(InputError, match=rf"x\.yaml: .*{said}") as error:
+        read_yaml(path)
+    assert "\n" not in str(error.value) and os.listdir() == ["x.yaml"]
+    path.write_text("a: {b: [1, x, 2.5, null]}")
+    assert read_yaml(path) == {"a": {"b": [1, "x", 2.5, None]}}
+
+
+def test_any_id_is_a_files_name(tmp_path):
+    ids = [
+        "a",
+        "a/b",
+        "a%2Fb",
+        "..",
+        "../x",
+        "/etc",
+        "-rf",
+        "a b",
+        "a\nb",
+        "é" * 99,
+        "é" * 98 + "e",
+    ]
+    names = [file_name(utt) + ".wav" for utt in ids]
+    assert len(set(names)) == len(ids) and max(map(len, names)) <= 255
+    for name in names:
+        (tmp_path / name).write_bytes(b"x")
+    assert sorted(os.listdir(tmp_path)) == sorted(names)

@@ -18,7 +18,8 @@ the packages of requirements.lock, hashes checked, and this project, editable. I
 Debian's sctk (sclite) where apt-get and the rights are there. Asks nothing. Can be run again at
 any time: a finished environment is kept as long as requirements.lock is the same.
 
-  --lock    make requirements.lock anew from setup.py, then stop
+  --lock    make requirements.lock anew from setup.py, and tools/audit.lock (for make audit), then
+            stop
   --help    this text
 
 TORCH_BACKEND   handed to uv: cpu for PyTorch's smaller CPU build, or cu126, cu130, auto, ...
@@ -179,11 +180,14 @@ main() {
     find_uv "$python"
     if $relock; then
         cd "$root"
-        step "could not make requirements.lock" "$uv" pip compile -q setup.py --all-extras \
-            --universal --python-version 3.12 --generate-hashes --upgrade \
-            --no-emit-index-url --no-emit-find-links \
-            --custom-compile-command "tools/setup.sh --lock" -o "$lock"
-        log "requirements.lock is made anew"
+        local compile=("$uv" pip compile -q --universal --python-version 3.12 --generate-hashes
+            --upgrade --no-emit-index-url --no-emit-find-links
+            --custom-compile-command "tools/setup.sh --lock")
+        step "could not make requirements.lock" \
+            "${compile[@]}" setup.py --all-extras -o "$lock"
+        step "could not make tools/audit.lock" \
+            "${compile[@]}" tools/audit.in -c "$lock" -o tools/audit.lock
+        log "requirements.lock and tools/audit.lock are made anew"
         exit 0
     fi
 

@@ -24,7 +24,7 @@ from espnet_dq.data.cut import cut, jobs
 from espnet_dq.data.kaldi import KaldiDir, Segment, is_command, validate
 from espnet_dq.data.parallel import parallel_map
 from espnet_dq.data.splits import SPLITS, normalise
-from espnet_dq.errors import InputError, run
+from espnet_dq.errors import InputError, one_line, run
 from espnet_dq.files import atomic
 
 
@@ -107,7 +107,7 @@ def format_split(
         utt, samples = piece.utt, piece.samples
         if piece.fault:
             if piece.path:
-                tqdm.write(f"left out: {piece.path}")
+                tqdm.write(one_line(f"left out: {piece.path}"))
             left_out[piece.fault] += 1
             continue
         data.wav[utt] = piece.path

@@ -21,6 +21,15 @@ from espnet_dq.files import atomic
 SAMPLE_RATE = 16000  # Hz
 BLOCK = 10 * SAMPLE_RATE  # samples that are read at a time
 SOUNDFILE = (".wav", ".flac")
+LONGEST = 24 * 3600  # seconds that are held in memory, 5.5 GB: a small file can become that long
+# Containers that FFmpeg may take a file for. Left out are lists of other files and addresses (hls,
+# concat, sdp, ...), which it would open: a playlist in a corpus must not reach what is beside it.
+CONTAINERS = (
+    "aac,ac3,aiff,alaw,amr,amrnb,amrwb,ape,asf,au,avi,avr,caf,codec2,dsf,dss,dts,eac3,flac,flv,"
+    "g722,g723_1,g726,g726le,g729,gsm,ilbc,ircam,lc3,loas,matroska,mlp,mmf,mov,mp3,mpc,mpc8,mpeg,"
+    "mpegts,mulaw,mxf,nistsphere,nut,ogg,oma,pvf,qcp,rm,rso,shn,sln,sox,tak,truehd,tta,voc,vqf,"
+    "w64,wav,wv,wve,xwma"
+)
 
 
 @contextmanager
@@ -60,8 +69,8 @@ def read_audio(path: Path | str, channel: int | None = None) -> Iterator[np.ndar
 
 
 def load_audio(path: Path | str, channel: int | None = None) -> np.ndarray:
-    """All samples of an audio file, (samples,) float32; see `read_audio`, also for its errors."""
-    return np.concatenate(list(read_audio(path, channel)))
+    """All samples of an audio file, (samples,) float32, `LONGEST` at most; see `read_audio`."""
+    return _whole(path, read_audio(path, channel))
 
 
 def load_command(command: str, channel: int | None = None) -> np.ndarray:
@@ -83,7 +92,7 @@ def load_command(command: str, channel: int | None = None) -> np.ndarray:
         raise InputError(f"'{command}' wrote no audio")
     # Not by soundfile: headers of streams tell lengths that nobody knew when they were written.
     blocks = _decode(io.BytesIO(done.stdout), channel)
-    return np.concatenate(list(_sound(f"'{command}'", blocks)))
+    return _whole(f"'{command}'", _sound(f"'{command}'", blocks))
 
 
 def _sound(name: Path | str, blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
@@ -100,6 +109,17 @@ def _sound(name: Path | str, blocks: Iterator[np.ndarray]) -> Iterator[np.ndarra
         yield block
     if empty:
         raise InputError(f"{name}: audio without a sample")
+
+
+def _whole(name: Path | str, blocks: Iterator[np.ndarray]) -> np.ndarray:
+    """(samples,) of all blocks; `InputError` when there is no end to them."""
+    taken, left = [], LONGEST * SAMPLE_RATE
+    for block in blocks:
+        left -= len(block)
+        if left < 0:
+            raise InputError(f"{name}: longer than {LONGEST / 3600:g} hours")
+        taken.append(block)
+    return np.concatenate(taken)
 
 
 def _mono(samples: np.ndarray, channel: int | None) -> np.ndarray:
@@ -140,13 +160,24 @@ def _read_16k(path: Path, channel: int | None) -> Iterator[np.ndarray]:
             yield _mono(samples.T, channel)
 
 
+def _open(source: Path | io.BytesIO) -> av.container.InputContainer:
+    """What FFmpeg makes of a file, or of a command's output, and of nothing else."""
+    # A name with a colon would be taken for an address.
+    file = f"file:{source}" if isinstance(source, Path) else source
+    options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
+    try:
+        return av.open(file, options=options)
+    except av.ArgumentError as e:
+        raise InputError("corrupt, or not one of the containers that are read") from e
+
+
 def _decode(source: Path | io.BytesIO, channel: int | None) -> Iterator[np.ndarray]:
     """Decode anything FFmpeg knows; resample to 16 kHz mono."""
     # The channels stay apart: FFmpeg's own mix of two is louder than their mean.
     resampler = av.AudioResampler(format="fltp", rate=SAMPLE_RATE)
     parts: list[np.ndarray] = []
     heard = False
-    with av.open(str(source) if isinstance(source, Path) else source) as container:
+    with _open(source) as container:
         if not container.streams.audio:
             raise InputError("no audio in this file")
         for frame in container.decode(audio=0):
@@ -197,7 +228,7 @@ def seconds(path: Path | str) -> float:
     with naming(path):
         if path.suffix.lower() in SOUNDFILE:
             return soundfile.info(path).duration
-        with av.open(str(path)) as container:
+        with _open(path) as container:
             length = container.duration
     if length is None:
         raise InputError(f"{path}: its header tells no length")

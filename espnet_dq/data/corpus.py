@@ -18,7 +18,7 @@ from espnet_dq.data.audio import SAMPLE_RATE, to_wav
 from espnet_dq.data.kaldi import KaldiDir
 from espnet_dq.data.parallel import parallel_map
 from espnet_dq.data.splits import normalise
-from espnet_dq.errors import InputError, WorkError
+from espnet_dq.errors import InputError, WorkError, one_line
 from espnet_dq.files import atomic
 
 MAX_SECONDS = 30.0  # one window of Whisper
@@ -105,7 +105,7 @@ def prepare(
     data = KaldiDir(extra={"utt2prompt": {}, "utt2dur": {}})
     for clip, wav, seconds in zip(good, wavs, lengths, strict=True):
         if isinstance(seconds, str):
-            tqdm.write(f"{name}: left out: {seconds}")
+            tqdm.write(one_line(f"{name}: left out: {seconds}"))
             fault = "unreadable audio"
         else:
             fault = audio_fault(seconds, clip.text)

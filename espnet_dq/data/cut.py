@@ -7,7 +7,6 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
 
 import numpy as np
 import soundfile
@@ -15,6 +14,7 @@ import soundfile
 from espnet_dq.data.audio import SAMPLE_RATE, at_16k, load_audio, load_command, read_audio, save_wav
 from espnet_dq.data.kaldi import KaldiDir, Segment, is_command
 from espnet_dq.errors import InputError
+from espnet_dq.files import file_name
 
 OVERSHOOT = 0.5  # seconds by which a segment may end behind its recording, as in Kaldi
 
@@ -96,7 +96,7 @@ def _pieces(wav: str, paths: dict[str, Path]) -> Iterator[Piece]:
 def _path(wav_dir: Path, source: str, utt: str, part: Segment) -> Path:
     """Where an utterance's audio goes: another file if it comes from elsewhere."""
     origin = hashlib.sha256(f"{source} {part}".encode()).hexdigest()[:8]
-    return wav_dir / f"{quote(utt, safe='')[:200]}.{origin}.wav"  # names have at most 255 bytes
+    return wav_dir / f"{file_name(utt)}.{origin}.wav"
 
 
 def _fresh(path: Path, source: str) -> bool:

@@ -71,8 +71,12 @@ def _scan(file: BinaryIO, path: Path | str, empty: bool) -> tuple[dict[str, str]
         value = value.strip(" \t")
         if line.endswith(b"\r"):
             fault = "ends in CR LF, not LF"
+        elif b"\r" in line:
+            fault = "holds a CR, which ends a line for ESPnet"
         elif not key:
             fault = "empty line or a space before the key"
+        elif key.split() != [key]:
+            fault = f"the key {key!r} holds a white space at which ESPnet ends it"
         elif key in entries:
             fault = f"key '{key}' stands twice"
         elif not value and not empty:
@@ -107,7 +111,14 @@ def read_scp(path: Path | str, empty: bool = False) -> dict[str, str]:
 
 
 def write_scp(path: Path | str, entries: dict[str, str]) -> None:
-    """Write a Kaldi table, sorted by key in byte order, whole or not at all."""
+    """Write a Kaldi table, sorted by key in byte order, whole or not at all.
+
+    Raises:
+        InputError: A line break is in it: what follows would be a line of its own.
+    """
+    for key, value in entries.items():
+        if re.search(r"[\r\n]", f"{key} {value}"):
+            raise InputError(f"{path}: a line break in {key!r}: {value!r}")
     # Code point order is the byte order of UTF-8, so `sorted` is `LC_ALL=C sort`.
     with atomic(path) as tmp, open(tmp, "w", encoding="utf-8", newline="\n") as out:
         out.writelines(f"{key} {entries[key]}".rstrip() + "\n" for key in sorted(entries))

@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from espnet_dq.data.audio import load_audio
 from espnet_dq.data.kaldi import KaldiDir, read_scp
-from espnet_dq.decode.runtimes.interface import SPACELESS
+from espnet_dq.decode.runtimes.interface import SPACELESS, join
 from espnet_dq.errors import InputError
 from espnet_dq.files import atomic, sha256
 from espnet_dq.scoring.score import normalize
@@ -201,4 +201,4 @@ def _ask(model: whisper.Whisper, data: KaldiDir, utts: list[str]) -> Iterator[La
         except ValueError as e:
             raise InputError(f"{names[0]}: language {language}: {e}") from e
         for utt, r in zip(names, results, strict=True):
-            yield Label(utt, r.text.strip(), r.avg_logprob, r.compression_ratio, r.no_speech_prob)
+            yield Label(utt, join([r.text]), r.avg_logprob, r.compression_ratio, r.no_speech_prob)

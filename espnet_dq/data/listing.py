@@ -6,6 +6,7 @@ not decoded here: stage 2 does that. Texts stay as written.
 """
 
 import gzip
+import os
 import re
 import shutil
 import tarfile
@@ -26,7 +27,7 @@ from espnet_dq.data.languages import whisper_code
 from espnet_dq.data.parallel import parallel_map
 from espnet_dq.data.splits import SPLITS
 from espnet_dq.data.summary import write_splits
-from espnet_dq.errors import InputError
+from espnet_dq.errors import InputError, one_line
 from espnet_dq.files import atomic
 
 SHOWN = 5  # lines for each reason and language; what follows is only counted
@@ -59,7 +60,7 @@ class Listing:
         reasons[reason] += 1
         if reasons[reason] <= SHOWN:
             more = " (more of these are only counted)" if reasons[reason] == SHOWN else ""
-            tqdm.write(f"left out: {where}: {reason}{more}")
+            tqdm.write(one_line(f"left out: {where}: {reason}{more}"))
 
     def clips(
         self,
@@ -111,7 +112,8 @@ class Listing:
         fault = text_fault(text)
         name = str(audio)
         # Kaldi's tables take these for something else: a part of the line, or a command.
-        odd = name != name.strip() or "\n" in name or (isinstance(audio, Path) and name[-1] == "|")
+        odd = name != name.strip() or re.search(r"[\r\n]", name)
+        odd = odd or (isinstance(audio, Path) and name[-1] == "|")
         if odd or not utt or re.search(r"\s", f"{utt}{speaker}"):
             fault = BROKEN_ROW
         elif fault is None and any(utt in data.wav for data in self.splits.values()):
@@ -293,8 +295,10 @@ def rows(
 def unpack(archive: Path, folder: Path) -> Path:
     """Unpack the files of a .tar.gz into `folder`, each by its name alone; what is there is kept.
 
+    Links, devices and files with holes, which can be of any size, are no clips and are left out.
+
     Raises:
-        InputError: The archive is broken.
+        InputError: The archive is broken, or names a file as none can be named.
     """
     if folder.is_dir():
         return folder
@@ -304,11 +308,13 @@ def unpack(archive: Path, folder: Path) -> Path:
             with tarfile.open(archive, "r:gz") as tar:
                 for member in tqdm(tar, desc=f"unpack {archive.name}", unit="file"):
                     name = PurePosixPath(member.name).name
-                    content = tar.extractfile(member) if member.isfile() and name else None
-                    if content:
-                        with open(tmp / name, "wb") as f:
-                            shutil.copyfileobj(content, f)
-        except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as e:
+                    if not member.isfile() or member.issparse() or name in ("", ".."):
+                        continue
+                    if len(os.fsencode(name)) > 255 or "\0" in name:
+                        raise InputError(f"{archive}: no name of a file: {name[:50]!r}")
+                    with tar.extractfile(member) as content, open(tmp / name, "wb") as f:
+                        shutil.copyfileobj(content, f)
+        except (tarfile.TarError, EOFError, ValueError, zlib.error, gzip.BadGzipFile) as e:
             raise InputError(f"{archive}: {e}") from e
     return folder
 

@@ -13,7 +13,6 @@ import re
 from collections import Counter
 from itertools import accumulate, chain, pairwise
 from pathlib import Path
-from urllib.parse import quote
 
 import jiwer
 import numpy as np
@@ -28,7 +27,7 @@ from espnet_dq.data.splits import normalise
 from espnet_dq.decode.runtimes import load_runtime
 from espnet_dq.decode.runtimes.interface import SPACELESS, window
 from espnet_dq.errors import InputError
-from espnet_dq.files import atomic
+from espnet_dq.files import atomic, file_name
 
 AROUND = 2  # words that are tried on each side of what the alignment says
 TRIED = 25  # places at most: where so many are in question, text and audio differ
@@ -75,7 +74,7 @@ class Splitter:
         stats = [(p.stat().st_size, p.stat().st_mtime_ns) for p in (self.path, source)]
         parts = [str(self.path), str(source), stats, text, language, self.longest]
         key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-        record = folder / f"{quote(utt, safe='')}.json"
+        record = folder / f"{file_name(utt)}.json"
         if record.is_file():
             found = json.loads(record.read_text(encoding="utf-8"))
             if found["key"] == key:
@@ -88,7 +87,7 @@ class Splitter:
             if fault:
                 left_out[fault] += 1
                 continue
-            wav = folder / f"{quote(utt, safe='')}-{number:04d}.wav"
+            wav = folder / f"{file_name(utt)}-{number:04d}.wav"
             save_wav(wav, piece)
             good.append((str(wav), len(piece), part))
         with atomic(record) as tmp:

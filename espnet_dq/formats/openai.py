@@ -4,6 +4,7 @@ A trimmed model's has `kept_tokens` as well, int32 [n_vocab]: the ids of its tok
 vocabulary. `whisper.load_model` reads such a file and passes over them.
 """
 
+import zipfile
 from dataclasses import fields
 from pathlib import Path
 
@@ -27,7 +28,10 @@ def load(path: Path | str) -> Weights:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     try:
+        _check_members(path)
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except InputError:
+        raise
     except Exception as e:  # damaged pickles make torch raise whatever its opcodes stumble on
         with open(path, "rb") as f:
             zipped = f.read(4) == b"PK\x03\x04"
@@ -61,6 +65,21 @@ def save(path: Path | str, weights: Weights, dtype: torch.dtype = torch.float16)
     }
     with atomic(path) as tmp, open(tmp, "wb") as f:
         torch.save(content, f)
+
+
+def _check_members(path: Path) -> None:
+    """Raise `InputError` when the file could become larger in memory than it is on the disk.
+
+    torch writes its members as they are, but would also unpack compressed ones, of any size.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        raise InputError(f"{path}: holds compressed members, as torch writes none")
+    if sum(member.file_size for member in members) > path.stat().st_size:
+        raise InputError(f"{path}: its members are larger than the file")
 
 
 def _first_line(error: Exception) -> str:

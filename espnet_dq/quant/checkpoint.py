@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-import yaml
 from torch import Tensor
 from whisper.model import ModelDimensions, Whisper
 
 from espnet_dq.errors import InputError
+from espnet_dq.files import read_yaml
 from espnet_dq.formats.weights import check_dims
 from espnet_dq.quant.activations import prepare_activations
 from espnet_dq.quant.fake_quant import clip_of, range_shape
@@ -104,13 +104,7 @@ def training_folder(exp: str | Path) -> Path:
 
 def read_config(path: Path) -> dict:
     """A training configuration. Raises `InputError` when it is no YAML mapping."""
-    try:
-        with open(path, encoding="utf-8") as f:
-            config = yaml.load(f, yaml.CSafeLoader)  # ESPnet's holds every token
-    except FileNotFoundError as e:
-        raise InputError(f"{path}: no such file") from e
-    except (yaml.YAMLError, ValueError, RecursionError) as e:
-        raise InputError(f"{path}: not YAML ({str(e).splitlines()[0]})") from e
+    config = read_yaml(path)
     if not isinstance(config, dict):
         raise InputError(f"{path}: not a YAML mapping")
     return config

@@ -10,10 +10,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-import yaml
-
 from espnet_dq.errors import InputError
-from espnet_dq.files import atomic
+from espnet_dq.files import atomic, read_yaml
 
 SUFFIX = ".yaml"
 _LARGEST = 1 << 20  # bytes; a line a weight is far below
@@ -31,10 +29,7 @@ def read_grid(grid: str) -> str | dict[str, str]:
         raise InputError(f"{path}: no such file")
     if path.stat().st_size > _LARGEST:
         raise InputError(f"{path}: larger than {_LARGEST} bytes, no table of grids")
-    try:
-        table = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as e:
-        raise InputError(f"{path}: not YAML ({str(e).splitlines()[0]})") from e
+    table = read_yaml(path)
     if not isinstance(table, dict) or not table:
         raise InputError(f"{path}: not a table of weights and grids")
     for name, value in table.items():

@@ -2,9 +2,7 @@
 
 import json
 import shutil
-import tarfile
 
-import av
 import numpy as np
 import pytest
 import soundfile
@@ -15,34 +13,14 @@ from espnet_dq.data.kaldi import KaldiDir, faults
 from espnet_dq.data.languages import whisper_code
 from espnet_dq.errors import InputError, WorkError
 from local import aishell, common_voice, fleurs, librispeech, mls, voxpopuli
-
-SPLITS = ("train", "dev", "test")
-
-
-@pytest.fixture(scope="module")
-def mp3(clips, tmp_path_factory):
-    """A real clip as Common Voice's: mp3, 48 kHz, here with a silent second channel."""
-    samples, _ = soundfile.read(clips[0][0], dtype="float32")
-    high = np.interp(np.arange(3 * len(samples)) / 3, np.arange(len(samples)), samples)
-    path = tmp_path_factory.mktemp("mp3") / "clip.mp3"
-    with av.open(str(path), "w") as out:
-        stream = out.add_stream("mp3", rate=48000, layout="stereo")
-        both = np.stack([high, 0 * high]).astype(np.float32)
-        frame = av.AudioFrame.from_ndarray(both, format="fltp", layout="stereo")
-        frame.sample_rate = 48000
-        for packet in (*stream.encode(frame), *stream.encode(None)):
-            out.mux(packet)
-    return path
+from tests.data import small_corpora as small
+from tests.data.small_corpora import SPLITS, put, write
 
 
-def put(source, path):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy(source, path)
-
-
-def write(path, content):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(content, encoding="utf-8", newline="")
+@pytest.fixture
+def clip(clips):
+    """A real clip."""
+    return clips[0][0]
 
 
 def prepare(script, root, tmp_path, *options):
@@ -84,47 +62,20 @@ def test_languages(name, code):
     assert whisper_code(name) == code
 
 
-HEAD = "client_id\tpath\tsentence_id\tsentence\tup_votes\tdown_votes\tlocale\r\n"
-
-
-@pytest.fixture
-def common(tmp_path, mp3):
-    """Common Voice in four languages, two of them with rows that are of no use."""
-    root = tmp_path / "cv-corpus"
-    for lang in ("sv-SE", "zh-CN", "ar", "ga-IE"):
-        for split in SPLITS:
-            name = f"common_voice_{lang}_{split}.mp3"
-            put(mp3, root / lang / "clips" / name)
-            row = f"{lang * 64}\t{name}\ts1\tText {split}, {lang}\t2\t0\t{lang}\r\n"
-            write(root / lang / f"{split}.tsv", HEAD + row)
-        for other in ("validated", "invalidated", "other"):
-            write(root / lang / f"{other}.tsv", "no table at all")
-    for name in ("long", "empty", "late"):
-        put(mp3, root / f"sv-SE/clips/{name}.mp3")
-    (root / "sv-SE/clips/empty.mp3").write_bytes(b"")
-    put(mp3, root / "x.mp3")
-    with open(root / "sv-SE/train.tsv", "a", encoding="utf-8", newline="") as f:
-        for path, sentence in (
-            ("long.mp3", "tab\tin the text"),
-            ("long.mp3", " "),
-            ("long.mp3", "(…)"),
-            ("gone.mp3", "No clip."),
-            ("empty.mp3", "An empty file."),
-            ("../../x.mp3", "Elsewhere."),
-            ("/etc/passwd", "Elsewhere."),
-            ("touch x.mp3 |", "No command."),
-            ("late .mp3", "An id with a space."),
-            ("common_voice_sv-SE_train.mp3", "The same clip again"),
-            ("late.mp3", 'Cafe\u0301, "quoted"\u2028 here'),
-        ):
-            f.write(f"{'sv-SE' * 64}\t{path}\ts2\t{sentence}\t2\t9\tsv-SE\r\n")
-        f.write("\r\n")
-    ar = (root / "ar/test.tsv").read_text().replace("Text test, ar", "مرحبا، كيف حالك؟")
-    write(root / "ar/test.tsv", "\ufeff" + ar)
+@pytest.fixture(scope="module")
+def common_once(clips, tmp_path_factory):
+    root = tmp_path_factory.mktemp("common") / "cv-corpus"
+    small.common_voice(root, clips[0][0])
     return root
 
 
-def test_common_voice(common, mp3, tmp_path, capsys):
+@pytest.fixture
+def common(common_once, tmp_path):
+    """Common Voice in four languages, two of them with rows that are of no use."""
+    return shutil.copytree(common_once, tmp_path / "cv-corpus")
+
+
+def test_common_voice(common, tmp_path, capsys):
     train, dev, test, report = prepare(common_voice, common, tmp_path)
     assert report["sv"]["left_out"] == {
         "a broken row": 3,
@@ -201,21 +152,9 @@ def test_broken_common_voice(common, tmp_path):
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_fleurs(tmp_path, clips, packed):
+def test_fleurs(tmp_path, clip, packed):
     root = tmp_path / "fleurs/data"
-    for lang in ("cmn_hans_cn", "en_us", "luo_ke"):
-        for number, split in enumerate(SPLITS):
-            folder = root / lang / "audio" / split
-            put(clips[0][0], folder / f"{number}.wav")
-            row = f'1\t{number}.wav\tThe "raw" Text, {split}.\tthe raw text\tt h e |\t16000\tMALE\n'
-            bad = "2\t../../evil.wav\tText\ttext\tt\t1\tMALE\n"
-            bad += f"3\tgone{split}.wav\tText\tx\tt\t1\tMALE\n"
-            write(root / lang / f"{split}.tsv", row + (bad if lang == "en_us" else ""))
-            if packed:
-                with tarfile.open(folder.with_name(f"{split}.tar.gz"), "w:gz") as tar:
-                    tar.add(folder, split)
-                    tar.add(folder / f"{number}.wav", f"../../{split}/escaped.wav")
-                shutil.rmtree(folder)
+    small.fleurs(root.parent, clip, packed)
     train, _, _, report = prepare(fleurs, root.parent, tmp_path)
     assert sorted(train.text) == ["cmn_hans_cn-0", "en_us-0"]
     assert train.text["en_us-0"] == 'The "raw" Text, train.'
@@ -240,19 +179,9 @@ def test_fleurs(tmp_path, clips, packed):
             prepare(fleurs, root.parent, tmp_path)
 
 
-def test_mls(tmp_path, clips):
+def test_mls(tmp_path, clip):
     root = tmp_path / "mls"
-    for name, suffix in (("mls_german", "flac"), ("mls_polish_opus", "opus")):
-        samples, rate = soundfile.read(clips[0][0])
-        for number, split in enumerate(SPLITS):
-            folder = root / name / split / "audio/10/20"
-            folder.mkdir(parents=True)
-            kind = {"format": "OGG", "subtype": "OPUS"} if suffix == "opus" else {}
-            soundfile.write(folder / f"10_20_00000{number}.{suffix}", samples, rate, **kind)
-            text = f"10_20_00000{number}\tdas ist ein text {split}\n"
-            text += f"../x_1_2\tevil\n10_20_9{number}\tgone\n"
-            write(root / name / split / "transcripts.txt", text)
-            write(root / name / split / "segments.txt", "not read")
+    small.mls(root, clip)
     _, dev, _, report = prepare(mls, root, tmp_path)
     assert dev.utt2lang == {"german-10_20_000001": "de", "polish_opus-10_20_000001": "pl"}
     assert dev.utt2spk["german-10_20_000001"] == "german-10"
@@ -262,16 +191,8 @@ def test_mls(tmp_path, clips):
     assert report.keys() == {"de"}
 
 
-def test_librispeech(tmp_path, clips):
-    samples, rate = soundfile.read(clips[0][0])
-    parts = ("train-clean-100", "train-other-500", "dev-clean", "test-other")
-    for number, part in enumerate(parts):
-        folder = tmp_path / "LibriSpeech" / part / f"10{number}/7"
-        folder.mkdir(parents=True)
-        for i in (0, 1):
-            soundfile.write(folder / f"10{number}-7-000{i}.flac", samples, rate)
-        lines = f"10{number}-7-0000 HELLO THERE\n10{number}-7-0002 NO SUCH CLIP\n"
-        write(folder / f"10{number}-7.trans.txt", lines)
+def test_librispeech(tmp_path, clip):
+    small.librispeech(tmp_path, clip)
     train, _, test, report = prepare(librispeech, tmp_path, tmp_path)
     assert train.text == {"100-7-0000": "HELLO THERE", "101-7-0000": "HELLO THERE"}
     assert test.utt2spk == {"103-7-0000": "103"}
@@ -280,15 +201,8 @@ def test_librispeech(tmp_path, clips):
         prepare(librispeech, tmp_path / "LibriSpeech/dev-clean", tmp_path)
 
 
-def test_aishell(tmp_path, clips):
-    root = tmp_path / "data_aishell"
-    table = ""
-    for number, split in enumerate(SPLITS):
-        name = f"BAC009S000{number}W0122"
-        put(clips[0][0], root / f"wav/{split}/S000{number}/{name}.wav")
-        put(clips[0][0], root / f"wav/{split}/S000{number}/{name}x.wav")
-        table += f"{name} 而 对  楼市 成交 A B\n"
-    write(root / "transcript/aishell_transcript_v0.8.txt", table + "gone 没 有\n \n")
+def test_aishell(tmp_path, clip):
+    small.aishell(tmp_path, clip)
     _, dev, _, report = prepare(aishell, tmp_path, tmp_path)
     assert dev.text == {"S0001-BAC009S0001W0122": "而对楼市成交AB"}
     assert (dev.utt2spk, dev.utt2lang) == (
@@ -302,21 +216,8 @@ def test_aishell(tmp_path, clips):
     }
 
 
-def test_voxpopuli(tmp_path, clips):
-    samples, rate = soundfile.read(clips[0][0])
-    root = tmp_path / "transcribed_data"
-    head = "id\traw_text\tnormalized_text\tspeaker_id\tsplit\tgender\n"
-    for lang in ("en", "lt", "en_accented"):
-        for split in SPLITS:
-            name = f"2009-PLENARY-{lang}_2009:{split}"
-            folder = root / lang / "2009"
-            folder.mkdir(parents=True, exist_ok=True)
-            soundfile.write(folder / f"{name}.ogg", samples, rate)
-            rows = (
-                f"{name}\t{'Raw, text.' if lang == 'en' else ''}\tnormal text\t7\t{split}\tmale\n"
-            )
-            rows += f"../../x\tEvil.\tevil\tNone\t{split}\tmale\n"
-            write(root / lang / f"asr_{split}.tsv", head + rows)
+def test_voxpopuli(tmp_path, clip):
+    small.voxpopuli(tmp_path, clip)
     train, _, _, report = prepare(voxpopuli, tmp_path, tmp_path)
     assert train.text == {
         "en-7-2009-PLENARY-en_2009:train": "Raw, text.",
@@ -326,10 +227,10 @@ def test_voxpopuli(tmp_path, clips):
     assert report["en"]["left_out"] == {"a path out of the corpus's folder": 3}
 
 
-def test_a_corpus_is_not_overwritten(tmp_path, clips):
+def test_a_corpus_is_not_overwritten(tmp_path, clip):
     german = tmp_path / "mls_german"
     for split in SPLITS:
-        put(clips[0][0], german / split / f"audio/1/2/1_2_{split}.flac")
+        put(clip, german / split / f"audio/1/2/1_2_{split}.flac")
         write(german / split / "transcripts.txt", f"1_2_{split}\tText\n")
     with pytest.raises(InputError, match="would overwrite"):
         mls.main(["--data_root", str(german), "--out", str(german)])

@@ -1,9 +1,20 @@
+from contextlib import suppress
+
 import av
 import numpy as np
 import pytest
 import soundfile
 
-from espnet_dq.data.audio import at_16k, load_audio, save_wav, seconds, to_wav
+import espnet_dq.data.audio as audio
+from espnet_dq.data.audio import (
+    CONTAINERS,
+    at_16k,
+    load_audio,
+    load_command,
+    save_wav,
+    seconds,
+    to_wav,
+)
 from espnet_dq.errors import InputError
 
 
@@ -175,3 +186,51 @@ def test_a_broken_source_leaves_no_wav(tmp_path):
     with pytest.raises(InputError):
         to_wav(source, tmp_path / "out.wav")
     assert [p.name for p in tmp_path.iterdir()] == ["x.ogg"]
+
+
+PLAYLISTS = {
+    "x.m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{}\n#EXT-X-ENDLIST\n",
+    "x.mp3": "ffconcat version 1.0\nfile {}\n",
+    "x.sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\n"
+    "m=audio 5004 RTP/AVP 0\n",
+}
+
+
+@pytest.mark.parametrize("name", PLAYLISTS)
+@pytest.mark.parametrize("read", [load_audio, seconds, lambda path: load_command(f"cat {path}")])
+def test_a_playlist_opens_nothing_else(tmp_path, name, read):
+    """FFmpeg would read the first two's other file (and listen for the third's sender)."""
+    other = tmp_path / "private.mp3"
+    soundfile.write(other, tone(), 16000)
+    path = tmp_path / name
+    path.write_text(PLAYLISTS[name].format(other.name if name == "x.mp3" else other))
+    with pytest.raises(InputError, match=rf"{name}.*(corrupt|not one of the containers)"):
+        read(path)
+
+
+def test_containers_are_ffmpegs():
+    known = set()
+    for name in av.formats_available:
+        with suppress(ValueError):  # written only
+            known |= set(av.format.ContainerFormat(name, "r").name.split(","))
+    assert known > set(CONTAINERS.split(","))
+    assert not known & {"hls", "concat", "sdp"} & set(CONTAINERS.split(","))
+
+
+def test_a_name_is_no_address(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    soundfile.write("x.mp3", tone(), 16000)
+    (tmp_path / "x.mp3").rename("concat:x.mp3")
+    assert len(load_audio("concat:x.mp3")) > 15000 and seconds("concat:x.mp3") > 0.9
+
+
+def test_what_is_held_in_memory_is_bounded(tmp_path, monkeypatch):
+    """A megabyte of FLAC may be days of silence."""
+    path = tmp_path / "x.flac"
+    soundfile.write(path, np.zeros(21 * 16000), 16000)
+    monkeypatch.setattr(audio, "LONGEST", 21)
+    assert len(load_audio(path)) == 21 * 16000
+    monkeypatch.setattr(audio, "LONGEST", 20)
+    for read in (load_audio, lambda path: load_command(f"cat {path}")):
+        with pytest.raises(InputError, match=r"x\.flac.*: longer than"):
+            read(path)

@@ -1,7 +1,10 @@
 """Real .deb files, made here; a small apt-get of our own stands in for the network."""
 
+import io
 import shutil
 import subprocess
+import tarfile
+from contextlib import suppress
 
 import pytest
 
@@ -115,3 +118,53 @@ def test_a_broken_package_leaves_no_folder(tmp_path, apt):
     with pytest.raises(WorkError, match="dpkg-deb failed"):
         fetch(Package("tiny-speech", "1.0-1", sha256(file)), downloads)
     assert names(downloads) == [file.name]
+
+
+def tar(*members):
+    """A .tar.gz of (name, type, link or content)."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as out:
+        for name, kind, what in members:
+            info = tarfile.TarInfo(name)
+            info.type = kind
+            if kind == tarfile.REGTYPE:
+                info.size = len(what)
+            else:
+                info.linkname = what
+            out.addfile(info, io.BytesIO(what.encode()))
+    return packed.getvalue()
+
+
+def test_a_package_writes_below_its_folder_only(tmp_path, apt):
+    """Even one of the right hash: dpkg-deb refuses it, or leaves out what leads elsewhere."""
+    apt("exit 1")
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    regular, soft, hard = tarfile.REGTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE
+    hostile = {
+        "up": [("../../up", regular, "evil")],
+        "absolute": [(f"{tmp_path}/absolute", regular, "evil")],
+        "through": [("./a", soft, str(tmp_path)), ("./a/through", regular, "evil")],
+        "hard": [("./b", hard, str(victim)), ("./b", regular, "evil")],
+        "soft": [("./c", soft, str(victim)), ("./c", regular, "evil")],
+    }
+    control = b"Package: x\nVersion: 1\nArchitecture: all\nMaintainer: A <a@b.c>\nDescription: x\n"
+    for name, members in hostile.items():
+        downloads = tmp_path / "downloads"
+        downloads.mkdir(exist_ok=True)
+        deb = downloads / f"{name}_1_all.deb"
+        parts = {
+            "debian-binary": b"2.0\n",
+            "control.tar.gz": tar(("./control", regular, control.decode())),
+            "data.tar.gz": tar(*members),
+        }
+        with open(deb, "wb") as f:
+            f.write(b"!<arch>\n")
+            for part, content in parts.items():
+                f.write(f"{part:<16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(content):<10}`\n".encode())
+                f.write(content + b"\n" * (len(content) % 2))
+        with suppress(WorkError):
+            fetch(Package(name, "1", sha256(deb)), downloads)
+        assert victim.read_text() == "mine"
+        assert names(tmp_path) == ["bin", "downloads", "victim"]
+        assert {x.split("_")[0] for x in names(downloads)} <= set(hostile)

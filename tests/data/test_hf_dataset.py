@@ -3,88 +3,26 @@
 import json
 import shutil
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import soundfile
 
 from espnet_dq.data.kaldi import validate
 from espnet_dq.errors import InputError
 from local import hf_dataset
-
-NAMES = {"train": "train", "dev": "validation", "test": "test"}
-AUDIO = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+from tests.data import small_corpora as small
+from tests.data.small_corpora import NAMES, hub, saved, table
 
 
 @pytest.fixture(scope="module")
 def sounds(clips, tmp_path_factory):
     """Bytes of a clip as WAV, FLAC and Ogg."""
-    samples, rate = soundfile.read(clips[0][0])
-    folder = tmp_path_factory.mktemp("sounds")
-    for suffix in ("wav", "flac", "ogg"):
-        soundfile.write(folder / f"x.{suffix}", samples, rate)
-    return {suffix: (folder / f"x.{suffix}").read_bytes() for suffix in ("wav", "flac", "ogg")}
-
-
-def table(rows, **more):
-    """Rows (audio bytes, audio path, text, language) as `datasets` lays them out."""
-    columns = {
-        "audio": pa.array([{"bytes": x[0], "path": x[1]} for x in rows], AUDIO),
-        "sentence": pa.array([x[2] for x in rows], pa.string()),
-        "language": pa.array([x[3] for x in rows], pa.string()),
-        "speaker_id": pa.array(range(len(rows)), pa.int64()),
-    }
-    return pa.table(columns | more)
+    return small.sounds(clips[0][0], tmp_path_factory.mktemp("sounds") / "x")
 
 
 @pytest.fixture
 def rows(sounds):
     """Rows of each split; train has what can be wrong in one."""
-    good = [(sounds["flac"], "a.flac", "Hello,\tthere.\n", "English")]
-    return {
-        "train": [
-            *good,
-            (sounds["ogg"], "../../evil.wav", "Grüß dich", "de"),  # a name is not a place
-            (sounds["wav"], None, "Bez nazwy", "pl_pl"),
-            (None, None, "No audio", "en"),
-            (None, "../../../etc/passwd", "Elsewhere", "en"),
-            (None, "beside.flac", "Beside the table", "en"),
-            (b"no audio", "x.mp3", "Broken", "en"),
-            (sounds["flac"], "a.flac", None, "en"),
-            (sounds["flac"], "a.flac", "Dia dhuit", "ga-IE"),
-            (sounds["flac"], "a.flac", "Whose?", None),
-        ],
-        "dev": good,
-        "test": good,
-    }
-
-
-def hub(root, rows, sounds):
-    """As downloaded from the Hub: data/SPLIT-N-of-N.parquet."""
-    folder = root / "data"
-    folder.mkdir(parents=True)
-    for split, name in NAMES.items():
-        pq.write_table(
-            table(rows[split]), folder / f"{name}-00000-of-00001.parquet", row_group_size=3
-        )
-    (folder / "beside.flac").write_bytes(sounds["flac"])
-    return root
-
-
-def saved(root, rows, sounds):
-    """As `DatasetDict.save_to_disk` leaves it."""
-    for split, name in NAMES.items():
-        folder = root / name
-        folder.mkdir(parents=True)
-        whole = table(rows[split])
-        with pa.ipc.new_stream(str(folder / "data-00000-of-00001.arrow"), whole.schema) as f:
-            f.write_table(whole, max_chunksize=4)
-        state = {"_data_files": [{"filename": "data-00000-of-00001.arrow"}], "_split": name}
-        (folder / "state.json").write_text(json.dumps(state))
-        (folder / "dataset_info.json").write_text(json.dumps({"features": {}}))
-        (folder / "beside.flac").write_bytes(sounds["flac"])
-    (root / "dataset_dict.json").write_text(json.dumps({"splits": list(NAMES.values())}))
-    return root
+    return small.rows_of(sounds)
 
 
 def options(root, tmp_path, *more):

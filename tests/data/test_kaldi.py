@@ -45,6 +45,8 @@ def test_good_folder(folder):
     ("name", "old", "new", "where", "what"),
     [
         ("text", b"Hello, world.\n", b"Hello, world.\r\n", "text:1", "CR LF"),
+        ("text", b"Hello, w", b"Hello,\rs9 w", "text:1", "holds a CR"),
+        ("wav.scp", b"s1-b ", "s1-b\u00a0|x ".encode(), "wav.scp:2", "at which ESPnet ends it"),
         ("text", b"s1-a Hello", b"\xef\xbb\xbfs1-a Hello", "text:1", "byte order mark"),
         ("text", "да".encode(), b"\xe4\xe0", "text:2", "not UTF-8"),
         ("text", "s1-b да".encode(), b"s1-b", "text:2", "nothing after the key 's1-b'"),
@@ -113,6 +115,13 @@ def test_empty_values_only_when_allowed(tmp_path):
     assert read_scp(path, empty=True) == {"a": "word", "b": "", "c": ""}
     with pytest.raises(InputError, match="text:2"):
         read_scp(path)
+
+
+@pytest.mark.parametrize("key, value", [("a", "x\nb y"), ("a", "x\ry"), ("a\nb", "x")])
+def test_no_value_makes_a_line_of_its_own(tmp_path, key, value):
+    with pytest.raises(InputError, match="table: a line break"):
+        write_scp(tmp_path / "table", {key: value})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_save_and_load_are_inverse(folder, tmp_path):

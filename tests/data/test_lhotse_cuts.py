@@ -11,81 +11,22 @@ from espnet_dq.bin import format_data, write_cuts
 from espnet_dq.data.kaldi import KaldiDir, Segment, validate
 from espnet_dq.errors import InputError
 from local import lhotse_cuts
+from tests.data import small_corpora as small
+from tests.data.small_corpora import cut, manifest, said
 
 
 @pytest.fixture
-def recording(clips, tmp_path):
-    """Two channels, a clip in each, and lhotse's Recording of the file."""
-    left, right = (soundfile.read(clip[0], dtype="int16")[0] for clip in clips[:2])
-    both = np.zeros((len(left) + len(right), 2), np.int16)
-    both[: len(left), 0], both[len(left) :, 1] = left, right
-    path = tmp_path / "audio/call 1.wav"
-    path.parent.mkdir()
-    soundfile.write(path, both, 16000)
-    return {
-        "id": "call 1",
-        "sources": [{"type": "file", "channels": [0, 1], "source": str(path)}],
-        "sampling_rate": 16000,
-        "num_samples": len(both),
-        "duration": len(both) / 16000,
-        "channel_ids": [0, 1],
-    }
-
-
-def said(name, start, duration, channel=0, **more):
-    text = {"text": "Привет, мир.", "language": "Russian", "speaker": "anna"} | more
-    where = {"start": start, "duration": duration, "channel": channel}
-    return {"id": name, "recording_id": "call 1"} | where | text
-
-
-def cut(recording, supervisions, start=0, duration=None, channel=0, kind="MonoCut", **more):
-    where = {"start": start, "duration": duration or recording["duration"], "channel": channel}
-    parts = {"supervisions": supervisions, "recording": recording, "type": kind} | more
-    return {"id": f"cut-{supervisions[0]['id']}"} | where | parts
-
-
-def manifest(path, *cuts):
-    with gzip.open(path, "wt", encoding="utf-8") as f:
-        f.writelines(json.dumps(x, ensure_ascii=False) + "\n" for x in cuts)
-    return path
-
-
-@pytest.fixture
-def root(recording, tmp_path):
+def root(clips, tmp_path):
     """cuts_{train,dev,test}.jsonl.gz, train with all that can be in a cut."""
-    padding = {"id": "p", "duration": 3.75, "type": "PaddingCut", "feat_value": -23.0}
-    faster = recording | {"transforms": [{"name": "Speed", "kwargs": {"factor": 0.9}}]}
-    memory = recording | {"sources": [{"type": "memory", "channels": [0, 1], "source": "UklG"}]}
-    split = recording | {
-        "sources": [
-            {"type": "file", "channels": [n], "source": recording["sources"][0]["source"]}
-            for n in (0, 1)
-        ]
-    }
-    manifest(
-        tmp_path / "cuts_train.jsonl.gz",
-        # times of a supervision are its cut's; a cut has several, also of other channels
-        cut(
-            recording,
-            [said("anna-1", 0.25, 1.0), said("bob 2", -0.5, 0.5, 1, language="en", speaker="bob")],
-            start=1.0,
-            duration=2.0,
-            channel=[0, 1],
-            kind="MultiCut",
-        ),
-        cut(recording, [said("anna-3", 0.0, 2.0, [0, 1])], channel=[0, 1], kind="MultiCut"),
-        cut(faster, [said("anna-4", 0.0, 1.0)]),
-        cut(memory, [said("anna-5", 0.0, 1.0)]),
-        cut(split, [said("anna-6", 0.0, 1.0, [0, 1])], channel=[0, 1], kind="MultiCut"),
-        cut(recording, [said("anna-7", 0.0, 99.0)]),
-        cut(recording, [said("anna-8", 0.0, 1.0, language="Irish"), said("anna-9", 0, 1, text="")]),
-        {"id": "m", "tracks": [{"cut": padding, "offset": 0.0}], "type": "MixedCut"},
-        padding,
-        cut(recording, [said("anna-1", 0.25, 1.0)]),
-    )
-    for name, wanted in (("dev", 3.0), ("test", 4.0)):
-        manifest(tmp_path / f"cuts_{name}.jsonl.gz", cut(recording, [said(name, wanted, 0.5)]))
+    small.lhotse_cuts(tmp_path, clips[0][0])
     return tmp_path
+
+
+@pytest.fixture
+def recording(root):
+    """lhotse's Recording of the file that all cuts are of."""
+    with gzip.open(root / "cuts_dev.jsonl.gz", "rt", encoding="utf-8") as f:
+        return json.loads(f.readline())["recording"]
 
 
 def test_cuts_become_utterances(root, recording):

@@ -1,4 +1,5 @@
 import pickle
+import zipfile
 from dataclasses import asdict
 
 import pytest
@@ -102,6 +103,29 @@ def test_code_in_a_pickle_is_not_run(tmp_path):
         with pytest.raises(InputError, match=r"x\.pt"):
             openai.load(tmp_path / "x.pt")
     assert not (tmp_path / "ran").exists()
+
+
+def test_no_memory_for_more_than_the_file_holds(toy, tmp_path):
+    """torch would unpack a compressed member, and one that two entries share, twice."""
+    path = tmp_path / "toy.pt"
+    openai.save(path, toy)
+    with zipfile.ZipFile(path) as archive:
+        content = {info.filename: archive.read(info) for info in archive.infolist()}
+    packed = tmp_path / "packed.pt"
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in content.items():
+            archive.writestr(name, data)
+    assert torch.load(packed, weights_only=True)["dims"] == asdict(toy.dims)
+    with pytest.raises(InputError, match=r"packed\.pt: holds compressed members"):
+        openai.load(packed)
+    shared = tmp_path / "shared.pt"
+    with zipfile.ZipFile(shared, "w") as archive:
+        for name, data in content.items():
+            archive.writestr(name, data)
+        largest = max(archive.filelist, key=lambda info: info.file_size)
+        archive.filelist += [largest] * 3
+    with pytest.raises(InputError, match=r"shared\.pt: its members are larger than the file"):
+        openai.load(shared)
 
 
 def test_failed_save_leaves_the_old_file(toy, tmp_path):

@@ -378,7 +378,7 @@ train() {
         py jobs --backend slurm --nj 1 --log "$out/train.log" --options "$wanted" \
             -- bash "$out/run.sh"
     else
-        bash "$out/run.sh" >> "$out/train.log" 2>&1
+        bash "$out/run.sh" < /dev/null >> "$out/train.log" 2>&1
     fi || {
         tail -n 1 "$out/train.log" >&2
         log "training failed: see $out/train.log"
