@@ -10,11 +10,18 @@ from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
-import soundfile
 
-from espnet_dq.data.audio import SAMPLE_RATE, at_16k, load_audio, load_command, read_audio, save_wav
+from espnet_dq.data.audio import (
+    SAMPLE_RATE,
+    AudioFault,
+    at_16k,
+    load_audio,
+    load_command,
+    read_audio,
+    save_wav,
+)
 from espnet_dq.data.kaldi import KaldiDir, Segment, is_command
-from espnet_dq.errors import InputError
+from espnet_dq.data.unfit import sound_fault
 
 OVERSHOOT = 0.5  # seconds by which a segment may end behind its recording, as in Kaldi
 
@@ -30,12 +37,12 @@ class Recording:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """An utterance's own audio, or why there is none."""
+    """An utterance's own audio, or why there is none of use."""
 
     utt: str
-    path: str  # its file; of a fault, what is wrong
+    path: str  # its file; of a fault, what is wrong with which
     samples: int = 0
-    fault: str | None = None
+    fault: str | None = None  # the cause, in a few words
 
 
 def jobs(data: KaldiDir) -> list[Recording]:
@@ -61,36 +68,29 @@ def cut(wav_dir: Path, recording: Recording) -> list[Piece]:
         else:
             load, source = load_audio, str(Path(wav).resolve())
             whole = all(part.start == 0 and part.end is None for _, part in parts)
-            if (
-                whole
-                and not channel
-                and Path(source).is_file()
-                and at_16k(Path(source), channels=1)
-            ):
-                samples = sum(map(len, read_audio(source)))
-                return [Piece(utt, source, samples) for utt, _ in parts]
+            if whole and not channel and at_16k(Path(source), channels=1):
+                samples, fault = sound_fault(read_audio(source))
+                return [Piece(utt, source, samples, fault) for utt, _ in parts]
         paths = {utt: _path(wav_dir, source, utt, part) for utt, part in parts}
         if not all(_fresh(path, source) for path in paths.values()):
             sound = load(source, channel)
             for utt, part in parts:
                 _write(paths[utt], sound, part)
-    except InputError as e:
-        first, *others = (utt for utt, _ in parts)
-        more = f" ({len(others)} more utterances in it)" if others else ""
-        return [
-            Piece(first, f"{e}{more}", fault="unreadable audio"),
-            *(Piece(utt, "", fault="unreadable audio") for utt in others),
-        ]
+    except AudioFault as e:
+        return [Piece(utt, str(e), fault=e.cause) for utt, _ in parts]
     return list(_pieces(wav, paths))
 
 
 def _pieces(wav: str, paths: dict[str, Path]) -> Iterator[Piece]:
-    """The utterances with their lengths; those without a file lie outside their recording."""
+    """The utterances as they are; those without a file lie outside their recording."""
     for utt, path in paths.items():
-        if path.exists():
-            yield Piece(utt, str(path), soundfile.info(path).frames)
-        else:
-            yield Piece(utt, f"{utt}: not in {wav}", fault="segment outside its recording")
+        if not path.exists():
+            yield Piece(utt, f"not in {wav}", fault="segment outside its recording")
+            continue
+        try:
+            yield Piece(utt, str(path), *sound_fault(read_audio(path)))
+        except AudioFault as e:  # without a sample
+            yield Piece(utt, str(e), fault=e.cause)
 
 
 def _path(wav_dir: Path, source: str, utt: str, part: Segment) -> Path:

@@ -286,10 +286,12 @@ def faults(path: Path | str, allow_pipes: bool = False, lang: str | None = None)
         allow_pipes: Commands in `wav.scp` are no fault.
         lang: The language of all utterances; `utt2lang` is then not looked at.
     """
-    return _check(Path(path), allow_pipes, lang)[1]
+    return _check(Path(path), allow_pipes, lang, False)[1]
 
 
-def _check(path: Path, allow_pipes: bool, lang: str | None) -> tuple[KaldiDir, list[str]]:
+def _check(
+    path: Path, allow_pipes: bool, lang: str | None, empty: bool
+) -> tuple[KaldiDir, list[str]]:
     """The folder, of use if there are no faults, and its faults."""
     if not path.is_dir():
         return KaldiDir(), [f"{path}: no such folder"]
@@ -304,7 +306,7 @@ def _check(path: Path, allow_pipes: bool, lang: str | None) -> tuple[KaldiDir, l
             segments, broken = scan_segments(path / name)
             tables[name] = dict.fromkeys(segments, "")
         else:
-            tables[name], broken = scan(path / name)
+            tables[name], broken = scan(path / name, empty and name == "text")
         found += broken
         for before, key in pairwise(tables[name]):
             if key < before:
@@ -345,13 +347,17 @@ def _check(path: Path, allow_pipes: bool, lang: str | None) -> tuple[KaldiDir, l
     return data, found
 
 
-def validate(path: Path | str, allow_pipes: bool = False, lang: str | None = None) -> KaldiDir:
+def validate(
+    path: Path | str, allow_pipes: bool = False, lang: str | None = None, empty: bool = False
+) -> KaldiDir:
     """Load a data folder that is fit for use; arguments as those of `faults`.
+
+    With `empty`, utterances may be without a word in `text`.
 
     Raises:
         InputError: The first fault found, naming file and line or utterance.
     """
-    data, found = _check(Path(path), allow_pipes, lang)
+    data, found = _check(Path(path), allow_pipes, lang, empty)
     if found:
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         raise InputError(found[0] + more)
