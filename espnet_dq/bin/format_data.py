@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from espnet_dq.data.audio import SAMPLE_RATE
 from espnet_dq.data.cut import cut, jobs
-from espnet_dq.data.kaldi import KaldiDir, Segment, is_command, validate
+from espnet_dq.data.kaldi import KaldiDir, Segment, absolute, is_command, validate
 from espnet_dq.data.left_out import COLUMNS, LEFT_OUT, LeftOut, Row
 from espnet_dq.data.listing import UNKNOWN_LANGUAGE, rows
 from espnet_dq.data.parallel import parallel_map
@@ -35,14 +35,17 @@ from espnet_dq.errors import InputError, run
 from espnet_dq.files import atomic
 
 
-def _parts(data: KaldiDir) -> dict[str, list[Segment]]:
-    """Which parts a split has of each file (or command)."""
-    places = {
-        wav: wav if is_command(wav) else str(Path(wav).resolve()) for wav in set(data.wav.values())
-    }
-    parts: dict[str, list[Segment]] = {}
+def _places(data: KaldiDir) -> dict[str, str]:
+    """Each file (or command) of a split, as it stands in `wav.scp` and where it is."""
+    return {wav: wav if is_command(wav) else absolute(wav) for wav in data.wav.values()}
+
+
+def _parts(data: KaldiDir, places: dict[str, str], of: set[str]) -> dict[str, list[Segment]]:
+    """Which parts a split has of each of some files."""
+    parts: dict[str, list[Segment]] = {place: [] for place in of}
     for utt, wav in data.wav.items():
-        parts.setdefault(places[wav], []).append(data.segments.get(utt, Segment(utt)))
+        if places[wav] in of:
+            parts[places[wav]].append(data.segments.get(utt, Segment(utt)))
     return parts
 
 
@@ -68,16 +71,14 @@ def check_disjoint(splits: dict[str, KaldiDir]) -> None:
     Raises:
         InputError: Naming an id that is in two splits, or a file of which both have the same part.
     """
-    parts = {name: _parts(data) for name, data in splits.items()}
+    places = {name: _places(data) for name, data in splits.items()}
     for (a, left), (b, right) in combinations(splits.items(), 2):
         ids = left.wav.keys() & right.wav.keys()
         if ids:
             raise InputError(f"'{min(ids)}' is in both {a} and {b} ({len(ids)} such utterances)")
-        files = [
-            file
-            for file in parts[a].keys() & parts[b].keys()
-            if _overlap(parts[a][file], parts[b][file])
-        ]
+        both = set(places[a].values()).intersection(places[b].values())
+        parts = [_parts(data, places[name], both) for name, data in ((a, left), (b, right))]
+        files = [file for file in both if _overlap(parts[0][file], parts[1][file])]
         if files:
             raise InputError(f"{min(files)} is in both {a} and {b} ({len(files)} such files)")
 
@@ -113,9 +114,10 @@ def format_split(
         nj: Processes.
         left_out: What is left out so far.
     """
-    lengths = {}
-    results = parallel_map(partial(cut, wav_dir), jobs(data), nj, "format")
-    for piece in chain(*results):
+    lengths: dict[str, str] = {}
+    out = []
+    results = parallel_map(partial(cut, wav_dir), *jobs(data), nj, "format")
+    for piece in chain.from_iterable(results):
         utt, lang, fault = piece.utt, data.utt2lang[piece.utt], piece.fault
         where = f"{utt}: {piece.path}"
         if not fault and piece.samples > max_seconds * SAMPLE_RATE:
@@ -127,10 +129,12 @@ def format_split(
             where = f"{utt}: '{data.text[utt]}'"
         if fault:
             left_out.add(utt, lang, fault, where)
+            out.append(utt)
         else:
             data.wav[utt] = piece.path
             lengths[utt] = str(piece.samples)
-    data = data.select(lengths)
+    data.extra = {}
+    data.remove(out)
     data.extra, data.segments = {"utt2num_samples": lengths}, {}
     return data
 

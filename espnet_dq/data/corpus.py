@@ -102,7 +102,7 @@ def prepare(
             good.append(clip)
     wavs = [out / "wav" / clip.lang / f"{clip.prompt}.wav" for clip in good]
     jobs = [(clip.audio, wav) for clip, wav in zip(good, wavs, strict=True)]
-    lengths = parallel_map(_decode, jobs, nj, "decode")
+    lengths = parallel_map(_decode, jobs, len(jobs), nj, "decode")
     data = KaldiDir(extra={"utt2prompt": {}, "utt2dur": {}})
     for clip, wav, seconds in zip(good, wavs, lengths, strict=True):
         if isinstance(seconds, tuple):

@@ -20,7 +20,7 @@ from espnet_dq.data.audio import (
     read_audio,
     save_wav,
 )
-from espnet_dq.data.kaldi import KaldiDir, Segment, is_command
+from espnet_dq.data.kaldi import KaldiDir, Segment, absolute, is_command
 from espnet_dq.data.unfit import sound_fault
 
 OVERSHOOT = 0.5  # seconds by which a segment may end behind its recording, as in Kaldi
@@ -45,14 +45,27 @@ class Piece:
     fault: str | None = None  # the cause, in a few words
 
 
-def jobs(data: KaldiDir) -> list[Recording]:
-    """What there is to decode, each file, command and channel once."""
-    found: dict[tuple[str, int | None], Recording] = {}
+def jobs(data: KaldiDir) -> tuple[Iterator[Recording], int]:
+    """What there is to decode, each file, command and channel once, and how many they are."""
+    found: dict[str | tuple[str, int], str | list[str]] = {}
     for utt, wav in data.wav.items():
-        part = data.segments.get(utt, Segment(utt))
-        key = wav, part.channel
-        found.setdefault(key, Recording(*key, [])).parts.append((utt, part))
-    return list(found.values())
+        part = data.segments.get(utt)
+        key = wav if part is None or part.channel is None else (wav, part.channel)
+        # Most have one utterance, and there may be millions.
+        others = found.setdefault(key, utt)
+        if isinstance(others, list):
+            others.append(utt)
+        elif others != utt:
+            found[key] = [others, utt]
+
+    def recordings() -> Iterator[Recording]:
+        for key, utts in found.items():
+            utts = [utts] if isinstance(utts, str) else utts
+            wav, channel = (key, None) if isinstance(key, str) else key
+            parts = [(utt, data.segments.get(utt, Segment(utt))) for utt in utts]
+            yield Recording(wav, channel, parts)
+
+    return recordings(), len(found)
 
 
 def cut(wav_dir: Path, recording: Recording) -> list[Piece]:
@@ -66,7 +79,7 @@ def cut(wav_dir: Path, recording: Recording) -> list[Piece]:
         if is_command(wav):
             load, source = load_command, wav.removesuffix("|")
         else:
-            load, source = load_audio, str(Path(wav).resolve())
+            load, source = load_audio, absolute(wav)
             whole = all(part.start == 0 and part.end is None for _, part in parts)
             if whole and not channel and at_16k(Path(source), channels=1):
                 samples, fault = sound_fault(read_audio(source))

@@ -126,6 +126,12 @@ def is_command(wav: str) -> bool:
     return wav.endswith("|")
 
 
+def absolute(wav: str) -> str:
+    """The path of an audio file with all links followed; the same object if it is so already."""
+    place = str(Path(wav).resolve())
+    return wav if wav == place else place  # millions of them are in memory once, not twice
+
+
 @dataclass(frozen=True, slots=True)
 class Segment:
     """A part of a recording, as in a line of `segments`."""
@@ -266,6 +272,13 @@ class KaldiDir:
             found.update((text + json.dumps(tables[name], sort_keys=True)).encode())
         found.update(b"}")
         return found.hexdigest()
+
+    def remove(self, utts: Iterable[str]) -> None:
+        """Take utterances out of all tables, in place."""
+        for utt in utts:
+            for table in self.tables().values():
+                del table[utt]
+            self.segments.pop(utt, None)
 
     def select(self, utts: Iterable[str]) -> "KaldiDir":
         """The same tables with only the utterances `utts`."""

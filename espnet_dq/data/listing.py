@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from espnet_dq.data.audio import AudioFault, seconds
 from espnet_dq.data.corpus import EMPTY_TEXT, text_fault
-from espnet_dq.data.kaldi import KaldiDir, Segment, is_command
+from espnet_dq.data.kaldi import KaldiDir, Segment, absolute, is_command
 from espnet_dq.data.languages import whisper_code
 from espnet_dq.data.left_out import LEFT_OUT, LeftOut
 from espnet_dq.data.parallel import parallel_map
@@ -142,23 +142,24 @@ def _measure(name: str, listing: Listing, nj: int) -> KaldiDir:
     """The split's utterances whose audio has a readable header, with absolute paths, `utt2dur`."""
     data = listing.splits[name]
     files = [x for x in dict.fromkeys(data.wav.values()) if not is_command(x)]
-    lengths = dict(zip(files, parallel_map(_header, files, nj, f"{name}: headers"), strict=True))
-    places = {x: str(Path(x).resolve()) for x in files}
-    kept, durations = [], {}
+    headers = parallel_map(_header, files, len(files), nj, f"{name}: headers")
+    lengths = dict(zip(files, headers, strict=True))
+    places = {x: absolute(x) for x in files}
+    durations, out = {}, []
     for utt, wav in data.wav.items():
         length, part = lengths.get(wav), data.segments.get(utt, Segment(utt))
         if not data.text[utt]:
             length = EMPTY_TEXT, utt
         if isinstance(length, tuple):
             listing.skip(data.utt2lang[utt], *length, utt)
+            out.append(utt)
             continue
-        kept.append(utt)
         data.wav[utt] = places.get(wav, wav)
         end = length if part.end is None else part.end
         if end is not None:
             durations[utt] = f"{end - part.start:.3f}"
-    data = data.select(kept)
-    if len(durations) == len(kept):
+    data.remove(out)
+    if len(durations) == len(data.wav):
         data.extra["utt2dur"] = durations
     return data
 
