@@ -216,6 +216,30 @@ def check_share(left_out: LeftOut, splits: dict[str, KaldiDir], most: float, fol
     return words
 
 
+def _format(args: argparse.Namespace, splits: dict[str, KaldiDir], left_out: LeftOut) -> dict:
+    """Format all splits, in place; the report of each."""
+    report = {}
+    for name, data in splits.items():
+        longest = math.inf if args.long == "split" else args.max_seconds
+        wav_dir = args.out.resolve() / "wav" / name
+        first, counts = len(left_out.rows), {}
+        data = format_split(data, wav_dir, args.min_seconds, longest, args.nj, left_out)
+        if args.long == "split" and name != "test":
+            data, counts["split"] = split_long(
+                data, wav_dir, args.max_seconds, args.aligner, args.nj, left_out
+            )
+        splits[name] = data
+        samples = sum(int(n) for n in data.extra["utt2num_samples"].values())
+        causes = Counter(row.cause for row in left_out.rows[first:])
+        report[name] = {
+            "utterances": len(data.wav),
+            "minutes": round(samples / SAMPLE_RATE / 60, 2),
+            "left_out": dict(sorted(causes.items())),
+            **counts,
+        }
+    return report
+
+
 def main(argv: list[str] | None = None) -> int:
     """Check, format and write the three splits."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -248,6 +272,8 @@ def main(argv: list[str] | None = None) -> int:
         raise InputError(f"--out {args.out}: is the folder of --data")
     if not 0 <= args.min_seconds < args.max_seconds:
         raise InputError("--min_seconds must be less than --max_seconds, and not negative")
+    if not 0 <= args.max_left_out <= 100:
+        raise InputError(f"--max_left_out {args.max_left_out}: not a percentage")
     if (args.long == "split") != (args.aligner is not None):
         raise InputError("--long split and --aligner FILE go together")
     splits = {name: validate(args.data / name, args.allow_pipes) for name in SPLITS}
@@ -262,27 +288,10 @@ def main(argv: list[str] | None = None) -> int:
     left_out = LeftOut()
     before = args.data / LEFT_OUT
     if before.exists():
-        left_out.rows += [Row(**row) for _, row in rows(before, needed=COLUMNS) if row]
+        earlier = rows(before, needed=COLUMNS)
+        left_out.rows += [Row(*(row[name] for name in COLUMNS)) for _, row in earlier if row]
         check_share(left_out, splits, args.max_left_out, args.data)
-    report: dict = {"shared_texts": len(texts)}
-    for name, data in splits.items():
-        longest = math.inf if args.long == "split" else args.max_seconds
-        wav_dir = out / "wav" / name
-        first, counts = len(left_out.rows), {}
-        data = format_split(data, wav_dir, args.min_seconds, longest, args.nj, left_out)
-        if args.long == "split" and name != "test":
-            data, counts["split"] = split_long(
-                data, wav_dir, args.max_seconds, args.aligner, args.nj, left_out
-            )
-        splits[name] = data
-        samples = sum(int(n) for n in data.extra["utt2num_samples"].values())
-        causes = Counter(row.cause for row in left_out.rows[first:])
-        report[name] = {
-            "utterances": len(data.wav),
-            "minutes": round(samples / SAMPLE_RATE / 60, 2),
-            "left_out": dict(sorted(causes.items())),
-            **counts,
-        }
+    report = {"shared_texts": len(texts)} | _format(args, splits, left_out)
     left_out.write(out / LEFT_OUT)
     for name, data in splits.items():
         if not data.wav:

@@ -66,6 +66,10 @@ class LeftOut:
 
     def write(self, path: Path) -> None:
         """Write the list, whole or not at all."""
-        with atomic(path) as tmp, open(tmp, "w", encoding="utf-8", newline="\n") as file:
+        with (
+            atomic(path) as tmp,
+            # Names of files may be anything.
+            open(tmp, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as file,
+        ):
             for row in (COLUMNS, *self.rows):
                 print(*(re.sub(r"[\t\r\n]+", " ", value) for value in row), sep="\t", file=file)
