@@ -19,7 +19,7 @@ LENIENT = ["--allow_shared_text", "--max_left_out", "100"]
 def recording(clips, tmp_path):
     """Two channels, a clip in each and else noise, and lhotse's Recording of the file."""
     left, right = (soundfile.read(clip[0], dtype="int16")[0] for clip in clips[:2])
-    both = np.random.default_rng(0).integers(-99, 99, (len(left) + len(right), 2), np.int16)
+    both = np.random.default_rng(0).normal(0, 40, (len(left) + len(right), 2)).astype(np.int16)
     both[: len(left), 0], both[len(left) :, 1] = left, right
     path = tmp_path / "audio/call 1.wav"
     path.parent.mkdir()
