@@ -8,9 +8,9 @@ OUT/{train,dev,test} and OUT/report.json.
 
 from pathlib import Path
 
+from espnet_dq.data.audio import NO_AUDIO
 from espnet_dq.data.listing import (
     BROKEN_ROW,
-    NO_AUDIO,
     NO_TRANSCRIPT,
     TWICE,
     Listing,

@@ -202,7 +202,7 @@ def main(argv: list[str] | None = None) -> int:
     files = shards(args.data_root, fixed is not None)
     jobs = [(split, n, path) for split in SPLITS for n, path in enumerate(files[split])]
     work = partial(write_audio, args.out.resolve() / "audio", Columns(*names))
-    written = parallel_map(work, jobs, args.nj, "write audio")
+    written = parallel_map(work, jobs, len(jobs), args.nj, "write audio")
     listing = Listing()
     for (split, _, path), found in zip(jobs, written, strict=True):
         for row in found:

@@ -2,8 +2,9 @@
 """A user's own Kaldi folders: checked, and copied with absolute audio paths.
 
 `segments` are kept (stage 2 cuts them), and so are commands in `wav.scp` with --allow_pipes
-(stage 2 runs them); other files of a folder are not looked at. Writes OUT/{train,dev,test} and
-OUT/report.json.
+(stage 2 runs them); other files of a folder are not looked at. Utterances without text, or whose
+audio's header cannot be read, are left out. Writes OUT/{train,dev,test}, OUT/report.json and
+OUT/left_out.tsv.
 """
 
 import argparse
@@ -34,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
         if source.resolve() == (args.out / name).resolve():
             raise InputError(f"--out {args.out}: would overwrite {source}")
         sources[name] = source
-    found = {n: validate(x, args.allow_pipes, args.language) for n, x in sources.items()}
+    found = {n: validate(x, args.allow_pipes, args.language, True) for n, x in sources.items()}
     write_listing(Listing(found), args.out, args.nj, args.allow_pipes)
     return 0
 

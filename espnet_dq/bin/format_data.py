@@ -1,4 +1,7 @@
-"""Stage 2: audio to 16 kHz, too long and too short clips out, no overlap between the splits.
+"""Stage 2: audio to 16 kHz, what is of no use left out, no overlap between the splits.
+
+Left out, each for a cause that is counted and listed: audio that cannot be read, silence, clipped
+speech (`espnet_dq.data.unfit`), text in another script or too much of it, clips too long or short.
 
 Instead of being left out, long utterances of train and dev can be split at pauses (`--long split`),
 with their text, by a Whisper (`--aligner`). Those of test then stay whole: they are decoded in
@@ -6,7 +9,8 @@ pieces anyway, and no model should decide what another is scored on.
 Audio that is WAV or FLAC at 16 kHz with one channel is used where it is; all else is decoded
 into OUT/wav, parts of recordings (`segments`) are cut out there, and what commands in `wav.scp`
 write is kept there. Writes OUT/{train,dev,test}, one file an utterance, with `utt2num_samples`,
-and OUT/format.json.
+OUT/format.json, and OUT/left_out.tsv: all that was left out, by stage 1, too, which lists it
+beside its folders.
 """
 
 import argparse
@@ -21,21 +25,27 @@ from tqdm import tqdm
 
 from espnet_dq.data.audio import SAMPLE_RATE
 from espnet_dq.data.cut import cut, jobs
-from espnet_dq.data.kaldi import KaldiDir, Segment, is_command, validate
+from espnet_dq.data.kaldi import KaldiDir, Segment, absolute, is_command, validate
+from espnet_dq.data.left_out import COLUMNS, LEFT_OUT, LeftOut, Row
+from espnet_dq.data.listing import UNKNOWN_LANGUAGE, rows
 from espnet_dq.data.parallel import parallel_map
 from espnet_dq.data.splits import SPLITS, normalise
-from espnet_dq.errors import InputError, one_line, run
+from espnet_dq.data.unfit import text_fault
+from espnet_dq.errors import InputError, run
 from espnet_dq.files import atomic
 
 
-def _parts(data: KaldiDir) -> dict[str, list[Segment]]:
-    """Which parts a split has of each file (or command)."""
-    places = {
-        wav: wav if is_command(wav) else str(Path(wav).resolve()) for wav in set(data.wav.values())
-    }
-    parts: dict[str, list[Segment]] = {}
+def _places(data: KaldiDir) -> dict[str, str]:
+    """Each file (or command) of a split, as it stands in `wav.scp` and where it is."""
+    return {wav: wav if is_command(wav) else absolute(wav) for wav in data.wav.values()}
+
+
+def _parts(data: KaldiDir, places: dict[str, str], of: set[str]) -> dict[str, list[Segment]]:
+    """Which parts a split has of each of some files."""
+    parts: dict[str, list[Segment]] = {place: [] for place in of}
     for utt, wav in data.wav.items():
-        parts.setdefault(places[wav], []).append(data.segments.get(utt, Segment(utt)))
+        if places[wav] in of:
+            parts[places[wav]].append(data.segments.get(utt, Segment(utt)))
     return parts
 
 
@@ -61,16 +71,14 @@ def check_disjoint(splits: dict[str, KaldiDir]) -> None:
     Raises:
         InputError: Naming an id that is in two splits, or a file of which both have the same part.
     """
-    parts = {name: _parts(data) for name, data in splits.items()}
+    places = {name: _places(data) for name, data in splits.items()}
     for (a, left), (b, right) in combinations(splits.items(), 2):
         ids = left.wav.keys() & right.wav.keys()
         if ids:
             raise InputError(f"'{min(ids)}' is in both {a} and {b} ({len(ids)} such utterances)")
-        files = [
-            file
-            for file in parts[a].keys() & parts[b].keys()
-            if _overlap(parts[a][file], parts[b][file])
-        ]
+        both = set(places[a].values()).intersection(places[b].values())
+        parts = [_parts(data, places[name], both) for name, data in ((a, left), (b, right))]
+        files = [file for file in both if _overlap(parts[0][file], parts[1][file])]
         if files:
             raise InputError(f"{min(files)} is in both {a} and {b} ({len(files)} such files)")
 
@@ -89,9 +97,14 @@ def shared_texts(splits: dict[str, KaldiDir]) -> list[str]:
 
 
 def format_split(
-    data: KaldiDir, wav_dir: Path, min_seconds: float, max_seconds: float, nj: int
-) -> tuple[KaldiDir, Counter[str]]:
-    """The utterances with readable audio of a fitting length, and counts of the others.
+    data: KaldiDir,
+    wav_dir: Path,
+    min_seconds: float,
+    max_seconds: float,
+    nj: int,
+    left_out: LeftOut,
+) -> KaldiDir:
+    """The utterances of use, of a fitting length; the others are added to `left_out`.
 
     Args:
         data: A split.
@@ -99,32 +112,41 @@ def format_split(
         min_seconds: Shorter utterances are left out.
         max_seconds: Longer ones too.
         nj: Processes.
+        left_out: What is left out so far.
     """
-    left_out: Counter[str] = Counter()
-    lengths = {}
-    results = parallel_map(partial(cut, wav_dir), jobs(data), nj, "format")
-    for piece in chain(*results):
-        utt, samples = piece.utt, piece.samples
-        if piece.fault:
-            if piece.path:
-                tqdm.write(one_line(f"left out: {piece.path}"))
-            left_out[piece.fault] += 1
-            continue
-        data.wav[utt] = piece.path
-        if samples > max_seconds * SAMPLE_RATE:
-            left_out[f"longer than {max_seconds:g} s"] += 1
-        elif samples < min_seconds * SAMPLE_RATE:
-            left_out[f"shorter than {min_seconds:g} s"] += 1
+    lengths: dict[str, str] = {}
+    out = []
+    results = parallel_map(partial(cut, wav_dir), *jobs(data), nj, "format")
+    for piece in chain.from_iterable(results):
+        utt, lang, fault = piece.utt, data.utt2lang[piece.utt], piece.fault
+        where = f"{utt}: {piece.path}"
+        if not fault and piece.samples > max_seconds * SAMPLE_RATE:
+            fault = f"longer than {max_seconds:g} s"
+        elif not fault and piece.samples < min_seconds * SAMPLE_RATE:
+            fault = f"shorter than {min_seconds:g} s"
+        elif not fault:
+            fault = text_fault(data.text[utt], lang, piece.samples)
+            where = f"{utt}: '{data.text[utt]}'"
+        if fault:
+            left_out.add(utt, lang, fault, where)
+            out.append(utt)
         else:
-            lengths[utt] = str(samples)
-    data = data.select(lengths)
+            data.wav[utt] = piece.path
+            lengths[utt] = str(piece.samples)
+    data.extra = {}
+    data.remove(out)
     data.extra, data.segments = {"utt2num_samples": lengths}, {}
-    return data, left_out
+    return data
 
 
 def split_long(
-    data: KaldiDir, wav_dir: Path, max_seconds: float, aligner: Path, threads: int
-) -> tuple[KaldiDir, Counter[str], dict[str, int]]:
+    data: KaldiDir,
+    wav_dir: Path,
+    max_seconds: float,
+    aligner: Path,
+    threads: int,
+    left_out: LeftOut,
+) -> tuple[KaldiDir, dict[str, int]]:
     """The same utterances, those longer than `max_seconds` in pieces with their text.
 
     Args:
@@ -133,17 +155,16 @@ def split_long(
         max_seconds: What a piece has at most.
         aligner: A Whisper's `.pt` file.
         threads: CPU threads.
+        left_out: What is left out so far; pieces without use are added, under their utterance.
 
     Returns:
-        The utterances, why how many pieces were left out, and the counts of `utterances` that were
-        split and of their good `pieces`.
+        The utterances, and the counts of `utterances` that were split and of their good `pieces`.
 
     Raises:
         InputError: The file is no Whisper or does not know a language, or a name is there already.
     """
     samples = data.extra["utt2num_samples"]
     long = [utt for utt, n in samples.items() if int(n) > max_seconds * SAMPLE_RATE]
-    left_out: Counter[str] = Counter()
     made = KaldiDir(extra={"utt2num_samples": {}})
     if long:
         from espnet_dq.decode.split import Splitter  # imports torch
@@ -153,7 +174,8 @@ def split_long(
             good, faults = splitter.split(
                 utt, Path(data.wav[utt]), data.text[utt], data.utt2lang[utt], wav_dir
             )
-            left_out += faults
+            for fault in faults.elements():
+                left_out.add(utt, data.utt2lang[utt], fault, f"a piece of {utt}")
             for wav, length, text in good:
                 key = f"{utt}-{Path(wav).stem[-4:]}"
                 made.wav[key], made.text[key] = wav, text
@@ -165,7 +187,57 @@ def split_long(
         if table.keys() & more.keys():
             raise InputError(f"'{min(table.keys() & more.keys())}' is an utterance and a piece")
         table |= more
-    return rest, left_out, {"utterances": len(long), "pieces": len(made.wav)}
+    return rest, {"utterances": len(long), "pieces": len(made.wav)}
+
+
+def check_share(left_out: LeftOut, splits: dict[str, KaldiDir], most: float, folder: Path) -> str:
+    """What share of all utterances is left out, in words.
+
+    Args:
+        left_out: Their list; of these, languages that Whisper does not know do not count.
+        splits: Those that are not left out.
+        most: Percent.
+        folder: Where the list is.
+
+    Raises:
+        InputError: More than `most` are left out.
+    """
+    causes = left_out.causes()
+    del causes[UNKNOWN_LANGUAGE]
+    count = causes.total()
+    total = count + sum(len(data.wav) for data in splits.values())
+    share = 100 * count / total
+    words = f"{count} of {total} utterances are left out ({share:.2f} %)"
+    if causes:
+        named = ", ".join(f"{n} {cause}" for cause, n in causes.most_common())
+        words += f": {named}; listed in {folder / LEFT_OUT}"
+    if share > most:
+        raise InputError(f"more than --max_left_out {most:g} %: {words}")
+    return words
+
+
+def _format(args: argparse.Namespace, splits: dict[str, KaldiDir], left_out: LeftOut) -> dict:
+    """Format all splits, in place; the report of each."""
+    report = {}
+    for name, data in splits.items():
+        longest = math.inf if args.long == "split" else args.max_seconds
+        wav_dir = args.out.resolve() / "wav" / name
+        first, counts = len(left_out.rows), {}
+        data = format_split(data, wav_dir, args.min_seconds, longest, args.nj, left_out)
+        if args.long == "split" and name != "test":
+            data, counts["split"] = split_long(
+                data, wav_dir, args.max_seconds, args.aligner, args.nj, left_out
+            )
+        splits[name] = data
+        samples = sum(int(n) for n in data.extra["utt2num_samples"].values())
+        causes = Counter(row.cause for row in left_out.rows[first:])
+        report[name] = {
+            "utterances": len(data.wav),
+            "minutes": round(samples / SAMPLE_RATE / 60, 2),
+            "left_out": dict(sorted(causes.items())),
+            **counts,
+        }
+    return report
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -188,11 +260,20 @@ def main(argv: list[str] | None = None) -> int:
         action="store_true",
         help="only warn when a sentence stands in two splits, as it may in a corpus of one's own",
     )
+    parser.add_argument(
+        "--max_left_out",
+        type=float,
+        default=10.0,
+        metavar="PERCENT",
+        help="stop if more of the utterances are left out, whatever the causes (10)",
+    )
     args = parser.parse_args(argv)
     if args.out.resolve() == args.data.resolve():
         raise InputError(f"--out {args.out}: is the folder of --data")
     if not 0 <= args.min_seconds < args.max_seconds:
         raise InputError("--min_seconds must be less than --max_seconds, and not negative")
+    if not 0 <= args.max_left_out <= 100:
+        raise InputError(f"--max_left_out {args.max_left_out}: not a percentage")
     if (args.long == "split") != (args.aligner is not None):
         raise InputError("--long split and --aligner FILE go together")
     splits = {name: validate(args.data / name, args.allow_pipes) for name in SPLITS}
@@ -203,29 +284,24 @@ def main(argv: list[str] | None = None) -> int:
         if not args.allow_shared_text:
             raise InputError(f"{args.data}: {line} (--allow_shared_text to go on)")
         tqdm.write(f"warning: {args.data}: {line}")
-    report: dict = {"shared_texts": len(texts)}
     out = args.out.resolve()
+    left_out = LeftOut()
+    before = args.data / LEFT_OUT
+    if before.exists():
+        earlier = rows(before, needed=COLUMNS)
+        left_out.rows += [Row(*(row[name] for name in COLUMNS)) for _, row in earlier if row]
+        check_share(left_out, splits, args.max_left_out, args.data)
+    report = {"shared_texts": len(texts)} | _format(args, splits, left_out)
+    left_out.write(out / LEFT_OUT)
     for name, data in splits.items():
-        longest = math.inf if args.long == "split" else args.max_seconds
-        wav_dir = out / "wav" / name
-        data, left_out = format_split(data, wav_dir, args.min_seconds, longest, args.nj)
-        counts = {}
-        if args.long == "split" and name != "test":
-            data, more, counts["split"] = split_long(
-                data, wav_dir, args.max_seconds, args.aligner, args.nj
-            )
-            left_out += more
         if not data.wav:
-            raise InputError(f"{args.data / name}: no utterance is left: {dict(left_out)}")
+            why = report[name]["left_out"]
+            raise InputError(f"{args.data / name}: no utterance is left: {why}")
+    words = check_share(left_out, splits, args.max_left_out, out)
+    for name, data in splits.items():
         data.save(out / name)
-        samples = sum(int(n) for n in data.extra["utt2num_samples"].values())
-        report[name] = {
-            "utterances": len(data.wav),
-            "minutes": round(samples / SAMPLE_RATE / 60, 2),
-            "left_out": dict(sorted(left_out.items())),
-            **counts,
-        }
         print(f"{name}: {json.dumps(report[name])}")
+    print(words)
     with atomic(out / "format.json") as tmp:
         tmp.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return 0

@@ -1,5 +1,7 @@
 """Join short utterances into 30 s windows for training (stage 2).
 
+What fits into no window is listed beside the folder, in OUT.left_out.tsv.
+
 Example usage::
 
     python -m espnet_dq.bin.pack_windows --data dump/raw/train --out dump/packed/train --singles 200
@@ -9,8 +11,11 @@ import argparse
 import hashlib
 from pathlib import Path
 
+from whisper.model import ModelDimensions
+
 from espnet_dq.data.audio import SAMPLE_RATE
 from espnet_dq.data.kaldi import KaldiDir
+from espnet_dq.data.left_out import LEFT_OUT, LeftOut
 from espnet_dq.data.pack import MAX_TOKENS, ROOM, Balance, pack
 from espnet_dq.errors import run
 from espnet_dq.files import shared_place
@@ -64,19 +69,26 @@ def main(argv: list[str] | None = None) -> int:
     print(f"{args.out}: {len(packed.wav)} windows, {seconds / 60:.1f} minutes of audio")
     for lang, (given, heard) in _minutes(data, packed).items():
         print(f"{args.out}: {lang}: {given:.1f} minutes given, {heard:.1f} in windows")
-    tokenizer = vocabulary_tokenizer(dims)
-    # No token is less than a byte; one more is the space before a text.
-    suspects = (t for t in data.text.values() if len(t.encode()) + 1 > MAX_TOKENS)
-    texts = sum(len(encode_text(tokenizer, t)) > MAX_TOKENS for t in suspects)
-    most = (longest + ROOM) * SAMPLE_RATE
-    clips = sum(int(n) > most for n in data.extra["utt2num_samples"].values())
-    for count, cause in (
-        (texts, "text too long for Whisper's decoder"),
-        (clips, f"longer than the student's {longest + ROOM:g} s"),
-    ):
-        if count:
-            print(f"{args.out}: left out, {cause}: {count} utterances")
+    left_out = _left_out(data, dims, longest + ROOM)
+    left_out.write(args.out.with_name(f"{args.out.name}.{LEFT_OUT}"))
+    for cause, count in left_out.causes().items():
+        print(f"{args.out}: left out, {cause}: {count} utterances")
     return 0
+
+
+def _left_out(data: KaldiDir, dims: ModelDimensions, most: float) -> LeftOut:
+    """Utterances with more text than the decoder takes, or more than `most` seconds."""
+    left_out, tokenizer = LeftOut(), vocabulary_tokenizer(dims)
+    for utt, samples in data.extra["utt2num_samples"].items():
+        text, lang = data.text[utt], data.utt2lang[utt]
+        if int(samples) > most * SAMPLE_RATE:
+            left_out.add(utt, lang, f"longer than the student's {most:g} s", utt)
+        # No token is less than a byte; one more is the space before a text.
+        elif len(text.encode()) + 1 > MAX_TOKENS and len(encode_text(tokenizer, text)) > MAX_TOKENS:
+            left_out.add(
+                utt, lang, "text too long for Whisper's decoder", f"{utt}: '{text[:40]}...'"
+            )
+    return left_out
 
 
 def _minutes(*folders: KaldiDir) -> dict[str, list[float]]:

@@ -30,19 +30,36 @@ CONTAINERS = (
     "mpegts,mulaw,mxf,nistsphere,nut,ogg,oma,pvf,qcp,rm,rso,shn,sln,sox,tak,truehd,tta,voc,vqf,"
     "w64,wav,wv,wve,xwma"
 )
+SLOWEST = 4000  # Hz: below, vowels and all fricatives are gone; telephones have 8000
+
+# Why audio cannot be read, as those who count what is left out name it.
+NO_AUDIO = "no such audio file"
+EMPTY = "empty audio"
+TRUNCATED = "truncated audio"
+UNREADABLE = "unreadable audio"
+NOT_NUMBERS = "samples that are not numbers"
+LOW_RATE = "a sampling rate below 4 kHz"
+
+
+class AudioFault(InputError):
+    """Audio that cannot be read: the line says which and why, `cause` is one of those above."""
+
+    def __init__(self, line: str, cause: str = UNREADABLE):
+        super().__init__(line)
+        self.cause = cause
 
 
 @contextmanager
 def naming(path: Path | str) -> Iterator[None]:
-    """Turn what soundfile and PyAV raise within into an `InputError` that names the file."""
+    """Turn what soundfile and PyAV raise within into an `AudioFault` that names the file."""
     try:
         yield
     except soundfile.LibsndfileError as e:
-        raise InputError(f"{path}: corrupt audio: {e.error_string}") from e
+        raise AudioFault(f"{path}: corrupt audio: {e.error_string}") from e
     except av.FFmpegError as e:
-        raise InputError(f"{path}: corrupt audio: {e.strerror}") from e
-    except InputError as e:
-        raise InputError(f"{path}: {e}") from e
+        raise AudioFault(f"{path}: corrupt audio: {e.strerror}") from e
+    except AudioFault as e:
+        raise AudioFault(f"{path}: {e}", e.cause) from e
 
 
 def read_audio(path: Path | str, channel: int | None = None) -> Iterator[np.ndarray]:
@@ -56,14 +73,12 @@ def read_audio(path: Path | str, channel: int | None = None) -> Iterator[np.ndar
         (samples,) float32, mono, 16 kHz, in [-1, 1]; at least `BLOCK` samples but for the last.
 
     Raises:
-        InputError: The file is missing, corrupt, shorter than its header says, or empty, or has
-            no such channel. What is wrong in the middle of a file is only found there.
+        AudioFault: The file is missing, corrupt, shorter than its header says, or empty, or has
+            no such channel, or too low a rate. What is wrong in the middle of a file is only found
+            there. That a rate in a header is not the true one cannot be told from the samples, and
+            a lossy file that was cut off says so only if its format does.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such audio file")
-    if path.stat().st_size == 0:
-        raise InputError(f"{path}: empty audio file")
     read = _read_16k if at_16k(path) else _decode
     yield from _sound(path, read(path, channel))
 
@@ -82,14 +97,14 @@ def load_command(command: str, channel: int | None = None) -> np.ndarray:
         channel: Which channel, from 0; None: the mean of all.
 
     Raises:
-        InputError: The command failed, or wrote no audio.
+        AudioFault: The command failed, or wrote no audio.
     """
     done = subprocess.run(command, shell=True, stdin=subprocess.DEVNULL, capture_output=True)
     if done.returncode:
         said = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
-        raise InputError(": ".join([f"'{command}' failed, exit code {done.returncode}", *said]))
+        raise AudioFault(": ".join([f"'{command}' failed, exit code {done.returncode}", *said]))
     if not done.stdout:
-        raise InputError(f"'{command}' wrote no audio")
+        raise AudioFault(f"'{command}' wrote no audio", EMPTY)
     # Not by soundfile: headers of streams tell lengths that nobody knew when they were written.
     blocks = _decode(io.BytesIO(done.stdout), channel)
     return _whole(f"'{command}'", _sound(f"'{command}'", blocks))
@@ -104,20 +119,20 @@ def _sound(name: Path | str, blocks: Iterator[np.ndarray]) -> Iterator[np.ndarra
         if block is None:
             break
         if not np.isfinite(block).all():
-            raise InputError(f"{name}: corrupt audio: samples that are not numbers")
+            raise AudioFault(f"{name}: corrupt audio: {NOT_NUMBERS}", NOT_NUMBERS)
         empty = False
         yield block
     if empty:
-        raise InputError(f"{name}: audio without a sample")
+        raise AudioFault(f"{name}: audio without a sample", EMPTY)
 
 
 def _whole(name: Path | str, blocks: Iterator[np.ndarray]) -> np.ndarray:
-    """(samples,) of all blocks; `InputError` when there is no end to them."""
+    """(samples,) of all blocks; `AudioFault` when there is no end to them."""
     taken, left = [], LONGEST * SAMPLE_RATE
     for block in blocks:
         left -= len(block)
         if left < 0:
-            raise InputError(f"{name}: longer than {LONGEST / 3600:g} hours")
+            raise AudioFault(f"{name}: longer than {LONGEST / 3600:g} hours")
         taken.append(block)
     return np.concatenate(taken)
 
@@ -127,16 +142,40 @@ def _mono(samples: np.ndarray, channel: int | None) -> np.ndarray:
     if channel is None:
         return samples.mean(axis=0, dtype=np.float32)
     if channel >= len(samples):
-        raise InputError(f"no channel {channel}: it has {len(samples)}, counted from 0")
+        raise AudioFault(f"no channel {channel}: it has {len(samples)}, counted from 0")
     return samples[channel]
+
+
+def _check_bytes(path: Path) -> None:
+    """Raise an `AudioFault` for a file that is not there, is empty, or is a WAV cut short."""
+    if not path.is_file():
+        raise AudioFault(f"{path}: {NO_AUDIO}", NO_AUDIO)
+    size = os.path.getsize(path)
+    if size == 0:
+        raise AudioFault(f"{path}: empty audio file", EMPTY)
+    with open(path, "rb") as f:
+        head = f.read(8)
+    # libsndfile and FFmpeg take what is there of a truncated WAV without a word (but refuse a
+    # truncated FLAC). 0xFFFFFFFF and 0 stand in the headers of streams of unknown length.
+    promised = int.from_bytes(head[4:8], "little")
+    # An odd chunk's padding byte is often left out.
+    if head[:4] == b"RIFF" and promised not in (0, 0xFFFFFFFF) and promised + 8 > size + 1:
+        line = f"{path}: truncated: {size} bytes, its header says {promised + 8}"
+        raise AudioFault(line, TRUNCATED)
+
+
+def _check_rate(rate: int) -> None:
+    if rate < SLOWEST:
+        raise AudioFault(f"sampled at {rate} Hz", LOW_RATE)
 
 
 def at_16k(path: Path, channels: int | None = None) -> bool:
     """Whether the file is WAV or FLAC at 16 kHz (and has so many channels).
 
     Raises:
-        InputError: A WAV or FLAC file's header is broken.
+        AudioFault: The file is missing, empty or cut short, or its header is broken.
     """
+    _check_bytes(path)
     if path.suffix.lower() not in SOUNDFILE:
         return False
     with naming(path):
@@ -146,15 +185,6 @@ def at_16k(path: Path, channels: int | None = None) -> bool:
 
 def _read_16k(path: Path, channel: int | None) -> Iterator[np.ndarray]:
     """Read WAV or FLAC at 16 kHz, all of it or an error."""
-    with open(path, "rb") as f:
-        head = f.read(8)
-    # libsndfile takes what is there of a truncated WAV without a word (but refuses a truncated
-    # FLAC). 0xFFFFFFFF and 0 stand in the headers of streams of unknown length.
-    promised = int.from_bytes(head[4:8], "little")
-    if head[:4] == b"RIFF" and promised not in (0, 0xFFFFFFFF):
-        size = os.path.getsize(path)
-        if promised + 8 > size + 1:  # an odd chunk's padding byte is often left out
-            raise InputError(f"truncated: {size} bytes, its header says {promised + 8}")
     with soundfile.SoundFile(path) as file:
         while len(samples := file.read(BLOCK, dtype="float32", always_2d=True)):
             yield _mono(samples.T, channel)
@@ -168,7 +198,7 @@ def _open(source: Path | io.BytesIO) -> av.container.InputContainer:
     try:
         return av.open(file, options=options)
     except av.ArgumentError as e:
-        raise InputError("corrupt, or not one of the containers that are read") from e
+        raise AudioFault("corrupt, or not one of the containers that are read") from e
 
 
 def _decode(source: Path | io.BytesIO, channel: int | None) -> Iterator[np.ndarray]:
@@ -179,7 +209,8 @@ def _decode(source: Path | io.BytesIO, channel: int | None) -> Iterator[np.ndarr
     heard = False
     with _open(source) as container:
         if not container.streams.audio:
-            raise InputError("no audio in this file")
+            raise AudioFault("no audio in this file")
+        _check_rate(container.streams.audio[0].rate)
         for frame in container.decode(audio=0):
             parts += [_mono(out.to_ndarray(), channel) for out in resampler.resample(frame)]
             if sum(map(len, parts)) >= BLOCK:
@@ -209,7 +240,7 @@ def to_wav(source: Path, wav: Path) -> int:
     """Decode `source` into the 16 kHz WAV `wav`, unless a newer one is there; its samples.
 
     Raises:
-        InputError: As in `load_audio`.
+        AudioFault: As in `load_audio`.
     """
     if not (wav.exists() and wav.stat().st_mtime >= source.stat().st_mtime):
         save_wav(wav, load_audio(source))
@@ -220,16 +251,16 @@ def seconds(path: Path | str) -> float:
     """Length by the file's header, without reading the audio.
 
     Raises:
-        InputError: The file is missing, or its header is broken or tells no length.
+        AudioFault: The file is missing, empty or cut short, or its header is broken or tells no
+            length.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such audio file")
+    _check_bytes(path)
     with naming(path):
         if path.suffix.lower() in SOUNDFILE:
             return soundfile.info(path).duration
         with _open(path) as container:
             length = container.duration
     if length is None:
-        raise InputError(f"{path}: its header tells no length")
+        raise AudioFault(f"{path}: its header tells no length")
     return length / av.time_base

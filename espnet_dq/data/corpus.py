@@ -14,17 +14,18 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from espnet_dq.data.audio import SAMPLE_RATE, to_wav
+from espnet_dq.data.audio import SAMPLE_RATE, AudioFault, to_wav
 from espnet_dq.data.kaldi import KaldiDir
 from espnet_dq.data.parallel import parallel_map
 from espnet_dq.data.splits import normalise
-from espnet_dq.errors import InputError, WorkError, one_line
+from espnet_dq.errors import WorkError, one_line
 from espnet_dq.files import atomic
 
 MAX_SECONDS = 30.0  # one window of Whisper
 # Seconds per letter of normalised text. Fast readers come near 0.055 and a single letter, read
 # out, takes up to 1.3; beyond these bounds the text is of something else.
 FASTEST, SLOWEST = 0.045, 2.5
+EMPTY_TEXT = "empty text"
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def text_fault(text: str) -> str | None:
     text of which nothing remains is not speech (`(ahooga)`, `<beep ascending>`).
     """
     if not text.strip():
-        return "empty text"
+        return EMPTY_TEXT
     return None if normalise(text) else "not speech"
 
 
@@ -62,12 +63,12 @@ def audio_fault(seconds: float, text: str) -> str | None:
     return None if FASTEST <= rate <= SLOWEST else "text does not fit the length of the audio"
 
 
-def _decode(job: tuple[Path, Path]) -> float | str:
-    """Seconds of the decoded clip, or what is wrong with it; runs in a worker."""
+def _decode(job: tuple[Path, Path]) -> float | tuple[str, str]:
+    """Seconds of the decoded clip, or cause and file of why not; runs in a worker."""
     try:
         return to_wav(*job) / SAMPLE_RATE
-    except InputError as e:
-        return str(e)
+    except AudioFault as e:
+        return e.cause, str(e)
 
 
 def prepare(
@@ -101,12 +102,12 @@ def prepare(
             good.append(clip)
     wavs = [out / "wav" / clip.lang / f"{clip.prompt}.wav" for clip in good]
     jobs = [(clip.audio, wav) for clip, wav in zip(good, wavs, strict=True)]
-    lengths = parallel_map(_decode, jobs, nj, "decode")
+    lengths = parallel_map(_decode, jobs, len(jobs), nj, "decode")
     data = KaldiDir(extra={"utt2prompt": {}, "utt2dur": {}})
     for clip, wav, seconds in zip(good, wavs, lengths, strict=True):
-        if isinstance(seconds, str):
-            tqdm.write(one_line(f"{name}: left out: {seconds}"))
-            fault = "unreadable audio"
+        if isinstance(seconds, tuple):
+            fault, where = seconds
+            tqdm.write(one_line(f"{name}: left out: {where}"))
         else:
             fault = audio_fault(seconds, clip.text)
         if fault:

@@ -9,11 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
-from espnet_dq.data.audio import SAMPLE_RATE, at_16k, load_audio, load_command, read_audio, save_wav
-from espnet_dq.data.kaldi import KaldiDir, Segment, is_command
-from espnet_dq.errors import InputError
+from espnet_dq.data.audio import (
+    SAMPLE_RATE,
+    AudioFault,
+    at_16k,
+    load_audio,
+    load_command,
+    read_audio,
+    save_wav,
+)
+from espnet_dq.data.kaldi import KaldiDir, Segment, absolute, is_command
+from espnet_dq.data.unfit import sound_fault
 from espnet_dq.files import file_name
 
 OVERSHOOT = 0.5  # seconds by which a segment may end behind its recording, as in Kaldi
@@ -30,22 +37,35 @@ class Recording:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """An utterance's own audio, or why there is none."""
+    """An utterance's own audio, or why there is none of use."""
 
     utt: str
-    path: str  # its file; of a fault, what is wrong
+    path: str  # its file; of a fault, what is wrong with which
     samples: int = 0
-    fault: str | None = None
+    fault: str | None = None  # the cause, in a few words
 
 
-def jobs(data: KaldiDir) -> list[Recording]:
-    """What there is to decode, each file, command and channel once."""
-    found: dict[tuple[str, int | None], Recording] = {}
+def jobs(data: KaldiDir) -> tuple[Iterator[Recording], int]:
+    """What there is to decode, each file, command and channel once, and how many they are."""
+    found: dict[str | tuple[str, int], str | list[str]] = {}
     for utt, wav in data.wav.items():
-        part = data.segments.get(utt, Segment(utt))
-        key = wav, part.channel
-        found.setdefault(key, Recording(*key, [])).parts.append((utt, part))
-    return list(found.values())
+        part = data.segments.get(utt)
+        key = wav if part is None or part.channel is None else (wav, part.channel)
+        # Most have one utterance, and there may be millions.
+        others = found.setdefault(key, utt)
+        if isinstance(others, list):
+            others.append(utt)
+        elif others != utt:
+            found[key] = [others, utt]
+
+    def recordings() -> Iterator[Recording]:
+        for key, utts in found.items():
+            utts = [utts] if isinstance(utts, str) else utts
+            wav, channel = (key, None) if isinstance(key, str) else key
+            parts = [(utt, data.segments.get(utt, Segment(utt))) for utt in utts]
+            yield Recording(wav, channel, parts)
+
+    return recordings(), len(found)
 
 
 def cut(wav_dir: Path, recording: Recording) -> list[Piece]:
@@ -59,38 +79,31 @@ def cut(wav_dir: Path, recording: Recording) -> list[Piece]:
         if is_command(wav):
             load, source = load_command, wav.removesuffix("|")
         else:
-            load, source = load_audio, str(Path(wav).resolve())
+            load, source = load_audio, absolute(wav)
             whole = all(part.start == 0 and part.end is None for _, part in parts)
-            if (
-                whole
-                and not channel
-                and Path(source).is_file()
-                and at_16k(Path(source), channels=1)
-            ):
-                samples = sum(map(len, read_audio(source)))
-                return [Piece(utt, source, samples) for utt, _ in parts]
+            if whole and not channel and at_16k(Path(source), channels=1):
+                samples, fault = sound_fault(read_audio(source))
+                return [Piece(utt, source, samples, fault) for utt, _ in parts]
         paths = {utt: _path(wav_dir, source, utt, part) for utt, part in parts}
         if not all(_fresh(path, source) for path in paths.values()):
             sound = load(source, channel)
             for utt, part in parts:
                 _write(paths[utt], sound, part)
-    except InputError as e:
-        first, *others = (utt for utt, _ in parts)
-        more = f" ({len(others)} more utterances in it)" if others else ""
-        return [
-            Piece(first, f"{e}{more}", fault="unreadable audio"),
-            *(Piece(utt, "", fault="unreadable audio") for utt in others),
-        ]
+    except AudioFault as e:
+        return [Piece(utt, str(e), fault=e.cause) for utt, _ in parts]
     return list(_pieces(wav, paths))
 
 
 def _pieces(wav: str, paths: dict[str, Path]) -> Iterator[Piece]:
-    """The utterances with their lengths; those without a file lie outside their recording."""
+    """The utterances as they are; those without a file lie outside their recording."""
     for utt, path in paths.items():
-        if path.exists():
-            yield Piece(utt, str(path), soundfile.info(path).frames)
-        else:
-            yield Piece(utt, f"{utt}: not in {wav}", fault="segment outside its recording")
+        if not path.exists():
+            yield Piece(utt, f"not in {wav}", fault="segment outside its recording")
+            continue
+        try:
+            yield Piece(utt, str(path), *sound_fault(read_audio(path)))
+        except AudioFault as e:  # without a sample
+            yield Piece(utt, str(e), fault=e.cause)
 
 
 def _path(wav_dir: Path, source: str, utt: str, part: Segment) -> Path:

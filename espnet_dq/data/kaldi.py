@@ -137,6 +137,12 @@ def is_command(wav: str) -> bool:
     return wav.endswith("|")
 
 
+def absolute(wav: str) -> str:
+    """The path of an audio file with all links followed; the same object if it is so already."""
+    place = str(Path(wav).resolve())
+    return wav if wav == place else place  # millions of them are in memory once, not twice
+
+
 @dataclass(frozen=True, slots=True)
 class Segment:
     """A part of a recording, as in a line of `segments`."""
@@ -278,6 +284,13 @@ class KaldiDir:
         found.update(b"}")
         return found.hexdigest()
 
+    def remove(self, utts: Iterable[str]) -> None:
+        """Take utterances out of all tables, in place."""
+        for utt in utts:
+            for table in self.tables().values():
+                del table[utt]
+            self.segments.pop(utt, None)
+
     def select(self, utts: Iterable[str]) -> "KaldiDir":
         """The same tables with only the utterances `utts`."""
         utts = list(utts)
@@ -297,10 +310,12 @@ def faults(path: Path | str, allow_pipes: bool = False, lang: str | None = None)
         allow_pipes: Commands in `wav.scp` are no fault.
         lang: The language of all utterances; `utt2lang` is then not looked at.
     """
-    return _check(Path(path), allow_pipes, lang)[1]
+    return _check(Path(path), allow_pipes, lang, False)[1]
 
 
-def _check(path: Path, allow_pipes: bool, lang: str | None) -> tuple[KaldiDir, list[str]]:
+def _check(
+    path: Path, allow_pipes: bool, lang: str | None, empty: bool
+) -> tuple[KaldiDir, list[str]]:
     """The folder, of use if there are no faults, and its faults."""
     if not path.is_dir():
         return KaldiDir(), [f"{path}: no such folder"]
@@ -315,7 +330,7 @@ def _check(path: Path, allow_pipes: bool, lang: str | None) -> tuple[KaldiDir, l
             segments, broken = scan_segments(path / name)
             tables[name] = dict.fromkeys(segments, "")
         else:
-            tables[name], broken = scan(path / name)
+            tables[name], broken = scan(path / name, empty and name == "text")
         found += broken
         for before, key in pairwise(tables[name]):
             if key < before:
@@ -356,13 +371,17 @@ def _check(path: Path, allow_pipes: bool, lang: str | None) -> tuple[KaldiDir, l
     return data, found
 
 
-def validate(path: Path | str, allow_pipes: bool = False, lang: str | None = None) -> KaldiDir:
+def validate(
+    path: Path | str, allow_pipes: bool = False, lang: str | None = None, empty: bool = False
+) -> KaldiDir:
     """Load a data folder that is fit for use; arguments as those of `faults`.
+
+    With `empty`, utterances may be without a word in `text`.
 
     Raises:
         InputError: The first fault found, naming file and line or utterance.
     """
-    data, found = _check(Path(path), allow_pipes, lang)
+    data, found = _check(Path(path), allow_pipes, lang, empty)
     if found:
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         raise InputError(found[0] + more)

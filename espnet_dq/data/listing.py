@@ -12,7 +12,6 @@ import shutil
 import tarfile
 import zlib
 from argparse import ArgumentParser
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -20,29 +19,28 @@ from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
-from espnet_dq.data.audio import seconds
-from espnet_dq.data.corpus import text_fault
-from espnet_dq.data.kaldi import KaldiDir, Segment, is_command
+from espnet_dq.data.audio import AudioFault, seconds
+from espnet_dq.data.corpus import EMPTY_TEXT, text_fault
+from espnet_dq.data.kaldi import KaldiDir, Segment, absolute, is_command
 from espnet_dq.data.languages import whisper_code
+from espnet_dq.data.left_out import LEFT_OUT, LeftOut
 from espnet_dq.data.parallel import parallel_map
 from espnet_dq.data.splits import SPLITS
 from espnet_dq.data.summary import write_splits
-from espnet_dq.errors import InputError, one_line
+from espnet_dq.errors import InputError
 from espnet_dq.files import atomic
 
-SHOWN = 5  # lines for each reason and language; what follows is only counted
-# Why rows are left out, as report.json counts them; see also `corpus.text_fault`.
+# Why rows are left out, as report.json counts them; see also `corpus.text_fault` and `AudioFault`.
 UNKNOWN_LANGUAGE = "not a language of Whisper"
 BROKEN_ROW = "a broken row"
 OUTSIDE = "a path out of the corpus's folder"
 TWICE = "an id that stands twice"
-NO_AUDIO = "no such audio file"
 NO_TRANSCRIPT = "audio without transcript"
 
 
 @dataclass
 class Listing:
-    """The utterances of a corpus split by split, and language -> reason -> count of the others.
+    """The utterances of a corpus split by split, and what is left out.
 
     Example usage::
 
@@ -52,15 +50,11 @@ class Listing:
     """
 
     splits: dict[str, KaldiDir] = field(default_factory=lambda: {x: KaldiDir() for x in SPLITS})
-    left_out: dict[str, Counter[str]] = field(default_factory=dict)
+    left_out: LeftOut = field(default_factory=LeftOut)
 
-    def skip(self, lang: str, reason: str, where: object) -> None:
-        """Count a row that is left out; `where` names it (file and line, or the audio)."""
-        reasons = self.left_out.setdefault(lang, Counter())
-        reasons[reason] += 1
-        if reasons[reason] <= SHOWN:
-            more = " (more of these are only counted)" if reasons[reason] == SHOWN else ""
-            tqdm.write(one_line(f"left out: {where}: {reason}{more}"))
+    def skip(self, lang: str, reason: str, where: object, utt: str = "-") -> None:
+        """Note a row that is left out; `where` names it (file and line, or the audio)."""
+        self.left_out.add(utt, lang, reason, where)
 
     def clips(
         self,
@@ -119,7 +113,7 @@ class Listing:
         elif fault is None and any(utt in data.wav for data in self.splits.values()):
             fault = TWICE
         if fault:
-            self.skip(lang, fault, where)
+            self.skip(lang, fault, where, utt or "-")
             return
         data = self.splits[split]
         data.wav[utt] = name
@@ -129,10 +123,10 @@ class Listing:
 
 
 def write_listing(listing: Listing, out: Path, nj: int = 1, allow_pipes: bool = False) -> None:
-    """Write `out/{train,dev,test}` and `out/report.json`.
+    """Write `out/{train,dev,test}`, `out/report.json` and the list of what is left out.
 
-    Audio whose header cannot be read is left out, too, and counted. Where some utterances are
-    parts of recordings, the others become the whole of theirs.
+    That are also utterances without text, and those whose audio's header cannot be read. Where some
+    utterances are parts of recordings, the others become the whole of theirs.
 
     Raises:
         WorkError: A split has no utterance.
@@ -142,40 +136,42 @@ def write_listing(listing: Listing, out: Path, nj: int = 1, allow_pipes: bool = 
             for utt in data.wav.keys() - data.segments.keys():
                 data.segments[utt] = Segment(utt)
         listing.splits[name] = _measure(name, listing, nj)
-    write_splits(out, listing.splits, listing.left_out, allow_pipes)
+    listing.left_out.write(out / LEFT_OUT)
+    write_splits(out, listing.splits, listing.left_out.by_language(), allow_pipes)
 
 
 def _measure(name: str, listing: Listing, nj: int) -> KaldiDir:
     """The split's utterances whose audio has a readable header, with absolute paths, `utt2dur`."""
     data = listing.splits[name]
     files = [x for x in dict.fromkeys(data.wav.values()) if not is_command(x)]
-    lengths = dict(zip(files, parallel_map(_header, files, nj, f"{name}: headers"), strict=True))
-    places = {x: str(Path(x).resolve()) for x in files}
-    kept, durations = [], {}
+    headers = parallel_map(_header, files, len(files), nj, f"{name}: headers")
+    lengths = dict(zip(files, headers, strict=True))
+    places = {x: absolute(x) for x in files}
+    durations, out = {}, []
     for utt, wav in data.wav.items():
         length, part = lengths.get(wav), data.segments.get(utt, Segment(utt))
+        if not data.text[utt]:
+            length = EMPTY_TEXT, utt
         if isinstance(length, tuple):
-            listing.skip(data.utt2lang[utt], *length)
+            listing.skip(data.utt2lang[utt], *length, utt)
+            out.append(utt)
             continue
-        kept.append(utt)
         data.wav[utt] = places.get(wav, wav)
         end = length if part.end is None else part.end
         if end is not None:
             durations[utt] = f"{end - part.start:.3f}"
-    data = data.select(kept)
-    if len(durations) == len(kept):
+    data.remove(out)
+    if len(durations) == len(data.wav):
         data.extra["utt2dur"] = durations
     return data
 
 
 def _header(path: str) -> float | tuple[str, str]:
     """Seconds of a file by its header, or why not and what is wrong; runs in a worker."""
-    if not Path(path).is_file():
-        return NO_AUDIO, path
     try:
         return seconds(path)
-    except InputError as e:
-        return "unreadable audio", str(e)
+    except AudioFault as e:
+        return e.cause, str(e)
 
 
 def parser(doc: str | None, languages: bool = False) -> ArgumentParser:

@@ -47,6 +47,9 @@ def write_splits(
 ) -> dict[str, dict]:
     """Write `out/SPLIT` for each split, check them, write and print `out/report.json`.
 
+    `splits` is emptied on the way: what is checked is read again, and two copies of millions of
+    utterances are one too many.
+
     Raises:
         WorkError: A split has no utterance.
         InputError: A written folder does not hold up to `validate`, or it would take the place
@@ -58,14 +61,14 @@ def write_splits(
             raise WorkError(f"{out / name}: no utterance for this split; left out: {why or 'none'}")
         if (out / name).exists() and not (out / name / "wav.scp").is_file():
             raise InputError(f"--out {out}: would overwrite {out / name}, no Kaldi folder")
-    for name, data in splits.items():
-        data.save(out / name)
+    rows, names = summarise(splits, left_out), list(splits)
+    for name in names:
+        splits.pop(name).save(out / name)
         validate(out / name, allow_pipes)
-    rows = summarise(splits, left_out)
     with atomic(out / "report.json") as tmp:
         tmp.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     for lang, row in rows.items():
-        counts = ", ".join(f"{name} {row[name]}" for name in splits)
+        counts = ", ".join(f"{name} {row[name]}" for name in names)
         print(f"{lang}: {counts}; {row.get('minutes', 'unknown')} min")
         for reason, count in row["left_out"].items():
             print(f"    left out {count}: {reason}")

@@ -8,6 +8,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+
 from espnet_dq.errors import InputError
 from espnet_dq.files import bytes_on_disk
 from espnet_dq.formats import detect
@@ -105,7 +107,7 @@ def load(exp: Path) -> Experiment:
         decodes=decodes,
         scores=scores,
         logs={
-            stage: train_log.read(exp / stage / "train.log")
+            stage: train_log.read(exp / stage / "train.log", _accum_grad(exp / stage))
             for stage in TRAININGS
             if (exp / stage / "train.log").exists()
         },
@@ -114,6 +116,14 @@ def load(exp: Path) -> Experiment:
         data=_optional(Path(run.get("data_report", beside / "report.json"))),
         formatted=_optional(Path(run.get("format_report", beside / "format.json"))),
     )
+
+
+def _accum_grad(stage: Path) -> int:
+    """Batches a step, of ESPnet's own record of a training."""
+    config = stage / "config.yaml"
+    if not config.is_file():
+        return 1
+    return yaml.safe_load(config.read_text(encoding="utf-8")).get("accum_grad", 1)
 
 
 def _results(

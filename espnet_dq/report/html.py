@@ -220,6 +220,10 @@ def _training(exp: Experiment) -> str:
             pictures.append(
                 paragraph(f"{stage} logged no matching of layers: it had no hidden term.")
             )
+        waited = log.waiting()
+        if waited is not None:
+            said = f"The trainer waited for data in {100 * waited:.1f} % of the time of {stage}."
+            pictures.append(paragraph(said))
         parts.append(f"<h3>{text(stage)}</h3>{side(*pictures)}")
     return section("Training", *parts)
 

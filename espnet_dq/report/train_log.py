@@ -37,11 +37,13 @@ class Interval:
 class TrainLog:
     """A run's intervals in order, and each finished epoch's means.
 
-    `epochs` maps the epoch to `{"train": {...}, "valid": {...}}`.
+    `epochs` maps the epoch to `{"train": {...}, "valid": {...}}`; `accum_grad` is how many batches
+    make a step.
     """
 
     intervals: list[Interval] = field(default_factory=list)
     epochs: dict[int, dict[str, dict[str, float]]] = field(default_factory=dict)
+    accum_grad: int = 1
 
     def curve(self, key: str) -> tuple[list[float], list[float]]:
         """Training time in epochs at each interval's end, and the value of `key` there."""
@@ -59,6 +61,20 @@ class TrainLog:
         names = {k for i in self.intervals for k in i.values}
         return sorted(int(m[1]) for k in names if (m := re.fullmatch(r"match_l(\d+)", k)))
 
+    def waiting(self) -> float | None:
+        """The share of the time of training in which the trainer waited for data, from 0 to 1.
+
+        ESPnet's `iter_time` is a batch's, its `train_time` a step's, that waiting included; their
+        means over epochs are taken, those of validation are in neither. None: not logged.
+        """
+        waited = spent = 0.0
+        for epoch, sections in self.epochs.items():
+            train = sections.get("train", {})
+            if "iter_time" in train and "train_time" in train:
+                waited += self._batches(epoch) * train["iter_time"]
+                spent += self._batches(epoch) * train["train_time"] / self.accum_grad
+        return waited / spent if spent else None
+
     def _batches(self, epoch: int) -> int:
         """Batches in an epoch: by ESPnet's running totals, or as far as seen."""
         totals = {e: s.get("train", {}).get("total_count", 0) for e, s in self.epochs.items()}
@@ -66,7 +82,7 @@ class TrainLog:
         return counted if counted > 0 else max(i.last for i in self.intervals)
 
 
-def read(path: Path) -> TrainLog:
+def read(path: Path, accum_grad: int = 1) -> TrainLog:
     """Parse a train.log; lines of other kinds and unknown keys are passed over.
 
     An epoch that a resumed run started again replaces its first, interrupted part.
@@ -74,7 +90,7 @@ def read(path: Path) -> TrainLog:
     Raises:
         InputError: no such file, or no line of training in it.
     """
-    log = TrainLog()
+    log = TrainLog(accum_grad=accum_grad)
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:

@@ -72,7 +72,8 @@ def common_voice(root: Path, clip: Path) -> int:
         for split in SPLITS:
             name = f"common_voice_{lang}_{split}.mp3"
             put(sound, root / lang / "clips" / name)
-            row = f"{lang * 64}\t{name}\ts1\tText {split}, {lang}\t2\t0\t{lang}\r\n"
+            word = "文本" if lang == "zh-CN" else "Text"
+            row = f"{lang * 64}\t{name}\ts1\t{word} {split}, {lang}\t2\t0\t{lang}\r\n"
             write(root / lang / f"{split}.tsv", head + row)
         for other in ("validated", "invalidated", "other"):
             write(root / lang / f"{other}.tsv", "no table at all")
@@ -202,9 +203,9 @@ def kaldi(root: Path, clip: Path) -> int:
 
 
 def recording(clip: Path, path: Path) -> dict:
-    """A call, the clip in both channels, one after the other; lhotse's Recording of it."""
+    """A call, the clip in one channel, then in the other, else noise; lhotse's Recording of it."""
     samples, _ = soundfile.read(clip, dtype="int16")
-    both = np.zeros((2 * len(samples), 2), np.int16)
+    both = np.random.default_rng(0).normal(0, 40, (2 * len(samples), 2)).astype(np.int16)
     both[: len(samples), 0], both[len(samples) :, 1] = samples, samples
     path.parent.mkdir(parents=True)
     soundfile.write(path, both, 16000)
@@ -260,7 +261,10 @@ def lhotse_cuts(root: Path, clip: Path) -> int:
         # times of a supervision are its cut's; a cut has several, also of other channels
         cut(
             call,
-            [said("anna-1", 0.25, 1.0), said("bob 2", -0.5, 0.5, 1, language="en", speaker="bob")],
+            [
+                said("anna-1", 0.25, 1.0),
+                said("bob 2", -0.5, 0.5, 1, text="Hello.", language="en", speaker="bob"),
+            ],
             start=1.0,
             duration=2.0,
             **both,

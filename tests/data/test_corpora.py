@@ -81,10 +81,10 @@ def test_common_voice(common, tmp_path, capsys):
         "a broken row": 3,
         "a path out of the corpus's folder": 2,
         "an id that stands twice": 1,
+        "empty audio": 1,
         "empty text": 1,
         "no such audio file": 1,
         "not speech": 1,
-        "unreadable audio": 1,
     }
     assert report["ga-IE"] == {
         "train": 0,
@@ -102,8 +102,8 @@ def test_common_voice(common, tmp_path, capsys):
     assert late == f"{speaker}-late" and len(speaker) == len("sv-SE-") + 16
     assert sorted(test.text.values()) == [
         "Text test, sv-SE",
-        "Text test, zh-CN",
         "مرحبا، كيف حالك؟",
+        "文本 test, zh-CN",
     ]
     assert len(dev.wav) == 3 and set(dev.utt2lang.values()) == {"sv", "zh", "ar"}
     for name in SPLITS:

@@ -32,7 +32,8 @@ def splits(tmp_path):
 def run(tmp_path, splits, *options):
     for name, data in splits.items():
         data.save(tmp_path / "data" / name)
-    arguments = ["--data", str(tmp_path / "data"), "--out", str(tmp_path / "dump"), *options]
+    arguments = ["--data", str(tmp_path / "data"), "--out", str(tmp_path / "dump")]
+    arguments += ["--max_left_out", "100", *options]
     assert format_data.main(arguments) == 0
     return json.loads((tmp_path / "dump/format.json").read_text())
 
@@ -51,9 +52,10 @@ def test_lengths_rates_and_bad_audio(tmp_path, splits):
     (audio / "none.flac").write_bytes(b"")
     report = run(tmp_path, splits)
     assert report["train"]["left_out"] == {
+        "empty audio": 1,
         "longer than 30 s": 1,
         "shorter than 0.1 s": 1,
-        "unreadable audio": 2,
+        "truncated audio": 1,
     }
     assert report["train"]["utterances"] == 5
     assert report["shared_texts"] == 0
@@ -192,3 +194,30 @@ def test_parts_overlap_as_when_each_is_held_against_each(seed):
     left, right = list(parts()), list(parts())
     both = any(heard(x) & heard(y) for x in left for y in right)
     assert format_data._overlap(left, right) == format_data._overlap(right, left) == both
+
+
+def test_what_is_left_out_is_listed_and_above_a_share_it_stops(tmp_path, splits, capsys):
+    audio, train = tmp_path / "audio", splits["train"]
+    add(train, audio / "silent.wav", "s-silent", "silent")
+    save_wav(audio / "silent.wav", np.zeros(16000, np.float32))
+    add(train, audio / "other.wav", "s-other", "Text in Russian", lang="ru")
+    earlier = ["utterance\tlanguage\tcause\twhere", "s-a\ten\tempty text\ts-a"]
+    earlier += ["-\tga-IE\tnot a language of Whisper\tx.tsv:2"]  # no fault of the data
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/left_out.tsv").write_text("\n".join(earlier) + "\n")
+    run(tmp_path, splits, "--max_left_out", "50")
+    assert "3 of 6 utterances are left out (50.00 %): 1" in capsys.readouterr().out
+    listed = (tmp_path / "dump/left_out.tsv").read_text().splitlines()
+    assert listed == [
+        *earlier,
+        "s-other\tru\ttext in another script\ts-other: 'Text in Russian'",
+        f"s-silent\ten\tsilence\ts-silent: {audio}/silent.wav",
+    ]
+    with pytest.raises(InputError, match=r"more than --max_left_out 49 %: 3 of 6 .*tsv$") as error:
+        run(tmp_path, splits, "--max_left_out", "49")
+    assert "\n" not in str(error.value)
+    # What stage 1 has left out may be too much by itself: then nothing is decoded.
+    (tmp_path / "dump/left_out.tsv").unlink()
+    with pytest.raises(InputError, match=r"1 of 6 utterances .* 1 empty text; listed in .*/data/"):
+        run(tmp_path, splits, "--max_left_out", "16")
+    assert not (tmp_path / "dump/left_out.tsv").exists()

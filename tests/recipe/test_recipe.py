@@ -14,7 +14,10 @@ from espnet_dq.data.audio import save_wav
 from espnet_dq.data.kaldi import KaldiDir
 
 RECIPE = Path(__file__).parents[2] / "egs2/dq_whisper/asr1"
-WORDS = ["alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf", "hotel"]
+WORDS = {
+    "en": ["alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf", "hotel"],
+    "ru": ["альфа", "браво", "чарли", "дельта", "эхо", "фокстрот", "гольф", "отель"],
+}
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +32,9 @@ def data_root(tmp_path_factory) -> Path:
             wav.parent.mkdir(exist_ok=True)
             save_wav(wav, random.normal(0, 0.05, 16000).astype(np.float32))
             data.wav[utt] = str(wav)
-            data.text[utt] = f"{WORDS[number % 8]} {WORDS[number // 8]}"
+            lang = data.utt2lang[utt] = ("en", "ru")[number % 2]
+            data.text[utt] = f"{WORDS[lang][number % 8]} {WORDS[lang][number // 8]}"
             data.utt2spk[utt] = utt.split("-")[0]
-            data.utt2lang[utt] = ("en", "ru")[number % 2]
         data.save(root / split)
     return root
 
@@ -93,15 +96,18 @@ def test_every_stage(data_root, save_toy, tmp_path):
 
 
 def test_joint_on_broken_data(data_root, save_toy, tmp_path):
-    """On the grid from the first step, decoder only; a clip that is cut short is counted."""
+    """On the grid from the first step, decoder only; broken clips and texts are counted."""
     root = tmp_path / "data"
     for split in ("train", "dev", "test"):
         data = KaldiDir.load(data_root / split)
-        broken = min(data.wav)
         if split == "train":
-            copy = tmp_path / "broken.wav"
-            copy.write_bytes(Path(data.wav[broken]).read_bytes()[:900])
-            data.wav[broken] = str(copy)
+            cut, mute, wordless, *_ = sorted(data.wav)
+            content = Path(data.wav[cut]).read_bytes()
+            for utt, wrong in ((cut, content[:900]), (mute, content[:44] + bytes(32000))):
+                copy = tmp_path / f"{utt}.wav"
+                copy.write_bytes(wrong)
+                data.wav[utt] = str(copy)
+            data.text[wordless] = ""
         data.save(root / split)
     config = (RECIPE / "conf/joint.yaml").read_text()
     config = re.sub("num_iters_per_epoch: .*", "num_iters_per_epoch: 2", config)
@@ -114,6 +120,9 @@ def test_joint_on_broken_data(data_root, save_toy, tmp_path):
         str(toy), "--mode", "joint", "--train_config", str(tmp_path / "joint.yaml"),
         "--singles", "2", "--nj", "1",
     ]  # fmt: skip
+    said = run(tmp_path, *options, "--stop_stage", "2", code=2).splitlines()[-1]
+    assert "more than --max_left_out 10 %" in said and "left_out.tsv" in said
+    options += ["--max_left_out", "20"]
     run(tmp_path, *options, "--stop_stage", "10")
     run(tmp_path, *options, "--stage", "12", "--stop_stage", "12")
     (exp,) = (tmp_path / "exp").iterdir()
@@ -123,7 +132,12 @@ def test_joint_on_broken_data(data_root, save_toy, tmp_path):
     grids = {row["name"]: row["grid"] for row in report["rows"]}
     assert grids["encoder/layer_0/ffn/linear_0/weight"] == "float16"
     assert grids["decoder/layer_0/ffn/linear_0/weight"] == "ct2_int8"
-    assert "1 unreadable audio" in (exp / "report.html").read_text()
+    page = (exp / "report.html").read_text()
+    assert "1 silence" in page and "truncated audio" in page and "empty text" in page
+    (listed,) = (tmp_path / "dump").rglob("raw/left_out.tsv")
+    assert [line.split("\t")[0] for line in listed.read_text().splitlines()[1:]] == [
+        cut, wordless, mute,
+    ]  # fmt: skip
 
 
 def test_usage_and_mistakes(tmp_path):

@@ -62,8 +62,9 @@ def train_log(epochs: int, batches: int, hidden: bool, rng: random.Random) -> st
             said = ", ".join(f"{k}={v:.3f}" for k, v in values.items())
             lines.append(f"{prefix}{epoch}epoch:train:{end - 19}-{end}batch: {said}")
         lines.append(
-            f"{prefix}{epoch}epoch results: [train] loss={loss:.3f}, time=1 minute and 2 seconds, "
-            f"total_count={epoch * batches}, [valid] loss={loss * 1.1:.3f}, time=4.5 seconds, "
+            f"{prefix}{epoch}epoch results: [train] iter_time=0.020, loss={loss:.3f}, "
+            f"train_time=0.500, time=1 minute and 2 seconds, total_count={epoch * batches}, "
+            f"[valid] loss={loss * 1.1:.3f}, time=4.5 seconds, "
             f"total_count={epoch * 9}"
         )
     return "\n".join(lines) + "\n"

@@ -141,6 +141,11 @@ def test_pictures_have_words(page):
     assert page.ids.count("match-kd-title") == 1 and "match-qat-title" not in page.ids
 
 
+def test_waiting_for_data_is_said(exp):
+    text = (exp / "report.html").read_text(encoding="utf-8")
+    assert "waited for data in 4.0 % of the time of kd" in text
+
+
 def test_every_number_equals_results_json(page, results):
     languages = ["mean", *sorted(made_up.SENTENCES)]
     wer = page.table("system", *languages)

@@ -57,6 +57,25 @@ def test_espnets_own_lines(tmp_path):
     assert "time" not in log.epochs[1]["train"]
 
 
+def test_waiting_for_data(tmp_path):
+    """By ESPnet's own reporter: two batches a step, of which the second of an epoch is slow."""
+    reporter, lines = Reporter(), []
+    for epoch, times in ((1, (0.1, 0.3)), (2, (0.05, 0.05))):
+        reporter.set_epoch(epoch)
+        with reporter.observe("train") as sub:
+            for batch in range(1, 9):
+                sub.register({"iter_time": times[batch % 2], "loss": 1.0})
+                if batch % 2 == 0:
+                    sub.register({"train_time": 1.0})
+                sub.next()
+        lines.append(PREFIX + reporter.log_message())
+    (tmp_path / "train.log").write_text("\n".join(lines))
+    log = read(tmp_path / "train.log", accum_grad=2)
+    assert log.waiting() == pytest.approx((8 * 0.2 + 8 * 0.05) / (4 + 4))
+    (tmp_path / "train.log").write_text(espnet_log()[0])
+    assert read(tmp_path / "train.log").waiting() is None
+
+
 def test_durations_are_not_taken_for_numbers(tmp_path):
     line = "1epoch results: [train] loss=1.500, time=1 hour, 2 minutes and 3.5 seconds, "
     line += (

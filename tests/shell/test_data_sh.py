@@ -63,11 +63,13 @@ def test_own_folders(corpus, tmp_path):
             "dev": 2,
             "test": 2,
             "minutes": 0.25,
-            "left_out": {"unreadable audio": 1},
+            "left_out": {"empty audio": 1},
         }
     }
-    assert "left out 1: unreadable audio" in done.stdout
+    assert "left out 1: empty audio" in done.stdout
     assert "train 1.flac" in done.stdout + done.stderr
+    listed = (tmp_path / "out/left_out.tsv").read_text().splitlines()
+    assert len(listed) == 2 and listed[1].startswith("ann-train1\tsw\tempty audio\t")
 
 
 def test_one_folder_for_each_split(corpus, tmp_path):

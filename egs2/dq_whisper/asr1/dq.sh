@@ -23,6 +23,8 @@ Usage: run.sh [options]
   --allow_pipes true    run the commands in a Kaldi folder's wav.scp
   --long drop|split     utterances above 30 s: left out and counted, or those of train and dev split
                         at pauses with their text, by the teacher, and those of test kept whole
+  --max_left_out P      stop if more than P percent of the utterances are of no use (10); which and
+                        why: left_out.tsv in the folders of the data
   --labels NAME         text: as given (default); check: without the utterances whose text the
                         teacher does not hear; replace: the teacher's text instead, of those that it
                         is sure of
@@ -68,6 +70,7 @@ data_root=
 local_data_opts=
 allow_pipes=false
 long=drop
+max_left_out=10
 labels=text
 teacher=base
 student=tiny
@@ -95,9 +98,10 @@ while [ $# -gt 0 ]; do
     case $1 in
         --help) usage; exit 0 ;;
         --stage|--stop_stage|--skip_data|--skip_train|--skip_eval|--skip_pack|--corpus|--data_root|\
-        --local_data_opts|--allow_pipes|--long|--labels|--skip_teacher_pass|--teacher|--student|\
-        --grid|--mode|--train_config|--qat_config|--singles|--temperature|--max_hours|--seed|--nj|\
-        --ngpu|--num_nodes|--cmd|--expdir|--dumpdir|--cachedir|--tag|--upload_to)
+        --local_data_opts|--allow_pipes|--long|--max_left_out|--labels|--skip_teacher_pass|\
+        --teacher|--student|--grid|--mode|--train_config|--qat_config|--singles|--temperature|\
+        --max_hours|--seed|--nj|--ngpu|--num_nodes|--cmd|--expdir|--dumpdir|--cachedir|--tag|\
+        --upload_to)
             [ $# -ge 2 ] || die "$1 needs a value"
             printf -v "${1#--}" %s "$2"; shift 2 ;;
         *) die "unknown option $1 (--help lists them all)" ;;
@@ -123,6 +127,7 @@ case $mode in
 esac
 case $long in drop|split) ;; *) die "--long $long: drop or split" ;; esac
 case $labels in text|check|replace) ;; *) die "--labels $labels: text, check or replace" ;; esac
+[[ $max_left_out =~ ^[0-9]+([.][0-9]+)?$ ]] || die "--max_left_out $max_left_out: not a percentage"
 for switch in skip_data skip_train skip_teacher_pass skip_eval skip_pack allow_pipes; do
     case ${!switch} in true|false) ;; *) die "--$switch ${!switch}: true or false" ;; esac
 done
@@ -258,7 +263,7 @@ if run_stage 1 "data" "$skip_data"; then
 fi
 
 if run_stage 2 "format to 16 kHz, check splits, pack windows" "$skip_data"; then
-    options=("${pipes[@]}")
+    options=("${pipes[@]}" --max_left_out "$max_left_out")
     [ -z "$data_root" ] || options+=(--allow_shared_text)
     if [ "$long" = split ] || [ "$labels" != text ]; then fetch_weights "$teacher"; fi
     [ "$long" != split ] || options+=(--long split --aligner "$teacher_pt")

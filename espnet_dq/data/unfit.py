@@ -1,0 +1,136 @@
+"""Utterances that no model learns speech from, as far as samples and letters can tell.
+
+The rules are made for whole corpora, so they are wide of real speech: what they find is no use,
+but what they pass may still be (noise without a word, the text of another clip, speech whose file
+names a wrong, lower rate). For that there is a teacher who listens (`labels.py`).
+
+Where the limits come from: the absolute gate of ITU-R BS.1770 for silence; for the others, distance
+from 2649 prompts in five languages (the default corpus), of which the extremes are given with each.
+"""
+
+import unicodedata
+from collections.abc import Iterable
+from functools import cache
+
+import numpy as np
+
+from espnet_dq.data.audio import SAMPLE_RATE
+from espnet_dq.data.splits import normalise
+
+SILENCE = "silence"
+CLIPPED = "clipped"
+SCRIPT = "text in another script"
+TOO_MUCH = "more text than can be said in its time"
+
+GATE = 10 ** (-70 / 20)  # -70 dB of full scale
+NEAR, FLAT = 0.7, 0.25  # 3 dB below the loudest; the share of samples above that
+LETTERS, SPARE = 30, 10  # letters or digits in a second, and more of them in any text
+FEW = 10  # Latin letters: a name or an acronym, which stand in texts of all languages
+
+# What the languages of Whisper are written in, as the names of Unicode's letters begin; those that
+# have several scripts today, in one country or another, have all of them. Not judged: Sanskrit,
+# which is written in any.
+_WRITTEN = {
+    "LATIN": "af az bs br ca cs cy da de en es et eu fi fo fr gl ha haw hr ht hu id is it jw kk la "
+    "lb ln lt lv mg mi ms mt nl nn no oc pl pt ro sk sl sn so sq sr su sv sw tk tl tr tt uz vi yo",
+    "CYRILLIC": "az ba be bg bs kk mk mn ro ru sr tg tk tt uk uz",
+    "ARABIC": "ar az fa ha jw kk ms pa ps sd so sw tg tk ur uz",
+    "HEBREW": "he yi",
+    "GREEK": "el",
+    "ARMENIAN": "hy",
+    "GEORGIAN": "ka",
+    "ETHIOPIC": "am",
+    "DEVANAGARI": "hi mr ne sd",
+    "BENGALI": "as bn",
+    "GURMUKHI": "pa",
+    "GUJARATI": "gu",
+    "TAMIL": "ta",
+    "TELUGU": "te",
+    "KANNADA": "kn",
+    "MALAYALAM": "ml",
+    "SINHALA": "si",
+    "THAI": "th",
+    "LAO": "lo",
+    "KHMER": "km",
+    "MYANMAR": "my",
+    "TIBETAN": "bo",
+    "MONGOLIAN": "mn",
+    "CJK": "ja ko yue zh",
+    "BOPOMOFO": "zh",
+    "HIRAGANA": "ja",
+    "KATAKANA": "ja",
+    "HANGUL": "ko",
+}
+
+
+def sound_fault(blocks: Iterable[np.ndarray]) -> tuple[int, str | None]:
+    """How many samples audio has, and `SILENCE` or `CLIPPED` if that is all there is to it.
+
+    Silence never leaves a range of 70 dB below full scale about its middle: that is where BS.1770
+    takes sound for silence. Of clipped audio more than a quarter of the samples lie within 3 dB of
+    its loudest hundredth, whatever that loudness is, so that resampling or a codec after the
+    clipping hide nothing. That is what 20 dB of overdrive do to speech; clean prompts have 0.18 at
+    most, Gaussian noise 0.07, a steady tone 0.5.
+
+    Args:
+        blocks: (samples,) float32 in [-1, 1], as `read_audio` gives them; each must be so, thus in
+            a long file ten seconds of speech suffice.
+    """
+    samples, fault = 0, None
+    for block in blocks:
+        if fault or not samples:
+            found = _block_fault(block)
+            fault = found if found == fault or not samples else None
+        samples += len(block)
+    return samples, fault
+
+
+def _block_fault(block: np.ndarray) -> str | None:
+    if (block.max() - block.min()) / 2 < GATE:
+        return SILENCE
+    size = np.abs(block - block.mean())
+    return CLIPPED if np.mean(size >= NEAR * np.quantile(size, 0.99)) > FLAT else None
+
+
+def text_fault(text: str, language: str, samples: int) -> str | None:
+    """`SCRIPT` or `TOO_MUCH` if a text cannot be what is said in so many samples of 16 kHz.
+
+    A text is in another script if none of its letters is of those that its language is written in
+    (see `_WRITTEN`), unless it is but a few Latin ones. It is too much if 30 letters and digits a
+    second, and 10 besides, do not suffice: the fastest prompt has 19 a second. That is also what a
+    file shows whose header names too high a sampling rate.
+    """
+    if _other_script(text, language):
+        return SCRIPT
+    most = LETTERS * samples / SAMPLE_RATE + SPARE
+    # What stands in brackets is not said, but few texts need that look.
+    much = _letters(text) > most and _letters(normalise(text)) > most
+    return TOO_MUCH if much else None
+
+
+def _letters(text: str) -> int:
+    return sum(map(str.isalnum, text))
+
+
+@cache
+def _scripts(language: str) -> frozenset[str]:
+    return frozenset(script for script, of in _WRITTEN.items() if language in of.split())
+
+
+@cache
+def _script(character: str) -> str | None:
+    """The script of a letter; None for other characters and for scripts of no language here."""
+    script = unicodedata.name(character, "").partition(" ")[0]
+    return script if character.isalpha() and script in _WRITTEN else None
+
+
+def _other_script(text: str, language: str) -> bool:
+    own = _scripts(language)
+    if not own:
+        return False
+    # Full-width letters, ordinal signs and the like count as what they stand for.
+    found = [_script(c) for c in unicodedata.normalize("NFKC", text)]
+    other = [script for script in found if script and script not in own]
+    if not other or own.intersection(found):
+        return False
+    return len(other) >= FEW or set(other) != {"LATIN"}
