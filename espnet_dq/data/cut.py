@@ -12,7 +12,16 @@ from urllib.parse import quote
 import numpy as np
 import soundfile
 
-from espnet_dq.data.audio import SAMPLE_RATE, at_16k, load_audio, load_command, read_audio, save_wav
+from espnet_dq.data.audio import (
+    SAMPLE_RATE,
+    at_16k,
+    is_made_of,
+    load_audio,
+    load_command,
+    mark,
+    read_audio,
+    save_wav,
+)
 from espnet_dq.data.kaldi import KaldiDir, Segment, is_command
 from espnet_dq.errors import InputError
 
@@ -74,6 +83,8 @@ def cut(wav_dir: Path, recording: Recording) -> list[Piece]:
             sound = load(source, channel)
             for utt, part in parts:
                 _write(paths[utt], sound, part)
+                if paths[utt].exists() and Path(source).is_file():
+                    mark(paths[utt], Path(source))
     except InputError as e:
         first, *others = (utt for utt, _ in parts)
         more = f" ({len(others)} more utterances in it)" if others else ""
@@ -100,11 +111,8 @@ def _path(wav_dir: Path, source: str, utt: str, part: Segment) -> Path:
 
 
 def _fresh(path: Path, source: str) -> bool:
-    """Whether an earlier run wrote the audio, and its source is not newer (if it is a file)."""
-    if not path.exists():
-        return False
-    made = Path(source)
-    return not made.is_file() or path.stat().st_mtime >= made.stat().st_mtime
+    """Whether an earlier run wrote the audio, of its source as it is now (if it is a file)."""
+    return is_made_of(path, Path(source)) if Path(source).is_file() else path.exists()
 
 
 def _write(path: Path, sound: np.ndarray, part: Segment) -> None:

@@ -2,38 +2,21 @@
 
 import json
 import os
-import re
 import subprocess
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
-from espnet_dq.data.audio import save_wav
 from espnet_dq.data.kaldi import KaldiDir
-
-RECIPE = Path(__file__).parents[2] / "egs2/dq_whisper/asr1"
-WORDS = ["alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf", "hotel"]
+from tests import toys
+from tests.toys import RECIPE
 
 
 @pytest.fixture(scope="module")
 def data_root(tmp_path_factory) -> Path:
     """train, dev and test of noise, in two languages."""
-    root, random, number = tmp_path_factory.mktemp("my data"), np.random.default_rng(0), 0
-    for split, count in (("train", 8), ("dev", 4), ("test", 4)):
-        data = KaldiDir()
-        for _ in range(count):
-            utt, number = f"spk{number % 2}-{number:03d}", number + 1
-            wav = root / "wav" / f"{utt}.wav"
-            wav.parent.mkdir(exist_ok=True)
-            save_wav(wav, random.normal(0, 0.05, 16000).astype(np.float32))
-            data.wav[utt] = str(wav)
-            data.text[utt] = f"{WORDS[number % 8]} {WORDS[number // 8]}"
-            data.utt2spk[utt] = utt.split("-")[0]
-            data.utt2lang[utt] = ("en", "ru")[number % 2]
-        data.save(root / split)
-    return root
+    return toys.save_corpus(tmp_path_factory.mktemp("my data"))
 
 
 def run(folder: Path, *options: str, code: int = 0) -> str:
@@ -48,10 +31,7 @@ def run(folder: Path, *options: str, code: int = 0) -> str:
 
 def test_every_stage(data_root, save_toy, tmp_path):
     for name in ("train", "qat"):
-        config = (RECIPE / f"conf/{name}.yaml").read_text()
-        config = re.sub("num_iters_per_epoch: .*", "num_iters_per_epoch: 2", config)
-        config = config.replace("batch_size: 4", "batch_size: 2")
-        (tmp_path / f"{name}.yaml").write_text(config)
+        (tmp_path / f"{name}.yaml").write_text(toys.config(name))
     teacher, student = save_toy(seed=1, state=32, layers=3), save_toy(seed=0)
     options = [
         "--corpus", "kaldi", "--data_root", str(data_root), "--teacher", str(teacher),
@@ -103,9 +83,7 @@ def test_joint_on_broken_data(data_root, save_toy, tmp_path):
             copy.write_bytes(Path(data.wav[broken]).read_bytes()[:900])
             data.wav[broken] = str(copy)
         data.save(root / split)
-    config = (RECIPE / "conf/joint.yaml").read_text()
-    config = re.sub("num_iters_per_epoch: .*", "num_iters_per_epoch: 2", config)
-    config = config.replace("batch_size: 4", "batch_size: 2").replace("full\npre", "paper\npre")
+    config = toys.config("joint").replace("full\npre", "paper\npre")
     assert config.count("preset: paper") == 1
     (tmp_path / "joint.yaml").write_text(config)
     toy = save_toy(seed=0)
