@@ -68,7 +68,7 @@ class Place:
             "--data_root", str(self.toys / "corpus"), "--teacher", str(self.toys / "teacher.pt"),
             "--student", str(self.toys / "student.pt"),
             "--train_config", str(self.toys / "train.yaml"),
-            "--qat_config", str(self.toys / "qat.yaml"), "--singles", "2", "--nj", "2",
+            "--qat_config", str(self.toys / "qat.yaml"), "--singles", "2", "--nj", "1",
             "--expdir", str(self.folder / "exp"), "--dumpdir", str(self.folder / "dump"),
             "--cachedir", str(self.folder / "shared"), *options,
         ]  # fmt: skip
