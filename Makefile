@@ -1,4 +1,4 @@
-.PHONY: setup test lint
+.PHONY: setup test lint faults
 setup:
 	tools/setup.sh
 
@@ -10,3 +10,9 @@ lint: setup
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/shellcheck -x $$(git ls-files '*.sh' .ci/run)
+
+# Not among the tests: hours. See docs/reliability.md.
+faults: setup
+	for fault in kill script disk readonly clock checkpoint; do \
+		.venv/bin/python -m tests.faults $$fault --tries 10 --work $(WORK) || exit 1; \
+	done

@@ -1,8 +1,11 @@
 """The recipe from a Kaldi corpus to a report, with toy models: every stage, and a second run."""
 
+import fcntl
 import json
 import os
 import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -126,6 +129,25 @@ def test_usage_and_mistakes(tmp_path):
     assert done.returncode == 0
     for option in ("--stage", "--skip_train", "--corpus", "--grid", "--tag", "--upload_to"):
         assert option in done.stdout
+
+
+def test_a_run_waits_for_what_a_killed_one_left_at_work(save_toy, tmp_path):
+    toy = str(save_toy(seed=0))
+    options = ["--teacher", toy, "--student", toy, "--stop_stage", "0"]
+    run(tmp_path, *options)
+    (exp,) = (tmp_path / "exp").iterdir()
+    left, settings = exp / ".model.tmp123.pt", (exp / "settings").stat().st_mtime_ns
+    left.touch()
+    with open(exp / ".lock") as lock, ThreadPoolExecutor() as pool:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        waiting = pool.submit(run, tmp_path, *options)
+        time.sleep(2)
+        assert left.exists() and not waiting.done()
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        assert "is at work there: waiting for it" in waiting.result()
+    assert not left.exists()
+    # Nothing that decides about an experiment is written again, so no kill can cut it short.
+    assert (exp / "settings").stat().st_mtime_ns == settings
 
 
 def test_a_preset_that_the_format_cannot_hold_stops_before_training(save_toy, tmp_path):

@@ -198,10 +198,11 @@ whole() {
 # killed one has left at work is waited for.
 if type -P flock > /dev/null; then
     exec {lock}> "$exp/.lock"
-    flock -n "$lock" || {
+    # Other codes than 1: a file system without locks.
+    flock -n "$lock" || if [ $? -eq 1 ]; then
         log "$exp: another run, or what a killed one has left, is at work there: waiting for it"
         flock "$lock"
-    }
+    fi
     find "$exp" \( -name '.*.tmp[0-9]*' -o -name '.*.old[0-9]*' \) -prune -exec rm -rf {} +
 fi
 
