@@ -13,6 +13,5 @@ lint: setup
 
 # Not among the tests: hours. See docs/reliability.md.
 faults: setup
-	for fault in kill script disk readonly clock checkpoint; do \
-		.venv/bin/python -m tests.faults $$fault --tries 10 --work $(WORK) || exit 1; \
-	done
+	.venv/bin/python -m tests.faults --faults kill,rename --tries 30 --work $(WORK)
+	.venv/bin/python -m tests.faults --work $(WORK)

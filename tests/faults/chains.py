@@ -1,14 +1,13 @@
-"""Chains of faults: the recipe from its start to its end, interrupted at each stage."""
+"""A chain of faults: the recipe from its start to its end, interrupted in every stage."""
 
 import json
 import os
 import random
 import re
-import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -17,8 +16,10 @@ from tests.faults.recipe import STAGES, Place, Run, counting
 
 FULL = re.compile(r"No space left on device|are free")
 READ_ONLY = re.compile(r"Read-only file system")
+WRITTEN = {1: "dump", 2: "dump", 3: "exp", 4: "shared", 7: "exp", 9: "shared", 12: "exp"}
 JUMPS = ("+400d", "-400d", "+3h", "-3h", "+20y", "-2d")
-DAY = 86400
+DAY = 86400  # seconds
+TRAININGS = {6: "kd", 7: "qat"}
 
 
 @dataclass
@@ -35,48 +36,71 @@ class Try:
 class Chain:
     """The tries in one place, kept in a file so that a killed harness goes on."""
 
-    def __init__(self, place: Place, known: dict, number: int, timed: bool = False) -> None:
-        self.place, self.known, self.timed = place, known, timed
-        self.random = random.Random(f"{place.folder.name} {number}")
+    def __init__(self, place: Place, known: dict, faults: list[str]) -> None:
+        self.place, self.known, self.faults = place, known, faults
         self.file = place.beside("tries") / "tries.jsonl"
         lines = self.file.read_text(encoding="utf-8").splitlines() if self.file.exists() else []
-        self.kept = [json.loads(line) for line in lines]
-        self.step = 0
+        self.kept = {tuple(key): made for key, made in map(json.loads, lines)}
+        self.clock = place.beside("tmp") / "clock"
+        self.environment: dict[str, str] = {}
+        if "clock" in faults:
+            self.clock.write_text("+0\n")
+            self.environment = {
+                "LD_PRELOAD": faketime(),
+                "FAKETIME_TIMESTAMP_FILE": str(self.clock),
+                "FAKETIME_CACHE_DURATION": "1",
+                "FAKETIME_DONT_FAKE_MONOTONIC": "1",  # no jump of the clock moves this one
+                "NO_FAKE_STAT": "1",  # files' times are the kernel's: see `_times`
+            }
+
+    def run(self) -> list[Try]:
+        """All faults in all stages, and the end."""
+        with ExitStack() as stack:
+            if "disk" in self.faults:
+                stack.enter_context(in_memory(self.place.folder))
+            if "readonly" in self.faults:
+                stack.enter_context(read_only(self.place.toys))
+            for stage in STAGES:
+                for fault in self.faults:
+                    if (fault, stage) not in self.kept and self.go_to(stage):
+                        chosen = random.Random(f"{self.place.folder.name} {fault} {stage}")
+                        self.keep(fault, stage, FAULTS[fault](self, stage, chosen))
+            return self.end()
+
+    def keep(self, fault: str, stage: int, made: Try | None) -> None:
+        """Note a try; None: there was nothing to try, or the stage was over too early."""
+        self.kept[fault, stage] = asdict(made) if made else None
+        with open(self.file, "a", encoding="utf-8") as file:
+            file.write(json.dumps([(fault, stage), self.kept[fault, stage]]) + "\n")
+        if made:
+            verdict = made.wrong or "ok"
+            print(f"  {made.fault}, stage {made.stage}, {made.how}: {verdict}", flush=True)
 
     def stage(self, number: int) -> dict:
         """What the undisturbed run needed for a stage."""
         return self.known["stages"][str(number)]
 
-    def attempt(self, make: Callable[..., Try | None], *details: object) -> None:
-        """Make the next try, unless that was done before the harness was killed."""
-        self.step += 1
-        if self.step <= len(self.kept):
-            return
-        made = make(self, *details)
-        self.kept.append(asdict(made) if made else None)
-        with open(self.file, "a", encoding="utf-8") as file:
-            file.write(json.dumps(self.kept[-1]) + "\n")
-        if made:
-            print(
-                f"  {made.fault}, stage {made.stage}, {made.how}: {made.wrong or 'ok'}", flush=True
-            )
-
-    def go_to(self, stage: int, **environment: str) -> bool:
-        """Finish the stages before one; False if that one is finished already, or left out.
-
-        Stage 11, which measures speed, takes long and has its faults in `timed` chains only.
-        """
-        if not self.timed and stage > 11:
-            self.go_to(11, **environment)
-            (self.place.exp / "done/11").write_text("0\n")
+    def go_to(self, stage: int) -> bool:
+        """Finish the stages before one; False if that one is finished already."""
         if set(range(1, stage)) - judge.finished(self.place.exp):
-            self.undisturbed("--stop_stage", str(stage - 1), **environment)
-        left_out = stage == 11 and not self.timed
-        return not left_out and stage not in judge.finished(self.place.exp)
+            self.undisturbed("--stop_stage", str(stage - 1))
+        return stage not in judge.finished(self.place.exp)
 
-    def undisturbed(self, *options: str, **environment: str) -> Run:
+    def start(self, *options: str, **environment: str) -> Run:
+        """Start the recipe, or go on with it."""
+        return self.place.start(*options, **self.environment, **environment)
+
+    def start_in(self, stage: int, share: float, *options: str) -> Run:
+        """Start it, and wait for a moment in a stage: so much of the CPU time that it takes."""
+        run = self.start(*options)
+        run.wait(lambda: run.stage() >= stage)
+        moment = run.cpu_seconds() + share * self.stage(stage)["cpu_seconds"]
+        run.wait(lambda: run.cpu_seconds() >= moment)
+        return run
+
+    def undisturbed(self, *options: str) -> Run:
         """A run without a fault, which must succeed."""
-        run = self.place.start(*options, **environment)
+        run = self.start(*options)
         run.wait()
         if run.process.returncode:
             raise RuntimeError(f"going on failed: {run.log}: {last_line(run)}")
@@ -86,16 +110,11 @@ class Chain:
 
     def end(self) -> list[Try]:
         """Finish the recipe and compare; what is wrong in the end was wrong with every try."""
-        tries = [Try(**made) for made in self.kept if made]
-        wrong = []
-        try:
-            self.go_to(max(STAGES))
-            self.undisturbed()
-            known, found = self.known["outcome"], judge.outcome(self.place.exp)
-            wrong += [f"the end differs in {key}" for key in judge.differing(known, found)]
-            wrong += [f"{path}: left behind" for path in judge.leftovers(self.place.folder / "exp")]
-        except RuntimeError as e:
-            wrong.append(str(e))
+        tries = [Try(**made) for made in self.kept.values() if made]
+        self.undisturbed()
+        known, found = self.known["outcome"], judge.outcome(self.place.exp)
+        wrong = [f"the end differs in {key}" for key in judge.differing(known, found)]
+        wrong += [f"{path}: left behind" for path in judge.leftovers(self.place.folder / "exp")]
         for each in tries:
             each.wrong += wrong
         print(f"  end: {wrong or 'as the undisturbed run'}", flush=True)
@@ -105,112 +124,7 @@ class Chain:
 def last_line(run: Run) -> str:
     """What a run said last, without its folders."""
     lines = [line for line in run.said().splitlines() if line.strip()]
-    return re.sub(re.escape(str(run.place.folder)), "", lines[-1])[:300] if lines else ""
-
-
-def kill(place: Place, known: dict, number: int) -> list[Try]:
-    """SIGKILL of the process group: at a random moment of each stage, and at a random rename."""
-    chain = Chain(place, known, number, timed=True)
-    for stage in STAGES:
-        share, renames = chain.random.random(), chain.stage(stage)["renames"]
-        rename = chain.random.choice((1, -1)) * chain.random.randint(1, max(renames, 1))
-        chain.attempt(_kill_at, stage, share)
-        if renames:
-            chain.attempt(_kill_at_rename, stage, rename)
-    return chain.end()
-
-
-def script(place: Place, known: dict, number: int) -> list[Try]:
-    """SIGKILL of the script alone, at a random moment of each stage: what it started works on."""
-    chain = Chain(place, known, number)
-    for stage in STAGES:
-        share = chain.random.random()
-        chain.attempt(_kill_at, stage, share, group=False)
-    return chain.end()
-
-
-def _kill_at(chain: Chain, stage: int, share: float, group: bool = True) -> Try | None:
-    if not chain.go_to(stage):
-        return None
-    run = chain.place.start()
-    run.wait(lambda: run.stage() >= stage)
-    moment = time.monotonic() + share * chain.stage(stage)["seconds"]
-    run.wait(lambda: time.monotonic() >= moment)
-    if not run.kill(group):
-        return None
-    fault = "SIGKILL, random moment" if group else "SIGKILL of the script alone"
-    # What lives on may be writing; the next run waits for it, and is judged.
-    wrong = chain.place.faults([run]) if group else []
-    return Try(fault, run.stage(), f"at {share:.3f} of stage {stage}", "", wrong)
-
-
-def _kill_at_rename(chain: Chain, stage: int, rename: int) -> Try | None:
-    if not chain.go_to(stage):
-        return None
-    counter = chain.place.beside("tmp") / "renames"
-    counter.write_bytes(b"")
-    run = chain.place.start(**counting(counter, rename))
-    run.wait()
-    if run.process.returncode != -9:
-        if run.process.returncode:
-            raise RuntimeError(f"{run.log}: {last_line(run)}")
-        return None
-    how = f"{'before' if rename > 0 else 'after'} rename {abs(rename)} from stage {stage}"
-    return Try("SIGKILL at a rename", run.stage(), how, "", chain.place.faults([run]))
-
-
-def disk(place: Place, known: dict, number: int) -> list[Try]:
-    """The disk gets full within each stage; then there is room again."""
-    chain = Chain(place, known, number)
-    with mounted([place.folder]):
-        for stage in STAGES:
-            share = chain.random.uniform(0.05, 0.9)
-            if chain.stage(stage)["bytes"] > 1 << 16:
-                chain.attempt(_fill, stage, share)
-        return chain.end()
-
-
-def _fill(chain: Chain, stage: int, share: float) -> Try | None:
-    if not chain.go_to(stage):
-        return None
-    disk = os.statvfs(chain.place.folder)
-    used = (disk.f_blocks - disk.f_bfree) * disk.f_frsize
-    room = int(share * chain.stage(stage)["bytes"]) // 4096 * 4096
-    remount(chain.place.folder, f"size={used + room}")
-    run = chain.place.start()
-    run.wait()
-    wrong = refusal(run, FULL) + chain.place.faults([run])
-    remount(chain.place.folder, "size=8g")
-    if not run.process.returncode:
-        return None
-    how = f"{room >> 10} KiB left at the beginning of stage {stage}"
-    return Try("disk full", run.stage(), how, last_line(run), wrong)
-
-
-def readonly(place: Place, known: dict, number: int) -> list[Try]:
-    """Folders that cannot be written; the corpus is read-only all the time."""
-    chain = Chain(place, known, number)
-    folders = [place.folder / name for name in ("exp", "dump", "shared")]
-    with mounted(folders), mounted([place.toys], "--bind"):
-        order = [(1, "exp"), (1, "dump"), (2, "dump"), (2, "shared"), (3, "exp"), (4, "shared"),
-                 (6, "exp"), (9, "shared"), (9, "exp"), (13, "exp")]  # fmt: skip
-        for stage, name in order:
-            chain.attempt(_refuse, stage, name)
-        return chain.end()
-
-
-def _refuse(chain: Chain, stage: int, name: str) -> Try | None:
-    if not chain.go_to(stage):
-        return None
-    folder = chain.place.folder / name
-    remount(folder, "ro")
-    run = chain.place.start()
-    run.wait()
-    wrong = refusal(run, READ_ONLY) + chain.place.faults([run])
-    remount(folder, "rw")
-    if not run.process.returncode:
-        wrong.append("went on")
-    return Try("read-only folder", stage, f"{name}, from stage {stage} on", last_line(run), wrong)
+    return lines[-1].replace(f"{run.place.folder}/", "")[:300] if lines else ""
 
 
 def refusal(run: Run, pattern: re.Pattern) -> list[str]:
@@ -219,74 +133,98 @@ def refusal(run: Run, pattern: re.Pattern) -> list[str]:
     return wrong + (["a traceback"] if "Traceback" in run.said() else [])
 
 
-def clock(place: Place, known: dict, number: int) -> list[Try]:
-    """The programs' clock (libfaketime) jumps within each stage, the files' times before it."""
-    library = shutil.which("faketime") and _faketime()
-    library = os.environ.get("FAKETIME_LIBRARY", library)
-    if not library:
-        raise SystemExit("no libfaketime: install it, or name its file in FAKETIME_LIBRARY")
-    chain = Chain(place, known, number)
-    now = place.beside("tmp") / "clock"
-    now.write_text("+0\n")
-    environment = {
-        "LD_PRELOAD": library,
-        "FAKETIME_TIMESTAMP_FILE": str(now),
-        "FAKETIME_CACHE_DURATION": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",  # a clock that jumps leaves this one alone
-        "NO_FAKE_STAT": "1",  # files' times are those of the kernel, and are changed here
-    }
-    for stage in STAGES:
-        share, jump = chain.random.random(), chain.random.choice(JUMPS)
-        days = chain.random.choice((-400, 400))
-        chain.attempt(_touch, stage, days, environment)
-        chain.attempt(_jump, stage, share, jump, now, environment)
-    return chain.end()
-
-
-def _touch(chain: Chain, stage: int, days: int, environment: dict[str, str]) -> Try | None:
-    if not chain.go_to(stage, **environment):
+def _kill(chain: Chain, stage: int, chosen: random.Random) -> Try | None:
+    share = chosen.random()
+    run = chain.start_in(stage, share)
+    if not run.kill():
         return None
-    files = [p for folder in chain.place.written for p in folder.rglob("*") if p.is_file()]
-    for path in files:
-        if chain.random.random() < 0.5:
-            then = time.time() + days * DAY * chain.random.random()
+    wrong = chain.place.faults([run])
+    return Try("SIGKILL, random moment", run.stage(), f"at {share:.3f} of stage {stage}", "", wrong)
+
+
+def _rename(chain: Chain, stage: int, chosen: random.Random) -> Try | None:
+    if not (renames := chain.stage(stage)["renames"]):
+        return None
+    rename = chosen.choice((1, -1)) * chosen.randint(1, renames)
+    counter = chain.place.beside("tmp") / "renames"
+    counter.write_bytes(b"")
+    run = chain.start(**counting(counter, rename))
+    run.wait()
+    if not run.process.returncode:
+        return None
+    how = f"{'before' if rename > 0 else 'after'} rename {abs(rename)} from stage {stage} on"
+    wrong = chain.place.faults([run])
+    if run.process.returncode != -9:
+        wrong.append(last_line(run))
+    return Try("SIGKILL at a rename", run.stage(), how, "", wrong)
+
+
+def _script(chain: Chain, stage: int, chosen: random.Random) -> Try | None:
+    share = chosen.random()
+    run = chain.start_in(stage, share)
+    if not run.kill(group=False):
+        return None
+    # What lives on may be writing: what the next run makes of it is judged.
+    said = chain.start("--stop_stage", str(stage))
+    said.wait()
+    wrong = chain.place.faults([run, said])
+    if said.process.returncode:
+        wrong.append(last_line(said))
+    waited = next((x for x in said.said().splitlines() if "waiting for it" in x), "")
+    how = f"at {share:.3f} of stage {stage}"
+    return Try("SIGKILL of the script alone", run.stage(), how, waited and "waited", wrong)
+
+
+def _disk(chain: Chain, stage: int, chosen: random.Random) -> Try | None:
+    if (needed := chain.stage(stage)["bytes"]) < 1 << 16:
+        return None
+    disk = os.statvfs(chain.place.folder)
+    used = (disk.f_blocks - disk.f_bfree) * disk.f_frsize
+    room = int(chosen.uniform(0.05, 0.9) * needed) // 4096 * 4096
+    _mount("-o", f"remount,size={used + room}", str(chain.place.folder))
+    run = chain.start()
+    run.wait()
+    wrong = refusal(run, FULL) + chain.place.faults([run])
+    _mount("-o", "remount,size=8g", str(chain.place.folder))
+    if not run.process.returncode:
+        return None
+    how = f"{room >> 10} KiB left at the beginning of stage {stage}"
+    return Try("disk full", run.stage(), how, last_line(run), wrong)
+
+
+def _readonly(chain: Chain, stage: int, chosen: random.Random) -> Try | None:
+    if not (name := WRITTEN.get(stage)):
+        return None
+    with read_only(chain.place.folder / name):
+        run = chain.start()
+        run.wait()
+    wrong = refusal(run, READ_ONLY) + chain.place.faults([run])
+    if not run.process.returncode:
+        wrong.append("went on")
+    said = last_line(run)
+    return Try("read-only folder", stage, f"{name}, from stage {stage} on", said, wrong)
+
+
+def _times(chain: Chain, stage: int, chosen: random.Random) -> Try | None:
+    days = chosen.choice((-400, 400))
+    for path in (p for folder in chain.place.written for p in folder.rglob("*")):
+        if path.is_file() and chosen.random() < 0.5:
+            then = time.time() + days * DAY * chosen.random()
             os.utime(path, (then, then))
     return Try("files' times jump", stage, f"half of the files by up to {days} days")
 
 
-def _jump(
-    chain: Chain, stage: int, share: float, jump: str, now: Path, environment: dict[str, str]
-) -> Try | None:
-    if not chain.go_to(stage, **environment):
-        return None
-    run = chain.place.start("--stop_stage", str(stage), **environment)
-    run.wait(lambda: run.stage() >= stage)
-    moment = time.monotonic() + share * chain.stage(stage)["seconds"]
-    run.wait(lambda: time.monotonic() >= moment)
+def _clock(chain: Chain, stage: int, chosen: random.Random) -> Try | None:
+    share, jump = chosen.random(), chosen.choice(JUMPS)
+    run = chain.start_in(stage, share, "--stop_stage", str(stage))
     if run.ended():
         return None
-    now.write_text(f"{jump}\n")
+    chain.clock.write_text(f"{jump}\n")
     run.wait()
     wrong = chain.place.faults([run])
     if run.process.returncode:
         wrong.append(last_line(run))
     return Try("clock jumps", stage, f"{jump} at {share:.3f} of the stage", "", wrong)
-
-
-def _faketime() -> str | None:
-    found = subprocess.run(["faketime", "0", "env"], capture_output=True, text=True).stdout
-    return next(
-        (x.split("=", 1)[1] for x in found.splitlines() if x.startswith("LD_PRELOAD=")), None
-    )
-
-
-def checkpoint(place: Place, known: dict, number: int) -> list[Try]:
-    """Training is killed after an epoch, and the checkpoint damaged."""
-    chain = Chain(place, known, number)
-    for stage, training in ((6, "kd"), (7, "qat")):
-        for damage in DAMAGES:
-            chain.attempt(_damage, stage, training, damage)
-    return chain.end()
 
 
 def _flip(path: Path) -> None:
@@ -303,75 +241,94 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 }
 
 
-def _damage(chain: Chain, stage: int, training: str, damage: str) -> Try | None:
-    if not chain.go_to(stage):
-        return None
-    folder = chain.place.exp / training
-    last, other = folder / "checkpoint.pth", folder / "checkpoint.before.pth"
+def _damage(chain: Chain, stage: int, damage: str, second: bool) -> Try | None:
+    """Kill training after an epoch (`second`: that has one before it) and damage its checkpoint."""
+    folder = chain.place.exp / TRAININGS[stage]
+    last, before = folder / "checkpoint.pth", folder / "checkpoint.before.pth"
     log = folder / "train.log"
 
-    def saved() -> tuple[int, int]:
-        epochs = log.read_text(errors="replace").count("epoch results") if log.exists() else 0
-        return epochs, last.stat().st_mtime_ns if last.exists() else 0
+    def epochs() -> int:
+        return log.read_text(errors="replace").count("epoch results") if log.exists() else 0
 
-    before = saved()
-    run = chain.place.start()
-    # The first time there is none before it.
-    first = damage == next(iter(DAMAGES))
-    run.wait(lambda: saved()[0] > before[0] and (first or other.exists()))
-    written = saved()[1]
-    run.wait(lambda: saved()[1] != written)  # the checkpoint comes after the line
-    if not run.kill():
+    def saved() -> int:
+        return last.stat().st_mtime_ns if last.exists() else 0
+
+    had = epochs()
+    run = chain.start()
+    run.wait(lambda: epochs() > had and (before.exists() or not second))
+    written = saved()
+    run.wait(lambda: saved() != written)  # the checkpoint comes after the line
+    if not run.kill() or stage in judge.finished(chain.place.exp):
         return None
     wrong = chain.place.faults([run])
-    if stage in judge.finished(chain.place.exp):
-        return None
     DAMAGES[damage](last)
-    expected = "training goes on from the checkpoint before" if other.exists() else "starts again"
-    run = chain.place.start()
+    expected = "training goes on from the checkpoint before" if before.exists() else "starts again"
+    run = chain.start()
     run.wait(lambda: expected in run.said())
     run.kill()
     said = next((x for x in run.said().splitlines() if expected in x), "")
-    if not said:
-        wrong.append(f"not said: {expected}")
-    wrong += chain.place.faults([run])
-    said = said.replace(str(folder), training)
+    wrong += chain.place.faults([run]) + ([] if said else [f"not said: {expected}"])
+    said = said.replace(str(folder), TRAININGS[stage])
     return Try("damaged checkpoint", stage, damage, said, wrong)
 
 
+def _checkpoint(chain: Chain, stage: int, chosen: random.Random) -> Try | None:
+    if stage not in TRAININGS:
+        return None
+    for damage in DAMAGES:
+        if ((name := f"checkpoint, {damage}"), stage) not in chain.kept:
+            chain.keep(name, stage, _damage(chain, stage, damage, damage != "cut to half"))
+    return None
+
+
+FAULTS: dict[str, Callable[[Chain, int, random.Random], Try | None]] = {
+    "readonly": _readonly,
+    "disk": _disk,
+    "checkpoint": _checkpoint,
+    "kill": _kill,
+    "rename": _rename,
+    "times": _times,
+    "script": _script,
+    "clock": _clock,
+}
+
+
 @contextmanager
-def mounted(folders: list[Path], *how: str) -> Iterator[None]:
-    """Folders as file systems of their own in memory, or bound to themselves with options."""
-    done = []
+def in_memory(folder: Path) -> Iterator[None]:
+    """A folder as a file system of its own in memory; what is in it is lost at the end."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not folder.is_mount():  # as a killed harness leaves it
+        _mount("-t", "tmpfs", "-o", "size=8g", "tmpfs", str(folder))
     try:
-        for folder in folders:
-            folder.mkdir(parents=True, exist_ok=True)
-            if not folder.is_mount():  # as a killed harness leaves it
-                _mount(
-                    *(how or ("-t", "tmpfs", "tmpfs")), *([str(folder)] if how else []), str(folder)
-                )
-            done.append(folder)
-            remount(folder, "bind,ro" if how else "size=8g,rw")
         yield
     finally:
-        for folder in reversed(done):
-            subprocess.run(["umount", "--lazy", str(folder)], check=True)
+        _unmount(folder)
 
 
-def remount(folder: Path, option: str) -> None:
-    """Change an option of such a file system."""
-    _mount("-o", f"remount,{option}", str(folder))
+@contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """A folder that nobody can write to."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not folder.is_mount():
+        _mount("--bind", str(folder), str(folder))
+    try:
+        _mount("-o", "remount,bind,ro", str(folder))
+        yield
+    finally:
+        _unmount(folder)
 
 
 def _mount(*arguments: str) -> None:
     subprocess.run(["mount", *arguments], check=True)
 
 
-CHAINS: dict[str, Callable[[Place, dict, int], list[Try]]] = {
-    "kill": kill,
-    "script": script,
-    "disk": disk,
-    "readonly": readonly,
-    "clock": clock,
-    "checkpoint": checkpoint,
-}
+def _unmount(folder: Path) -> None:
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def faketime() -> str:
+    """The library that makes programs see another time."""
+    if library := os.environ.get("FAKETIME_LIBRARY"):
+        return library
+    said = subprocess.run(["faketime", "0", "env"], capture_output=True, text=True).stdout
+    return next(x[11:] for x in said.splitlines() if x.startswith("LD_PRELOAD="))
