@@ -7,8 +7,8 @@ stage, until there are --tries of them. After each fault no file may be half-wri
 stage may have begun again; in the end scores, texts and every trained weight must be those of the
 undisturbed run. Of a chain of faults a line for each stage that was hit goes to --out. What is in
 there, and in --work, counts: a killed harness goes on. If the recipe does not, the try before has
-failed, and the harness stops, to go on when that is mended. The table of `docs/reliability.md` is made
-of these lines by `python -m tests.faults.table`.
+failed, and the harness stops, to go on when that is mended. The table of `docs/reliability.md` is
+made of these lines by `python -m tests.faults.table`.
 """
 
 import argparse

@@ -114,9 +114,9 @@ class Chain:
         if run.process.returncode:
             wrong.append(f"did not go on: {run.log}: {last_line(run)}")
         if wrong:
-            made = [each for each in self.kept.values() if each]
-            made[-1]["wrong"] += wrong
-            self.save()
+            if made := [each for each in self.kept.values() if each]:
+                made[-1]["wrong"] += wrong
+                self.save()
             raise SystemExit("\n".join(wrong))
         return run
 
@@ -176,15 +176,16 @@ def _script(chain: Chain, stage: int, chosen: random.Random) -> Try | None:
     run = chain.start_in(stage, share)
     if not run.kill(group=False):
         return None
-    # What lives on may be writing: what the next run makes of it is judged.
-    said = chain.start("--stop_stage", str(stage))
-    said.wait()
-    wrong = chain.place.faults([run, said])
-    if said.process.returncode:
-        wrong.append(last_line(said))
-    waited = next((x for x in said.said().splitlines() if "waiting for it" in x), "")
+    # What lives on may be writing. The next run begins with the stage when that has ended.
+    again = chain.start()
+    again.wait(lambda: again.stage() > 0)
+    waited = "waited" if "waiting for it" in again.said() else ""
+    again.kill()
+    wrong = chain.place.faults([run, again])
+    if again.process.returncode not in (0, -9):
+        wrong.append(last_line(again))
     how = f"at {share:.3f} of stage {stage}"
-    return Try("SIGKILL of the script alone", run.stage(), how, waited and "waited", wrong)
+    return Try("SIGKILL of the script alone", run.stage(), how, waited, wrong)
 
 
 def _disk(chain: Chain, stage: int, chosen: random.Random) -> Try | None:
@@ -245,11 +246,16 @@ def _flip(path: Path) -> None:
     path.write_bytes(content)
 
 
-DAMAGES: dict[str, Callable[[Path], object]] = {
-    "cut to half": lambda path: os.truncate(path, path.stat().st_size // 2),
-    "one bit changed": _flip,
-    "empty": lambda path: path.write_bytes(b""),
-    "zeros": lambda path: path.write_bytes(bytes(path.stat().st_size)),
+# What happens to a checkpoint: first that of the first epoch, then one that has one before it.
+DAMAGES: dict[int, dict[str, Callable[[Path], object]]] = {
+    6: {
+        "cut to half": lambda path: os.truncate(path, path.stat().st_size // 2),
+        "one bit changed": _flip,
+    },
+    7: {
+        "empty": lambda path: path.write_bytes(b""),
+        "zeros": lambda path: path.write_bytes(bytes(path.stat().st_size)),
+    },
 }
 
 
@@ -273,7 +279,7 @@ def _damage(chain: Chain, stage: int, damage: str, second: bool) -> Try | None:
     if not run.kill() or stage in judge.finished(chain.place.exp):
         return None
     wrong = chain.place.faults([run])
-    DAMAGES[damage](last)
+    DAMAGES[stage][damage](last)
     expected = "training goes on from the checkpoint before" if before.exists() else "starts again"
     run = chain.start()
     run.wait(lambda: expected in run.said())
@@ -287,9 +293,9 @@ def _damage(chain: Chain, stage: int, damage: str, second: bool) -> Try | None:
 def _checkpoint(chain: Chain, stage: int, chosen: random.Random) -> Try | None:
     if stage not in TRAININGS:
         return None
-    for damage in DAMAGES:
+    for number, damage in enumerate(DAMAGES[stage]):
         if ((name := f"checkpoint, {damage}"), stage) not in chain.kept:
-            chain.keep(name, stage, _damage(chain, stage, damage, damage != "cut to half"))
+            chain.keep(name, stage, _damage(chain, stage, damage, number > 0))
     return None
 
 

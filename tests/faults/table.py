@@ -2,11 +2,12 @@
 
     .venv/bin/python -m tests.faults.table
 
-A line has `fault`, `stage` (a number, or what else it is), `tries`, `ok` (how many of them),
-`command`, `date`, `commit`, and `happened`, in words.
+A line has `fault`, `stage` (its number), `tries`, `ok` (how many of them), `command`, `date`,
+`commit`, and `happened`, in words.
 """
 
 import json
+from collections import Counter
 from pathlib import Path
 
 from espnet_dq.files import atomic
@@ -17,27 +18,21 @@ BEGIN, END = "<!-- made by tests.faults.table -->\n", "<!-- end -->\n"
 
 
 def render(results: list[dict]) -> str:
-    """The table, faults in the order in which they first occur."""
-    rows = [
-        "| fault | tries | ok | tries by stage | what happened | command |",
-        "|---|---|---|---|---|---|",
-    ]
-    for fault in dict.fromkeys(line["fault"] for line in results):
-        of = [line for line in results if line["fault"] == fault]
-        stages: dict[int | str, int] = {}
+    """The table, a row for each fault and command in the order in which they first occur."""
+    head = ("fault", "tries", "ok", "tries by stage", "what happened", "command")
+    rows = [head, ("---",) * len(head)]
+    for key in dict.fromkeys((line["fault"], line["command"]) for line in results):
+        of = [line for line in results if (line["fault"], line["command"]) == key]
+        stages: Counter[int] = Counter()
         for line in of:
-            stages[line["stage"]] = stages.get(line["stage"], 0) + line["tries"]
-        by_stage = ", ".join(
-            f"{stage}: {stages[stage]}" for stage in sorted(stages, key=lambda s: (str(type(s)), s))
-        )
-        tries, ok = (sum(line[key] for line in of) for key in ("tries", "ok"))
-        last = of[-1]
-        rows.append(
-            f"| {fault} | {tries} | {ok} | {by_stage} | {last['happened']} | `{last['command']}` |"
-        )
+            stages[line["stage"]] += line["tries"]
+        by_stage = ", ".join(f"{stage}: {count}" for stage, count in sorted(stages.items()))
+        tries, ok = (str(sum(line[name] for line in of)) for name in ("tries", "ok"))
+        rows.append((key[0], tries, ok, by_stage, of[-1]["happened"], f"`{key[1]}`"))
     commits = sorted({(line["date"], line["commit"]) for line in results})
     when = "; ".join(f"{day}, commit `{commit}`" for day, commit in commits)
-    return "\n".join(rows) + f"\n\n{when}.\n"
+    table = "\n".join(f"| {' | '.join(x.replace('|', '/') for x in row)} |" for row in rows)
+    return f"{table}\n\n{when}.\n"
 
 
 def main() -> int:
