@@ -19,11 +19,15 @@ from pathlib import Path
 
 from espnet_dq.bin.describe import commit
 from tests.faults.chains import FAULTS, Chain, Try
-from tests.faults.recipe import Place, make_toys, reference
+from tests.faults.recipe import STAGES, Place, Reference, make_toys
 
 RESULTS = Path(__file__).parent / "results.jsonl"
-HAPPENED = "went on where it was; scores, texts and weights as undisturbed"
-REFUSED = "ended with a line that names the cause; with that gone, as undisturbed"
+HAPPENED = "went on; "
+REFUSED = "ended with a line that names the cause, then went on; "
+SAME = {
+    True: "scores, texts and weights are the undisturbed run's",
+    False: "what these stages make is the undisturbed run's",
+}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -35,28 +39,31 @@ def main(argv: list[str] | None = None) -> int:
         default=list(FAULTS),
         help=f"what happens in each stage: some of {','.join(FAULTS)} (default: all)",
     )
+    parser.add_argument(
+        "--last", type=int, choices=STAGES, default=13, help="go no further than this stage (13)"
+    )
     parser.add_argument("--tries", type=int, default=30, help="how often at least (30)")
     parser.add_argument("--work", type=Path, required=True, help="folder for everything")
     parser.add_argument("--out", type=Path, default=RESULTS, help="results, added to")
     args = parser.parse_args(argv)
-    work, name = args.work.resolve(), "-".join(args.faults)
-    command = f"python -m tests.faults --faults {','.join(args.faults)} --work FOLDER"
+    work, name = args.work.resolve(), "-".join([*args.faults, str(args.last)])
+    command = f"python -m tests.faults --faults {','.join(args.faults)} --last {args.last}"
     toys = make_toys(work / "toys")
-    known = reference(work, Place(work / "reference", toys))
+    known = Reference(work, Place(work / "reference", toys))
     while (had := sum(line["tries"] for line in read(args.out, command))) < args.tries:
         number = len(list(work.glob(f"{name}-*.ended")))
         place = Place(work / f"{name}-{number}", toys)
         print(f"{name}: {had} of {args.tries} tries, chain {number}", flush=True)
-        tries = Chain(place, known, args.faults).run()
+        tries = Chain(place, known, args.faults, args.last).run()
         with open(args.out, "a", encoding="utf-8") as file:
-            file.writelines(lines(command, tries))
+            file.writelines(lines(command, tries, args.last))
         place.folder.with_name(f"{place.folder.name}.ended").touch()
         if not tries:
             break
     return int(any(line["ok"] < line["tries"] for line in read(args.out, command)))
 
 
-def lines(command: str, tries: list[Try]) -> list[str]:
+def lines(command: str, tries: list[Try], last: int) -> list[str]:
     """The lines of results.jsonl for a chain, one for each fault and stage."""
     found = []
     for fault, stage in sorted({(t.fault, t.stage) for t in tries}):
@@ -67,7 +74,7 @@ def lines(command: str, tries: list[Try]) -> list[str]:
             "stage": stage,
             "tries": len(of),
             "ok": sum(not t.wrong for t in of),
-            "happened": REFUSED if refused else HAPPENED,
+            "happened": (REFUSED if refused else HAPPENED) + SAME[last >= 12],
             "command": command,
             "how": [t.how for t in of],
             "said": [line for line, _ in Counter(t.said for t in of if t.said).most_common(2)],

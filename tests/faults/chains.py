@@ -13,7 +13,7 @@ from pathlib import Path
 
 from espnet_dq.files import atomic
 from tests.faults import judge
-from tests.faults.recipe import STAGES, Place, Run, counting
+from tests.faults.recipe import STAGES, Place, Reference, Run, counting
 
 FULL = re.compile(r"No space left on device|are free")
 READ_ONLY = re.compile(r"Read-only file system")
@@ -38,8 +38,8 @@ class Try:
 class Chain:
     """The tries in one place, kept in a file so that a killed harness goes on."""
 
-    def __init__(self, place: Place, known: dict, faults: list[str]) -> None:
-        self.place, self.known, self.faults = place, known, faults
+    def __init__(self, place: Place, known: Reference, faults: list[str], last: int) -> None:
+        self.place, self.known, self.faults, self.last = place, known, faults, last
         self.file = place.beside("tries") / "tries.jsonl"
         lines = self.file.read_text(encoding="utf-8").splitlines() if self.file.exists() else []
         self.kept = {tuple(key): made for key, made in map(json.loads, lines)}
@@ -62,7 +62,7 @@ class Chain:
                 stack.enter_context(in_memory(self.place.folder))
             if "readonly" in self.faults:
                 stack.enter_context(read_only(self.place.toys))
-            for stage in STAGES:
+            for stage in STAGES[: self.last]:
                 for fault in self.faults:
                     if fault not in SHORTENED.get(stage, FAULTS):
                         continue
@@ -84,10 +84,6 @@ class Chain:
         with atomic(self.file) as tmp:
             tmp.write_text("".join(json.dumps(pair) + "\n" for pair in self.kept.items()))
 
-    def stage(self, number: int) -> dict:
-        """What the undisturbed run needed for a stage."""
-        return self.known["stages"][str(number)]
-
     def go_to(self, stage: int) -> bool:
         """Finish the stages before one; False if that one is finished already."""
         if set(range(1, stage)) - judge.finished(self.place.exp):
@@ -95,14 +91,15 @@ class Chain:
         return stage not in judge.finished(self.place.exp)
 
     def start(self, *options: str, **environment: str) -> Run:
-        """Start the recipe, or go on with it."""
+        """Start the recipe, or go on with it, to `last` unless the options say less."""
+        options = options or ("--stop_stage", str(self.last))
         return self.place.start(*options, **self.environment, **environment)
 
     def start_in(self, stage: int, share: float, *options: str) -> Run:
         """Start it, and wait for a moment in a stage: so much of the CPU time that it takes."""
         run = self.start(*options)
         run.wait(lambda: run.stage() >= stage)
-        moment = run.cpu_seconds() + share * self.stage(stage)["cpu_seconds"]
+        moment = run.cpu_seconds() + share * self.known.stage(stage)["cpu_seconds"]
         run.wait(lambda: run.cpu_seconds() >= moment)
         return run
 
@@ -123,8 +120,8 @@ class Chain:
     def end(self) -> list[Try]:
         """Finish the recipe and compare; what is wrong in the end was wrong with every try."""
         tries = [Try(**made) for made in self.kept.values() if made]
-        self.undisturbed()
-        known, found = self.known["outcome"], judge.outcome(self.place.exp)
+        self.undisturbed("--stop_stage", str(self.last))
+        known, found = self.known.outcome(self.last), judge.outcome(self.place.exp, self.last)
         wrong = [f"the end differs in {key}" for key in judge.differing(known, found)]
         wrong += [f"{path}: left behind" for path in judge.leftovers(self.place.folder / "exp")]
         for each in tries:
@@ -155,7 +152,7 @@ def _kill(chain: Chain, stage: int, chosen: random.Random) -> Try | None:
 
 
 def _rename(chain: Chain, stage: int, chosen: random.Random) -> Try | None:
-    if not (renames := chain.stage(stage)["renames"]):
+    if not (renames := chain.known.stage(stage)["renames"]):
         return None
     rename = chosen.choice((1, -1)) * chosen.randint(1, renames)
     counter = chain.place.beside("tmp") / "renames"
@@ -189,7 +186,7 @@ def _script(chain: Chain, stage: int, chosen: random.Random) -> Try | None:
 
 
 def _disk(chain: Chain, stage: int, chosen: random.Random) -> Try | None:
-    if (needed := chain.stage(stage)["bytes"]) < 1 << 16:
+    if (needed := chain.known.stage(stage)["bytes"]) < 1 << 16:
         return None
     disk = os.statvfs(chain.place.folder)
     used = (disk.f_blocks - disk.f_bfree) * disk.f_frsize

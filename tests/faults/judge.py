@@ -4,16 +4,19 @@ import hashlib
 import json
 import re
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import kaldiio
+import numpy as np
 import safetensors.torch
 import soundfile
 import torch
 import yaml
 
-from espnet_dq.data.kaldi import FILES, faults
+from espnet_dq.data.kaldi import FILES, KaldiDir, faults, read_scp
+from espnet_dq.files import sha256
 from espnet_dq.formats import detect
 
 # Names under which things are written before they get their own (`espnet_dq.files`, dq.sh).
@@ -142,22 +145,39 @@ CHECKS: dict[tuple[str, ...], Callable] = {
 }
 
 
-def outcome(exp: Path) -> dict[str, object]:
-    """All that the end of a run is judged by: scores, texts, and every weight that was trained."""
-    results = json.loads((exp / "results.json").read_text(encoding="utf-8"))
-    found: dict[str, object] = {"parity": results["parity"]}
-    for system in results["systems"]:
-        name = system["name"]
-        found[f"{name}: rates"] = {k: system[k] for k in ("wer", "cer", "wer_raw", "cer_raw")}
-        found[f"{name}: texts"] = (exp / f"decode/{name}/text").read_text(encoding="utf-8")
-    for training in ("kd", "qat"):
-        state = torch.load(exp / training / "valid.loss.ave.pth", weights_only=True)
-        digest = hashlib.sha256()
-        for name in sorted(state):
-            digest.update(name.encode() + state[name].contiguous().numpy().tobytes())
-        found[f"{training}: weights"] = digest.hexdigest()
-    exported = hashlib.sha256((exp / "export/student/model.bin").read_bytes())
-    return found | {"exported file": exported.hexdigest()}
+def outcome(exp: Path, last: int) -> dict[str, object]:
+    """What a run has come to with stage `last`: data, weights, and in the end texts and scores."""
+    found: dict[str, object] = {}
+    for split in ("train", "dev") if last >= 2 else ():
+        data = KaldiDir.load(exp / "data" / split)
+        found[f"{split}: windows"] = data.fingerprint()
+        if last >= 4:
+            arrays = {
+                (scp.name, utt): kaldiio.load_mat(place)
+                for scp in (exp / "cache" / split).glob("*.scp")
+                for utt, place in read_scp(scp).items()
+            }
+            found[f"{split}: teacher's answers"] = _digest(arrays)
+    for stage, training in ((6, "kd"), (7, "qat")):
+        if last >= stage:
+            state = torch.load(exp / training / "valid.loss.ave.pth", weights_only=True)
+            found[f"{training}: weights"] = _digest({k: v.numpy() for k, v in state.items()})
+    if last >= 8:
+        found["exported file"] = sha256(exp / "export/student/model.bin")
+    if last >= 12:
+        results = json.loads((exp / "results.json").read_text(encoding="utf-8"))
+        for system in results["systems"]:
+            name = system["name"]
+            found[f"{name}: rates"] = {k: system[k] for k in ("wer", "cer", "wer_raw", "cer_raw")}
+            found[f"{name}: texts"] = (exp / f"decode/{name}/text").read_text(encoding="utf-8")
+    return found
+
+
+def _digest(arrays: Mapping[Any, np.ndarray]) -> str:
+    found = hashlib.sha256()
+    for name in sorted(arrays):
+        found.update(repr(name).encode() + np.ascontiguousarray(arrays[name]).tobytes())
+    return found.hexdigest()
 
 
 def differing(one: dict, other: dict) -> list[str]:

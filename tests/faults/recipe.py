@@ -173,33 +173,43 @@ def size_of(folders: list[Path]) -> int:
     return sum(p.lstat().st_blocks * 512 for p in files)
 
 
-def reference(work: Path, place: Place) -> dict:
-    """What an undisturbed run needs for each stage, and its outcome; kept, stage by stage."""
-    known = work / "reference.json"
-    content = json.loads(known.read_text(encoding="utf-8")) if known.exists() else {"stages": {}}
-    counter = place.beside("tmp") / "renames"
-    for stage in STAGES:
-        if str(stage) in content["stages"]:
-            continue
+class Reference:
+    """An undisturbed run, which goes as far as it is asked about, and is kept."""
+
+    def __init__(self, work: Path, place: Place) -> None:
+        self.place, self.known = place, work / "reference.json"
+        kept = self.known.exists()
+        self.stages = json.loads(self.known.read_text(encoding="utf-8")) if kept else {}
+
+    def stage(self, number: int) -> dict[str, float]:
+        """CPU seconds, renames and bytes that a stage takes."""
+        for stage in range(1, number + 1):
+            if str(stage) not in self.stages:
+                self._measure(stage)
+        return self.stages[str(number)]
+
+    def outcome(self, last: int) -> dict[str, object]:
+        """What it has come to with a stage."""
+        self.stage(last)
+        return judge.outcome(self.place.exp, last)
+
+    def _measure(self, stage: int) -> None:
+        counter = self.place.beside("tmp") / "renames"
         counter.write_bytes(b"")
-        before, spent = size_of(place.written), children_seconds()
-        run = place.start("--stop_stage", str(stage), **counting(counter))
+        before, spent = size_of(self.place.written), children_seconds()
+        run = self.place.start("--stop_stage", str(stage), **counting(counter))
         run.wait()
-        if run.process.returncode:
-            raise RuntimeError(f"the undisturbed run failed: {run.log}")
-        content["stages"][str(stage)] = {
+        wrong = self.place.faults([run])
+        if run.process.returncode or wrong:
+            raise RuntimeError(f"the undisturbed run failed: {run.log} {wrong}")
+        self.stages[str(stage)] = {
             "cpu_seconds": round(children_seconds() - spent, 2),
             "renames": counter.stat().st_size,
-            "bytes": size_of(place.written) - before,
+            "bytes": size_of(self.place.written) - before,
         }
-        if wrong := place.faults([run]):
-            raise RuntimeError(f"the undisturbed run left: {wrong}")
-        if stage == STAGES[-1]:
-            content["outcome"] = judge.outcome(place.exp)
-        with atomic(known) as tmp:
-            tmp.write_text(json.dumps(content, indent=1), encoding="utf-8")
-        print(f"reference: stage {stage}: {content['stages'][str(stage)]}", flush=True)
-    return content
+        with atomic(self.known) as tmp:
+            tmp.write_text(json.dumps(self.stages, indent=1), encoding="utf-8")
+        print(f"undisturbed: stage {stage}: {self.stages[str(stage)]}", flush=True)
 
 
 def counting(counter: Path, at: int = 0) -> dict[str, str]:
