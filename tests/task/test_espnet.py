@@ -50,7 +50,7 @@ def test_train_resume_and_pack(train, trimmed, tmp_path, capsys):
     check_resume([str(half)])
     assert "2epoch.pth: is missing; written again" in capsys.readouterr().out
     again = torch.load(model, weights_only=True)
-    assert all(torch.equal(b[name], again[name]) for name in b)
+    assert all(torch.equal(a[name], again[name]) for name in a)
     # Of a damaged checkpoint the one before is used, and training ends where it would have.
     sound = last.read_bytes()
     damaged = bytearray(sound)
