@@ -1,4 +1,4 @@
-.PHONY: setup test lint audit
+.PHONY: setup test lint audit faults
 setup:
 	tools/setup.sh
 
@@ -15,3 +15,8 @@ lint: setup
 # without a network it says in one line that it was skipped, and fails.
 audit: setup
 	.venv/bin/python tools/audit.py
+
+# Not among the tests: hours. See docs/reliability.md.
+faults: setup
+	.venv/bin/python -m tests.faults --faults kill,rename --tries 30 --work $(WORK)
+	.venv/bin/python -m tests.faults --work $(WORK)

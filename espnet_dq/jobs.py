@@ -32,6 +32,12 @@ _SCRIPT = """\
 # Job number $1, or the array task that Slurm says. Written by espnet_dq.jobs.
 job=${{1:-$SLURM_ARRAY_TASK_ID}}
 cd {folder} || exit 1
+# A job that has outlived the command that started it is waited for; what it finished is done.
+if type -P flock > /dev/null; then
+    exec 9> {state}/"$job.lock"
+    flock 9
+fi
+[ "$(cat {state}/"$job.code" 2> /dev/null)" != 0 ] || exit 0
 case $job in
 {cases}
 esac

@@ -6,14 +6,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import torch
-from whisper.model import ModelDimensions, Whisper
 
 from espnet_dq.data.audio import to_wav
 from espnet_dq.data.debian import Package
 from espnet_dq.data.debian import fetch as fetch_package
 from espnet_dq.whisper.fetch import default_cache, fetch, package_files
 from local.asterisk import SHA256, VERSION, read_texts
+from tests import toys
 
 CLIPS = (
     ("en", "agent-incorrect"),
@@ -90,52 +89,21 @@ def full_disk():
     return limit
 
 
-def toy_dims(
-    state: int = 64, layers: int = 2, mels: int = 80, n_vocab: int = 51865
-) -> ModelDimensions:
-    """A Whisper of the real vocabulary and context, and little else."""
-    return ModelDimensions(
-        n_mels=mels,
-        n_audio_ctx=1500,
-        n_audio_state=state,
-        n_audio_head=2,
-        n_audio_layer=layers,
-        n_vocab=n_vocab,
-        n_text_ctx=448,
-        n_text_state=state,
-        n_text_head=2,
-        n_text_layer=layers,
-    )
-
-
 @pytest.fixture(scope="session")
 def make_toy():
     """Function (seed, state, layers, mels, n_vocab) -> random Whisper in eval mode."""
-
-    def make(
-        seed: int = 0, state: int = 64, layers: int = 2, mels: int = 80, n_vocab: int = 51865
-    ) -> Whisper:
-        torch.manual_seed(seed)
-        model = Whisper(toy_dims(state, layers, mels, n_vocab))
-        with torch.no_grad():
-            for name, p in model.named_parameters():
-                if name.endswith("positional_embedding"):
-                    p.normal_(std=0.02)
-        return model.eval()
-
-    return make
+    return toys.make_model
 
 
 @pytest.fixture(scope="session")
-def save_toy(make_toy, tmp_path_factory):
+def save_toy(tmp_path_factory):
     """Function (seed, state, layers, mels, n_vocab) -> `.pt` that openai-whisper loads."""
 
     def save(
         seed: int = 0, state: int = 64, layers: int = 2, mels: int = 80, n_vocab: int = 51865
     ) -> Path:
         path = tmp_path_factory.mktemp("toy") / f"toy{seed}_{state}_{layers}.pt"
-        model = make_toy(seed, state, layers, mels, n_vocab)
-        torch.save({"dims": vars(model.dims), "model_state_dict": model.state_dict()}, path)
+        toys.save_model(path, toys.make_model(seed, state, layers, mels, n_vocab))
         return path
 
     return save

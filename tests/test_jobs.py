@@ -72,6 +72,22 @@ def test_an_end_takes_the_jobs_along(tmp_path):
     assert not any(map(runs, pids))
 
 
+def test_jobs_that_outlive_their_command_are_waited_for(tmp_path):
+    command = [sys.executable, "-m", "espnet_dq.bin.jobs", "--nj", "2", "--log",
+               str(tmp_path / "x.JOB.log"), "--",
+               "bash", "-c", 'echo $1 >> "$0"; sleep 5', str(tmp_path / "ran"), "JOB"]  # fmt: skip
+    running = subprocess.Popen(command, stderr=subprocess.PIPE)
+    ran = tmp_path / "ran"
+    until = time.monotonic() + 30
+    while not (ran.exists() and ran.read_text().count("\n") == 2) and time.monotonic() < until:
+        time.sleep(0.1)
+    running.kill()
+    running.communicate()
+    assert subprocess.run(command, stderr=subprocess.PIPE).returncode == 0
+    assert sorted(ran.read_text().split()) == ["1", "2"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["ran", "x.1.log", "x.2.log"]
+
+
 def test_mistakes(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="no JOB in the log's name"):
         jobs(tmp_path / "JOB/x.log", "echo", "JOB")

@@ -237,14 +237,29 @@ def save_wav(path: Path | str, samples: np.ndarray) -> None:
 
 
 def to_wav(source: Path, wav: Path) -> int:
-    """Decode `source` into the 16 kHz WAV `wav`, unless a newer one is there; its samples.
+    """Decode `source` into the 16 kHz WAV `wav`, unless that was done before; its samples.
 
     Raises:
         AudioFault: As in `load_audio`.
     """
-    if not (wav.exists() and wav.stat().st_mtime >= source.stat().st_mtime):
+    if not is_made_of(wav, source):
         save_wav(wav, load_audio(source))
+        mark(wav, source)
     return soundfile.info(wav).frames
+
+
+def mark(made: Path, source: Path) -> None:
+    """Give a file the time of what it was made of, so that `is_made_of` knows it."""
+    os.utime(made, ns=(source.stat().st_mtime_ns,) * 2)
+
+
+def is_made_of(made: Path, source: Path) -> bool:
+    """Whether a file was made of `source` as that is now.
+
+    "Not older" would not say so: a clock that was ahead when it was made hides every later change.
+    """
+    # Not every file system keeps nanoseconds.
+    return made.exists() and abs(made.stat().st_mtime - source.stat().st_mtime) < 1e-3
 
 
 def seconds(path: Path | str) -> float:

@@ -14,8 +14,10 @@ from espnet_dq.data.audio import (
     SAMPLE_RATE,
     AudioFault,
     at_16k,
+    is_made_of,
     load_audio,
     load_command,
+    mark,
     read_audio,
     save_wav,
 )
@@ -89,6 +91,8 @@ def cut(wav_dir: Path, recording: Recording) -> list[Piece]:
             sound = load(source, channel)
             for utt, part in parts:
                 _write(paths[utt], sound, part)
+                if paths[utt].exists() and Path(source).is_file():
+                    mark(paths[utt], Path(source))
     except AudioFault as e:
         return [Piece(utt, str(e), fault=e.cause) for utt, _ in parts]
     return list(_pieces(wav, paths))
@@ -113,11 +117,8 @@ def _path(wav_dir: Path, source: str, utt: str, part: Segment) -> Path:
 
 
 def _fresh(path: Path, source: str) -> bool:
-    """Whether an earlier run wrote the audio, and its source is not newer (if it is a file)."""
-    if not path.exists():
-        return False
-    made = Path(source)
-    return not made.is_file() or path.stat().st_mtime >= made.stat().st_mtime
+    """Whether an earlier run wrote the audio, of its source as it is now (if it is a file)."""
+    return is_made_of(path, Path(source)) if Path(source).is_file() else path.exists()
 
 
 def _write(path: Path, sound: np.ndarray, part: Segment) -> None:

@@ -1,12 +1,14 @@
-"""ESPnet's trainer, which keeps the checkpoint before the last one.
+"""ESPnet's trainer, whose checkpoints appear whole, and which keeps the one before the last.
 
-ESPnet writes `checkpoint.pth` in place after each epoch: a kill or a full disk at that moment would
-leave nothing to resume from. `espnet_dq.bin.check_resume` goes back to the copy then.
+ESPnet writes them in place after each epoch: a kill or a full disk at that moment would leave
+nothing to resume from. To the copy `espnet_dq.bin.check_resume` goes back when a disk has spoiled
+the last one.
 """
 
 import shutil
 from pathlib import Path
 
+import torch
 from espnet2.train.trainer import Trainer
 
 from espnet_dq.files import atomic
@@ -16,6 +18,21 @@ LAST, BEFORE = "checkpoint.pth", "checkpoint.before.pth"
 
 class DQTrainer(Trainer):
     """`espnet2.train.trainer.Trainer` with that copy, made as each epoch begins."""
+
+    @classmethod
+    def run(cls, *args, **kwargs) -> None:
+        """As ESPnet's; what it saves gets its name when it is whole."""
+        save = torch.save
+
+        def save_whole(content: dict, path: Path) -> None:
+            with atomic(path) as tmp, open(tmp, "wb") as file:
+                save(content, file)
+
+        torch.save = save_whole
+        try:
+            super().run(*args, **kwargs)
+        finally:
+            torch.save = save
 
     @classmethod
     def train_one_epoch(cls, **kwargs) -> bool:

@@ -1,42 +1,25 @@
 """The recipe from a Kaldi corpus to a report, with toy models: every stage, and a second run."""
 
+import fcntl
 import json
 import os
-import re
 import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
-from espnet_dq.data.audio import save_wav
 from espnet_dq.data.kaldi import KaldiDir
-
-RECIPE = Path(__file__).parents[2] / "egs2/dq_whisper/asr1"
-WORDS = {
-    "en": ["alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf", "hotel"],
-    "ru": ["альфа", "браво", "чарли", "дельта", "эхо", "фокстрот", "гольф", "отель"],
-}
+from tests import toys
+from tests.toys import RECIPE
 
 
 @pytest.fixture(scope="module")
 def data_root(tmp_path_factory) -> Path:
     """train, dev and test of noise, in two languages."""
-    root, random, number = tmp_path_factory.mktemp("my data"), np.random.default_rng(0), 0
-    for split, count in (("train", 8), ("dev", 4), ("test", 4)):
-        data = KaldiDir()
-        for _ in range(count):
-            utt, number = f"spk{number % 2}-{number:03d}", number + 1
-            wav = root / "wav" / f"{utt}.wav"
-            wav.parent.mkdir(exist_ok=True)
-            save_wav(wav, random.normal(0, 0.05, 16000).astype(np.float32))
-            data.wav[utt] = str(wav)
-            lang = data.utt2lang[utt] = ("en", "ru")[number % 2]
-            data.text[utt] = f"{WORDS[lang][number % 8]} {WORDS[lang][number // 8]}"
-            data.utt2spk[utt] = utt.split("-")[0]
-        data.save(root / split)
-    return root
+    return toys.save_corpus(tmp_path_factory.mktemp("my data"))
 
 
 def run(folder: Path, *options: str, code: int = 0) -> str:
@@ -51,10 +34,7 @@ def run(folder: Path, *options: str, code: int = 0) -> str:
 
 def test_every_stage(data_root, save_toy, tmp_path):
     for name in ("train", "qat"):
-        config = (RECIPE / f"conf/{name}.yaml").read_text()
-        config = re.sub("num_iters_per_epoch: .*", "num_iters_per_epoch: 2", config)
-        config = config.replace("batch_size: 4", "batch_size: 2")
-        (tmp_path / f"{name}.yaml").write_text(config)
+        (tmp_path / f"{name}.yaml").write_text(toys.config(name))
     teacher, student = save_toy(seed=1, state=32, layers=3), save_toy(seed=0)
     options = [
         "--corpus", "kaldi", "--data_root", str(data_root), "--teacher", str(teacher),
@@ -109,9 +89,7 @@ def test_joint_on_broken_data(data_root, save_toy, tmp_path):
                 data.wav[utt] = str(copy)
             data.text[wordless] = ""
         data.save(root / split)
-    config = (RECIPE / "conf/joint.yaml").read_text()
-    config = re.sub("num_iters_per_epoch: .*", "num_iters_per_epoch: 2", config)
-    config = config.replace("batch_size: 4", "batch_size: 2").replace("full\npre", "paper\npre")
+    config = toys.config("joint").replace("full\npre", "paper\npre")
     assert config.count("preset: paper") == 1
     (tmp_path / "joint.yaml").write_text(config)
     toy = save_toy(seed=0)
@@ -162,6 +140,25 @@ def test_usage_and_mistakes(tmp_path):
     assert done.returncode == 0
     for option in ("--stage", "--skip_train", "--corpus", "--grid", "--tag", "--upload_to"):
         assert option in done.stdout
+
+
+def test_a_run_waits_for_what_a_killed_one_left_at_work(save_toy, tmp_path):
+    toy = str(save_toy(seed=0))
+    options = ["--teacher", toy, "--student", toy, "--stop_stage", "0"]
+    run(tmp_path, *options)
+    (exp,) = (tmp_path / "exp").iterdir()
+    left, settings = exp / ".model.tmp123.pt", (exp / "settings").stat().st_mtime_ns
+    left.touch()
+    with open(exp / ".lock") as lock, ThreadPoolExecutor() as pool:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        waiting = pool.submit(run, tmp_path, *options)
+        time.sleep(2)
+        assert left.exists() and not waiting.done()
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        assert "is at work there: waiting for it" in waiting.result()
+    assert not left.exists()
+    # Nothing that decides about an experiment is written again, so no kill can cut it short.
+    assert (exp / "settings").stat().st_mtime_ns == settings
 
 
 def test_a_preset_that_the_format_cannot_hold_stops_before_training(save_toy, tmp_path):

@@ -42,18 +42,27 @@ def test_train_resume_and_pack(train, trimmed, tmp_path, capsys):
     assert not torch.equal(a["projector.weight"], start["projector.weight"])
     assert not torch.equal(a["decoder.net.ln.weight"], start["decoder.net.ln.weight"])
 
-    # Of a torn checkpoint the one before is used, and training ends where it would have.
+    # A kill between a checkpoint and its epoch's model costs nothing.
+    last, model = half / "checkpoint.pth", half / "2epoch.pth"
     check_resume([str(half)])
-    last = half / "checkpoint.pth"
+    assert not capsys.readouterr().out
+    model.unlink()
+    check_resume([str(half)])
+    assert "2epoch.pth: is missing; written again" in capsys.readouterr().out
+    again = torch.load(model, weights_only=True)
+    assert all(torch.equal(a[name], again[name]) for name in a)
+    # Of a damaged checkpoint the one before is used, and training ends where it would have.
     sound = last.read_bytes()
-    last.write_bytes(sound[:-1000])
-    (half / "2epoch.pth").write_bytes(b"torn")
-    capsys.readouterr()
+    damaged = bytearray(sound)
+    damaged[len(sound) // 2] ^= 1
+    last.write_bytes(damaged)
+    model.write_bytes(b"torn")
+    (half / "1epoch.pth").unlink()
     check_resume([str(half)])
-    assert "training goes on from the checkpoint before" in capsys.readouterr().out
-    assert not (half / "2epoch.pth").exists() and (half / "1epoch.pth").exists()
+    assert "is damaged" in (said := capsys.readouterr().out)
+    assert "training goes on from the checkpoint before" in said and "1epoch.pth: is miss" in said
     train(half, "--max_epoch", "2", matching="dynamic", preset="full")
-    again = torch.load(half / "2epoch.pth", weights_only=True)
+    again = torch.load(model, weights_only=True)
     assert all(torch.equal(a[name], again[name]) for name in a)
     # Without one it starts again, instead of failing for ever.
     for path in (last, half / "checkpoint.before.pth"):

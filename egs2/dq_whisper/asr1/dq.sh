@@ -193,6 +193,23 @@ raw=$dump/raw
 if [ "$long" = split ]; then raw=$dump/raw_split_$teacher_name; fi
 weights=downloads/weights
 log() { echo "$(date '+%H:%M:%S') (dq.sh:${BASH_LINENO[0]}) $*" >&2; }
+# whole FILE: what comes in, under its name only once all of it is there.
+whole() {
+    local part=${1%/*}/.${1##*/}.tmp$$
+    cat > "$part" && mv "$part" "$1"
+}
+
+# One run at a time in this folder. Everything that a run starts here holds the lock, so what a
+# killed one has left at work is waited for.
+if type -P flock > /dev/null; then
+    exec {lock}> "$exp/.lock"
+    # Other codes than 1: a file system without locks.
+    flock -n "$lock" || if [ $? -eq 1 ]; then
+        log "$exp: another run, or what a killed one has left, is at work there: waiting for it"
+        flock "$lock"
+    fi
+    find "$exp" \( -name '.*.tmp[0-9]*' -o -name '.*.old[0-9]*' \) -prune -exec rm -rf {} +
+fi
 
 # What decides the results: an experiment's folder must not mix two of these.
 settings=$(
@@ -207,7 +224,7 @@ settings=$(
 if [ -e "$exp/settings" ] && [ "$settings" != "$(<"$exp/settings")" ]; then
     die "$exp was made with other settings: use --tag, or remove it"
 fi
-echo "$settings" > "$exp/settings"
+[ -e "$exp/settings" ] || echo "$settings" | whole "$exp/settings"
 
 # run_stage N TITLE SKIP: whether stage N is to be run now.
 run_stage() {
@@ -225,7 +242,7 @@ run_stage() {
 }
 finish_stage() {
     log "stage $1: done in $((SECONDS - started)) s"
-    echo "$((SECONDS - started))" > "$exp/done/$1"
+    echo "$((SECONDS - started))" | whole "$exp/done/$1"
 }
 py() { "$PYTHON" -m "espnet_dq.bin.$1" "${@:2}"; }
 # in_jobs N NAME OPTIONS COMMAND...: as N jobs where cmd.sh says, JOB in the command being the number.
@@ -352,10 +369,11 @@ train() {
     local start
     start=$(cksum < "$init")
     if [ "$again" = true ] || { [ -e "$out/start" ] && [ "$start" != "$(<"$out/start")" ]; }; then
-        rm -rf "$out"
+        mv "$out" "$exp/.$(basename "$out").old$$" # never half of it under its name
+        rm -rf "$exp/.$(basename "$out").old$$"
     fi
     mkdir -p "$out"
-    echo "$start" > "$out/start"
+    [ -e "$out/start" ] || echo "$start" | whole "$out/start"
     py check_resume "$out" >&2
     {
         printf '#!/usr/bin/env bash\ncd %q\n' "$PWD"
@@ -375,7 +393,7 @@ train() {
             "${options[@]}" "$@"
         # shellcheck disable=SC2016
         echo '"$@"'
-    } > "$out/run.sh"
+    } | whole "$out/run.sh"
     # Appended: a resumed run goes on with the log of the one before.
     if [ "$cmd_backend" = slurm ]; then
         local wanted="$cmd_train_options --nodes $num_nodes --ntasks-per-node 1"
@@ -409,7 +427,7 @@ fi
 if run_stage 8 "export and verify" false; then
     py export --exp "$exp/qat" --to "$format" --out "$exp/export/$exported"
     py verify "$exp/export/$exported" --against "$exp/qat" --json "$exp/verify.json" \
-        > "$exp/verify.txt" || { tail -n 1 "$exp/verify.txt" >&2; exit 1; }
+        | whole "$exp/verify.txt" || { tail -n 1 "$exp/verify.txt" >&2; exit 1; }
     tail -n 1 "$exp/verify.txt" >&2
     py export --exp "$exp/qat" --to openai --out "$exp/export/student.pt"
     py export --exp "$exp/$first" --to ct2 --float --out "$exp/export/float_student"
@@ -463,7 +481,8 @@ fi
 
 if run_stage 13 "pack" "$skip_pack"; then
     "$PYTHON" -m espnet_dq espnet2.bin.pack asr --asr_train_config "$exp/qat/config.yaml" \
-        --asr_model_file "$exp/qat/valid.loss.ave.pth" --outpath "$exp/espnet_model.zip"
+        --asr_model_file "$exp/qat/valid.loss.ave.pth" --outpath "$exp/.espnet_model.tmp$$.zip"
+    mv "$exp/.espnet_model.tmp$$.zip" "$exp/espnet_model.zip"
     if [ -e "$exp/results.json" ]; then
         case $corpus in
             asterisk) licence="CC-BY-SA-3.0 (Debian's asterisk-core-sounds)" ;;

@@ -1,0 +1,75 @@
+"""Toys with which the whole recipe runs in minutes: random models, a corpus of noise, few steps."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import torch
+from whisper.model import ModelDimensions, Whisper
+
+from espnet_dq.data.audio import save_wav
+from espnet_dq.data.kaldi import KaldiDir
+
+RECIPE = Path(__file__).parents[1] / "egs2/dq_whisper/asr1"
+WORDS = {
+    "en": ["alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf", "hotel"],
+    "ru": ["альфа", "браво", "чарли", "дельта", "эхо", "фокстрот", "гольф", "отель"],
+}
+
+
+def make_model(
+    seed: int = 0, state: int = 64, layers: int = 2, mels: int = 80, n_vocab: int = 51865
+) -> Whisper:
+    """A random Whisper in eval mode, of the real vocabulary and context, and little else."""
+    torch.manual_seed(seed)
+    model = Whisper(
+        ModelDimensions(
+            n_mels=mels,
+            n_audio_ctx=1500,
+            n_audio_state=state,
+            n_audio_head=2,
+            n_audio_layer=layers,
+            n_vocab=n_vocab,
+            n_text_ctx=448,
+            n_text_state=state,
+            n_text_head=2,
+            n_text_layer=layers,
+        )
+    )
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if name.endswith("positional_embedding"):
+                p.normal_(std=0.02)
+    return model.eval()
+
+
+def save_model(path: Path, model: Whisper) -> Path:
+    """Write a `.pt` that openai-whisper loads; returns its path."""
+    torch.save({"dims": vars(model.dims), "model_state_dict": model.state_dict()}, path)
+    return path
+
+
+def save_corpus(root: Path) -> Path:
+    """Write train, dev and test of noise, in two languages, to `root`, and return it."""
+    random, number = np.random.default_rng(0), 0
+    for split, count in (("train", 8), ("dev", 4), ("test", 4)):
+        data = KaldiDir()
+        for _ in range(count):
+            utt, number = f"spk{number % 2}-{number:03d}", number + 1
+            wav = root / "wav" / f"{utt}.wav"
+            wav.parent.mkdir(parents=True, exist_ok=True)
+            save_wav(wav, random.normal(0, 0.05, 16000).astype(np.float32))
+            data.wav[utt] = str(wav)
+            lang = data.utt2lang[utt] = ("en", "ru")[number % 2]
+            data.text[utt] = f"{WORDS[lang][number % 8]} {WORDS[lang][number // 8]}"
+            data.utt2spk[utt] = utt.split("-")[0]
+        data.save(root / split)
+    return root
+
+
+def config(name: str, epochs: int = 1) -> str:
+    """A configuration of the recipe with two steps an epoch, of two windows each."""
+    text = (RECIPE / f"conf/{name}.yaml").read_text()
+    text = re.sub("num_iters_per_epoch: .*", "num_iters_per_epoch: 2", text)
+    text = re.sub("max_epoch: .*", f"max_epoch: {epochs}", text)
+    return text.replace("batch_size: 4", "batch_size: 2")
