@@ -1,7 +1,7 @@
 """Memory and time of stages 1 to 6 by the length of the manifest, without a GPU or real weights.
 
 Makes Kaldi folders train, dev and test of N utterances in all (10:1:1), each with a file of its own
-of 0.2 s, hard links to a few; with --segments each is a part of one of a few recordings instead,
+of 0.7 s, hard links to a few; with --segments each is a part of one of a few recordings instead,
 dev and test in the same recordings as train, and stage 2 cuts each part into a file of its own.
 Then come stage 1 (local/kaldi_dir.py), 2 (format_data, pack_windows), 4 (teacher_pass of the packed
 windows), 5 (collect_shapes) and 6 (STEPS steps of ESPnet's trainer), each in a process of its own,
@@ -42,7 +42,7 @@ CONFIG = ROOT / "egs2/dq_whisper/asr1/conf/train.yaml"
 SHARE = {"train": 10, "dev": 1, "test": 1}
 AUDIO = 4  # recordings
 LINKS = 30_000  # of one file, of which file systems allow so many
-PART = 0.2  # seconds of an utterance
+PART = 0.7  # seconds of an utterance, in which six digits can be said
 STEPS, BATCH = 5, 4
 TOY = dict.fromkeys(("n_audio_head", "n_text_head", "n_audio_layer", "n_text_layer"), 1)
 TOY |= {"n_mels": 80, "n_audio_ctx": 1500, "n_audio_state": 64}
