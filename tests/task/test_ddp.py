@@ -3,7 +3,6 @@
 from argparse import Namespace
 
 import pytest
-import torch
 
 from espnet_dq.errors import WorkError
 from espnet_dq.plugin import main_worker
