@@ -3,7 +3,6 @@
 from argparse import Namespace
 
 import pytest
-import torch
 
 from espnet_dq.errors import WorkError
 from espnet_dq.plugin import main_worker
@@ -27,8 +26,11 @@ def test_two_processes_are_one(tmp_path):
     assert a["projector.term_weight"].isfinite()
     moved = 0
     for name in a:
-        if name.startswith(("encoder", "decoder")) and (way := (a[name] - before[name]).norm()) > 0:
-            assert torch.linalg.vector_norm(a[name] - b[name]) < 0.02 * way, name
+        if not name.startswith(("encoder", "decoder")) or name.endswith("_range"):
+            continue
+        way = (a[name] - before[name]).norm()
+        if way > 1e-6 * a[name].norm():  # else it has moved by rounding errors itself
+            assert (a[name] - b[name]).norm() < 0.05 * way, name
             moved += 1
     assert moved > 50
 
