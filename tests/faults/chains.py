@@ -13,7 +13,7 @@ from pathlib import Path
 
 from espnet_dq.files import atomic
 from tests.faults import judge
-from tests.faults.recipe import STAGES, Place, Reference, Run, counting
+from tests.faults.recipe import ROOT, STAGES, Place, Reference, Run, counting
 
 FULL = re.compile(r"No space left on device|are free")
 READ_ONLY = re.compile(r"Read-only file system")
@@ -134,12 +134,15 @@ class Chain:
 def last_line(run: Run) -> str:
     """What a run said last, without its folders."""
     lines = [line for line in run.said().splitlines() if line.strip()]
-    return lines[-1].replace(f"{run.place.folder}/", "")[:300] if lines else ""
+    line = lines[-1] if lines else ""
+    return line.replace(f"{run.place.folder}/", "").replace(f"{ROOT}/", "")[:300]
 
 
 def refusal(run: Run, pattern: re.Pattern) -> list[str]:
     """What is wrong with how a run ended: it must name the cause, in lines and not a traceback."""
     wrong = [] if pattern.search(run.said()) else [f"does not name the cause: {last_line(run)}"]
+    if run.process.returncode not in (0, 1, 2):
+        wrong.append(f"ended with code {run.process.returncode}")
     return wrong + (["a traceback"] if "Traceback" in run.said() else [])
 
 
