@@ -233,7 +233,8 @@ def save_wav(path: Path | str, samples: np.ndarray) -> None:
     content = io.BytesIO()  # libsndfile hides the reason when a disk is full
     soundfile.write(content, integers, SAMPLE_RATE, subtype="PCM_16", format="WAV")
     with atomic(path) as tmp:
-        tmp.write_bytes(content.getbuffer())
+        # Not getbuffer(): Python crashes at its end if an error still holds one.
+        tmp.write_bytes(content.getvalue())
 
 
 def to_wav(source: Path, wav: Path) -> int:

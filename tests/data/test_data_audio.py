@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 from contextlib import suppress
 
 import av
@@ -236,3 +238,17 @@ def test_what_is_held_in_memory_is_bounded(tmp_path, monkeypatch):
     for read in (load_audio, lambda path: load_command(f"cat {path}")):
         with pytest.raises(InputError, match=r"x\.flac.*: longer than"):
             read(path)
+
+
+def test_a_full_disk_ends_with_a_line_and_no_crash(tmp_path):
+    """Regression: a buffer that the error still held crashed Python at its end."""
+    code = (
+        "import resource, sys, numpy; from espnet_dq.data.audio import save_wav\n"
+        "from espnet_dq.errors import run\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 14, 1 << 14))\n"
+        "run(lambda: save_wav(sys.argv[1], numpy.zeros(16000, numpy.float32)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "x.wav")], capture_output=True, text=True
+    )
+    assert done.returncode == 1 and "x.wav: File too large" in done.stderr

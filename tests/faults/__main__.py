@@ -20,8 +20,8 @@ from pathlib import Path
 from espnet_dq.bin.describe import commit
 from tests.faults.chains import FAULTS, Chain, Try
 from tests.faults.recipe import STAGES, Place, Reference, make_toys
+from tests.faults.results import RESULTS
 
-RESULTS = Path(__file__).parent / "results.jsonl"
 HAPPENED = "went on; "
 REFUSED = "ended with a line that names the cause, then went on; "
 SAME = {

@@ -31,9 +31,9 @@ from espnet_dq.data.kaldi import KaldiDir
 from espnet_dq.data.left_out import LEFT_OUT
 from espnet_dq.data.listing import rows
 from espnet_dq.errors import InputError, run
+from tests.faults.results import RESULTS
 
 ROOT = Path(__file__).parents[2]
-RESULTS = Path(__file__).parent / "results.jsonl"
 SPLITS = {"train": 8, "dev": 1, "test": 1}
 OTHER_TEXT = {"ru": "good afternoon, ladies and gentlemen"}  # else:
 CYRILLIC = "добрый день, дамы и господа"

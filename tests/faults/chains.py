@@ -13,11 +13,12 @@ from pathlib import Path
 
 from espnet_dq.files import atomic
 from tests.faults import judge
-from tests.faults.recipe import STAGES, Place, Reference, Run, counting
+from tests.faults.recipe import ROOT, STAGES, Place, Reference, Run, counting
 
 FULL = re.compile(r"No space left on device|are free")
 READ_ONLY = re.compile(r"Read-only file system")
 WRITTEN = {1: "dump", 2: "dump", 3: "exp", 4: "shared", 7: "exp", 9: "shared", 12: "exp"}
+ROOM = "size=8g"  # of a disk that is not full
 JUMPS = ("+400d", "-400d", "+3h", "-3h", "+20y", "-2d")
 DAY = 86400  # seconds
 SHORTENED = {11: ("kill", "clock")}  # which takes as long as many others
@@ -133,17 +134,20 @@ class Chain:
 def last_line(run: Run) -> str:
     """What a run said last, without its folders."""
     lines = [line for line in run.said().splitlines() if line.strip()]
-    return lines[-1].replace(f"{run.place.folder}/", "")[:300] if lines else ""
+    line = lines[-1] if lines else ""
+    return line.replace(f"{run.place.folder}/", "").replace(f"{ROOT}/", "")[:300]
 
 
 def refusal(run: Run, pattern: re.Pattern) -> list[str]:
     """What is wrong with how a run ended: it must name the cause, in lines and not a traceback."""
     wrong = [] if pattern.search(run.said()) else [f"does not name the cause: {last_line(run)}"]
+    if run.process.returncode not in (0, 1, 2):
+        wrong.append(f"ended with code {run.process.returncode}")
     return wrong + (["a traceback"] if "Traceback" in run.said() else [])
 
 
 def _kill(chain: Chain, stage: int, chosen: random.Random) -> Try | None:
-    share = chosen.random()
+    share = chosen.uniform(0, 0.95)  # the stage should not be over yet
     run = chain.start_in(stage, share)
     if not run.kill():
         return None
@@ -169,7 +173,7 @@ def _rename(chain: Chain, stage: int, chosen: random.Random) -> Try | None:
 
 
 def _script(chain: Chain, stage: int, chosen: random.Random) -> Try | None:
-    share = chosen.random()
+    share = chosen.uniform(0, 0.95)
     run = chain.start_in(stage, share)
     if not run.kill(group=False):
         return None
@@ -190,12 +194,12 @@ def _disk(chain: Chain, stage: int, chosen: random.Random) -> Try | None:
         return None
     disk = os.statvfs(chain.place.folder)
     used = (disk.f_blocks - disk.f_bfree) * disk.f_frsize
-    room = int(chosen.uniform(0.05, 0.9) * needed) // 4096 * 4096
+    room = int(chosen.uniform(0.05, 0.6) * needed) // 4096 * 4096
     _mount("-o", f"remount,size={used + room}", str(chain.place.folder))
-    run = chain.start()
+    run = chain.start("--stop_stage", str(stage))
     run.wait()
     wrong = refusal(run, FULL) + chain.place.faults([run])
-    _mount("-o", "remount,size=8g", str(chain.place.folder))
+    _mount("-o", f"remount,{ROOM}", str(chain.place.folder))
     if not run.process.returncode:
         return None
     how = f"{room >> 10} KiB left at the beginning of stage {stage}"
@@ -313,7 +317,8 @@ def in_memory(folder: Path) -> Iterator[None]:
     """A folder as a file system of its own in memory, lost at the end; on an error it stays."""
     folder.mkdir(parents=True, exist_ok=True)
     if not folder.is_mount():  # as a killed harness leaves it
-        _mount("-t", "tmpfs", "-o", "size=8g", "tmpfs", str(folder))
+        _mount("-t", "tmpfs", "tmpfs", str(folder))
+    _mount("-o", f"remount,{ROOM}", str(folder))
     yield
     _unmount(folder)
 

@@ -63,7 +63,9 @@ class Place:
     def start(self, *options: str, **environment: str) -> "Run":
         """Start the recipe, or go on with it."""
         self._end_run_of_a_killed_harness()
-        said, scratch = self.beside("said"), self.beside("tmp")
+        said = self.beside("said")
+        scratch = self.folder.parent / "tmp"  # not a long name: sockets are made there
+        scratch.mkdir(exist_ok=True)
         log = said / f"{len(list(said.iterdir())):03d}.log"
         command = [
             str(toys.RECIPE / "run.sh"), "--corpus", "kaldi",

@@ -11,7 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 from espnet_dq.files import atomic
-from tests.faults.__main__ import RESULTS
+from tests.faults.results import RESULTS
 
 PAGE = Path(__file__).parents[2] / "docs/reliability.md"
 BEGIN, END = "<!-- made by tests.faults.table -->\n", "<!-- end -->\n"
