@@ -6,6 +6,7 @@ ours: weights on a grid are stored as their float32 values, which equal the grid
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from espnet_dq.whisper.vocabulary import WHOLE, with_tokens
 
 FILE = "model.safetensors"
 INDEX = f"{FILE}.index.json"  # of a model in several files
+PART = re.compile(r"[A-Za-z0-9_.-]{1,200}\.safetensors")  # one of them
 PICKLE = "pytorch_model.bin"
 FILES = (FILE, INDEX, PICKLE)  # what such a folder is known by; the last one is refused
 _EMBEDDING = hf_name("decoder.token_embedding.weight")
@@ -237,7 +239,7 @@ def _index(path: Path) -> tuple[list[Path], set[str]]:
     if not isinstance(table, dict) or not table:
         raise InputError(f"{path}: weight_map is missing")
     for name, file in table.items():
-        if not isinstance(file, str) or Path(file).name != file or file.endswith(".bin"):
+        if not isinstance(file, str) or not PART.fullmatch(file):
             raise InputError(f"{path}: {name} lies in {file!r}, which is no file beside it")
     return [path.with_name(file) for file in sorted({*table.values()})], {*table}
 
