@@ -9,7 +9,6 @@ again with a smaller --max_left_out, which has to stop it. A line for each way g
 """
 
 import argparse
-import json
 import os
 import random
 import shutil
@@ -18,20 +17,18 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 
 import numpy as np
 import soundfile
 from scipy.signal import resample_poly
 
-from espnet_dq.bin.describe import commit
 from espnet_dq.data.audio import SAMPLE_RATE, load_audio
 from espnet_dq.data.kaldi import KaldiDir
 from espnet_dq.data.left_out import LEFT_OUT
 from espnet_dq.data.listing import rows
 from espnet_dq.errors import InputError, run
-from tests.faults.results import RESULTS
+from tests.faults.results import RESULTS, put, result
 
 ROOT = Path(__file__).parents[2]
 SPLITS = {"train": 8, "dev": 1, "test": 1}
@@ -208,25 +205,18 @@ def main(argv: list[str] | None = None) -> int:
         (listed,) = (work / "dump").rglob(f"raw/{LEFT_OUT}")
         right, wrong = judge(listed, planted)
         stopped = recipe(work, "--stage", "2", "--max_left_out", f"{share / 2:g}")
+    command = f"python -m tests.faults.bad_data --utterances {args.utterances} "
+    command += f"--share {args.share:g} --speech FOLDER --work FOLDER"
     happened = f"left out and counted; {len(wrong)} of {args.utterances} judged wrongly"
-    lines = [
-        {"fault": f"bad data: {way}", "stage": "1, 2", "tries": broken,
-         "ok": right[way] if done.returncode == 0 else 0, "happened": happened}
-        for way in WAYS
-    ]  # fmt: skip
+    found = right if done.returncode == 0 else dict.fromkeys(WAYS, 0)
+    results = [
+        result(f"bad data: {way}", "1, 2", broken, found[way], command, happened) for way in WAYS
+    ]
     said = stopped.stderr.splitlines()[-1:]
     ok = stopped.returncode == 2 and "more than --max_left_out" in "".join(said)
     happened = "exit code 2, a line with causes and counts" if ok else "".join(said)
-    fault = "more bad data than is stated"
-    lines.append({"fault": fault, "stage": 2, "tries": 1, "ok": int(ok), "happened": happened})
-    about = {
-        "command": f"python -m tests.faults.bad_data --utterances {args.utterances} "
-        f"--share {args.share:g} --speech FOLDER --work FOLDER",
-        "date": date.today().isoformat(),
-        "commit": commit(),
-    }
-    with open(args.out, "a", encoding="utf-8") as file:
-        file.writelines(json.dumps(line | about, ensure_ascii=False) + "\n" for line in lines)
+    results.append(result("more bad data than is stated", 2, 1, int(ok), command, happened))
+    put(args.out, command, results)
     print(*(wrong or ["every one as planted"]), *said, sep="\n")
     if done.returncode:
         print(done.stderr[-2000:])

@@ -11,7 +11,7 @@ RESULTS = Path(__file__).parent / "results.jsonl"
 
 
 def result(
-    fault: str, stage: int, tries: int, ok: int, command: str, happened: str, **more
+    fault: str, stage: int | str, tries: int, ok: int, command: str, happened: str, **more
 ) -> dict:
     """A line: `ok` of so many tries, in a stage of the recipe, and all else that is to be kept."""
     line = {"fault": fault, "stage": stage, "tries": tries, "ok": ok, "command": command}
