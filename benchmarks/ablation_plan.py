@@ -39,7 +39,7 @@ from espnet_dq.whisper.dims import SIZES
 # Options that are set here, or that a run of an ablation has no use for.
 OURS = {
     *("stage", "stop_stage", "skip_data", "skip_train", "skip_eval", "skip_pack", "help"),
-    *("seed", "tag", "expdir", "dumpdir", "cachedir", "upload_to"),
+    *("seed", "tag", "expdir", "dumpdir", "cachedir", "systems", "upload_to"),
 }
 # What dq.sh takes where nothing is said.
 DEFAULTS = {"corpus": "asterisk", "teacher": "base", "student": "tiny", "grid": "ct2_int8"}
@@ -48,6 +48,7 @@ TRAIN_CONFIG = {"kd_qat": "conf/train.yaml", "joint": "conf/joint.yaml"}
 KEYS = ("options", "overrides", "train_overrides", "qat_overrides")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 REFERENCES = ("untouched", "teacher")  # systems that no training changes
+SYSTEMS = " ".join((*REFERENCES, "float_student", "student"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +111,7 @@ class Run:
         options |= {option: str(self.config(option)) for option in self.variant.configs}
         options |= {"seed": str(self.seed), "tag": f"{self.variant.name}_seed{self.seed}"}
         options |= {"expdir": str(self.folder), "cachedir": str(self.work / "shared")}
+        options |= {"systems": SYSTEMS}
         words = ["bash", str(recipe / "run.sh")]
         words += [word for option, value in options.items() for word in (f"--{option}", value)]
         return [[*words, "--stop_stage", "10"], [*words, "--stage", "12", "--stop_stage", "12"]]

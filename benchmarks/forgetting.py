@@ -29,7 +29,6 @@ import contextlib
 import hashlib
 import io
 import json
-import random
 from collections import Counter
 from datetime import date
 from functools import cached_property
@@ -90,16 +89,16 @@ class Folder:
 
     def __init__(self, name: str, path: Path, clips: int, seed: int, work: Path) -> None:
         data = KaldiDir.load(path)
-        self.name, self.by_language = name, {}
-        for lang in sorted(set(data.utt2lang.values())):
-            utts = [u for u in sorted(data.wav) if data.utt2lang[u] == lang and words(data, u)]
-            if clips and clips < len(utts):
-                utts = sorted(random.Random(f"{seed} {lang}").sample(utts, clips))
-            if utts:
-                self.by_language[lang] = utts
-        self.data = data.select(u for utts in self.by_language.values() for u in utts)
+        self.name = name
+        spoken = data.select(u for u in data.wav if words(data, u))
+        self.data = spoken.draw(clips or len(spoken.wav), seed)
         if not self.data.wav:
             raise InputError(f"{path}: no utterance with a text")
+        self.by_language: dict[str, list[str]] = {
+            x: [] for x in sorted(set(self.data.utt2lang.values()))
+        }
+        for utt in self.data.wav:
+            self.by_language[self.data.utt2lang[utt]].append(utt)
         self.sample = self.data.fingerprint()[:12]
         self.path = work / "data" / name
         self.data.save(self.path)

@@ -10,6 +10,8 @@ from espnet_dq.errors import run
 from espnet_dq.files import atomic
 from espnet_dq.quant.checkpoint import load_student
 
+NAMES = ("untouched", "teacher", "float_student", "student", "student_torch")
+
 
 def main(argv: list[str] | None = None) -> int:
     """Write the description; returns 0."""
@@ -22,6 +24,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--runtime", required=True, help="what runs it")
     parser.add_argument("--config", required=True, help="training configurations")
     parser.add_argument("--data_report", type=Path, required=True, help="stage 1's report.json")
+    parser.add_argument("--format_report", type=Path, required=True, help="stage 2's format.json")
+    parser.add_argument(
+        "--systems", nargs="+", choices=NAMES, required=True, help="those that are scored"
+    )
     parser.add_argument("--command", required=True, help="command line of the run")
     args = parser.parse_args(argv)
     student = load_student(args.exp / "qat")
@@ -37,11 +43,11 @@ def main(argv: list[str] | None = None) -> int:
             **(on_grid if name == "student" else plain),
             "path": str(args.student if name == "student" else export / name),
         }
-        for name in ("untouched", "teacher", "float_student", "student")
+        for name in NAMES[:-1]
     ]
     systems.append(
         {
-            "name": "student_torch",
+            "name": NAMES[-1],
             "role": "student",
             "runtime": "torch",
             **on_grid,
@@ -57,7 +63,8 @@ def main(argv: list[str] | None = None) -> int:
         "config": args.config,
         "data": str(args.data),
         "data_report": str(args.data_report.resolve()),
-        "systems": systems,
+        "format_report": str(args.format_report.resolve()),
+        "systems": [system for system in systems if system["name"] in args.systems],
     }
     with atomic(args.exp / "run.json") as tmp:
         tmp.write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")

@@ -44,9 +44,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--top_k", type=int, default=64, help="teacher tokens a position (64)")
     args = parser.parse_args(argv)
     wanted = [cache_settings(path, args.top_k) for path in args.train_config]
-    # A training without a hidden term does not mind states in its cache.
+    # A training without a hidden term does not mind states in its cache, and one in float32 does
+    # not mind a teacher in bfloat16: what is cached of the student is in float32 anyway.
     tap = next((w["tap"] for w in wanted if w["tap"]), None)
-    wanted = [{**w, "tap": w["tap"] or tap} for w in wanted]
+    precision = next((w["precision"] for w in wanted if w["precision"] != "float32"), "float32")
+    wanted = [{**w, "tap": w["tap"] or tap, "precision": precision} for w in wanted]
     for path, other in zip(args.train_config, wanted, strict=True):
         if other != wanted[0]:
             key = next(k for k in other if other[k] != wanted[0][k])
@@ -89,6 +91,7 @@ def cache_settings(path: Path, top_k: int) -> dict:
         "teacher_window": model.get("teacher_window", "full"),
         "timestamp_share": model.get("timestamp_share", 0.0),
         "encoder": frozen,
+        "precision": model.get("precision", "float32"),
         "preset": "encoder" if on_grid else "none",
     }
 

@@ -10,6 +10,7 @@ refused unless they are asked for: a data folder must not be able to run program
 import hashlib
 import json
 import math
+import random
 import re
 import sys
 from collections.abc import Iterable
@@ -300,6 +301,17 @@ class KaldiDir:
         extra = dict(zip(self.extra, extra, strict=True))
         segments = {utt: self.segments[utt] for utt in utts} if self.segments else {}
         return KaldiDir(wav, text, utt2spk, utt2lang, extra, segments)
+
+    def draw(self, per_language: int, seed: int = 0) -> "KaldiDir":
+        """At most so many utterances of each language, drawn by `seed` and their ids alone."""
+        by_language: dict[str, list[str]] = {}
+        for utt in sorted(self.utt2lang):
+            by_language.setdefault(self.utt2lang[utt], []).append(utt)
+        drawn: list[str] = []
+        for lang, utts in by_language.items():
+            count = min(per_language, len(utts))
+            drawn += random.Random(f"{seed} {lang}").sample(utts, count)
+        return self.select(sorted(drawn))
 
 
 def faults(path: Path | str, allow_pipes: bool = False, lang: str | None = None) -> list[str]:

@@ -39,7 +39,15 @@ from espnet_dq.files import atomic, sha256, shared_place
 from espnet_dq.jobs import Part
 from espnet_dq.quant.checkpoint import Student
 from espnet_dq.whisper.dims import encode_text, language_token, vocabulary_tokenizer
-from espnet_dq.whisper.forward import check_padding, encode, log_mel, own_window, window_samples
+from espnet_dq.whisper.forward import (
+    check_padding,
+    check_precision,
+    encode,
+    log_mel,
+    own_window,
+    products,
+    window_samples,
+)
 from espnet_dq.whisper.teacher import Teacher
 from espnet_dq.whisper.vocabulary import token_strings
 
@@ -58,9 +66,11 @@ class CacheSettings:
     timestamp_share: float
     encoder: bool
     padding: str = "zeros"  # of the student encoder's windows; the teacher hears zeros
+    precision: str = "float32"  # of the teacher's matrix products; the encoder's are in float32
 
     def __post_init__(self):
         check_padding(self.padding)
+        check_precision(self.precision)
         if self.teacher_window == "student" and not self.encoder:
             raise InputError(
                 "teacher_window: student cannot be cached while the encoder is trained, "
@@ -198,19 +208,20 @@ class _Pass:
         window = settings.teacher_window
         heard = full if window == "student" else window_samples(speech.shape[1], window)
         end = torch.full((len(names),), -1)
-        audio, _ = self.teacher.hear(speech, spoken, heard)
-        timed = torch.tensor([has_timestamps(u, settings.timestamp_share) for u in names])
-        if timed.any():
-            end[timed] = self.teacher.end_timestamps(
-                audio[timed], text[timed], lengths[timed], lang[timed], self.tokenizer
-            )
-        seq = build_sequences(text, lengths, lang, end, self.tokenizer)
-        hidden, states = self.teacher(audio, seq.inputs, settings.tap)
-        logits = self.teacher.logits(seq.select(hidden))
+        with products(speech.device, settings.precision):
+            audio, _ = self.teacher.hear(speech, spoken, heard)
+            timed = torch.tensor([has_timestamps(u, settings.timestamp_share) for u in names])
+            if timed.any():
+                end[timed] = self.teacher.end_timestamps(
+                    audio[timed], text[timed], lengths[timed], lang[timed], self.tokenizer
+                )
+            seq = build_sequences(text, lengths, lang, end, self.tokenizer)
+            hidden, states = self.teacher(audio, seq.inputs, settings.tap)
+            logits = self.teacher.logits(seq.select(hidden))
         ids, log_probs = topk_log_probs(logits, settings.top_k, settings.temperature)
         values = {"teacher_ids": ids.float(), "teacher_log_probs": log_probs}
         if states:
-            stacked = torch.stack([seq.select(s) for s in states], dim=1)
+            stacked = torch.stack([seq.select(s).float() for s in states], dim=1)
             values["teacher_hidden"] = stacked.flatten(1)
         encoded = None
         if self.encoder is not None:

@@ -28,7 +28,9 @@ from espnet_dq.quant.prepare import assign_grids, prepare, start_ranges
 from espnet_dq.whisper.dims import model_dims
 from espnet_dq.whisper.forward import (
     SAMPLES_PER_POSITION,
+    check_precision,
     output_logits,
+    products,
     window_samples,
 )
 from espnet_dq.whisper.teacher import Teacher
@@ -69,6 +71,9 @@ class DQWhisperModel(ESPnetASRModel):
         activations: grid of what these weights are multiplied with: `none`, `int8_per_token`,
             `q8_0_blocks` or `int8_static` (see `espnet_dq.quant.activations`).
         activation_ranges: of `int8_static`: the file that `espnet_dq.bin.calibrate` wrote.
+        precision: of matrix products, the teacher's too: `float32`, or `bfloat16`, which is faster
+            on processors and GPUs that have it. What weights on a grid are multiplied with is then
+            rounded to it, too, and so are they, which no runtime does: for training in float.
 
     Cached batches may bring `encoder_out` (frozen encoder) and the teacher's `teacher_ids`,
     `teacher_log_probs`, `teacher_hidden` and `teacher_end`; then neither is computed.
@@ -108,6 +113,7 @@ class DQWhisperModel(ESPnetASRModel):
         preset: str = "full",
         activations: str = "none",
         activation_ranges: str | None = None,
+        precision: str = "float32",
     ):
         for name, part in dict(frontend=frontend, specaug=specaug, normalize=normalize,
                                preencoder=preencoder, postencoder=postencoder,
@@ -157,6 +163,7 @@ class DQWhisperModel(ESPnetASRModel):
         self.teacher_window = teacher_window
         self.timestamp_share = timestamp_share
         self.activations = activations
+        self.precision = check_precision(precision)
         self.teacher = None if teacher is None else Teacher(teacher, decoder.dims)
         self.term = HiddenTerm(
             matching, matching_scope, matching_normalization, distance, temperature
@@ -246,7 +253,7 @@ class DQWhisperModel(ESPnetASRModel):
                 "encoder_out is cached without activations on a grid: set them to none"
             )
         listened: list[Tensor] = []
-        with parametrize.cached():
+        with parametrize.cached(), products(speech.device, self.precision):
             if self.encoder_projector is not None:
                 with Taps(self.encoder.net, "block") as taps:
                     encoder_out, _, _ = self.encoder(speech, speech_lengths)
@@ -280,8 +287,9 @@ class DQWhisperModel(ESPnetASRModel):
         if self.alpha > 0:
             if answers is None:
                 tap = self.tap if self.projector is not None else None
-                hidden, states = self.teacher(heard()[0], seq.inputs, tap)
-                answers = LiveAnswers(self.teacher.logits(seq.select(hidden)), states)
+                with products(speech.device, self.precision):
+                    hidden, states = self.teacher(heard()[0], seq.inputs, tap)
+                    answers = LiveAnswers(self.teacher.logits(seq.select(hidden)), states)
             loss_kl = answers.kl(logits, self.temperature, count)
             stats["loss_kl"] = loss_kl.detach()
             loss = loss + self.alpha * loss_kl

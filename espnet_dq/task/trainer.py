@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from espnet2.train.trainer import Trainer
 
+from espnet_dq.errors import InputError
 from espnet_dq.files import atomic
 
 LAST, BEFORE = "checkpoint.pth", "checkpoint.before.pth"
@@ -21,7 +22,14 @@ class DQTrainer(Trainer):
 
     @classmethod
     def run(cls, *args, **kwargs) -> None:
-        """As ESPnet's; what it saves gets its name when it is whole."""
+        """As ESPnet's; what it saves gets its name when it is whole.
+
+        Raises:
+            InputError: `use_amp` on a CPU, where ESPnet's would change nothing and not say so.
+        """
+        options = kwargs["trainer_options"]
+        if options.use_amp and not options.ngpu:
+            raise InputError("use_amp is for GPUs: on a CPU, set precision: bfloat16 in model_conf")
         save = torch.save
 
         def save_whole(content: dict, path: Path) -> None:

@@ -8,6 +8,8 @@ With `checkpointing` a block keeps nothing but its input for the backward pass, 
 block again (Chen et al., arXiv 1604.06174): less memory, more time, the same gradients.
 """
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -21,6 +23,7 @@ SAMPLE_RATE = 16000
 # Two hops of 160 samples make one encoder position (conv2 has stride 2).
 SAMPLES_PER_POSITION = 320
 PADDINGS = ("zeros", "silence")  # what fills the rest of a window, see `log_mel`
+PRECISIONS = ("float32", "bfloat16")
 
 
 def check_padding(padding: str) -> str:
@@ -28,6 +31,20 @@ def check_padding(padding: str) -> str:
     if padding not in PADDINGS:
         raise InputError(f"unknown padding '{padding}': known are {', '.join(PADDINGS)}")
     return padding
+
+
+def check_precision(precision: str) -> str:
+    """The precision itself, one of `PRECISIONS`; raises `InputError` for another."""
+    if precision not in PRECISIONS:
+        raise InputError(f"unknown precision '{precision}': known are {', '.join(PRECISIONS)}")
+    return precision
+
+
+def products(device: torch.device, precision: str) -> AbstractContextManager:
+    """Within it, matrix products are in one of `PRECISIONS`; float32 leaves them as they are."""
+    if check_precision(precision) == "float32":
+        return nullcontext()
+    return torch.autocast(device.type, torch.bfloat16)
 
 
 def log_mel(

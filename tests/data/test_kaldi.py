@@ -3,6 +3,7 @@ import json
 import os
 import shutil
 import subprocess
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -149,6 +150,18 @@ def test_select(folder):
     part = data.select(["s1-b"])
     assert (part.text, part.utt2spk) == ({"s1-b": "да"}, {"s1-b": "s2"})
     assert part.extra == {"utt2dur": {"s1-b": "2"}}
+
+
+def test_draw_depends_on_nothing_but_seed_and_ids():
+    utts = {f"{lang}-{i}": lang for lang in ("en", "ru") for i in range(20)} | {"cs-0": "cs"}
+    data = KaldiDir(utts, utts, utts, utts, {"utt2num_samples": utts})
+    drawn = data.draw(5)
+    assert Counter(drawn.utt2lang.values()) == {"cs": 1, "en": 5, "ru": 5}
+    assert list(drawn.wav) == sorted(drawn.wav) and drawn.extra["utt2num_samples"] == drawn.wav
+    # Other languages and another order change nothing for one; another seed does.
+    russian = data.select(u for u in reversed(utts) if utts[u] == "ru")
+    assert set(russian.draw(5).wav) == {u for u in drawn.wav if utts[u] == "ru"}
+    assert data.draw(5, seed=1).wav.keys() != drawn.wav.keys()
 
 
 def test_spk2utt():

@@ -1,5 +1,6 @@
 """The teacher pass and the disk; what a cache holds is tested where training reads it."""
 
+import json
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -107,8 +108,27 @@ def test_what_configurations_agree_on(save_toy, tmp_path, capsys):
     with pytest.raises(InputError, match=r"old\.yaml: freeze_param: .*train_encoder: none"):
         teacher_pass(str(old))
     assert not (tmp_path / "cache").exists()
-    teacher_pass(guided, states, logits)
+    rounded = config("rounded", precision="bfloat16")
+    teacher_pass(guided, states, rounded, logits)
     assert (tmp_path / "cache" / "teacher_hidden.scp").is_file()
+    assert json.loads((tmp_path / "cache/cache.json").read_text())["precision"] == "bfloat16"
+
+
+def test_precision_is_the_teachers(inputs, tmp_path):
+    """In bfloat16 its answers are nearly the same, the encoder output of the student just that."""
+    data, teacher, student, settings = inputs
+    found = []
+    for precision in ("float32", "bfloat16"):
+        settings = replace(settings, precision=precision)
+        place = write_cache(data, tmp_path / precision, teacher, student, settings)
+        found.append({p.stem: kaldiio.load_scp(str(p))["u"] for p in place.glob("*.scp")})
+    exact, rounded = found
+    assert np.array_equal(exact["encoder_out"], rounded["encoder_out"])
+    for kind in ("teacher_hidden", "teacher_log_probs"):
+        assert not np.array_equal(exact[kind], rounded[kind])
+        np.testing.assert_allclose(exact[kind], rounded[kind], rtol=0.05, atol=0.05)
+    with pytest.raises(InputError, match="precision 'float16': known are float32, bfloat16"):
+        replace(settings, precision="float16")
 
 
 def test_shared_by_all_that_want_the_same(inputs, tmp_path):

@@ -96,7 +96,7 @@ def test_joint_on_broken_data(data_root, save_toy, tmp_path):
     options = [
         "--corpus", "kaldi", "--data_root", str(root), "--teacher", str(toy), "--student",
         str(toy), "--mode", "joint", "--train_config", str(tmp_path / "joint.yaml"),
-        "--singles", "2", "--nj", "1",
+        "--singles", "2", "--nj", "1", "--systems", "student untouched", "--test_clips", "1",
     ]  # fmt: skip
     said = run(tmp_path, *options, "--stop_stage", "2", code=2).splitlines()[-1]
     assert "more than --max_left_out 10 %" in said and "left_out.tsv" in said
@@ -105,6 +105,11 @@ def test_joint_on_broken_data(data_root, save_toy, tmp_path):
     run(tmp_path, *options, "--stage", "12", "--stop_stage", "12")
     (exp,) = (tmp_path / "exp").iterdir()
     assert not (exp / "kd").exists()
+    results = json.loads((exp / "results.json").read_text())
+    assert [(s["name"], s["utterances"]) for s in results["systems"]] == [
+        ("untouched", 2), ("student", 2),
+    ]  # fmt: skip
+    assert {p.name for p in (exp / "decode").iterdir()} == {"untouched", "student"}
     report = json.loads((exp / "verify.json").read_text())
     assert report["mismatched"] == 0
     grids = {row["name"]: row["grid"] for row in report["rows"]}
@@ -130,6 +135,8 @@ def test_usage_and_mistakes(tmp_path):
     assert "needs --data_root" in run(tmp_path, "--corpus", "kaldi", code=2)
     assert "--upload_to me: USER/NAME" in run(tmp_path, "--upload_to", "me", code=2)
     assert "--nj many" in run(tmp_path, "--nj", "many", code=2)
+    assert "--systems: it: unknown" in run(tmp_path, "--systems", "student it", code=2)
+    assert "without student" in run(tmp_path, "--systems", "teacher", code=2)
     assert "needs cmd_backend=slurm in cmd.sh" in run(tmp_path, "--num_nodes", "2", code=2)
     (tmp_path / "cmd.sh").write_text("cmd_backend=pbs\n")
     cmd = str(tmp_path / "cmd.sh")

@@ -1,7 +1,9 @@
-"""What makes large batches fit: checkpointing, bf16 autocast, gradients of several batches."""
+"""What makes large batches fit: checkpointing, bfloat16, gradients of several batches."""
 
+import contextlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ import espnet_dq.distill.hidden as hidden
 import espnet_dq.task.model as task_model
 from espnet_dq.data.audio import save_wav
 from espnet_dq.data.kaldi import KaldiDir
+from espnet_dq.errors import InputError
+from espnet_dq.task.trainer import DQTrainer
 from espnet_dq.whisper.forward import log_mel
 
 
@@ -80,13 +84,17 @@ def test_checkpointing_changes_memory_and_no_gradient(build, batch, conf):
     assert conf.get("lambda_hidden") != "auto" or stats["lambda_hidden"] > 0
 
 
+@pytest.mark.parametrize("own", [True, False], ids=["precision", "autocast"])
 @pytest.mark.parametrize("conf", [
     {"preset": "none"},
     {"preset": "full", "matching": "optimal_monotonic", "lambda_encoder": 1.0, "lambda_guide": 1.0,
      "checkpointing": True},
 ])  # fmt: skip
-def test_bf16_autocast_trains(build, batch, conf, monkeypatch):
-    """Two steps: products in bf16, losses, matching, features and the grid's scales in float32."""
+def test_bf16_trains(build, batch, conf, own, monkeypatch):
+    """Two steps: products in bf16, losses, matching, features and the grid's scales in float32.
+
+    By our own option, and by autocast around the model, as ESPnet's `use_amp` has it on GPUs.
+    """
     seen = {}
 
     def spy(module, name):
@@ -103,17 +111,20 @@ def test_bf16_autocast_trains(build, batch, conf, monkeypatch):
                          (hidden, "prepare_features"), (hidden, "pair_sums"),
                          (hidden, "hidden_loss")):  # fmt: skip
         spy(module, name)
-    model, expected = build(**conf), build(**conf)
+    model = build(**conf, precision="bfloat16" if own else "float32")
+    expected = build(**conf)
     model.train(), expected.train()
+    heard, said = [], []
+    model.encoder.register_forward_hook(lambda *args: heard.append(args[2][0].dtype))
+    for module in (model.decoder.net.ln, model.teacher.model().decoder.ln):
+        module.register_forward_hook(lambda *args: said.append(args[2].dtype))
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
     losses = []
     for _ in range(2):
-        with torch.autocast("cpu", torch.bfloat16):
+        around = contextlib.nullcontext() if own else torch.autocast("cpu", torch.bfloat16)
+        with around:
             torch.manual_seed(1)
             loss, stats, _ = model(**batch)
-            assert (
-                model.encoder(batch["speech"], batch["speech_lengths"])[0].dtype == torch.bfloat16
-            )
         assert loss.dtype == torch.float32 and loss.isfinite()
         assert all(v.isfinite().all() for v in stats.values() if isinstance(v, torch.Tensor))
         optimizer.zero_grad()
@@ -121,11 +132,18 @@ def test_bf16_autocast_trains(build, batch, conf, monkeypatch):
         optimizer.step()
         losses.append(loss.item())
     assert losses[0] != losses[1] and all(p.isfinite().all() for p in model.parameters())
+    assert set(heard) == set(said) == {torch.bfloat16} and len(said) == 4
     assert set(seen) == {"cross_entropy", "kl_divergence", "prepare_features", "pair_sums",
                          "hidden_loss"}  # fmt: skip
     assert all(types == {torch.float32} for types in seen.values())
     torch.manual_seed(1)
     assert losses[0] == pytest.approx(expected(**batch)[0].item(), rel=0.02)
+
+
+def test_use_amp_on_a_cpu_is_refused():
+    """ESPnet's would train in float32 there, and not say so."""
+    with pytest.raises(InputError, match=r"use_amp is for GPUs: .* precision: bfloat16"):
+        DQTrainer.run(trainer_options=SimpleNamespace(use_amp=True, ngpu=0))
 
 
 def test_autocast_changes_neither_features_nor_the_grid(build, batch):

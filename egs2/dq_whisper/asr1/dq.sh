@@ -40,6 +40,10 @@ Usage: run.sh [options]
   --singles N           utterances that get a 30 s window alone, besides the packed ones (30)
   --temperature T       1: languages as they are (default); more: those of few hours more often
   --max_hours N         of each language at most (no limit)
+  --test_clips N        score on at most N test utterances of each language, the same ones in every
+                        run (0: on all)
+  --systems LIST        what is scored, some of "untouched teacher float_student student
+                        student_torch" (all; student must be among them)
   --seed N              seed of packing and training (0)
   --nj N                parallel jobs for data and decoding (number of cores)
   --ngpu N              GPUs for training, on each node (0)
@@ -81,6 +85,8 @@ qat_config=conf/qat.yaml
 singles=30
 temperature=1
 max_hours=inf
+test_clips=0
+systems="untouched teacher float_student student student_torch"
 seed=0
 nj=$(nproc)
 ngpu=0
@@ -100,8 +106,8 @@ while [ $# -gt 0 ]; do
         --stage|--stop_stage|--skip_data|--skip_train|--skip_eval|--skip_pack|--corpus|--data_root|\
         --local_data_opts|--allow_pipes|--long|--max_left_out|--labels|--skip_teacher_pass|\
         --teacher|--student|--grid|--mode|--train_config|--qat_config|--singles|--temperature|\
-        --max_hours|--seed|--nj|--ngpu|--num_nodes|--cmd|--expdir|--dumpdir|--cachedir|--tag|\
-        --upload_to)
+        --max_hours|--test_clips|--systems|--seed|--nj|--ngpu|--num_nodes|--cmd|--expdir|\
+        --dumpdir|--cachedir|--tag|--upload_to)
             [ $# -ge 2 ] || die "$1 needs a value"
             printf -v "${1#--}" %s "$2"; shift 2 ;;
         *) die "unknown option $1 (--help lists them all)" ;;
@@ -131,8 +137,16 @@ case $labels in text|check|replace) ;; *) die "--labels $labels: text, check or 
 for switch in skip_data skip_train skip_teacher_pass skip_eval skip_pack allow_pipes; do
     case ${!switch} in true|false) ;; *) die "--$switch ${!switch}: true or false" ;; esac
 done
-for number in stage stop_stage singles seed nj ngpu num_nodes; do
+for number in stage stop_stage singles test_clips seed nj ngpu num_nodes; do
     [[ ${!number} =~ ^[0-9]+$ ]] || die "--$number ${!number}: not a number"
+done
+read -ra systems <<< "$systems"
+[[ " ${systems[*]} " == *" student "* ]] || die "--systems ${systems[*]}: without student"
+for system in "${systems[@]}"; do
+    case $system in
+        untouched|teacher|float_student|student|student_torch) ;;
+        *) die "--systems: $system: unknown (--help lists them)" ;;
+    esac
 done
 padding=zeros # what fills the student's windows: what its runtime feeds
 case $grid in
@@ -192,6 +206,8 @@ raw=$dump/raw
 # What the teacher splits is a data set of its own.
 if [ "$long" = split ]; then raw=$dump/raw_split_$teacher_name; fi
 weights=downloads/weights
+test=$raw/test
+if [ "$test_clips" -gt 0 ]; then test=$exp/data/test; fi
 log() { echo "$(date '+%H:%M:%S') (dq.sh:${BASH_LINENO[0]}) $*" >&2; }
 # whole FILE: what comes in, under its name only once all of it is there.
 whole() {
@@ -219,6 +235,7 @@ settings=$(
     if [ "$long" = split ]; then echo "long split"; fi
     if [ "$labels" != text ]; then echo "labels $labels"; fi
     if [ "$temperature $max_hours" != "1 inf" ]; then echo "balance $temperature $max_hours"; fi
+    if [ "$test_clips" -gt 0 ]; then echo "test_clips $test_clips"; fi
     if [ -f "$grid" ]; then cksum "$grid" | cut -d ' ' -f 1,2; fi
 )
 if [ -e "$exp/settings" ] && [ "$settings" != "$(<"$exp/settings")" ]; then
@@ -299,6 +316,9 @@ if run_stage 2 "format to 16 kHz, check splits, pack windows" "$skip_data"; then
             --temperature "$temperature" --max_hours "$max_hours" \
             ${cachedir:+--shared "$cachedir/windows"}
     done
+    if [ "$test_clips" -gt 0 ]; then
+        py subset_data --data "$raw/test" --out "$test" --per_language "$test_clips"
+    fi
     finish_stage 2
 fi
 
@@ -433,17 +453,17 @@ if run_stage 8 "export and verify" false; then
     py export --exp "$exp/$first" --to ct2 --float --out "$exp/export/float_student"
     py convert --from "$student_pt" --to ct2 --out "$exp/export/untouched"
     py convert --from "$teacher_pt" --to ct2 --out "$exp/export/teacher"
-    py describe --exp "$exp" --corpus "$corpus" --seed "$seed" --data "$raw/test" \
+    py describe --exp "$exp" --corpus "$corpus" --seed "$seed" --data "$test" \
         --student "$exp/export/$exported" --runtime "$runtime" \
         --config "${configs[*]}" --command "$command_line" \
-        --data_report "$data/report.json"
+        --data_report "$data/report.json" --format_report "$raw/format.json" \
+        --systems "${systems[@]}"
     finish_stage 8
 fi
 
-systems="untouched teacher float_student"
 # decode NAME MODEL RUNTIME CLIPS OPTIONS...: the test set, so many clips at a time.
 decode() {
-    local args=(--model "$2" --runtime "$3" --data "$raw/test" --out "$exp/decode/$1" "${@:5}")
+    local args=(--model "$2" --runtime "$3" --data "$test" --out "$exp/decode/$1" "${@:5}")
     if [ "$cmd_split" = true ]; then
         in_jobs "$nj" "decode_$1" "$cmd_options" \
             "$PYTHON" -m espnet_dq.bin.decode "${args[@]}" --split "JOB/$nj" --threads "$cmd_threads"
@@ -453,24 +473,27 @@ decode() {
     fi
 }
 if run_stage 9 "decode" "$skip_eval"; then
-    for system in $systems; do
-        decode "$system" "$exp/export/$system" faster-whisper "$nj" \
-            ${cachedir:+--shared "$cachedir/decode"}
+    for system in "${systems[@]}"; do
+        case $system in
+            student) decode student "$exp/export/$exported" "$runtime" "$nj" ;;
+            student_torch) decode student_torch "$exp/export/student.pt" torch 8 ;;
+            *)
+                decode "$system" "$exp/export/$system" faster-whisper "$nj" \
+                    ${cachedir:+--shared "$cachedir/decode"} ;;
+        esac
     done
-    decode student "$exp/export/$exported" "$runtime" "$nj"
-    decode student_torch "$exp/export/student.pt" torch 8
     finish_stage 9
 fi
 
 if run_stage 10 "score" "$skip_eval"; then
-    for system in $systems student student_torch; do
-        py score --ref "$raw/test" --hyp "$exp/decode/$system" --out "$exp/decode/$system/score"
+    for system in "${systems[@]}"; do
+        py score --ref "$test" --hyp "$exp/decode/$system" --out "$exp/decode/$system/score"
     done
     finish_stage 10
 fi
 
 if run_stage 11 "benchmark" "$skip_eval"; then
-    heavy benchmark benchmark --systems "$exp/run.json" --data "$raw/test" --out "$exp/benchmark.json"
+    heavy benchmark benchmark --systems "$exp/run.json" --data "$test" --out "$exp/benchmark.json"
     finish_stage 11
 fi
 

@@ -1,0 +1,32 @@
+"""Draw a few utterances of each language of a Kaldi folder: the same ones every time.
+
+Example usage::
+
+    python -m espnet_dq.bin.subset_data --data dump/raw/test --out dump/test_40 --per_language 40
+"""
+
+import argparse
+from pathlib import Path
+
+from espnet_dq.data.kaldi import KaldiDir
+from espnet_dq.errors import InputError, run
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the folder; returns 0."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="formatted Kaldi folder")
+    parser.add_argument("--out", type=Path, required=True, help="Kaldi folder to write")
+    parser.add_argument("--per_language", type=int, required=True, help="at most so many")
+    args = parser.parse_args(argv)
+    if args.per_language < 1:
+        raise InputError(f"--per_language {args.per_language}: at least 1 is needed")
+    data = KaldiDir.load(args.data, extra=["utt2num_samples"])
+    drawn = data.draw(args.per_language)
+    drawn.save(args.out)
+    print(f"{args.out}: {len(drawn.wav)} of {len(data.wav)} utterances")
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)
