@@ -11,6 +11,8 @@ default, and attends to 36 positions of zeros behind the window's 1500, as no ot
 
 Rounding in a runtime amplifies the last bits of float sums, which no two programs share. What that
 alone does is in `equal_itself`: the runtime against itself, with the audio louder by a millionth.
+`firm` is the share of clips of which it says the same with the audio louder or fainter by one and
+by two millionths, and `equal_firm` the share of these that torch says the same of, too.
 
 One JSON line each, appended as soon as it is there; what is in --out is not done again. Without
 --data only values are compared.
@@ -65,7 +67,7 @@ CASES = (
     ),
     ("ggml_q4_0", "packed", None, "none"),
 )
-LOUDER = 1 + 1e-6
+LOUDER = (1 + 1e-6, 1 - 1e-6, 1 + 2e-6, 1 - 2e-6)
 
 
 def as_experiment(checkpoint: Path, grid: str, activations: str, padding: str, out: Path) -> Path:
@@ -84,13 +86,13 @@ def as_experiment(checkpoint: Path, grid: str, activations: str, padding: str, o
     return out
 
 
-def louder(data: Path, out: Path) -> Path:
-    """A copy of a Kaldi folder with the samples times `LOUDER`, in 32-bit floats."""
+def louder(data: Path, factor: float, out: Path) -> Path:
+    """A copy of a Kaldi folder with the samples times `factor`, in 32-bit floats."""
     wav = read_wav(data)
     for utt, path in wav.items():
         file = out / "wav" / f"{utt}.wav"
         file.parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(file, load_audio(path) * LOUDER, SAMPLE_RATE, subtype="FLOAT")
+        soundfile.write(file, load_audio(path) * factor, SAMPLE_RATE, subtype="FLOAT")
         wav[utt] = str(file)
     write_scp(out / "wav.scp", wav)
     write_scp(out / "utt2lang", read_scp(data / "utt2lang"))
@@ -107,6 +109,8 @@ def texts(model: Path, runtime: str, data: Path, out: Path) -> dict[str, str]:
 
 def equal(one: dict[str, str], other: dict[str, str]) -> float:
     """Share of clips with the same text, in percent."""
+    if not one:
+        return 100.0
     return 100 * sum(one[utt] == other[utt] for utt in one) / len(one)
 
 
@@ -118,7 +122,7 @@ def compare(
     activations: str,
     work: Path,
     data: Path | None,
-    loud: Path | None,
+    loud: list[Path],
 ) -> dict:
     """One line's findings; without `runtime` only of values."""
     suffix = {"ggml": ".bin", "packed": ".safetensors"}.get(form, "")
@@ -141,13 +145,16 @@ def compare(
     name = "_".join([grid, form, *(["nfa"] if runtime.endswith(NO_FLASH) else [])])
     seen = texts(file, runtime, data, work / f"texts_{name}")
     ours = texts(exp, "torch", data, exp / "texts")
-    again = texts(file, runtime, loud, work / f"louder_{name}")
+    again = [texts(file, runtime, d, work / f"{d.name}_{name}") for d in loud]
+    firm = {utt: seen[utt] for utt in seen if all(said[utt] == seen[utt] for said in again)}
     return line | {
         "activations": activations,
         "padding": padding,
         "utterances": len(seen),
         "equal": round(equal(seen, ours), 2),
-        "equal_itself": round(equal(seen, again), 2),
+        "equal_itself": round(equal(seen, again[0]), 2),
+        "firm": round(100 * len(firm) / len(seen), 2),
+        "equal_firm": round(equal(firm, ours), 2),
         "different": {utt: [ours[utt], seen[utt]] for utt in seen if ours[utt] != seen[utt]},
     }
 
@@ -168,7 +175,9 @@ def main(argv: list[str] | None = None) -> int:
             done.add(tuple(json.loads(line).get(key) for key in keys))
     # Once: the file that is written makes the tree differ from its commit.
     made_at = commit()
-    loud = louder(args.data, args.work.resolve() / "louder") if args.data else None
+    loud = []
+    for number, factor in enumerate(LOUDER if args.data else ()):
+        loud.append(louder(args.data, factor, args.work.resolve() / f"louder{number}"))
     differ = 0
     for model in args.models:
         work = args.work / model.stem

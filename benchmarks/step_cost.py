@@ -15,6 +15,7 @@ import json
 import multiprocessing
 import statistics
 import time
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from espnet_dq.distill.sequences import build_sequences
 from espnet_dq.errors import run
 from espnet_dq.files import atomic
 from espnet_dq.plugin import register
+from espnet_dq.whisper.dims import SIZES
 
 VARIANTS = {
     "logits": {"matching": "logits", "preset": "none"},
@@ -77,8 +79,11 @@ REFERENCE = {  # variant -> what its time is divided by
 }
 
 
-def build(weights: Path, frozen: bool, **conf):
-    """tiny with base as its teacher, in training mode, and its optimizer."""
+def build(weights: Path, frozen: bool, layers: int = 4, window: str = "full", **conf):
+    """tiny with base as its teacher, in training mode, and its optimizer.
+
+    With more or fewer decoder layers than tiny's 4, those that tiny lacks are random.
+    """
     from espnet2.asr.ctc import CTC
 
     from espnet_dq.formats import openai
@@ -87,14 +92,18 @@ def build(weights: Path, frozen: bool, **conf):
     from espnet_dq.task.model import DQWhisperModel
     from espnet_dq.task.tokenizer import token_list
 
-    encoder = DQWhisperEncoder(dims="tiny", window="full")
-    decoder = DQWhisperDecoder(51865, 384, dims="tiny")
+    dims = {**asdict(SIZES["tiny"]), "n_text_layer": layers}
+    encoder = DQWhisperEncoder(dims=dims, window=window)
+    decoder = DQWhisperDecoder(51865, 384, dims=dims)
     conf = {"teacher": str(weights / "base.pt"), "alpha": 0.5, **conf}
     parts = [None, None, None, None, encoder, None, decoder, CTC(51865, 384), None]
     model = DQWhisperModel(51865, token_list(), *parts, **conf)
+    tiny = openai.load(weights / "tiny.pt").state
     state = model.state_dict()
-    for name, value in openai.load(weights / "tiny.pt").state.items():
-        state[name.replace(".", ".net.", 1)] = value.float()
+    for name, value in model.named_parameters():
+        if value.isnan().any():
+            known = tiny.get(name.replace(".net.", ".", 1))
+            state[name] = torch.randn_like(value) * 0.02 if known is None else known.float()
     model.load_state_dict(state)
     model.encoder.requires_grad_(not frozen)
     model.train()

@@ -5,12 +5,12 @@ not been seen, as no network was there.
 """
 
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
 from espnet_dq.errors import WorkError
+from tests.loopback import serve
 from tools import audit
 
 GOOD = {"name": "jiwer", "version": "4.0.0", "vulns": []}
@@ -74,21 +74,13 @@ def service(monkeypatch, tmp_path):
             self.end_headers()
             self.wfile.write(content)
 
-        def log_message(self, *args):
-            pass
+    with serve(Handler) as address:
 
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=httpd.serve_forever)
-    thread.start()
+        def options(faults):
+            known.update(faults)
+            return ["-s", "osv", "--osv-url", f"{address}/v1/query"]
 
-    def options(faults):
-        known.update(faults)
-        return ["-s", "osv", "--osv-url", f"http://127.0.0.1:{httpd.server_port}/v1/query"]
-
-    yield options
-    httpd.shutdown()
-    thread.join()
-    httpd.server_close()
+        yield options
 
 
 def test_the_real_pip_audit(service, capsys):

@@ -6,9 +6,8 @@ import json
 import subprocess
 import sys
 import tarfile
-import threading
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 import torch
@@ -21,6 +20,7 @@ from espnet_dq.formats import openai
 from espnet_dq.formats.weights import Weights
 from espnet_dq.whisper import fetch as module
 from espnet_dq.whisper.sources import SOURCES, Member
+from tests.loopback import serve
 
 TOY = ModelDimensions(80, 50, 64, 2, 1, 200, 16, 64, 2, 1)
 NOWHERE = "http://127.0.0.1:9"  # the discard port: connections are refused at once
@@ -50,16 +50,8 @@ def server(toy_bytes):
             self.end_headers()
             self.wfile.write(toy_bytes)
 
-        def log_message(self, *args):
-            pass
-
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=httpd.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{httpd.server_port}", requests
-    httpd.shutdown()
-    thread.join()
-    httpd.server_close()
+    with serve(Handler) as address:
+        yield address, requests
 
 
 @pytest.fixture

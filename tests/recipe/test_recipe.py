@@ -97,6 +97,7 @@ def test_joint_on_broken_data(data_root, save_toy, tmp_path):
         "--corpus", "kaldi", "--data_root", str(root), "--teacher", str(toy), "--student",
         str(toy), "--mode", "joint", "--train_config", str(tmp_path / "joint.yaml"),
         "--singles", "2", "--nj", "1", "--systems", "student untouched", "--test_clips", "1",
+        "--test_windows", "true",
     ]  # fmt: skip
     said = run(tmp_path, *options, "--stop_stage", "2", code=2).splitlines()[-1]
     assert "more than --max_left_out 10 %" in said and "left_out.tsv" in said
@@ -110,6 +111,12 @@ def test_joint_on_broken_data(data_root, save_toy, tmp_path):
         ("untouched", 2), ("student", 2),
     ]  # fmt: skip
     assert {p.name for p in (exp / "decode").iterdir()} == {"untouched", "student"}
+    assert json.loads((exp / "run.json").read_text())["data"] == str(exp / "data/test_windows")
+    drawn, scored = (KaldiDir.load(exp / "data" / name) for name in ("test", "test_windows"))
+    assert sorted(drawn.text.values()) == sorted(scored.text.values()) and len(drawn.wav) == 2
+    assert (
+        drawn.wav.items() <= KaldiDir.load(next((tmp_path / "dump").rglob("raw/test"))).wav.items()
+    )
     report = json.loads((exp / "verify.json").read_text())
     assert report["mismatched"] == 0
     grids = {row["name"]: row["grid"] for row in report["rows"]}

@@ -7,8 +7,9 @@ import base64
 import hashlib
 import json
 import os
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+
+from tests.loopback import serve
 
 TOKEN = "hf_of_the_test"
 LARGE = 10_000_000  # bytes from which the Hub wants a file by LFS
@@ -28,17 +29,12 @@ class Hub:
         self.files, self.private, self.blobs, self.requests = {}, {}, {}, []
 
     def __enter__(self):
-        handler = type("Bound", (_Handler,), {"hub": self})
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        self.thread = threading.Thread(target=self.server.serve_forever)
-        self.thread.start()
+        self._server = serve(type("Bound", (_Handler,), {"hub": self}))
+        self.url = self._server.__enter__()
         return self
 
-    def __exit__(self, *_):
-        self.server.shutdown()
-        self.thread.join()
-        self.server.server_close()
+    def __exit__(self, *error):
+        return self._server.__exit__(*error)
 
     def env(self, home, token=TOKEN):
         """Environment in which the library knows this hub only, and its token."""
@@ -55,9 +51,6 @@ def environment(home, url, token):
 class _Handler(BaseHTTPRequestHandler):
     hub: Hub
     protocol_version = "HTTP/1.1"
-
-    def log_message(self, *_):
-        pass
 
     def body(self):
         if "chunked" not in self.headers.get("Transfer-Encoding", ""):

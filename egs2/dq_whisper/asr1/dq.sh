@@ -42,6 +42,8 @@ Usage: run.sh [options]
   --max_hours N         of each language at most (no limit)
   --test_clips N        score on at most N test utterances of each language, the same ones in every
                         run (0: on all)
+  --test_windows true   score on test utterances joined into 30 s windows, as in training: several
+                        times faster, but scores are not those of single utterances
   --systems LIST        what is scored, some of "untouched teacher float_student student
                         student_torch" (all; student must be among them)
   --seed N              seed of packing and training (0)
@@ -86,6 +88,7 @@ singles=30
 temperature=1
 max_hours=inf
 test_clips=0
+test_windows=false
 systems="untouched teacher float_student student student_torch"
 seed=0
 nj=$(nproc)
@@ -106,8 +109,8 @@ while [ $# -gt 0 ]; do
         --stage|--stop_stage|--skip_data|--skip_train|--skip_eval|--skip_pack|--corpus|--data_root|\
         --local_data_opts|--allow_pipes|--long|--max_left_out|--labels|--skip_teacher_pass|\
         --teacher|--student|--grid|--mode|--train_config|--qat_config|--singles|--temperature|\
-        --max_hours|--test_clips|--systems|--seed|--nj|--ngpu|--num_nodes|--cmd|--expdir|\
-        --dumpdir|--cachedir|--tag|--upload_to)
+        --max_hours|--test_clips|--test_windows|--systems|--seed|--nj|--ngpu|--num_nodes|--cmd|\
+        --expdir|--dumpdir|--cachedir|--tag|--upload_to)
             [ $# -ge 2 ] || die "$1 needs a value"
             printf -v "${1#--}" %s "$2"; shift 2 ;;
         *) die "unknown option $1 (--help lists them all)" ;;
@@ -134,7 +137,8 @@ esac
 case $long in drop|split) ;; *) die "--long $long: drop or split" ;; esac
 case $labels in text|check|replace) ;; *) die "--labels $labels: text, check or replace" ;; esac
 [[ $max_left_out =~ ^[0-9]+([.][0-9]+)?$ ]] || die "--max_left_out $max_left_out: not a percentage"
-for switch in skip_data skip_train skip_teacher_pass skip_eval skip_pack allow_pipes; do
+for switch in skip_data skip_train skip_teacher_pass skip_eval skip_pack allow_pipes \
+    test_windows; do
     case ${!switch} in true|false) ;; *) die "--$switch ${!switch}: true or false" ;; esac
 done
 for number in stage stop_stage singles test_clips seed nj ngpu num_nodes; do
@@ -208,6 +212,7 @@ if [ "$long" = split ]; then raw=$dump/raw_split_$teacher_name; fi
 weights=downloads/weights
 test=$raw/test
 if [ "$test_clips" -gt 0 ]; then test=$exp/data/test; fi
+if [ "$test_windows" = true ]; then test=$exp/data/test_windows; fi
 log() { echo "$(date '+%H:%M:%S') (dq.sh:${BASH_LINENO[0]}) $*" >&2; }
 # whole FILE: what comes in, under its name only once all of it is there.
 whole() {
@@ -236,6 +241,7 @@ settings=$(
     if [ "$labels" != text ]; then echo "labels $labels"; fi
     if [ "$temperature $max_hours" != "1 inf" ]; then echo "balance $temperature $max_hours"; fi
     if [ "$test_clips" -gt 0 ]; then echo "test_clips $test_clips"; fi
+    if [ "$test_windows" = true ]; then echo "test_windows"; fi
     if [ -f "$grid" ]; then cksum "$grid" | cut -d ' ' -f 1,2; fi
 )
 if [ -e "$exp/settings" ] && [ "$settings" != "$(<"$exp/settings")" ]; then
@@ -317,7 +323,12 @@ if run_stage 2 "format to 16 kHz, check splits, pack windows" "$skip_data"; then
             ${cachedir:+--shared "$cachedir/windows"}
     done
     if [ "$test_clips" -gt 0 ]; then
-        py subset_data --data "$raw/test" --out "$test" --per_language "$test_clips"
+        py subset_data --data "$raw/test" --out "$exp/data/test" --per_language "$test_clips"
+    fi
+    if [ "$test_windows" = true ]; then
+        scored=$raw/test
+        if [ "$test_clips" -gt 0 ]; then scored=$exp/data/test; fi
+        py pack_windows --data "$scored" --out "$test" "${tokens_of[@]}"
     fi
     finish_stage 2
 fi
