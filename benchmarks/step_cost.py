@@ -50,6 +50,7 @@ VARIANTS = {
         "preset": "none",
         "tap": "ffn",
     },
+    "logits, bfloat16": {"matching": "logits", "preset": "none", "precision": "bfloat16"},
     "logits, qat full": {"matching": "logits", "preset": "full"},
     "dynamic_monotonic (block), qat full": {"matching": "dynamic_monotonic", "preset": "full"},
     "logits, ggml_q8_0": {"matching": "logits", "preset": "full", "grid": "ggml_q8_0"},
@@ -190,7 +191,9 @@ def _three_steps(weights: Path, shape: tuple[int, float, int], conf: dict) -> in
 def measure(args, cached: bool) -> dict:
     """Times and ratios of all variants, `live` or `cached`."""
     batch = make_batch(args.batch, args.seconds, args.tokens)
-    variants = {n: c for n, c in VARIANTS.items() if not (cached and "activations" in c)}
+    variants = {n: VARIANTS[n] for n in args.variants}
+    if cached:
+        variants = {n: conf for n, conf in variants.items() if "activations" not in conf}
     models = {name: build(args.weights, frozen=cached, **conf) for name, conf in variants.items()}
     batches = {}
     for name, (model, optimizer) in models.items():
@@ -204,7 +207,7 @@ def measure(args, cached: bool) -> dict:
     result = {}
     for name, seconds in times.items():
         result[name] = {"median_seconds": statistics.median(seconds)}
-        if name in REFERENCE:
+        if REFERENCE.get(name) in times:
             ratios = [a / b for a, b in zip(seconds, times[REFERENCE[name]], strict=True)]
             result[name] |= {
                 "against": REFERENCE[name],
@@ -220,6 +223,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--weights", type=Path, required=True, help="folder of tiny.pt, base.pt")
     parser.add_argument("--rounds", type=int, default=10, help="interleaved rounds (10)")
+    parser.add_argument(
+        "--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="only these (all)"
+    )
     parser.add_argument("--batch", type=int, default=2, help="utterances a batch (2)")
     parser.add_argument("--seconds", type=float, default=20, help="speech an utterance (20)")
     parser.add_argument("--tokens", type=int, default=80, help="text tokens an utterance (80)")
@@ -236,8 +242,8 @@ def main(argv: list[str] | None = None) -> int:
         "live": measure(args, cached=False),
         "cached": measure(args, cached=True),
         "peak_rss_bytes": {
-            name: peak(args.weights, (args.batch, args.seconds, args.tokens), conf)
-            for name, conf in VARIANTS.items()
+            name: peak(args.weights, (args.batch, args.seconds, args.tokens), VARIANTS[name])
+            for name in args.variants
         },
     }
     for kind in ("live", "cached"):
@@ -249,9 +255,8 @@ def main(argv: list[str] | None = None) -> int:
                 else ""
             )
             print(f"{kind:7} {name:38} {row['median_seconds']:7.3f} s{against}")
-    base = result["peak_rss_bytes"]["logits"]
     for name, size in result["peak_rss_bytes"].items():
-        print(f"peak    {name:38} {size / 1e6:7.0f} MB  {(size - base) / 1e6:+.0f} MB")
+        print(f"peak    {name:38} {size / 1e6:7.0f} MB")
     if args.out:
         with atomic(args.out) as tmp:
             tmp.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
