@@ -101,7 +101,8 @@ cachedir=
 tag=
 upload_to=
 
-command_line="run.sh $*"
+printf -v command_line ' %q' "$@"
+command_line="run.sh$command_line"
 die() { echo "dq.sh: $*" >&2; exit 2; }
 while [ $# -gt 0 ]; do
     case $1 in
