@@ -14,13 +14,11 @@ made of these lines by `python -m tests.faults.table`.
 import argparse
 import json
 from collections import Counter
-from datetime import date
 from pathlib import Path
 
-from espnet_dq.bin.describe import commit
 from tests.faults.chains import FAULTS, Chain, Try
 from tests.faults.recipe import STAGES, Place, Reference, make_toys
-from tests.faults.results import RESULTS
+from tests.faults.results import RESULTS, result
 
 HAPPENED = "went on; "
 REFUSED = "ended with a line that names the cause, then went on; "
@@ -56,33 +54,28 @@ def main(argv: list[str] | None = None) -> int:
         print(f"{name}: {had} of {args.tries} tries, chain {number}", flush=True)
         tries = Chain(place, known, args.faults, args.last).run()
         with open(args.out, "a", encoding="utf-8") as file:
-            file.writelines(lines(command, tries, args.last))
+            for line in lines(command, tries, args.last):
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
         place.folder.with_name(f"{place.folder.name}.ended").touch()
         if not tries:
             break
     return int(any(line["ok"] < line["tries"] for line in read(args.out, command)))
 
 
-def lines(command: str, tries: list[Try], last: int) -> list[str]:
+def lines(command: str, tries: list[Try], last: int) -> list[dict]:
     """The lines of results.jsonl for a chain, one for each fault and stage."""
     found = []
     for fault, stage in sorted({(t.fault, t.stage) for t in tries}):
         of = [t for t in tries if (t.fault, t.stage) == (fault, stage)]
         refused = fault in ("disk full", "read-only folder")
-        content = {
-            "fault": fault,
-            "stage": stage,
-            "tries": len(of),
-            "ok": sum(not t.wrong for t in of),
-            "happened": (REFUSED if refused else HAPPENED) + SAME[last >= 12],
-            "command": command,
+        happened = (REFUSED if refused else HAPPENED) + SAME[last >= 12]
+        more = {
             "how": [t.how for t in of],
             "said": [line for line, _ in Counter(t.said for t in of if t.said).most_common(2)],
             "wrong": [w for t in of for w in t.wrong][:5],
-            "date": date.today().isoformat(),
-            "commit": commit(),
         }
-        found.append(json.dumps(content, ensure_ascii=False) + "\n")
+        ok = sum(not t.wrong for t in of)
+        found.append(result(fault, stage, len(of), ok, command, happened, **more))
     return found
 
 
