@@ -109,5 +109,5 @@ def test_a_rename_kills(tmp_path):
 
 def test_a_line_for_each_stage():
     tries = [Try("SIGKILL", 6, "at 0.1"), Try("SIGKILL", 6, "at 0.2", wrong=["x"])]
-    (line,) = map(json.loads, lines("kill", tries, 13))
+    (line,) = lines("kill", tries, 13)
     assert (line["stage"], line["tries"], line["ok"], line["wrong"]) == (6, 2, 1, ["x"])

@@ -41,6 +41,7 @@ def test_every_stage(data_root, save_toy, tmp_path):
         "--student", str(student), "--train_config", str(tmp_path / "train.yaml"),
         "--qat_config", str(tmp_path / "qat.yaml"), "--singles", "2", "--nj", "1",
         "--cachedir", str(tmp_path / "shared"),
+        "--systems", "untouched teacher student student_torch",
     ]  # fmt: skip
     run(tmp_path, *options, "--stop_stage", "10")
     run(tmp_path, *options, "--stage", "12")  # stage 11 has its own test
