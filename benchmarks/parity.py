@@ -107,11 +107,11 @@ def texts(model: Path, runtime: str, data: Path, out: Path) -> dict[str, str]:
     return read_scp(out / "text", empty=True)
 
 
-def equal(one: dict[str, str], other: dict[str, str]) -> float:
-    """Share of clips with the same text, in percent."""
+def equal(one: dict[str, str], other: dict[str, str]) -> float | None:
+    """Share of clips with the same text, in percent; None of no clips."""
     if not one:
-        return 100.0
-    return 100 * sum(one[utt] == other[utt] for utt in one) / len(one)
+        return None
+    return round(100 * sum(one[utt] == other[utt] for utt in one) / len(one), 2)
 
 
 def compare(
@@ -151,10 +151,10 @@ def compare(
         "activations": activations,
         "padding": padding,
         "utterances": len(seen),
-        "equal": round(equal(seen, ours), 2),
-        "equal_itself": round(equal(seen, again[0]), 2),
+        "equal": equal(seen, ours),
+        "equal_itself": equal(seen, again[0]),
         "firm": round(100 * len(firm) / len(seen), 2),
-        "equal_firm": round(equal(firm, ours), 2),
+        "equal_firm": equal(firm, ours),
         "different": {utt: [ours[utt], seen[utt]] for utt in seen if ours[utt] != seen[utt]},
     }
 

@@ -267,7 +267,8 @@ class DQWhisperModel(ESPnetASRModel):
             @cache
             def heard() -> tuple[Tensor, list[Tensor]]:
                 tapped = self.encoder_projector is not None
-                return self.teacher.hear(speech, speech_lengths, window, tapped)
+                with products(speech.device, self.precision):  # whoever asks, and when
+                    return self.teacher.hear(speech, speech_lengths, window, tapped)
 
             end = self._ends(utt_id, cached, heard, text, text_lengths, lang)
             seq = build_sequences(text, text_lengths, lang[:, 0], end, self.tokenizer)
