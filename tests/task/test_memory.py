@@ -140,6 +140,23 @@ def test_bf16_trains(build, batch, conf, own, monkeypatch):
     assert losses[0] == pytest.approx(expected(**batch)[0].item(), rel=0.02)
 
 
+def test_the_teacher_hears_in_the_asked_precision_with_cached_answers(build, batch):
+    """Regression: what nobody had asked for before the losses was heard in float32."""
+    model = build(preset="none", matching="static", lambda_hidden=0.0, lambda_encoder=1.0,
+                  precision="bfloat16")  # fmt: skip
+    heard = []
+    teacher = model.teacher.model()
+    teacher.encoder.ln_post.register_forward_hook(lambda *args: heard.append(args[2].dtype))
+    rows = 6  # more than the texts' positions: what is beyond is padding
+    ids = torch.arange(4.0).expand(2, rows, 4)
+    lengths = torch.tensor([6, 4])  # the language, the text and its end
+    cached = {"teacher_end": torch.full((2, 1), -1)}
+    for name, value in (("teacher_ids", ids), ("teacher_log_probs", -3 - ids)):
+        cached |= {name: value.clone(), f"{name}_lengths": lengths}
+    loss, _, _ = model(**batch, **cached)
+    assert loss.isfinite() and heard == [torch.bfloat16]
+
+
 def test_use_amp_on_a_cpu_is_refused():
     """ESPnet's would train in float32 there, and not say so."""
     with pytest.raises(InputError, match=r"use_amp is for GPUs: .* precision: bfloat16"):
