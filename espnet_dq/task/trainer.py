@@ -1,7 +1,7 @@
 """ESPnet's trainer, whose checkpoints appear whole, and which keeps the one before the last.
 
 ESPnet writes them in place after each epoch: a kill or a full disk at that moment would leave
-nothing to resume from. To the copy `espnet_dq.bin.check_resume` goes back when a disk has spoiled
+nothing to resume from. To the copy `espnet_dq.task.checkpoints` goes back when a disk has spoiled
 the last one.
 """
 
@@ -13,8 +13,7 @@ from espnet2.train.trainer import Trainer
 
 from espnet_dq.errors import InputError
 from espnet_dq.files import atomic
-
-LAST, BEFORE = "checkpoint.pth", "checkpoint.before.pth"
+from espnet_dq.task.checkpoints import BEFORE, LAST
 
 
 class DQTrainer(Trainer):

@@ -86,6 +86,21 @@ def test_rates_are_jiwers_after_the_normaliser(tmp_path, capsys):
     assert "counted as empty: 1" in printed and "left out: 1" in printed
 
 
+def test_several_folders_in_one_go(tmp_path):
+    folder(tmp_path)
+    perfect = tmp_path / "perfect"
+    perfect.mkdir()
+    (perfect / "text").write_text("".join(f"{u} {text}\n" for u, (_, text) in REF.items()))
+    hyps = [str(tmp_path / "tiny"), str(perfect)]
+    args = ["--ref", str(tmp_path / "data"), "--hyp", *hyps]
+    with pytest.raises(InputError, match="--out: for one --hyp only"):
+        main([*args, "--out", str(tmp_path / "score")])
+    assert main(args) == 0
+    rates = [json.loads((tmp_path / d / "score/score.json").read_text())["wer"]["mean"]
+             for d in ("tiny", "perfect")]  # fmt: skip
+    assert rates[0] > 0 == rates[1]
+
+
 @pytest.mark.skipif(PROGRAM is None, reason="sclite (Debian: sctk) is not installed")
 def test_tables_with_and_without_sclite_are_the_same(tmp_path, caplog):
     folder(tmp_path)

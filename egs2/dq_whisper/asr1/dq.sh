@@ -498,9 +498,9 @@ if run_stage 9 "decode" "$skip_eval"; then
 fi
 
 if run_stage 10 "score" "$skip_eval"; then
-    for system in "${systems[@]}"; do
-        py score --ref "$test" --hyp "$exp/decode/$system" --out "$exp/decode/$system/score"
-    done
+    decoded=()
+    for system in "${systems[@]}"; do decoded+=("$exp/decode/$system"); done
+    py score --ref "$test" --hyp "${decoded[@]}"
     finish_stage 10
 fi
 

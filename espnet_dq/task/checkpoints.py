@@ -1,0 +1,57 @@
+"""Checkpoints of a training folder, and whether they are sound. Imports nothing of ESPnet's.
+
+ESPnet resumes from `LAST`; `BEFORE` is the copy that `espnet_dq.task.trainer` keeps of the one of
+the epoch before.
+"""
+
+import shutil
+import zipfile
+from pathlib import Path
+
+import torch
+
+from espnet_dq.files import atomic
+
+LAST, BEFORE = "checkpoint.pth", "checkpoint.before.pth"
+
+
+def repair(folder: Path) -> list[str]:
+    """See to it that training can go on in ESPnet's `output_dir`; returns what was done.
+
+    Where the last checkpoint is damaged, training will go on from the one before, or, where that
+    is damaged, too, from the start. A kill may also have come between a checkpoint and the file of
+    the same epoch's model, which ESPnet writes after it and needs in the end: that is then written
+    from the checkpoint.
+    """
+    last, done = folder / LAST, []
+    if not last.exists():
+        return []
+    if found := fault(last):
+        if fault(folder / BEFORE):
+            for checkpoint in folder.glob("*.pth"):
+                checkpoint.unlink()
+            return [f"{last}: {found}; training starts again"]
+        with atomic(last) as tmp:
+            shutil.copyfile(folder / BEFORE, tmp)
+        done.append(f"{last}: {found}; training goes on from the checkpoint before")
+    states = torch.load(last, map_location="cpu", weights_only=True, mmap=True)
+    model = folder / f"{states['reporter']['epoch']}epoch.pth"
+    if found := fault(model):
+        with atomic(model) as tmp, open(tmp, "wb") as file:
+            torch.save(states["model"], file)
+        done.append(f"{model}: {found}; written again from {last.name}")
+    return done
+
+
+def fault(path: Path) -> str | None:
+    """What is wrong with a checkpoint, or None."""
+    if not path.exists():
+        return "is missing"
+    try:
+        with zipfile.ZipFile(path) as archive:  # torch itself looks at no checksum
+            if name := archive.testzip():
+                return f"is damaged (checksum of {name})"
+        torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as e:
+        return f"cannot be read ({type(e).__name__})"
+    return None
