@@ -13,6 +13,7 @@ Usage: local/data.sh [--corpus NAME] [options]
   --data_root DIR   the corpus; kaldi: holds train, dev and test
   --train DIR       kaldi: the folder of one split, instead of --data_root (also --dev, --test);
                     lhotse_cuts: a manifest of it
+  --untranscribed   kaldi: train and dev are audio only, for the teacher to label
   --allow_pipes     kaldi, lhotse_cuts: take audio from commands, which stage 2 runs
   --language CODE   kaldi, lhotse_cuts, hf_dataset: the language of all utterances
   --languages LIST  common_voice, fleurs, mls, voxpopuli: those to take, by comma (default: all)
@@ -43,7 +44,7 @@ while [ $# -gt 0 ]; do
             [ $# -ge 2 ] || die "$1 needs a value"
             options+=("$1" "$2")
             shift 2 ;;
-        --allow_pipes) options+=("$1"); shift ;;
+        --allow_pipes | --untranscribed) options+=("$1"); shift ;;
         --corpus | --out | --downloads | --nj)
             [ $# -ge 2 ] || die "$1 needs a value"
             printf -v "${1#--}" '%s' "$2"

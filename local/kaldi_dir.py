@@ -3,8 +3,9 @@
 
 `segments` are kept (stage 2 cuts them), and so are commands in `wav.scp` with --allow_pipes
 (stage 2 runs them); other files of a folder are not looked at. Utterances without text, or whose
-audio's header cannot be read, are left out. Writes OUT/{train,dev,test}, OUT/report.json and
-OUT/left_out.tsv.
+audio's header cannot be read, are left out. Of audio that nobody has transcribed, train and dev can
+be made (--untranscribed), to be labelled by the teacher after stage 2 (`bin.pseudo_label`). Writes
+OUT/{train,dev,test}, OUT/report.json and OUT/left_out.tsv.
 """
 
 import argparse
@@ -23,6 +24,11 @@ def main(argv: list[str] | None = None) -> int:
     for name in SPLITS:
         parser.add_argument(f"--{name}", type=Path, help=f"the {name} folder, if elsewhere")
     parser.add_argument("--language", help="Whisper's code for all, in place of utt2lang")
+    parser.add_argument(
+        "--untranscribed",
+        action="store_true",
+        help="train and dev are audio only: their text is not read and need not be there",
+    )
     parser.add_argument("--allow_pipes", action="store_true", help="take commands in wav.scp")
     parser.add_argument("--out", type=Path, default=Path("data"), help="data folder")
     parser.add_argument("--nj", type=int, default=1, help="processes that read audio")
@@ -35,8 +41,13 @@ def main(argv: list[str] | None = None) -> int:
         if source.resolve() == (args.out / name).resolve():
             raise InputError(f"--out {args.out}: would overwrite {source}")
         sources[name] = source
-    found = {n: validate(x, args.allow_pipes, args.language, True) for n, x in sources.items()}
-    write_listing(Listing(found), args.out, args.nj, args.allow_pipes)
+    untranscribed = ("train", "dev") if args.untranscribed else ()
+    found = {}
+    for name, source in sources.items():
+        text = "none" if name in untranscribed else "may be empty"
+        found[name] = validate(source, args.allow_pipes, args.language, text)
+    listing = Listing(found, untranscribed=untranscribed)
+    write_listing(listing, args.out, args.nj, args.allow_pipes)
     return 0
 
 

@@ -86,7 +86,7 @@ def check_disjoint(splits: dict[str, KaldiDir]) -> None:
 def shared_texts(splits: dict[str, KaldiDir]) -> list[str]:
     """`SPLIT and SPLIT: 'TEXT' (LANG)` for each text that stands in two splits of a language."""
     texts = {
-        name: {(data.utt2lang[u], normalise(data.text[u])) for u in data.text}
+        name: {(data.utt2lang[u], normalise(text)) for u, text in data.text.items() if text}
         for name, data in splits.items()
     }
     return [
@@ -253,6 +253,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--aligner", type=Path, help="for --long split: a Whisper's .pt file")
     parser.add_argument("--nj", type=int, default=1, help="processes that read audio")
     parser.add_argument(
+        "--untranscribed", action="store_true", help="train and dev are audio without text"
+    )
+    parser.add_argument(
         "--allow_pipes", action="store_true", help="run the commands that stand in wav.scp"
     )
     parser.add_argument(
@@ -276,7 +279,10 @@ def main(argv: list[str] | None = None) -> int:
         raise InputError(f"--max_left_out {args.max_left_out}: not a percentage")
     if (args.long == "split") != (args.aligner is not None):
         raise InputError("--long split and --aligner FILE go together")
-    splits = {name: validate(args.data / name, args.allow_pipes) for name in SPLITS}
+    splits = {}
+    for name in SPLITS:
+        text = "none" if args.untranscribed and name != "test" else "needed"
+        splits[name] = validate(args.data / name, args.allow_pipes, text=text)
     check_disjoint(splits)
     texts = shared_texts(splits)
     if texts:

@@ -18,12 +18,13 @@ from dataclasses import dataclass, field
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 from espnet_dq.errors import InputError
 from espnet_dq.files import atomic, sha256
 
 FILES = ("wav.scp", "text", "utt2spk", "spk2utt", "utt2lang")
+Texts = Literal["needed", "may be empty", "none"]  # see `validate`
 FEW = 1000  # values of a table that are kept once, however often they occur
 
 
@@ -322,11 +323,11 @@ def faults(path: Path | str, allow_pipes: bool = False, lang: str | None = None)
         allow_pipes: Commands in `wav.scp` are no fault.
         lang: The language of all utterances; `utt2lang` is then not looked at.
     """
-    return _check(Path(path), allow_pipes, lang, False)[1]
+    return _check(Path(path), allow_pipes, lang, "needed")[1]
 
 
 def _check(
-    path: Path, allow_pipes: bool, lang: str | None, empty: bool
+    path: Path, allow_pipes: bool, lang: str | None, text: Texts
 ) -> tuple[KaldiDir, list[str]]:
     """The folder, of use if there are no faults, and its faults."""
     if not path.is_dir():
@@ -334,7 +335,8 @@ def _check(
     tables: dict[str, dict[str, str]] = {}
     segments: dict[str, Segment] = {}
     found: list[str] = []
-    names = [name for name in FILES if lang is None or name != "utt2lang"]
+    not_needed = {"utt2lang": lang is not None, "text": text == "none"}
+    names = [name for name in FILES if not not_needed.get(name)]
     if (path / "segments").exists():
         names.insert(1, "segments")
     for name in names:
@@ -342,7 +344,7 @@ def _check(
             segments, broken = scan_segments(path / name)
             tables[name] = dict.fromkeys(segments, "")
         else:
-            tables[name], broken = scan(path / name, empty and name == "text")
+            tables[name], broken = scan(path / name, text == "may be empty" and name == "text")
         found += broken
         for before, key in pairwise(tables[name]):
             if key < before:
@@ -368,6 +370,7 @@ def _check(
     if not wav:
         return KaldiDir(), [*found, f"{path / keys}: no utterances"]
     languages = tables.setdefault("utt2lang", dict.fromkeys(wav, lang or ""))
+    tables.setdefault("text", dict.fromkeys(wav, ""))
     for name in ("text", "utt2spk", "utt2lang"):
         other = tables[name]
         found += [f"{path / name}: no line for '{u}' of {keys}" for u in wav if u not in other]
@@ -384,16 +387,18 @@ def _check(
 
 
 def validate(
-    path: Path | str, allow_pipes: bool = False, lang: str | None = None, empty: bool = False
+    path: Path | str, allow_pipes: bool = False, lang: str | None = None, text: Texts = "needed"
 ) -> KaldiDir:
-    """Load a data folder that is fit for use; arguments as those of `faults`.
+    """Load a data folder that is fit for use; the other arguments are those of `faults`.
 
-    With `empty`, utterances may be without a word in `text`.
+    Args:
+        text: `needed`; `may be empty`, of single utterances; `none`: it is not looked at and need
+            not be there, all utterances have an empty text.
 
     Raises:
         InputError: The first fault found, naming file and line or utterance.
     """
-    data, found = _check(Path(path), allow_pipes, lang, empty)
+    data, found = _check(Path(path), allow_pipes, lang, text)
     if found:
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         raise InputError(found[0] + more)

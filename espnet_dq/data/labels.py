@@ -25,7 +25,7 @@ import whisper
 from tqdm import tqdm
 
 from espnet_dq.data.audio import load_audio
-from espnet_dq.data.kaldi import KaldiDir, read_scp
+from espnet_dq.data.kaldi import KaldiDir, read_scp, read_wav
 from espnet_dq.decode.runtimes.interface import SPACELESS, join
 from espnet_dq.errors import InputError
 from espnet_dq.files import atomic, sha256
@@ -77,7 +77,7 @@ def label_folder(
     """Write the Kaldi folder `out` with what is kept of `source`; returns the report.
 
     Args:
-        source: formatted Kaldi folder; without `text` for `replace`, if it likes.
+        source: formatted Kaldi folder; for `replace` its `text` is not read.
         out: written whole, with `labels.json`, the report: utterances kept, and dropped by cause.
         teacher: openai-whisper's `.pt`.
         mode: `check`: the text stays, utterances whose error rate against the label is above the
@@ -135,10 +135,11 @@ def error_rate(text: str, label: str, language: str) -> float:
 
 
 def _load(source: Path, mode: str) -> KaldiDir:
-    if mode == "check" or (source / "text").is_file():
+    if mode == "check":
         return KaldiDir.load(source, extra=["utt2num_samples"])
-    names = ("wav.scp", "utt2spk", "utt2lang", "utt2num_samples")
-    wav, utt2spk, utt2lang, lengths = (read_scp(source / name) for name in names)
+    wav = read_wav(source)
+    names = ("utt2spk", "utt2lang", "utt2num_samples")
+    utt2spk, utt2lang, lengths = (read_scp(source / name) for name in names)
     return KaldiDir(wav, dict.fromkeys(wav, ""), utt2spk, utt2lang, {"utt2num_samples": lengths})
 
 

@@ -12,7 +12,7 @@ import shutil
 import tarfile
 import zlib
 from argparse import ArgumentParser
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
@@ -42,6 +42,8 @@ NO_TRANSCRIPT = "audio without transcript"
 class Listing:
     """The utterances of a corpus split by split, and what is left out.
 
+    Utterances of the splits in `untranscribed` have no text; of others, those without are left out.
+
     Example usage::
 
         listing = Listing()
@@ -51,6 +53,7 @@ class Listing:
 
     splits: dict[str, KaldiDir] = field(default_factory=lambda: {x: KaldiDir() for x in SPLITS})
     left_out: LeftOut = field(default_factory=LeftOut)
+    untranscribed: Collection[str] = ()
 
     def skip(self, lang: str, reason: str, where: object, utt: str = "-") -> None:
         """Note a row that is left out; `where` names it (file and line, or the audio)."""
@@ -137,7 +140,8 @@ def write_listing(listing: Listing, out: Path, nj: int = 1, allow_pipes: bool = 
                 data.segments[utt] = Segment(utt)
         listing.splits[name] = _measure(name, listing, nj)
     listing.left_out.write(out / LEFT_OUT)
-    write_splits(out, listing.splits, listing.left_out.by_language(), allow_pipes)
+    left_out = listing.left_out.by_language()
+    write_splits(out, listing.splits, left_out, allow_pipes, listing.untranscribed)
 
 
 def _measure(name: str, listing: Listing, nj: int) -> KaldiDir:
@@ -150,7 +154,7 @@ def _measure(name: str, listing: Listing, nj: int) -> KaldiDir:
     durations, out = {}, []
     for utt, wav in data.wav.items():
         length, part = lengths.get(wav), data.segments.get(utt, Segment(utt))
-        if not data.text[utt]:
+        if not data.text[utt] and name not in listing.untranscribed:
             length = EMPTY_TEXT, utt
         if isinstance(length, tuple):
             listing.skip(data.utt2lang[utt], *length, utt)

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 
 from espnet_dq.data.kaldi import KaldiDir, validate
@@ -44,11 +45,12 @@ def write_splits(
     splits: dict[str, KaldiDir],
     left_out: dict[str, Counter[str]],
     allow_pipes: bool = False,
+    untranscribed: Collection[str] = (),
 ) -> dict[str, dict]:
     """Write `out/SPLIT` for each split, check them, write and print `out/report.json`.
 
     `splits` is emptied on the way: what is checked is read again, and two copies of millions of
-    utterances are one too many.
+    utterances are one too many. The splits in `untranscribed` have no texts.
 
     Raises:
         WorkError: A split has no utterance.
@@ -64,7 +66,7 @@ def write_splits(
     rows, names = summarise(splits, left_out), list(splits)
     for name in names:
         splits.pop(name).save(out / name)
-        validate(out / name, allow_pipes)
+        validate(out / name, allow_pipes, text="none" if name in untranscribed else "needed")
     with atomic(out / "report.json") as tmp:
         tmp.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     for lang, row in rows.items():

@@ -36,6 +36,7 @@ MARGIN = 3.0  # nats between the best place and the second, so 20 to 1
 UNLIKE = 0.4  # share of characters heard otherwise
 PAUSE = 0.1  # loudness around a cut against that of the speech, so -10 dB
 EDGE = int(0.15 * SAMPLE_RATE)  # samples on each side of a cut
+NO_PAUSE = "piece cut where there is no pause"
 
 
 class Splitter:
@@ -101,11 +102,17 @@ class Splitter:
     ) -> tuple[list[str], list[str]]:
         """The text of each piece, and why it is not to be trusted, or "".
 
+        Of audio without a text only where it is cut is judged.
+
         Args:
             audio: consecutive pieces, (samples,) float32 at 16 kHz.
             text: what is said in all of them.
             language: in which.
         """
+        quiet = [_pause(a, b) for a, b in pairwise(audio)]
+        edges = [slice(max(i - 1, 0), i + 1) for i in range(len(audio))]  # cuts before and behind
+        if not text:
+            return [""] * len(audio), ["" if all(quiet[each]) else NO_PAUSE for each in edges]
         units = split_words(text, language)
         features = [self._encode(piece) for piece in audio]
         heard = [_compared(self._hear(f, language), language) for f in features]
@@ -118,14 +125,12 @@ class Splitter:
             cuts.append(best)
             sure.append(margin >= MARGIN)
         texts = ["".join(units[a:b]).strip() for a, b in pairwise([*cuts, len(units)])]
-        quiet = [_pause(a, b) for a, b in pairwise(audio)]
         faults = []
         for i, words in enumerate(heard):
-            edges = slice(max(i - 1, 0), i + 1)  # the cuts before and behind
             said = "".join(_compared(texts[i], language))
-            if not all(quiet[edges]):
-                faults.append("piece cut where there is no pause")
-            elif not all(sure[edges]):
+            if not all(quiet[edges[i]]):
+                faults.append(NO_PAUSE)
+            elif not all(sure[edges[i]]):
                 faults.append("piece whose text is uncertain")
             elif not said:
                 faults.append("piece in which nothing is said")

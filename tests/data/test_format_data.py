@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from espnet_dq.bin import format_data, validate_data
+from espnet_dq.bin import format_data, pack_windows, validate_data
 from espnet_dq.data.audio import load_audio, save_wav
-from espnet_dq.data.kaldi import KaldiDir, Segment, faults
+from espnet_dq.data.kaldi import KaldiDir, Segment, faults, read_scp
 from espnet_dq.errors import InputError
+from local import kaldi_dir
 
 
 def add(data, path, utt, text, length=1.0, rate=16000, channels=1, lang="en"):
@@ -112,6 +113,29 @@ def test_long_ones_are_split(tmp_path, splits, monkeypatch):
     add(splits["dev"], tmp_path / "audio/clash.wav", "s-dev-x-0002", "clash")
     with pytest.raises(InputError, match="'s-dev-x-0002' is an utterance and a piece"):
         run(tmp_path, splits, *options)
+
+
+def test_audio_that_nobody_has_transcribed(tmp_path, splits):
+    """Stages 1 and 2 of train and dev without a text; what needs one refuses them."""
+    for name, data in splits.items():
+        data.save(tmp_path / "mine" / name)
+        if name != "test":
+            (tmp_path / "mine" / name / "text").unlink()
+    given = ["--data_root", str(tmp_path / "mine"), "--out", str(tmp_path / "data")]
+    with pytest.raises(InputError, match="train/text: no such file"):
+        kaldi_dir.main(given)
+    assert kaldi_dir.main([*given, "--untranscribed"]) == 0
+    given = ["--data", str(tmp_path / "data"), "--out", str(tmp_path / "dump")]
+    with pytest.raises(InputError, match="train/text:1: nothing after the key 's-train'"):
+        format_data.main(given)
+    assert format_data.main([*given, "--untranscribed"]) == 0
+    report = json.loads((tmp_path / "dump/format.json").read_text())
+    assert [report[name]["utterances"] for name in splits] == [1, 1, 1]
+    assert report["shared_texts"] == 0  # that train and dev both have none is not one
+    assert read_scp(tmp_path / "dump/dev/text", empty=True) == {"s-dev": ""}
+    packed = ["--data", str(tmp_path / "dump/train"), "--out", str(tmp_path / "packed")]
+    with pytest.raises(InputError, match="train/text:1: nothing after the key 's-train'"):
+        pack_windows.main(packed)
 
 
 def test_relative_paths_become_absolute(tmp_path, splits, monkeypatch):

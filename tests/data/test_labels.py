@@ -43,7 +43,7 @@ def test_check_drops_what_the_teacher_does_not_hear(folder, weights_dir, tmp_pat
 
 
 def test_replace_needs_no_text_and_asks_once(folder, weights_dir, tmp_path, monkeypatch):
-    (folder / "text").unlink()
+    (folder / "text").write_text("".join(f"u{i}\n" for i in range(5)))  # as stage 2 leaves it
     out, teacher = tmp_path / "out", weights_dir / "base.pt"
     run(folder, teacher, out, "replace")
     labels = read_scp(out / "text")

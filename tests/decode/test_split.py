@@ -36,6 +36,14 @@ def test_text_is_cut_where_the_audio_is(splitter, long):
     assert splitter.assign(audio, " ".join(texts), "en") == (texts, ["", ""])
 
 
+def test_without_a_text_only_the_cuts_count(splitter, long):
+    (first, last), _ = long
+    assert splitter.assign([first, last], "", "en") == (["", ""], ["", ""])
+    loud = next(s for s in range(2, 20) if not split._pause(first[: s * 16000], first[s * 16000 :]))
+    parts = [first[: loud * 16000], first[loud * 16000 :], last]
+    assert splitter.assign(parts, "", "en") == ([""] * 3, [split.NO_PAUSE, split.NO_PAUSE, ""])
+
+
 @pytest.mark.parametrize("change", ["another text", "words missing"])
 def test_no_text_is_better_than_a_wrong_one(change, splitter, long):
     audio, texts = long

@@ -27,7 +27,7 @@ Usage: run.sh [options]
                         why: left_out.tsv in the folders of the data
   --labels NAME         text: as given (default); check: without the utterances whose text the
                         teacher does not hear; replace: the teacher's text instead, of those that it
-                        is sure of
+                        is sure of (kaldi: train and dev need no text)
   --teacher NAME|FILE   tiny, base, small, or an openai-whisper .pt file
   --student NAME|FILE   the same; it becomes the small one (trimmed: bin.trim_vocabulary)
   --grid NAME|FILE      weight grid and with it the runtime: ct2_int8 (faster-whisper), ggml_q8_0,
@@ -183,6 +183,9 @@ for file in "$train_config" "$qat_config" "$cmd"; do
     [ -f "$file" ] || die "$file: no such file"
 done
 
+# Where the teacher gives the text, there need be none.
+if [ "$corpus $labels" = "kaldi replace" ]; then local_data_opts+=" --untranscribed"; fi
+
 # shellcheck source=egs2/dq_whisper/asr1/cmd.sh
 . "$(realpath "$cmd")"
 case $cmd_backend in
@@ -306,6 +309,7 @@ fi
 if run_stage 2 "format to 16 kHz, check splits, pack windows" "$skip_data"; then
     options=("${pipes[@]}" --max_left_out "$max_left_out")
     [ -z "$data_root" ] || options+=(--allow_shared_text)
+    [[ $local_data_opts != *--untranscribed* ]] || options+=(--untranscribed)
     if [ "$long" = split ] || [ "$labels" != text ]; then fetch_weights "$teacher"; fi
     [ "$long" != split ] || options+=(--long split --aligner "$teacher_pt")
     heavy format format_data --data "$data" --out "$raw" --nj "$processes" "${options[@]}"
