@@ -93,7 +93,9 @@ def measure(each: Run, ablation: str, command: str) -> list[dict]:
             about |= {"variant": variant.name, "settings": variant.settings(), "student": student}
             about |= {"teacher": teacher, "seed": each.seed, "system": SYSTEMS[name]}
         elif name in REFERENCES:
-            about |= {"variant": name, "student": student if name == "untouched" else None}
+            known, settings, _ = variant.reference(name)
+            about |= {"variant": known, "settings": settings}
+            about |= {"student": student if name == "untouched" else None}
             about |= {"teacher": teacher if name == "teacher" else None, "seed": None}
             about |= {"system": "float"}
         else:
@@ -142,9 +144,10 @@ def add_lines(path: Path, lines: list[dict]) -> None:
 
 def write_table(path: Path, plan: Path, runs: list[Run], lines: list[dict], failed: dict) -> None:
     """The table of the plan's runs that have ended, and which failed."""
-    order = {each.key: number for number, each in enumerate(runs)}
-    shown = [x for x in lines if x["seed"] is None or line_key(x) in order]
-    shown.sort(key=lambda x: order.get(line_key(x), -1))
+    references = {each.variant.reference(name) for each in runs for name in REFERENCES}
+    order = dict.fromkeys(references, -1) | {each.key: n for n, each in enumerate(runs)}
+    shown = [x for x in lines if line_key(x) in order]
+    shown.sort(key=lambda x: order[line_key(x)])
     ended = {line_key(x) for x in shown if x["seed"] is not None}
     head = [
         f"# Ablation {plan.stem}",
@@ -163,10 +166,8 @@ def write_table(path: Path, plan: Path, runs: list[Run], lines: list[dict], fail
 
 
 def line_key(line: dict) -> tuple:
-    """`Run.key` of the run that a line is of; of a reference, what tells it from others."""
-    if line["seed"] is None:
-        return line["variant"], line["corpus"], line["student"], line["teacher"]
-    return line["variant"], line["settings"], line["seed"]
+    """`Run.key` of the run that a line is of, or `Variant.reference` of its reference."""
+    return line["variant"], line.get("settings"), line["seed"]
 
 
 @contextmanager

@@ -45,6 +45,8 @@ OURS = {
 DEFAULTS = {"corpus": "asterisk", "teacher": "base", "student": "tiny", "grid": "ct2_int8"}
 DEFAULTS |= {"mode": "kd_qat", "qat_config": "conf/qat.yaml"}
 TRAIN_CONFIG = {"kd_qat": "conf/train.yaml", "joint": "conf/joint.yaml"}
+# What decides, with the corpus, on what is scored.
+SCORED = ("data_root", "local_data_opts", "long", "test_clips", "test_windows")
 KEYS = ("options", "overrides", "train_overrides", "qat_overrides")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 REFERENCES = ("untouched", "teacher")  # systems that no training changes
@@ -68,6 +70,20 @@ class Variant:
         options = {o: v for o, v in (DEFAULTS | self.options).items() if o not in ("nj", "ngpu")}
         parts = [options, self.configs, read_grid(self.get("grid"))]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:8]
+
+    def reference(self, system: str) -> tuple[str, str, None]:
+        """Of a system that no training changes, what `Run.key` is of a run: name, settings, seed.
+
+        The name says which model it is and what it was scored on.
+        """
+        model = Path(self.get("teacher" if system == "teacher" else "student")).stem
+        given = {o: self.options[o] for o in SCORED if o in self.options}
+        told = [Path(given.get("data_root", "")).name or self.get("corpus")]
+        told += [f"{given['test_clips']} clips a language"] if "test_clips" in given else []
+        told += ["windows"] if given.get("test_windows") == "true" else []
+        parts = json.dumps([model, self.get("corpus"), given], sort_keys=True)
+        settings = hashlib.sha256(parts.encode()).hexdigest()[:8]
+        return f"{system} {model} ({', '.join(told)})", settings, None
 
 
 @dataclass(frozen=True)

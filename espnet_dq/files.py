@@ -39,7 +39,7 @@ def atomic(path: Path | str) -> Iterator[Path]:
     remove(tmp)
     try:
         yield tmp
-        if tmp.is_dir() and path.is_dir():
+        if tmp.is_dir() and not tmp.is_symlink() and path.is_dir():
             old = path.with_name(f".{path.name}.old{os.getpid()}")
             remove(old)
             path.rename(old)
@@ -89,8 +89,9 @@ def shared_place(out: Path, folder: Path, key: str) -> Path:
         raise InputError(f"{out}: was made without --shared: remove it first")
     place = folder.resolve() / key[:16]
     place.parent.mkdir(parents=True, exist_ok=True)
-    with atomic(out) as tmp:
-        tmp.symlink_to(place)
+    if not out.is_symlink() or out.readlink() != place:  # jobs of an array all come here
+        with atomic(out) as tmp:
+            tmp.symlink_to(place)
     return place
 
 

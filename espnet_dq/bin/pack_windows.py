@@ -14,7 +14,7 @@ from pathlib import Path
 from whisper.model import ModelDimensions
 
 from espnet_dq.data.audio import SAMPLE_RATE
-from espnet_dq.data.kaldi import KaldiDir
+from espnet_dq.data.kaldi import AUDIO, KaldiDir
 from espnet_dq.data.left_out import LEFT_OUT, LeftOut
 from espnet_dq.data.pack import MAX_TOKENS, ROOM, Balance, pack
 from espnet_dq.errors import run
@@ -57,10 +57,9 @@ def main(argv: list[str] | None = None) -> int:
     balance = Balance(args.temperature, args.max_hours)
     longest = dims.n_audio_ctx * SAMPLES_PER_POSITION / SAMPLE_RATE - ROOM
     if args.shared:
-        key = repr(
-            (data.fingerprint(), longest, args.singles, args.seed, vars(dims).get("kept"), balance)
-        )
-        out = shared_place(out, args.shared, hashlib.sha256(key.encode()).hexdigest())
+        kept = vars(dims).get("kept")
+        key = (AUDIO, data.fingerprint(), longest, args.singles, args.seed, kept, balance)
+        out = shared_place(out, args.shared, hashlib.sha256(repr(key).encode()).hexdigest())
     if args.shared and out.is_dir():
         packed = KaldiDir.load(out, extra=["utt2num_samples"])
     else:

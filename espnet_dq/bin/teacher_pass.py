@@ -90,7 +90,8 @@ def cache_settings(path: Path, top_k: int) -> dict:
         "top_k": top_k,
         "teacher_window": model.get("teacher_window", "full"),
         "timestamp_share": model.get("timestamp_share", 0.0),
-        "encoder": frozen,
+        # On the grid of its inputs an encoder's output changes with the batch (`DQWhisperModel`).
+        "encoder": frozen and model.get("activations", "none") == "none",
         "precision": model.get("precision", "float32"),
         "preset": "encoder" if on_grid else "none",
     }

@@ -24,6 +24,7 @@ from espnet_dq.errors import InputError
 from espnet_dq.files import atomic, sha256
 
 FILES = ("wav.scp", "text", "utt2spk", "spk2utt", "utt2lang")
+AUDIO = "utt2sha256"  # a table with the hash of each utterance's audio file
 Texts = Literal["needed", "may be empty", "none"]  # see `validate`
 FEW = 1000  # values of a table that are kept once, however often they occur
 
@@ -273,11 +274,16 @@ class KaldiDir:
                 write_scp(tmp / "wav.scp", recordings)
             write_scp(tmp / "spk2utt", spk2utt(self.utt2spk))
 
+    def audio(self) -> dict[str, str]:
+        """SHA-256 of each utterance's file: of the table that says so, or else of its bytes."""
+        if AUDIO in self.extra:
+            return self.extra[AUDIO]
+        files = {path: sha256(path) for path in set(self.wav.values())}
+        return {utt: files[path] for utt, path in self.wav.items()}
+
     def fingerprint(self) -> str:
         """SHA-256 of all tables, each audio file's bytes in the place of its path."""
-        files = {path: sha256(path) for path in set(self.wav.values())}
-        audio = {utt: files[path] for utt, path in self.wav.items()}
-        tables = {**self.tables(), "wav.scp": audio}
+        tables = {**self.tables(), "wav.scp": self.audio()}
         # The JSON of all of them, of which only one table's is ever in memory.
         found = hashlib.sha256()
         for number, name in enumerate(sorted(tables)):

@@ -145,7 +145,7 @@ def _load(source: Path, mode: str) -> KaldiDir:
 
 def _labels(data: KaldiDir, path: Path, teacher: Path) -> dict[str, Label]:
     """Labels of all utterances: those in `path`, and the teacher's for the rest, appended."""
-    content = json.dumps([data.wav, data.utt2lang], sort_keys=True, ensure_ascii=False).encode()
+    content = json.dumps([data.audio(), data.utt2lang], sort_keys=True).encode()
     source = {"teacher": sha256(teacher), "data": hashlib.sha256(content).hexdigest()}
     known = _known(path, source)
     wanted = sorted((u for u in data.wav if u not in known), key=lambda u: (data.utt2lang[u], u))
@@ -156,6 +156,7 @@ def _labels(data: KaldiDir, path: Path, teacher: Path) -> dict[str, Label]:
     with open(path, "a", encoding="utf-8") as f, tqdm(total=len(wanted), desc="label") as bar:
         if f.tell() == 0:
             f.write(json.dumps(source) + "\n")
+            f.flush()
         for batch in batched(wanted, BATCH):
             for label in _ask(model, data, list(batch)):
                 known[label.utt] = label
@@ -175,6 +176,8 @@ def _known(path: Path, source: dict) -> dict[str, Label]:
     if whole != raw:
         with atomic(path) as tmp:
             tmp.write_bytes(whole)
+    if not whole:
+        return {}
     try:
         first, *lines = (json.loads(line) for line in whole.splitlines())
         labels = {line["utt"]: Label(**line) for line in lines}
@@ -187,12 +190,12 @@ def _known(path: Path, source: dict) -> dict[str, Label]:
 
 @torch.inference_mode()
 def _ask(model: whisper.Whisper, data: KaldiDir, utts: list[str]) -> Iterator[Label]:
-    full = window_samples(0, "full")
     for language in sorted({data.utt2lang[u] for u in utts}):
         names = [u for u in utts if data.utt2lang[u] == language]
         clips = [torch.from_numpy(load_audio(data.wav[u])) for u in names]
         speech = torch.nn.utils.rnn.pad_sequence(clips, batch_first=True)
         lengths = torch.tensor([len(c) for c in clips])
+        full = window_samples(int(lengths.max()), "full")
         mel = log_mel(speech, lengths, model.dims.n_mels, full)
         options = whisper.DecodingOptions(
             language=language, without_timestamps=True, temperature=0.0, fp16=False

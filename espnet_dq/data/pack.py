@@ -16,8 +16,9 @@ from tqdm import tqdm
 from whisper.model import ModelDimensions
 
 from espnet_dq.data.audio import SAMPLE_RATE, load_audio, save_wav
-from espnet_dq.data.kaldi import KaldiDir
+from espnet_dq.data.kaldi import AUDIO, KaldiDir
 from espnet_dq.errors import InputError
+from espnet_dq.files import sha256
 from espnet_dq.whisper.dims import encode_text, vocabulary_tokenizer
 
 PAUSE = (0.1, 0.5)  # seconds between two utterances
@@ -126,7 +127,7 @@ def pack(
     seconds = {u: int(n) / SAMPLE_RATE for u, n in data.extra["utt2num_samples"].items()}
     windows = plan_windows(data, seconds, longest, singles, seed, vocabulary, balance)
     pauses = random.Random(seed)
-    packed = KaldiDir(extra={"utt2num_samples": {}})
+    packed = KaldiDir(extra={"utt2num_samples": {}, AUDIO: {}})
     wav_dir = out.with_name(f"{out.name}_wav").resolve()
     for number, window in enumerate(tqdm(windows, desc=f"pack {out.name}", unit="window")):
         parts = [load_audio(data.wav[window[0]])]
@@ -143,5 +144,6 @@ def pack(
         packed.utt2spk[key] = speaker
         packed.utt2lang[key] = data.utt2lang[window[0]]
         packed.extra["utt2num_samples"][key] = str(len(audio))
+        packed.extra[AUDIO][key] = sha256(path)
     packed.save(out)
     return packed

@@ -31,7 +31,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from espnet_dq.data.audio import load_audio
-from espnet_dq.data.kaldi import KaldiDir
+from espnet_dq.data.kaldi import AUDIO, KaldiDir
 from espnet_dq.distill.losses import topk_log_probs
 from espnet_dq.distill.sequences import build_sequences, has_timestamps
 from espnet_dq.errors import InputError
@@ -95,7 +95,7 @@ def write_cache(
     holds a finished cache of something else.
     """
     data, out = Path(data), Path(out)
-    folder = KaldiDir.load(data)
+    folder = KaldiDir.load(data, extra=[AUDIO] if (data / AUDIO).is_file() else [])
     description = _describe(folder, teacher, student, settings)
     if shared:
         out = shared_place(out, shared, description["fingerprint"])
@@ -146,7 +146,7 @@ def _describe(
     folder: KaldiDir, teacher: Teacher, student: Student, settings: CacheSettings
 ) -> dict:
     content = hashlib.sha256()
-    for table in (folder.wav, folder.text, folder.utt2lang):
+    for table in (folder.audio(), folder.text, folder.utt2lang):
         content.update(json.dumps(table, sort_keys=True, ensure_ascii=False).encode())
     tokens = token_strings(vocabulary_tokenizer(student.dims).encoding)
     description = {

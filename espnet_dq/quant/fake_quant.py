@@ -76,7 +76,7 @@ def _gradients(
 class FakeQuantize(nn.Module):
     """Map a weight to its grid values, with straight-through gradients.
 
-    A frozen weight is rounded once and the result kept until the weight changes.
+    Without gradients a weight is rounded once and the result kept until the weight changes.
 
     Args:
         grid: where the values lie.
@@ -94,13 +94,15 @@ class FakeQuantize(nn.Module):
             self.range = None
         else:
             self.range = nn.Parameter(torch.full(range_shape(grid, shape), torch.nan))
-        self._frozen: tuple[tuple, Tensor] | None = None
+        self._kept: tuple[tuple, Tensor] | None = None
 
     def forward(self, weight: Tensor) -> Tensor:
         """Weight of any shape, float; the result is float32 of the same shape."""
         with torch.autocast(weight.device.type, enabled=False):
             learns = weight.requires_grad or (self.range is not None and self.range.requires_grad)
             if learns and torch.is_grad_enabled():
+                # A step of the optimizer will follow, and fused ones do not count in `_version`.
+                self._kept = None
                 if self.range is None:
                     return _StraightThrough.apply(weight, self.grid)
                 return _LearnedRange.apply(
@@ -108,10 +110,10 @@ class FakeQuantize(nn.Module):
                 )
             parts = [weight] if self.range is None else [weight, self.range]
             key = [(p.data_ptr(), p._version, p.device) for p in parts]
-            if self._frozen is None or self._frozen[0] != key:
+            if self._kept is None or self._kept[0] != key:
                 clip = None if self.range is None else clip_of(self.range)
-                self._frozen = (key, self.grid.fake(weight, clip))
-            return self._frozen[1]
+                self._kept = (key, self.grid.fake(weight, clip))
+            return self._kept[1]
 
 
 class _Held(torch.autograd.Function):

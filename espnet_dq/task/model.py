@@ -1,5 +1,6 @@
 """The ESPnet model: a Whisper student that learns from a teacher, on a grid if asked."""
 
+import logging
 from collections.abc import Mapping
 from functools import cache
 
@@ -21,7 +22,7 @@ from espnet_dq.distill.losses import (
 from espnet_dq.distill.matching import MODES, NORMALIZATIONS, SCOPES, check_mode
 from espnet_dq.distill.projector import Projector
 from espnet_dq.distill.sequences import build_sequences, has_timestamps
-from espnet_dq.distill.taps import Taps
+from espnet_dq.distill.taps import TAPS, Taps
 from espnet_dq.errors import InputError
 from espnet_dq.quant.activations import prepare_activations
 from espnet_dq.quant.prepare import assign_grids, prepare, start_ranges
@@ -34,6 +35,8 @@ from espnet_dq.whisper.forward import (
     window_samples,
 )
 from espnet_dq.whisper.teacher import Teacher
+
+TERMS = ("projector", "encoder_projector", "guide")  # parts with weights that only training has
 
 
 class DQWhisperModel(ESPnetASRModel):
@@ -71,9 +74,10 @@ class DQWhisperModel(ESPnetASRModel):
         activations: grid of what these weights are multiplied with: `none`, `int8_per_token`,
             `q8_0_blocks` or `int8_static` (see `espnet_dq.quant.activations`).
         activation_ranges: of `int8_static`: the file that `espnet_dq.bin.calibrate` wrote.
-        precision: of matrix products, the teacher's too: `float32`, or `bfloat16`, which is faster
-            on processors and GPUs that have it. What weights on a grid are multiplied with is then
-            rounded to it, too, and so are they, which no runtime does: for training in float.
+        precision: of matrix products and what comes out of them, the teacher's too: `float32`, or
+            `bfloat16`, which is faster on processors and GPUs that have it. Weights on a grid and
+            what they are multiplied with are then rounded to it, too, which no runtime does: for
+            training in float.
 
     Cached batches may bring `encoder_out` (frozen encoder) and the teacher's `teacher_ids`,
     `teacher_log_probs`, `teacher_hidden` and `teacher_end`; then neither is computed.
@@ -143,6 +147,7 @@ class DQWhisperModel(ESPnetASRModel):
             ("matching_scope", matching_scope, SCOPES),
             ("matching_normalization", matching_normalization, NORMALIZATIONS),
             ("distance", distance, DISTANCES),
+            ("tap", tap, TAPS),
         ):
             if value not in known:
                 raise InputError(f"unknown {key} '{value}': known are {', '.join(known)}")
@@ -168,11 +173,12 @@ class DQWhisperModel(ESPnetASRModel):
         self.term = HiddenTerm(
             matching, matching_scope, matching_normalization, distance, temperature
         )
-        self.projector = self.encoder_projector = self.guide = None
+        self.projector = self.encoder_projector = self.guide = None  # TERMS
         if alpha > 0 and matching != "logits":
             self._build_terms(model_dims(teacher_dims), decoder.dims)
         # Before `prepare`, whose own hook renames keys on their way in.
         self.register_load_state_dict_pre_hook(start_ranges)
+        self.register_load_state_dict_pre_hook(_leave_other_terms)
         self.register_load_state_dict_pre_hook(_refuse_other_keys)
         grids = assign_grids(decoder.dims, grid, preset)
         prepare(self, {n.replace(".", ".net.", 1): g for n, g in grids.items()}, ranges)
@@ -397,6 +403,24 @@ class DQWhisperModel(ESPnetASRModel):
                         f"{part}.{name} was not loaded: start from a student (--init_param)"
                     )
         self._loaded = True
+
+
+def _leave_other_terms(module, state_dict, prefix, *_):
+    """Take from a training with other terms (kd before qat) no more than this one has a use for.
+
+    Its terms' own parts, which no student is made of, are left where this model has no such term,
+    and begin anew where they have other shapes, as another `tap` gives them.
+    """
+    own = module.state_dict(prefix=prefix)
+    for term in TERMS:
+        keys = [key for key in state_dict if key.startswith(f"{prefix}{term}.")]
+        if all(key in own and own[key].shape == state_dict[key].shape for key in keys):
+            continue
+        for key in keys:
+            del state_dict[key]
+        new = {key: value for key, value in own.items() if key.startswith(f"{prefix}{term}.")}
+        state_dict |= new
+        logging.warning(f"{term} of the loaded state: {'begins anew' if new else 'not needed'}")
 
 
 def _refuse_other_keys(module, state_dict, prefix, metadata, strict, missing, unexpected, errors):

@@ -8,7 +8,7 @@ import whisper
 from espnet_dq.bin.pseudo_label import main
 from espnet_dq.data.audio import load_audio
 from espnet_dq.data.kaldi import KaldiDir, read_scp
-from espnet_dq.data.labels import Label, Limits, error_rate, label_folder
+from espnet_dq.data.labels import Label, Limits, _known, error_rate, label_folder
 from espnet_dq.errors import InputError
 
 
@@ -61,6 +61,10 @@ def test_replace_needs_no_text_and_asks_once(folder, weights_dir, tmp_path, monk
     said.write_text("".join(lines[:5]) + lines[5][:20], encoding="utf-8")
     run(folder, teacher, out, "replace")
     assert said.read_text(encoding="utf-8") == "".join(lines)
+    # Killed before the first line was whole.
+    cut = tmp_path / "cut.labels.jsonl"
+    cut.write_text(lines[0][:9], encoding="utf-8")
+    assert _known(cut, {}) == {} and cut.read_bytes() == b""
     monkeypatch.setattr(whisper, "load_model", None)
     run(folder, teacher, out, "replace", "--min_logprob", "-0.2")  # other limits: nobody is asked
     assert len(read_scp(out / "text")) < len(labels)

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from espnet_dq.bin.pack_windows import main as pack_windows
 from espnet_dq.data.audio import load_audio, save_wav
-from espnet_dq.data.kaldi import KaldiDir, validate
+from espnet_dq.data.kaldi import AUDIO, KaldiDir, validate
 from espnet_dq.data.pack import MAX_TOKENS, PAUSE, Balance, pack, plan_windows
 from espnet_dq.errors import InputError
+from espnet_dq.files import sha256
 from espnet_dq.whisper.dims import encode_text, vocabulary_tokenizer
 
 
@@ -69,6 +70,8 @@ def test_audio_and_text_in_the_same_order(tmp_path):
     raw = KaldiDir.load(tmp_path / "raw", extra=["utt2num_samples"])
     pack(raw, tmp_path / "packed", longest=5.0, singles=2, seed=1)
     packed = validate(tmp_path / "packed")
+    hashes = KaldiDir.load(tmp_path / "packed", extra=[AUDIO]).extra[AUDIO]
+    assert hashes == packed.audio() == {u: sha256(path) for u, path in packed.wav.items()}
     assert len(packed.wav) == 5 and sum(len(t.split()) == 1 for t in packed.text.values()) == 2
     for utt, text in packed.text.items():
         audio = load_audio(packed.wav[utt])

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import kaldiio
@@ -11,7 +12,7 @@ import torch
 import yaml
 
 import espnet_dq.distill.cache as cache
-from espnet_dq.bin.teacher_pass import main
+from espnet_dq.bin.teacher_pass import cache_settings, main
 from espnet_dq.data.audio import save_wav
 from espnet_dq.data.kaldi import KaldiDir, read_scp
 from espnet_dq.distill.cache import CacheSettings, _Pass, write_cache
@@ -103,6 +104,9 @@ def test_what_configurations_agree_on(save_toy, tmp_path, capsys):
     frozen = config("frozen", train_encoder="none")
     with pytest.raises(InputError, match="encoder is True, but False in"):
         teacher_pass(states, frozen)
+    # With inputs on a grid training takes no encoder output that was made before.
+    rounding = config("rounding", train_encoder="none", activations="int8_per_token")
+    assert not cache_settings(Path(rounding), 64)["encoder"]
     old = tmp_path / "old.yaml"
     old.write_text("freeze_param: [encoder]\n")
     with pytest.raises(InputError, match=r"old\.yaml: freeze_param: .*train_encoder: none"):
@@ -144,6 +148,15 @@ def test_shared_by_all_that_want_the_same(inputs, tmp_path):
     teacher.model = ask
     other = replace(settings, top_k=5)
     assert write_cache(data, tmp_path / "two", teacher, student, other, shared) != place
+
+
+def test_other_sound_under_the_same_name_is_noticed(inputs, tmp_path):
+    data, *others = inputs
+    write_cache(data, tmp_path / "cache", *others)
+    write_cache(data, tmp_path / "cache", *others)  # the same: left alone
+    save_wav(tmp_path / "u.wav", np.full(8000, 0.1, np.float32))
+    with pytest.raises(InputError, match="a cache of other settings, weights or data"):
+        write_cache(data, tmp_path / "cache", *others)
 
 
 def test_parts_of_jobs_make_the_cache(inputs, tmp_path, monkeypatch):

@@ -118,6 +118,20 @@ def test_frozen_weights_are_rounded_again_when_they_change(toy):
     assert torch.allclose(toy.encoder.conv1.weight, before * 3)
 
 
+def test_values_after_a_step_are_those_of_the_new_weight(toy):
+    """Regression: fused optimizers do not count versions, and dev was scored on old weights."""
+    prepare(toy, {"encoder.conv1.weight": "uniform4"})
+    conv = toy.encoder.conv1
+    optimizer = torch.optim.AdamW([conv.parametrizations.weight.original], lr=0.1, fused=True)
+    with torch.no_grad():
+        before = conv.weight.clone()
+    conv.weight.square().sum().backward()
+    optimizer.step()
+    with torch.no_grad():
+        expected = get_grid("uniform4").fake(conv.parametrizations.weight.original)
+        assert torch.equal(conv.weight, expected) and not torch.equal(expected, before)
+
+
 def test_mistakes_name_the_weight(toy):
     with pytest.raises(InputError, match=r"decoder\.nothing\.weight"):
         prepare(toy, {"decoder.nothing.weight": "ct2_int8"})

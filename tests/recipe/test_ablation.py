@@ -126,7 +126,9 @@ def test_from_plan_to_table(tmp_path, recipe, capsys):
         "cer": 25, "utterances": 3, "train_hours": 0.5, "hours": 0.5, "date": "d", "commit": "c",
     }  # fmt: skip
     table = (recipe / "exp/ablations/plan/RESULTS.md").read_text()
-    assert "4 of 4 runs have ended" in table and "|untouched||30.0|20.0|40.0|" in table
+    assert (
+        "4 of 4 runs have ended" in table and "|untouched tiny (asterisk)||30.0|20.0|40.0|" in table
+    )
     assert "|a|2|30.2 ± 0.4 (30.0 to 30.5)|20.5 ± 0.7 (20.0 to 21.0)|40.0 ± 0.0" in table
     assert "a is below b by 2.02" in table
 
@@ -137,6 +139,23 @@ def test_from_plan_to_table(tmp_path, recipe, capsys):
     capsys.readouterr()
     assert start(path, recipe, "--dry_run") == 0
     assert "4 of 4 runs left, about 2.0 h" in capsys.readouterr().err
+
+
+def test_each_student_stands_beside_its_own_references(tmp_path, recipe):
+    """Two students and two test sets: no model's rates under another's name, nor old ones."""
+    variants = {"a": None, "b": {"options": {"student": "base", "teacher": "small"}}}
+    rates(recipe, a_seed0="20", b_seed0="24")
+    assert start(plan(tmp_path, variants, seeds=[0]), recipe) == 0
+    table = (recipe / "exp/ablations/plan/RESULTS.md").read_text()
+    for name, wer in (("untouched tiny", "20.0"), ("teacher base", "20.0"),
+                      ("untouched base", "24.0"), ("teacher small", "24.0")):  # fmt: skip
+        assert f"|{name} (asterisk)||{(float(wer) + 40) / 2:.1f}|{wer}|40.0|" in table
+    rates(recipe, a_seed0="10", b_seed0="14")
+    more = {"options": {"test_windows": True, "test_clips": 4}}
+    assert start(plan(tmp_path, variants, seeds=[0], **more), recipe) == 0
+    table = (recipe / "exp/ablations/plan/RESULTS.md").read_text()
+    assert "|untouched tiny (asterisk, 4 clips a language, windows)||25.0|10.0|40.0|" in table
+    assert "(asterisk)" not in table
 
 
 def test_a_failed_run_does_not_stop_the_rest(tmp_path, recipe):
@@ -195,7 +214,8 @@ def test_killed_and_started_again(tmp_path, recipe, how, capfd):
     os.kill(first.pid, how)
     first.join()
     pid = int((recipe / "pid").read_text())
-    assert {x["variant"] for x in results(recipe)} == {"untouched", "teacher", "a"}
+    references = {"untouched tiny (asterisk)", "teacher base (asterisk)"}
+    assert {x["variant"] for x in results(recipe)} == {*references, "a"}
     assert alive(pid) == (how == signal.SIGKILL)
     second = fork.Process(target=start, args=(path, recipe))
     second.start()
@@ -205,7 +225,7 @@ def test_killed_and_started_again(tmp_path, recipe, how, capfd):
     (recipe / "go").touch()
     second.join()
     assert second.exitcode == 0
-    assert {x["variant"] for x in results(recipe)} == {"untouched", "teacher", "a", "b"}
+    assert {x["variant"] for x in results(recipe)} == {*references, "a", "b"}
     trained = (recipe / "trained").read_text().split()
     assert trained == ["a_seed0", *["b_seed0"] * (1 if how == signal.SIGKILL else 2)]
 

@@ -315,6 +315,25 @@ def test_loading_is_strict_even_if_asked_not_to_be(build):
         build().load_state_dict(state, strict=False)
 
 
+def test_a_training_with_other_terms_goes_on_from_kd(build, caplog):
+    """What the terms of kd have learned is left where qat has no such term, or another one."""
+    kd = build(matching="dynamic", lambda_guide=1.0).state_dict()
+    qat = build(matching="logits")
+    qat.load_state_dict(kd)
+    assert "projector of the loaded state: not needed" in caplog.text
+    student = {k: v for k, v in qat.state_dict().items()}
+    assert all(torch.equal(v, kd[k]) for k, v in student.items())
+    other = build(matching="dynamic", tap="ffn")
+    own = other.projector.weight.clone()
+    # As ESPnet loads: what a checkpoint does not have stays as it is.
+    other.load_state_dict({**other.state_dict(), **kd})
+    assert "projector of the loaded state: begins anew" in caplog.text
+    assert torch.equal(other.projector.weight, own)
+    del kd["projector.batches"]
+    with pytest.raises(RuntimeError, match=r"missing keys, projector\.batches"):
+        build(matching="dynamic").load_state_dict(kd)
+
+
 def test_a_weight_that_was_never_loaded_is_named(build, batch):
     with pytest.raises(InputError, match="was not loaded"):
         build(load=False)(**batch)

@@ -202,8 +202,9 @@ name_of() { local base=${1##*/}; base=${base%.pt}; echo "${base%.yaml}"; }
 teacher_name=$(name_of "$teacher")
 student_name=$(name_of "$student")
 exp=$expdir/${corpus}_${teacher_name}_${student_name}_$(name_of "$grid")${tag:+_$tag}
+exp=$(realpath -m "$exp")
+case $exp in *[:,]*) die "$exp: ESPnet takes no path with : or , in it" ;; esac
 mkdir -p "$exp/done"
-exp=$(cd "$exp" && pwd)
 mkdir -p "$dumpdir"
 dump=$(cd "$dumpdir" && pwd)/$corpus
 if [ -n "$data_root" ]; then
@@ -299,7 +300,16 @@ student_pt=$(weights_of "$student")
 
 pipes=()
 if [ "$allow_pipes" = true ]; then pipes=(--allow_pipes); fi
+# Experiments on one corpus share its data, so only one makes them at a time.
+lock_data() {
+    if type -P flock > /dev/null && [ -z "${data_lock:-}" ]; then
+        mkdir -p "$dump"
+        exec {data_lock}> "$dump/.lock"
+        flock "$data_lock" || true # a file system without locks
+    fi
+}
 if run_stage 1 "data" "$skip_data"; then
+    lock_data
     read -ra data_opts <<< "$local_data_opts"
     local/data.sh --corpus "$corpus" --out "$data" --downloads downloads --nj "$nj" \
         ${data_root:+--data_root "$data_root"} "${data_opts[@]}" "${pipes[@]}"
@@ -307,6 +317,7 @@ if run_stage 1 "data" "$skip_data"; then
 fi
 
 if run_stage 2 "format to 16 kHz, check splits, pack windows" "$skip_data"; then
+    lock_data
     options=("${pipes[@]}" --max_left_out "$max_left_out")
     [ -z "$data_root" ] || options+=(--allow_shared_text)
     [[ $local_data_opts != *--untranscribed* ]] || options+=(--untranscribed)
@@ -337,6 +348,7 @@ if run_stage 2 "format to 16 kHz, check splits, pack windows" "$skip_data"; then
     fi
     finish_stage 2
 fi
+[ -z "${data_lock:-}" ] || exec {data_lock}>&-
 
 first=kd
 configs=("$train_config" "$qat_config")
@@ -346,6 +358,8 @@ if run_stage 3 "weights" false; then
     fetch_weights "$teacher" "$student"
     py init_student --from "$student_pt" --teacher "$teacher_pt" --grid "$grid" \
         --export "$format" "${configs[-1]}" --out "$exp/init"
+    py check_configs "${configs[@]}" --student "$student_pt" --teacher "$teacher_pt" \
+        --grid "$grid" --processes "$(((ngpu > 1 ? ngpu : 1) * num_nodes))"
     finish_stage 3
 fi
 
@@ -377,6 +391,8 @@ fi
 train() {
     local out=$exp/$1 config=$2 init=$3 set kind options=()
     shift 3
+    [ "$skip_teacher_pass" = true ] || [ -e "$exp/done/4" ] ||
+        die "stage 4 (teacher pass) is not finished: run it, or --skip_teacher_pass true"
     local launch=("$PYTHON")
     if [ "$ngpu" -eq 0 ] && [ "$num_nodes" -gt 1 ]; then
         options+=(--multiprocessing_distributed false --dist_backend gloo)
@@ -393,18 +409,20 @@ train() {
             options+=(--"${to}_data_path_and_name_and_type" "$exp/data/$from/$kind")
         done
         for kind in "$exp/cache/$from"/*.scp; do
-            [ -e "$kind" ] || continue
+            [ "$skip_teacher_pass" = false ] || break
             kind=$(basename "$kind" .scp)
             options+=(--"${to}_data_path_and_name_and_type"
                 "$exp/cache/$from/$kind.scp,$kind,kaldi_ark")
         done
         options+=(--"${to}_shape_file" "$exp/stats/$from/speech_shape")
     done
-    # A finished run that is asked for again starts anew, and so does one from another start; an
-    # unfinished one is resumed.
+    # A finished run that is asked for again starts anew, and so does one from another start or of
+    # other data; an unfinished one is resumed.
     local start
-    start=$(cksum < "$init")
-    if [ "$again" = true ] || { [ -e "$out/start" ] && [ "$start" != "$(<"$out/start")" ]; }; then
+    start=$(cat "$init" "$exp/data/"{train,dev}/{utt2sha256,text,utt2lang} | cksum)
+    local before=$start
+    [ ! -e "$out/start" ] || before=$(<"$out/start")
+    if [ -e "$out" ] && { [ "$again" = true ] || [ "$start" != "$before" ]; }; then
         mv "$out" "$exp/.$(basename "$out").old$$" # never half of it under its name
         rm -rf "$exp/.$(basename "$out").old$$"
     fi
@@ -492,7 +510,7 @@ if run_stage 9 "decode" "$skip_eval"; then
     for system in "${systems[@]}"; do
         case $system in
             student) decode student "$exp/export/$exported" "$runtime" "$nj" ;;
-            student_torch) decode student_torch "$exp/export/student.pt" torch 8 ;;
+            student_torch) decode student_torch "$exp/qat" torch 8 ;; # padded as trained
             *)
                 decode "$system" "$exp/export/$system" faster-whisper "$nj" \
                     ${cachedir:+--shared "$cachedir/decode"} ;;

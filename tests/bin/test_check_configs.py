@@ -1,0 +1,19 @@
+"""Stage 3's look at the training configurations, by ESPnet's own classes."""
+
+import pytest
+
+from espnet_dq.bin.check_configs import main
+from espnet_dq.errors import InputError
+from tests import toys
+
+
+def test_what_would_fail_after_hours(save_toy, tmp_path):
+    toy, good, bad = str(save_toy()), tmp_path / "good.yaml", tmp_path / "bad.yaml"
+    good.write_text(toys.config("train"))
+    given = ["--student", toy, "--teacher", toy, "--grid", "ct2_int8"]
+    assert main([str(good), *given, "--processes", "2"]) == 0
+    with pytest.raises(InputError, match=r"good\.yaml: batch_size 2 is of all processes .* are 8"):
+        main([str(good), *given, "--processes", "8"])
+    bad.write_text(toys.config("qat").replace("tap: block", "tap: fnn"))
+    with pytest.raises(InputError, match=r"bad\.yaml: .*fnn"):
+        main([str(good), str(bad), *given])
