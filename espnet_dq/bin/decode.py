@@ -22,8 +22,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--model",
         required=True,
-        help="torch: a .pt file or an experiment folder; faster-whisper: a CTranslate2 folder; "
-        "whisper.cpp: a ggml file",
+        help="folder of CTranslate2 (faster-whisper), ONNX (onnx) or Hugging Face (transformers), "
+        "ggml .bin file (whisper.cpp), .pt, packed file or experiment folder (torch)",
     )
     parser.add_argument("--runtime", required=True, choices=RUNTIMES, help="what decodes")
     parser.add_argument("--data", required=True, help="Kaldi folder: wav.scp and utt2lang")

@@ -22,8 +22,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--model",
         required=True,
-        help="a CTranslate2 folder (faster-whisper), a ggml .bin file (whisper.cpp), a .pt file or "
-        "an experiment folder (torch)",
+        help="folder of CTranslate2 (faster-whisper), ONNX (onnx) or Hugging Face (transformers), "
+        "ggml .bin file (whisper.cpp), .pt, packed file or experiment folder (torch)",
     )
     parser.add_argument("--language", help="code as in utt2lang, e.g. it (default: detected)")
     parser.add_argument("--runtime", choices=RUNTIMES, help="default: what the model needs")

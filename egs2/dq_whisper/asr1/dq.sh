@@ -15,7 +15,7 @@ Usage: run.sh [options]
   --skip_teacher_pass true  leave out stage 4: the teacher answers in every step instead
   --skip_eval true      leave out stages 9 to 12
   --skip_pack true      leave out stage 13
-  --corpus NAME         asterisk (en es fr it ru), debian7 (and cs nl), or one that you have:
+  --corpus NAME         asterisk (default: en es fr it ru), debian7 (and cs nl), or one that you have:
                         common_voice, fleurs, mls, voxpopuli, librispeech, aishell, kaldi,
                         lhotse_cuts, hf_dataset (docs/corpora.md)
   --data_root DIR       the folder of a corpus that you have
@@ -28,12 +28,13 @@ Usage: run.sh [options]
   --labels NAME         text: as given (default); check: without the utterances whose text the
                         teacher does not hear; replace: the teacher's text instead, of those that it
                         is sure of (kaldi: train and dev need no text)
-  --teacher NAME|FILE   tiny, base, small, or an openai-whisper .pt file
-  --student NAME|FILE   the same; it becomes the small one (trimmed: bin.trim_vocabulary)
-  --grid NAME|FILE      weight grid and with it the runtime: ct2_int8 (faster-whisper), ggml_q8_0,
-                        ggml_q5_0, ggml_q4_0 (whisper.cpp), onnx_int8 (ONNX Runtime); uniform2 to
-                        uniform8, or a .yaml file with a grid for each weight (packed file, torch)
-  --mode MODE           kd_qat: float distillation, then on the grid; joint: on the grid at once
+  --teacher NAME|FILE   tiny, base (default), small, or an openai-whisper .pt file
+  --student NAME|FILE   the same (tiny); it becomes the small one (trimmed: bin.trim_vocabulary)
+  --grid NAME|FILE      weight grid and with it the runtime: ct2_int8 (default, faster-whisper),
+                        ggml_q8_0, ggml_q5_0, ggml_q4_0 (whisper.cpp), onnx_int8 (ONNX Runtime);
+                        uniform2 to uniform8, also as uniform4_tensor or uniform4_g16, or a .yaml
+                        file with a grid for each weight (packed file, torch)
+  --mode MODE           kd_qat (default): float distillation, then on the grid; joint: on the grid at once
   --train_config FILE   training configuration of kd (conf/train.yaml), or of joint
                         (conf/joint.yaml)
   --qat_config FILE     training configuration of qat (conf/qat.yaml)
@@ -47,8 +48,9 @@ Usage: run.sh [options]
   --systems LIST        what is scored, some of "untouched teacher float_student student
                         student_torch" (all; student must be among them)
   --seed N              seed of packing and training (0)
-  --nj N                parallel jobs for data and decoding (number of cores)
-  --ngpu N              GPUs for training, on each node (0)
+  --nj N                parallel jobs for data and decoding, on Slurm also for the teacher pass
+                        (number of cores)
+  --ngpu N              GPUs for training, on each node (0); all else runs on the CPU
   --num_nodes N         nodes for training, on Slurm (1)
   --cmd FILE            where long work runs: this machine or Slurm, and its options (cmd.sh)
   --expdir DIR          parent of the experiment folder (exp)

@@ -3,7 +3,7 @@
 # Runs from any folder; every option of dq.sh may follow and overrides what stands here.
 set -euo pipefail
 
-corpus=asterisk                     # asterisk, debian7, or kaldi with --data_root
+corpus=asterisk                     # asterisk, debian7, or one of your own with --data_root
 teacher=base                        # Whisper that teaches: tiny, base, small, or a .pt file
 student=tiny                        # Whisper that learns: tiny, base, small, or a .pt file
 grid=ct2_int8                       # weight grid of the runtime
