@@ -76,14 +76,12 @@ class Variant:
 
         The name says which model it is and what it was scored on.
         """
-        model = Path(self.get("teacher" if system == "teacher" else "student")).stem
+        model = self.get("teacher" if system == "teacher" else "student")
         given = {o: self.options[o] for o in SCORED if o in self.options}
-        told = [Path(given.get("data_root", "")).name or self.get("corpus")]
-        told += [f"{given['test_clips']} clips a language"] if "test_clips" in given else []
-        told += ["windows"] if given.get("test_windows") == "true" else []
         parts = json.dumps([model, self.get("corpus"), given], sort_keys=True)
         settings = hashlib.sha256(parts.encode()).hexdigest()[:8]
-        return f"{system} {model} ({', '.join(told)})", settings, None
+        told = [self.get("corpus"), *(f"{o} {v}" for o, v in given.items())]
+        return f"{system} {Path(model).stem} ({', '.join(told)})", settings, None
 
 
 @dataclass(frozen=True)

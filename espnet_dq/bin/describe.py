@@ -8,7 +8,7 @@ from pathlib import Path
 
 from espnet_dq.errors import run
 from espnet_dq.files import atomic
-from espnet_dq.quant.checkpoint import load_student
+from espnet_dq.quant.checkpoint import CHECKPOINT, load_student
 
 NAMES = ("untouched", "teacher", "float_student", "student", "student_torch")
 
@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
             "role": "student",
             "runtime": "torch",
             **on_grid,
-            "path": str(export / "student.pt"),
+            "path": str(args.exp / "qat" / CHECKPOINT),
         }
     )
     description = {

@@ -321,15 +321,19 @@ class KaldiDir:
         return self.select(sorted(drawn))
 
 
-def faults(path: Path | str, allow_pipes: bool = False, lang: str | None = None) -> list[str]:
+def faults(
+    path: Path | str, allow_pipes: bool = False, lang: str | None = None, text: Texts = "needed"
+) -> list[str]:
     """All that is wrong with a data folder, one line each; an empty list for a good one.
 
     Args:
         path: The folder.
         allow_pipes: Commands in `wav.scp` are no fault.
         lang: The language of all utterances; `utt2lang` is then not looked at.
+        text: `needed`; `may be empty`, of single utterances; `none`: it is not looked at and need
+            not be there, all utterances have an empty text.
     """
-    return _check(Path(path), allow_pipes, lang, "needed")[1]
+    return _check(Path(path), allow_pipes, lang, text)[1]
 
 
 def _check(
@@ -395,11 +399,7 @@ def _check(
 def validate(
     path: Path | str, allow_pipes: bool = False, lang: str | None = None, text: Texts = "needed"
 ) -> KaldiDir:
-    """Load a data folder that is fit for use; the other arguments are those of `faults`.
-
-    Args:
-        text: `needed`; `may be empty`, of single utterances; `none`: it is not looked at and need
-            not be there, all utterances have an empty text.
+    """Load a data folder that is fit for use; arguments as those of `faults`.
 
     Raises:
         InputError: The first fault found, naming file and line or utterance.

@@ -14,6 +14,14 @@ def test_what_would_fail_after_hours(save_toy, tmp_path):
     assert main([str(good), *given, "--processes", "2"]) == 0
     with pytest.raises(InputError, match=r"good\.yaml: batch_size 2 is of all processes .* are 8"):
         main([str(good), *given, "--processes", "8"])
+    small = tmp_path / "small.yaml"
+    small.write_text(toys.config("train") + "valid_batch_size: 1\n")
+    with pytest.raises(InputError, match=r"small\.yaml: valid_batch_size 1 is of all"):
+        main([str(small), *given, "--processes", "2"])
+    later = tmp_path / "later.yaml"  # ranges that bin.calibrate will write between the trainings
+    ranges = "preset: full\n    activations: int8_static\n    activation_ranges: no.json"
+    later.write_text(toys.config("qat").replace("preset: full", ranges))
+    assert main([str(later), *given]) == 0
     bad.write_text(toys.config("qat").replace("tap: block", "tap: fnn"))
     with pytest.raises(InputError, match=r"bad\.yaml: .*fnn"):
         main([str(good), str(bad), *given])

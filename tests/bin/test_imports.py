@@ -5,6 +5,7 @@ import sys
 
 SCRIPT = """
 import sys
+import espnet_dq.bin.check_resume
 from espnet_dq.bin.convert import main as convert
 from espnet_dq.bin.verify import main as verify
 

@@ -154,7 +154,7 @@ def test_each_student_stands_beside_its_own_references(tmp_path, recipe):
     more = {"options": {"test_windows": True, "test_clips": 4}}
     assert start(plan(tmp_path, variants, seeds=[0], **more), recipe) == 0
     table = (recipe / "exp/ablations/plan/RESULTS.md").read_text()
-    assert "|untouched tiny (asterisk, 4 clips a language, windows)||25.0|10.0|40.0|" in table
+    assert "|untouched tiny (asterisk, test_clips 4, test_windows true)||25.0|10.0|40.0|" in table
     assert "(asterisk)" not in table
 
 

@@ -143,6 +143,7 @@ def test_usage_and_mistakes(tmp_path):
     assert "--student" in (said := run(tmp_path, "--student", "no.pt", code=2)) and "no.pt" in said
     assert not (tmp_path / "exp").exists()
     assert "needs --data_root" in run(tmp_path, "--corpus", "kaldi", code=2)
+    assert "takes no path with : or , in it" in run(tmp_path, "--tag", "a,b", code=2)
     assert "--upload_to me: USER/NAME" in run(tmp_path, "--upload_to", "me", code=2)
     assert "--nj many" in run(tmp_path, "--nj", "many", code=2)
     assert "--systems: it: unknown" in run(tmp_path, "--systems", "student it", code=2)
@@ -157,6 +158,31 @@ def test_usage_and_mistakes(tmp_path):
     assert done.returncode == 0
     for option in ("--stage", "--skip_train", "--corpus", "--grid", "--tag", "--upload_to"):
         assert option in done.stdout
+
+
+def test_audio_only_and_what_training_needs(data_root, save_toy, tmp_path):
+    """Stage 1 of folders without text; a training that cannot begin leaves the markers alone."""
+    toy, root = str(save_toy(seed=0)), tmp_path / "data"
+    for split in ("train", "dev", "test"):
+        KaldiDir.load(data_root / split).save(root / split)
+    (root / "dev/text").unlink()
+    options = ["--corpus", "kaldi", "--data_root", str(root), "--teacher", toy, "--student", toy,
+               "--nj", "1"]  # fmt: skip
+    said = run(tmp_path, *options, "--local_data_opts", "--untranscribed", code=2)
+    assert "--labels replace is needed" in said
+    options += ["--labels", "replace"]
+    run(tmp_path, *options, "--stop_stage", "1")
+    (text,) = (tmp_path / "dump").rglob("data/train/text")
+    assert all(len(line.split()) == 1 for line in text.read_text().splitlines())
+    (exp,) = (tmp_path / "exp").iterdir()
+    (exp / "done/6").touch()
+    assert "no windows, or old ones: run --stage 2" in run(
+        tmp_path, *options, "--stage", "6", code=2
+    )
+    (exp / "data/train").mkdir(parents=True)
+    (exp / "data/train/utt2sha256").touch()
+    said = run(tmp_path, *options, "--stage", "6", code=2)
+    assert "stage 4 (teacher pass) is not finished" in said and (exp / "done/6").exists()
 
 
 def test_a_run_waits_for_what_a_killed_one_left_at_work(save_toy, tmp_path):

@@ -186,7 +186,12 @@ for file in "$train_config" "$qat_config" "$cmd"; do
 done
 
 # Where the teacher gives the text, there need be none.
-if [ "$corpus $labels" = "kaldi replace" ]; then local_data_opts+=" --untranscribed"; fi
+if [ "$corpus $labels" = "kaldi replace" ] &&
+    { [ ! -e "$data_root/train/text" ] || [ ! -e "$data_root/dev/text" ]; }; then
+    local_data_opts+=" --untranscribed"
+fi
+[[ $labels == replace || $local_data_opts != *--untranscribed* ]] ||
+    die "--untranscribed: without text, --labels replace is needed"
 
 # shellcheck source=egs2/dq_whisper/asr1/cmd.sh
 . "$(realpath "$cmd")"
@@ -204,7 +209,7 @@ name_of() { local base=${1##*/}; base=${base%.pt}; echo "${base%.yaml}"; }
 teacher_name=$(name_of "$teacher")
 student_name=$(name_of "$student")
 exp=$expdir/${corpus}_${teacher_name}_${student_name}_$(name_of "$grid")${tag:+_$tag}
-exp=$(realpath -m "$exp")
+exp=$(realpath -ms "$exp")
 case $exp in *[:,]*) die "$exp: ESPnet takes no path with : or , in it" ;; esac
 mkdir -p "$exp/done"
 mkdir -p "$dumpdir"
@@ -265,10 +270,17 @@ run_stage() {
         if [ "$stage" -eq 0 ]; then log "stage $1 ($2): finished before"; return 1; fi
         again=true
     fi
+    case $1 in 6|7) check_training ;; esac
     # What later stages made of the old result does not stand any longer.
     for ((later = $1; later <= 13; later++)); do rm -f "$exp/done/$later"; done
     log "stage $1: $2"
     started=$SECONDS
+}
+# What a training needs of the stages before, asked before the markers of the old one are gone.
+check_training() {
+    [ -e "$exp/data/train/utt2sha256" ] || die "$exp/data: no windows, or old ones: run --stage 2"
+    [ "$skip_teacher_pass" = true ] || [ -e "$exp/done/4" ] ||
+        die "stage 4 (teacher pass) is not finished: run it, or --skip_teacher_pass true"
 }
 finish_stage() {
     log "stage $1: done in $((SECONDS - started)) s"
@@ -302,12 +314,19 @@ student_pt=$(weights_of "$student")
 
 pipes=()
 if [ "$allow_pipes" = true ]; then pipes=(--allow_pipes); fi
+# Which windows there are, if any.
+windows() {
+    { cat "$exp/data/"{train,dev}/{utt2sha256,text,utt2lang} 2> /dev/null || true; } | cksum
+}
 # Experiments on one corpus share its data, so only one makes them at a time.
 lock_data() {
     if type -P flock > /dev/null && [ -z "${data_lock:-}" ]; then
         mkdir -p "$dump"
         exec {data_lock}> "$dump/.lock"
-        flock "$data_lock" || true # a file system without locks
+        flock -n "$data_lock" || if [ $? -eq 1 ]; then
+            log "$dump: another run is making the data: waiting for it"
+            flock "$data_lock"
+        fi
     fi
 }
 if run_stage 1 "data" "$skip_data"; then
@@ -320,6 +339,7 @@ fi
 
 if run_stage 2 "format to 16 kHz, check splits, pack windows" "$skip_data"; then
     lock_data
+    before=$(windows)
     options=("${pipes[@]}" --max_left_out "$max_left_out")
     [ -z "$data_root" ] || options+=(--allow_shared_text)
     [[ $local_data_opts != *--untranscribed* ]] || options+=(--untranscribed)
@@ -340,6 +360,10 @@ if run_stage 2 "format to 16 kHz, check splits, pack windows" "$skip_data"; then
             --temperature "$temperature" --max_hours "$max_hours" \
             ${cachedir:+--shared "$cachedir/windows"}
     done
+    if [ "$before" != "$(windows)" ] && [ -e "$exp/cache" ]; then # the teacher's answers to others
+        mv "$exp/cache" "$exp/.cache.old$$"
+        rm -rf "$exp/.cache.old$$"
+    fi
     if [ "$test_clips" -gt 0 ]; then
         py subset_data --data "$raw/test" --out "$exp/data/test" --per_language "$test_clips"
     fi
@@ -393,8 +417,6 @@ fi
 train() {
     local out=$exp/$1 config=$2 init=$3 set kind options=()
     shift 3
-    [ "$skip_teacher_pass" = true ] || [ -e "$exp/done/4" ] ||
-        die "stage 4 (teacher pass) is not finished: run it, or --skip_teacher_pass true"
     local launch=("$PYTHON")
     if [ "$ngpu" -eq 0 ] && [ "$num_nodes" -gt 1 ]; then
         options+=(--multiprocessing_distributed false --dist_backend gloo)
@@ -412,19 +434,18 @@ train() {
         done
         for kind in "$exp/cache/$from"/*.scp; do
             [ "$skip_teacher_pass" = false ] || break
+            [ -e "$kind" ] || die "$exp/cache/$from: nothing there: run --stage 4"
             kind=$(basename "$kind" .scp)
             options+=(--"${to}_data_path_and_name_and_type"
                 "$exp/cache/$from/$kind.scp,$kind,kaldi_ark")
         done
         options+=(--"${to}_shape_file" "$exp/stats/$from/speech_shape")
     done
-    # A finished run that is asked for again starts anew, and so does one from another start or of
-    # other data; an unfinished one is resumed.
+    # A finished run that is asked for again starts anew, and so does one from another start, of
+    # other data or another teacher; an unfinished one is resumed.
     local start
-    start=$(cat "$init" "$exp/data/"{train,dev}/{utt2sha256,text,utt2lang} | cksum)
-    local before=$start
-    [ ! -e "$out/start" ] || before=$(<"$out/start")
-    if [ -e "$out" ] && { [ "$again" = true ] || [ "$start" != "$before" ]; }; then
+    start=$(windows; cksum < "$init"; cksum < "$teacher_pt")
+    if [ -e "$out/start" ] && { [ "$again" = true ] || [ "$start" != "$(<"$out/start")" ]; }; then
         mv "$out" "$exp/.$(basename "$out").old$$" # never half of it under its name
         rm -rf "$exp/.$(basename "$out").old$$"
     fi
@@ -512,7 +533,7 @@ if run_stage 9 "decode" "$skip_eval"; then
     for system in "${systems[@]}"; do
         case $system in
             student) decode student "$exp/export/$exported" "$runtime" "$nj" ;;
-            student_torch) decode student_torch "$exp/qat" torch 8 ;; # padded as trained
+            student_torch) decode student_torch "$exp/qat/valid.loss.ave.pth" torch 8 ;;
             *)
                 decode "$system" "$exp/export/$system" faster-whisper "$nj" \
                     ${cachedir:+--shared "$cachedir/decode"} ;;

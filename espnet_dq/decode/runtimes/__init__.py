@@ -44,8 +44,9 @@ def load_runtime(
 
     Args:
         name: one of `RUNTIMES`.
-        path: `torch`: a `.pt`, ggml or packed file, or an experiment folder whose model is decoded
-            as it was trained, fake quantization included. `faster-whisper`: a CTranslate2 folder.
+        path: `torch`: a `.pt`, ggml or packed file, or an experiment folder or a checkpoint
+            (`.pth`) in one, whose model is decoded as it was trained, with its fake quantization
+            and its padding. `faster-whisper`: a CTranslate2 folder.
             `whisper.cpp`: a ggml file. `transformers`: a Hugging Face folder.
             `onnx`: an ONNX folder of ours.
         threads: CPU threads in all; 0 takes every core.

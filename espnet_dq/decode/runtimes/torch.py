@@ -43,10 +43,10 @@ class Torch:
 
     def _load(self, path: Path):
         """What is decoded: a `whisper.model.Whisper`, or what behaves like one, strictly loaded."""
-        if path.is_dir():
+        if path.is_dir() or path.suffix == ".pth":
             from espnet_dq.quant.checkpoint import load_student
 
-            student = load_student(path)
+            student = load_student(path) if path.is_dir() else load_student(path.parent, path.name)
             self.padding = student.padding
             return student.prepared()
         from whisper.model import Whisper
