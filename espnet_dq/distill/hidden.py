@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from espnet_dq.distill.losses import hidden_loss, pair_sums, prepare_features
 from espnet_dq.distill.matching import groups, match, spaced
 from espnet_dq.distill.projector import Projector
+from espnet_dq.distill.similarity import linear_cka
 
 # `lambda_hidden: auto` makes the term's gradient this part of the KL term's, once.
 GRADIENT_PART = 0.3
@@ -55,7 +56,8 @@ class HiddenTerm:
                 # P maps to what the distance takes in: it normalises once more by itself.
                 if self.distance != "softmax_mse":
                     raw = F.layer_norm(raw, raw.shape[-1:])
-                projector.fit(teacher[spaced(len(student), len(teacher))], raw)
+                pairs = self._pairs(raw, teacher)
+                projector.fit(teacher[pairs], raw)
             teacher = prepare_features(projector(teacher), self.distance, self.temperature)
             if weights is not None:  # |s - t|^2 * weight, for the choice and for the loss
                 root = weights.sqrt()[None, :, None]
@@ -69,6 +71,17 @@ class HiddenTerm:
                 distances = sums / sizes[:, None, None]
         mapping = match(self.matching, distances, self.normalization)
         return hidden_loss(student, teacher, mapping, group, count), mapping, keys
+
+    def _pairs(self, student: Tensor, teacher: Tensor) -> Tensor | list[int]:
+        """The teacher layer of each student layer that the projector is to start from.
+
+        What it is fitted on is what it makes near, and so what is chosen afterwards. Where there is
+        a choice, layers are therefore compared without it.
+        """
+        if self.matching == "static":
+            return spaced(len(student), len(teacher))
+        unlike = 1 - linear_cka(student, teacher)
+        return match(self.matching, unlike[None], self.normalization)[0]
 
 
 def distributed() -> bool:

@@ -1,8 +1,8 @@
 """The linear map from teacher features to student features, shared by all layers.
 
 A random map would make the choice of the nearest layer meaningless, so it starts from least
-squares (teacher to student features, evenly spaced pairs) on the first batches and is trained by
-gradient from then on.
+squares (teacher to student features, of the pairs that `HiddenTerm` chooses) on the first batches
+and is trained by gradient from then on.
 """
 
 import torch

@@ -38,7 +38,7 @@ def test_a_shallow_teacher_is_refused_where_every_layer_must_be_another():
             check_mode(mode, 6, 4)
     for mode in ("logits", "dynamic", "dynamic_monotonic", "optimal_monotonic"):
         check_mode(mode, 6, 4)
-    assert spaced(6, 4) == [0, 0, 1, 1, 2, 3]  # where the projector's start pairs them
+    assert spaced(6, 4) == [0, 0, 1, 1, 2, 3]
     with pytest.raises(InputError, match="unknown matching 'nearest': known are logits"):
         check_mode("nearest", 4, 6)
 
