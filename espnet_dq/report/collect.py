@@ -13,6 +13,7 @@ import yaml
 from espnet_dq.errors import InputError
 from espnet_dq.files import bytes_on_disk
 from espnet_dq.formats import detect
+from espnet_dq.quant.checkpoint import load_student
 from espnet_dq.report import train_log
 from espnet_dq.report.size import FLOAT_BITS, grid_bits, paper_rule_bytes
 from espnet_dq.report.train_log import TrainLog
@@ -151,7 +152,9 @@ def _system(system: dict, run: dict, decode: dict, score: dict, timed: dict | No
     if system["role"] == "student":
         preset = system.get("preset", "full")
         bits = grid_bits(system["grids"] if system["grid"] == "mixed" else system["grid"])
-    shapes = {name: tuple(t.shape) for name, t in detect.load(path).state.items()}
+    trained = path.suffix == ".pth"  # decoded as it was trained
+    model = load_student(path.parent, path.name) if trained else detect.load(path)
+    shapes = {name: tuple(t.shape) for name, t in model.state.items()}
     return {
         **{key: system[key] for key in ("name", "role", "runtime", "grid")},
         "preset": preset,
