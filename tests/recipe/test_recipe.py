@@ -78,61 +78,6 @@ def test_every_stage(save_toy, tmp_path):
         assert path.read_bytes() != old, path
 
 
-def test_joint_on_broken_data(data_root, save_toy, tmp_path):
-    """On the grid from the first step, decoder only; broken clips and texts are counted."""
-    root = tmp_path / "data"
-    for split in ("train", "dev", "test"):
-        data = KaldiDir.load(data_root / split)
-        if split == "train":
-            cut, mute, wordless, *_ = sorted(data.wav)
-            content = Path(data.wav[cut]).read_bytes()
-            for utt, wrong in ((cut, content[:900]), (mute, content[:44] + bytes(32000))):
-                copy = tmp_path / f"{utt}.wav"
-                copy.write_bytes(wrong)
-                data.wav[utt] = str(copy)
-            data.text[wordless] = ""
-        data.save(root / split)
-    config = toys.config("joint").replace("full\npre", "paper\npre")
-    assert config.count("preset: paper") == 1
-    (tmp_path / "joint.yaml").write_text(config)
-    toy = save_toy(seed=0)
-    options = [
-        "--corpus", "kaldi", "--data_root", str(root), "--teacher", str(toy), "--student",
-        str(toy), "--mode", "joint", "--train_config", str(tmp_path / "joint.yaml"),
-        "--singles", "2", "--nj", "1", "--systems", "student untouched", "--test_clips", "1",
-        "--test_windows", "true",
-    ]  # fmt: skip
-    said = run(tmp_path, *options, "--stop_stage", "2", code=2).splitlines()[-1]
-    assert "more than --max_left_out 10 %" in said and "left_out.tsv" in said
-    options += ["--max_left_out", "20"]
-    run(tmp_path, *options, "--stop_stage", "10")
-    run(tmp_path, *options, "--stage", "12", "--stop_stage", "12")
-    (exp,) = (tmp_path / "exp").iterdir()
-    assert not (exp / "kd").exists()
-    results = json.loads((exp / "results.json").read_text())
-    assert [(s["name"], s["utterances"]) for s in results["systems"]] == [
-        ("untouched", 2), ("student", 2),
-    ]  # fmt: skip
-    assert {p.name for p in (exp / "decode").iterdir()} == {"untouched", "student"}
-    assert json.loads((exp / "run.json").read_text())["data"] == str(exp / "data/test_windows")
-    drawn, scored = (KaldiDir.load(exp / "data" / name) for name in ("test", "test_windows"))
-    assert sorted(drawn.text.values()) == sorted(scored.text.values()) and len(drawn.wav) == 2
-    assert (
-        drawn.wav.items() <= KaldiDir.load(next((tmp_path / "dump").rglob("raw/test"))).wav.items()
-    )
-    report = json.loads((exp / "verify.json").read_text())
-    assert report["mismatched"] == 0
-    grids = {row["name"]: row["grid"] for row in report["rows"]}
-    assert grids["encoder/layer_0/ffn/linear_0/weight"] == "float16"
-    assert grids["decoder/layer_0/ffn/linear_0/weight"] == "ct2_int8"
-    page = (exp / "report.html").read_text()
-    assert "1 silence" in page and "truncated audio" in page and "empty text" in page
-    (listed,) = (tmp_path / "dump").rglob("raw/left_out.tsv")
-    assert [line.split("\t")[0] for line in listed.read_text().splitlines()[1:]] == [
-        cut, wordless, mute,
-    ]  # fmt: skip
-
-
 def test_usage_and_mistakes(tmp_path):
     assert "unknown option --corpsu" in run(tmp_path, "--corpsu", "x", code=2)
     assert "--skip_train yes" in run(tmp_path, "--skip_train", "yes", code=2)
@@ -211,3 +156,59 @@ def test_a_preset_that_the_format_cannot_hold_stops_before_training(save_toy, tm
     options = ["--teacher", toy, "--student", toy, "--qat_config", str(config)]
     said = run(tmp_path, *options, "--grid", "ggml_q8_0", "--skip_data", "true", code=2)
     assert f"{config}: preset paper does not fit ggml" in said.splitlines()[-1]
+
+
+# Last: pytest-xdist lets nobody steal what a worker has next, and this takes as long as the first.
+def test_joint_on_broken_data(data_root, save_toy, tmp_path):
+    """On the grid from the first step, decoder only; broken clips and texts are counted."""
+    root = tmp_path / "data"
+    for split in ("train", "dev", "test"):
+        data = KaldiDir.load(data_root / split)
+        if split == "train":
+            cut, mute, wordless, *_ = sorted(data.wav)
+            content = Path(data.wav[cut]).read_bytes()
+            for utt, wrong in ((cut, content[:900]), (mute, content[:44] + bytes(32000))):
+                copy = tmp_path / f"{utt}.wav"
+                copy.write_bytes(wrong)
+                data.wav[utt] = str(copy)
+            data.text[wordless] = ""
+        data.save(root / split)
+    config = toys.config("joint").replace("full\npre", "paper\npre")
+    assert config.count("preset: paper") == 1
+    (tmp_path / "joint.yaml").write_text(config)
+    toy = save_toy(seed=0)
+    options = [
+        "--corpus", "kaldi", "--data_root", str(root), "--teacher", str(toy), "--student",
+        str(toy), "--mode", "joint", "--train_config", str(tmp_path / "joint.yaml"),
+        "--singles", "2", "--nj", "1", "--systems", "student untouched", "--test_clips", "1",
+        "--test_windows", "true",
+    ]  # fmt: skip
+    said = run(tmp_path, *options, "--stop_stage", "2", code=2).splitlines()[-1]
+    assert "more than --max_left_out 10 %" in said and "left_out.tsv" in said
+    options += ["--max_left_out", "20"]
+    run(tmp_path, *options, "--stop_stage", "10")
+    run(tmp_path, *options, "--stage", "12", "--stop_stage", "12")
+    (exp,) = (tmp_path / "exp").iterdir()
+    assert not (exp / "kd").exists()
+    results = json.loads((exp / "results.json").read_text())
+    assert [(s["name"], s["utterances"]) for s in results["systems"]] == [
+        ("untouched", 2), ("student", 2),
+    ]  # fmt: skip
+    assert {p.name for p in (exp / "decode").iterdir()} == {"untouched", "student"}
+    assert json.loads((exp / "run.json").read_text())["data"] == str(exp / "data/test_windows")
+    drawn, scored = (KaldiDir.load(exp / "data" / name) for name in ("test", "test_windows"))
+    assert sorted(drawn.text.values()) == sorted(scored.text.values()) and len(drawn.wav) == 2
+    assert (
+        drawn.wav.items() <= KaldiDir.load(next((tmp_path / "dump").rglob("raw/test"))).wav.items()
+    )
+    report = json.loads((exp / "verify.json").read_text())
+    assert report["mismatched"] == 0
+    grids = {row["name"]: row["grid"] for row in report["rows"]}
+    assert grids["encoder/layer_0/ffn/linear_0/weight"] == "float16"
+    assert grids["decoder/layer_0/ffn/linear_0/weight"] == "ct2_int8"
+    page = (exp / "report.html").read_text()
+    assert "1 silence" in page and "truncated audio" in page and "empty text" in page
+    (listed,) = (tmp_path / "dump").rglob("raw/left_out.tsv")
+    assert [line.split("\t")[0] for line in listed.read_text().splitlines()[1:]] == [
+        cut, wordless, mute,
+    ]  # fmt: skip
