@@ -119,15 +119,18 @@ step() { # step "what could not be done" command ...
 }
 
 install_packages() {
+    # Compiled once: where PYTHONDONTWRITEBYTECODE is set, as in containers, each of the recipe's
+    # many processes would compile all that it imports.
     if [[ -z $backend ]]; then
         step "could not install the packages" \
-            "$uv" pip sync -q --python "$venv/bin/python" --require-hashes "$lock"
+            "$uv" pip sync -q --compile-bytecode --python "$venv/bin/python" --require-hashes "$lock"
         return
     fi
     # Which CUDA packages torch needs depends on its build, so their versions are left open.
     sed -E '/^ /d; s/ \\$//; /^(nvidia-|cuda-)/d' "$lock" >"$tools/constraints.txt"
     step "could not install the packages with TORCH_BACKEND=$backend" \
-        "$uv" pip install -q --python "$venv/bin/python" --torch-backend "$backend" \
+        "$uv" pip install -q --compile-bytecode --python "$venv/bin/python" \
+        --torch-backend "$backend" \
         -c "$tools/constraints.txt" -r "$root/setup.py" --all-extras
 }
 
@@ -206,7 +209,7 @@ main() {
         fi
         step "could not make .venv" "$uv" venv -q --python "$python" "$venv"
     fi
-    log "installing packages into .venv (up to 5.6 GB, some minutes)"
+    log "installing packages into .venv (up to 6.2 GB, some minutes)"
     install_packages
     # setuptools is in the lock file: no second copy of it is fetched for the build.
     step "could not install the project" \
