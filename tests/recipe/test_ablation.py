@@ -1,9 +1,8 @@
 """The ablation runner on a made-up recipe: what it runs, resumes, records and refuses."""
 
 import json
-import multiprocessing
-import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -194,6 +193,23 @@ def wait_for(condition) -> None:
         time.sleep(0.02)
 
 
+# A process of its own, since a fork of one with threads, as torch has them, may never go on.
+ALONE = """
+import signal, sys
+sys.path.insert(0, sys.argv.pop(1))
+import ablation, ablation_plan
+ablation_plan.check_config = lambda *_: None
+signal.signal(signal.SIGINT, signal.default_int_handler)
+ablation.main(sys.argv[1:])
+"""
+
+
+def start_alone(path: Path, recipe: Path, said: Path) -> subprocess.Popen:
+    command = [sys.executable, "-c", ALONE, str(ROOT / "benchmarks"), str(path)]
+    with open(said, "wb") as err:
+        return subprocess.Popen([*command, "--recipe", str(recipe)], stderr=err)
+
+
 def alive(pid: int) -> bool:
     try:
         return "\tZ" not in Path(f"/proc/{pid}/status").read_text().replace(" ", "")
@@ -202,29 +218,24 @@ def alive(pid: int) -> bool:
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_killed_and_started_again(tmp_path, recipe, how, capfd):
+def test_killed_and_started_again(tmp_path, recipe, how):
     """After SIGKILL what it ran lives on and is waited for; an interruption ends that, too."""
     path = plan(tmp_path, A_AND_B, seeds=[0])
     rates(recipe, a_seed0="20", b_seed0="24 wait")
-    fork = multiprocessing.get_context("fork")
-    first = fork.Process(target=start, args=(path, recipe))
-    first.start()
+    first = start_alone(path, recipe, tmp_path / "first")
     wait_for(lambda: (recipe / "trained").exists() and "b" in (recipe / "trained").read_text())
     wait_for((recipe / "pid").exists)
-    os.kill(first.pid, how)
-    first.join()
+    first.send_signal(how)
+    first.wait(60)
     pid = int((recipe / "pid").read_text())
     references = {"untouched tiny (asterisk)", "teacher base (asterisk)"}
     assert {x["variant"] for x in results(recipe)} == {*references, "a"}
     assert alive(pid) == (how == signal.SIGKILL)
-    second = fork.Process(target=start, args=(path, recipe))
-    second.start()
+    second = start_alone(path, recipe, tmp_path / "second")
     if how == signal.SIGKILL:
-        said = []
-        wait_for(lambda: said.append(capfd.readouterr().err) or "waiting for it" in "".join(said))
+        wait_for(lambda: "waiting for it" in (tmp_path / "second").read_text())
     (recipe / "go").touch()
-    second.join()
-    assert second.exitcode == 0
+    assert second.wait(60) == 0
     assert {x["variant"] for x in results(recipe)} == {*references, "a", "b"}
     trained = (recipe / "trained").read_text().split()
     assert trained == ["a_seed0", *["b_seed0"] * (1 if how == signal.SIGKILL else 2)]
