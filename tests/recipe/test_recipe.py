@@ -128,6 +128,12 @@ def test_audio_only_and_what_training_needs(data_root, save_toy, tmp_path):
     (exp / "data/train/utt2sha256").touch()
     said = run(tmp_path, *options, "--stage", "6", code=2)
     assert "stage 4 (teacher pass) is not finished" in said and (exp / "done/6").exists()
+    # The teacher's answers to other windows go, before it is asked for those to the present ones.
+    (exp / "cache/train").mkdir(parents=True)
+    (exp / "cache/windows").write_text("others\n")
+    said = run(tmp_path, *options, "--stage", "4", "--stop_stage", "4", code=2)
+    assert "data/dev/wav.scp: no such file" in said
+    assert not (exp / "cache/train").exists() and (exp / "cache/windows").exists()
 
 
 def test_a_run_waits_for_what_a_killed_one_left_at_work(save_toy, tmp_path):

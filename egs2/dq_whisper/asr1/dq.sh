@@ -15,8 +15,8 @@ Usage: run.sh [options]
   --skip_teacher_pass true  leave out stage 4: the teacher answers in every step instead
   --skip_eval true      leave out stages 9 to 12
   --skip_pack true      leave out stage 13
-  --corpus NAME         asterisk (default: en es fr it ru), debian7 (and cs nl), or one that you have:
-                        common_voice, fleurs, mls, voxpopuli, librispeech, aishell, kaldi,
+  --corpus NAME         asterisk (default: en es fr it ru), debian7 (and cs nl), or one that you
+                        have: common_voice, fleurs, mls, voxpopuli, librispeech, aishell, kaldi,
                         lhotse_cuts, hf_dataset (docs/corpora.md)
   --data_root DIR       the folder of a corpus that you have
   --local_data_opts STR more options for local/data.sh, as "--languages de,sv" or "--language ja"
@@ -34,7 +34,8 @@ Usage: run.sh [options]
                         ggml_q8_0, ggml_q5_0, ggml_q4_0 (whisper.cpp), onnx_int8 (ONNX Runtime);
                         uniform2 to uniform8, also as uniform4_tensor or uniform4_g16, or a .yaml
                         file with a grid for each weight (packed file, torch)
-  --mode MODE           kd_qat (default): float distillation, then on the grid; joint: on the grid at once
+  --mode MODE           kd_qat (default): float distillation, then on the grid; joint: on the grid
+                        at once
   --train_config FILE   training configuration of kd (conf/train.yaml), or of joint
                         (conf/joint.yaml)
   --qat_config FILE     training configuration of qat (conf/qat.yaml)
@@ -339,7 +340,6 @@ fi
 
 if run_stage 2 "format to 16 kHz, check splits, pack windows" "$skip_data"; then
     lock_data
-    before=$(windows)
     options=("${pipes[@]}" --max_left_out "$max_left_out")
     [ -z "$data_root" ] || options+=(--allow_shared_text)
     [[ $local_data_opts != *--untranscribed* ]] || options+=(--untranscribed)
@@ -360,10 +360,6 @@ if run_stage 2 "format to 16 kHz, check splits, pack windows" "$skip_data"; then
             --temperature "$temperature" --max_hours "$max_hours" \
             ${cachedir:+--shared "$cachedir/windows"}
     done
-    if [ "$before" != "$(windows)" ] && [ -e "$exp/cache" ]; then # the teacher's answers to others
-        mv "$exp/cache" "$exp/.cache.old$$"
-        rm -rf "$exp/.cache.old$$"
-    fi
     if [ "$test_clips" -gt 0 ]; then
         py subset_data --data "$raw/test" --out "$exp/data/test" --per_language "$test_clips"
     fi
@@ -391,6 +387,12 @@ fi
 
 if [ "$skip_train" = true ]; then skip_teacher_pass=true; fi
 if run_stage 4 "teacher pass" "$skip_teacher_pass"; then
+    if [ -e "$exp/cache/windows" ] && [ "$(windows)" != "$(<"$exp/cache/windows")" ]; then
+        mv "$exp/cache" "$exp/.cache.old$$" # answers to other windows
+        rm -rf "$exp/.cache.old$$"
+    fi
+    mkdir -p "$exp/cache"
+    windows | whole "$exp/cache/windows"
     for set in dev train; do
         pass=(--data "$exp/data/$set" --out "$exp/cache/$set"
             --teacher "$teacher_pt" --student "$student_pt" --grid "$grid" --padding "$padding"
