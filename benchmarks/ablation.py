@@ -8,6 +8,9 @@ decoded texts where these are the same. When a run has ended, its lines are adde
 system and language, and WORK/RESULTS.md is written anew. What has lines is not run again, unless
 the plan has changed. What a plan says: benchmarks/ablation_plan.py.
 
+With --jobs N so many go on at a time, which a GPU with many cores beside it is good for; times of
+such runs say little.
+
 A seed decides how windows are packed, their order, and all else that is random: variants with the
 same seed learn from the same windows, and the spread over seeds has all of it.
 """
@@ -23,12 +26,15 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Event
 from typing import BinaryIO
 
 from ablation_plan import REFERENCES, Run, check, read_plan
 
+from espnet_dq.bin.arguments import count
 from espnet_dq.errors import InputError, WorkError, run
 from espnet_dq.files import atomic
 from espnet_dq.report import spread
@@ -39,10 +45,10 @@ RECIPE = Path(__file__).resolve().parents[1] / "egs2/dq_whisper/asr1"
 SYSTEMS = {"float_student": "float", "student": "quantized"}
 
 
-def follow(command: list[str], log: Path) -> int:
+def follow(command: list[str], log: Path, stop: Event) -> int:
     """Run a command with its output in `log`, showing the lines of dq.sh; returns its exit code.
 
-    An interruption ends the whole group of processes, and then goes on.
+    `stop` ends the whole group of processes, and raises `KeyboardInterrupt`.
     """
     with open(log, "a", encoding="utf-8") as out:
         out.write(f"$ {shlex.join(command)}\n")
@@ -59,6 +65,8 @@ def follow(command: list[str], log: Path) -> int:
                 _show(said)
                 if child.returncode is not None:
                     return child.returncode
+                if stop.is_set():
+                    raise KeyboardInterrupt
         except BaseException:
             with suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGTERM)
@@ -184,7 +192,7 @@ def alone(work: Path) -> Iterator[None]:
         yield
 
 
-def perform(each: Run, ablation: str, recipe: Path) -> list[dict]:
+def perform(each: Run, ablation: str, recipe: Path, stop: Event) -> list[dict]:
     """Run one, or what is left of it, and return its lines.
 
     Raises:
@@ -194,7 +202,7 @@ def perform(each: Run, ablation: str, recipe: Path) -> list[dict]:
     each.folder.mkdir(exist_ok=True)
     commands = each.commands(recipe)
     for command in commands:
-        code = follow(command, each.log)
+        code = follow(command, each.log, stop)
         if code:
             raise WorkError(f"exit code {code}, log: {each.log}")
     try:
@@ -219,6 +227,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--work", type=Path, help="folder of the runs (RECIPE/exp/ablations/PLAN)")
     parser.add_argument("--out", type=Path, help="JSON lines, appended to (WORK/results.jsonl)")
     parser.add_argument("--recipe", type=Path, default=RECIPE, help="folder with run.sh")
+    parser.add_argument("--jobs", type=count, default=1, help="runs at a time (1)")
     parser.add_argument("--dry_run", action="store_true", help="print the commands that are left")
     args = parser.parse_args(argv)
     # Relative, so that the commands in the results say nothing of this machine.
@@ -243,20 +252,33 @@ def main(argv: list[str] | None = None) -> int:
         return 0
 
     failed: dict[Run, str] = {}
+    stop = Event()
+
+    def told(each: Run) -> list[dict]:
+        print(f"{each}: {each.log}", file=sys.stderr)
+        return perform(each, ablation, recipe, stop)
+
     with alone(work):
         todo = left()
-        for number, each in enumerate(todo):
-            print(outlook(len(todo) - number, runs, read_lines(out, ablation)), file=sys.stderr)
-            print(f"{each}: {each.log}", file=sys.stderr)
-            try:
-                lines = perform(each, ablation, recipe)
-            except WorkError as e:
-                failed[each] = str(e)
-                print(f"{each}: {e}", file=sys.stderr)
-            else:
-                known = {line_key(x) for x in read_lines(out, ablation) if x["seed"] is None}
-                add_lines(out, [x for x in lines if line_key(x) not in known])
-            write_table(work / "RESULTS.md", args.plan, runs, read_lines(out, ablation), failed)
+        print(outlook(len(todo), runs, read_lines(out, ablation)), file=sys.stderr)
+        pool = ThreadPoolExecutor(args.jobs)
+        started = {pool.submit(told, each): each for each in todo}
+        try:
+            for number, ended in enumerate(as_completed(started), 1):
+                each = started[ended]
+                try:
+                    lines = ended.result()
+                except WorkError as e:
+                    failed[each] = str(e)
+                    print(f"{each}: {e}", file=sys.stderr)
+                else:
+                    known = {line_key(x) for x in read_lines(out, ablation) if x["seed"] is None}
+                    add_lines(out, [x for x in lines if line_key(x) not in known])
+                write_table(work / "RESULTS.md", args.plan, runs, read_lines(out, ablation), failed)
+                print(outlook(len(todo) - number, runs, read_lines(out, ablation)), file=sys.stderr)
+        finally:
+            stop.set()  # an interruption reaches only this thread
+            pool.shutdown(cancel_futures=True)
         write_table(work / "RESULTS.md", args.plan, runs, read_lines(out, ablation), failed)
     print(work / "RESULTS.md")
     if failed:

@@ -67,7 +67,8 @@ def int8_static(x: Tensor, top: float) -> Tensor:
     `q = clamp(round_half_even(x / (top / 127)), -127, 127)`, as ONNX's QuantizeLinear within
     the range; beyond it values are clipped.
     """
-    scale = torch.full((), top, device=x.device) / _TOP
+    # In float32, and a true division: a GPU divides by a Python number with its reciprocal.
+    scale = torch.full((), top, device=x.device) / torch.full((), _TOP, device=x.device)
     return (x.float() / scale).round_().clamp_(-_TOP, _TOP).mul_(scale)
 
 

@@ -172,7 +172,9 @@ class Uniform:
         return matrix.reshape(rows, columns // size, size)
 
     def _parts(self, groups: Tensor, clip: Tensor | None) -> tuple[Tensor, Tensor]:
-        step = groups.abs().amax(dim=2, keepdim=True) / self.top
+        top = groups.abs().amax(dim=2, keepdim=True)
+        # True divisions: a GPU divides by a Python number as a product with its reciprocal.
+        step = top / torch.full_like(top, self.top)
         if clip is not None:
             step = step * clip.unsqueeze(2)
         # A step of 0 (a group of zeros, or of the smallest denormals) leaves only zeros.
@@ -233,7 +235,8 @@ class OnnxInt8(Uniform):
     def _parts(self, groups: Tensor, clip: Tensor | None) -> tuple[Tensor, Tensor]:
         if clip is not None:
             raise InputError(f"grid {self.name} takes no learned range")
-        step = (groups.abs().amax(dim=2, keepdim=True).double() * 2 / 254).float()
+        top = groups.abs().amax(dim=2, keepdim=True).double()
+        step = (top * 2 / torch.full_like(top, 254)).float()  # as in `Uniform`
         step = torch.where(step < torch.finfo(torch.float32).tiny, 1.0, step)
         return (groups / step).round_().clamp_(-self.top, self.top), step
 
@@ -276,7 +279,7 @@ class Ggml:
         """Integers [rows, blocks, 32] float32 and `d` [rows, blocks, 1] float32."""
         high, low = blocks.amax(dim=2, keepdim=True), blocks.amin(dim=2, keepdim=True)
         if self.bits == 8:
-            # True divisions: by a Python number, PyTorch may multiply by the reciprocal.
+            # True divisions, as in `Uniform`.
             top = torch.maximum(high, -low)
             d = top / torch.full_like(top, 127.0)
         else:

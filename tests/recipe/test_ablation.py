@@ -104,7 +104,7 @@ def test_from_plan_to_table(tmp_path, recipe, capsys):
     assert (
         "(dq.sh:1) stage 6: distil (kd)" in said.err and "3 of 4 runs left, about 1.5 h" in said.err
     )
-    assert (recipe / "trained").read_text().split() == ["a_seed0", "b_seed0", "a_seed1", "b_seed1"]
+    assert trained(recipe) == ["a_seed0", "b_seed0", "a_seed1", "b_seed1"]
     (exp,) = (recipe / "exp/ablations/plan").glob("b-*/seed1/made_up_b_seed1")
     assert (exp / "matching").read_text().split() == ["matching:", "static"] * 2
     train, qat = (yaml.safe_load((exp.parents[1] / f"{n}_config.yaml").read_text())
@@ -132,7 +132,7 @@ def test_from_plan_to_table(tmp_path, recipe, capsys):
     assert "a is below b by 2.02" in table
 
     assert start(path, recipe) == 0  # nothing is left
-    assert len((recipe / "trained").read_text().split()) == 4 and results(recipe) == lines
+    assert len(trained(recipe)) == 4 and results(recipe) == lines
     # Another setting makes another variant of it, whose runs are missing; a third seed adds one.
     path = plan(tmp_path, A_AND_B, qat_overrides={"max_epoch": 4}, options={"singles": 5})
     capsys.readouterr()
@@ -170,8 +170,7 @@ def test_a_failed_run_does_not_stop_the_rest(tmp_path, recipe):
     assert f"failed: a, seed 1 (exit code 1, log: {log})" in table and "3 of 4 runs" in table
     rates(recipe, a_seed1="21")
     assert start(path, recipe) == 0
-    trained = (recipe / "trained").read_text().split()
-    assert trained == ["a_seed0", "b_seed0", "a_seed1", "b_seed1", "a_seed1"]
+    assert trained(recipe) == ["a_seed0", "b_seed0", "a_seed1", "b_seed1", "a_seed1"]
     assert "failed" not in (recipe / "exp/ablations/plan/RESULTS.md").read_text()
 
 
@@ -204,10 +203,16 @@ ablation.main(sys.argv[1:])
 """
 
 
-def start_alone(path: Path, recipe: Path, said: Path) -> subprocess.Popen:
+def start_alone(path: Path, recipe: Path, said: Path, *more: str) -> subprocess.Popen:
     command = [sys.executable, "-c", ALONE, str(ROOT / "benchmarks"), str(path)]
     with open(said, "wb") as err:
-        return subprocess.Popen([*command, "--recipe", str(recipe)], stderr=err)
+        return subprocess.Popen([*command, "--recipe", str(recipe), *more], stderr=err)
+
+
+def trained(recipe: Path) -> list[str]:
+    """The runs whose training has begun, in that order."""
+    file = recipe / "trained"
+    return file.read_text().split() if file.exists() else []
 
 
 def alive(pid: int) -> bool:
@@ -217,13 +222,25 @@ def alive(pid: int) -> bool:
         return False
 
 
+def test_runs_side_by_side(tmp_path, recipe):
+    """Two wait until all have begun; the third has no rate and fails, and they end all the same."""
+    path = plan(tmp_path, A_AND_B | {"c": None}, seeds=[0])
+    rates(recipe, a_seed0="20 wait", b_seed0="24 wait")
+    runner = start_alone(path, recipe, tmp_path / "said", "--jobs", "3")
+    wait_for(lambda: len(trained(recipe)) == 3)
+    (recipe / "go").touch()
+    assert runner.wait(60) == 1
+    assert {x["variant"] for x in results(recipe) if x["seed"] is not None} == {"a", "b"}
+    assert "1 of 3 runs failed: c, seed 0" in (tmp_path / "said").read_text()
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_killed_and_started_again(tmp_path, recipe, how):
     """After SIGKILL what it ran lives on and is waited for; an interruption ends that, too."""
     path = plan(tmp_path, A_AND_B, seeds=[0])
     rates(recipe, a_seed0="20", b_seed0="24 wait")
     first = start_alone(path, recipe, tmp_path / "first")
-    wait_for(lambda: (recipe / "trained").exists() and "b" in (recipe / "trained").read_text())
+    wait_for(lambda: "b_seed0" in trained(recipe))
     wait_for((recipe / "pid").exists)
     first.send_signal(how)
     first.wait(60)
@@ -237,8 +254,7 @@ def test_killed_and_started_again(tmp_path, recipe, how):
     (recipe / "go").touch()
     assert second.wait(60) == 0
     assert {x["variant"] for x in results(recipe)} == {*references, "a", "b"}
-    trained = (recipe / "trained").read_text().split()
-    assert trained == ["a_seed0", *["b_seed0"] * (1 if how == signal.SIGKILL else 2)]
+    assert trained(recipe) == ["a_seed0", *["b_seed0"] * (1 if how == signal.SIGKILL else 2)]
 
 
 @pytest.mark.parametrize(

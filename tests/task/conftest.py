@@ -61,6 +61,21 @@ def build(save_toy):
     return make
 
 
+@pytest.fixture
+def batch():
+    """Three utterances of noise, of three languages and lengths."""
+    torch.manual_seed(0)
+    lengths = torch.tensor([16000, 12000, 9600])
+    return {
+        "speech": torch.randn(3, 16000) * 0.05 * (torch.arange(16000) < lengths[:, None]),
+        "speech_lengths": lengths,
+        "text": torch.tensor([[50, 60, 70, 80], [30, 40, -1, -1], [90, -1, -1, -1]]),
+        "text_lengths": torch.tensor([4, 2, 1]),
+        "lang": torch.tensor([[50259], [50263], [50262]]),
+        "utt_id": ["a", "b", "c"],
+    }
+
+
 @pytest.fixture(scope="session")
 def trimmed(save_toy, trim) -> Path:
     """A student with the tokens of some texts only; it spells the others."""

@@ -14,20 +14,6 @@ from espnet_dq.task.tokenizer import DQWhisperTokenizer, token_list
 from espnet_dq.whisper.forward import decode_hidden
 
 
-@pytest.fixture
-def batch():
-    torch.manual_seed(0)
-    lengths = torch.tensor([16000, 12000, 9600])
-    return {
-        "speech": torch.randn(3, 16000) * 0.05 * (torch.arange(16000) < lengths[:, None]),
-        "speech_lengths": lengths,
-        "text": torch.tensor([[50, 60, 70, 80], [30, 40, -1, -1], [90, -1, -1, -1]]),
-        "text_lengths": torch.tensor([4, 2, 1]),
-        "lang": torch.tensor([[50259], [50263], [50262]]),
-        "utt_id": ["a", "b", "c"],
-    }
-
-
 def part(batch, rows):
     """Some rows of a batch; lengths keep their padding."""
     return {k: [v[r] for r in rows] if k == "utt_id" else v[rows] for k, v in batch.items()}
