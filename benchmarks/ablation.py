@@ -198,7 +198,6 @@ def perform(each: Run, ablation: str, recipe: Path, stop: Event) -> list[dict]:
     Raises:
         WorkError: naming the log.
     """
-    each.write_configs()
     each.folder.mkdir(exist_ok=True)
     commands = each.commands(recipe)
     for command in commands:
@@ -260,6 +259,8 @@ def main(argv: list[str] | None = None) -> int:
 
     with alone(work):
         todo = left()
+        for each in todo:  # before they run: those of one variant share them
+            each.write_configs()
         print(outlook(len(todo), runs, read_lines(out, ablation)), file=sys.stderr)
         pool = ThreadPoolExecutor(args.jobs)
         started = {pool.submit(told, each): each for each in todo}

@@ -154,7 +154,7 @@ def outcome(exp: Path, last: int) -> dict[str, object]:
         if last >= 4:
             arrays = {
                 (scp.name, utt): kaldiio.load_mat(place)
-                for scp in (exp / "cache" / split).glob("*.scp")
+                for scp in (exp / "cache" / split).glob("[!.]*.scp")  # not what a killed run left
                 for utt, place in read_scp(scp).items()
             }
             found[f"{split}: teacher's answers"] = _digest(arrays)
