@@ -8,8 +8,8 @@ decoded texts where these are the same. When a run has ended, its lines are adde
 system and language, and WORK/RESULTS.md is written anew. What has lines is not run again, unless
 the plan has changed. What a plan says: benchmarks/ablation_plan.py.
 
-With --jobs N so many go on at a time, which a GPU with many cores beside it is good for; times of
-such runs say little.
+With --jobs N so many go on at a time, each on its part of the processor's cores, which a GPU with
+many cores beside it is good for; times of such runs say little.
 
 A seed decides how windows are packed, their order, and all else that is random: variants with the
 same seed learn from the same windows, and the spread over seeds has all of it.
@@ -18,6 +18,7 @@ same seed learn from the same windows, and the spread over seeds has all of it.
 import argparse
 import errno
 import fcntl
+import itertools
 import json
 import os
 import shlex
@@ -25,7 +26,7 @@ import signal
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -210,6 +211,23 @@ def perform(each: Run, ablation: str, recipe: Path, stop: Event) -> list[dict]:
         raise WorkError(f"{e}, log: {each.log}") from e
 
 
+def shares(jobs: int) -> Callable[[], None]:
+    """Give each of so many threads its own part of the processor's cores, to be called in each.
+
+    What a thread starts keeps to these, and takes their number for that of the machine: programs
+    that each believe to have it for themselves wait for one another most of the time.
+    """
+    if not hasattr(os, "sched_setaffinity"):  # not Linux
+        return lambda: None
+    cores, number = sorted(os.sched_getaffinity(0)), itertools.count()
+
+    def take() -> None:
+        first = next(number)
+        os.sched_setaffinity(0, cores[first::jobs] or [cores[first % len(cores)]])
+
+    return take
+
+
 def outlook(left: int, runs: list[Run], lines: list[dict]) -> str:
     """How much is left, by the median of the runs that have ended."""
     hours = {line_key(x): x["hours"] for x in lines if x["seed"] is not None}
@@ -262,7 +280,7 @@ def main(argv: list[str] | None = None) -> int:
         for each in todo:  # before they run: those of one variant share them
             each.write_configs()
         print(outlook(len(todo), runs, read_lines(out, ablation)), file=sys.stderr)
-        pool = ThreadPoolExecutor(args.jobs)
+        pool = ThreadPoolExecutor(args.jobs, initializer=shares(args.jobs))
         started = {pool.submit(told, each): each for each in todo}
         try:
             for number, ended in enumerate(as_completed(started), 1):

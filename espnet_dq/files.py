@@ -1,11 +1,12 @@
 """Files and folders that appear whole or not at all, their names, and their hashes."""
 
+import fcntl
 import hashlib
 import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -93,6 +94,15 @@ def shared_place(out: Path, folder: Path, key: str) -> Path:
         with atomic(out) as tmp:
             tmp.symlink_to(place)
     return place
+
+
+@contextmanager
+def alone(place: Path) -> Iterator[None]:
+    """Let no other process that asks so work on `place`, a folder of `shared_place`, meanwhile."""
+    with open(place.with_name(f".{place.name}.lock"), "w") as lock:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def file_name(key: str) -> str:

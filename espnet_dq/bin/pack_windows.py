@@ -9,6 +9,7 @@ Example usage::
 
 import argparse
 import hashlib
+from contextlib import nullcontext
 from pathlib import Path
 
 from whisper.model import ModelDimensions
@@ -18,7 +19,7 @@ from espnet_dq.data.kaldi import AUDIO, KaldiDir
 from espnet_dq.data.left_out import LEFT_OUT, LeftOut
 from espnet_dq.data.pack import MAX_TOKENS, ROOM, Balance, pack
 from espnet_dq.errors import run
-from espnet_dq.files import shared_place
+from espnet_dq.files import alone, shared_place
 from espnet_dq.formats import openai
 from espnet_dq.whisper.dims import SIZES, encode_text, vocabulary_tokenizer
 from espnet_dq.whisper.forward import SAMPLES_PER_POSITION
@@ -60,10 +61,11 @@ def main(argv: list[str] | None = None) -> int:
         kept = vars(dims).get("kept")
         key = (AUDIO, data.fingerprint(), longest, args.singles, args.seed, kept, balance)
         out = shared_place(out, args.shared, hashlib.sha256(repr(key).encode()).hexdigest())
-    if args.shared and out.is_dir():
-        packed = KaldiDir.load(out, extra=["utt2num_samples"])
-    else:
-        packed = pack(data, out, longest, args.singles, args.seed, dims, balance)
+    with alone(out) if args.shared else nullcontext():
+        if args.shared and out.is_dir():
+            packed = KaldiDir.load(out, extra=["utt2num_samples"])
+        else:
+            packed = pack(data, out, longest, args.singles, args.seed, dims, balance)
     seconds = sum(int(n) for n in packed.extra["utt2num_samples"].values()) / SAMPLE_RATE
     print(f"{args.out}: {len(packed.wav)} windows, {seconds / 60:.1f} minutes of audio")
     for lang, (given, heard) in _minutes(data, packed).items():

@@ -1,6 +1,8 @@
 """Windows hold every utterance once, and audio and text stay together."""
 
+import shutil
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from espnet_dq.data.audio import load_audio, save_wav
 from espnet_dq.data.kaldi import AUDIO, KaldiDir, validate
 from espnet_dq.data.pack import MAX_TOKENS, PAUSE, Balance, pack, plan_windows
 from espnet_dq.errors import InputError
-from espnet_dq.files import sha256
+from espnet_dq.files import alone, sha256
 from espnet_dq.whisper.dims import encode_text, vocabulary_tokenizer
 
 
@@ -104,7 +106,18 @@ def test_shared_by_all_that_want_the_same(tmp_path, capsys):
     assert ": 1 windows" in capsys.readouterr().out
     assert packed("two", seed=1) != first
     save_wav(tmp_path / "0.wav", np.full(16000, 0.7, np.float32))
-    assert packed("one") != first
+    first, old = packed("one"), first
+    assert first != old
+    shutil.rmtree(first)
+    with ThreadPoolExecutor(1) as other:
+        with alone(first):  # another is packing them
+            waits = other.submit(packed, "three")
+            with pytest.raises(TimeoutError):
+                waits.result(timeout=1)
+            assert not first.exists()
+            shutil.copytree(old, first)
+            made = (first / "wav.scp").stat().st_mtime_ns
+        assert waits.result() == first and (first / "wav.scp").stat().st_mtime_ns == made
     (tmp_path / "own").mkdir()
     with pytest.raises(InputError, match=r"own: was made without --shared"):
         packed("own")

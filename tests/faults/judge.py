@@ -69,7 +69,7 @@ def half_written(folders: list[Path], exp: Path) -> list[str]:
 def _files(folder: Path) -> Iterator[Path]:
     """Files and Kaldi folders, temporary ones and those that links lead to apart."""
     for path in sorted(folder.iterdir()):
-        if TEMPORARY.fullmatch(path.name) or path.name == ".lock" or path.suffix in GROWING:
+        if TEMPORARY.fullmatch(path.name) or path.name.endswith(".lock") or path.suffix in GROWING:
             continue
         if path.is_symlink() and (path.is_dir() or not path.exists()):
             continue

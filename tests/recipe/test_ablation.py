@@ -1,6 +1,7 @@
 """The ablation runner on a made-up recipe: what it runs, resumes, records and refuses."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -32,6 +33,7 @@ exp=${o[expdir]}/made_up_${o[tag]}
 mkdir -p "$exp/done"
 if [ "${o[stage]}" = 0 ] && [ ! -e "$exp/done/6" ]; then
     echo "${o[tag]}" >> "$here/trained"
+    env -u OMP_NUM_THREADS nproc >> "$here/cores"
     echo "12:00:00 (dq.sh:1) stage 6: distil (kd)"
     read -r _ wer wait < <(grep "^${o[tag]} " "$here/rates") || { echo "no rate" >&2; exit 1; }
     echo $BASHPID > "$here/pid"
@@ -232,6 +234,8 @@ def test_runs_side_by_side(tmp_path, recipe):
     assert runner.wait(60) == 1
     assert {x["variant"] for x in results(recipe) if x["seed"] is not None} == {"a", "b"}
     assert "1 of 3 runs failed: c, seed 0" in (tmp_path / "said").read_text()
+    cores = list(map(int, (recipe / "cores").read_text().split()))
+    assert sum(cores) == max(3, len(os.sched_getaffinity(0)))
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])

@@ -330,6 +330,10 @@ lock_data() {
         fi
     fi
 }
+unlock_data() {
+    [ -z "${data_lock:-}" ] || exec {data_lock}>&-
+    data_lock=
+}
 if run_stage 1 "data" "$skip_data"; then
     lock_data
     read -ra data_opts <<< "$local_data_opts"
@@ -346,6 +350,7 @@ if run_stage 2 "format to 16 kHz, check splits, pack windows" "$skip_data"; then
     if [ "$long" = split ] || [ "$labels" != text ]; then fetch_weights "$teacher"; fi
     [ "$long" != split ] || options+=(--long split --aligner "$teacher_pt")
     heavy format format_data --data "$data" --out "$raw" --nj "$processes" "${options[@]}"
+    [ "$labels" != text ] || unlock_data # windows are each experiment's own
     tokens_of=()
     [[ $student != *.pt ]] || tokens_of=(--student "$student")
     for set in "train $singles" "dev 10"; do
@@ -370,7 +375,7 @@ if run_stage 2 "format to 16 kHz, check splits, pack windows" "$skip_data"; then
     fi
     finish_stage 2
 fi
-[ -z "${data_lock:-}" ] || exec {data_lock}>&-
+unlock_data
 
 first=kd
 configs=("$train_config" "$qat_config")
