@@ -28,7 +28,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from threading import Event
 from typing import BinaryIO
@@ -46,10 +46,11 @@ RECIPE = Path(__file__).resolve().parents[1] / "egs2/dq_whisper/asr1"
 SYSTEMS = {"float_student": "float", "student": "quantized"}
 
 
-def follow(command: list[str], log: Path, stop: Event) -> int:
+def follow(command: list[str], name: str, log: Path, stop: Event) -> int:
     """Run a command with its output in `log`, showing the lines of dq.sh; returns its exit code.
 
-    `stop` ends the whole group of processes, and raises `KeyboardInterrupt`.
+    `name`: whose lines these are. `stop` ends the whole group of processes, and raises
+    `KeyboardInterrupt`.
     """
     with open(log, "a", encoding="utf-8") as out:
         out.write(f"$ {shlex.join(command)}\n")
@@ -63,7 +64,7 @@ def follow(command: list[str], log: Path, stop: Event) -> int:
             while True:
                 with suppress(subprocess.TimeoutExpired):
                     child.wait(timeout=1)
-                _show(said)
+                _show(name, said)
                 if child.returncode is not None:
                     return child.returncode
                 if stop.is_set():
@@ -75,10 +76,10 @@ def follow(command: list[str], log: Path, stop: Event) -> int:
             raise
 
 
-def _show(said: BinaryIO) -> None:
+def _show(name: str, said: BinaryIO) -> None:
     for line in said.readlines():
         if b"(dq.sh:" in line:
-            sys.stderr.write(f"  {line.decode('utf-8', 'replace').rstrip()}\n")
+            sys.stderr.write(f"  {name}: {line.decode('utf-8', 'replace').rstrip()}\n")
 
 
 def measure(each: Run, ablation: str, command: str) -> list[dict]:
@@ -199,23 +200,42 @@ def perform(each: Run, ablation: str, recipe: Path, stop: Event) -> list[dict]:
     Raises:
         WorkError: naming the log.
     """
-    each.folder.mkdir(exist_ok=True)
-    commands = each.commands(recipe)
-    for command in commands:
-        code = follow(command, each.log, stop)
-        if code:
-            raise WorkError(f"exit code {code}, log: {each.log}")
+    print(f"{each}: {each.log}", file=sys.stderr)
     try:
+        each.folder.mkdir(exist_ok=True)
+        commands = each.commands(recipe)
+        for command in commands:
+            code = follow(command, str(each), each.log, stop)
+            if code:
+                raise WorkError(f"exit code {code}, log: {each.log}")
         return measure(each, ablation, shlex.join(commands[0]))
-    except InputError as e:
+    except (InputError, OSError, ValueError) as e:
         raise WorkError(f"{e}, log: {each.log}") from e
+
+
+def performed(
+    todo: list[Run], ablation: str, recipe: Path, jobs: int
+) -> Iterator[tuple[Run, list[dict] | WorkError]]:
+    """Each run, as it ends, with its lines or why there are none; `jobs` at a time."""
+    jobs, stop = max(1, min(jobs, len(todo))), Event()
+    pool = ThreadPoolExecutor(jobs, initializer=shares(jobs))
+    try:
+        started = {pool.submit(perform, each, ablation, recipe, stop): each for each in todo}
+        for ended in as_completed(started):
+            try:
+                yield started[ended], ended.result()
+            except WorkError as e:
+                yield started[ended], e
+    finally:
+        stop.set()  # an interruption reaches only the main thread
+        pool.shutdown(cancel_futures=True)
 
 
 def shares(jobs: int) -> Callable[[], None]:
     """Give each of so many threads its own part of the processor's cores, to be called in each.
 
     What a thread starts keeps to these, and takes their number for that of the machine: programs
-    that each believe to have it for themselves wait for one another most of the time.
+    that each take the whole machine for theirs wait for one another most of the time.
     """
     if not hasattr(os, "sched_setaffinity"):  # not Linux
         return lambda: None
@@ -228,12 +248,12 @@ def shares(jobs: int) -> Callable[[], None]:
     return take
 
 
-def outlook(left: int, runs: list[Run], lines: list[dict]) -> str:
-    """How much is left, by the median of the runs that have ended."""
+def outlook(left: int, runs: list[Run], lines: list[dict], jobs: int) -> str:
+    """How much is left, by the median of the runs that have ended, `jobs` at a time."""
     hours = {line_key(x): x["hours"] for x in lines if x["seed"] is not None}
     about = ""
     if hours and left:
-        about = f", about {left * statistics.median(hours.values()):.1f} h"
+        about = f", about {-(-left // jobs) * statistics.median(hours.values()):.1f} h"
     return f"{left} of {len(runs)} runs left{about}"
 
 
@@ -265,40 +285,30 @@ def main(argv: list[str] | None = None) -> int:
     if args.dry_run:
         for each in left():
             print(" && ".join(map(shlex.join, each.commands(recipe))))
-        print(outlook(len(left()), runs, read_lines(out, ablation)), file=sys.stderr)
+        print(outlook(len(left()), runs, read_lines(out, ablation), args.jobs), file=sys.stderr)
         return 0
 
     failed: dict[Run, str] = {}
-    stop = Event()
-
-    def told(each: Run) -> list[dict]:
-        print(f"{each}: {each.log}", file=sys.stderr)
-        return perform(each, ablation, recipe, stop)
-
     with alone(work):
         todo = left()
         for each in todo:  # before they run: those of one variant share them
             each.write_configs()
-        print(outlook(len(todo), runs, read_lines(out, ablation)), file=sys.stderr)
-        pool = ThreadPoolExecutor(args.jobs, initializer=shares(args.jobs))
-        started = {pool.submit(told, each): each for each in todo}
-        try:
-            for number, ended in enumerate(as_completed(started), 1):
-                each = started[ended]
-                try:
-                    lines = ended.result()
-                except WorkError as e:
-                    failed[each] = str(e)
-                    print(f"{each}: {e}", file=sys.stderr)
+
+        def tell(ended: int) -> None:
+            lines = read_lines(out, ablation)
+            write_table(work / "RESULTS.md", args.plan, runs, lines, failed)
+            print(outlook(len(todo) - ended, runs, lines, args.jobs), file=sys.stderr)
+
+        tell(0)
+        with closing(performed(todo, ablation, recipe, args.jobs)) as results:
+            for number, (each, result) in enumerate(results, 1):
+                if isinstance(result, WorkError):
+                    failed[each] = str(result)
+                    print(f"{each}: {result}", file=sys.stderr)
                 else:
                     known = {line_key(x) for x in read_lines(out, ablation) if x["seed"] is None}
-                    add_lines(out, [x for x in lines if line_key(x) not in known])
-                write_table(work / "RESULTS.md", args.plan, runs, read_lines(out, ablation), failed)
-                print(outlook(len(todo) - number, runs, read_lines(out, ablation)), file=sys.stderr)
-        finally:
-            stop.set()  # an interruption reaches only this thread
-            pool.shutdown(cancel_futures=True)
-        write_table(work / "RESULTS.md", args.plan, runs, read_lines(out, ablation), failed)
+                    add_lines(out, [x for x in result if line_key(x) not in known])
+                tell(number)
     print(work / "RESULTS.md")
     if failed:
         named = "; ".join(f"{each}: {reason}" for each, reason in failed.items())

@@ -1,12 +1,13 @@
 """Files and folders that appear whole or not at all, their names, and their hashes."""
 
 import fcntl
+import filecmp
 import hashlib
 import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -22,7 +23,8 @@ def atomic(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it onto `path` if the block succeeds.
 
     The block creates a file or a folder there. On an error the temporary is removed and
-    what stood at `path` before stays as it was. A folder replaces an older folder.
+    what stood at `path` before stays as it was. A folder replaces an older folder, unless both hold
+    the same files: others may be reading these.
 
     Raises:
         OSError: there is no room (`FULL`); names `path`. torch must write to an open file for
@@ -41,6 +43,9 @@ def atomic(path: Path | str) -> Iterator[Path]:
     try:
         yield tmp
         if tmp.is_dir() and not tmp.is_symlink() and path.is_dir():
+            if _same_files(tmp, path):
+                remove(tmp)
+                return
             old = path.with_name(f".{path.name}.old{os.getpid()}")
             remove(old)
             path.rename(old)
@@ -54,6 +59,14 @@ def atomic(path: Path | str) -> Iterator[Path]:
         if full:
             raise OSError(full, os.strerror(full), str(path)) from error
         raise
+
+
+def _same_files(one: Path, other: Path) -> bool:
+    """Whether two folders hold the same files, by their bytes."""
+    names, others = ({p.relative_to(f) for p in f.rglob("*")} for f in (one, other))
+    return names == others and all(
+        (one / n).is_dir() or filecmp.cmp(one / n, other / n, shallow=False) for n in names
+    )
 
 
 def _no_room(error: BaseException | None) -> int | None:
@@ -99,8 +112,9 @@ def shared_place(out: Path, folder: Path, key: str) -> Path:
 @contextmanager
 def alone(place: Path) -> Iterator[None]:
     """Let no other process that asks so work on `place`, a folder of `shared_place`, meanwhile."""
-    with open(place.with_name(f".{place.name}.lock"), "w") as lock:
-        with suppress(OSError):  # a file system without locks
+    with ExitStack() as held:
+        with suppress(OSError):  # read-only, or a file system without locks
+            lock = held.enter_context(open(place.with_name(f".{place.name}.lock"), "w"))
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

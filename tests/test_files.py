@@ -83,6 +83,13 @@ def test_a_folder_replaces_a_folder(tmp_path):
             tmp.mkdir()
             (tmp / content).write_text(content)
     assert os.listdir(tmp_path) == ["x"] and os.listdir(tmp_path / "x") == ["second"]
+    made = (tmp_path / "x/second").stat()
+    for content, same in (("second", True), ("other", False)):
+        with atomic(tmp_path / "x") as tmp:
+            tmp.mkdir()
+            (tmp / "second").write_text(content)
+        assert os.listdir(tmp_path) == ["x"]
+        assert ((tmp_path / "x/second").stat().st_ino == made.st_ino) == same
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import argparse
 import hashlib
 import json
 import logging
+from contextlib import nullcontext
 from pathlib import Path
 
 from espnet_dq.bin.arguments import count
@@ -12,7 +13,7 @@ from espnet_dq.decode.folder import decode_folder
 from espnet_dq.decode.parts import join_parts
 from espnet_dq.decode.runtimes import RUNTIMES
 from espnet_dq.errors import run
-from espnet_dq.files import sha256, shared_place
+from espnet_dq.files import alone, sha256, shared_place
 from espnet_dq.jobs import Part
 
 
@@ -52,12 +53,14 @@ def main(argv: list[str] | None = None) -> int:
     if shared:
         key = _key(Path(args["model"]), args["runtime"], Path(args["data"]), args["beam_size"])
         args["out"] = place = shared_place(place, shared, key)
-    if shared and (place / "decode.json").is_file():
-        report = json.loads((place / "decode.json").read_text(encoding="utf-8"))
-    elif join:
-        report = join_parts(args["data"], place, join)
-    else:
-        report = decode_folder(**args)
+    # Jobs of an array work on one folder at once, each on its part.
+    with alone(place) if shared and not args["part"] else nullcontext():
+        if shared and (place / "decode.json").is_file():
+            report = json.loads((place / "decode.json").read_text(encoding="utf-8"))
+        elif join:
+            report = join_parts(args["data"], place, join)
+        else:
+            report = decode_folder(**args)
     speed = "" if report["rtf"] is None else f", RTF {report['rtf']:.3f}"
     memory = report["peak_rss_bytes"] / 2**20
     failed = len(report["failed"])

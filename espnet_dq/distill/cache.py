@@ -21,6 +21,7 @@ import json
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -35,7 +36,7 @@ from espnet_dq.data.kaldi import AUDIO, KaldiDir
 from espnet_dq.distill.losses import topk_log_probs
 from espnet_dq.distill.sequences import build_sequences, has_timestamps
 from espnet_dq.errors import InputError
-from espnet_dq.files import atomic, sha256, shared_place
+from espnet_dq.files import alone, atomic, sha256, shared_place
 from espnet_dq.jobs import Part
 from espnet_dq.quant.checkpoint import Student
 from espnet_dq.whisper.dims import encode_text, language_token, vocabulary_tokenizer
@@ -99,20 +100,28 @@ def write_cache(
     description = _describe(folder, teacher, student, settings)
     if shared:
         out = shared_place(out, shared, description["fingerprint"])
+    pass_ = _Pass(folder, teacher, student, settings)
+    # Jobs of an array work on one cache at once, each on its part.
+    with alone(out) if shared and not part else nullcontext():
+        return _fill(out, data.name, pass_, description, part)
+
+
+def _fill(out: Path, name: str, pass_: "_Pass", description: dict, part: Part | None) -> Path:
+    """Write what is missing of the cache, or of a part of it; returns `out`."""
     done = out / "cache.json"
     if done.is_file():
         if json.loads(done.read_text(encoding="utf-8")) == description:
             return out
         raise InputError(f"{out}: a cache of other settings, weights or data: remove it first")
     partial = out / "shards" / description["fingerprint"][:16]
-    names = sorted(folder.wav, key=lambda u: (len(folder.text[u]), u))
-    pass_ = _Pass(folder, teacher, student, settings)
+    text = pass_.folder.text
+    names = sorted(text, key=lambda u: (len(text[u]), u))
     shards = [names[i : i + SHARD] for i in range(0, len(names), SHARD)]
     asked = list(enumerate(shards))
     asked = part.of(asked) if part else asked
     left = [u for n, shard in asked if not (partial / f"{n:05d}").is_dir() for u in shard]
     _check_room(out, pass_.predicted_bytes(left))
-    for number, shard in tqdm(asked, desc=f"teacher pass {data.name}", unit="shard"):
+    for number, shard in tqdm(asked, desc=f"teacher pass {name}", unit="shard"):
         target = partial / f"{number:05d}"
         if not target.is_dir():
             with atomic(target) as tmp:
@@ -121,12 +130,12 @@ def write_cache(
     if part:
         return out
     # Every shard has the same kinds; one of them after the other, since there may be millions.
-    for name in sorted(scp.name for scp in (partial / "00000").glob("*.scp")):
+    for kind in sorted(scp.name for scp in (partial / "00000").glob("*.scp")):
         entries: list[str] = []
         for number in range(len(shards)):
-            scp = partial / f"{number:05d}" / name
+            scp = partial / f"{number:05d}" / kind
             entries += scp.read_text(encoding="utf-8").splitlines(keepends=True)
-        with atomic(out / name) as tmp, open(tmp, "w", encoding="utf-8") as file:
+        with atomic(out / kind) as tmp, open(tmp, "w", encoding="utf-8") as file:
             file.writelines(sorted(entries))
     with atomic(done) as tmp:
         tmp.write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")

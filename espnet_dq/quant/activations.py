@@ -67,7 +67,7 @@ def int8_static(x: Tensor, top: float) -> Tensor:
     `q = clamp(round_half_even(x / (top / 127)), -127, 127)`, as ONNX's QuantizeLinear within
     the range; beyond it values are clipped.
     """
-    # In float32, and a true division: a GPU divides by a Python number with its reciprocal.
+    # In float32, and a true division: on a GPU PyTorch multiplies by a number's reciprocal.
     scale = torch.full((), top, device=x.device) / torch.full((), _TOP, device=x.device)
     return (x.float() / scale).round_().clamp_(-_TOP, _TOP).mul_(scale)
 

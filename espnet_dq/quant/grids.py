@@ -173,7 +173,7 @@ class Uniform:
 
     def _parts(self, groups: Tensor, clip: Tensor | None) -> tuple[Tensor, Tensor]:
         top = groups.abs().amax(dim=2, keepdim=True)
-        # True divisions: a GPU divides by a Python number as a product with its reciprocal.
+        # True divisions: on a GPU PyTorch multiplies by a number's reciprocal.
         step = top / torch.full_like(top, self.top)
         if clip is not None:
             step = step * clip.unsqueeze(2)

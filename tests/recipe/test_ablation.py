@@ -36,7 +36,7 @@ if [ "${o[stage]}" = 0 ] && [ ! -e "$exp/done/6" ]; then
     env -u OMP_NUM_THREADS nproc >> "$here/cores"
     echo "12:00:00 (dq.sh:1) stage 6: distil (kd)"
     read -r _ wer wait < <(grep "^${o[tag]} " "$here/rates") || { echo "no rate" >&2; exit 1; }
-    echo $BASHPID > "$here/pid"
+    echo $BASHPID >> "$here/pid"
     until [ "$wait" != wait ] || [ -e "$here/go" ] || [ "$SECONDS" -gt 300 ]; do sleep 0.05; done
     grep -h matching: "${o[train_config]}" "${o[qat_config]}" > "$exp/matching"
     counts='{"en": {"utterances": 3}, "ru": {"utterances": 4}}'
@@ -201,6 +201,7 @@ sys.path.insert(0, sys.argv.pop(1))
 import ablation, ablation_plan
 ablation_plan.check_config = lambda *_: None
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGTERM, ablation._interrupt)
 ablation.main(sys.argv[1:])
 """
 
@@ -224,6 +225,23 @@ def alive(pid: int) -> bool:
         return False
 
 
+def pids(recipe: Path) -> list[int]:
+    """The processes that train or have trained."""
+    file = recipe / "pid"
+    return [int(pid) for pid in file.read_text().split()] if file.exists() else []
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_ends_all_that_run(tmp_path, recipe, how):
+    path = plan(tmp_path, A_AND_B | {"c": None}, seeds=[0])
+    rates(recipe, a_seed0="20 wait", b_seed0="24 wait", c_seed0="28 wait")
+    runner = start_alone(path, recipe, tmp_path / "said", "--jobs", "2")
+    wait_for(lambda: len(pids(recipe)) == 2)
+    runner.send_signal(how)
+    assert runner.wait(60) != 0
+    assert not any(map(alive, pids(recipe))) and len(trained(recipe)) == 2
+
+
 def test_runs_side_by_side(tmp_path, recipe):
     """Two wait until all have begun; the third has no rate and fails, and they end all the same."""
     path = plan(tmp_path, A_AND_B | {"c": None}, seeds=[0])
@@ -245,10 +263,10 @@ def test_killed_and_started_again(tmp_path, recipe, how):
     rates(recipe, a_seed0="20", b_seed0="24 wait")
     first = start_alone(path, recipe, tmp_path / "first")
     wait_for(lambda: "b_seed0" in trained(recipe))
-    wait_for((recipe / "pid").exists)
+    wait_for(lambda: len(pids(recipe)) == 2)
     first.send_signal(how)
     first.wait(60)
-    pid = int((recipe / "pid").read_text())
+    pid = pids(recipe)[-1]
     references = {"untouched tiny (asterisk)", "teacher base (asterisk)"}
     assert {x["variant"] for x in results(recipe)} == {*references, "a"}
     assert alive(pid) == (how == signal.SIGKILL)
