@@ -184,7 +184,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--utterances", type=int, nargs="+", required=True, help="in all splits")
     parser.add_argument("--segments", action="store_true", help="parts of recordings")
-    parser.add_argument("--skip", nargs="*", default=[], help="stages to leave out, as 4")
+    parser.add_argument("--skip", action="append", default=[], help="a stage to leave out, as 4")
     parser.add_argument("--nj", type=int, default=1, help="processes that read audio (1)")
     parser.add_argument("--work", type=Path, required=True, help="folder, emptied before each")
     parser.add_argument("--out", type=Path, default=RESULTS, help="results, added to")
