@@ -63,6 +63,7 @@ def atomic(path: Path | str) -> Iterator[Path]:
 
 def _same_files(one: Path, other: Path) -> bool:
     """Whether two folders hold the same files, by their bytes."""
+    filecmp.clear_cache()  # it goes by times, and a new file can be as old as the one before
     names, others = ({p.relative_to(f) for p in f.rglob("*")} for f in (one, other))
     return names == others and all(
         (one / n).is_dir() or filecmp.cmp(one / n, other / n, shallow=False) for n in names
