@@ -9,7 +9,8 @@ system and language, and WORK/RESULTS.md is written anew. What has lines is not 
 the plan has changed. What a plan says: benchmarks/ablation_plan.py.
 
 With --jobs N so many go on at a time, each on its part of the processor's cores, which a GPU with
-many cores beside it is good for; times of such runs say little.
+many cores beside it is good for; times of such runs say little. With --trainings N so many of them
+train at a time, as the GPU has memory for, while others prepare or are scored.
 
 A seed decides how windows are packed, their order, and all else that is random: variants with the
 same seed learn from the same windows, and the spread over seeds has all of it.
@@ -28,9 +29,9 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
-from threading import Event
+from threading import Event, Semaphore
 from typing import BinaryIO
 
 from ablation_plan import REFERENCES, Run, check, read_plan
@@ -194,8 +195,24 @@ def alone(work: Path) -> Iterator[None]:
         yield
 
 
-def perform(each: Run, ablation: str, recipe: Path, stop: Event) -> list[dict]:
-    """Run one, or what is left of it, and return its lines.
+@contextmanager
+def turn(places: Semaphore, stop: Event) -> Iterator[None]:
+    """Hold one of the places, once one is free; `stop` as in `follow`."""
+    while not places.acquire(timeout=1):
+        if stop.is_set():
+            raise KeyboardInterrupt
+    try:
+        if stop.is_set():  # which may be why the place became free
+            raise KeyboardInterrupt
+        yield
+    finally:
+        places.release()
+
+
+def perform(
+    each: Run, ablation: str, recipe: Path, trainings: Semaphore, stop: Event
+) -> list[dict]:
+    """Run one, or what is left of it, and return its lines; `trainings`: the places for these.
 
     Raises:
         WorkError: naming the log.
@@ -204,23 +221,29 @@ def perform(each: Run, ablation: str, recipe: Path, stop: Event) -> list[dict]:
     try:
         each.folder.mkdir(exist_ok=True)
         commands = each.commands(recipe)
-        for command in commands:
-            code = follow(command, str(each), each.log, stop)
+        for doing, command in commands.items():
+            with turn(trainings, stop) if doing == "train" else nullcontext():
+                code = follow(command, str(each), each.log, stop)
             if code:
                 raise WorkError(f"exit code {code}, log: {each.log}")
-        return measure(each, ablation, shlex.join(commands[0]))
+        return measure(each, ablation, shlex.join(commands["score"]))
     except (InputError, OSError, ValueError) as e:
         raise WorkError(f"{e}, log: {each.log}") from e
 
 
 def performed(
-    todo: list[Run], ablation: str, recipe: Path, jobs: int
+    todo: list[Run], ablation: str, recipe: Path, jobs: int, trainings: int
 ) -> Iterator[tuple[Run, list[dict] | WorkError]]:
-    """Each run, as it ends, with its lines or why there are none; `jobs` at a time."""
-    jobs, stop = max(1, min(jobs, len(todo))), Event()
+    """Each run, as it ends, with its lines or why there are none.
+
+    `jobs` at a time, of which `trainings` train at a time.
+    """
+    jobs, places, stop = max(1, min(jobs, len(todo))), Semaphore(trainings), Event()
     pool = ThreadPoolExecutor(jobs, initializer=shares(jobs))
     try:
-        started = {pool.submit(perform, each, ablation, recipe, stop): each for each in todo}
+        started = {
+            pool.submit(perform, each, ablation, recipe, places, stop): each for each in todo
+        }
         for ended in as_completed(started):
             try:
                 yield started[ended], ended.result()
@@ -265,6 +288,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="JSON lines, appended to (WORK/results.jsonl)")
     parser.add_argument("--recipe", type=Path, default=RECIPE, help="folder with run.sh")
     parser.add_argument("--jobs", type=count, default=1, help="runs at a time (1)")
+    parser.add_argument("--trainings", type=count, help="of these, trainings at a time (all)")
     parser.add_argument("--dry_run", action="store_true", help="print the commands that are left")
     args = parser.parse_args(argv)
     # Relative, so that the commands in the results say nothing of this machine.
@@ -284,7 +308,7 @@ def main(argv: list[str] | None = None) -> int:
         check(args.plan, next(v for v in variants if v.name == variant), recipe)
     if args.dry_run:
         for each in left():
-            print(" && ".join(map(shlex.join, each.commands(recipe))))
+            print(" && ".join(map(shlex.join, each.commands(recipe).values())))
         print(outlook(len(left()), runs, read_lines(out, ablation), args.jobs), file=sys.stderr)
         return 0
 
@@ -300,7 +324,8 @@ def main(argv: list[str] | None = None) -> int:
             print(outlook(len(todo) - ended, runs, lines, args.jobs), file=sys.stderr)
 
         tell(0)
-        with closing(performed(todo, ablation, recipe, args.jobs)) as results:
+        trainings = args.trainings or args.jobs
+        with closing(performed(todo, ablation, recipe, args.jobs, trainings)) as results:
             for number, (each, result) in enumerate(results, 1):
                 if isinstance(result, WorkError):
                     failed[each] = str(result)

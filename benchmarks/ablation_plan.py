@@ -119,8 +119,8 @@ class Run:
             with atomic(self.config(option)) as tmp:
                 tmp.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
 
-    def commands(self, recipe: Path) -> list[list[str]]:
-        """All but speed (stage 11) and packing (stage 13)."""
+    def commands(self, recipe: Path) -> dict[str, list[str]]:
+        """By what they do: all but speed (stage 11) and packing (stage 13)."""
         options = dict(self.variant.options)
         options |= {option: str(self.config(option)) for option in self.variant.configs}
         options |= {"seed": str(self.seed), "tag": f"{self.variant.name}_seed{self.seed}"}
@@ -128,7 +128,12 @@ class Run:
         options |= {"systems": SYSTEMS}
         words = ["bash", str(recipe / "run.sh")]
         words += [word for option, value in options.items() for word in (f"--{option}", value)]
-        return [[*words, "--stop_stage", "10"], [*words, "--stage", "12", "--stop_stage", "12"]]
+        return {
+            "prepare": [*words, "--stop_stage", "5"],
+            "train": [*words, "--stop_stage", "7"],
+            "score": [*words, "--stop_stage", "10"],
+            "report": [*words, "--stage", "12", "--stop_stage", "12"],
+        }
 
 
 def read_plan(path: Path, recipe: Path) -> tuple[list[Variant], list[int]]:
@@ -243,7 +248,8 @@ def check(path: Path, variant: Variant, recipe: Path) -> None:
     with TemporaryDirectory() as folder:
         trial = Run(variant, 0, Path(folder))
         trial.write_configs()
-        command = [*trial.commands(recipe)[0], "--dumpdir", f"{folder}/dump", "--stop_stage", "0"]
+        command = [*trial.commands(recipe)["train"], "--dumpdir", f"{folder}/dump"]
+        command += ["--stop_stage", "0"]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             said = (done.stderr.strip() or "no message").splitlines()[-1]

@@ -49,4 +49,5 @@ def check_config(
         except DQError as e:
             raise InputError(f"{path}: {e}") from e
         except Exception as e:  # whatever the classes that it names make of their arguments
-            raise InputError(f"{path}: {type(e).__name__}: {str(e).splitlines()[0]}") from e
+            said_of_it = ": ".join([type(e).__name__, *str(e).splitlines()[:1]])
+            raise InputError(f"{path}: {said_of_it}") from e

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import torch
 from espnet2.asr.encoder.abs_encoder import AbsEncoder
+from espnet2.asr.specaug.abs_specaug import AbsSpecAug
 from torch import Tensor
 from whisper.model import AudioEncoder
 
@@ -54,13 +55,20 @@ class DQWhisperEncoder(AbsEncoder):
         return window_samples(longest, window, own_window(self.dims))
 
     def forward(
-        self, xs_pad: Tensor, ilens: Tensor, prev_states: Tensor | None = None
+        self,
+        xs_pad: Tensor,
+        ilens: Tensor,
+        prev_states: Tensor | None = None,
+        specaug: AbsSpecAug | None = None,
     ) -> tuple[Tensor, Tensor, None]:
         """Speech (B, L) and lengths (B,) -> output (B, P, D), lengths (B,), all P.
 
-        Whisper attends to the padding as well, so every position of the window is valid.
+        Whisper attends to the padding as well, so every position of the window is valid, and so
+        `specaug`, if any, may mask each.
         """
         longest = int(ilens.max())
         mel = log_mel(xs_pad, ilens, self.dims.n_mels, self.samples(longest), self.padding)
+        if specaug is not None:
+            mel = specaug(mel.transpose(1, 2))[0].transpose(1, 2)
         out = encode(self.net, mel, self.checkpointing)
         return out, torch.full_like(ilens, out.shape[1]), None

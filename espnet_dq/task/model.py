@@ -45,6 +45,8 @@ class DQWhisperModel(ESPnetASRModel):
         L = (1 - alpha) * CE + alpha * (T^2 * KL + lambda_hidden * L_hidden)
 
     Args:
+        specaug: ESPnet's masks (Park et al., arXiv 1904.08779), on the features that the student
+            hears in training. The teacher hears all. Only with an encoder that is trained.
         teacher: openai-whisper `.pt` file; null trains on cross-entropy alone (alpha must be 0).
         teacher_dims: the teacher's size, or its dimensions by name; the file is loaded only when
             the first batch needs it, but the projector must be built before.
@@ -119,7 +121,7 @@ class DQWhisperModel(ESPnetASRModel):
         activation_ranges: str | None = None,
         precision: str = "float32",
     ):
-        for name, part in dict(frontend=frontend, specaug=specaug, normalize=normalize,
+        for name, part in dict(frontend=frontend, normalize=normalize,
                                preencoder=preencoder, postencoder=postencoder,
                                joint_network=joint_network).items():  # fmt: skip
             if part is not None:
@@ -128,7 +130,7 @@ class DQWhisperModel(ESPnetASRModel):
             vocab_size=vocab_size,
             token_list=token_list,
             frontend=None,
-            specaug=None,
+            specaug=specaug,
             normalize=None,
             preencoder=None,
             encoder=encoder,
@@ -216,8 +218,10 @@ class DQWhisperModel(ESPnetASRModel):
             trained = 0
         if not isinstance(trained, int) or not 0 <= trained <= blocks:
             raise InputError(f"train_encoder '{trained}': all, none, or up to {blocks} blocks")
-        if trained == 0 and self.encoder_projector is not None:
-            raise InputError("lambda_encoder above 0 needs an encoder that is trained")
+        for name, part in (("lambda_encoder above 0", self.encoder_projector),
+                           ("specaug", self.specaug)):  # fmt: skip
+            if trained == 0 and part is not None:
+                raise InputError(f"{name} needs an encoder that is trained")
         self.encoder.requires_grad_(False)
         for block in self.encoder.net.blocks[blocks - trained :]:
             block.requires_grad_(True)
@@ -260,12 +264,13 @@ class DQWhisperModel(ESPnetASRModel):
             )
         listened: list[Tensor] = []
         with parametrize.cached(), products(speech.device, self.precision):
+            specaug = self.specaug if self.training else None
             if self.encoder_projector is not None:
                 with Taps(self.encoder.net, "block") as taps:
-                    encoder_out, _, _ = self.encoder(speech, speech_lengths)
+                    encoder_out, _, _ = self.encoder(speech, speech_lengths, specaug=specaug)
                 listened = taps.states
             elif encoder_out is None:
-                encoder_out, _, _ = self.encoder(speech, speech_lengths)
+                encoder_out, _, _ = self.encoder(speech, speech_lengths, specaug=specaug)
             window = encoder_out.shape[1] * SAMPLES_PER_POSITION
             if self.teacher_window != "student":
                 window = window_samples(longest, self.teacher_window)

@@ -31,7 +31,8 @@ while [ $# -gt 0 ]; do o[${1#--}]=$2; shift 2; done
 [ "${o[stop_stage]}" -gt 0 ] || exit 0
 exp=${o[expdir]}/made_up_${o[tag]}
 mkdir -p "$exp/done"
-if [ "${o[stage]}" = 0 ] && [ ! -e "$exp/done/6" ]; then
+if [ "${o[stop_stage]}" = 5 ]; then echo "${o[tag]}" >> "$here/prepared"; fi
+if [ "${o[stage]}" = 0 ] && [ "${o[stop_stage]}" -gt 5 ] && [ ! -e "$exp/done/6" ]; then
     echo "${o[tag]}" >> "$here/trained"
     env -u OMP_NUM_THREADS nproc >> "$here/cores"
     echo "12:00:00 (dq.sh:1) stage 6: distil (kd)"
@@ -97,7 +98,7 @@ def test_from_plan_to_table(tmp_path, recipe, capsys):
     rates(recipe, a_seed0="20", a_seed1="21", b_seed0="24.1", b_seed1="25")
     assert start(path, recipe, "--dry_run") == 0
     said = capsys.readouterr()
-    assert said.out.count("run.sh --singles 5 --train_config") == 8
+    assert said.out.count("run.sh --singles 5 --train_config") == 4 * 4
     assert said.err.endswith("4 of 4 runs left\n")
     assert not (recipe / "exp").exists() and not (recipe / "trained").exists()
 
@@ -254,6 +255,24 @@ def test_runs_side_by_side(tmp_path, recipe):
     assert "1 of 3 runs failed: c, seed 0" in (tmp_path / "said").read_text()
     cores = list(map(int, (recipe / "cores").read_text().split()))
     assert sum(cores) == max(3, len(os.sched_getaffinity(0)))
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_of_those_side_by_side_one_trains(tmp_path, recipe, interrupted):
+    rates(recipe, a_seed0="20 wait", b_seed0="24 wait")
+    path = plan(tmp_path, A_AND_B, seeds=[0])
+    runner = start_alone(path, recipe, tmp_path / "said", "--jobs", "2", "--trainings", "1")
+    prepared = recipe / "prepared"
+    wait_for(lambda: prepared.exists() and len(prepared.read_text().split()) == 2)
+    wait_for(lambda: len(pids(recipe)) == 1)
+    if interrupted:
+        runner.send_signal(signal.SIGTERM)
+        assert runner.wait(60) != 0 and len(trained(recipe)) == 1
+        return
+    time.sleep(2)  # a training that does not wait for its turn would have begun
+    assert len(trained(recipe)) == 1
+    (recipe / "go").touch()
+    assert runner.wait(60) == 0 and len(trained(recipe)) == 2
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])

@@ -41,6 +41,7 @@ def test_configuration_builds(path, start, tmp_path):
     given = yaml.safe_load(path.read_text())
     assert args.model_conf.items() >= given["model_conf"].items()
     model = ASRTask.build_model(args)
+    assert (model.specaug is None) == (given["specaug"] is None)
     steps = args.max_epoch * (args.num_iters_per_epoch or 0)
     assert steps in (0, args.scheduler_conf["max_steps"])
     assert model.term.matching == given["model_conf"]["matching"]

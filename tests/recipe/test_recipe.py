@@ -105,6 +105,33 @@ def test_usage_and_mistakes(tmp_path):
         assert option in done.stdout
 
 
+def test_data_that_another_run_makes_meanwhile(data_root, save_toy, tmp_path):
+    toy = str(save_toy(seed=0))
+    options = ["--corpus", "kaldi", "--data_root", str(data_root), "--teacher", toy, "--student",
+               toy, "--nj", "1", "--stop_stage", "2"]  # fmt: skip
+    making, enough = "data.sh:", "has made what this one needs"
+    assert making in run(tmp_path, *options, "--tag", "first")
+    (made,) = (tmp_path / "dump").rglob(".made")
+    for tag, more, needed in (("same", "10", False), ("other", "7", True)):
+        command = [
+            *(str(RECIPE / "run.sh"), "--expdir", str(tmp_path / "exp")),
+            *("--dumpdir", str(tmp_path / "dump"), *options, "--tag", tag, "--max_left_out", more),
+        ]
+        said = tmp_path / tag
+        with open(made.with_name(".lock")) as lock, open(said, "w") as err:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            second = subprocess.Popen(command, stderr=err)
+            deadline = time.monotonic() + 60
+            while "is making the data: waiting" not in said.read_text():
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            made.write_text(f"1{made.read_text()}")
+        assert second.wait(120) == 0
+        assert (making in said.read_text()) == needed != (enough in said.read_text())
+    texts = list((tmp_path / "exp").glob("*/data/train/text"))
+    assert len(texts) == 3 and len({path.read_bytes() for path in texts}) == 1
+
+
 def test_audio_only_and_what_training_needs(data_root, save_toy, tmp_path):
     """Stage 1 of folders without text; a training that cannot begin leaves the markers alone."""
     toy, root = str(save_toy(seed=0)), tmp_path / "data"

@@ -22,7 +22,8 @@ def corpus(tmp_path_factory) -> Path:
 def build(save_toy):
     """Function (**model_conf) -> DQWhisperModel with toy student and teacher, weights loaded.
 
-    `student` and `teacher` may be other `.pt` files; `checkpointing` is that of both halves.
+    `student` and `teacher` may be other `.pt` files; `checkpointing` is that of both halves;
+    `specaug` a module.
     """
     register()
     from espnet2.asr.ctc import CTC
@@ -34,7 +35,7 @@ def build(save_toy):
     from espnet_dq.task.tokenizer import token_list
     from espnet_dq.whisper.vocabulary import numbers
 
-    def make(window="batch", load=True, student=None, checkpointing=False, **conf):
+    def make(window="batch", load=True, student=None, checkpointing=False, specaug=None, **conf):
         student = openai.load(student or save_toy(seed=0))
         dims, size = numbers(student.dims), student.dims.n_vocab
         teacher = save_toy(seed=1, state=32, layers=3, mels=128)  # as large-v3 hears
@@ -48,7 +49,7 @@ def build(save_toy):
         encoder = DQWhisperEncoder(dims=dims, window=window, **saving)
         decoder = DQWhisperDecoder(size, encoder.output_size(), dims=dims, **saving)
         model = DQWhisperModel(
-            size, token_list(student.dims), None, None, None, None, encoder, None, decoder,
+            size, token_list(student.dims), None, specaug, None, None, encoder, None, decoder,
             CTC(size, encoder.output_size()), None, **conf,
         )  # fmt: skip
         if load:
@@ -59,6 +60,20 @@ def build(save_toy):
         return model
 
     return make
+
+
+@pytest.fixture
+def masks():
+    """ESPnet's: 9 bands and 20 frames of each utterance."""
+    from espnet2.asr.specaug.specaug import SpecAug
+
+    return SpecAug(
+        apply_time_warp=False,
+        freq_mask_width_range=(9, 10),
+        num_freq_mask=1,
+        time_mask_width_range=(20, 21),
+        num_time_mask=1,
+    )
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from espnet_dq.quant.checkpoint import Student
 from espnet_dq.quant.prepare import assign_grids, quantized_weights
 from espnet_dq.task.preprocessor import DQWhisperPreprocessor
 from espnet_dq.task.tokenizer import DQWhisperTokenizer, token_list
-from espnet_dq.whisper.forward import decode_hidden
+from espnet_dq.whisper.forward import decode_hidden, log_mel
 
 
 def part(batch, rows):
@@ -411,8 +411,29 @@ def test_windows(build):
         some.samples(31 * 16000)
 
 
-def test_configuration_mistakes_are_named(build):
+def test_masks_are_for_the_student_in_training_alone(build, batch, masks):
+    model, plain = build(specaug=masks).train(), build().train()
+    heard = []
+    for encoder in (model.encoder.net, model.teacher.model().encoder):
+        encoder.conv1.register_forward_hook(lambda _, inputs, __: heard.append(inputs[0]))
+    model(**batch)
+    student, teacher = heard
+    clean, whole = (
+        log_mel(batch["speech"], batch["speech_lengths"], h.shape[1], h.shape[2] * 160)
+        for h in heard
+    )
+    assert torch.equal(teacher, whole)
+    masked = student == 0
+    assert masked.all(dim=2).sum(dim=1).tolist() == [9, 9, 9]  # bands, of each utterance its own
+    assert masked[0].all(dim=0).sum() == 20  # frames, of the one that has no padding
+    assert torch.equal(student, clean.masked_fill(masked, 0.0))
+    found, expected = (m.eval()(**batch)[1]["loss_ce"] for m in (model, plain))
+    assert found == expected
+
+
+def test_configuration_mistakes_are_named(build, masks):
     for wrong, message in (
+        ({"specaug": masks, "train_encoder": "none"}, "specaug needs an encoder that is trained"),
         ({"matching": "best"}, "matching 'best'"),
         ({"matching_scope": "speaker"}, "matching_scope 'speaker': known are batch"),
         ({"matching_normalization": "row"}, "matching_normalization 'row': known are none"),

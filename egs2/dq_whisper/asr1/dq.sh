@@ -319,37 +319,52 @@ if [ "$allow_pipes" = true ]; then pipes=(--allow_pipes); fi
 windows() {
     { cat "$exp/data/"{train,dev}/{utt2sha256,text,utt2lang} 2> /dev/null || true; } | cksum
 }
-# Experiments on one corpus share its data, so only one makes them at a time.
+# Experiments on one corpus share its data, so only one makes them at a time. What another has made
+# while this one waited for it, with the same options, need not be made again.
+data_options="$corpus $data_root $local_data_opts $allow_pipes $max_left_out $long $teacher"
+last_made() { cat "$dump/.made" 2> /dev/null || true; }
 lock_data() {
     if type -P flock > /dev/null && [ -z "${data_lock:-}" ]; then
         mkdir -p "$dump"
+        local before
+        before=$(last_made)
         exec {data_lock}> "$dump/.lock"
         flock -n "$data_lock" || if [ $? -eq 1 ]; then
             log "$dump: another run is making the data: waiting for it"
             flock "$data_lock"
+            if [ "$(last_made)" != "$before" ] && [[ $(last_made) == *" $data_options" ]]; then
+                log "$dump: it has made what this one needs"
+                data_made=true
+            fi
         fi
     fi
 }
+data_made=false
 unlock_data() {
     [ -z "${data_lock:-}" ] || exec {data_lock}>&-
     data_lock=
 }
 if run_stage 1 "data" "$skip_data"; then
     lock_data
-    read -ra data_opts <<< "$local_data_opts"
-    local/data.sh --corpus "$corpus" --out "$data" --downloads downloads --nj "$nj" \
-        ${data_root:+--data_root "$data_root"} "${data_opts[@]}" "${pipes[@]}"
+    if [ "$data_made" = false ]; then
+        read -ra data_opts <<< "$local_data_opts"
+        local/data.sh --corpus "$corpus" --out "$data" --downloads downloads --nj "$nj" \
+            ${data_root:+--data_root "$data_root"} "${data_opts[@]}" "${pipes[@]}"
+    fi
     finish_stage 1
 fi
 
 if run_stage 2 "format to 16 kHz, check splits, pack windows" "$skip_data"; then
     lock_data
-    options=("${pipes[@]}" --max_left_out "$max_left_out")
-    [ -z "$data_root" ] || options+=(--allow_shared_text)
-    [[ $local_data_opts != *--untranscribed* ]] || options+=(--untranscribed)
     if [ "$long" = split ] || [ "$labels" != text ]; then fetch_weights "$teacher"; fi
-    [ "$long" != split ] || options+=(--long split --aligner "$teacher_pt")
-    heavy format format_data --data "$data" --out "$raw" --nj "$processes" "${options[@]}"
+    if [ "$data_made" = false ]; then
+        options=("${pipes[@]}" --max_left_out "$max_left_out")
+        [ -z "$data_root" ] || options+=(--allow_shared_text)
+        [[ $local_data_opts != *--untranscribed* ]] || options+=(--untranscribed)
+        [ "$long" != split ] || options+=(--long split --aligner "$teacher_pt")
+        heavy format format_data --data "$data" --out "$raw" --nj "$processes" "${options[@]}"
+        echo "$(date +%s%N) $$ $data_options" | whole "$dump/.made"
+    fi
     [ "$labels" != text ] || unlock_data # windows are each experiment's own
     tokens_of=()
     [[ $student != *.pt ]] || tokens_of=(--student "$student")
@@ -473,7 +488,7 @@ train() {
             --model_conf "teacher=$(realpath "$teacher_pt")" \
             --model_conf "teacher_dims=$(<"$exp/init/teacher.dims")" \
             --model_conf "grid=$(<"$exp/init/student.grid")" \
-            --allow_variable_data_keys true --seed "$seed" --ngpu "$ngpu" \
+            --allow_variable_data_keys true --seed "$seed" --ngpu "$ngpu" --num_att_plot 0 \
             "${options[@]}" "$@"
         # shellcheck disable=SC2016
         echo '"$@"'
