@@ -221,8 +221,10 @@ def perform(
     try:
         each.folder.mkdir(exist_ok=True)
         commands = each.commands(recipe)
+        trained = any(each.folder.glob("*/done/7"))
         for doing, command in commands.items():
-            with turn(trainings, stop) if doing == "train" else nullcontext():
+            trains = doing == "train" and not trained
+            with turn(trainings, stop) if trains else nullcontext():
                 code = follow(command, str(each), each.log, stop)
             if code:
                 raise WorkError(f"exit code {code}, log: {each.log}")

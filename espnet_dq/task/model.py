@@ -46,7 +46,8 @@ class DQWhisperModel(ESPnetASRModel):
 
     Args:
         specaug: ESPnet's masks (Park et al., arXiv 1904.08779), on the features that the student
-            hears in training. The teacher hears all. Only with an encoder that is trained.
+            hears in training, that of the encoders' hidden term included. The teacher hears all.
+            Only with an encoder that is trained.
         teacher: openai-whisper `.pt` file; null trains on cross-entropy alone (alpha must be 0).
         teacher_dims: the teacher's size, or its dimensions by name; the file is loaded only when
             the first batch needs it, but the projector must be built before.

@@ -112,10 +112,14 @@ def test_data_that_another_run_makes_meanwhile(data_root, save_toy, tmp_path):
     making, enough = "data.sh:", "has made what this one needs"
     assert making in run(tmp_path, *options, "--tag", "first")
     (made,) = (tmp_path / "dump").rglob(".made")
-    for tag, more, needed in (("same", "10", False), ("other", "7", True)):
+    for tag, more, needed in (
+        ("same", ["--max_left_out", "10"], False),
+        ("other", ["--max_left_out", "7"], True),
+        ("asked", ["--max_left_out", "7", "--stage", "1"], True),
+    ):
         command = [
             *(str(RECIPE / "run.sh"), "--expdir", str(tmp_path / "exp")),
-            *("--dumpdir", str(tmp_path / "dump"), *options, "--tag", tag, "--max_left_out", more),
+            *("--dumpdir", str(tmp_path / "dump"), *options, "--tag", tag, *more),
         ]
         said = tmp_path / tag
         with open(made.with_name(".lock")) as lock, open(said, "w") as err:
@@ -125,11 +129,12 @@ def test_data_that_another_run_makes_meanwhile(data_root, save_toy, tmp_path):
             while "is making the data: waiting" not in said.read_text():
                 assert time.monotonic() < deadline
                 time.sleep(0.02)
-            made.write_text(f"1{made.read_text()}")
+            made.write_text(left := f"1{made.read_text()}")
         assert second.wait(120) == 0
+        assert (made.read_text() != left) == needed  # what stage 2 writes when it has formatted
         assert (making in said.read_text()) == needed != (enough in said.read_text())
     texts = list((tmp_path / "exp").glob("*/data/train/text"))
-    assert len(texts) == 3 and len({path.read_bytes() for path in texts}) == 1
+    assert len(texts) == 4 and len({path.read_bytes() for path in texts}) == 1
 
 
 def test_audio_only_and_what_training_needs(data_root, save_toy, tmp_path):

@@ -320,8 +320,10 @@ windows() {
     { cat "$exp/data/"{train,dev}/{utt2sha256,text,utt2lang} 2> /dev/null || true; } | cksum
 }
 # Experiments on one corpus share its data, so only one makes them at a time. What another has made
-# while this one waited for it, with the same options, need not be made again.
-data_options="$corpus $data_root $local_data_opts $allow_pipes $max_left_out $long $teacher"
+# of the same source while this one waited, with the same options, need not be made again, unless
+# --stage asks for it. (A source that changes while a run reads it is anyone's guess.)
+data_options="$corpus $data_root $local_data_opts $allow_pipes $max_left_out $long"
+if [ "$long" = split ]; then data_options+=" $teacher"; fi
 last_made() { cat "$dump/.made" 2> /dev/null || true; }
 lock_data() {
     if type -P flock > /dev/null && [ -z "${data_lock:-}" ]; then
@@ -332,14 +334,16 @@ lock_data() {
         flock -n "$data_lock" || if [ $? -eq 1 ]; then
             log "$dump: another run is making the data: waiting for it"
             flock "$data_lock"
-            if [ "$(last_made)" != "$before" ] && [[ $(last_made) == *" $data_options" ]]; then
+            if [ "$stage" -eq 0 ] && [ "$(last_made)" != "$before" ] &&
+                [[ $(last_made) == *" $data_options" ]]; then
                 log "$dump: it has made what this one needs"
                 data_made=true
             fi
         fi
     fi
 }
-data_made=false
+data_made=false # by another run
+data_read=false # by this one, from the source
 unlock_data() {
     [ -z "${data_lock:-}" ] || exec {data_lock}>&-
     data_lock=
@@ -347,9 +351,11 @@ unlock_data() {
 if run_stage 1 "data" "$skip_data"; then
     lock_data
     if [ "$data_made" = false ]; then
+        rm -f "$dump/.made"
         read -ra data_opts <<< "$local_data_opts"
         local/data.sh --corpus "$corpus" --out "$data" --downloads downloads --nj "$nj" \
             ${data_root:+--data_root "$data_root"} "${data_opts[@]}" "${pipes[@]}"
+        data_read=true
     fi
     finish_stage 1
 fi
@@ -358,12 +364,14 @@ if run_stage 2 "format to 16 kHz, check splits, pack windows" "$skip_data"; then
     lock_data
     if [ "$long" = split ] || [ "$labels" != text ]; then fetch_weights "$teacher"; fi
     if [ "$data_made" = false ]; then
+        rm -f "$dump/.made"
         options=("${pipes[@]}" --max_left_out "$max_left_out")
         [ -z "$data_root" ] || options+=(--allow_shared_text)
         [[ $local_data_opts != *--untranscribed* ]] || options+=(--untranscribed)
         [ "$long" != split ] || options+=(--long split --aligner "$teacher_pt")
         heavy format format_data --data "$data" --out "$raw" --nj "$processes" "${options[@]}"
-        echo "$(date +%s%N) $$ $data_options" | whole "$dump/.made"
+        [ "$data_read" = false ] ||
+            echo "$(date +%s%N) $$ $data_options" | whole "$dump/.made"
     fi
     [ "$labels" != text ] || unlock_data # windows are each experiment's own
     tokens_of=()
