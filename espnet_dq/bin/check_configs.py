@@ -32,6 +32,12 @@ def main(argv: list[str] | None = None) -> int:
                     f"{path}: {key} {size} is of all processes together, which are "
                     f"{args.processes}: at least one utterance for each is needed"
                 )
+            # One for each shape file, and stage 5 writes one.
+            if kind == "folded" and len(config.get("fold_length") or ()) != 1:
+                raise InputError(
+                    f"{path}: {types} folded needs fold_length: [SAMPLES], one number: batches of "
+                    "longer windows have fewer of them"
+                )
         ranges = (config.get("model_conf") or {}).get("activation_ranges")
         if ranges and not Path(ranges).exists():  # of a training that is yet to come
             print(f"{path}: not checked, since {ranges} is not there yet")

@@ -15,7 +15,7 @@ from pathlib import Path
 from whisper.model import ModelDimensions
 
 from espnet_dq.data.audio import SAMPLE_RATE
-from espnet_dq.data.kaldi import AUDIO, KaldiDir
+from espnet_dq.data.kaldi import AUDIO, CATEGORY, KaldiDir
 from espnet_dq.data.left_out import LEFT_OUT, LeftOut
 from espnet_dq.data.pack import MAX_TOKENS, ROOM, Balance, pack
 from espnet_dq.errors import run
@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
     longest = dims.n_audio_ctx * SAMPLES_PER_POSITION / SAMPLE_RATE - ROOM
     if args.shared:
         kept = vars(dims).get("kept")
-        key = (AUDIO, data.fingerprint(), longest, args.singles, args.seed, kept, balance)
+        key = (AUDIO, CATEGORY, data.fingerprint(), longest, args.singles, args.seed, kept, balance)
         out = shared_place(out, args.shared, hashlib.sha256(repr(key).encode()).hexdigest())
     with alone(out) if args.shared else nullcontext():
         if args.shared and out.is_dir():

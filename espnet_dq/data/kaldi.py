@@ -25,6 +25,7 @@ from espnet_dq.files import atomic, sha256
 
 FILES = ("wav.scp", "text", "utt2spk", "spk2utt", "utt2lang")
 AUDIO = "utt2sha256"  # a table with the hash of each utterance's audio file
+CATEGORY = "utt2category"  # a table by which ESPnet's `folded` batches are of one kind each
 Texts = Literal["needed", "may be empty", "none"]  # see `validate`
 FEW = 1000  # values of a table that are kept once, however often they occur
 

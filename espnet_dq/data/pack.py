@@ -16,7 +16,7 @@ from tqdm import tqdm
 from whisper.model import ModelDimensions
 
 from espnet_dq.data.audio import SAMPLE_RATE, load_audio, save_wav
-from espnet_dq.data.kaldi import AUDIO, KaldiDir
+from espnet_dq.data.kaldi import AUDIO, CATEGORY, KaldiDir
 from espnet_dq.errors import InputError
 from espnet_dq.files import sha256
 from espnet_dq.whisper.dims import encode_text, vocabulary_tokenizer
@@ -122,7 +122,7 @@ def pack(
     """Write the Kaldi folder `out` with the windows of `data`, which has `utt2num_samples`.
 
     Audio goes beside it, to `out`_wav, 16-bit. The name of a window ends in its number; its text
-    is the texts joined by spaces.
+    is the texts joined by spaces, and its category for ESPnet's `folded` batches its language.
     """
     seconds = {u: int(n) / SAMPLE_RATE for u, n in data.extra["utt2num_samples"].items()}
     windows = plan_windows(data, seconds, longest, singles, seed, vocabulary, balance)
@@ -145,5 +145,6 @@ def pack(
         packed.utt2lang[key] = data.utt2lang[window[0]]
         packed.extra["utt2num_samples"][key] = str(len(audio))
         packed.extra[AUDIO][key] = sha256(path)
+    packed.extra[CATEGORY] = packed.utt2lang
     packed.save(out)
     return packed

@@ -279,7 +279,7 @@ run_stage() {
 }
 # What a training needs of the stages before, asked before the markers of the old one are gone.
 check_training() {
-    [ -e "$exp/data/train/utt2sha256" ] || die "$exp/data: no windows, or old ones: run --stage 2"
+    [ -e "$exp/data/train/utt2category" ] || die "$exp/data: no windows, or old ones: run --stage 2"
     [ "$skip_teacher_pass" = true ] || [ -e "$exp/done/4" ] ||
         die "stage 4 (teacher pass) is not finished: run it, or --skip_teacher_pass true"
 }
