@@ -37,7 +37,8 @@ from espnet_dq.files import remove
 from espnet_dq.report import train_log
 
 ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "benchmarks/results/manifest_size.jsonl"
+RESULTS = ROOT / "tests/faults/results.jsonl"
+MOST = 2048  # MiB of a process
 CONFIG = ROOT / "egs2/dq_whisper/asr1/conf/train.yaml"
 SHARE = {"train": 10, "dev": 1, "test": 1}
 AUDIO = 4  # recordings
@@ -208,8 +209,14 @@ def main(argv: list[str] | None = None) -> int:
             if stage == "6 training":
                 names = (work / "raw/dev/utt2num_samples").read_text().splitlines(True)[:BATCH]
                 (work / "few").write_text("".join(names))
-            line = {"utterances": utterances, "segments": args.segments, "stage": stage}
-            line |= measure(command, log)
+            number, name = stage.split()
+            line = {"fault": f"{utterances} utterances{' in segments' * args.segments}"}
+            line |= {"stage": int(number), "name": name, "utterances": utterances}
+            line |= {"segments": args.segments, "tries": 1} | measure(command, log)
+            line["ok"] = int(line["peak_mib"] < MOST)
+            line["happened"] = (
+                f"{name}: at most {line['peak_mib']} MiB, {line['cpu_seconds']} s of the processor"
+            )
             if stage == "6 training":
                 line["waiting"] = round(train_log.read(log).waiting() or 0.0, 4)
             with open(args.out, "a", encoding="utf-8") as out:

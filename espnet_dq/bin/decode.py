@@ -30,6 +30,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--data", required=True, help="Kaldi folder: wav.scp and utt2lang")
     parser.add_argument("--out", required=True, help="folder for text and decode.json")
     parser.add_argument("--beam_size", type=count, default=1, help="1 is greedy (default)")
+    parser.add_argument(
+        "--timestamps",
+        action="store_true",
+        help="write OUT/timed, a Kaldi folder of the segments that the model makes, too; "
+        "what goes round in circles is tried again, as in bin.transcribe",
+    )
     parser.add_argument("--threads", type=count, default=0, help="CPU threads (default: all)")
     parser.add_argument(
         "--nj",
@@ -51,7 +57,8 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     place, shared, join = Path(args["out"]), args.pop("shared"), args.pop("join")
     if shared:
-        key = _key(Path(args["model"]), args["runtime"], Path(args["data"]), args["beam_size"])
+        options = args["beam_size"], args["timestamps"]
+        key = _key(Path(args["model"]), args["runtime"], Path(args["data"]), *options)
         args["out"] = place = shared_place(place, shared, key)
     # Jobs of an array work on one folder at once, each on its part.
     with alone(place) if shared and not args["part"] else nullcontext():
@@ -73,12 +80,14 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _key(model: Path, runtime: str, data: Path, beam_size: int) -> str:
+def _key(model: Path, runtime: str, data: Path, beam_size: int, timestamps: bool) -> str:
     """Hash of all that decides the texts."""
     files = sorted(model.rglob("*")) if model.is_dir() else [model]
     weights = {f.relative_to(model).as_posix(): sha256(f) for f in files if f.is_file()}
     heard = KaldiDir(wav=read_scp(data / "wav.scp"), utt2lang=read_scp(data / "utt2lang"))
     parts = [weights, runtime, heard.fingerprint(), beam_size]
+    if timestamps:
+        parts.append("timestamps")
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

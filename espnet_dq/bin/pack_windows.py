@@ -1,6 +1,7 @@
 """Join short utterances into 30 s windows for training (stage 2).
 
-What fits into no window is listed beside the folder, in OUT.left_out.tsv.
+What fits into no window is listed beside the folder, in OUT.left_out.tsv; OUT.minutes.json says how
+much of each language was given and how much is in windows.
 
 Example usage::
 
@@ -9,6 +10,7 @@ Example usage::
 
 import argparse
 import hashlib
+import json
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from espnet_dq.data.kaldi import AUDIO, CATEGORY, KaldiDir
 from espnet_dq.data.left_out import LEFT_OUT, LeftOut
 from espnet_dq.data.pack import MAX_TOKENS, ROOM, Balance, pack
 from espnet_dq.errors import run
-from espnet_dq.files import alone, shared_place
+from espnet_dq.files import alone, atomic, shared_place
 from espnet_dq.formats import openai
 from espnet_dq.whisper.dims import SIZES, encode_text, vocabulary_tokenizer
 from espnet_dq.whisper.forward import SAMPLES_PER_POSITION
@@ -68,8 +70,11 @@ def main(argv: list[str] | None = None) -> int:
             packed = pack(data, out, longest, args.singles, args.seed, dims, balance)
     seconds = sum(int(n) for n in packed.extra["utt2num_samples"].values()) / SAMPLE_RATE
     print(f"{args.out}: {len(packed.wav)} windows, {seconds / 60:.1f} minutes of audio")
-    for lang, (given, heard) in _minutes(data, packed).items():
-        print(f"{args.out}: {lang}: {given:.1f} minutes given, {heard:.1f} in windows")
+    minutes = _minutes(data, packed)
+    for lang, of in minutes.items():
+        print(f"{args.out}: {lang}: {of['given']:.1f} minutes given, {of['heard']:.1f} in windows")
+    with atomic(args.out.with_name(f"{args.out.name}.minutes.json")) as tmp:
+        tmp.write_text(json.dumps(minutes, indent=1) + "\n", encoding="utf-8")
     left_out = _left_out(data, dims, longest + ROOM)
     left_out.write(args.out.with_name(f"{args.out.name}.{LEFT_OUT}"))
     for cause, count in left_out.causes().items():
@@ -92,13 +97,13 @@ def _left_out(data: KaldiDir, dims: ModelDimensions, most: float) -> LeftOut:
     return left_out
 
 
-def _minutes(*folders: KaldiDir) -> dict[str, list[float]]:
-    """Minutes of each language in each of the folders."""
-    found: dict[str, list[float]] = {}
-    for i, data in enumerate(folders):
-        for utt, samples in data.extra["utt2num_samples"].items():
-            of = found.setdefault(data.utt2lang[utt], [0.0] * len(folders))
-            of[i] += int(samples) / SAMPLE_RATE / 60
+def _minutes(data: KaldiDir, packed: KaldiDir) -> dict[str, dict[str, float]]:
+    """Minutes of each language: `given` ones, and `heard` ones, pauses between them included."""
+    found: dict[str, dict[str, float]] = {}
+    for kind, folder in (("given", data), ("heard", packed)):
+        for utt, samples in folder.extra["utt2num_samples"].items():
+            of = found.setdefault(folder.utt2lang[utt], {"given": 0.0, "heard": 0.0})
+            of[kind] += int(samples) / SAMPLE_RATE / 60
     return dict(sorted(found.items()))
 
 

@@ -74,7 +74,7 @@ def plan_windows(
 ) -> list[list[str]]:
     """Which utterances go together: every one once, unless `balance` says otherwise.
 
-    `singles` of them are alone in a window as well.
+    `singles` of those, drawn as `balance` left them, are alone in a window as well.
 
     Utterances are shuffled within their language and joined while the window has room for
     `longest` seconds, the longest pauses counted, and for their tokens, which a trimmed
@@ -94,8 +94,10 @@ def plan_windows(
     passes = balance.passes({lang: sum(seconds[u] for u in us) / 3600 for lang, us in of.items()})
     shuffle = random.Random(seed)
     windows: list[list[str]] = []
+    heard: list[str] = []
     for language in sorted(of):
         names = _draw(of[language], passes[language], shuffle)
+        heard += names
         window, length, tokens = [], 0.0, 0
         for name in names:
             more = seconds[name] + PAUSE[1]
@@ -106,7 +108,7 @@ def plan_windows(
             length, tokens = length + more, tokens + counts[name]
         if window:
             windows.append(window)
-    alone = shuffle.sample(fitting, min(singles, len(fitting)))
+    alone = shuffle.sample(sorted(heard), min(singles, len(heard)))
     return windows + [[u] for u in alone]
 
 
@@ -145,6 +147,6 @@ def pack(
         packed.utt2lang[key] = data.utt2lang[window[0]]
         packed.extra["utt2num_samples"][key] = str(len(audio))
         packed.extra[AUDIO][key] = sha256(path)
-    packed.extra[CATEGORY] = packed.utt2lang
+    packed.extra[CATEGORY] = dict(packed.utt2lang)
     packed.save(out)
     return packed

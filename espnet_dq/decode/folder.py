@@ -7,7 +7,7 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -18,15 +18,18 @@ import numpy as np
 from tqdm import tqdm
 
 from espnet_dq.data.audio import SAMPLE_RATE, read_audio
-from espnet_dq.data.kaldi import read_scp, read_wav, write_scp
+from espnet_dq.data.kaldi import KaldiDir, Segment, read_scp, read_wav, write_scp
 from espnet_dq.data.pieces import pieces
 from espnet_dq.decode.runtimes import Runtime, load_runtime
 from espnet_dq.decode.runtimes.interface import SPACELESS, join
+from espnet_dq.decode.transcribe import place
 from espnet_dq.errors import InputError, WorkError
-from espnet_dq.files import atomic
+from espnet_dq.files import atomic, remove
 from espnet_dq.jobs import Part
 
 PARTIAL = ".partial.jsonl"
+TIMED = "timed"
+SHORTEST = 0.01  # seconds of a segment
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,8 @@ class Decoded:
     """What became of one utterance: its text and length in seconds, or why it failed.
 
     `pieces`: in how many it was decoded. `call_seconds`: what the runtime took for the first one,
-    from the samples in memory to the text.
+    from the samples in memory to the text. `segments`: start, end and text of each, in seconds
+    from the beginning of the utterance, where timestamps were asked for.
     """
 
     utt: str
@@ -43,6 +47,7 @@ class Decoded:
     failed: str = ""
     pieces: int = 1
     call_seconds: float = 0.0
+    segments: Sequence[tuple[float, float, str]] = ()
 
 
 @dataclass
@@ -63,6 +68,7 @@ def decode_folder(
     threads: int = 0,
     nj: int = 0,
     part: Part | None = None,
+    timestamps: bool = False,
 ) -> dict:
     """Decode every utterance of `data`, each in its language of utt2lang, into `out`.
 
@@ -81,6 +87,9 @@ def decode_folder(
         model: see `load_runtime`, as for `runtime`, `beam_size`, `threads` and `nj`.
         data: folder with wav.scp and utt2lang; a text is not needed.
         out: folder, made if needed; an older result in it stays until the new one is whole.
+        timestamps: with the model's own timestamps, and what makes a model stop too early or go
+            round in circles tried again (`Runtime.transcribe`). `out/timed` is then a Kaldi folder
+            with a line of `segments` and `text` for each segment, as other stages read it.
         part: decode only these utterances, into a folder of their own within `out`, which
             `espnet_dq.decode.parts.join_parts` reads.
 
@@ -98,7 +107,7 @@ def decode_folder(
     load_seconds = time.perf_counter() - started
     _check_languages(data / "utt2lang", wav, languages, engine.languages)
 
-    key = _key(runtime, engine, model, wav, languages)
+    key = _key(runtime, engine, model, wav, languages, timestamps)
     if part:
         out = part_folder(out, part.number, part.count)
         wav = {utt: wav[utt] for utt in part.of(sorted(wav))}
@@ -115,7 +124,7 @@ def decode_folder(
             total=len(wav), initial=len(done), desc=out.name, unit="clip", mininterval=quiet
         ) as bar,
     ):
-        for result in _run(engine, jobs):
+        for result in _run(engine, jobs, _decode_timed if timestamps else _decode):
             bar.update()
             if result.failed:
                 failed[result.utt] = result.failed
@@ -142,17 +151,21 @@ def decode_folder(
         "load_seconds": round(load_seconds, 3),
         "rtf": None if resumed or not done else round(wall / seconds, 5),
         "first_word_seconds": None
-        if resumed or not done or engine.workers * engine.batch > 1
+        if resumed or not done or timestamps or engine.workers * engine.batch > 1
         else round(statistics.median(result.call_seconds for result in done.values()), 4),
         "peak_rss_bytes": peak_rss_bytes(),
         "threads": engine.threads,
         "options": engine.options
-        | {"compute_type": engine.compute_type, "workers": engine.workers, "batch": engine.batch},
+        | {"compute_type": engine.compute_type, "workers": engine.workers, "batch": engine.batch}
+        | ({"timestamps": True} if timestamps else {}),
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),
     }
     if part:
         report["key"] = key
-    write_decoded(out, {u: done[u].text if u in done else "" for u in wav}, report)
+    timed = None
+    if timestamps:
+        timed = _timed({u: wav[u] for u in done if u in wav}, languages, done)
+    write_decoded(out, {u: done[u].text if u in done else "" for u in wav}, report, timed)
     (out / PARTIAL).unlink(missing_ok=True)
     return report
 
@@ -169,12 +182,28 @@ def check_some(data: Path, done: Collection[str], failed: Mapping[str, str]) -> 
         raise WorkError(f"{data}: no utterance could be decoded; {utt}: {reason}")
 
 
-def write_decoded(out: Path, texts: dict[str, str], report: dict) -> None:
-    """Write `out/text`, and then `out/decode.json`."""
+def write_decoded(out: Path, texts: dict[str, str], report: dict, timed: KaldiDir | None) -> None:
+    """Write `out/text`, `out/timed` if there are segments, and then `out/decode.json`."""
     (out / "decode.json").unlink(missing_ok=True)
     write_scp(out / "text", texts)
+    remove(out / TIMED)
+    if timed is not None:
+        timed.save(out / TIMED)
     with atomic(out / "decode.json") as tmp:
         tmp.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _timed(wav: dict[str, str], languages: dict[str, str], done: dict[str, Decoded]) -> KaldiDir:
+    """The segments of what is done, each an utterance of `wav`, the recordings."""
+    timed = KaldiDir()
+    for utt, path in wav.items():
+        for number, (start, end, text) in enumerate(done[utt].segments):
+            name = f"{utt}-{number:05d}"
+            timed.wav[name], timed.text[name] = path, text
+            timed.utt2spk[name], timed.utt2lang[name] = utt, languages[utt]
+            # A model may give a segment no time at all; Kaldi knows no such thing.
+            timed.segments[name] = Segment(utt, max(0.0, min(start, end - SHORTEST)), end)
+    return timed
 
 
 def peak_rss_bytes() -> int:
@@ -208,9 +237,11 @@ def _jobs(wav: dict[str, str], languages: dict[str, str], batch: int) -> list[Jo
     ]
 
 
-def _run(engine: Runtime, jobs: list[Job]) -> Iterator[Decoded]:
+def _run(
+    engine: Runtime, jobs: list[Job], decode: Callable[[Runtime, Job], list[Decoded]]
+) -> Iterator[Decoded]:
     with ThreadPoolExecutor(engine.workers) as pool:
-        futures = [pool.submit(_decode, engine, job) for job in jobs]
+        futures = [pool.submit(decode, engine, job) for job in jobs]
         try:
             for future in futures:
                 yield from future.result()
@@ -244,8 +275,7 @@ def _decode(engine: Runtime, job: Job) -> list[Decoded]:
         if len(job.wav) > 1:
             alone = [Job(job.language, {utt: path}) for utt, path in job.wav.items()]
             return [result for each in alone for result in _decode(engine, each)]
-        reason = f"{type(e).__name__}: {str(e).strip()}".splitlines()[0]
-        return [Decoded(utt, failed=reason) for utt in job.wav]
+        return [Decoded(utt, failed=_reason(e)) for utt in job.wav]
     space = "" if job.language in SPACELESS else " "
     return [
         Decoded(utt, failed=failed[utt])
@@ -261,11 +291,50 @@ def _decode(engine: Runtime, job: Job) -> list[Decoded]:
     ]
 
 
-def _key(runtime: str, engine: Runtime, model: Path, wav: dict, languages: dict) -> str:
+def _decode_timed(engine: Runtime, job: Job) -> list[Decoded]:
+    """Decode one job, an utterance at a time and a piece of it at a time, with timestamps."""
+    results = []
+    for utt, path in job.wav.items():
+        lengths: list[int] = []
+
+        def parts(path: str = path, lengths: list[int] = lengths) -> Iterator:
+            for start, audio in pieces(read_audio(path), engine.window):
+                lengths.append(len(audio))
+                yield start, audio
+
+        try:
+            found = list(place(engine, parts(), job.language, timestamps=True))
+        except InputError as e:
+            results.append(Decoded(utt, failed=str(e)))
+        except (RuntimeError, ValueError, AssertionError) as e:
+            results.append(Decoded(utt, failed=_reason(e)))
+        else:
+            space = "" if job.language in SPACELESS else " "
+            results.append(
+                Decoded(
+                    utt,
+                    join((segment.text for segment in found), space),
+                    sum(lengths) / SAMPLE_RATE,
+                    pieces=len(lengths),
+                    segments=[(s.start, s.end, join([s.text])) for s in found],
+                )
+            )
+    return results
+
+
+def _reason(error: Exception) -> str:
+    """What a failure is called in the records, in one line."""
+    return f"{type(error).__name__}: {str(error).strip()}".splitlines()[0]
+
+
+def _key(
+    runtime: str, engine: Runtime, model: Path, wav: dict, languages: dict, timestamps: bool
+) -> str:
     """Hash of all that decides the result; model files count by name, size and time."""
     files = sorted(model.iterdir()) if model.is_dir() else [model]
     stats = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.is_file()]
-    parts = [runtime, engine.options, str(model), stats, wav, {u: languages[u] for u in wav}]
+    spoken = {u: languages[u] for u in wav}
+    parts = [runtime, engine.options, str(model), stats, wav, spoken, timestamps]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
@@ -301,5 +370,5 @@ class _Partial:
 
     @staticmethod
     def _line(result: Decoded) -> str:
-        names = ("utt", "text", "seconds", "pieces")
+        names = ("utt", "text", "seconds", "pieces", "segments")
         return json.dumps({name: getattr(result, name) for name in names}) + "\n"

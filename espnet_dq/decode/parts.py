@@ -3,14 +3,14 @@
 import json
 from pathlib import Path
 
-from espnet_dq.data.kaldi import read_scp, read_wav
-from espnet_dq.decode.folder import check_some, part_folder, write_decoded
+from espnet_dq.data.kaldi import KaldiDir, read_scp, read_wav, validate
+from espnet_dq.decode.folder import TIMED, check_some, part_folder, write_decoded
 from espnet_dq.errors import InputError
 from espnet_dq.files import remove
 
 
 def join_parts(data: Path | str, out: Path | str, count: int) -> dict:
-    """Write `out/text` and `out/decode.json` from `count` parts of `data`, and remove these.
+    """Write `out/text`, `out/timed` and `out/decode.json` from `count` parts, and remove these.
 
     Seconds are the jobs' together, so that `rtf` is what one job needs for a second of audio;
     `peak_rss_bytes` is the greatest job's; `first_word_seconds` is null; `jobs` says how many.
@@ -22,7 +22,7 @@ def join_parts(data: Path | str, out: Path | str, count: int) -> dict:
     data, out = Path(data), Path(out)
     wav = read_wav(data)
     folders = [part_folder(out, number, count) for number in range(1, count + 1)]
-    texts, reports = {}, []
+    texts, reports, timed = {}, [], KaldiDir()
     for folder in folders:
         if not (folder / "decode.json").is_file():
             raise InputError(f"{folder}: this part has not been decoded")
@@ -30,6 +30,11 @@ def join_parts(data: Path | str, out: Path | str, count: int) -> dict:
         if reports[-1]["key"] != reports[0]["key"]:
             raise InputError(f"{folder}: decoded from another model or data than {folders[0]}")
         texts |= read_scp(folder / "text", empty=True)
+        if (folder / TIMED / "text").is_file() and (folder / TIMED / "text").stat().st_size:
+            part = validate(folder / TIMED, allow_pipes=True)
+            for table, more in zip(timed.tables().values(), part.tables().values(), strict=True):
+                table |= more
+            timed.segments |= part.segments
     if texts.keys() != wav.keys():
         raise InputError(f"{folders[0].parent}: these parts are not those of {data}")
     failed = {utt: why for report in reports for utt, why in report["failed"].items()}
@@ -54,6 +59,7 @@ def join_parts(data: Path | str, out: Path | str, count: int) -> dict:
         "date": max(report["date"] for report in reports),
         "jobs": count,
     }
-    write_decoded(out, {utt: texts[utt] for utt in wav}, whole)
+    asked = whole["options"].get("timestamps", False)
+    write_decoded(out, {utt: texts[utt] for utt in wav}, whole, timed if asked else None)
     remove(out / "parts")
     return whole

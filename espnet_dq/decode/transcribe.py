@@ -1,8 +1,10 @@
 """What is said in an audio file of any length, in the memory of one window."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from espnet_dq.data.audio import SAMPLE_RATE, read_audio
 from espnet_dq.data.pieces import pieces
@@ -26,7 +28,17 @@ def transcribe(
     Raises:
         InputError: as in `read_audio`, possibly after some segments.
     """
-    for start, audio in pieces(read_audio(path), runtime.window):
+    return place(runtime, pieces(read_audio(path), runtime.window), language, timestamps)
+
+
+def place(
+    runtime: Runtime,
+    parts: Iterable[tuple[int, np.ndarray]],
+    language: str | None,
+    timestamps: bool,
+) -> Iterator[Segment]:
+    """`transcribe` of audio in pieces: first sample of each, and its samples, float32 at 16 kHz."""
+    for start, audio in parts:
         offset, length = start / SAMPLE_RATE, len(audio) / SAMPLE_RATE
         detected, segments = runtime.transcribe(audio, language, timestamps)
         segments = [segment for segment in segments if segment.text]

@@ -37,6 +37,7 @@ class Experiment:
     benchmark: dict | None
     data: dict | None  # the data preparation's report.json
     formatted: dict | None  # the format stage's format.json
+    heard: dict | None  # data/train.minutes.json: of each language, given and in windows
 
 
 def read_json(path: Path) -> dict:
@@ -116,6 +117,7 @@ def load(exp: Path) -> Experiment:
         benchmark=benchmark,
         data=_optional(Path(run.get("data_report", beside / "report.json"))),
         formatted=_optional(Path(run.get("format_report", beside / "format.json"))),
+        heard=_optional(exp / "data/train.minutes.json"),
     )
 
 

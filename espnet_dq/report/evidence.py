@@ -86,6 +86,17 @@ def data(exp: Experiment) -> str:
         ]
         head = ["split", "utterances", "minutes", "left out"]
         parts.append(table("After the format stage", head, rows, None, (3,)))
+    if exp.heard is None:
+        parts.append(paragraph("Minutes in windows: not recorded in this run."))
+    else:
+        total = sum(minutes["heard"] for minutes in exp.heard.values())
+        rows = [
+            [lang, round(m["given"], 1), round(m["heard"], 1), f"{100 * m['heard'] / total:.1f} %"]
+            for lang, m in exp.heard.items()
+        ]
+        head = ["language", "given", "in windows", "share of what is heard"]
+        caption = "Minutes of train, and in the windows made of it (balance, pauses, singles)"
+        parts.append(table(caption, head, rows))
     score = next(iter(exp.scores.values()))
     rows = [
         [k, c["utterances"], c["long_utterances"], c["ref_words"], c["ref_chars"], c["left_out"]]

@@ -202,6 +202,22 @@ def kaldi(root: Path, clip: Path) -> int:
     return 2 * len(SPLITS)
 
 
+def csj(root: Path, clip: Path) -> int:
+    """Folders as a recipe for CSJ leaves them: the recordings commands, the utterances segments."""
+    for name in SPLITS:
+        audio = root / "audio" / f"{name} 1.wav"
+        put(clip, audio)
+        parts = {f"{name}-a": "talk 0 0.9 A", f"{name}-b": "talk 0.9 -1"}
+        folder = root / name
+        write(folder / "wav.scp", f"talk cat '{audio}' |\n")
+        write(folder / "segments", "".join(f"{utt} {part}\n" for utt, part in parts.items()))
+        write(folder / "text", "".join(f"{utt} 言葉 {utt}\n" for utt in parts))
+        for table in ("utt2spk", "spk2utt"):
+            write(folder / table, "".join(f"{utt} {utt}\n" for utt in parts))
+        write(folder / "reco2file_and_channel", "talk talk A\n")
+    return 2 * len(SPLITS)
+
+
 def recording(clip: Path, path: Path) -> dict:
     """A call, the clip in one channel, then in the other, else noise; lhotse's Recording of it."""
     samples, _ = soundfile.read(clip, dtype="int16")

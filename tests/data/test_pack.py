@@ -1,5 +1,6 @@
 """Windows hold every utterance once, and audio and text stay together."""
 
+import json
 import shutil
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -104,6 +105,9 @@ def test_shared_by_all_that_want_the_same(tmp_path, capsys):
     assert first.parent == tmp_path / "shared" and (tmp_path / "one").is_symlink()
     assert packed("two") == first and (first / "wav.scp").stat().st_mtime_ns == made
     assert ": 1 windows" in capsys.readouterr().out
+    minutes = json.loads((tmp_path / "two.minutes.json").read_text())
+    assert minutes["en"]["given"] == pytest.approx(4 / 60)
+    assert 4.3 / 60 <= minutes["en"]["heard"] <= 5.5 / 60  # with three pauses
     assert packed("two", seed=1) != first
     save_wav(tmp_path / "0.wav", np.full(16000, 0.7, np.float32))
     first, old = packed("one"), first
@@ -147,6 +151,12 @@ def test_languages_of_few_hours_are_heard_more_often():
     windows = plan_windows(data, seconds, 29.5, 0, 3, balance=Balance(5.0))
     most = Counter(u for w in windows for u in w if data.utt2lang[u] == "ru")
     assert len(most) == 10 and max(most.values()) - min(most.values()) <= 1
+    # Those that are alone in a window as well are some of these.
+    windows = plan_windows(data, seconds, 29.5, 60, 3, balance=Balance(max_hours=0.05))
+    packed, alone = windows[:-60], windows[-60:]
+    assert {u for w in alone for u in w} <= {u for w in packed for u in w}
+    windows = plan_windows(data, seconds, 29.5, 60, 3, balance=Balance(5.0))
+    assert sum(data.utt2lang[u] == "ru" for (u,) in windows[-60:]) > 10
     with pytest.raises(InputError, match=r"temperature 0\.5"):
         Balance(0.5)
 

@@ -6,16 +6,18 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 
 import numpy as np
 import pytest
 
 from espnet_dq.bin.decode import main as decode_main
 from espnet_dq.data.audio import SAMPLE_RATE, load_audio, save_wav
-from espnet_dq.data.kaldi import read_scp, write_scp
+from espnet_dq.data.kaldi import read_scp, validate, write_scp
 from espnet_dq.data.pieces import pieces
 from espnet_dq.decode.folder import PARTIAL, Job, _decode, decode_folder
 from espnet_dq.errors import InputError, WorkError
+from tests.decode.test_transcribe import FakeRuntime, spoken
 
 RUNTIMES = ("faster-whisper", "torch")
 
@@ -203,3 +205,58 @@ def test_unknown_language_names_the_utterance(toy_models, toy_data, tmp_path):
     with pytest.raises(InputError, match="utt2lang: no line for 'utt4'"):
         decode_folder(toy_models["torch"], "torch", toy_data, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+class Told(FakeRuntime):
+    """Hears what is in the samples, for all of a folder; 13 s of audio make it fail."""
+
+    workers, batch, threads, compute_type, options = 2, 1, 2, "float32", {"beam_size": 1}
+
+    def transcribe(self, audio, language, timestamps):
+        assert timestamps
+        if len(audio) == 13 * SAMPLE_RATE:
+            raise RuntimeError("no luck")
+        return super().transcribe(audio, language, timestamps)
+
+
+def test_timestamps_are_segments_of_a_kaldi_folder(tmp_path, monkeypatch):
+    """Each word at its time in the recording, in one job as in several; what fails is named."""
+    monkeypatch.setattr("espnet_dq.decode.folder.load_runtime", lambda *_, **__: Told())
+    data, starts = tmp_path / "data", {}
+    for name, seconds in (("long", 100), ("short", 5), ("still", 2)):
+        audio, starts[name] = spoken(seconds)
+        if name == "still":
+            audio, starts[name] = 0 * audio, []
+        save_wav(data / f"{name}.wav", audio)
+    save_wav(data / "bad.wav", np.full(13 * SAMPLE_RATE, 0.1, np.float32))
+    write_scp(data / "wav.scp", {n: str(data / f"{n}.wav") for n in (*starts, "bad")})
+    write_scp(data / "utt2lang", dict.fromkeys((*starts, "bad"), "it"))
+    given = ["--model", "fake", "--runtime", "torch", "--data", str(data), "--timestamps"]
+
+    def decoded(out, *more):
+        decode_main([*given, "--out", str(out), *more])
+        timed = validate(out / "timed")
+        return timed.segments, timed.text, texts(out)
+
+    segments, words, whole = decoded(tmp_path / "whole")
+    assert Counter(s.recording for s in segments.values()) == {
+        n: len(of) for n, of in starts.items() if len(of)
+    }
+    for name, of in starts.items():
+        found = [utt for utt in segments if segments[utt].recording == name]
+        assert [words[utt] for utt in found] == [f"w{k}" for k in range(len(of))]
+        assert np.allclose([segments[u].start * SAMPLE_RATE for u in found], of, atol=0.1)
+        assert whole[name] == " ".join(words[utt] for utt in found)
+    report = json.loads((tmp_path / "whole/decode.json").read_text())
+    assert report["failed"] == {"bad": "RuntimeError: no luck"} and whole["bad"] == ""
+    assert report["cut"]["utterances"] == 1 and report["first_word_seconds"] is None
+    assert report["options"]["timestamps"] is True
+    for part in ("1/3", "2/3", "3/3"):
+        decode_main([*given, "--out", str(tmp_path / "parts"), "--split", part])
+    assert decoded(tmp_path / "parts", "--join", "3") == (segments, words, whole)
+    # Without them, no older ones stay.
+    monkeypatch.setattr(
+        Told, "decode", lambda _, clips, language: ["x"] * len(clips), raising=False
+    )
+    decode_main([*given[:-1], "--out", str(tmp_path / "whole")])
+    assert not (tmp_path / "whole/timed").exists() and texts(tmp_path / "whole")["short"] == "x"

@@ -6,9 +6,9 @@ Toys go through all 13 stages once undisturbed, then again and again with these 
 stage, until there are --tries of them. After each fault no file may be half-written and no finished
 stage may have begun again; in the end scores, texts and every trained weight must be those of the
 undisturbed run. Of a chain of faults a line for each stage that was hit goes to --out. What is in
-there, and in --work, counts: a killed harness goes on. If the recipe does not, the try before has
-failed, and the harness stops, to go on when that is mended. The table of `docs/reliability.md` is
-made of these lines by `python -m tests.faults.table`.
+there of the same commit, and in --work, counts: a killed harness goes on. If the recipe does not,
+the try before has failed, and the harness stops, to go on when that is mended. The table of
+`docs/reliability.md` is made of these lines by `python -m tests.faults.table`.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import json
 from collections import Counter
 from pathlib import Path
 
+from espnet_dq.bin.describe import commit
 from tests.faults.chains import FAULTS, Chain, Try
 from tests.faults.recipe import STAGES, Place, Reference, make_toys
 from tests.faults.results import RESULTS, result
@@ -46,6 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     work, name = args.work.resolve(), "-".join([*args.faults, str(args.last)])
     command = f"python -m tests.faults --faults {','.join(args.faults)} --last {args.last}"
+    command += " --work FOLDER"
     toys = make_toys(work / "toys")
     known = Reference(work, Place(work / "reference", toys))
     while (had := sum(line["tries"] for line in read(args.out, command))) < args.tries:
@@ -80,11 +82,16 @@ def lines(command: str, tries: list[Try], last: int) -> list[dict]:
 
 
 def read(path: Path, command: str) -> list[dict]:
-    """The results of one command."""
+    """The results of one command at this commit."""
     if not path.exists():
         return []
     found = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return [line for line in found if line["command"] == command]
+    now = _clean(commit())  # the lines themselves make a tree dirty
+    return [x for x in found if (x["command"], _clean(x["commit"])) == (command, now)]
+
+
+def _clean(name: str) -> str:
+    return name.removesuffix("-dirty")
 
 
 if __name__ == "__main__":

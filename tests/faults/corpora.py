@@ -85,6 +85,10 @@ CORPORA = {
         small.voxpopuli, voxpopuli,
     ),
     "Kaldi folders": Corpus("paths with spaces, an empty file", small.kaldi, kaldi_dir),
+    "Kaldi folders as for CSJ": Corpus(
+        "segments of commands' output, channels, other files, no utt2lang",
+        small.csj, kaldi_dir, ("--language", "ja", "--allow_pipes"),
+    ),
     "lhotse cuts": Corpus(
         "several supervisions and channels in a cut, mixed, padded and transformed cuts, audio in "
         "memory, times outside, an unknown language, one id twice",
@@ -135,7 +139,7 @@ def line(name: str, corpus: Corpus, scratch: Path) -> dict:
         reports = [report["left_out"] for report in content.values()]
     left_out = sum(map(Counter, reports), Counter())
     lost = entries - taken - left_out.total()
-    causes = ", ".join(f"{n} {cause}" for cause, n in left_out.most_common())
+    causes = ", ".join(f"{n} {cause}" for cause, n in left_out.most_common()) or "none"
     happened = f"of {entries} entries {taken} read; left out: {causes}"
     if lost:
         happened += f"; {lost} lost without a word"

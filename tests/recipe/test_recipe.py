@@ -57,7 +57,7 @@ def test_every_stage(save_toy, tmp_path):
         assert system["bytes_on_disk"] > 0
     assert (exp / "report.html").stat().st_size > 10_000
     assert (exp / "espnet_model.zip").is_file()
-    assert f"Reading {exp}/data/train/utt2category" in (exp / "kd/train.log").read_text()
+    assert "[train] Batch sampler: FoldedBatchSampler" in (exp / "kd/train.log").read_text()
     for path in ("data/train", "data/dev", "cache/train", "cache/dev", "decode/teacher"):
         assert (exp / path).is_symlink() and (exp / path).resolve().is_dir()
         assert (exp / path).resolve().parents[1] == tmp_path / "shared"
@@ -90,6 +90,7 @@ def test_usage_and_mistakes(tmp_path):
     assert not (tmp_path / "exp").exists()
     assert "needs --data_root" in run(tmp_path, "--corpus", "kaldi", code=2)
     assert "takes no path with : or , in it" in run(tmp_path, "--tag", "a,b", code=2)
+    assert "JOB in a path would become" in run(tmp_path, "--cachedir", "a/JOB", code=2)
     assert "--upload_to me: USER/NAME" in run(tmp_path, "--upload_to", "me", code=2)
     assert "--nj many" in run(tmp_path, "--nj", "many", code=2)
     assert "--systems: it: unknown" in run(tmp_path, "--systems", "student it", code=2)
@@ -162,7 +163,7 @@ def test_audio_only_and_what_training_needs(data_root, save_toy, tmp_path):
         tmp_path, *options, "--stage", "6", code=2
     )
     (exp / "data/train").mkdir(parents=True)
-    (exp / "data/train/utt2category").touch()
+    (exp / "data/train/utt2sha256").touch()
     said = run(tmp_path, *options, "--stage", "6", code=2)
     assert "stage 4 (teacher pass) is not finished" in said and (exp / "done/6").exists()
     # The teacher's answers to other windows go, before it is asked for those to the present ones.

@@ -152,4 +152,7 @@ def build(root: Path, dims: dict[str, tuple[int, ...]] = SMALL_DIMS, clips: int 
     write_json(data.parent / "report.json", {c: split | {"left_out": left_out} for c in SENTENCES})
     formatted = {"utterances": 60, "minutes": 4.5, "left_out": {"longer than 30 s": 2}}
     write_json(data.parent / "format.json", {"shared_texts": 0, "test": formatted})
+    (exp / "data").mkdir(exist_ok=True)
+    minutes = {code: {"given": 20.04, "heard": 30.0} for code in SENTENCES}
+    write_json(exp / "data/train.minutes.json", minutes)
     return exp

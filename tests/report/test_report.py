@@ -241,14 +241,21 @@ def test_headline_does_not_flatter():
 def test_missing_parts_are_said(exp, tmp_path):
     """Without logs, benchmark, verify and data reports the page says so and shows no number."""
     bare = collect.load(exp)
-    bare.logs, bare.verify, bare.benchmark, bare.data, bare.formatted = {}, None, None, None, None
+    bare.logs, bare.verify, bare.benchmark = {}, None, None
+    bare.data, bare.formatted, bare.heard = None, None, None
     bare.results = bare.results | {"parity": None, "benchmark": None}
     text = html.render(bare)
     Page(text)
     assert "Side by side: not measured in this run." in text
     assert "<h2>Training</h2><p>Not measured in this run.</p>" in text
     assert "Not verified in this run." in text
-    assert text.count("not recorded in this run") == 2
+    assert text.count("not recorded in this run") == 3
+
+
+def test_minutes_of_each_language(page):
+    rows = page.table("language", "in windows")
+    share = f"{100 / len(rows):.1f} %"
+    assert rows["ru"] == {"given": "20.0", "in windows": "30.0", "share of what is heard": share}
 
 
 def test_every_tensor_of_the_file(exp, page):

@@ -7,7 +7,7 @@ import yaml
 
 from espnet_dq.bin.check_configs import main as check_configs
 from espnet_dq.bin.collect_shapes import main as collect_shapes
-from espnet_dq.data.kaldi import KaldiDir
+from espnet_dq.data.kaldi import CATEGORY, KaldiDir, write_scp
 from espnet_dq.data.pack import pack
 from espnet_dq.errors import InputError
 from espnet_dq.plugin import register
@@ -64,10 +64,25 @@ def test_other_batches_mix_them(batches, tmp_path):
     assert any(len(lang.unique()) > 1 for _, lang in batches(other))
 
 
-def test_folded_without_its_length_is_refused(save_toy, tmp_path):
-    toy, config = str(save_toy()), yaml.safe_load(LANGUAGE.read_text())
-    bad = tmp_path / "bad.yaml"
-    for lengths in ([], [1, 2]):
-        bad.write_text(yaml.safe_dump({**config, "fold_length": lengths}))
-        with pytest.raises(InputError, match=r"bad\.yaml: batch_type folded needs fold_length"):
-            check_configs([str(bad), "--student", toy, "--teacher", toy, "--grid", "ct2_int8"])
+@pytest.mark.parametrize(
+    ("change", "processes", "said"),
+    [
+        ({"fold_length": []}, 1, "batch_type folded needs fold_length"),
+        ({"fold_length": [1, 2]}, 1, "batch_type folded needs fold_length"),
+        ({"fold_length": 480001}, 1, "batch_type folded needs fold_length"),
+        ({"shuffle_within_batch": True}, 1, "shuffle_within_batch makes other batches"),
+        ({}, 4, r"valid_batch_type folded: .*dev/utt2category: of 'ru' there are 2 windows for 4"),
+        ({"batch_type": "unsorted", "valid_batch_type": "folded"}, 4, "dev/utt2category: of 'ru'"),
+    ],
+)
+def test_batches_that_would_not_be_are_refused(save_toy, tmp_path, change, processes, said):
+    toy, bad = str(save_toy()), tmp_path / "bad.yaml"
+    for name, russian in (("train", 4), ("dev", 2)):
+        languages = ["en"] * 9 + ["ru"] * russian
+        (tmp_path / name).mkdir()
+        write_scp(tmp_path / name / CATEGORY, {f"u{i}": x for i, x in enumerate(languages)})
+    bad.write_text(yaml.safe_dump({**yaml.safe_load(LANGUAGE.read_text()), **change}))
+    given = [str(bad), "--student", toy, "--teacher", toy, "--grid", "ct2_int8", "--processes",
+             str(processes), "--data", str(tmp_path / "train"), str(tmp_path / "dev")]  # fmt: skip
+    with pytest.raises(InputError, match=rf"bad\.yaml: .*{said}"):
+        check_configs(given)

@@ -212,6 +212,10 @@ student_name=$(name_of "$student")
 exp=$expdir/${corpus}_${teacher_name}_${student_name}_$(name_of "$grid")${tag:+_$tag}
 exp=$(realpath -ms "$exp")
 case $exp in *[:,]*) die "$exp: ESPnet takes no path with : or , in it" ;; esac
+job='(^|[^[:alnum:]_])JOB([^[:alnum:]_]|$)'
+for path in "$PWD" "$exp" "$dumpdir" "$cachedir" "$teacher" "$student"; do
+    [[ ! $path =~ $job ]] || die "$path: JOB in a path would become a job's number"
+done
 mkdir -p "$exp/done"
 mkdir -p "$dumpdir"
 dump=$(cd "$dumpdir" && pwd)/$corpus
@@ -279,7 +283,7 @@ run_stage() {
 }
 # What a training needs of the stages before, asked before the markers of the old one are gone.
 check_training() {
-    [ -e "$exp/data/train/utt2category" ] || die "$exp/data: no windows, or old ones: run --stage 2"
+    [ -e "$exp/data/train/utt2sha256" ] || die "$exp/data: no windows, or old ones: run --stage 2"
     [ "$skip_teacher_pass" = true ] || [ -e "$exp/done/4" ] ||
         die "stage 4 (teacher pass) is not finished: run it, or --skip_teacher_pass true"
 }
@@ -409,7 +413,8 @@ if run_stage 3 "weights" false; then
     py init_student --from "$student_pt" --teacher "$teacher_pt" --grid "$grid" \
         --export "$format" "${configs[-1]}" --out "$exp/init"
     py check_configs "${configs[@]}" --student "$student_pt" --teacher "$teacher_pt" \
-        --grid "$grid" --processes "$(((ngpu > 1 ? ngpu : 1) * num_nodes))"
+        --grid "$grid" --processes "$(((ngpu > 1 ? ngpu : 1) * num_nodes))" \
+        --data "$exp/data/train" "$exp/data/dev"
     finish_stage 3
 fi
 
@@ -454,7 +459,7 @@ train() {
         options+=(--multiprocessing_distributed true)
     fi
     if [ "$cmd_backend" = slurm ]; then
-        launch=(srun "$PYTHON")
+        launch=(srun --kill-on-bad-exit=1 "$PYTHON") # a lost task is not waited for
         options+=(--dist_launcher slurm)
     fi
     for set in train:train dev:valid; do
