@@ -294,7 +294,7 @@ finish_stage() {
 py() { "$PYTHON" -m "espnet_dq.bin.$1" "${@:2}"; }
 # in_jobs N NAME OPTIONS COMMAND...: as N jobs where cmd.sh says, JOB in the command being the number.
 in_jobs() {
-    py jobs --backend "$cmd_backend" --nj "$1" --log "$exp/logs/$2.JOB.log" --options "$3" \
+    py jobs --backend "$cmd_backend" --nj "$1" --log "$exp/logs/$2.JOB.log" --options="$3" \
         -- "${@:4}"
 }
 # heavy NAME MODULE ARGS...: as `py`; on Slurm as a job.
@@ -510,7 +510,7 @@ train() {
     if [ "$cmd_backend" = slurm ]; then
         local wanted="$cmd_train_options --nodes $num_nodes --ntasks-per-node 1"
         [ "$ngpu" -eq 0 ] || wanted+=" --gpus-per-node $ngpu"
-        py jobs --backend slurm --nj 1 --log "$out/train.log" --options "$wanted" \
+        py jobs --backend slurm --nj 1 --log "$out/train.log" --options="$wanted" \
             -- bash "$out/run.sh"
     else
         bash "$out/run.sh" < /dev/null >> "$out/train.log" 2>&1
