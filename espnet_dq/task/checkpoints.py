@@ -8,8 +8,6 @@ import shutil
 import zipfile
 from pathlib import Path
 
-import torch
-
 from espnet_dq.files import atomic
 
 LAST, BEFORE = "checkpoint.pth", "checkpoint.before.pth"
@@ -26,6 +24,8 @@ def repair(folder: Path) -> list[str]:
     last, done = folder / LAST, []
     if not last.exists():
         return []
+    import torch  # takes seconds, which a training that begins need not wait
+
     if found := fault(last):
         if fault(folder / BEFORE):
             for checkpoint in folder.glob("*.pth"):
@@ -45,6 +45,8 @@ def repair(folder: Path) -> list[str]:
 
 def fault(path: Path) -> str | None:
     """What is wrong with a checkpoint, or None."""
+    import torch
+
     if not path.exists():
         return "is missing"
     try:

@@ -39,7 +39,7 @@ def test_base_as_faster_whisper_from_the_package(weights_dir, speech):
         "condition_on_previous_text": False,
         "without_timestamps": True,
     }
-    for audio, language in speech:
+    for audio, language in speech[::2]:
         segments, _ = runtime.transcribe(audio, language=language, beam_size=1, **options)
         theirs = " ".join(segment.text for segment in segments).split()
         ours = model.transcribe(audio, language=language, fp16=False, **options)["text"].split()

@@ -595,7 +595,7 @@ if run_stage 12 "report" "$skip_eval"; then
 fi
 
 if run_stage 13 "pack" "$skip_pack"; then
-    "$PYTHON" -m espnet_dq espnet2.bin.pack asr --asr_train_config "$exp/qat/config.yaml" \
+    "$PYTHON" -m espnet2.bin.pack asr --asr_train_config "$exp/qat/config.yaml" \
         --asr_model_file "$exp/qat/valid.loss.ave.pth" --outpath "$exp/.espnet_model.tmp$$.zip"
     mv "$exp/.espnet_model.tmp$$.zip" "$exp/espnet_model.zip"
     if [ -e "$exp/results.json" ]; then
