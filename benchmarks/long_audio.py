@@ -61,14 +61,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--model", type=Path, required=True, help="folder of CTranslate2")
     parser.add_argument("--speech", type=Path, required=True, help="formatted Kaldi folder")
     parser.add_argument("--language", required=True, help="whose clips are taken")
-    parser.add_argument("--work", type=Path, required=True, help="folder for what is made")
+    parser.add_argument("--work", type=Path, required=True, help="folder; MINUTES in it is emptied")
     parser.add_argument("--out", type=Path, default=RESULTS, help="results, added to")
     args = parser.parse_args(argv)
     speech, work, model = KaldiDir.load(args.speech), args.work.resolve(), str(args.model.resolve())
     for minutes in args.minutes:
-        data, out = work / "data", work / "out"
-        for folder in (data, out):
-            remove(folder)
+        folder = work / f"{minutes:g}"
+        remove(folder)
+        data, out = folder / "data", folder / "out"
         data.mkdir(parents=True)
         texts = make(speech, args.language, minutes, data / "long.wav")
         write_scp(data / "wav.scp", {"long": str(data / "long.wav")})
@@ -79,7 +79,7 @@ def main(argv: list[str] | None = None) -> int:
                        "--nj", "1"],
         }  # fmt: skip
         for name, options in commands.items():
-            log = work / f"{name}.log"
+            log = folder / f"{name}.log"
             command = ["-m", f"espnet_dq.bin.{name}", "--model", model, "--timestamps", *options]
             line = {
                 "what": name,

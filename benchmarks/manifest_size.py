@@ -188,7 +188,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--skip", action="append", default=[], help="a stage to leave out, as 4")
     parser.add_argument("--nj", type=int, default=1, help="processes that read audio (1)")
     parser.add_argument("--work", type=Path, required=True, help="folder, emptied before each")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="results, added to")
+    parser.add_argument(
+        "--out", type=Path, default=RESULTS, help="results, added to (those of docs/reliability.md)"
+    )
     args = parser.parse_args(argv)
     options = " --segments" * args.segments + "".join(f" --skip {x}" for x in args.skip)
     for utterances in args.utterances:

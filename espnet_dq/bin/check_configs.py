@@ -54,12 +54,14 @@ def check_batches(path: Path, config: dict, processes: int, data: list[Path] | N
             )
         if kind != "folded":
             continue
-        lengths = config.get("fold_length")
-        if not isinstance(lengths, list) or len(lengths) != 1:  # one for each shape file: stage 5's
-            raise InputError(
-                f"{path}: {types} folded needs fold_length: [SAMPLES], one number: batches of "
-                "longer windows have fewer of them"
-            )
+        match config.get("fold_length"):
+            case [int(samples)] if samples > 0:  # one for each shape file: stage 5 writes one
+                pass
+            case _:
+                raise InputError(
+                    f"{path}: {types} folded needs fold_length: [SAMPLES], one number: batches of "
+                    "longer windows have fewer of them"
+                )
         if config.get("shuffle_within_batch"):
             raise InputError(f"{path}: shuffle_within_batch makes other batches than folded ones")
         if data:

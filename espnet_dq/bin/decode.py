@@ -28,13 +28,13 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--runtime", required=True, choices=RUNTIMES, help="what decodes")
     parser.add_argument("--data", required=True, help="Kaldi folder: wav.scp and utt2lang")
-    parser.add_argument("--out", required=True, help="folder for text and decode.json")
+    parser.add_argument("--out", required=True, help="folder for text, decode.json, timed")
     parser.add_argument("--beam_size", type=count, default=1, help="1 is greedy (default)")
     parser.add_argument(
         "--timestamps",
         action="store_true",
-        help="write OUT/timed, a Kaldi folder of the segments that the model makes, too; "
-        "what goes round in circles is tried again, as in bin.transcribe",
+        help="write OUT/timed, a Kaldi folder of the segments that the model makes, too; what goes "
+        "round in circles is tried again at random, as in bin.transcribe; one clip at a time",
     )
     parser.add_argument("--threads", type=count, default=0, help="CPU threads (default: all)")
     parser.add_argument(
@@ -50,9 +50,7 @@ def main(argv: list[str] | None = None) -> int:
     parts.add_argument(
         "--split", dest="part", type=Part.parse, metavar="K/N", help="only part K of N, for a job"
     )
-    parts.add_argument(
-        "--join", type=count, metavar="N", help="write text and decode.json from N decoded parts"
-    )
+    parts.add_argument("--join", type=count, metavar="N", help="write them from N decoded parts")
     args = vars(parser.parse_args(argv))
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     place, shared, join = Path(args["out"]), args.pop("shared"), args.pop("join")

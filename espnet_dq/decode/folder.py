@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from espnet_dq.data.audio import SAMPLE_RATE, read_audio
+from espnet_dq.data.audio import SAMPLE_RATE, AudioFault, read_audio
 from espnet_dq.data.kaldi import KaldiDir, Segment, read_scp, read_wav, write_scp
 from espnet_dq.data.pieces import pieces
 from espnet_dq.decode.runtimes import Runtime, load_runtime
 from espnet_dq.decode.runtimes.interface import SPACELESS, join
-from espnet_dq.decode.transcribe import place
+from espnet_dq.decode.transcribe import transcribe_pieces
 from espnet_dq.errors import InputError, WorkError
 from espnet_dq.files import atomic, remove
 from espnet_dq.jobs import Part
@@ -78,7 +78,7 @@ def decode_folder(
     and tries clips that failed again. `rtf` (wall seconds of decoding by seconds of audio, the
     loading of the model not counted) is null after such a resumption. `first_word_seconds` (median
     from the samples in memory to the first word; no runtime here gives one before the text of the
-    whole window) is null, too, and where several clips are decoded at a time.
+    whole window) is null, too, with timestamps, and where several clips are decoded at a time.
 
     An utterance longer than the model's window is decoded in pieces, cut at pauses, and its text
     is theirs, joined; `cut` says how many such utterances and pieces there were.
@@ -88,8 +88,9 @@ def decode_folder(
         data: folder with wav.scp and utt2lang; a text is not needed.
         out: folder, made if needed; an older result in it stays until the new one is whole.
         timestamps: with the model's own timestamps, and what makes a model stop too early or go
-            round in circles tried again (`Runtime.transcribe`). `out/timed` is then a Kaldi folder
-            with a line of `segments` and `text` for each segment, as other stages read it.
+            round in circles tried again at random (`Runtime.transcribe`). `out/timed` is then a
+            Kaldi folder with a line of `segments` and `text` for each segment; empty if there are
+            none.
         part: decode only these utterances, into a folder of their own within `out`, which
             `espnet_dq.decode.parts.join_parts` reads.
 
@@ -107,7 +108,10 @@ def decode_folder(
     load_seconds = time.perf_counter() - started
     _check_languages(data / "utt2lang", wav, languages, engine.languages)
 
-    key = _key(runtime, engine, model, wav, languages, timestamps)
+    options = engine.options
+    if timestamps:  # all else is then the runtime's own way, as in bin.transcribe
+        options = {"timestamps": True, "beam_size": beam_size}
+    key = _key(runtime, options, model, wav, languages)
     if part:
         out = part_folder(out, part.number, part.count)
         wav = {utt: wav[utt] for utt in part.of(sorted(wav))}
@@ -155,9 +159,8 @@ def decode_folder(
         else round(statistics.median(result.call_seconds for result in done.values()), 4),
         "peak_rss_bytes": peak_rss_bytes(),
         "threads": engine.threads,
-        "options": engine.options
-        | {"compute_type": engine.compute_type, "workers": engine.workers, "batch": engine.batch}
-        | ({"timestamps": True} if timestamps else {}),
+        "options": options
+        | {"compute_type": engine.compute_type, "workers": engine.workers, "batch": engine.batch},
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),
     }
     if part:
@@ -202,7 +205,8 @@ def _timed(wav: dict[str, str], languages: dict[str, str], done: dict[str, Decod
             timed.wav[name], timed.text[name] = path, text
             timed.utt2spk[name], timed.utt2lang[name] = utt, languages[utt]
             # A model may give a segment no time at all; Kaldi knows no such thing.
-            timed.segments[name] = Segment(utt, max(0.0, min(start, end - SHORTEST)), end)
+            start = max(0.0, min(start, end - SHORTEST))
+            timed.segments[name] = Segment(utt, start, max(end, start + SHORTEST))
     return timed
 
 
@@ -293,33 +297,30 @@ def _decode(engine: Runtime, job: Job) -> list[Decoded]:
 
 def _decode_timed(engine: Runtime, job: Job) -> list[Decoded]:
     """Decode one job, an utterance at a time and a piece of it at a time, with timestamps."""
-    results = []
-    for utt, path in job.wav.items():
-        lengths: list[int] = []
+    return [_timed_utterance(engine, utt, path, job.language) for utt, path in job.wav.items()]
 
-        def parts(path: str = path, lengths: list[int] = lengths) -> Iterator:
-            for start, audio in pieces(read_audio(path), engine.window):
-                lengths.append(len(audio))
-                yield start, audio
 
-        try:
-            found = list(place(engine, parts(), job.language, timestamps=True))
-        except InputError as e:
-            results.append(Decoded(utt, failed=str(e)))
-        except (RuntimeError, ValueError, AssertionError) as e:
-            results.append(Decoded(utt, failed=_reason(e)))
-        else:
-            space = "" if job.language in SPACELESS else " "
-            results.append(
-                Decoded(
-                    utt,
-                    join((segment.text for segment in found), space),
-                    sum(lengths) / SAMPLE_RATE,
-                    pieces=len(lengths),
-                    segments=[(s.start, s.end, join([s.text])) for s in found],
-                )
-            )
-    return results
+def _timed_utterance(engine: Runtime, utt: str, path: str, language: str) -> Decoded:
+    lengths = []
+
+    def heard() -> Iterator[tuple[int, np.ndarray]]:
+        for start, audio in pieces(read_audio(path), engine.window):
+            lengths.append(len(audio))
+            yield start, audio
+
+    try:
+        found = list(transcribe_pieces(engine, heard(), language, timestamps=True))
+    except AudioFault as e:
+        return Decoded(utt, failed=str(e))
+    except (RuntimeError, ValueError, AssertionError) as e:
+        return Decoded(utt, failed=_reason(e))
+    return Decoded(
+        utt,
+        join((segment.text for segment in found), "" if language in SPACELESS else " "),
+        sum(lengths) / SAMPLE_RATE,
+        pieces=len(lengths),
+        segments=[(s.start, s.end, join([s.text])) for s in found],
+    )
 
 
 def _reason(error: Exception) -> str:
@@ -327,14 +328,11 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).strip()}".splitlines()[0]
 
 
-def _key(
-    runtime: str, engine: Runtime, model: Path, wav: dict, languages: dict, timestamps: bool
-) -> str:
+def _key(runtime: str, options: dict, model: Path, wav: dict, languages: dict) -> str:
     """Hash of all that decides the result; model files count by name, size and time."""
     files = sorted(model.iterdir()) if model.is_dir() else [model]
     stats = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.is_file()]
-    spoken = {u: languages[u] for u in wav}
-    parts = [runtime, engine.options, str(model), stats, wav, spoken, timestamps]
+    parts = [runtime, options, str(model), stats, wav, {u: languages[u] for u in wav}]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

@@ -28,10 +28,12 @@ def transcribe(
     Raises:
         InputError: as in `read_audio`, possibly after some segments.
     """
-    return place(runtime, pieces(read_audio(path), runtime.window), language, timestamps)
+    return transcribe_pieces(
+        runtime, pieces(read_audio(path), runtime.window), language, timestamps
+    )
 
 
-def place(
+def transcribe_pieces(
     runtime: Runtime,
     parts: Iterable[tuple[int, np.ndarray]],
     language: str | None,

@@ -45,7 +45,7 @@ def test_a_lost_task_ends_the_job_and_the_recipe_goes_on(slurm, save_toy, tmp_pa
     while not (exp / "kd/1epoch.pth").exists():
         assert time.monotonic() < deadline and running.poll() is None, told(tmp_path)
         time.sleep(0.1)
-    tasks = {p.environ()["SLURM_PROCID"]: p for p in psutil.process_iter() if trains(p, exp / "kd")}
+    tasks = {task: p for p in psutil.process_iter() if (task := task_of(p, exp / "kd"))}
     assert tasks.keys() == {"0", "1"}
     tasks["1"].kill()
     assert running.wait(timeout=90) == 1
@@ -77,13 +77,13 @@ def told(folder):
     return (folder / "said").read_text()[-3000:]
 
 
-def trains(process, out):
-    """Whether a process is ESPnet's trainer into `out`."""
+def task_of(process, out):
+    """Which of srun's tasks a process is, if it is ESPnet's trainer into `out`; not its loaders."""
     try:
-        words = process.cmdline()
-        return str(out) in words and process.name().startswith("python")
+        trains = str(out) in process.cmdline() and process.name().startswith("python")
+        return process.environ()["SLURM_PROCID"] if trains else None
     except psutil.Error:
-        return False
+        return None
 
 
 def nodes(log):

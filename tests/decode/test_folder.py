@@ -15,7 +15,7 @@ from espnet_dq.bin.decode import main as decode_main
 from espnet_dq.data.audio import SAMPLE_RATE, load_audio, save_wav
 from espnet_dq.data.kaldi import read_scp, validate, write_scp
 from espnet_dq.data.pieces import pieces
-from espnet_dq.decode.folder import PARTIAL, Job, _decode, decode_folder
+from espnet_dq.decode.folder import PARTIAL, Decoded, Job, _decode, _timed, decode_folder
 from espnet_dq.errors import InputError, WorkError
 from tests.decode.test_transcribe import FakeRuntime, spoken
 
@@ -260,3 +260,29 @@ def test_timestamps_are_segments_of_a_kaldi_folder(tmp_path, monkeypatch):
     )
     decode_main([*given[:-1], "--out", str(tmp_path / "whole")])
     assert not (tmp_path / "whole/timed").exists() and texts(tmp_path / "whole")["short"] == "x"
+
+
+def test_segments_without_length_get_some(tmp_path):
+    """As whisper.cpp may leave them; Kaldi knows no such thing."""
+    save_wav(tmp_path / "x.wav", np.zeros(SAMPLE_RATE, np.float32))
+    found = [(0.0, 0.0, "a"), (0.3, 0.3, "b"), (0.3, 1.0, "c")]
+    done = {"u": Decoded("u", segments=found)}
+    _timed({"u": str(tmp_path / "x.wav")}, {"u": "en"}, done).save(tmp_path / "timed")
+    data = validate(tmp_path / "timed")
+    assert list(data.text.values()) == ["a", "b", "c"]
+    times = [(s.start, s.end) for s in data.segments.values()]
+    assert times == [(0.0, 0.01), (0.29, 0.3), (0.3, 1.0)]
+
+
+def test_timestamps_that_a_model_cannot_give_are_no_fault_of_the_clips(
+    tmp_path, toy_data, monkeypatch
+):
+    class Short(Told):
+        def transcribe(self, audio, language, timestamps):
+            raise InputError("timestamps need a window of 30 s")
+
+    monkeypatch.setattr("espnet_dq.decode.folder.load_runtime", lambda *_, **__: Short())
+    monkeypatch.setattr(Told, "languages", frozenset(["en", "ru"]))
+    with pytest.raises(InputError, match="need a window"):
+        decode_folder("fake", "torch", toy_data, tmp_path / "out", timestamps=True)
+    assert not (tmp_path / "out/text").exists()

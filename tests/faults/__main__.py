@@ -17,6 +17,8 @@ from collections import Counter
 from pathlib import Path
 
 from espnet_dq.bin.describe import commit
+from espnet_dq.errors import InputError, run
+from espnet_dq.files import atomic
 from tests.faults.chains import FAULTS, Chain, Try
 from tests.faults.recipe import STAGES, Place, Reference, make_toys
 from tests.faults.results import RESULTS, result
@@ -48,6 +50,7 @@ def main(argv: list[str] | None = None) -> int:
     work, name = args.work.resolve(), "-".join([*args.faults, str(args.last)])
     command = f"python -m tests.faults --faults {','.join(args.faults)} --last {args.last}"
     command += " --work FOLDER"
+    _same_commit(work / "commit")
     toys = make_toys(work / "toys")
     known = Reference(work, Place(work / "reference", toys))
     while (had := sum(line["tries"] for line in read(args.out, command))) < args.tries:
@@ -90,9 +93,19 @@ def read(path: Path, command: str) -> list[dict]:
     return [x for x in found if (x["command"], _clean(x["commit"])) == (command, now)]
 
 
+def _same_commit(kept: Path) -> None:
+    """Refuse a folder with the undisturbed run, or a chain, of another commit."""
+    now = _clean(commit())
+    if not kept.exists():
+        with atomic(kept) as tmp:
+            tmp.write_text(f"{now}\n", encoding="utf-8")
+    elif (then := kept.read_text(encoding="utf-8").strip()) != now:
+        raise InputError(f"--work {kept.parent}: begun at commit {then}, this is {now}")
+
+
 def _clean(name: str) -> str:
     return name.removesuffix("-dirty")
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run(main)

@@ -28,7 +28,7 @@ from espnet_dq.data.audio import SAMPLE_RATE, load_audio
 from espnet_dq.data.kaldi import KaldiDir
 from espnet_dq.data.left_out import LEFT_OUT
 from espnet_dq.data.listing import rows
-from espnet_dq.errors import InputError, run
+from espnet_dq.errors import InputError, WorkError, run
 from tests.faults.recipe import make_toys
 from tests.faults.results import RESULTS, put, result
 
@@ -209,19 +209,21 @@ def main(argv: list[str] | None = None) -> int:
         make_toys(work / "toys")
         done = recipe(work, "--max_left_out", f"{1.5 * share:g}")
         ended = done.returncode == 0 and bool(list((work / "exp").glob("*/RESULTS.md")))
-        (listed,) = (work / "dump").rglob(f"raw/{LEFT_OUT}")
-        right, wrong = judge(listed, planted)
+        listed = list((work / "dump").rglob(f"raw/{LEFT_OUT}"))
+        if not listed:
+            raise WorkError(f"the recipe has left no list: {done.stderr.splitlines()[-1:]}")
+        right, wrong = judge(listed[0], planted)
         stopped = recipe(
             work, "--stage", "2", "--stop_stage", "2", "--max_left_out", f"{share / 2:g}"
         )
     command = f"python -m tests.faults.bad_data --utterances {args.utterances} "
     command += f"--share {args.share:g} --speech FOLDER --work FOLDER"
-    happened = f"left out and counted; {len(wrong)} of {args.utterances} judged wrongly; "
-    happened += "the recipe came to its end" if ended else "the recipe did not come to its end"
-    found = right if ended else dict.fromkeys(WAYS, 0)
+    happened = f"left out and counted; {len(wrong)} of {args.utterances} judged wrongly"
     results = [
-        result(f"bad data: {way}", "1, 2", broken, found[way], command, happened) for way in WAYS
+        result(f"bad data: {way}", "1, 2", broken, right[way], command, happened) for way in WAYS
     ]
+    happened = "the recipe came to its end" if ended else "".join(done.stderr.splitlines()[-1:])
+    results.append(result("bad data: all of it", "1 to 13", 1, int(ended), command, happened))
     said = stopped.stderr.splitlines()[-1:]
     ok = stopped.returncode == 2 and "more than --max_left_out" in "".join(said)
     happened = "exit code 2, a line with causes and counts" if ok else "".join(said)

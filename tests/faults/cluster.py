@@ -47,18 +47,26 @@ def main(argv: list[str] | None = None) -> int:
         report = Path(folder) / "report.xml"
         command = [sys.executable, "-m", "pytest", "tests/cluster", f"--junitxml={report}"]
         subprocess.run(command, cwd=ROOT, env={**os.environ, "SLURM_TESTS": "1"})
-        cases = list(ElementTree.parse(report).iter("testcase"))
+        if not report.is_file():
+            parser.exit(1, f"{parser.prog}: pytest has left no report\n")
+        cases = {case.get("name"): case for case in ElementTree.parse(report).iter("testcase")}
+    if cases.keys() != TESTS.keys():
+        parser.exit(1, f"{parser.prog}: other tests than are listed: {', '.join(cases)}\n")
+    for name, case in cases.items():
+        if (skipped := case.find("skipped")) is not None:
+            parser.exit(1, f"{parser.prog}: {name} was skipped: {_line(skipped)}\n")
     results = []
-    for case in cases:
-        stage, fault, happened = TESTS[case.get("name")]
-        wrong = [
-            x.get("message") for kind in ("failure", "error", "skipped") for x in case.iter(kind)
-        ]
-        results.append(
-            result(fault, stage, 1, int(not wrong), COMMAND, happened if not wrong else wrong[0])
-        )
+    for name, (stage, fault, happened) in TESTS.items():
+        found = [x for kind in ("failure", "error") for x in cases[name].iter(kind)]
+        said = _line(found[0]) if found else happened
+        results.append(result(fault, stage, 1, int(not found), COMMAND, said))
     put(args.out, COMMAND, results)
     return int(any(x["ok"] < x["tries"] for x in results))
+
+
+def _line(found: ElementTree.Element) -> str:
+    """The first line of what pytest says of a test that did not pass."""
+    return (found.get("message") or "no word").strip().splitlines()[0]
 
 
 if __name__ == "__main__":

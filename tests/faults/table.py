@@ -22,8 +22,8 @@ END = "<!-- end -->\n"
 
 
 def faults(results: list[dict]) -> str:
-    """A row for each fault and command, in the order in which they first occur."""
-    head = ["fault", "tries", "ok", "tries by stage", "what happened", "command"]
+    """A row for each fault and command, of all commits, in the order in which they first occur."""
+    head = ["fault", "tries", "ok", "tries by stage", "what happened", "command", "commits"]
     rows = []
     for fault, command in dict.fromkeys((line["fault"], line["command"]) for line in results):
         of = [line for line in results if (line["fault"], line["command"]) == (fault, command)]
@@ -33,38 +33,36 @@ def faults(results: list[dict]) -> str:
         by_stage = ", ".join(f"{stage}: {count}" for stage, count in sorted(stages.items()))
         tries, ok = (str(sum(line[name] for line in of)) for name in ("tries", "ok"))
         wrong = Counter(x for line in of for x in line.get("wrong") or ())
-        happened = "; ".join(
-            [of[-1]["happened"], *(f"{n} that were not ok: {what}" for what, n in wrong.items())]
-        )
-        cells = (fault, tries, ok, by_stage, happened, f"`{command}`")
-        rows.append([cell.replace("|", "/") for cell in cells])
-    return f"{table(head, rows)}\n\n{_when(results)}.\n"
+        happened = of[-1]["happened"]
+        if wrong:
+            happened += f"; wrong: {', '.join(f'{what} ({n})' for what, n in wrong.items())}"
+        commits = ", ".join(f"`{x}`" for x in sorted({line["commit"] for line in of}))
+        rows.append([fault, tries, ok, by_stage, happened, f"`{command}`", commits])
+    return f"{table(head, rows)}\n"
 
 
 def lengths(results: list[dict]) -> str:
-    """A row for each command of the recipe, from the first measurement of each length."""
-    first: dict[tuple[str, int], dict] = {}
+    """A row for each command of the recipe, from the last measurement of each length."""
+    last: dict[tuple[str, int], dict] = {}
     for line in results:
-        if not line["segments"]:
-            first.setdefault((f"{line['stage']} {line['name']}", line["utterances"]), line)
-    names = sorted({name for name, _ in first})
-    counts = sorted({count for _, count in first})
-    head = ["stage", *(f"MiB, {n:,}" for n in counts), *(f"CPU s, {n:,}" for n in counts)]
-    rows = [
-        [name]
-        + [
-            f"{first[name, count][key]:g}" if (name, count) in first else ""
-            for key in ("peak_mib", "cpu_seconds")
-            for count in counts
-        ]
-        for name in names
+        name = f"{line['stage']} {line['name']}{', segments' * line['segments']}"
+        last[name, line["utterances"]] = line
+    names = sorted({name for name, _ in last})
+    counts = sorted({count for _, count in last})
+    head = [
+        "stage",
+        *(f"MiB, {n:,}" for n in counts),
+        *(f"CPU s, {n:,}" for n in counts),
+        "commits",
     ]
-    return f"{table(head, rows)}\n\n{_when(list(first.values()))}.\n"
-
-
-def _when(results: list[dict]) -> str:
-    commits = sorted({(line["date"], line["commit"]) for line in results})
-    return "; ".join(f"{day}, commit `{commit}`" for day, commit in commits)
+    rows = []
+    for name in names:
+        of = [last.get((name, count)) for count in counts]
+        peaks = [f"{x['peak_mib']}{'' if x['ok'] else ': too much'}" if x else "" for x in of]
+        seconds = [f"{x['cpu_seconds']:g}" if x else "" for x in of]
+        commits = ", ".join(f"`{x}`" for x in sorted({x["commit"] for x in of if x}))
+        rows.append([name, *peaks, *seconds, commits])
+    return f"{table(head, rows)}\n"
 
 
 def main() -> int:

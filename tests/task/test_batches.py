@@ -70,6 +70,8 @@ def test_other_batches_mix_them(batches, tmp_path):
         ({"fold_length": []}, 1, "batch_type folded needs fold_length"),
         ({"fold_length": [1, 2]}, 1, "batch_type folded needs fold_length"),
         ({"fold_length": 480001}, 1, "batch_type folded needs fold_length"),
+        ({"fold_length": [0]}, 1, "batch_type folded needs fold_length"),
+        ({"fold_length": ["480001"]}, 1, "batch_type folded needs fold_length"),
         ({"shuffle_within_batch": True}, 1, "shuffle_within_batch makes other batches"),
         ({}, 4, r"valid_batch_type folded: .*dev/utt2category: of 'ru' there are 2 windows for 4"),
         ({"batch_type": "unsorted", "valid_batch_type": "folded"}, 4, "dev/utt2category: of 'ru'"),
@@ -85,4 +87,8 @@ def test_batches_that_would_not_be_are_refused(save_toy, tmp_path, change, proce
     given = [str(bad), "--student", toy, "--teacher", toy, "--grid", "ct2_int8", "--processes",
              str(processes), "--data", str(tmp_path / "train"), str(tmp_path / "dev")]  # fmt: skip
     with pytest.raises(InputError, match=rf"bad\.yaml: .*{said}"):
+        check_configs(given)
+    bad.write_text(LANGUAGE.read_text())
+    (tmp_path / "train" / CATEGORY).unlink()
+    with pytest.raises(InputError, match=r"train/utt2category: no such file.*run --stage 2"):
         check_configs(given)

@@ -213,7 +213,8 @@ exp=$expdir/${corpus}_${teacher_name}_${student_name}_$(name_of "$grid")${tag:+_
 exp=$(realpath -ms "$exp")
 case $exp in *[:,]*) die "$exp: ESPnet takes no path with : or , in it" ;; esac
 job='(^|[^[:alnum:]_])JOB([^[:alnum:]_]|$)'
-for path in "$PWD" "$exp" "$dumpdir" "$cachedir" "$teacher" "$student"; do
+for path in "$PYTHON" "$PWD" "$exp" "$dumpdir" "$cachedir" "$teacher" "$student" "$grid" \
+    "$train_config" "$qat_config"; do
     [[ ! $path =~ $job ]] || die "$path: JOB in a path would become a job's number"
 done
 mkdir -p "$exp/done"
@@ -412,9 +413,10 @@ if run_stage 3 "weights" false; then
     fetch_weights "$teacher" "$student"
     py init_student --from "$student_pt" --teacher "$teacher_pt" --grid "$grid" \
         --export "$format" "${configs[-1]}" --out "$exp/init"
+    trained=()
+    [ "$skip_train" = true ] || trained=(--data "$exp/data/train" "$exp/data/dev")
     py check_configs "${configs[@]}" --student "$student_pt" --teacher "$teacher_pt" \
-        --grid "$grid" --processes "$(((ngpu > 1 ? ngpu : 1) * num_nodes))" \
-        --data "$exp/data/train" "$exp/data/dev"
+        --grid "$grid" --processes "$(((ngpu > 1 ? ngpu : 1) * num_nodes))" "${trained[@]}"
     finish_stage 3
 fi
 
