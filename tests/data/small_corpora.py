@@ -69,14 +69,12 @@ def common_voice(root: Path, clip: Path) -> int:
     mp3(clip, sound)
     languages = ("sv-SE", "zh-CN", "ar", "ga-IE")
     for lang in languages:
-        for split in SPLITS:
+        for split in (*SPLITS, "validated", "invalidated", "other"):  # these three are not read
             name = f"common_voice_{lang}_{split}.mp3"
             put(sound, root / lang / "clips" / name)
             word = "文本" if lang == "zh-CN" else "Text"
             row = f"{lang * 64}\t{name}\ts1\t{word} {split}, {lang}\t2\t0\t{lang}\r\n"
             write(root / lang / f"{split}.tsv", head + row)
-        for other in ("validated", "invalidated", "other"):
-            write(root / lang / f"{other}.tsv", "no table at all")
     for name in ("long", "empty", "late"):
         put(sound, root / f"sv-SE/clips/{name}.mp3")
     (root / "sv-SE/clips/empty.mp3").write_bytes(b"")
