@@ -9,8 +9,10 @@ Example usage::
 import argparse
 from pathlib import Path
 
+import torch
+
 from espnet_dq.data.labels import MODES, Limits, label_folder
-from espnet_dq.errors import run
+from espnet_dq.errors import InputError, run
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -37,10 +39,16 @@ def main(argv: list[str] | None = None) -> int:
         default=Limits.min_logprob,
         help="lowest mean log-probability of a token (-1)",
     )
+    parser.add_argument(
+        "--ngpu", type=int, choices=(0, 1), default=0, help="1: the teacher runs on a GPU (0)"
+    )
     parser.add_argument("--out", type=Path, required=True, help="Kaldi folder to write")
     args = parser.parse_args(argv)
+    if args.ngpu and not torch.cuda.is_available():
+        raise InputError("--ngpu 1: torch sees no GPU")
     limits = Limits(max_error=args.max_error, min_logprob=args.min_logprob)
-    report = label_folder(args.data, args.out, args.teacher, args.mode, limits)
+    device = "cuda" if args.ngpu else "cpu"
+    report = label_folder(args.data, args.out, args.teacher, args.mode, limits, device)
     causes = "".join(f", {n} dropped: {cause}" for cause, n in report["dropped"].items())
     print(f"{args.out}: {report['kept']} of {report['utterances']} utterances{causes}")
     return 0

@@ -6,8 +6,8 @@ it is sure of it. Filtering by the error rate between label and text is Distil-W
 2311.00430), and so is its limit; the limits of sureness are openai-whisper's own for a decode
 that failed.
 
-What the teacher said is kept beside the result, a line an utterance: a killed run goes on, and
-other limits ask the teacher nothing.
+What the teacher said is kept beside the result, under the name of the source, a line an utterance:
+a killed run goes on, and the other mode or other limits ask the teacher nothing.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ from espnet_dq.scoring.score import normalize
 from espnet_dq.whisper.forward import log_mel, window_samples
 
 MODES = ("check", "replace")
-BATCH = 8
+BATCH = {"cpu": 8, "cuda": 64}
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,12 @@ class Limits:
 
 
 def label_folder(
-    source: Path, out: Path, teacher: Path, mode: str, limits: Limits = Limits()
+    source: Path,
+    out: Path,
+    teacher: Path,
+    mode: str,
+    limits: Limits = Limits(),
+    device: str = "cpu",
 ) -> dict:
     """Write the Kaldi folder `out` with what is kept of `source`; returns the report.
 
@@ -83,6 +88,7 @@ def label_folder(
         mode: `check`: the text stays, utterances whose error rate against the label is above the
             limit are dropped; `replace`: the label is the text.
         limits: what is kept.
+        device: where the teacher runs, `cpu` or `cuda`, in float32.
 
     Raises:
         InputError: an unknown mode, bad data, a language that the teacher does not know, or nothing
@@ -91,7 +97,7 @@ def label_folder(
     if mode not in MODES:
         raise InputError(f"unknown mode '{mode}': known are {', '.join(MODES)}")
     data = _load(source, mode)
-    labels = _labels(data, out.with_name(f"{out.name}.labels.jsonl"), teacher)
+    labels = _labels(data, out.with_name(f"{source.name}.labels.jsonl"), teacher, device)
     dropped: Counter[str] = Counter()
     kept = []
     for utt in sorted(data.wav):
@@ -143,7 +149,7 @@ def _load(source: Path, mode: str) -> KaldiDir:
     return KaldiDir(wav, dict.fromkeys(wav, ""), utt2spk, utt2lang, {"utt2num_samples": lengths})
 
 
-def _labels(data: KaldiDir, path: Path, teacher: Path) -> dict[str, Label]:
+def _labels(data: KaldiDir, path: Path, teacher: Path, device: str) -> dict[str, Label]:
     """Labels of all utterances: those in `path`, and the teacher's for the rest, appended."""
     content = json.dumps([data.audio(), data.utt2lang], sort_keys=True).encode()
     source = {"teacher": sha256(teacher), "data": hashlib.sha256(content).hexdigest()}
@@ -152,12 +158,12 @@ def _labels(data: KaldiDir, path: Path, teacher: Path) -> dict[str, Label]:
     if not wanted:
         return known
     path.parent.mkdir(parents=True, exist_ok=True)
-    model = whisper.load_model(str(teacher), device="cpu").float().eval()
+    model = whisper.load_model(str(teacher), device=device).float().eval()
     with open(path, "a", encoding="utf-8") as f, tqdm(total=len(wanted), desc="label") as bar:
         if f.tell() == 0:
             f.write(json.dumps(source) + "\n")
             f.flush()
-        for batch in batched(wanted, BATCH):
+        for batch in batched(wanted, BATCH[device]):
             for label in _ask(model, data, list(batch)):
                 known[label.utt] = label
                 f.write(json.dumps(asdict(label), ensure_ascii=False) + "\n")
@@ -196,7 +202,7 @@ def _ask(model: whisper.Whisper, data: KaldiDir, utts: list[str]) -> Iterator[La
         speech = torch.nn.utils.rnn.pad_sequence(clips, batch_first=True)
         lengths = torch.tensor([len(c) for c in clips])
         full = window_samples(int(lengths.max()), "full")
-        mel = log_mel(speech, lengths, model.dims.n_mels, full)
+        mel = log_mel(speech.to(model.device), lengths, model.dims.n_mels, full)
         options = whisper.DecodingOptions(
             language=language, without_timestamps=True, temperature=0.0, fp16=False
         )

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 import whisper
 
 from espnet_dq.bin.pseudo_label import main
@@ -55,7 +56,7 @@ def test_replace_needs_no_text_and_asks_once(folder, weights_dir, tmp_path, monk
         result = whisper.transcribe(model, load_audio(wav[utt]), fp16=False, **options)
         assert text == result["text"].strip()
     # Killed in the middle of a line: the others are not asked again.
-    said = tmp_path / "out.labels.jsonl"
+    said = tmp_path / "data.labels.jsonl"
     lines = said.read_text(encoding="utf-8").splitlines(keepends=True)
     assert len(lines) == 1 + 5
     said.write_text("".join(lines[:5]) + lines[5][:20], encoding="utf-8")
@@ -68,8 +69,32 @@ def test_replace_needs_no_text_and_asks_once(folder, weights_dir, tmp_path, monk
     monkeypatch.setattr(whisper, "load_model", None)
     run(folder, teacher, out, "replace", "--min_logprob", "-0.29")  # other limits: nobody is asked
     assert len(read_scp(out / "text")) < len(labels)
-    with pytest.raises(InputError, match=r"out\.labels\.jsonl: the labels of another teacher"):
+    (folder / "text").write_text("".join(f"{u} {text}\n" for u, text in labels.items()))
+    run(folder, teacher, tmp_path / "checked", "check")  # nor for the other mode
+    assert read_scp(tmp_path / "checked/text") == labels
+    with pytest.raises(InputError, match=r"data\.labels\.jsonl: the labels of another teacher"):
         label_folder(folder, out, weights_dir / "base.pt", "replace")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_a_gpu_hears_the_same(folder, weights_dir, tmp_path):
+    for ngpu in "01":
+        run(folder, weights_dir / "tiny.pt", tmp_path / ngpu / "out", "replace", "--ngpu", ngpu)
+    said = [_said(tmp_path / ngpu / "data.labels.jsonl") for ngpu in "01"]
+    for on_cpu, on_gpu in zip(*said, strict=True):
+        assert on_gpu["text"] == on_cpu["text"]
+        assert on_gpu["logprob"] == pytest.approx(on_cpu["logprob"], abs=1e-3)
+
+
+def _said(path):
+    return sorted(map(json.loads, path.read_text().splitlines()[1:]), key=lambda x: x["utt"])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_no_gpu(folder, weights_dir, tmp_path):
+    with pytest.raises(InputError, match="--ngpu 1: torch sees no GPU"):
+        run(folder, weights_dir / "tiny.pt", tmp_path / "out", "replace", "--ngpu", "1")
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
 def test_limits():
@@ -97,6 +122,6 @@ def test_bad_input(folder, weights_dir, tmp_path):
         label_folder(folder, tmp_path / "out", weights_dir / "tiny.pt", "guess")
     with pytest.raises(InputError, match="no such file"):
         label_folder(tmp_path, tmp_path / "out", weights_dir / "tiny.pt", "check")
-    (tmp_path / "out.labels.jsonl").write_text("{}\nnonsense\n")
+    (tmp_path / "data.labels.jsonl").write_text("{}\nnonsense\n")
     with pytest.raises(InputError, match="broken, remove it"):
         label_folder(folder, tmp_path / "out", weights_dir / "tiny.pt", "check")

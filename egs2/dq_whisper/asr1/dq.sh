@@ -51,7 +51,8 @@ Usage: run.sh [options]
   --seed N              seed of packing and training (0)
   --nj N                parallel jobs for data and decoding, on Slurm also for the teacher pass
                         (number of cores)
-  --ngpu N              GPUs for training, on each node (0); all else runs on the CPU
+  --ngpu N              GPUs for training, on each node (0); labels take one of them; all else runs
+                        on the CPU
   --num_nodes N         nodes for training, on Slurm (1)
   --cmd FILE            where long work runs: this machine or Slurm, and its options (cmd.sh)
   --expdir DIR          parent of the experiment folder (exp)
@@ -298,12 +299,12 @@ in_jobs() {
     py jobs --backend "$cmd_backend" --nj "$1" --log "$exp/logs/$2.JOB.log" --options="$3" \
         -- "${@:4}"
 }
-# heavy NAME MODULE ARGS...: as `py`; on Slurm as a job.
+# heavy NAME MODULE ARGS...: as `py`; on Slurm as a job, with $heavy_options if set.
 heavy() {
     if [ "$cmd_backend" = local ]; then
         py "${@:2}"
     else
-        in_jobs 1 "$1" "$cmd_options" "$PYTHON" -m "espnet_dq.bin.$2" "${@:3}"
+        in_jobs 1 "$1" "${heavy_options:-$cmd_options}" "$PYTHON" -m "espnet_dq.bin.$2" "${@:3}"
     fi
 }
 processes=$nj # of one command on one machine
@@ -379,14 +380,17 @@ if run_stage 2 "format to 16 kHz, check splits, pack windows" "$skip_data"; then
             echo "$(date +%s%N) $$ $data_options" | whole "$dump/.made"
     fi
     [ "$labels" != text ] || unlock_data # windows are each experiment's own
+    label_options=
+    [ "$ngpu" -eq 0 ] || label_options="$cmd_train_options --gpus-per-node 1"
     tokens_of=()
     [[ $student != *.pt ]] || tokens_of=(--student "$student")
     for set in "train $singles" "dev 10"; do
         source=$raw/${set% *}
         if [ "$labels" != text ]; then
-            source=${raw}_${labels}_$teacher_name/${set% *}
-            heavy "label_${set% *}" pseudo_label --data "$raw/${set% *}" --out "$source" \
-                --teacher "$teacher_pt" --mode "$labels"
+            source=${raw}_$teacher_name/${labels}_${set% *}
+            heavy_options=$label_options heavy "label_${set% *}" pseudo_label \
+                --data "$raw/${set% *}" --out "$source" --teacher "$teacher_pt" \
+                --mode "$labels" --ngpu "$((ngpu > 0))"
         fi
         py pack_windows --data "$source" --out "$exp/data/${set% *}" \
             --singles "${set#* }" --seed "$seed" "${tokens_of[@]}" \
