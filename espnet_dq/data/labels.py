@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from espnet_dq.data.audio import load_audio
 from espnet_dq.data.kaldi import KaldiDir, read_scp, read_wav
+from espnet_dq.data.unfit import has_special_token
 from espnet_dq.decode.runtimes.interface import SPACELESS, join
 from espnet_dq.errors import InputError
 from espnet_dq.files import atomic, sha256
@@ -64,6 +65,8 @@ class Limits:
         """Why a label is not to be trusted, or None."""
         if not label.text:
             return "the teacher heard nothing"
+        if has_special_token(label.text):  # as a model may, in a place for words
+            return "the teacher wrote a special token"
         if label.compression > self.max_compression:
             return "the teacher repeats itself"
         if label.no_speech > self.max_no_speech:

@@ -8,6 +8,7 @@ Where the limits come from: the absolute gate of ITU-R BS.1770 for silence; for 
 from 2649 prompts in five languages (the default corpus), of which the extremes are given with each.
 """
 
+import re
 import unicodedata
 from collections.abc import Iterable
 from functools import cache
@@ -19,6 +20,7 @@ from espnet_dq.data.splits import normalise
 
 SILENCE = "silence"
 CLIPPED = "clipped"
+SPECIAL = "special token in text"
 SCRIPT = "text in another script"
 TOO_MUCH = "more text than can be said in its time"
 
@@ -93,19 +95,27 @@ def _block_fault(block: np.ndarray) -> str | None:
 
 
 def text_fault(text: str, language: str, samples: int) -> str | None:
-    """`SCRIPT` or `TOO_MUCH` if a text cannot be what is said in so many samples of 16 kHz.
+    """Why a text cannot be what is said in so many samples of 16 kHz, or None.
 
-    A text is in another script if none of its letters is of those that its language is written in
-    (see `_WRITTEN`), unless it is but a few Latin ones. It is too much if 30 letters and digits a
-    second, and 10 besides, do not suffice: the fastest prompt has 19 a second. That is also what a
-    file shows whose header names too high a sampling rate.
+    `SPECIAL`: marks like `<|en|>` are the model's own, and no tokenizer takes them for text.
+    `SCRIPT`: none of the letters is of those that the language is written in (see `_WRITTEN`),
+    unless the text is but a few Latin ones. `TOO_MUCH`: 30 letters and digits a second, and 10
+    besides, do not suffice: the fastest prompt has 19 a second. That is also what a file shows
+    whose header names too high a sampling rate.
     """
+    if has_special_token(text):
+        return SPECIAL
     if _other_script(text, language):
         return SCRIPT
     most = LETTERS * samples / SAMPLE_RATE + SPARE
     # What stands in brackets is not said, but few texts need that look.
     much = _letters(text) > most and _letters(normalise(text)) > most
     return TOO_MUCH if much else None
+
+
+def has_special_token(text: str) -> bool:
+    """Whether there is a mark of the form of Whisper's special tokens in a text."""
+    return re.search(r"<\|[^<>|]+\|>", text) is not None
 
 
 def _letters(text: str) -> int:

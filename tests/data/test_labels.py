@@ -103,6 +103,7 @@ def test_limits():
     assert limits.fault(sound) is None
     for changed, cause in (
         ({"text": ""}, "heard nothing"),
+        ({"text": "a<|vi|> b"}, "special token"),
         ({"compression": 2.5}, "repeats itself"),
         ({"no_speech": 0.7}, "no speech"),
         ({"logprob": -1.1}, "not sure"),

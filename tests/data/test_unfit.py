@@ -9,7 +9,15 @@ from whisper.tokenizer import LANGUAGES
 
 from espnet_dq.data import unfit
 from espnet_dq.data.audio import BLOCK, load_audio
-from espnet_dq.data.unfit import CLIPPED, SCRIPT, SILENCE, TOO_MUCH, sound_fault, text_fault
+from espnet_dq.data.unfit import (
+    CLIPPED,
+    SCRIPT,
+    SILENCE,
+    SPECIAL,
+    TOO_MUCH,
+    sound_fault,
+    text_fault,
+)
 
 
 def blocks(audio, length=BLOCK):
@@ -51,6 +59,8 @@ def test_silence(clips):
     ("text", "language", "fault"),
     [
         ("Good day", "ru", None),  # a few Latin letters
+        ("xin <|vi|> chao", "vi", SPECIAL),
+        ("a < b | c > d", "en", None),
         ("Good afternoon", "ru", SCRIPT),
         ("Здравствуйте, Microsoft Windows", "ru", None),
         ("Это OK", "en", None),  # some of its own
