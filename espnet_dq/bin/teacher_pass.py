@@ -48,7 +48,17 @@ def main(argv: list[str] | None = None) -> int:
     # not mind a teacher in bfloat16: what is cached of the student is in float32 anyway.
     tap = next((w["tap"] for w in wanted if w["tap"]), None)
     precision = next((w["precision"] for w in wanted if w["precision"] != "float32"), "float32")
-    wanted = [{**w, "tap": w["tap"] or tap, "precision": precision} for w in wanted]
+    # Nor does one in full windows mind that there are shorter ones, too.
+    windows = next((w["windows"] for w in wanted if w["windows"]), ())
+    wanted = [
+        {
+            **w,
+            "tap": w["tap"] or tap,
+            "precision": precision,
+            "windows": w["windows"] or windows,
+        }
+        for w in wanted
+    ]
     for path, other in zip(args.train_config, wanted, strict=True):
         if other != wanted[0]:
             key = next(k for k in other if other[k] != wanted[0][k])
@@ -82,6 +92,14 @@ def cache_settings(path: Path, top_k: int) -> dict:
     frozen = model.get("train_encoder", "all") in ("none", 0)
     hidden = model.get("matching", "dynamic_monotonic") != "logits"
     hidden = hidden and model.get("lambda_hidden", 1.0) != 0
+    # On the grid of its inputs an encoder's output changes with the batch (`DQWhisperModel`).
+    cached = frozen and model.get("activations", "none") == "none"
+    window = (config.get("encoder_conf") or {}).get("window", "random")
+    if cached and not isinstance(window, list) and window != "full":
+        raise InputError(
+            f"{path}: encoder_conf.window is {window}: the output of a frozen encoder is cached in "
+            "full windows or in lengths that are known: say full, or a list of seconds"
+        )
     # Of a frozen encoder only its own part of the preset matters.
     on_grid = frozen and model.get("preset", "full") in ("full", "encoder")
     return {
@@ -90,8 +108,8 @@ def cache_settings(path: Path, top_k: int) -> dict:
         "top_k": top_k,
         "teacher_window": model.get("teacher_window", "full"),
         "timestamp_share": model.get("timestamp_share", 0.0),
-        # On the grid of its inputs an encoder's output changes with the batch (`DQWhisperModel`).
-        "encoder": frozen and model.get("activations", "none") == "none",
+        "encoder": cached,
+        "windows": tuple(window) if cached and isinstance(window, list) else (),
         "precision": model.get("precision", "float32"),
         "preset": "encoder" if on_grid else "none",
     }

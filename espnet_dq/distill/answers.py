@@ -9,6 +9,7 @@ from torch import Tensor
 from espnet_dq.distill.losses import kl_divergence, topk_kl_divergence
 from espnet_dq.distill.sequences import Sequences
 from espnet_dq.errors import InputError
+from espnet_dq.whisper.forward import SAMPLE_RATE
 
 
 class LiveAnswers:
@@ -24,6 +25,11 @@ class LiveAnswers:
     def hidden(self, seq: Sequences, layers: int) -> Tensor:
         """States (layers, N, D) at the counted positions."""
         return torch.stack([seq.select(s)[seq.counted] for s in self.states])
+
+
+def encoder_kind(samples: int, own: int) -> str:
+    """What a cache calls the encoder's output in windows of `samples`; `own`: of the model."""
+    return "encoder_out" if samples == own else f"encoder_out_{samples / SAMPLE_RATE:g}"
 
 
 class CachedAnswers:

@@ -4,7 +4,9 @@ Written once as Kaldi archives of float32 matrices, which ESPnet's own loader re
 `kaldi_ark` in every epoch instead of computing them again. For an utterance with N selected
 positions (see `sequences.py`), teacher layers L and width D:
 
-    encoder_out        [P, D_s]    the student encoder's output (if it is frozen)
+    encoder_out        [P, D_s]    the student encoder's output (if it is frozen) in its own window
+    encoder_out_S      [P_S, D_s]  in windows of S seconds (if training draws such); [0, D_s] of
+                                   what is longer
     teacher_ids        [N, k]      the teacher's likeliest of the student's tokens, by the student's
                                    ids (Kaldi has no integer matrix)
     teacher_log_probs  [N, k]      their log-probabilities at the temperature
@@ -33,6 +35,7 @@ from tqdm import tqdm
 
 from espnet_dq.data.audio import load_audio
 from espnet_dq.data.kaldi import AUDIO, KaldiDir
+from espnet_dq.distill.answers import encoder_kind
 from espnet_dq.distill.losses import topk_log_probs
 from espnet_dq.distill.sequences import build_sequences, has_timestamps
 from espnet_dq.errors import InputError
@@ -41,6 +44,7 @@ from espnet_dq.jobs import Part
 from espnet_dq.quant.checkpoint import Student
 from espnet_dq.whisper.dims import encode_text, language_token, vocabulary_tokenizer
 from espnet_dq.whisper.forward import (
+    SAMPLES_PER_POSITION,
     check_padding,
     check_precision,
     encode,
@@ -66,6 +70,7 @@ class CacheSettings:
     teacher_window: str | float
     timestamp_share: float
     encoder: bool
+    windows: tuple[float, ...] = ()  # seconds; of the student encoder, besides its own window
     padding: str = "zeros"  # of the student encoder's windows; the teacher hears zeros
     precision: str = "float32"  # of the teacher's matrix products; the encoder's are in float32
 
@@ -77,6 +82,8 @@ class CacheSettings:
                 "teacher_window: student cannot be cached while the encoder is trained, "
                 "since its window changes from batch to batch"
             )
+        if self.teacher_window == "student" and self.windows:
+            raise InputError("teacher_window: student cannot be cached for several windows")
 
 
 def write_cache(
@@ -160,6 +167,7 @@ def _describe(
     tokens = token_strings(vocabulary_tokenizer(student.dims).encoding)
     description = {
         **asdict(settings),
+        "windows": list(settings.windows),
         "data": content.hexdigest(),
         "teacher": sha256(teacher.path),
         "vocabulary": hashlib.sha256("\n".join(tokens).encode()).hexdigest(),
@@ -185,21 +193,25 @@ class _Pass:
         self.folder, self.teacher, self.settings = folder, teacher, settings
         self.dims = student.dims
         self.encoder = student.prepared().encoder if settings.encoder else None
+        own = own_window(student.dims)
+        # As training will draw them; those that the own window is not longer than are the own one.
+        windows = {window_samples(0, [seconds], own) for seconds in settings.windows}
+        self.windows = sorted({own, *windows}) if settings.encoder else []
         self.tokenizer = vocabulary_tokenizer(student.dims)
 
     def predicted_bytes(self, utterances: list[str]) -> int:
-        """What these utterances take, counted from their texts; archives' keys apart."""
+        """What these utterances take at most, counted from their texts; archives' keys apart."""
         settings, dims = self.settings, self.teacher.model().dims
         row = 2 * settings.top_k
         if settings.tap:
             row += dims.n_text_layer * dims.n_text_state * (4 if settings.tap == "ffn" else 1)
-        each = self.dims.n_audio_ctx * self.dims.n_audio_state if settings.encoder else 0
+        heard = sum(samples // SAMPLES_PER_POSITION for samples in self.windows)
         rows = 0
         for utt in utterances:
             # The language, the text and its end, and two timestamps where there are any.
             rows += len(encode_text(self.tokenizer, self.folder.text[utt])) + 2
             rows += 2 * has_timestamps(utt, settings.timestamp_share)
-        return 4 * (rows * row + len(utterances) * each)
+        return 4 * (rows * row + len(utterances) * heard * self.dims.n_audio_state)
 
     @torch.no_grad()
     def answers(self, utterances: list[str]) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
@@ -232,16 +244,25 @@ class _Pass:
         if states:
             stacked = torch.stack([seq.select(s).float() for s in states], dim=1)
             values["teacher_hidden"] = stacked.flatten(1)
-        encoded = None
-        if self.encoder is not None:
-            mel = log_mel(speech, spoken, self.dims.n_mels, full, settings.padding)
-            encoded = encode(self.encoder, mel)
+        encoded = {encoder_kind(w, full): self._encode(speech, spoken, w) for w in self.windows}
         for i, name in enumerate(names):
             entry = {k: v[seq.rows == i].numpy() for k, v in values.items()}
             entry["teacher_end"] = end[i : i + 1].int().numpy()
-            if encoded is not None:
-                entry["encoder_out"] = encoded[i].numpy()
+            entry |= {kind: output[i] for kind, output in encoded.items()}
             yield name, entry
+
+    def _encode(self, speech: Tensor, spoken: Tensor, window: int) -> list[np.ndarray]:
+        """The student encoder's output of each utterance, without rows where it is longer."""
+        output = [np.zeros((0, self.dims.n_audio_state), np.float32)] * len(spoken)
+        fitting = (spoken <= window).nonzero()[:, 0]
+        if len(fitting):
+            mel = log_mel(
+                speech[fitting, :window], spoken[fitting], self.dims.n_mels, window,
+                self.settings.padding,
+            )  # fmt: skip
+            for i, encoded in zip(fitting.tolist(), encode(self.encoder, mel), strict=True):
+                output[i] = encoded.numpy()
+        return output
 
 
 def _pad(values: list[Tensor], padding: float) -> Tensor:

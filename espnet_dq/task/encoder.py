@@ -1,6 +1,6 @@
 """Whisper's encoder as an ESPnet encoder."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from espnet2.asr.encoder.abs_encoder import AbsEncoder
@@ -19,8 +19,9 @@ class DQWhisperEncoder(AbsEncoder):
         input_size: ignored (ESPnet passes 1, for raw speech).
         dims: a size ("tiny") or all of openai-whisper's dimensions by name.
         window: what training batches are padded to, `full` (the model's own, 30 s unless its
-            `n_audio_ctx` says less), `batch`, `random`, or seconds of silence after the longest
-            utterance. Outside training the window is always the full one, as in the runtimes.
+            `n_audio_ctx` says less), `batch`, `random`, seconds of silence after the longest
+            utterance, or a list of lengths in seconds (see `window_samples`). Outside training
+            the window is always the full one, as in the runtimes.
         padding: what fills it: `zeros`, as in faster-whisper, or `silence`, as in whisper.cpp.
         checkpointing: compute blocks again in the backward pass, for less memory.
 
@@ -31,7 +32,7 @@ class DQWhisperEncoder(AbsEncoder):
         self,
         input_size: int = 1,
         dims: str | Mapping[str, int] = "tiny",
-        window: str | float = "random",
+        window: str | float | Sequence[float] = "random",
         padding: str = "zeros",
         checkpointing: bool = False,
     ):

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.utils import parametrize
 from whisper.model import ModelDimensions
 
-from espnet_dq.distill.answers import CachedAnswers, LiveAnswers
+from espnet_dq.distill.answers import CachedAnswers, LiveAnswers, encoder_kind
 from espnet_dq.distill.guide import WeightGuide
 from espnet_dq.distill.hidden import HiddenTerm, distributed, gradient_ratio
 from espnet_dq.distill.losses import (
@@ -28,9 +28,11 @@ from espnet_dq.quant.activations import prepare_activations
 from espnet_dq.quant.prepare import assign_grids, prepare, start_ranges
 from espnet_dq.whisper.dims import model_dims
 from espnet_dq.whisper.forward import (
+    SAMPLE_RATE,
     SAMPLES_PER_POSITION,
     check_precision,
     output_logits,
+    own_window,
     products,
     window_samples,
 )
@@ -82,8 +84,9 @@ class DQWhisperModel(ESPnetASRModel):
             what they are multiplied with are then rounded to it, too, which no runtime does: for
             training in float.
 
-    Cached batches may bring `encoder_out` (frozen encoder) and the teacher's `teacher_ids`,
-    `teacher_log_probs`, `teacher_hidden` and `teacher_end`; then neither is computed.
+    Cached batches may bring `encoder_out` (frozen encoder; with others of shorter windows, see
+    `distill.cache`) and the teacher's `teacher_ids`, `teacher_log_probs`, `teacher_hidden` and
+    `teacher_end`; then neither is computed.
     Configuration mistakes raise `InputError`.
     """
 
@@ -272,6 +275,8 @@ class DQWhisperModel(ESPnetASRModel):
                 listened = taps.states
             elif encoder_out is None:
                 encoder_out, _, _ = self.encoder(speech, speech_lengths, specaug=specaug)
+            else:
+                encoder_out = self._encoded(longest, {"encoder_out": encoder_out, **cached})
             window = encoder_out.shape[1] * SAMPLES_PER_POSITION
             if self.teacher_window != "student":
                 window = window_samples(longest, self.teacher_window)
@@ -383,6 +388,17 @@ class DQWhisperModel(ESPnetASRModel):
         for name, row in named:
             for i, j in enumerate(row):
                 stats[f"{prefix}_{name}l{i}"] = j
+
+    def _encoded(self, longest: int, cached: dict[str, Tensor]) -> Tensor:
+        """The frozen encoder's output (B, P, D) in a window drawn as if it ran now."""
+        samples = self.encoder.samples(longest)
+        kind = encoder_kind(samples, own_window(self.encoder.dims))
+        if kind not in cached:
+            raise InputError(
+                f"nothing is cached of windows of {samples / SAMPLE_RATE:g} s: encoder_conf.window "
+                f"is {self.encoder.window}, the cache is of another"
+            )
+        return cached[kind][:, : samples // SAMPLES_PER_POSITION]
 
     def _ends(self, utt_id, cached, heard, text, text_lengths, lang) -> Tensor:
         """Closing timestamp tokens (B,), -1 where an utterance has none."""

@@ -8,6 +8,7 @@ With `checkpointing` a block keeps nothing but its input for the backward pass, 
 block again (Chen et al., arXiv 1604.06174): less memory, more time, the same gradients.
 """
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -119,14 +120,17 @@ def own_window(dims: ModelDimensions) -> int:
     return dims.n_audio_ctx * SAMPLES_PER_POSITION
 
 
-def window_samples(longest: int, window: str | float, full: int = N_SAMPLES) -> int:
+def window_samples(
+    longest: int, window: str | float | Sequence[float], full: int = N_SAMPLES
+) -> int:
     """Samples to which a batch is padded, given its longest utterance.
 
     `full`: the model's own window (`own_window`), what every runtime feeds. `batch`: the longest
     utterance. `random`: uniformly between the two, so that the model sees every length of silence
     after the speech. A number: the longest utterance and that many seconds of silence, the own
-    window at most. Whole encoder positions. Raises `InputError` above the own window and for an
-    unknown one.
+    window at most. Several numbers: one of these lengths in seconds that hold the longest utterance
+    (the own window if none does), any as likely. Whole encoder positions. Raises `InputError` above
+    the own window and for an unknown one.
     """
     if longest > full:
         raise InputError(
@@ -142,8 +146,17 @@ def window_samples(longest: int, window: str | float, full: int = N_SAMPLES) -> 
         chosen = int(torch.randint(shortest, most + 1, ()))
     elif isinstance(window, int | float) and window >= 0:
         chosen = min(most, positions(longest + int(window * SAMPLE_RATE)))
+    elif isinstance(window, list | tuple) and window and all(_is_length(w) for w in window):
+        lengths = (min(most, positions(int(seconds * SAMPLE_RATE))) for seconds in window)
+        fitting = sorted({length for length in lengths if length >= shortest}) or [most]
+        chosen = fitting[int(torch.randint(len(fitting), ()))]
     else:
         raise InputError(
-            f"unknown window '{window}': known are full, batch, random and seconds of silence"
+            f"unknown window '{window}': known are full, batch, random, seconds of silence, and a "
+            "list of lengths in seconds"
         )
     return chosen * SAMPLES_PER_POSITION
+
+
+def _is_length(seconds: object) -> bool:
+    return isinstance(seconds, int | float) and seconds > 0

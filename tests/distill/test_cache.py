@@ -87,9 +87,9 @@ def test_what_configurations_agree_on(save_toy, tmp_path, capsys):
         tmp_path / "data"
     )
 
-    def config(name, **model):
+    def config(name, window="full", **model):
         path = tmp_path / f"{name}.yaml"
-        path.write_text(yaml.safe_dump({"model_conf": model}))
+        path.write_text(yaml.safe_dump({"encoder_conf": {"window": window}, "model_conf": model}))
         return str(path)
 
     def teacher_pass(*configs):
@@ -104,6 +104,17 @@ def test_what_configurations_agree_on(save_toy, tmp_path, capsys):
     frozen = config("frozen", train_encoder="none")
     with pytest.raises(InputError, match="encoder is True, but False in"):
         teacher_pass(states, frozen)
+    with pytest.raises(InputError, match=r"any\.yaml: encoder_conf.window is random: the output"):
+        cache_settings(Path(config("any", "random", train_encoder="none")), 64)
+    some = config("some", [5, 30], train_encoder="none")
+    assert cache_settings(Path(some), 64)["windows"] == (5, 30)
+    other = config("other", [5], train_encoder="none")
+    with pytest.raises(
+        InputError, match=r"other\.yaml: windows is \(5,\), but \(5, 30\) in .*some"
+    ):
+        teacher_pass(some, frozen, other)
+    with pytest.raises(InputError, match="cannot be cached for several windows"):
+        CacheSettings(None, 1.0, 4, "student", 0.0, True, (5,))
     # With inputs on a grid training takes no encoder output that was made before.
     rounding = config("rounding", train_encoder="none", activations="int8_per_token")
     assert not cache_settings(Path(rounding), 64)["encoder"]

@@ -1,5 +1,7 @@
 """The training model against openai-whisper, and the mistakes of the published code."""
 
+from itertools import batched
+
 import pytest
 import torch
 import whisper
@@ -372,6 +374,59 @@ def test_the_cache_gives_the_same_losses(build, save_toy, corpus, tmp_path, matc
         loss([*entries, (f"{cache}/encoder_out.scp", "encoder_out", "kaldi_ark")])
 
 
+def test_several_windows_are_cached(build, save_toy, corpus, tmp_path):
+    """The same losses as without a cache, in each window that training draws."""
+    from espnet2.train.collate_fn import CommonCollateFn
+    from espnet2.train.dataset import ESPnetDataset
+
+    windows = [0.7, 4, 30]
+    model = build(matching="logits", window=windows, grid="ct2_int8", preset="none")
+    saved = torch.load(save_toy(seed=0), weights_only=True)
+    student = Student(
+        whisper.model.ModelDimensions(**saved["dims"]), saved["model_state_dict"], "ct2_int8",
+        "none", tmp_path,
+    )  # fmt: skip
+    settings = CacheSettings(None, 1.0, 51865, "full", 0.0, True, windows=tuple(windows))
+    cache = write_cache(corpus, tmp_path / "cache", model.teacher, student, settings)
+    model.encoder.requires_grad_(False)
+    preprocess = DQWhisperPreprocessor(True, "dq_whisper", token_list())
+    collate = CommonCollateFn(float_pad_value=0.0, int_pad_value=-1)
+    kinds = {p.stem: p for p in cache.glob("*.scp")}
+    assert {k for k in kinds if k.startswith("enc")} == {
+        "encoder_out", "encoder_out_0.7", "encoder_out_4"
+    }  # fmt: skip
+    entries = [
+        (f"{corpus}/wav.scp", "speech", "sound"),
+        (f"{corpus}/text", "text", "text"),
+        (f"{corpus}/utt2lang", "lang", "text"),
+    ]
+    encoders = [(str(p), k, "kaldi_ark") for k, p in kinds.items()]
+    batches = []
+    for more in ([], encoders):
+        data = ESPnetDataset(entries + more, preprocess=preprocess)
+        by_length = sorted((len(data[f"u{i}"][1]["speech"]), f"u{i}") for i in range(6))
+        batches.append([collate([data[u] for _, u in part]) for part in batched(by_length, 2)])
+    seen = set()
+    for (names, live), (_, cached) in zip(*batches, strict=True):
+        longest = int(live["speech_lengths"].max())
+        for seed in range(6):
+            torch.manual_seed(seed)
+            seen.add((longest > 11200, model.encoder.train().samples(longest)))
+            losses = []
+            for batch in (live, cached):
+                torch.manual_seed(seed)
+                with torch.no_grad():
+                    losses.append(model.train()(utt_id=names, **batch)[0])
+            assert torch.allclose(*losses, rtol=2e-4)
+    assert seen == {
+        (False, 11200), (False, 64000), (False, 480000), (True, 64000), (True, 480000)
+    }  # fmt: skip
+    # A training that draws other windows than the cache has.
+    model.encoder.window = [2]
+    with pytest.raises(InputError, match=r"nothing is cached of windows of 2 s: .* is \[2\]"):
+        model.train()(utt_id=batches[1][0][0], **batches[1][0][1])
+
+
 def test_a_cache_of_something_else_is_refused(build, save_toy, corpus, tmp_path):
     model = build(matching="logits")
     saved = torch.load(save_toy(seed=0), weights_only=True)
@@ -405,6 +460,9 @@ def test_windows(build):
     assert encoder.samples(16000) == 480000
     batch = build(window="batch").encoder.train()
     assert batch.samples(16001) == 16320
+    listed = build(window=[1, 2.5, 5, 40]).encoder.train()
+    assert {listed.samples(16001) for _ in range(30)} == {40000, 80000, 480000}
+    assert {build(window=[1]).encoder.train().samples(16001)} == {480000}
     some = build(window=2.0).encoder.train()
     assert some.samples(16000) == 48000 and some.samples(479000) == 480000
     with pytest.raises(InputError, match=r"31\.0 s"):
