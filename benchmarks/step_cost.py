@@ -2,9 +2,10 @@
 
 One process, rounds interleaved, so that a busy machine slows all variants alike; the ratio of a
 round is a variant's time over the reference's in the same round. Encoders are run in every step
-(`live`), or their output and the teacher's answers are given (`cached`; not with activation grids,
-of which a cached encoder output would know nothing). Peak memory is that of a process of its own
-for each variant.
+(`live`), or their output and the teacher's answers are given (`cached`; not for what a cache knows
+nothing of: activation grids, states of the student's encoder). `caches` is what stage 4 saves: a
+step without a cache over the same step with one. Peak memory is that of a process of its own for
+each variant.
 
     .venv/bin/python benchmarks/step_cost.py --weights egs2/dq_whisper/asr1/downloads/weights \\
         --rounds 10 --out benchmarks/results/step_cost.json
@@ -21,16 +22,19 @@ from pathlib import Path
 
 import torch
 
+from espnet_dq.bin.describe import commit
 from espnet_dq.decode.folder import peak_rss_bytes
 from espnet_dq.distill.losses import topk_log_probs
 from espnet_dq.distill.sequences import build_sequences
 from espnet_dq.errors import run
 from espnet_dq.files import atomic
 from espnet_dq.plugin import register
+from espnet_dq.quant.prepare import RANGE
 from espnet_dq.whisper.dims import SIZES
 
 VARIANTS = {
     "logits": {"matching": "logits", "preset": "none"},
+    "static (block)": {"matching": "static", "preset": "none"},
     "dynamic (block)": {"matching": "dynamic", "preset": "none"},
     "dynamic_monotonic (block)": {"matching": "dynamic_monotonic", "preset": "none"},
     "optimal_monotonic (block)": {"matching": "optimal_monotonic", "preset": "none"},
@@ -50,9 +54,22 @@ VARIANTS = {
         "preset": "none",
         "tap": "ffn",
     },
+    "dynamic_monotonic (block), cosine": {
+        "matching": "dynamic_monotonic",
+        "preset": "none",
+        "distance": "cosine",
+    },
+    "dynamic_monotonic (ffn), softmax_mse": {
+        "matching": "dynamic_monotonic",
+        "preset": "none",
+        "tap": "ffn",
+        "distance": "softmax_mse",
+    },
+    "logits, encoder states": {"matching": "logits", "preset": "none", "lambda_encoder": 0.1},
     "logits, bfloat16": {"matching": "logits", "preset": "none", "precision": "bfloat16"},
     "logits, qat full": {"matching": "logits", "preset": "full"},
     "dynamic_monotonic (block), qat full": {"matching": "dynamic_monotonic", "preset": "full"},
+    "kdq, qat full": {"lambda_hidden": 0.0, "lambda_guide": 1.0, "preset": "full"},
     "logits, ggml_q8_0": {"matching": "logits", "preset": "full", "grid": "ggml_q8_0"},
     "logits, ggml_q4_0": {"matching": "logits", "preset": "full", "grid": "ggml_q4_0"},
     "logits, uniform4": {"matching": "logits", "preset": "full", "grid": "uniform4"},
@@ -77,7 +94,9 @@ VARIANTS = {
 REFERENCE = {  # variant -> what its time is divided by
     **{name: "logits" for name in VARIANTS if name != "logits"},
     "dynamic_monotonic (block), qat full": "dynamic_monotonic (block)",
+    "kdq, qat full": "logits, qat full",
 }
+UNCACHED = ("activations", "lambda_encoder")  # keys of variants that no cache serves
 
 
 def build(weights: Path, frozen: bool, layers: int = 4, window: str = "full", **conf):
@@ -101,14 +120,17 @@ def build(weights: Path, frozen: bool, layers: int = 4, window: str = "full", **
     model = DQWhisperModel(51865, token_list(), *parts, **conf)
     tiny = openai.load(weights / "tiny.pt").state
     state = model.state_dict()
-    for name, value in model.named_parameters():
-        if value.isnan().any():
+    for name, value in list(state.items()):
+        if name.endswith(RANGE):
+            del state[name]  # learned ones start from the weights
+        elif value.isnan().any():
             known = tiny.get(name.replace(".net.", ".", 1))
             state[name] = torch.randn_like(value) * 0.02 if known is None else known.float()
     model.load_state_dict(state)
     model.encoder.requires_grad_(not frozen)
     model.train()
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-6)
+    learned = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(learned, lr=1e-6, fused=True)
     return model, optimizer
 
 
@@ -193,7 +215,7 @@ def measure(args, cached: bool) -> dict:
     batch = make_batch(args.batch, args.seconds, args.tokens)
     variants = {n: VARIANTS[n] for n in args.variants}
     if cached:
-        variants = {n: conf for n, conf in variants.items() if "activations" not in conf}
+        variants = {n: c for n, c in variants.items() if not any(key in c for key in UNCACHED)}
     models = {name: build(args.weights, frozen=cached, **conf) for name, conf in variants.items()}
     batches = {}
     for name, (model, optimizer) in models.items():
@@ -218,6 +240,33 @@ def measure(args, cached: bool) -> dict:
     return result
 
 
+def measure_caches(args) -> dict:
+    """Of a step with hidden states: its time without stage 4's answers over that with them.
+
+    Of a frozen encoder the cache has its output, too.
+    """
+    batch, result = make_batch(args.batch, args.seconds, args.tokens), {}
+    for frozen in (False, True):
+        model, optimizer = build(args.weights, frozen, matching="dynamic_monotonic", preset="none")
+        entries = cached_entries(model, batch)
+        if not frozen:
+            del entries["encoder_out"]
+        warm_up(model, optimizer, batch)
+        pairs = []
+        for number in range(args.rounds):
+            pairs.append([step(model, optimizer, b) for b in (batch, batch | entries)])
+            print(f"caches round {number + 1}/{args.rounds}", flush=True)
+        ratios = [live / cached for live, cached in pairs]
+        result["frozen encoder" if frozen else "trained encoder"] = {
+            "live_seconds": statistics.median(live for live, _ in pairs),
+            "cached_seconds": statistics.median(cached for _, cached in pairs),
+            "ratio": statistics.median(ratios),
+            "ratio_min": min(ratios),
+            "ratio_max": max(ratios),
+        }
+    return result
+
+
 def main(argv: list[str] | None = None) -> int:
     """Measure and print; returns 0."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -234,6 +283,7 @@ def main(argv: list[str] | None = None) -> int:
     register()
     result = {
         "date": date.today().isoformat(),
+        "commit": commit(),
         "threads": torch.get_num_threads(),
         "rounds": args.rounds,
         "batch": args.batch,
@@ -241,6 +291,7 @@ def main(argv: list[str] | None = None) -> int:
         "tokens": args.tokens,
         "live": measure(args, cached=False),
         "cached": measure(args, cached=True),
+        "caches": measure_caches(args),
         "peak_rss_bytes": {
             name: peak(args.weights, (args.batch, args.seconds, args.tokens), VARIANTS[name])
             for name in args.variants
@@ -255,6 +306,11 @@ def main(argv: list[str] | None = None) -> int:
                 else ""
             )
             print(f"{kind:7} {name:38} {row['median_seconds']:7.3f} s{against}")
+    for name, row in result["caches"].items():
+        print(
+            f"caches  {name:38} {row['live_seconds']:.3f} s over {row['cached_seconds']:.3f} s: "
+            f"{row['ratio']:.2f} ({row['ratio_min']:.2f} to {row['ratio_max']:.2f})"
+        )
     for name, size in result["peak_rss_bytes"].items():
         print(f"peak    {name:38} {size / 1e6:7.0f} MB")
     if args.out:
