@@ -29,7 +29,7 @@ def files(save_toy, trim):
     small = {"state": 32, "layers": 1}
     return {
         "99": save_toy(seed=2, **small),
-        "100": save_toy(seed=3, n_vocab=51866, **small),
+        "100": save_toy(seed=3, n_vocab=51866, mels=128, **small),
         "trimmed": trim(save_toy(seed=4, **small), TEXTS),
         "trimmed of 100": trim(save_toy(seed=5, n_vocab=51866, **small), ["hello"]),
     }
