@@ -80,14 +80,14 @@ def reference(student, teacher, corpus, temperature):
     models = [whisper.load_model(str(path), device="cpu").eval() for path in (student, teacher)]
     for utt in ("u0", "u5"):
         audio = load_audio(data.wav[utt])
-        mel = whisper.log_mel_spectrogram(audio, padding=480000)[:, : len(audio) // 160]
-        mel = whisper.pad_or_trim(mel, 3000)[None]
         text = [names[i] for i in tokenizer.encode(f" {data.text[utt]}")]
         assert b"".join(text).decode() == f" {data.text[utt]}"
         tokens = ["<|startoftranscript|>", f"<|{data.utt2lang[utt]}|>", "<|transcribe|>"]
         tokens += ["<|notimestamps|>", *text]
         logits = []
         for model, ids in zip(models, (ours, theirs), strict=True):
+            mel = whisper.log_mel_spectrogram(audio, model.dims.n_mels, padding=480000)
+            mel = whisper.pad_or_trim(mel[:, : len(audio) // 160], 3000)[None]
             with torch.no_grad():
                 prompt = torch.tensor([[ids[token] for token in tokens]])
                 logits.append(model(mel, prompt)[0].double().numpy() / temperature)
