@@ -1,4 +1,4 @@
-"""Compare an exported file with the model it was made from, tensor by tensor.
+"""Compare an exported file with the model it was made from: all that decides its output.
 
 Example usage::
 
@@ -18,13 +18,9 @@ from whisper.model import ModelDimensions
 from espnet_dq.errors import InputError, run
 from espnet_dq.files import atomic, bytes_on_disk
 from espnet_dq.formats import detect, integers
-from espnet_dq.formats.parity import ON_GRID, OPEN, OTHER, SCALES, Reference, Report
-from espnet_dq.formats.parity_ctranslate2 import compare_ctranslate2
-from espnet_dq.formats.parity_ggml import compare_ggml
-from espnet_dq.formats.parity_huggingface import compare_huggingface
-from espnet_dq.formats.parity_onnx import compare_onnx
-from espnet_dq.formats.parity_packed import compare_packed
-from espnet_dq.formats.write import GRIDS, check_grids
+from espnet_dq.formats.parity import NO_TENSORS, ON_GRID, OPEN, OTHER, SCALES, Reference, Report
+from espnet_dq.formats.verify import verify
+from espnet_dq.formats.write import check_grids
 from espnet_dq.quant.checkpoint import load_student, quantize
 from espnet_dq.quant.grids import Quantized, get_grid
 from espnet_dq.quant.prepare import assign_grids, candidates
@@ -54,20 +50,8 @@ def main(argv: list[str] | None = None) -> int:
 
     reference, by_rule = _reference(args.against, args.grid)
     form = detect.detect(args.path)
-    if form in GRIDS:
-        check_grids(form, reference.dims, reference.grids)
-    if form == "ct2":
-        report = compare_ctranslate2(args.path / "model.bin", reference)
-    elif form == "ggml":
-        report = compare_ggml(args.path, reference)
-    elif form == "packed":
-        report = compare_packed(args.path, reference)
-    elif form == "hf":
-        report = compare_huggingface(args.path, reference)
-    elif form == "onnx":
-        report = compare_onnx(args.path, reference)
-    else:
-        raise InputError(f"{args.path}: verify does not read {form}")
+    check_grids(form, reference.dims, reference.grids)
+    report = verify(args.path, reference)
     sizes = {"bytes_on_disk": bytes_on_disk(args.path), "paper_rule_bytes": by_rule}
     _print(report, sizes)
     if args.json:
@@ -148,12 +132,16 @@ def _print(report: Report, sizes: Mapping[str, int]) -> None:
         )
     total = report.to_dict()
     kinds = Counter(row.kind for row in report.rows)
-    why = [f"{n} {kind}" for kind, n in kinds.items() if kind not in (ON_GRID, SCALES, OTHER)]
+    no_float = (ON_GRID, SCALES, OTHER, *NO_TENSORS)
+    why = [f"{n} {kind}" for kind, n in kinds.items() if kind not in no_float]
     print(f"on a grid: {kinds[ON_GRID]} tensors, {total['grid_bytes']} bytes with their scales")
     print(f"in float: {', '.join(why) or 'nothing'}; {total['float_bytes']} bytes")
     left = [row.name for row in report.rows if row.kind == OPEN]
     if kinds[ON_GRID] and left:  # of a float file nothing was asked for
         print(f"in float although it could be on a grid: {', '.join(left)}")
+    for row in report.rows:
+        if row.note:
+            print(f"{row.name}: {row.note}")
     print(
         f"on disk: {sizes['bytes_on_disk']} bytes; "
         f"by the paper's rule (counted): {sizes['paper_rule_bytes']} bytes"

@@ -9,6 +9,7 @@ counts a closing zero byte, and its bytes.
 """
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,14 +21,39 @@ BINARY_VERSION = 6
 _DTYPES = ("<f4", "i1", "<i2", "<i4", "<f2", "bfloat16")
 
 
+@dataclass(frozen=True)
+class Content:
+    """All that a model.bin holds.
+
+    Attributes:
+        revision: of the specification.
+        variables: name -> array, a read-only view of the mapped file; bfloat16 becomes float32.
+        aliases: another name -> the variable that it stands for.
+        bfloat16: names of the variables that are stored so.
+    """
+
+    revision: int
+    variables: dict[str, np.ndarray]
+    aliases: dict[str, str]
+    bfloat16: frozenset[str]
+
+
 def read_variables(path: Path | str) -> dict[str, np.ndarray]:
     """Name -> array of each variable in a model.bin, aliases resolved to the same array.
 
-    Arrays are read-only views of the mapped file; bfloat16 becomes float32.
+    Raises `InputError` as `read`.
+    """
+    content = read(path)
+    variables = content.variables
+    return variables | {alias: variables[name] for alias, name in content.aliases.items()}
+
+
+def read(path: Path | str) -> Content:
+    """All of a model.bin.
 
     Raises:
         InputError: no such file, another binary version or model kind, a truncated file, or a
-            name that stands twice.
+            name that stands twice, of which a runtime might take the other one.
     """
     reader = Reader(path)
     version = reader.number("I", "binary version")
@@ -36,22 +62,27 @@ def read_variables(path: Path | str) -> dict[str, np.ndarray]:
     kind = _string(reader, "specification name")
     if kind != "WhisperSpec":
         raise InputError(f"{path}: holds a {kind!r}, expected WhisperSpec")
-    reader.number("I", "revision")
+    revision = reader.number("I", "revision")
     variables: dict[str, np.ndarray] = {}
+    bfloat16 = set()
     for _ in range(reader.number("I", "variable count")):
         name = _string(reader, "variable name")
         if name in variables:
             raise InputError(f"{path}: {name} is there twice")
-        variables[name] = _array(reader, name)
-    aliases = {}
+        variables[name], dtype = _array(reader, name)
+        if dtype == "bfloat16":
+            bfloat16.add(name)
+    aliases: dict[str, str] = {}
     for _ in range(reader.number("I", "alias count")):
         alias, name = _string(reader, "alias"), _string(reader, "alias target")
         if name not in variables or alias in variables:
             raise InputError(f"{path}: bad alias {alias} of {name}")
-        aliases[alias] = variables[name]
+        if alias in aliases:
+            raise InputError(f"{path}: alias {alias} is there twice")
+        aliases[alias] = name
     if reader.left:
         raise InputError(f"{path}: {reader.left} bytes too many at its end")
-    return variables | aliases
+    return Content(revision, variables, aliases, frozenset(bfloat16))
 
 
 def _string(reader: Reader, what: str) -> str:
@@ -61,7 +92,8 @@ def _string(reader: Reader, what: str) -> str:
     return text[:-1]
 
 
-def _array(reader: Reader, name: str) -> np.ndarray:
+def _array(reader: Reader, name: str) -> tuple[np.ndarray, str]:
+    """The next variable and the type that it is stored in."""
     rank = reader.number("B", f"rank of {name}")
     if rank > 4:
         raise InputError(f"{reader.path}: {name} has rank {rank}")
@@ -76,5 +108,6 @@ def _array(reader: Reader, name: str) -> np.ndarray:
         raise InputError(f"{reader.path}: {name}: {size} bytes for shape {shape} of {dtype}")
     raw = reader.view(size, name)
     if dtype == "bfloat16":  # the upper half of a float32
-        return (raw.view("<u2").astype(np.uint32) << 16).view(np.float32).reshape(shape)
-    return raw.view(dtype).reshape(shape)
+        values = (raw.view("<u2").astype(np.uint32) << 16).view(np.float32)
+        return values.reshape(shape), dtype
+    return raw.view(dtype).reshape(shape), dtype

@@ -78,7 +78,12 @@ def save_weights(folder: Path, weights: Weights, dtype: str) -> None:
     }
     save_file(tensors, folder / FILE, {"format": "pt"})
     share(folder / FILE)
-    _write_json(folder / "config.json", config(weights.dims) | {"torch_dtype": dtype})
+    save_config(folder, weights.dims, dtype)
+
+
+def save_config(folder: Path, dims: ModelDimensions, dtype: str) -> None:
+    """Write config.json; `dtype` is what transformers loads the weights in."""
+    _write_json(folder / "config.json", config(dims) | {"torch_dtype": dtype})
 
 
 def save_companions(folder: Path, dims: ModelDimensions) -> None:

@@ -58,15 +58,20 @@ def save(
                 raise InputError(
                     f"{folder}: the {side} is over 2 GiB, too large for ONNX as {float_dtype}"
                 )
-            model = helper.make_model(
-                graph,
-                producer_name="espnet_dq",
-                ir_version=IR_VERSION,
-                opset_imports=[helper.make_opsetid("", OPSET)],
-            )
-            helper.set_model_props(model, metadata)
-            onnx.save(model, tmp / f"{side}.onnx")
+            onnx.save(model(graph, metadata), tmp / f"{side}.onnx")
         (tmp / "tokens.txt").write_text(tokens_txt(weights.dims), encoding="ascii")
+
+
+def model(graph: onnx.GraphProto, metadata: Mapping[str, str]) -> onnx.ModelProto:
+    """A graph as the model that a file holds."""
+    made = helper.make_model(
+        graph,
+        producer_name="espnet_dq",
+        ir_version=IR_VERSION,
+        opset_imports=[helper.make_opsetid("", OPSET)],
+    )
+    helper.set_model_props(made, metadata)
+    return made
 
 
 def _stored(

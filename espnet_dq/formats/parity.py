@@ -1,7 +1,10 @@
-"""What `bin.verify` counts: tensors of an exported file against those that training computed with.
+"""What `verify` counts: an exported file against the model that training computed with.
 
-One module a format compares: `parity_ctranslate2`, `parity_ggml`, `parity_huggingface`,
-`parity_onnx`, `parity_packed`. They share no code with `quant/` or the writers.
+One module a format compares its tensors: `parity_ctranslate2`, `parity_ggml`, `parity_huggingface`,
+`parity_onnx`, `parity_openai`, `parity_packed`. They share no code with `quant/` or the writers of
+tensors. What stands beside the tensors (settings, vocabularies, a graph's nodes) is compared with
+what a writer would write for the same model, by `companions`, `parity_huggingface` and
+`parity_onnx`.
 """
 
 import math
@@ -18,6 +21,9 @@ ON_GRID = "on a grid"
 SCALES = "scales of a grid"
 OPEN = "could be on a grid"
 OTHER = "no weight"
+BESIDE = "beside the weights"  # a file, or all files of a folder
+RUN = "run"  # what a runtime computes from the file
+NO_TENSORS = (BESIDE, RUN)
 
 
 @dataclass(frozen=True)
@@ -53,8 +59,10 @@ class Row:
             the same data for another variable already.
         kind: `ON_GRID`, `SCALES`, `OTHER`, or why it is in float.
         error: of what is on a grid, see `rounding_error`.
-        integers: values (floats included) that differ from the reference.
+        integers: values (floats, settings, files and positions included) that differ from the
+            reference.
         scales: scales that do.
+        note: what differs, or what was not compared; for people.
     """
 
     name: str
@@ -66,6 +74,7 @@ class Row:
     error: float | None = None
     integers: int = 0
     scales: int = 0
+    note: str = ""
 
 
 @dataclass
@@ -83,9 +92,10 @@ class Report:
         """For JSON: totals (`grid_bytes`: integers and scales; `float_bytes`: weights) and rows."""
         on_grid = sum(row.bytes for row in self.rows if row.kind in (ON_GRID, SCALES))
         other = sum(row.bytes for row in self.rows if row.kind == OTHER)
-        total = sum(row.bytes for row in self.rows)
+        tensors = [row for row in self.rows if row.kind not in NO_TENSORS]
+        total = sum(row.bytes for row in tensors)
         return {
-            "tensors": len(self.rows),
+            "tensors": len(tensors),
             "bytes": total,
             "grid_bytes": on_grid,
             "float_bytes": total - on_grid - other,
@@ -125,17 +135,48 @@ def rounding_error(stored: Mapping[str, np.ndarray], floats: Mapping[str, Tensor
 
 def float_row(name: str, values: np.ndarray, expected: np.ndarray, reference: Reference) -> Row:
     """The row of a tensor that the file holds in float; all of it differs if a grid was wanted."""
-    if name in reference.grids or values.shape != expected.shape:
+    wanted = values.dtype in (np.float16, np.float32) and values.shape == expected.shape
+    if name in reference.grids or not wanted:
         wrong = expected.size
     else:
-        wrong = differing_bits(values, expected.astype(values.dtype))
+        wrong = differing_bits(values, cast(expected, values.dtype))
     dtype = values.dtype
     return Row(name, values.shape, dtype.name, 8 * dtype.itemsize, values.nbytes, float_kind(name),
                integers=wrong)  # fmt: skip
 
 
+def cast(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """`values` in a file's type; what is beyond it becomes infinite, and then counts as wrong."""
+    with np.errstate(over="ignore"):
+        return values.astype(dtype)
+
+
 def differing_bits(found: np.ndarray, expected: np.ndarray) -> int:
-    """How many values of two arrays of one type and shape differ in any bit."""
+    """How many values of two arrays of one type and shape differ in any bit, or are not finite."""
     width = f"u{found.itemsize}"
     found, expected = np.ascontiguousarray(found), np.ascontiguousarray(expected)
-    return int(np.count_nonzero(found.view(width) != expected.view(width)))
+    return int(np.count_nonzero((found.view(width) != expected.view(width)) | ~np.isfinite(found)))
+
+
+def differing_values(found: np.ndarray, expected: np.ndarray) -> int:
+    """How many values on a grid differ or are not finite.
+
+    The sign of a zero does not count: training may round to -0.0, integers have none.
+    """
+    return int(np.count_nonzero((found != expected) | ~np.isfinite(found)))
+
+
+def float_types(types: Mapping[str, str]) -> Row:
+    """The row of what floats are stored in: all in float16 or all in float32.
+
+    Runtimes choose what they compute in by the types in a file, so a mixture is no model of ours.
+
+    Args:
+        types: tensor -> name of its type, for the tensors on no grid.
+    """
+    kinds = sorted({*types.values()})
+    odd = kinds[1:] if kinds[:1] in (["float16"], ["float32"]) else kinds
+    wrong = sorted(name for name, kind in types.items() if kind in odd)
+    note = f"{wrong[0]} is {types[wrong[0]]}: not all are float16 or all float32" if wrong else ""
+    return Row("types of floats", (len(types),), "text", 8, 0, OTHER, integers=len(wrong),
+               note=note)  # fmt: skip

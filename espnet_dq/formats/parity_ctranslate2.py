@@ -12,7 +12,7 @@ from whisper.model import ModelDimensions
 from espnet_dq.errors import WorkError
 from espnet_dq.formats import ctranslate2
 from espnet_dq.formats.ctranslate2 import Stored
-from espnet_dq.formats.ctranslate2_binary import read_variables
+from espnet_dq.formats.ctranslate2_binary import read, read_variables
 from espnet_dq.formats.parity import (
     ON_GRID,
     OTHER,
@@ -20,23 +20,29 @@ from espnet_dq.formats.parity import (
     Reference,
     Report,
     Row,
+    cast,
     differing_bits,
+    differing_values,
     float_kind,
+    float_types,
     rounding_error,
 )
 
-# The numbers in a Whisper's file that are settings; the head counts come from the dimensions.
+REVISION = 3  # of CTranslate2's specification of a Whisper
+# The numbers in a Whisper's file that are settings, and their types; the runtime has defaults of
+# its own for what is missing. The head counts come from the dimensions.
 _SETTINGS = {
-    "decoder/activation": 3,  # GELU
-    "decoder/alibi": 0,
-    "decoder/alibi_use_positive_positions": 0,
-    "decoder/alignment_heads": 1,
-    "decoder/alignment_layer": -1,
-    "decoder/pre_norm": 1,
-    "decoder/scale_alibi": 0,
-    "decoder/scale_embeddings": 0,
-    "decoder/start_from_zero_embedding": 0,
+    "decoder/activation": (3, "int8"),  # GELU
+    "decoder/alibi": (0, "int8"),
+    "decoder/alibi_use_positive_positions": (0, "int8"),
+    "decoder/alignment_heads": (1, "int16"),
+    "decoder/alignment_layer": (-1, "int16"),
+    "decoder/pre_norm": (1, "int8"),
+    "decoder/scale_alibi": (0, "int8"),
+    "decoder/scale_embeddings": (0, "int8"),
+    "decoder/start_from_zero_embedding": (0, "int8"),
 }
+_NORM, _AFFINE = ("gamma", "beta"), ("weight", "bias")
 
 
 def compare_ctranslate2(path: Path | str, reference: Reference) -> Report:
@@ -48,16 +54,16 @@ def compare_ctranslate2(path: Path | str, reference: Reference) -> Report:
 
     Raises:
         InputError: no readable file, or it does not have a Whisper's layout.
-        WorkError: it is another Whisper: other dimensions, or a tensor is missing.
+        WorkError: it is another Whisper: other dimensions, or a variable is missing or unknown.
     """
+    content = read(path)
     variables = read_variables(path)
     found = ctranslate2.read_dims(variables, path)
     if found != reference.dims:
         raise WorkError(f"{path}: holds {found}, expected {reference.dims}")
+    if odd := sorted(_names(variables, reference.dims) ^ variables.keys()):
+        raise WorkError(f"{path}: {odd[0]} is {'unknown' if odd[0] in variables else 'missing'}")
     pieces = ctranslate2.split(variables, path)
-    missing = [name for name in reference.weights if name not in pieces]
-    if missing:
-        raise WorkError(f"{path}: {missing[0]} is missing")
 
     parts: dict[str, dict[str, Stored]] = {}
     for name, stored in pieces.items():
@@ -82,18 +88,44 @@ def compare_ctranslate2(path: Path | str, reference: Reference) -> Report:
         )
     for name, value in variables.items():
         if value.ndim == 0:
-            rows[name] = _setting(name, value, reference.dims, sizes[name], path)
-    return Report([rows[name] for name in sorted(rows)])
+            rows[name] = _setting(name, value, reference.dims, sizes[name])
+    types = {
+        name: "bfloat16" if name in content.bfloat16 else variables[name].dtype.name
+        for name, row in rows.items()
+        if row.kind not in (ON_GRID, SCALES) and variables[name].ndim
+    }
+    revision = Row("revision", (), "int32", 32, 0, OTHER, integers=content.revision != REVISION)
+    return Report([*(rows[name] for name in sorted(rows)), float_types(types), revision])
+
+
+def _names(variables: Mapping[str, np.ndarray], dims: ModelDimensions) -> set[str]:
+    """The variables of a Whisper of these dimensions; those that are int8 have scales, too."""
+    names = {*_SETTINGS, "encoder/num_heads", "decoder/num_heads", "decoder/projection/weight"}
+    names |= {f"{side}/position_encodings/encodings" for side in ("encoder", "decoder")}
+    layers = ["encoder/conv1", "encoder/conv2", "encoder/layer_norm", "decoder/layer_norm"]
+    inner = ["self_attention/layer_norm", "self_attention/linear_0", "self_attention/linear_1"]
+    inner += ["ffn/layer_norm", "ffn/linear_0", "ffn/linear_1"]
+    cross = [f"attention/{part}" for part in ("layer_norm", "linear_0", "linear_1", "linear_2")]
+    for side, count, each in (
+        ("encoder", dims.n_audio_layer, inner),
+        ("decoder", dims.n_text_layer, inner + cross),
+    ):
+        layers += [f"{side}/layer_{n}/{part}" for n in range(count) for part in each]
+    for layer in layers:
+        leaves = _NORM if layer.endswith("layer_norm") else _AFFINE
+        names |= {f"{layer}/{leaf}" for leaf in leaves}
+    names.add("decoder/embeddings/weight")
+    integers = {n for n in names if n in variables and variables[n].ndim > 1}
+    return names | {f"{n}_scale" for n in integers if variables[n].dtype == np.int8}
 
 
 def _differing(name: str, stored: Stored, reference: Reference, path: Path | str) -> int:
     expected = _expected(name, stored, reference, path)
     if stored.scale is not None:
-        # The sign of a zero does not count: training may round to -0.0, integers cannot.
-        return int(np.count_nonzero(stored.dequantize() != expected))
+        return differing_values(stored.dequantize(), expected)
     if name in reference.grids:  # should have been integers
         return expected.size
-    return differing_bits(stored.values, expected.astype(stored.values.dtype))
+    return differing_bits(stored.values, cast(expected, stored.values.dtype))
 
 
 def _expected(name: str, stored: Stored, reference: Reference, path: Path | str) -> np.ndarray:
@@ -116,15 +148,12 @@ def _differing_scales(name: str, stored: Stored, reference: Reference) -> int:
     return differing_bits(stored.scale, reference.scales[name].detach().cpu().float().numpy())
 
 
-def _setting(
-    name: str, value: np.ndarray, dims: ModelDimensions, size: int, path: Path | str
-) -> Row:
+def _setting(name: str, value: np.ndarray, dims: ModelDimensions, size: int) -> Row:
     heads = {"encoder/num_heads": dims.n_audio_head, "decoder/num_heads": dims.n_text_head}
-    expected = (_SETTINGS | heads).get(name)
-    if expected is None:
-        raise WorkError(f"{path}: {name} is no setting of a Whisper")
-    bits, wrong = 8 * value.itemsize, int(value != expected)
-    return Row(name, (), value.dtype.name, bits, size, OTHER, integers=wrong)
+    settings = _SETTINGS | {name: (count, "int16") for name, count in heads.items()}
+    expected, dtype = settings[name]
+    wrong = int(value != expected or value.dtype.name != dtype)
+    return Row(name, (), value.dtype.name, 8 * value.itemsize, size, OTHER, integers=wrong)
 
 
 def _sizes(variables: Mapping[str, np.ndarray]) -> dict[str, int]:

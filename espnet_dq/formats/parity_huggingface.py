@@ -1,34 +1,53 @@
 """Is what a Hugging Face folder holds what training's forward pass used? Counted, bit by bit.
 
-The file is read with the safetensors package and NumPy; nothing of `quant/` or `huggingface` is
-used. Only float32 can hold a grid's values, so a tensor on a grid in any other type is wrong.
+The weights are read with the safetensors package and NumPy; nothing of `quant/` is used. Only
+float32 can hold a grid's values, so a tensor on a grid in any other type is wrong. Settings and
+tokenizer are compared with what `huggingface` writes for the same model; a folder that writes
+them in other words is accepted if transformers itself, asked for both, reads the same.
 """
 
+import json
+import re
+import tempfile
 from pathlib import Path
 
-import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 from whisper.model import ModelDimensions
 
 from espnet_dq.errors import InputError, WorkError
+from espnet_dq.formats import companions, huggingface
 from espnet_dq.formats.hf_names import openai_name, read_dims, read_json
 from espnet_dq.formats.parity import (
+    BESIDE,
     ON_GRID,
     OTHER,
     Reference,
     Report,
     Row,
+    cast,
     differing_bits,
+    differing_values,
     float_kind,
+    float_types,
     rounding_error,
 )
 from espnet_dq.whisper.dims import any_tokenizer
 from espnet_dq.whisper.vocabulary import numbers
 
+_FILES = {"model.safetensors", "config.json", "generation_config.json", "tokenizer.json",
+          "tokenizer_config.json", "preprocessor_config.json"}  # fmt: skip
+# What transformers' own `save_pretrained` may write beside or instead of these, and reads again.
+_THEIRS = {"processor_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
+           "merges.txt"}  # fmt: skip
+# Where a folder was, what wrote it, and states that do not decide anything.
+_NOT_MEANT = {"name_or_path", "_name_or_path", "transformers_version", "init_kwargs", "_tokenizer",
+              "_should_update_post_processor", "files_loaded", "_vocab", "_merges",
+              "_from_model_config", "_commit_hash"}  # fmt: skip
+
 
 def compare_huggingface(path: Path | str, reference: Reference) -> Report:
-    """Compare each tensor of the folder's model.safetensors, and its vocabulary.
+    """Compare each tensor of the folder's model.safetensors, and every file beside it.
 
     On a grid: the float32 values have to equal the reference's. Other floats: the reference cast
     to the file's type, bit for bit. There are no scales to compare.
@@ -55,26 +74,119 @@ def compare_huggingface(path: Path | str, reference: Reference) -> Report:
         if values.shape != expected.shape or values.dtype.name not in ("float16", "float32"):
             wrong = expected.size
         elif name not in reference.grids:
-            wrong = differing_bits(values, expected.astype(values.dtype))
+            wrong = differing_bits(values, cast(expected, values.dtype))
         elif values.dtype.name == "float16":
             wrong = expected.size
         else:
-            # The sign of a zero does not count: training may round to -0.0, integers cannot.
-            wrong = int(np.count_nonzero(values != expected))
+            wrong = differing_values(values, expected)
             error = rounding_error({name: values}, reference.floats)
         kind = ON_GRID if name in reference.grids else float_kind(name)
         bits, size = 8 * values.itemsize, values.nbytes
         rows.append(Row(name, values.shape, grid, bits, size, kind, error, wrong))
-    return Report([*rows, _vocabulary(folder / "tokenizer.json", reference.dims)])
+    types = {name: values.dtype.name for name, values in tensors.items()}
+    dtype = types["decoder.ln.weight"]
+    vocabulary = _vocabulary(folder / "tokenizer.json", reference.dims)
+    beside = _companions(folder, reference.dims, dtype)
+    return Report([*rows, float_types(types), vocabulary, *beside])
 
 
 def _ours(name: str) -> str:
     return openai_name(name) if name.startswith(("model.encoder.", "model.decoder.")) else name
 
 
+def _companions(folder: Path, dims: ModelDimensions, dtype: str) -> list[Row]:
+    """Rows for all files but the weights."""
+    with tempfile.TemporaryDirectory() as scratch:
+        written = Path(scratch)
+        huggingface.save_config(written, dims, dtype)
+        huggingface.save_companions(written, dims)
+        rows = [companions.files(folder, _expected_files(folder))]
+        wanted = {name: companions.read_strictly(written / name) for name in
+                  sorted(_FILES - {"model.safetensors"})}  # fmt: skip
+        raw = {name: _differing(folder / name, content) for name, content in wanted.items()}
+        theirs = {p.name for p in folder.iterdir()} & _THEIRS
+        resolved = _resolved(folder, written) if any(raw.values()) or theirs else {}
+    if isinstance(resolved, str):  # transformers is not there to be asked
+        resolved = {name: keys for name, keys in raw.items() if keys}
+    for name, keys in raw.items():
+        differing = resolved.get(name, [])
+        row = Row(name, (), "text", 8, _size(folder / name), BESIDE, integers=len(differing))
+        row.note = companions.differs(differing)
+        if keys and not differing:
+            row.note = f"{', '.join(keys[:3])}: differs in form only, transformers reads the same"
+        rows.append(row)
+    return rows
+
+
+def _expected_files(folder: Path) -> set[str]:
+    """Ours, and of transformers' own those that are there: `_resolved` says what they change."""
+    found = {p.name for p in folder.iterdir()}
+    known = _FILES | (found & _THEIRS)
+    if "processor_config.json" in found:
+        known -= {"preprocessor_config.json"} - found
+    return known
+
+
+def _differing(path: Path, expected: object) -> list[str]:
+    if not path.is_file() and path.name == "preprocessor_config.json":
+        return ["the file"]
+    return companions.differing_keys(companions.read_strictly(path), expected)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
+
+
+def _resolved(folder: Path, written: Path) -> dict[str, list[str]] | str:
+    """File -> keys that transformers reads differently in two folders; a text if it is missing."""
+    try:
+        import transformers
+    except ImportError:
+        return "transformers is not installed"
+    transformers.utils.logging.set_verbosity_error()
+    try:
+        found = _as_read(transformers, folder)
+    except Exception as e:  # what odd values make it, tokenizers and others stumble on
+        why = (str(e).strip() or type(e).__name__).splitlines()[0][:160]
+        raise WorkError(f"{folder}: transformers cannot read it: {why}") from e
+    expected = _as_read(transformers, written)
+    return {name: companions.differing_keys(found[name], content)
+            for name, content in expected.items()}  # fmt: skip
+
+
+def _as_read(transformers, folder: Path) -> dict[str, dict]:
+    """What transformers makes of a folder's files, as plain values."""
+    local = {"local_files_only": True}
+    config = transformers.WhisperConfig.from_pretrained(folder, **local).to_dict()
+    generation = transformers.GenerationConfig.from_pretrained(folder, **local).to_dict()
+    processor = transformers.WhisperProcessor.from_pretrained(folder, **local)
+    tokenizer = processor.tokenizer
+    backend = json.loads(tokenizer.backend_tokenizer.to_str())
+    content = {
+        "config.json": config,
+        "generation_config.json": generation,
+        "preprocessor_config.json": processor.feature_extractor.to_dict(),
+        "tokenizer.json": backend,
+        "tokenizer_config.json": vars(tokenizer),
+    }
+    return {name: {k: _plain(v) for k, v in table.items() if k not in _NOT_MEANT}
+            for name, table in content.items()}  # fmt: skip
+
+
+def _plain(value: object) -> object:
+    """A value of plain types; of an object, how it prints itself, without its address."""
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, str | int | float | None):
+        return value
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
+
+
 def _vocabulary(path: Path, dims: ModelDimensions) -> Row:
     """Tokens whose id is not openai-whisper's."""
-    content = read_json(path)
+    content = companions.read_strictly(path)
     encoding = any_tokenizer(dims).encoding
     try:
         found = {token["content"]: token["id"] for token in content["added_tokens"]}

@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, safe_open
 
 from espnet_dq.errors import InputError, WorkError
+from espnet_dq.formats.companions import same
 from espnet_dq.formats.parity import (
     ON_GRID,
     OTHER,
@@ -18,10 +19,14 @@ from espnet_dq.formats.parity import (
     Report,
     Row,
     differing_bits,
+    differing_values,
     float_row,
+    float_types,
     rounding_error,
 )
 from espnet_dq.whisper.vocabulary import TrimmedDimensions, numbers
+
+_MORE = {True: "unknown", False: "missing"}
 
 
 def compare_packed(path: Path | str, reference: Reference) -> Report:
@@ -39,14 +44,19 @@ def compare_packed(path: Path | str, reference: Reference) -> Report:
         grids = json.loads(metadata["grids"])
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as e:
         raise InputError(f"{path}: not a readable packed file ({type(e).__name__})") from e
-    if dims != numbers(reference.dims):
+    if metadata.keys() != {"format", "version", "dims", "grids"}:
+        odd = min(metadata.keys() ^ {"format", "version", "dims", "grids"})
+        raise WorkError(f"{path}: metadata key {odd} is {_MORE[odd in metadata]}")
+    if (metadata["format"], metadata["version"]) != ("espnet_dq.packed", "1"):
+        raise WorkError(f"{path}: not espnet_dq.packed version 1")
+    if not same(dims, numbers(reference.dims)) or not isinstance(grids, dict):
         raise WorkError(f"{path}: holds {dims}, expected {reference.dims}")
     trimmed = isinstance(reference.dims, TrimmedDimensions)
     wanted = {"kept_tokens"} if trimmed else set()
     for name in reference.weights:
         wanted |= {f"{name}.integers", f"{name}.scale"} if name in grids else {name}
-    if odd := sorted(wanted ^ tensors.keys()):
-        raise WorkError(f"{path}: {odd[0]} is {'missing' if odd[0] in wanted else 'unknown'}")
+    if odd := sorted((wanted ^ tensors.keys()) | (grids.keys() - reference.weights.keys())):
+        raise WorkError(f"{path}: {odd[0]} is {_MORE[odd[0] in tensors or odd[0] in grids]}")
     rows = []
     for name, weight in reference.weights.items():
         expected = weight.detach().cpu().float().numpy()
@@ -60,21 +70,24 @@ def compare_packed(path: Path | str, reference: Reference) -> Report:
         if grid != reference.grids.get(name) or packed.size != -(-expected.size * bits // 8):
             row.integers, row.scales = expected.size, scale.size
             continue
+        if packed.dtype != np.uint8 or packed.ndim != 1:
+            raise WorkError(f"{path}: {name}.integers is {packed.dtype} of rank {packed.ndim}")
         values = _values(packed, bits, scale, grid, expected.shape)
         theirs = reference.scales[name].detach().cpu().numpy()
         if theirs.shape == scale.shape and theirs.dtype == scale.dtype:
             row.scales = differing_bits(scale, theirs)
         else:
             row.scales = scale.size
-        # The sign of a zero does not count: integers have none.
-        row.integers = int(np.count_nonzero(values != expected))
+        row.integers = differing_values(values, expected)
         row.error = rounding_error({name: values}, reference.floats)
     if trimmed:
         kept, expected = tensors["kept_tokens"], np.array(reference.dims.kept)
         same_shape = kept.shape == expected.shape
         wrong = int(np.count_nonzero(kept != expected)) if same_shape else expected.size
+        wrong = wrong if kept.dtype == np.int32 else expected.size
         rows.append(Row("kept_tokens", kept.shape, "int32", 32, kept.nbytes, OTHER, integers=wrong))
-    return Report(rows)
+    floats = {n: str(tensors[n].dtype) for n in reference.weights if n not in grids}
+    return Report([*rows, float_types(floats)])
 
 
 def _bits(grid: str) -> int:

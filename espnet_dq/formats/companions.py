@@ -1,0 +1,167 @@
+"""What stands beside the weights in a folder, compared with what a writer writes for the model.
+
+Settings and vocabularies decide the text as much as weights do: every key of every file has to be
+what the model's dimensions and vocabulary say, and no file may be more or less than the runtime
+needs, but for documents, which none reads.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from tokenizers import Tokenizer
+from whisper.model import ModelDimensions
+
+from espnet_dq.errors import InputError
+from espnet_dq.formats import ctranslate2_config, onnx_writer
+from espnet_dq.formats.parity import BESIDE, Row
+from espnet_dq.formats.tokenizer_json import build
+from espnet_dq.whisper.dims import any_tokenizer
+from espnet_dq.whisper.vocabulary import token_strings
+
+LARGEST = 64 << 20  # bytes of a file of settings or tokens; Whisper's are below 4 MiB
+# What people put beside a model, and the hub's own: no runtime reads it.
+_DOCUMENT = re.compile(
+    r"(readme|license|licence|notice|copying|changelog|results|citation)(\.(md|txt|rst|html|cff))?"
+    r"|report\.html|\.gitattributes|\.gitignore|\.git|\.cache",
+    re.IGNORECASE,
+)
+_MOST = 3  # keys that a note names
+
+
+def ctranslate2(folder: Path, dims: ModelDimensions) -> list[Row]:
+    """Rows for all files of a CTranslate2 folder but model.bin."""
+    encoding = any_tokenizer(dims).encoding
+    words = folder / "vocabulary.json"
+    if words.is_file() or not (folder / "vocabulary.txt").is_file():
+        tokens = settings(words, token_strings(encoding))
+    else:  # as older converters wrote it
+        words = folder / "vocabulary.txt"
+        tokens = _row(words, [] if _lines(words) == token_strings(encoding) else ["the tokens"])
+    return [
+        settings(folder / "config.json", ctranslate2_config.config(dims)),
+        settings(folder / "preprocessor_config.json", ctranslate2_config.preprocessor(dims)),
+        tokens,
+        tokenizer(folder / "tokenizer.json", build(encoding)),
+        files(folder, {"model.bin", "config.json", "preprocessor_config.json", words.name,
+                       "tokenizer.json"}),
+    ]  # fmt: skip
+
+
+def onnx(folder: Path, dims: ModelDimensions) -> list[Row]:
+    """Rows for the files of an ONNX folder beside the graphs."""
+    path = folder / "tokens.txt"
+    wrong = [] if _lines(path) == onnx_writer.tokens_txt(dims).splitlines() else ["the tokens"]
+    return [_row(path, wrong), files(folder, {"encoder.onnx", "decoder.onnx", path.name})]
+
+
+def files(folder: Path, known: Iterable[str]) -> Row:
+    """The row for what is in a folder: every file that nobody asked for counts, none may lack."""
+    known, found = {*known}, {p.name for p in folder.iterdir()}
+    more = sorted(n for n in found - known if not _DOCUMENT.fullmatch(n))
+    wrong = [f"{name} is unknown" for name in more]
+    wrong += [f"{name} is missing" for name in sorted(known - found)]
+    wrong += [f"{name} is no file" for name in sorted(known & found)
+              if not (folder / name).is_file()]  # fmt: skip
+    return Row("files", (len(found),), "names", 8, 0, BESIDE, integers=len(wrong),
+               note=", ".join(wrong[:_MOST]))  # fmt: skip
+
+
+def settings(path: Path, expected: object) -> Row:
+    """The row of a JSON file: the keys whose values are not exactly those expected."""
+    return _row(path, differing_keys(read_strictly(path), expected))
+
+
+def tokenizer(path: Path, expected: Tokenizer) -> Row:
+    """The row of a tokenizer.json: how the tokenizers library itself reads it has to be equal."""
+    found, wanted = read_strictly(path), json.loads(expected.to_str())
+    if same(found, wanted):
+        return _row(path, [])
+    read = json.loads(load_tokenizer(path).to_str())
+    wrong = differing_keys(read, wanted)
+    row = _row(path, wrong)
+    row.note = row.note or "differs in form only: the tokenizers library reads the same"
+    return row
+
+
+def load_tokenizer(path: Path) -> Tokenizer:
+    """What the tokenizers library makes of a file; raises `InputError`."""
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as e:  # it raises nothing more special
+        why = (str(e) or type(e).__name__).splitlines()[0][:160]
+        raise InputError(f"{path}: not a tokenizer ({why})") from e
+
+
+def read_strictly(path: Path) -> object:
+    """What a JSON file says, to every reader alike.
+
+    Raises:
+        InputError: there is no such file, it is too large, no JSON, names a key twice (readers
+            differ in which they take), or holds NaN or an infinity.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    if path.stat().st_size > LARGEST:
+        raise InputError(f"{path}: larger than {LARGEST >> 20} MiB")
+
+    def once(pairs: list[tuple[str, object]]) -> dict:
+        content = dict(pairs)
+        if len(content) < len(pairs):
+            keys = [key for key, _ in pairs]
+            twice = next(key for key in content if keys.count(key) > 1)
+            raise InputError(f"{path}: {twice[:80]!r} is there twice")
+        return content
+
+    def no_number(name: str) -> None:
+        raise InputError(f"{path}: holds {name}")
+
+    try:
+        return json.loads(path.read_text("utf-8"), object_pairs_hook=once,
+                          parse_constant=no_number)  # fmt: skip
+    except (ValueError, RecursionError) as e:
+        raise InputError(f"{path}: not JSON ({str(e) or type(e).__name__})") from e
+
+
+def differing_keys(found: object, expected: object) -> list[str]:
+    """The keys of two tables whose values differ; of anything else, whether it does."""
+    if not isinstance(found, dict) or not isinstance(expected, dict):
+        return [] if same(found, expected) else ["the content"]
+    keys = sorted(found.keys() | expected.keys())
+    return [k for k in keys if k not in found or k not in expected or not same(found[k],
+            expected[k])]  # fmt: skip
+
+
+def same(found: object, expected: object) -> bool:
+    """Whether two JSON values are equal in type, too: to some readers 1, 1.0 and true differ."""
+    if type(found) is not type(expected):
+        return False
+    if isinstance(found, Mapping):
+        return found.keys() == expected.keys() and all(same(v, expected[k]) for k, v in
+                                                       found.items())  # fmt: skip
+    if isinstance(found, list):
+        return len(found) == len(expected) and all(map(same, found, expected))
+    return found == expected
+
+
+def differs(names: list[str]) -> str:
+    """A note that names the first of what differs; empty if nothing does."""
+    verb = "differ" if len(names) > 1 else "differs"
+    return f"{', '.join(map(str, names[:_MOST]))} {verb}" if names else ""
+
+
+def _row(path: Path, wrong: list[str]) -> Row:
+    size = path.stat().st_size if path.is_file() else 0
+    return Row(path.name, (), "text", 8, size, BESIDE, integers=len(wrong), note=differs(wrong))
+
+
+def _lines(path: Path) -> list[str]:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    if path.stat().st_size > LARGEST:
+        raise InputError(f"{path}: larger than {LARGEST >> 20} MiB")
+    try:
+        return path.read_bytes().decode("utf-8").removesuffix("\n").split("\n")
+    except UnicodeDecodeError as e:
+        raise InputError(f"{path}: not UTF-8") from e

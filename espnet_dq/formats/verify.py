@@ -1,0 +1,152 @@
+"""Is a file what it was made from? Everything in it that decides the output, then what it computes.
+
+First the file is compared, exactly, without running it: every tensor, every setting, every file
+beside the weights. Only if nothing differs, the format's runtime gets it, and its logits through
+all positions have to be those of torch on the grid, within what that runtime's own rounding makes
+of audio that is louder by a millionth.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from whisper.model import Whisper
+
+from espnet_dq.errors import WorkError
+from espnet_dq.formats import companions, detect, logits
+from espnet_dq.formats.logits import Probe
+from espnet_dq.formats.parity import OTHER, RUN, Reference, Report, Row, differing_values
+from espnet_dq.formats.parity_ctranslate2 import compare_ctranslate2
+from espnet_dq.formats.parity_ggml import compare_ggml
+from espnet_dq.formats.parity_huggingface import compare_huggingface
+from espnet_dq.formats.parity_onnx import compare_onnx
+from espnet_dq.formats.parity_openai import compare_openai
+from espnet_dq.formats.parity_packed import compare_packed
+
+# Two runs of one arithmetic whose inputs differ in the last bit differ by the spread; two orders
+# of summation do, too, but where one has its largest error the other need not have it.
+SPREADS = 4
+
+
+def verify(path: Path | str, reference: Reference) -> Report:
+    """Compare an exported file or folder with its reference, then run it.
+
+    Raises:
+        InputError: no readable file.
+        WorkError: it is another Whisper, or something is missing or unknown.
+    """
+    report = compare(Path(path), reference)
+    if report.mismatched:
+        report.rows.append(Row("logits", (), "float32", 32, 0, RUN,
+                               note="not run: the file is not what it should be"))  # fmt: skip
+        return report
+    form = detect.detect(path)
+    if form in logits.RUNTIMES:
+        probe = logits.make_probe(reference.dims)
+        report.rows.append(judge(form, logits.run(form, Path(path), probe), path, probe))
+    return report
+
+
+def compare(path: Path, reference: Reference) -> Report:
+    """Compare without running; raises as `verify`."""
+    form = detect.detect(path)
+    if form == "ct2":
+        report = compare_ctranslate2(path / "model.bin", reference)
+        report.rows += companions.ctranslate2(path, reference.dims)
+    elif form == "ggml":
+        report = compare_ggml(path, reference)
+    elif form == "packed":
+        report = compare_packed(path, reference)
+    elif form == "hf":
+        report = compare_huggingface(path, reference)
+    elif form == "onnx":
+        report = compare_onnx(path, reference)
+    else:
+        report = compare_openai(path, reference)
+    _check_finite(reference)
+    if not report.mismatched:
+        report.rows.append(_loaded(path, reference))
+    return report
+
+
+def _check_finite(reference: Reference) -> None:
+    """NaN equals NaN bit for bit, but is no weight."""
+    for name, weight in reference.weights.items():
+        if not weight.isfinite().all():
+            raise WorkError(f"{name} of the reference is not finite")
+
+
+def _loaded(path: Path, reference: Reference) -> Row:
+    """The row of what our own loader makes of the file, from which it may be converted again."""
+    weights = detect.load(path)
+    if weights.dims != reference.dims:
+        raise WorkError(f"{path}: loads as {weights.dims}, expected {reference.dims}")
+    wrong = 0
+    for name, found in weights.state.items():
+        expected = reference.weights[name].detach().cpu().float().to(found.dtype)
+        wrong += differing_values(found.numpy(), expected.numpy())
+    return Row("as loaded", (len(weights.state),), "tensors", 32, 0, OTHER, integers=wrong)
+
+
+def judge(form: str, found: np.ndarray | str, path: Path | str, probe: Probe) -> Row:
+    """The row of a runtime's logits: positions whose logits are not those of torch.
+
+    Args:
+        form: the format.
+        found: as `logits.run` returns them.
+        path: the file, whose weights were compared before.
+        probe: the audio and the texts.
+    """
+    name = f"logits in {logits.RUNTIMES[form]}"
+    if isinstance(found, str):
+        return Row(name, (), "float32", 32, 0, RUN, integers=not found.startswith("not run"),
+                   note=found)  # fmt: skip
+    row = Row(name, found.shape[1:], "float32", 32, 0, RUN)
+    weights = detect.load(path)
+    model = Whisper(weights.dims).eval()
+    model.load_state_dict({n: t.float() for n, t in weights.state.items()})
+    expected = logits.of_model(model, probe, probe.mels)
+    if found.shape != expected.shape:
+        row.integers, row.note = expected[0, ..., 0].size, f"are {found.shape[1:]}"
+        return row
+    spread = max(_worst(found[1], found[0]), _worst(expected[1], expected[0]))
+    if form == "ggml":  # whisper.cpp keeps keys, values and GELU, and multiplies, in float16
+        with _in_float16(model):
+            spread = max(spread, _worst(logits.of_model(model, probe, probe.mels[:1])[0],
+                                        expected[0]))  # fmt: skip
+    distance = _rows(found[0], expected[0])
+    row.integers = int(np.count_nonzero(~(distance <= SPREADS * spread)))
+    row.note = (
+        f"RMS over the vocabulary, at the worst of {distance.size} positions: {distance.max():.2g} "
+        f"from torch, {spread:.2g} from itself in audio louder by a millionth"
+    )
+    return row
+
+
+def _rows(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Root mean square difference of the logits at each position."""
+    return np.sqrt(np.square(one - other, dtype=np.float64).mean(axis=-1))
+
+
+def _worst(one: np.ndarray, other: np.ndarray) -> float:
+    return float(_rows(one, other).max())
+
+
+class _in_float16:
+    """Meanwhile what a model's layers put out is rounded to float16."""
+
+    def __init__(self, model: Whisper) -> None:
+        kinds = (torch.nn.Linear, torch.nn.Conv1d, torch.nn.LayerNorm)
+        self.layers = [m for m in model.modules() if isinstance(m, kinds)]
+
+    def __enter__(self) -> None:
+        self.hooks = [layer.register_forward_hook(self._halve) for layer in self.layers]
+
+    def __exit__(self, *_) -> None:
+        for hook in self.hooks:
+            hook.remove()
+
+    @staticmethod
+    def _halve(_, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        return output.half().float()
