@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from math import isfinite
 
 import torch
 from torch import Tensor
@@ -22,6 +23,21 @@ _MOST = {
     "n_text_layer": 128,
 }
 _MOST_OTHER = 1 << 13
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def shown(value: object) -> str:
+    """What a file says where it should say something else, short enough for a line.
+
+    Of a list or a table only the kind: it may hold itself, or a billion others.
+    """
+    if isinstance(value, str):
+        return repr(value[:40] + "..." * (len(value) > 40))
+    if value is None or isinstance(value, bool | float):
+        return repr(value)
+    if type(value) is int:  # Python prints no huge ones
+        return repr(value) if value.bit_length() < 128 else "a huge number"
+    return f"a {type(value).__name__}"
 
 
 def check_dims(dims: ModelDimensions, source: str) -> ModelDimensions:
@@ -29,13 +45,28 @@ def check_dims(dims: ModelDimensions, source: str) -> ModelDimensions:
     for field in fields(ModelDimensions):
         value = getattr(dims, field.name)
         most = _MOST.get(field.name, _MOST_OTHER)
-        if not isinstance(value, int) or not 0 < value <= most:
-            raise InputError(f"{source}: {field.name} = {value!r} is not within 1 to {most}")
+        if type(value) is not int or not 0 < value <= most:
+            raise InputError(f"{source}: {field.name} = {shown(value)} is not within 1 to {most}")
     for side in ("audio", "text"):
         state, head = getattr(dims, f"n_{side}_state"), getattr(dims, f"n_{side}_head")
         if state % head or state % 2:
             raise InputError(f"{source}: n_{side}_state = {state} does not fit {head} heads")
     return dims
+
+
+def cast(tensor: Tensor, dtype: torch.dtype, name: str, source: object) -> Tensor:
+    """A tensor on the CPU in another float type.
+
+    Raises `InputError` that names the tensor when a value is no number, or beyond the type.
+    """
+    if tensor.dtype not in FLOATS:
+        raise InputError(f"{source}: {name} holds {tensor.dtype}, expected floats")
+    values = tensor.detach().cpu().to(dtype)
+    if not values.isfinite().all():
+        largest = float(tensor.abs().max())
+        reason = f"up to {largest:.4g}, beyond {dtype}" if isfinite(largest) else "not all finite"
+        raise InputError(f"{source}: {name} holds values that are {reason}")
+    return values
 
 
 def kept_tokens(dims: ModelDimensions) -> dict[str, Tensor]:
@@ -68,6 +99,8 @@ class Weights:
     def check(self, source: str = "weights") -> "Weights":
         """Return self if `Whisper(dims)` takes `state` strictly; raise `InputError` if not.
 
+        A value that is no finite number is damage, too.
+
         `source` is the file to name in the message. A missing `encoder.positional_embedding`
         (a constant that several formats leave out) is computed with openai-whisper's
         `sinusoids`.
@@ -89,8 +122,10 @@ class Weights:
                 raise InputError(
                     f"{source}: {name} has shape {tuple(tensor.shape)}, expected {shape}"
                 )
-            if not tensor.is_floating_point():
+            if tensor.dtype not in FLOATS:
                 raise InputError(f"{source}: {name} holds {tensor.dtype}, expected floats")
+            if not tensor.isfinite().all():
+                raise InputError(f"{source}: {name} holds values that are not all finite")
         for name in self.state:
             if name not in expected:
                 raise InputError(f"{source}: {name} is not a Whisper weight")

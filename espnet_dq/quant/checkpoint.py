@@ -10,7 +10,8 @@ from whisper.model import ModelDimensions, Whisper
 
 from espnet_dq.errors import InputError
 from espnet_dq.files import read_yaml
-from espnet_dq.formats.weights import check_dims
+from espnet_dq.formats import torch_file
+from espnet_dq.formats.weights import cast, check_dims, shown
 from espnet_dq.quant.activations import prepare_activations
 from espnet_dq.quant.fake_quant import clip_of, range_shape
 from espnet_dq.quant.grids import Quantized, get_grid
@@ -147,8 +148,6 @@ def load_student(exp: str | Path, checkpoint: str = CHECKPOINT) -> Student:
     for key, shape in expected.items():
         if tuple(loaded[key].shape) != shape:
             raise InputError(f"{path}: {key} has shape {tuple(loaded[key].shape)}, not {shape}")
-        if not loaded[key].isfinite().all():
-            raise InputError(f"{path}: {key} holds values that are not finite")
     return student
 
 
@@ -177,7 +176,7 @@ def _grids(student: Student, source: Path) -> dict[str, str]:
     said |= student.grid if isinstance(student.grid, dict) else {"grid": student.grid}
     for key, value in said.items():
         if not isinstance(value, str):
-            raise InputError(f"{source}: model_conf: {key}: {value!r} is not a name")
+            raise InputError(f"{source}: model_conf: {key}: {shown(value)} is not a name")
     try:
         return student.grids
     except InputError as e:
@@ -186,18 +185,15 @@ def _grids(student: Student, source: Path) -> dict[str, str]:
 
 def _weights(path: Path) -> dict[str, Tensor]:
     """What a checkpoint holds of encoder and decoder, under openai-whisper's names, float32."""
-    try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as e:
-        raise InputError(f"{path}: no such checkpoint") from e
-    except Exception as e:  # damaged pickles make torch raise whatever its opcodes stumble on
-        raise InputError(f"{path}: not a readable checkpoint ({type(e).__name__})") from e
+    saved = torch_file.read(path)
     if not isinstance(saved, dict):
         raise InputError(f"{path}: holds no state dict but a {type(saved).__name__}")
-    weights = {}
-    for key, value in saved.items():
-        if str(key).startswith(("encoder.net.", "decoder.net.")):
-            if not isinstance(value, Tensor):
-                raise InputError(f"{path}: {key} is not a tensor")
-            weights[key.replace(".net.", ".", 1)] = value.float()
-    return weights
+    ours = {
+        key: value
+        for key, value in saved.items()
+        if isinstance(key, str) and key.startswith(("encoder.net.", "decoder.net."))
+    }
+    return {
+        key.replace(".net.", ".", 1): cast(value, torch.float32, key, path)
+        for key, value in torch_file.tensors(ours, path).items()
+    }
