@@ -1,9 +1,10 @@
 """Damaged model files: every loader must end in a result or in our own error, in bounded memory.
 
 Toy files of each format are damaged at random: cut, bytes flipped, overwritten with extreme
-numbers, pieces removed, doubled or moved; most of it where names, sizes and types stand. Anything
-but a result or an `InputError` (another exception, more memory than the limit, more than ten
-seconds of the processor) is a failure; its input is kept in --keep.
+numbers, pieces removed, doubled or moved, numbers in words replaced by what is none; most of it
+where names, sizes and types stand. Anything but a result or an `InputError` (another exception,
+more memory than the limit, more than ten seconds of the processor) is a failure; its input is
+kept in --keep.
 
     .venv/bin/python benchmarks/fuzz_loaders.py --format ggml --inputs 100000 \\
         --out benchmarks/results/fuzz_ggml.jsonl
@@ -13,6 +14,7 @@ import argparse
 import collections
 import json
 import random
+import re
 import resource
 import signal
 import struct
@@ -30,6 +32,8 @@ from espnet_dq.errors import InputError, run
 from espnet_dq.files import atomic
 
 SPARE = 512 << 20  # bytes of address space beyond what the process has when it starts
+NUMBER = re.compile(rb"\d+")  # where a file says it in words, as JSON does
+WORDS = (b"NaN", b"-Infinity", b"true", b"null", b"1e999", b"-1", b"6.0", b'"6"', b"[]", b"{}")
 EXTREMES = (0, 1, -1, 127, 255, 1 << 15, 1 << 16, 1 << 20, (1 << 31) - 1, -(1 << 31))
 
 
@@ -52,7 +56,7 @@ def damage(data: bytes, places: list[int], dice: random.Random) -> bytes:
             break
         at = dice.choice(places) if dice.random() < 0.8 else dice.randrange(len(broken))
         at = min(at, len(broken) - 1)
-        kind = dice.randrange(7)
+        kind = dice.randrange(8)
         if kind == 0:
             del broken[at:]
         elif kind == 1:
@@ -65,6 +69,9 @@ def damage(data: bytes, places: list[int], dice: random.Random) -> bytes:
             broken[at : at + 8] = struct.pack("<q", dice.choice(EXTREMES) << dice.randrange(32))
         elif kind == 5:
             del broken[at : at + dice.randint(1, 64)]
+        elif kind == 6:
+            if number := NUMBER.search(broken, at):
+                broken[slice(*number.span())] = dice.choice(WORDS)
         else:
             start = dice.randrange(len(broken))
             broken[at:at] = broken[start : start + dice.randint(1, 64)]

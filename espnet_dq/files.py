@@ -161,12 +161,11 @@ def read_limited(path: Path | str, most: int) -> bytes:
     Raises:
         InputError: as `file_size`, or the file is larger.
     """
-    file_size(path)
-    with open(path, "rb") as f:
-        content = f.read(most + 1)
-    if len(content) > most:
+    size = file_size(path)
+    if size > most:
         raise InputError(f"{path}: larger than {most} bytes, which nothing of its kind is")
-    return content
+    with open(path, "rb") as f:
+        return f.read(size)
 
 
 def read_yaml(path: Path) -> object:

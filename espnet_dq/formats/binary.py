@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from espnet_dq.errors import InputError
+from espnet_dq.files import file_size
 
 
 class Reader:
@@ -19,9 +20,7 @@ class Reader:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        if not self.path.is_file():
-            raise InputError(f"{self.path}: no such file")
-        if self.path.stat().st_size == 0:
+        if not file_size(self.path):
             raise InputError(f"{self.path}: the file is empty")
         self.data = np.memmap(self.path, dtype=np.uint8, mode="r")
         self.offset = 0

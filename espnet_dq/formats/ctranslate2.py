@@ -5,10 +5,10 @@
 The file's variables are read by `ctranslate2_binary`; here they get openai-whisper's names.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from os.path import lexists
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +16,9 @@ import torch
 from whisper.model import ModelDimensions
 
 from espnet_dq.errors import InputError
+from espnet_dq.formats import json_file
 from espnet_dq.formats.ctranslate2_binary import read_variables
-from espnet_dq.formats.weights import ENCODER_POSITIONS, Weights
+from espnet_dq.formats.weights import ENCODER_POSITIONS, Weights, is_token
 from espnet_dq.whisper.vocabulary import WHOLE, with_tokens
 
 # File's layer -> openai-whisper's layer, or its parts in the order they are stacked.
@@ -77,12 +78,16 @@ def load(folder: Path | str) -> Weights:
     path = Path(folder) / "model.bin"
     variables = read_variables(path)
     dims = read_dims(variables, path)
-    state = {}
+    state, read = {}, {}
     for name, stored in split(variables, path).items():
         if stored.scale is not None and not np.all(np.isfinite(stored.scale) & (stored.scale > 0)):
             raise InputError(f"{path}: {stored.variable}_scale has a value that is not above 0")
         if not name.endswith(".key.bias"):
-            state[name] = torch.from_numpy(np.array(stored.dequantize(), order="C"))
+            # One copy of what several names stand for: aliases would multiply the file's size.
+            key = stored.values.__array_interface__["data"], stored.values.shape
+            if key not in read:
+                read[key] = torch.from_numpy(np.array(stored.dequantize(), order="C"))
+            state[name] = read[key]
         elif np.any(stored.values):
             raise InputError(f"{path}: {stored.variable}: a Whisper's keys have no bias")
     return Weights(dims, state).check(str(path))
@@ -106,6 +111,8 @@ def read_dims(variables: Mapping[str, np.ndarray], source: Path | str) -> ModelD
 
     for side in ("encoder", "decoder"):
         shape(f"{side}/num_heads", 0)
+        if not np.issubdtype(variables[f"{side}/num_heads"].dtype, np.integer):
+            raise InputError(f"{source}: {side}/num_heads is not an integer")
     audio_ctx, audio_state = shape("encoder/position_encodings/encodings", 2)
     text_ctx, text_state = shape("decoder/position_encodings/encodings", 2)
     dims = ModelDimensions(
@@ -121,17 +128,14 @@ def read_dims(variables: Mapping[str, np.ndarray], source: Path | str) -> ModelD
         n_text_layer=layers("decoder"),
     )
     file = Path(source).with_name("vocabulary.json")
-    if dims.n_vocab in WHOLE or not file.is_file():
+    if dims.n_vocab in WHOLE or not lexists(file):
         return dims
     return with_tokens(dims, _read_tokens(file), str(file))
 
 
 def _read_tokens(path: Path) -> list[str]:
-    try:
-        tokens = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as e:
-        raise InputError(f"{path}: not JSON ({str(e) or type(e).__name__})") from e
-    if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
+    tokens = json_file.read(path)
+    if not isinstance(tokens, list) or not all(map(is_token, tokens)):
         raise InputError(f"{path}: not a list of tokens")
     return tokens
 

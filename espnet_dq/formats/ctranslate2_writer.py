@@ -16,7 +16,7 @@ from torch import Tensor
 from espnet_dq.errors import InputError
 from espnet_dq.files import atomic
 from espnet_dq.formats.ctranslate2_config import save_companions
-from espnet_dq.formats.weights import Weights
+from espnet_dq.formats.weights import Weights, cast
 from espnet_dq.whisper.dims import any_tokenizer
 from espnet_dq.whisper.vocabulary import token_strings
 
@@ -51,7 +51,7 @@ def save(
         InputError: the weights are no Whisper, or a quantized tensor does not fit.
     """
     weights.check(str(folder))
-    spec = specification(weights, quantized, float_dtype)
+    spec = specification(weights, quantized, float_dtype, folder)
     spec.register_vocabulary(token_strings(any_tokenizer(weights.dims).encoding))
     spec.validate()
     spec.optimize()  # without a quantization it only stores equal tensors once
@@ -62,22 +62,32 @@ def save(
 
 
 def specification(
-    weights: Weights, quantized: Mapping[str, Quantized], float_dtype: str
+    weights: Weights,
+    quantized: Mapping[str, Quantized],
+    float_dtype: str,
+    source: object = "weights",
 ) -> WhisperSpec:
-    """CTranslate2's specification with our tensors in it, no vocabulary yet; as `save`."""
-    return _Filler(weights, quantized, np.dtype(float_dtype)).spec()
+    """CTranslate2's specification with our tensors in it, no vocabulary yet; as `save`.
+
+    `source` is the file to name in messages.
+    """
+    return _Filler(weights, quantized, float_dtype, source).spec()
 
 
 class _Filler:
     """Puts a Whisper's tensors into CTranslate2's specification, layer by layer."""
 
     def __init__(
-        self, weights: Weights, quantized: Mapping[str, Quantized], float_dtype: np.dtype
+        self,
+        weights: Weights,
+        quantized: Mapping[str, Quantized],
+        float_dtype: str,
+        source: object,
     ) -> None:
         self.dims = weights.dims
         self.state = weights.state
         self.quantized = quantized
-        self.float_dtype = float_dtype
+        self.float_dtype, self.source = float_dtype, source
         for name, q in quantized.items():
             if name not in self.state:
                 raise InputError(f"{name} is quantized, but no Whisper weight")
@@ -153,7 +163,8 @@ class _Filler:
 
     def floats(self, name: str) -> np.ndarray:
         """A tensor in the file's float type."""
-        return self.state[name].detach().cpu().float().numpy().astype(self.float_dtype)
+        dtype = getattr(torch, self.float_dtype)
+        return cast(self.state[name], dtype, name, self.source).numpy()
 
 
 def _stack(tensors: list[Tensor]) -> np.ndarray:

@@ -1,8 +1,10 @@
 """Load a Whisper from whatever format a path holds."""
 
+from os.path import isdir, lexists
 from pathlib import Path
 
 from espnet_dq.errors import InputError
+from espnet_dq.files import file_size
 from espnet_dq.formats import ctranslate2, ggml, huggingface, onnx, onnx_reader, openai, packed
 from espnet_dq.formats.weights import Weights
 
@@ -20,19 +22,18 @@ def detect(path: Path | str) -> str:
         InputError: nothing is there, or nothing that is read here.
     """
     path = Path(path)
-    if path.is_dir():
-        if (path / "model.bin").is_file():
+    if isdir(path):  # what stands there under these names must then be a file
+        if lexists(path / "model.bin"):
             return "ct2"
-        if any((path / name).is_file() for name in huggingface.FILES):
+        if any(lexists(path / name) for name in huggingface.FILES):
             return "hf"
-        if (path / onnx_reader.FILES[0]).is_file():
+        if lexists(path / onnx_reader.FILES[0]):
             return "onnx"
-        if any((sub / onnx.FILES["encoder"]).is_file() for sub in (path, path / "onnx")):
+        if any(lexists(sub / onnx.FILES["encoder"]) for sub in (path, path / "onnx")):
             return "onnx"
         names = f"model.bin nor {huggingface.FILES[0]} nor {onnx_reader.FILES[0]}"
         raise InputError(f"{path}: holds neither {names}")
-    if not path.is_file():
-        raise InputError(f"{path}: no such file or folder")
+    file_size(path)
     with open(path, "rb") as f:
         start = f.read(9)
     if start[:4] == _GGML_MAGIC:

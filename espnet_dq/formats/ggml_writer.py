@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 from whisper.audio import mel_filters
 from whisper.model import ModelDimensions
@@ -17,7 +18,7 @@ from whisper.model import ModelDimensions
 from espnet_dq.errors import InputError
 from espnet_dq.files import atomic
 from espnet_dq.formats.ggml import FTYPES, MAGIC
-from espnet_dq.formats.weights import Weights
+from espnet_dq.formats.weights import Weights, cast
 from espnet_dq.quant.grids import Quantized
 from espnet_dq.whisper.dims import any_tokenizer, weight_shapes
 from espnet_dq.whisper.vocabulary import TrimmedDimensions, whole_size
@@ -82,11 +83,11 @@ def save(
         f.write(_header(weights, FTYPES[kind]))
         for name, tensor in weights.state.items():
             if name in quantized:
-                stored, data = kind, _pack(quantized[name], kind, tensor, name)
+                stored, data = kind, _pack(quantized[name], kind, tensor, name, path)
             else:
                 stored = _float_type(name, tensor)
-                dtype = np.float16 if stored == "F16" else np.float32
-                data = tensor.detach().cpu().float().numpy().astype(dtype).tobytes()
+                dtype = torch.float16 if stored == "F16" else torch.float32
+                data = cast(tensor, dtype, name, path).numpy().tobytes()
             shape = list(tensor.shape)
             if name in ("encoder.conv1.bias", "encoder.conv2.bias"):
                 shape.append(1)
@@ -125,14 +126,15 @@ def ordinary_tokens(dims: ModelDimensions) -> list[bytes]:
     return [encoding.decode_single_token_bytes(i) for i in range(count)]
 
 
-def _pack(q: Quantized, kind: str, tensor: Tensor, name: str) -> bytes:
+def _pack(q: Quantized, kind: str, tensor: Tensor, name: str, path: Path | str) -> bytes:
     """The blocks: a float16 scale, for q5_0 the fifth bits, then the integers.
 
     Nibbles: the first half of a block in the low ones, the second half in the high ones.
     """
     if q.integers.shape != tensor.shape:
         raise InputError(f"{name}: {tuple(q.integers.shape)} integers for {tuple(tensor.shape)}")
-    scale = q.scale.cpu().numpy().astype("<f2").reshape(-1, 1).view(np.uint8)
+    scale = cast(q.scale, torch.float16, f"the scale of {name}", path)
+    scale = scale.numpy().reshape(-1, 1).view(np.uint8)
     blocks = q.integers.cpu().numpy().reshape(-1, 32)
     if kind == "Q8_0":
         return np.concatenate([scale, blocks.view(np.uint8)], axis=1).tobytes()

@@ -1,11 +1,11 @@
 """Hugging Face's names of a Whisper's tensors and dimensions, and openai-whisper's."""
 
-import json
 from pathlib import Path
 
 from whisper.model import ModelDimensions
 
 from espnet_dq.errors import InputError
+from espnet_dq.formats import json_file
 from espnet_dq.formats.weights import check_dims
 
 _PARTS = {
@@ -75,12 +75,7 @@ def hf_name(name: str) -> str:
 
 def read_json(path: Path) -> dict:
     """The table that a JSON file holds; raises `InputError` when it does not."""
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as e:
-        raise InputError(f"{path}: not JSON ({str(e) or type(e).__name__})") from e
+    content = json_file.read(path)
     if not isinstance(content, dict):
         raise InputError(f"{path}: not a table of keys and values")
     return content

@@ -7,21 +7,21 @@ ours: weights on a grid are stored as their float32 values, which equal the grid
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from os.path import lexists
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from whisper.model import ModelDimensions
 
 from espnet_dq.errors import InputError
 from espnet_dq.files import atomic, share
-from espnet_dq.formats import ctranslate2_config
+from espnet_dq.formats import ctranslate2_config, safetensors_file
 from espnet_dq.formats.hf_names import DIMS, hf_name, read_dims, read_json
 from espnet_dq.formats.tokenizer_json import build
-from espnet_dq.formats.weights import Weights
+from espnet_dq.formats.weights import Weights, cast, is_token, shown
 from espnet_dq.quant.grids import Quantized, get_grid
 from espnet_dq.whisper.dims import any_tokenizer, weight_shapes
 from espnet_dq.whisper.vocabulary import WHOLE, with_tokens
@@ -73,7 +73,7 @@ def save(
 def save_weights(folder: Path, weights: Weights, dtype: str) -> None:
     """Write model.safetensors and config.json."""
     tensors = {
-        hf_name(name): tensor.detach().cpu().to(getattr(torch, dtype)).contiguous().clone()
+        hf_name(name): cast(tensor, getattr(torch, dtype), name, folder).contiguous().clone()
         for name, tensor in weights.state.items()
     }
     save_file(tensors, folder / FILE, {"format": "pt"})
@@ -177,14 +177,14 @@ def load(folder: Path | str) -> Weights:
     config = read_json(path)
     for key, expected in _MODEL.items():
         if config.get(key, expected) != expected:
-            raise InputError(f"{path}: {key} is {config[key]!r}, expected {expected!r}")
+            raise InputError(f"{path}: {key} is {shown(config[key])}, expected {expected!r}")
     dims = read_vocabulary(read_dims(config, path), folder)
     files, expected = _files(folder), None
     if files[0].name == INDEX:
         files, expected = _index(files[0])
     stored: dict[str, Tensor] = {}
     for file in files:
-        for name, tensor in _tensors(file):
+        for name, tensor in safetensors_file.read(file)[1].items():
             if name in stored:
                 raise InputError(f"{file}: {name} is also in another file")
             if tensor.dtype == torch.bfloat16:
@@ -214,26 +214,27 @@ def load(folder: Path | str) -> Weights:
 def read_vocabulary(dims: ModelDimensions, folder: Path) -> ModelDimensions:
     """`dims`, with the tokens that tokenizer.json has if the vocabulary is a trimmed one."""
     path = folder / "tokenizer.json"
-    if dims.n_vocab in WHOLE or not path.is_file():
+    if dims.n_vocab in WHOLE or not lexists(path):
         return dims
     content = read_json(path)
     try:
         ids = {**content["model"]["vocab"]}
         ids |= {token["content"]: token["id"] for token in content["added_tokens"]}
-        tokens = sorted(ids, key=ids.__getitem__)
-        in_order = sorted(ids.values()) == [*range(len(ids))]
     except (KeyError, TypeError) as e:
         raise InputError(f"{path}: not a byte-pair tokenizer ({type(e).__name__})") from e
-    if not in_order:
+    if not all(map(is_token, ids)) or any(type(i) is not int for i in ids.values()):
+        raise InputError(f"{path}: not a byte-pair tokenizer (no table of tokens and ids)")
+    tokens = sorted(ids, key=ids.__getitem__)
+    if sorted(ids.values()) != [*range(len(ids))]:
         raise InputError(f"{path}: the ids of its tokens are not 0 to {len(ids) - 1}")
     return with_tokens(dims, tokens, str(path))
 
 
 def _files(folder: Path) -> list[Path]:
     for name in (FILE, INDEX):
-        if (folder / name).is_file():
+        if lexists(folder / name):
             return [folder / name]
-    if (folder / PICKLE).is_file():
+    if lexists(folder / PICKLE):
         raise InputError(f"{folder / PICKLE}: pickled weights are not read, save safetensors")
     raise InputError(f"{folder / FILE}: no such file")
 
@@ -245,21 +246,10 @@ def _index(path: Path) -> tuple[list[Path], set[str]]:
         raise InputError(f"{path}: weight_map is missing")
     for name, file in table.items():
         if not isinstance(file, str) or not PART.fullmatch(file):
-            raise InputError(f"{path}: {name} lies in {file!r}, which is no file beside it")
+            raise InputError(
+                f"{path}: {name[:80]} lies in {shown(file)}, which is no file beside it"
+            )
     return [path.with_name(file) for file in sorted({*table.values()})], {*table}
-
-
-def _tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
-    """Name and values of each tensor in a file, whose header is checked against its size."""
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    try:
-        with safe_open(path, framework="pt") as f:
-            for name in f.keys():  # noqa: SIM118
-                yield name, f.get_tensor(name)
-    except (SafetensorError, ValueError, OSError) as e:
-        line = (str(e) or type(e).__name__).strip().splitlines()[0][:160]
-        raise InputError(f"{path}: not a readable safetensors file ({line})") from e
 
 
 def _ends(dims: ModelDimensions) -> tuple[int, int]:

@@ -5,6 +5,7 @@ readers, so that those, on which `bin.verify` stands, know nothing of `quant`.
 """
 
 from dataclasses import replace
+from os.path import lexists
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,9 @@ from espnet_dq.formats import (
 )
 from espnet_dq.formats.ctranslate2_binary import read_variables
 from espnet_dq.formats.detect import detect
+from espnet_dq.formats.weights import check_dims
 from espnet_dq.quant.grids import Quantized, get_grid
+from espnet_dq.whisper.dims import weight_shapes
 
 
 def load(path: Path | str) -> dict[str, Quantized]:
@@ -42,7 +45,7 @@ def load(path: Path | str) -> dict[str, Quantized]:
         found = _ctranslate2(path)
     elif form == "ggml":
         found = _ggml(path)
-    elif form == "onnx" and (path / onnx_reader.FILES[0]).is_file():
+    elif form == "onnx" and lexists(path / onnx_reader.FILES[0]):
         found = _onnx(path)
     else:
         found = {}
@@ -54,12 +57,16 @@ def load(path: Path | str) -> dict[str, Quantized]:
 
 def _ctranslate2(folder: Path) -> dict[str, Quantized]:
     path = folder / "model.bin"
-    pieces = ctranslate2.split(read_variables(path), path)
-    return {
-        name: _quantized(ctranslate2_writer.GRID, stored.values, stored.scale)
-        for name, stored in pieces.items()
-        if stored.scale is not None
-    }
+    variables = read_variables(path)
+    shapes = weight_shapes(check_dims(ctranslate2.read_dims(variables, path), str(path)))
+    found = {}
+    for name, stored in ctranslate2.split(variables, path).items():
+        if stored.scale is None:
+            continue
+        if stored.values.shape != shapes.get(name) or not (stored.scale > 0).all():
+            raise InputError(f"{path}: {name} cannot be kept: its sizes or scales are no Whisper's")
+        found[name] = _quantized(ctranslate2_writer.GRID, stored.values, stored.scale)
+    return found
 
 
 def _ggml(path: Path) -> dict[str, Quantized]:

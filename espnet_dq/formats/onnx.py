@@ -8,6 +8,7 @@ read from the nodes that use them (`/layers.0/self_attn/q_proj/MatMul_quant`). T
 
 import re
 from collections.abc import Iterator, Mapping
+from os.path import isdir, lexists
 from pathlib import Path
 
 import numpy as np
@@ -42,11 +43,11 @@ def load(folder: Path | str) -> Weights:
         InputError: a file is missing or damaged, or does not hold the Whisper of config.json.
     """
     folder = Path(folder)
-    if (folder / onnx_reader.FILES[0]).is_file():
+    if lexists(folder / onnx_reader.FILES[0]):
         return onnx_reader.load(folder)
     path = folder / "config.json"
     dims = read_dims(read_json(path), path)
-    models = folder / "onnx" if (folder / "onnx").is_dir() else folder
+    models = folder / "onnx" if isdir(folder / "onnx") else folder
     shapes, state = weight_shapes(dims), {}
     for side, file in FILES.items():
         for name, values in _Model(models / file, side, shapes).weights():
@@ -70,7 +71,10 @@ class _Model:
             name = _MERGED.sub("", stored).removeprefix("model.").removeprefix(f"{self.side}.")
             if tensor.data_type == TensorProto.FLOAT and tensor.dims and "::" not in stored:
                 yield self.checked(name, stored, self.values(stored, _FLOAT))
-        for layer, stored, transposed in sorted(_quantized(self.graph, self.side, self.path)):
+        layers = sorted(_quantized(self.graph, self.side, self.path))
+        if len({stored for _, stored, _ in layers}) < len(layers):
+            raise InputError(f"{self.path}: one matrix is the weight of two layers")
+        for layer, stored, transposed in layers:
             q = self.values(f"{stored}_quantized", _INTEGERS)
             name, q = self.checked(f"{layer}.weight", stored, q.T if transposed else q)
             zero = self.number(f"{stored}_zero_point", _INTEGERS)

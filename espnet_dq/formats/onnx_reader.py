@@ -7,6 +7,7 @@ dimensions in the encoder's metadata before any value is converted.
 import base64
 from dataclasses import dataclass, fields
 from math import prod
+from os.path import lexists
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +18,16 @@ from onnx import TensorProto
 from whisper.model import ModelDimensions
 
 from espnet_dq.errors import InputError
+from espnet_dq.files import read_limited
 from espnet_dq.formats.onnx_graph import Stored, is_linear, scale_shape, stored_shape
+from espnet_dq.formats.onnx_wire import check_structure
 from espnet_dq.formats.weights import Weights, check_dims
 from espnet_dq.whisper.dims import weight_shapes
 from espnet_dq.whisper.vocabulary import WHOLE, printable, whole_tokenizer, with_tokens
 
 FILES = ("encoder.onnx", "decoder.onnx")
+LARGEST = 2 << 30  # bytes of a file, by protobuf's own rule
+_TOKENS = 16 << 20
 _TYPES = {
     TensorProto.FLOAT: np.dtype("<f4"),
     TensorProto.FLOAT16: np.dtype("<f2"),
@@ -94,11 +99,11 @@ def load(folder: Path | str) -> Weights:
 
 def read_model(path: Path) -> onnx.ModelProto:
     """The model in a file; raises `InputError` when it holds none."""
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
+    content = read_limited(path, LARGEST)
+    check_structure(content, path)
     try:
-        model = onnx.load(path, load_external_data=False)
-    except (DecodeError, ValueError) as e:
+        model = onnx.ModelProto.FromString(content)
+    except (DecodeError, ValueError, RecursionError) as e:
         raise InputError(f"{path}: not an ONNX model, or truncated") from e
     if not model.graph.node:
         raise InputError(f"{path}: not an ONNX model, or truncated")
@@ -126,14 +131,16 @@ def _dims(model: onnx.ModelProto, path: Path) -> ModelDimensions:
 def _vocabulary(dims: ModelDimensions, folder: Path) -> ModelDimensions:
     """`dims`, with the tokens of a trimmed vocabulary: ordinary ones of tokens.txt, all special."""
     path = folder / "tokens.txt"
-    if dims.n_vocab in WHOLE or not path.is_file():
+    if dims.n_vocab in WHOLE or not lexists(path):
         return dims
+    content = read_limited(path, _TOKENS)
     try:
-        lines = [line.split(" ") for line in path.read_text(encoding="ascii").splitlines()]
+        lines = [line.split(" ") for line in content.decode("ascii").splitlines()]
         tokens = [printable(base64.b64decode(token, validate=True)) for token, _ in lines]
         in_order = [int(i) for _, i in lines] == [*range(len(lines))]
     except ValueError as e:
-        raise InputError(f"{path}: not a list of tokens ({str(e) or type(e).__name__})") from e
+        why = (str(e) or type(e).__name__)[:160]
+        raise InputError(f"{path}: not a list of tokens ({why})") from e
     whole = {size - whole_tokenizer(size).eot: whole_tokenizer(size) for size in WHOLE[1:]}
     if not in_order or dims.n_vocab - len(tokens) not in whole:
         raise InputError(f"{path}: {len(tokens)} tokens in order do not fit n_vocab {dims.n_vocab}")

@@ -8,7 +8,6 @@ import base64
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import onnx
 import torch
 from onnx import helper
@@ -20,7 +19,7 @@ from espnet_dq.files import atomic
 from espnet_dq.formats import onnx_graph
 from espnet_dq.formats.ggml_writer import ordinary_tokens
 from espnet_dq.formats.onnx_graph import IR_VERSION, OPSET, Stored
-from espnet_dq.formats.weights import Weights
+from espnet_dq.formats.weights import Weights, cast
 from espnet_dq.quant.grids import Quantized
 from espnet_dq.whisper.dims import any_tokenizer
 from espnet_dq.whisper.vocabulary import numbers
@@ -48,7 +47,7 @@ def save(
             larger than an ONNX file can be (2 GiB).
     """
     weights.check(str(folder))
-    tensors = _stored(weights, quantized, float_dtype)
+    tensors = _stored(weights, quantized, float_dtype, folder)
     metadata = sherpa_metadata(weights.dims)
     with atomic(folder) as tmp:
         tmp.mkdir()
@@ -75,7 +74,7 @@ def model(graph: onnx.GraphProto, metadata: Mapping[str, str]) -> onnx.ModelProt
 
 
 def _stored(
-    weights: Weights, quantized: Mapping[str, Quantized], float_dtype: str
+    weights: Weights, quantized: Mapping[str, Quantized], float_dtype: str, folder: Path | str
 ) -> dict[str, Stored]:
     for name, q in quantized.items():
         if name not in weights.state:
@@ -93,8 +92,8 @@ def _stored(
             q = quantized[name]
             tensors[name] = Stored(q.integers.cpu().numpy(), q.scale.cpu().numpy())
         else:
-            values = tensor.detach().cpu().float().numpy().astype(np.dtype(float_dtype))
-            tensors[name] = Stored(values)
+            values = cast(tensor, getattr(torch, float_dtype), name, folder)
+            tensors[name] = Stored(values.numpy())
     return tensors
 
 

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from whisper.model import ModelDimensions
 
 from espnet_dq.errors import InputError
 from espnet_dq.files import atomic, share
-from espnet_dq.formats.weights import KEPT, Weights, check_dims, kept_tokens, with_kept
+from espnet_dq.formats import json_file, safetensors_file
+from espnet_dq.formats.weights import KEPT, Weights, cast, check_dims, kept_tokens, with_kept
 from espnet_dq.quant.grids import Quantized, get_grid
 from espnet_dq.whisper.dims import weight_shapes
 from espnet_dq.whisper.vocabulary import numbers
@@ -94,7 +94,7 @@ def save(
         tensors[f"{name}.scale"] = q.scale.cpu().contiguous()
     for name, tensor in weights.state.items():
         if name not in quantized:
-            values = tensor.detach().cpu().to(getattr(torch, float_dtype))
+            values = cast(tensor, getattr(torch, float_dtype), name, path)
             tensors[name] = values.contiguous().clone()
     metadata = {
         "format": FORMAT,
@@ -115,14 +115,7 @@ def read(path: Path | str) -> Content:
             of the wrong type or size, or with an integer that is not on its grid.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    try:
-        with safe_open(path, framework="pt") as f:
-            metadata = f.metadata() or {}
-            tensors = {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118
-    except (SafetensorError, ValueError, OSError) as e:
-        raise InputError(f"{path}: not a readable safetensors file ({_line(e)})") from e
+    metadata, tensors = safetensors_file.read(path)
     if metadata.get("format") != FORMAT or metadata.get("version") != VERSION:
         raise InputError(f"{path}: not {FORMAT} version {VERSION}")
     dims = check_dims(_dims(metadata, path), str(path))
@@ -141,7 +134,7 @@ def read(path: Path | str) -> Content:
             content.floats[name] = tensor
     for left, what in ((grids, "a grid for"), (tensors, "an unknown tensor")):
         if left:
-            raise InputError(f"{path}: {what} {min(left)}")
+            raise InputError(f"{path}: {what} {min(left)[:80]}")
     return content
 
 
@@ -185,10 +178,7 @@ def _take(tensors: dict[str, Tensor], name: str, path: Path) -> Tensor:
 
 
 def _json(metadata: Mapping[str, str], key: str, path: Path) -> dict:
-    try:
-        value = json.loads(metadata.get(key, ""))
-    except (ValueError, RecursionError) as e:
-        raise InputError(f"{path}: metadata key {key} is not JSON") from e
+    value = json_file.parse(metadata.get(key, ""), f"{path}: metadata key {key}")
     if not isinstance(value, dict):
         raise InputError(f"{path}: metadata key {key} is not a table")
     return value
@@ -199,7 +189,3 @@ def _dims(metadata: Mapping[str, str], path: Path) -> ModelDimensions:
     if values.keys() != names:
         raise InputError(f"{path}: dims needs exactly the keys {', '.join(sorted(names))}")
     return ModelDimensions(**values)
-
-
-def _line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).strip().splitlines()[0][:160]

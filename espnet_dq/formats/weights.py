@@ -40,6 +40,11 @@ def shown(value: object) -> str:
     return f"a {type(value).__name__}"
 
 
+def is_token(value: object) -> bool:
+    """Whether a value can be one of Whisper's tokens, all of which are short."""
+    return isinstance(value, str) and len(value) < 1000
+
+
 def check_dims(dims: ModelDimensions, source: str) -> ModelDimensions:
     """Return `dims`, or raise `InputError` when a value cannot be a Whisper's."""
     for field in fields(ModelDimensions):

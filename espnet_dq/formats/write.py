@@ -72,6 +72,9 @@ def write(
     if form not in FOLDERS and path.is_dir():
         raise InputError(f"{path}: is a folder, {form} is a file")
     check_grids(form, weights.dims, {name: q.grid for name, q in quantized.items()})
+    for name, q in quantized.items():
+        if not get_grid(q.grid).dequantize(q).isfinite().all():
+            raise InputError(f"{path}: {name} holds values on {q.grid} that are not all finite")
     if form == "openai":
         values = {name: get_grid(q.grid).dequantize(q) for name, q in quantized.items()}
         dtype = torch.float32 if quantized else getattr(torch, float_dtype)

@@ -84,7 +84,15 @@ def test_integers_that_no_grid_has(toy, tmp_path, form, grid):
 
 def test_scales_that_no_grid_has(toy, tmp_path):
     quantized = quantize(toy.state, assign_grids(toy.dims, "ggml_q4_0"))
-    quantized[NAME].scale[3, 1] = torch.inf
-    write("ggml", tmp_path / "toy.bin", toy, quantized, "float16")
+    path = tmp_path / "toy.bin"
+    write("ggml", path, toy, quantized, "float16")
+    block = ggml.read(path).tensors[NAME].raw[:18].tobytes()
+    content = path.read_bytes()
+    assert content.count(block) == 1
+    infinite = torch.tensor([torch.inf], dtype=torch.float16).numpy().tobytes()
+    path.write_bytes(content.replace(block, infinite + block[2:]))
     with pytest.raises(InputError, match=f"{NAME} cannot be kept"):
-        integers.load(tmp_path / "toy.bin")
+        integers.load(path)
+    quantized[NAME].scale[3, 1] = torch.inf
+    with pytest.raises(InputError, match=f"toy.bin: {NAME} holds values on ggml_q4_0"):
+        write("ggml", path, toy, quantized, "float16")

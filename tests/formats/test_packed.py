@@ -115,7 +115,7 @@ def tensor(key, value):
     "edit,message",
     [
         (put("version", "2"), "version 1"),
-        (put("grids", "["), "grids is not JSON"),
+        (put("grids", "["), "grids: not JSON"),
         (put("grids", "[]"), "grids is not a table"),
         (put("grids", "{}"), "is missing"),
         (put("dims", '{"n_mels": 80}'), "dims needs exactly"),

@@ -1,0 +1,43 @@
+"""JSON files of others: one value for each key, no more than a file of its kind holds."""
+
+import json
+from pathlib import Path
+
+from espnet_dq.errors import InputError
+from espnet_dq.files import read_limited
+
+LARGEST = 16 << 20  # bytes; Hugging Face's own tokenizer of a Whisper has 4 million
+
+
+def read(path: Path | str) -> object:
+    """What a JSON file says.
+
+    Raises:
+        InputError: no such file, larger than `LARGEST`, or as `parse`.
+    """
+    return parse(read_limited(path, LARGEST), path)
+
+
+def parse(content: str | bytes, source: object) -> object:
+    """What JSON says; numbers in it are numbers, and no key stands twice in a table.
+
+    Raises `InputError`, naming `source`, when it is no such JSON.
+    """
+    try:
+        text = content if isinstance(content, str) else content.decode("utf-8")
+        return json.loads(text, object_pairs_hook=_table, parse_constant=_constant)
+    except (ValueError, RecursionError) as e:
+        why = (str(e) or type(e).__name__).splitlines()[0][:160]
+        raise InputError(f"{source}: not JSON ({why})") from e
+
+
+def _table(pairs: list[tuple[str, object]]) -> dict:
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"{max(keys, key=keys.count)[:40]} is there twice")
+    return table
+
+
+def _constant(name: str):
+    raise ValueError(f"{name} is no number")
