@@ -14,7 +14,6 @@ from pathlib import Path
 import gguf
 import numpy as np
 import torch
-from whisper.audio import N_FFT
 from whisper.model import ModelDimensions
 
 from espnet_dq.errors import InputError
@@ -36,7 +35,6 @@ _TYPES = {
 }
 # ftype: what whisper.cpp takes most tensors to be; quantized files add 1000 x their version, 2.
 FTYPES = {"F32": 0, "F16": 1, "Q4_0": 2002, "Q8_0": 2007, "Q5_0": 2008}
-_BINS = N_FFT // 2 + 1
 _FLOATS = {gguf.GGMLQuantizationType.F32: np.float32, gguf.GGMLQuantizationType.F16: np.float16}
 
 
@@ -88,7 +86,8 @@ def read(path: Path | str) -> Content:
     if reader.number("I", "magic") != MAGIC:
         raise InputError(f"{path}: not a ggml file: its magic is not {MAGIC:#x}")
     dims, ftype = _hyper_parameters(reader)
-    filters = _filters(reader, dims.n_mels)
+    shape = reader.unpack("II", "mel filter sizes")
+    filters = reader.view(4 * math.prod(shape), "mel filters").tobytes()
     count = reader.number("I", "vocabulary size")
     if count > dims.n_vocab:
         raise InputError(f"{path}: {count} tokens, but n_vocab is {dims.n_vocab}")
@@ -106,7 +105,7 @@ def read(path: Path | str) -> Content:
     for name in shapes:
         if name not in tensors:
             raise InputError(f"{path}: {name} is missing")
-    return Content(dims, ftype, filters, tokens, tensors)
+    return Content(dims, ftype, np.frombuffer(filters, np.float32).reshape(shape), tokens, tensors)
 
 
 def load(path: Path | str) -> Weights:
@@ -116,17 +115,6 @@ def load(path: Path | str) -> Weights:
         name: torch.from_numpy(stored.values().copy()) for name, stored in content.tensors.items()
     }
     return Weights(content.dims, state).check(str(path))
-
-
-def _filters(reader: Reader, n_mels: int) -> np.ndarray:
-    """The mel filters, (n_mels, bins) float32; whisper.cpp takes their size as it stands there."""
-    shape = reader.unpack("II", "mel filter sizes")
-    if shape != (n_mels, _BINS):
-        raise InputError(f"{reader.path}: mel filters are {shape}, expected {(n_mels, _BINS)}")
-    filters = reader.view(4 * n_mels * _BINS, "mel filters").view("<f4").reshape(shape)
-    if not np.isfinite(filters).all():
-        raise InputError(f"{reader.path}: the mel filters are not all finite")
-    return filters
 
 
 def _hyper_parameters(reader: Reader) -> tuple[ModelDimensions, int]:

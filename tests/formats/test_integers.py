@@ -8,7 +8,7 @@ import torch
 from test_ggml import write as write_ggml
 
 from espnet_dq.errors import InputError
-from espnet_dq.formats import ctranslate2_writer, integers, openai
+from espnet_dq.formats import ctranslate2_writer, ggml, integers, openai
 from espnet_dq.formats.write import write
 from espnet_dq.quant.checkpoint import quantize
 from espnet_dq.quant.prepare import assign_grids

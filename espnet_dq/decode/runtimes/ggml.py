@@ -7,6 +7,8 @@ import numpy as np
 from espnet_dq.decode.runtimes.interface import WINDOW, Segment, first_line, join
 from espnet_dq.errors import InputError
 
+BINS = 201  # of a spectrum, of which the file's filters make mels
+
 
 class WhisperCpp:
     """whisper.cpp on the CPU, one clip at a time in all threads."""
@@ -25,6 +27,9 @@ class WhisperCpp:
         content = ggml.read(path)
         if content.tensors["encoder.conv1.weight"].kind.name != "F16":
             raise InputError(f"{path}: whisper.cpp aborts on convolutions that are not float16")
+        filters = content.filters
+        if filters.shape != (content.dims.n_mels, BINS) or not np.isfinite(filters).all():
+            raise InputError(f"{path}: its mel filters are none of {content.dims.n_mels} x {BINS}")
         from pywhispercpp.model import Model
         from whisper.tokenizer import LANGUAGES
 
