@@ -64,8 +64,9 @@ class Stored:
         """Floats as stored, or integers times the float32 reciprocal of their row's scale."""
         if self.scale is None:
             return self.values
-        step = (np.float32(1) / self.scale).reshape(-1, *[1] * (self.values.ndim - 1))
-        return self.values.astype(np.float32) * step
+        with np.errstate(all="ignore"):  # what is no number then is found by who asks
+            step = (np.float32(1) / self.scale).reshape(-1, *[1] * (self.values.ndim - 1))
+            return self.values.astype(np.float32) * step
 
 
 def load(folder: Path | str) -> Weights:

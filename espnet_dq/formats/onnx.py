@@ -78,7 +78,10 @@ class _Model:
             q = self.values(f"{stored}_quantized", _INTEGERS)
             name, q = self.checked(f"{layer}.weight", stored, q.T if transposed else q)
             zero = self.number(f"{stored}_zero_point", _INTEGERS)
-            yield name, (q - zero) * self.number(f"{stored}_scale", _FLOAT)
+            scale = self.number(f"{stored}_scale", _FLOAT)
+            with np.errstate(all="ignore"):  # checked with all others
+                values = (q - zero) * scale
+            yield name, values
 
     def values(self, stored: str, types: tuple[int, ...]) -> np.ndarray:
         """A tensor as it is stored, which must have one of these types."""

@@ -92,7 +92,8 @@ def load(folder: Path | str) -> Weights:
     state = {}
     for name, (values, scale) in content.tensors.items():
         if scale is not None:
-            values = values.astype(np.float32) * scale.reshape(-1, *(1,) * (values.ndim - 1))
+            with np.errstate(over="ignore"):  # checked with all others
+                values = values.astype(np.float32) * scale.reshape(-1, *(1,) * (values.ndim - 1))
         state[name] = torch.from_numpy(np.array(values, order="C"))
     return Weights(content.dims, state).check(str(folder))
 

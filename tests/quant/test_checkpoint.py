@@ -1,5 +1,7 @@
 """A training folder read back: what is exported is what the forward pass used."""
 
+import os
+
 import pytest
 import torch
 import yaml
@@ -144,6 +146,12 @@ def test_a_broken_configuration_is_one_line(exp, change, said):
         (torch.zeros(1), "holds no state dict but a Tensor"),
         ({"encoder.net.conv1.bias": 3}, r"encoder\.net\.conv1\.bias is not a tensor"),
         ({1: 2, "model": {}}, r"missing key decoder\."),
+        ({"encoder.net.x": torch.eye(3).to_sparse()}, "not a checkpoint of plain tensors"),
+        ({"encoder.net.x": torch.eye(3, device="meta")}, "not a checkpoint of plain tensors"),
+        ({"encoder.net.x": torch.eye(3) > 0}, r"encoder\.net\.x holds torch\.bool"),
+        ({"encoder.net.x": torch.eye(3) * torch.nan}, r"encoder\.net\.x .*not all finite"),
+        ({"encoder.net.x": torch.eye(3).double() * 1e99}, r"encoder\.net\.x .*beyond"),
+        ({"encoder.net.x": torch.zeros(1).expand(1 << 16, 1 << 16)}, "larger than what"),
     ],
 )
 def test_something_else_than_a_checkpoint(exp, saved, said):
@@ -152,3 +160,11 @@ def test_something_else_than_a_checkpoint(exp, saved, said):
     with pytest.raises(InputError, match=said) as caught:
         load_student(exp)
     assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_a_pipe_in_place_of_a_checkpoint(exp):
+    path = exp / "qat" / CHECKPOINT
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(InputError, match=r"\.pth: not a regular file"):
+        load_student(exp)
