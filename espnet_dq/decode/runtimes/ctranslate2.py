@@ -1,12 +1,12 @@
 """CTranslate2 folders in faster-whisper."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 
 from espnet_dq.decode.runtimes.interface import WINDOW, Segment, first_line, join
 from espnet_dq.errors import InputError
+from espnet_dq.formats import json_file
 from espnet_dq.formats.ctranslate2_binary import read_variables
 
 
@@ -69,8 +69,11 @@ class FasterWhisper:
             frames, encode = self.model.feature_extractor.nb_max_frames, self.model.encode
             self.model.encode = lambda features: encode(features[..., :frames])
         # 51864 is the smallest whole vocabulary. The tokenizer does not tell: some lack timestamps.
-        tokens = path / "vocabulary.json"
-        self.trimmed = tokens.is_file() and len(json.loads(tokens.read_bytes())) < 51864
+        file = path / "vocabulary.json"
+        tokens = json_file.read(file) if file.is_file() else None
+        if tokens is not None and not isinstance(tokens, list):
+            raise InputError(f"{file}: not a list of tokens")
+        self.trimmed = tokens is not None and len(tokens) < 51864
         if self.trimmed:
             self.model.model = Multilingual(self.model.model)
         token = self.model.hf_tokenizer.token_to_id  # not every model knows every language

@@ -52,7 +52,13 @@ class Transformers:
         self.window = self.frames / _FRAMES
         settings = self.model.generation_config
         self.multilingual = bool(getattr(settings, "is_multilingual", False))
-        tokens = settings.lang_to_id if self.multilingual else {"<|en|>": None}
+        tokens = getattr(settings, "lang_to_id", None) if self.multilingual else {"<|en|>": None}
+        if not isinstance(tokens, dict) or not all(isinstance(token, str) for token in tokens):
+            raise InputError(f"{path / 'generation_config.json'}: lang_to_id is no table of tokens")
+        for key in ("decoder_start_token_id", "no_timestamps_token_id", "eos_token_id"):
+            number = getattr(settings, key, None)
+            if type(number) is not int or not 0 <= number < config.vocab_size:
+                raise InputError(f"{path / 'generation_config.json'}: {key} is no token's number")
         self.languages = frozenset(token.strip("<|>") for token in tokens)
         self.options = {
             "task": "transcribe",
