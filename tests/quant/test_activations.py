@@ -1,5 +1,7 @@
 """Inputs are rounded as the runtimes round them, where they round them, and nowhere else."""
 
+from dataclasses import replace
+
 import ctranslate2
 import gguf
 import numpy as np
@@ -24,8 +26,10 @@ from espnet_dq.quant.activations import (
 )
 from espnet_dq.quant.calibrate import Recorder, save_ranges
 from espnet_dq.quant.checkpoint import Student, quantize
+from espnet_dq.quant.grids import get_grid
 from espnet_dq.quant.prepare import assign_grids, candidates, prepare
 from espnet_dq.whisper.forward import decode_hidden, encode, log_mel, output_logits
+from espnet_dq.whisper.shallow import shallow
 
 WIDTH = 64
 
@@ -241,38 +245,76 @@ def test_options_that_do_not_fit_are_refused(toy, tmp_path):
         prepare_activations(odd, ["layer.weight"], "q8_0_blocks")
 
 
-def test_they_predict_ctranslate2_better_than_weights_alone(weights_dir, clips, tmp_path):
-    """Real tiny and clips, teacher-forced, in its int8 runtime.
+def in_the_runtime(weights, grids, folder):
+    """CTranslate2's int8 runtime with a model, and its weights' values by name.
 
-    Rounding amplifies the last bits of float sums, which no two programs share: features that
-    differ by 2e-7 of their value move this runtime's own encoder output by 0.03 and its logits by
-    0.3 (RMS). So the decoder is compared on the runtime's encoder output, and the encoder by
-    itself.
+    Integers are halved. Two products of a byte and an integer of up to 127 overflow the 16 bits in
+    which x86 processors without VNNI add them, and their runtime then computes another sum: with
+    whole integers it is, there, no nearer to its own rule than to float inputs. With integers of
+    up to 64 no sum overflows: 2 * 255 * 64 < 2^15.
     """
-    weights = openai.load(weights_dir / "tiny.pt")
-    state = {name: value.float() for name, value in weights.state.items()}
-    grids = assign_grids(weights.dims, "ct2_int8")
-    ctranslate2_writer.save(
-        tmp_path / "ct2", weights, quantize(state, grids), float_dtype="float32"
-    )
+    quantized = {
+        name: replace(q, integers=(q.integers / 2).round().to(torch.int8), scale=q.scale / 2)
+        for name, q in quantize(weights.state, grids).items()
+    }
+    ctranslate2_writer.save(folder, weights, quantized, float_dtype="float32")
     runtime = ctranslate2.models.Whisper(
-        str(tmp_path / "ct2"), device="cpu", compute_type="int8", intra_threads=1
+        str(folder), device="cpu", compute_type="int8", intra_threads=1
     )
-    tokenizer = get_tokenizer(multilingual=True)
+    values = {name: get_grid(q.grid).dequantize(q) for name, q in quantized.items()}
+    return runtime, weights.state | values
+
+
+def predictions(dims, values, grids):
+    """{activations: model} with these weights as they are, with rounded inputs and without."""
     models = {}
     for activations in ("none", "int8_per_token"):
-        models[activations] = Whisper(weights.dims).eval().requires_grad_(False)
-        models[activations].load_state_dict(state)
-        prepare(models[activations], grids)
+        models[activations] = Whisper(dims).eval().requires_grad_(False)
+        models[activations].load_state_dict(values)
         prepare_activations(models[activations], grids, activations)
+    return models
+
+
+def real(weights_dir):
+    """Real tiny in float32, and which weights are on the grid."""
+    weights = openai.load(weights_dir / "tiny.pt")
+    state = {name: value.float() for name, value in weights.state.items()}
+    return Weights(weights.dims, state)
+
+
+def spoken(path, language, text):
+    """Features [1, 80, 3000] of a clip; the prompt and the tokens of its text."""
+    speech = torch.from_numpy(load_audio(path))[None]
+    mel = log_mel(speech, torch.tensor([speech.shape[1]]), 80, 480000)
+    tokenizer = get_tokenizer(multilingual=True)
+    prompt = [*tokenizer.sot_sequence, tokenizer.no_timestamps]
+    prompt[1] = tokenizer.to_language_token(language)
+    return mel, prompt + tokenizer.encode(" " + text)
+
+
+def rms(differences):
+    """Of each row; all rows together, (N,)."""
+    return torch.cat([x.square().mean(dim=-1).sqrt().flatten() for x in differences])
+
+
+def test_one_layer_of_them_is_ctranslate2s(weights_dir, clips, tmp_path):
+    """Real tiny with its first layers only, and clips, teacher-forced, in the int8 runtime.
+
+    Float sums differ in their last bits between any two programs and processors. So a value that
+    is next to a tie is rounded otherwise, its row differs by a part of a step, and, through
+    attention, rows that listen to it by a part of that; later layers multiply it. After one layer
+    most rows have not met one: they agree to the last bits. What is rounded by another rule, or
+    not, differs in all rows by what the grid's noise is. A tenth of that lies far from both:
+    0.2 of it, and more, was seen with other rules and with one layer that has none.
+    """
+    weights = shallow(real(weights_dir), [0], [0])
+    grids = assign_grids(weights.dims, "ct2_int8")
+    runtime, values = in_the_runtime(weights, grids, tmp_path / "ct2")
+    models = predictions(weights.dims, values, grids)
     found = {(a, what): [] for a in models for what in ("encoder", "logits")}
-    for path, language, text in clips:
-        speech = torch.from_numpy(load_audio(path))[None]
-        mel = log_mel(speech, torch.tensor([speech.shape[1]]), 80, 480000)
+    for clip in clips:
+        mel, tokens = spoken(*clip)
         audio = runtime.encode(ctranslate2.StorageView.from_array(mel.numpy()))
-        prompt = [*tokenizer.sot_sequence, tokenizer.no_timestamps]
-        prompt[1] = tokenizer.to_language_token(language)
-        tokens = prompt + tokenizer.encode(" " + text)
         # Tokens of the prompt are forced, and their logits returned like those of the others.
         (result,) = runtime.generate(
             audio, [tokens], beam_size=1, return_logits_vocab=True,
@@ -281,57 +323,51 @@ def test_they_predict_ctranslate2_better_than_weights_alone(weights_dir, clips, 
         seen = np.stack([np.array(x) for x in result.logits[0][: len(tokens) - 3]])
         seen, audio = torch.from_numpy(seen), torch.from_numpy(np.array(audio))
         for activations, model in models.items():
-            with parametrize.cached():
-                encoded = encode(model.encoder, mel)
-                hidden = decode_hidden(model.decoder, torch.tensor([tokens]), audio)
-                logits = output_logits(model.decoder, hidden)[0, 3:]
-            for what, difference in (("encoder", encoded - audio), ("logits", logits - seen)):
-                found[activations, what].append(float(difference.square().mean().sqrt()))
+            hidden = decode_hidden(model.decoder, torch.tensor([tokens]), audio)
+            logits = output_logits(model.decoder, hidden)[0, 3:]
+            found[activations, "encoder"].append(encode(model.encoder, mel) - audio)
+            found[activations, "logits"].append(logits - seen)
     for what in ("encoder", "logits"):
-        alone, both = found["none", what], found["int8_per_token", what]
-        assert np.mean(both) < 0.6 * np.mean(alone), found
-        assert all(b < a for a, b in zip(alone, both, strict=True)), found
+        alone, both = (rms(found[a, what]).quantile(0.25) for a in ("none", "int8_per_token"))
+        assert both < 0.1 * alone, (what, both, alone)
 
 
 def test_training_with_them_predicts_ctranslate2_better(weights_dir, clips, tmp_path):
     """Real tiny after some steps on real clips, with and without: what its int8 encoder puts out.
 
-    Only the encoder: in the decoder the runtime's own spread is as large as the difference.
+    Its layers amplify the last bits: features that differ by 2e-7 of their value move the
+    runtime's own output by 0.03 (RMS), and of single clips nothing can be said. Of all of them,
+    the activations explain more than half of the squared difference. Not the logits: in the
+    decoder the runtime's own spread is as large as the difference.
     """
-    weights = openai.load(weights_dir / "tiny.pt")
-    tokenizer, batches, distance = get_tokenizer(multilingual=True), [], {}
-    for path, language, text in clips[1:4]:
-        speech = torch.from_numpy(load_audio(path))[None]
-        mel = log_mel(speech, torch.tensor([speech.shape[1]]), 80, -(-speech.shape[1] // 320) * 320)
-        prompt = [*tokenizer.sot_sequence, tokenizer.no_timestamps]
-        prompt[1] = tokenizer.to_language_token(language)
-        batches.append((mel, torch.tensor([prompt + tokenizer.encode(" " + text)])))
+    weights = real(weights_dir)
+    grids = assign_grids(weights.dims, "ct2_int8")
+    heard, difference = [spoken(*clip) for clip in clips], {}
     for activations in ("none", "int8_per_token"):
-        model = Whisper(weights.dims)
-        model.load_state_dict({name: value.float() for name, value in weights.state.items()})
-        grids = assign_grids(weights.dims, "ct2_int8")
-        prepare(model, grids)
-        prepare_activations(model, grids, activations)
-        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
-        for mel, tokens in batches:
-            logits = ours(model, mel, tokens[:, :-1])
-            torch.nn.functional.cross_entropy(logits[0, 3:], tokens[0, 4:]).backward()
-            optimizer.step()
-            optimizer.zero_grad()
-        state = model.state_dict()
-        assert not torch.equal(state["encoder.conv1.bias"], weights.state["encoder.conv1.bias"])
+        state = trained(weights, grids, activations, heard[1:4])
         folder = tmp_path / activations
-        ctranslate2_writer.save(
-            folder, Weights(weights.dims, state), quantize(state, grids), float_dtype="float32"
-        )
-        runtime = ctranslate2.models.Whisper(
-            str(folder), device="cpu", compute_type="int8", intra_threads=1
-        )
-        distance[activations] = []
-        for mel, _ in batches:
-            full = torch.nn.functional.pad(mel, (0, 3000 - mel.shape[2]))
-            seen = runtime.encode(ctranslate2.StorageView.from_array(full.numpy()))
-            with torch.no_grad(), parametrize.cached():
-                difference = encode(model.encoder, full) - torch.from_numpy(np.array(seen))
-            distance[activations].append(float(difference.square().mean().sqrt()))
-    assert max(distance["int8_per_token"]) < 0.6 * min(distance["none"]), distance
+        runtime, values = in_the_runtime(Weights(weights.dims, state), grids, folder)
+        model, found = predictions(weights.dims, values, grids)[activations], []
+        for mel, _ in heard:
+            seen = runtime.encode(ctranslate2.StorageView.from_array(mel.numpy()))
+            found.append(encode(model.encoder, mel) - torch.from_numpy(np.array(seen)))
+        difference[activations] = torch.cat(found).square().mean()
+    assert difference["int8_per_token"] < 0.5 * difference["none"], difference
+
+
+def trained(weights, grids, activations, batches):
+    """Weights after a step on each batch, with the grid and the activations."""
+    model = Whisper(weights.dims)
+    model.load_state_dict(weights.state)
+    prepare(model, grids)
+    prepare_activations(model, grids, activations)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
+    for mel, tokens in batches:
+        logits = ours(model, mel[..., :600], torch.tensor([tokens[:-1]]))
+        loss = torch.nn.functional.cross_entropy(logits[0, 3:], torch.tensor(tokens[4:]))
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    state = {name: value.detach().clone() for name, value in model.state_dict().items()}
+    assert not torch.equal(state["encoder.conv1.bias"], weights.state["encoder.conv1.bias"])
+    return state
