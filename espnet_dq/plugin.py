@@ -60,6 +60,7 @@ def main_worker(args: Namespace) -> None:
     else; this function is that target, so registration reaches them.
     """
     register()
+    import torch.distributed as dist
     from espnet2.tasks.abs_task import AbsTask
     from espnet2.tasks.asr import ASRTask
 
@@ -73,3 +74,6 @@ def main_worker(args: Namespace) -> None:
             f"process {args.dist_rank} of {args.dist_world_size} has lost another one, which has "
             f"ended ({lost[0]}); the same command goes on from the last finished epoch"
         ) from e
+    # Threads of a group that is still there when Python ends can abort a process that is done.
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()

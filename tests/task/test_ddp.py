@@ -3,6 +3,7 @@
 from argparse import Namespace
 
 import pytest
+import torch.distributed as dist
 
 from espnet_dq.errors import WorkError
 from espnet_dq.plugin import main_worker
@@ -29,9 +30,10 @@ def test_two_processes_are_one(tmp_path):
         if not name.startswith(("encoder", "decoder")) or name.endswith("_range"):
             continue
         way = (a[name] - before[name]).norm()
-        if way > 1e-6 * a[name].norm():  # else it has moved by rounding errors itself
-            assert (a[name] - b[name]).norm() < 0.05 * way, name
-            moved += 1
+        # Room for each value to be rounded the other way once, where a sum was next to a tie.
+        rounding = 2**-24 * a[name].norm()
+        assert (a[name] - b[name]).norm() < 0.05 * way + rounding, name
+        moved += int(way > 4 * rounding)
     assert moved > 50
 
 
@@ -50,3 +52,19 @@ def test_a_lost_process_is_named(monkeypatch):
     for alone in (None, 1):
         with pytest.raises(RuntimeError, match="gloo"):
             main_worker(Namespace(dist_world_size=alone, dist_rank=None))
+
+
+def test_a_group_ends_before_its_process(monkeypatch, tmp_path):
+    """Regression: gloo's threads, alive when Python ended, aborted trainings that were done."""
+    from espnet2.tasks.abs_task import AbsTask
+
+    def train(cls, args):
+        dist.init_process_group("gloo", f"file://{tmp_path}/group", rank=0, world_size=1)
+
+    monkeypatch.setattr(AbsTask, "main_worker", classmethod(train))
+    try:
+        main_worker(Namespace(dist_world_size=1, dist_rank=0))
+        assert not dist.is_initialized()
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
