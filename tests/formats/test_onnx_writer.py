@@ -29,6 +29,7 @@ from espnet_dq.quant.checkpoint import quantize
 from espnet_dq.quant.grids import get_grid
 from espnet_dq.quant.prepare import assign_grids
 from espnet_dq.whisper.dims import weight_shapes
+from tests.spread import bound
 
 GRID = "onnx_int8"
 SHAPES = {
@@ -83,11 +84,10 @@ def run(folder, mel, tokens, steps, room):
     return torch.from_numpy(np.concatenate(found, axis=1))
 
 
-def by_openai(dims, state, mel, tokens):
+def openais(dims, state):
     model = Whisper(dims)
     model.load_state_dict(state)
-    with torch.inference_mode():
-        return model.eval()(mel, tokens)
+    return model.eval().requires_grad_(False)
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ def test_logits_are_openai_whispers(kind, grid, tmp_path):
     random = torch.Generator().manual_seed(1)
     mel = torch.randn(2, dims.n_mels, 2 * dims.n_audio_ctx, generator=random)
     tokens = torch.randint(dims.n_vocab, (2, 9), generator=random)
-    expected = by_openai(dims, state, mel, tokens)
+    expected = openais(dims, state)(mel, tokens)
     assert expected.std() > 0.1
     for steps, room in (([9], dims.n_text_ctx), ([4, 1, 3, 1], dims.n_text_ctx), ([4, 1, 4], 0)):
         found = run(tmp_path / "toy", mel, tokens, steps, room)
@@ -452,9 +452,9 @@ def test_logits_of_the_real_tiny(grid, tiny, weights_dir, clips):
     mel = whisper.log_mel_spectrogram(load_audio(path), padding=whisper.audio.N_SAMPLES)
     mel = whisper.pad_or_trim(mel, whisper.audio.N_FRAMES)[None]
     tokens = torch.tensor([tokens])
-    expected = by_openai(dims, {k: v.float() for k, v in state.items()}, mel, tokens)
+    model = openais(dims, {k: v.float() for k, v in state.items()})
     found = run(folder, mel, tokens, [4, *[1] * (tokens.shape[1] - 4)], 0)
-    assert (found - expected).abs().max() < 1e-4
+    assert (found - model(mel, tokens)).abs().max() <= bound(model, mel, tokens)
 
 
 @pytest.mark.parametrize("grid", [True, False])

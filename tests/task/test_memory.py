@@ -200,10 +200,10 @@ def test_gradients_of_two_half_batches_are_one_batchs(train, tmp_path):
     moved = 0
     for name in one:
         torch.testing.assert_close(one[name], two[name], rtol=1e-5, atol=1e-5, msg=name)
-        if (
-            name.startswith(("encoder", "decoder"))
-            and (way := (one[name] - first[name]).norm()) > 0
-        ):
-            assert (one[name] - two[name]).norm() < 0.01 * way, name
-            moved += 1
+        if name.startswith(("encoder", "decoder")):
+            way = (one[name] - first[name]).norm()
+            # Room for each value to be rounded the other way once, where a sum was next to a tie.
+            rounding = 2**-24 * one[name].norm()
+            assert (one[name] - two[name]).norm() < 0.01 * way + rounding, name
+            moved += int(way > 4 * rounding)
     assert moved > 50

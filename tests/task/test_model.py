@@ -14,6 +14,7 @@ from espnet_dq.quant.prepare import assign_grids, quantized_weights
 from espnet_dq.task.preprocessor import DQWhisperPreprocessor
 from espnet_dq.task.tokenizer import DQWhisperTokenizer, token_list
 from espnet_dq.whisper.forward import decode_hidden, log_mel
+from tests.spread import bound
 
 
 def part(batch, rows):
@@ -22,7 +23,7 @@ def part(batch, rows):
 
 
 def test_logits_are_openais(weights_dir, clips):
-    """Encoder and decoder from a checkpoint, against openai-whisper's own forward, to 1e-5."""
+    """Encoder and decoder from a checkpoint, against openai-whisper's own forward."""
     from espnet_dq.data.audio import load_audio
     from espnet_dq.task.decoder import DQWhisperDecoder
     from espnet_dq.task.encoder import DQWhisperEncoder
@@ -38,10 +39,11 @@ def test_logits_are_openais(weights_dir, clips):
     with torch.no_grad():
         # As `whisper.transcribe` cuts its windows: content frames, then zeros.
         mel = whisper.log_mel_spectrogram(audio, padding=480000)[:, : len(audio) // 160]
-        expected = reference(whisper.pad_or_trim(mel, 3000)[None], tokens)
+        mel = whisper.pad_or_trim(mel, 3000)[None]
+        expected = reference(mel, tokens)
         out, lengths, _ = encoder(audio[None], torch.tensor([len(audio)]))
         found, _ = decoder(out, lengths, tokens, torch.tensor([tokens.shape[1]]))
-    assert (found - expected).abs().max() <= 1e-5
+    assert (found - expected).abs().max() <= bound(reference, mel, tokens)
 
 
 def test_every_weight_asked_for_is_on_the_grid(build):
