@@ -1,10 +1,18 @@
-.PHONY: setup test lint audit faults
+.PHONY: setup test check test-processors lint audit faults
 setup:
 	tools/setup.sh
 
 # Two workers of one thread each: faster on two cores than one process of two threads.
 test: setup
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist worksteal
+
+# All but what is long.
+check: setup
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist worksteal -m "not slow"
+
+# Numeric tests with 1, 2 and 4 threads and as on lesser processors; a line a setting.
+test-processors: setup
+	tools/test_processors.sh
 
 lint: setup
 	.venv/bin/ruff check .

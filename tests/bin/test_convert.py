@@ -180,6 +180,7 @@ def test_bad_input(toy, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"toy.pt", "text", "cut.pt"}
 
 
+@pytest.mark.slow
 def test_int8_tiny_runs_as_its_dequantized_checkpoint(weights_dir, clips, tmp_path):
     """Stock openai-whisper and faster-whisper say the same, each from its own file."""
     source = weights_dir / "tiny.pt"

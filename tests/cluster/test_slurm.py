@@ -48,6 +48,7 @@ def test_array_decodes_and_a_failed_job_runs_again_alone(slurm, toy_models, toy_
     assert texts == read_scp(tmp_path / "whole/text", empty=True) and all(texts.values())
 
 
+@pytest.mark.slow
 def test_training_in_two_tasks_is_one(slurm, train, tmp_path):
     """ESPnet's own launcher under srun, through sbatch, against one process."""
     conf = {"matching": "dynamic", "preset": "full"}

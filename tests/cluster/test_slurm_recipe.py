@@ -6,6 +6,7 @@ import subprocess
 import time
 
 import psutil
+import pytest
 import torch
 
 from tests import toys
@@ -21,6 +22,7 @@ cmd_train_options=--time=8
 EPOCHS = 8
 
 
+@pytest.mark.slow
 def test_a_lost_task_ends_the_job_and_the_recipe_goes_on(slurm, save_toy, tmp_path):
     """SIGKILL of one task of the training under srun; the same command then ends it."""
     data_root = toys.save_corpus(tmp_path / "my data")

@@ -32,6 +32,7 @@ def run(folder, teacher, out, mode, *more):
     return main([*options, "--mode", mode, *more])
 
 
+@pytest.mark.slow
 def test_check_drops_what_the_teacher_does_not_hear(folder, weights_dir, tmp_path, capsys):
     out = tmp_path / "out"
     assert run(folder, weights_dir / "base.pt", out, "check", "--max_error", "60") == 0
@@ -43,6 +44,7 @@ def test_check_drops_what_the_teacher_does_not_hear(folder, weights_dir, tmp_pat
     assert f"{report['kept']} of 5 utterances" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_replace_needs_no_text_and_asks_once(folder, weights_dir, tmp_path, monkeypatch):
     (folder / "text").write_text("".join(f"u{i}\n" for i in range(5)))  # as stage 2 leaves it
     out, teacher = tmp_path / "out", weights_dir / "tiny.pt"

@@ -117,6 +117,7 @@ def test_nothing_decoded_is_an_error_and_keeps_the_older_result(toy_models, toy_
     assert after == before
 
 
+@pytest.mark.slow
 def test_killed_run_goes_on_where_it_was(toy_models, toy_data, tmp_path):
     model, out = toy_models["faster-whisper"], tmp_path / "out"
     wav = read_scp(toy_data / "wav.scp")

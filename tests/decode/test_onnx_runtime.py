@@ -39,6 +39,7 @@ def tiny(weights_dir, tmp_path_factory):
     }
 
 
+@pytest.mark.slow
 def test_real_clips(tiny, clips):
     texts = {}
     for name, runtime in tiny.items():
@@ -75,6 +76,7 @@ def test_same_words_as_torch(beam_size, toy, toy_data, tmp_path):
     assert all(texts["torch"].values())
 
 
+@pytest.mark.slow
 def test_beams_keep_their_own_history(weights_dir, clips, tmp_path):
     """On a clip where beams overtake each other."""
     convert = ["--from", str(weights_dir / "tiny.pt"), "--to", "onnx"]

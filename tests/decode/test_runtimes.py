@@ -32,6 +32,7 @@ def real_data(clips, tmp_path):
     return data
 
 
+@pytest.mark.slow
 def test_torch_batches_give_openai_whispers_text(real_data, weights_dir, tmp_path):
     decode_folder(weights_dir / "tiny.pt", "torch", real_data, tmp_path / "out", threads=1)
     model = whisper.load_model(str(weights_dir / "tiny.pt"), device="cpu")
@@ -52,6 +53,7 @@ def test_torch_batches_give_openai_whispers_text(real_data, weights_dir, tmp_pat
     assert read_scp(tmp_path / "out/text") == expected
 
 
+@pytest.mark.slow
 def test_faster_whisper_workers_give_its_own_text(real_data, source_files, tmp_path):
     folder = source_files["base"]
     decode_folder(folder, "faster-whisper", real_data, tmp_path / "out", threads=2, nj=2)

@@ -31,6 +31,7 @@ def splitter(weights_dir):
     return Splitter(weights_dir / "tiny.pt", 30.0, 1)
 
 
+@pytest.mark.slow
 def test_text_is_cut_where_the_audio_is(splitter, long):
     audio, texts = long
     assert splitter.assign(audio, " ".join(texts), "en") == (texts, ["", ""])
@@ -44,6 +45,7 @@ def test_without_a_text_only_the_cuts_count(splitter, long):
     assert splitter.assign(parts, "", "en") == ([""] * 3, [split.NO_PAUSE, split.NO_PAUSE, ""])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["another text", "words missing"])
 def test_no_text_is_better_than_a_wrong_one(change, splitter, long):
     audio, texts = long

@@ -140,6 +140,7 @@ def test_what_was_heard_of_a_broken_file_is_printed(fake, tmp_path, capsys):
     assert good.startswith(f"{tmp_path}/y.wav\tw0")
 
 
+@pytest.mark.slow
 def test_long_audio_has_the_words_of_its_clips(real_clip, weights_dir, tmp_path, capsys):
     names = ("vm-options", "queue-periodic-announce", "vm-msginstruct", "demo-abouttotry")
     audio = [load_audio(real_clip("en", name)[0]) for name in names]
@@ -152,6 +153,7 @@ def test_long_audio_has_the_words_of_its_clips(real_clip, weights_dir, tmp_path,
     assert jiwer.wer(" ".join(alone), words(line)) < 0.1
 
 
+@pytest.mark.slow
 def test_timestamps_are_of_the_whole_file(clips, source_files, tmp_path, capsys):
     """Two English clips, 35 s apart."""
     english = [(load_audio(path), text) for path, lang, text in clips if lang == "en"][:2]
@@ -167,6 +169,7 @@ def test_timestamps_are_of_the_whole_file(clips, source_files, tmp_path, capsys)
     assert float(stamps[-1][1]) > 29  # in the second piece
 
 
+@pytest.mark.slow
 def test_several_files_one_of_them_bad(clips, weights_dir, tmp_path, capsys):
     path, _, text = next(clip for clip in clips if clip[1] == "es")
     (tmp_path / "bad.wav").write_bytes(b"RIFF")

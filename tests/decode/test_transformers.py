@@ -52,6 +52,7 @@ def test_toy_says_what_torch_says(folder, toy_models, beam_size, nj):
     assert said[0] == said[1] and all(said[0])
 
 
+@pytest.mark.slow
 def test_tiny_says_what_torch_says(tiny, weights_dir, clips):
     audio = [(load_audio(path), language) for path, language, _ in clips]
     theirs, ours = (
@@ -77,6 +78,7 @@ def test_windows_without_speech_stay_empty(tiny, weights_dir):
     assert "" in theirs
 
 
+@pytest.mark.slow
 def test_timestamps_are_within_the_audio(tiny, clips):
     english = [load_audio(path) for path, language, _ in clips if language == "en"][:2]
     quiet = np.zeros(8 * SAMPLE_RATE, np.float32)

@@ -73,6 +73,7 @@ def models(trimmed, tmp_path_factory):
     return {name: folder / form for name, form in RUNTIMES.items()} | {"torch": trimmed}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUNTIMES)
 def test_texts(name, models, speech, expected, kept):
     runtime = load_runtime(name, models[name], threads=1)

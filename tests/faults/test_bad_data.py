@@ -10,6 +10,7 @@ from local import kaldi_dir
 from tests.faults.bad_data import WAYS, Clip, judge, make
 
 
+@pytest.mark.slow
 def test_every_way_is_counted_by_cause(clips, tmp_path):
     speech = [Clip(*clip) for clip in clips]
     planted = make(tmp_path / "corpus", speech, utterances=200, broken=2)

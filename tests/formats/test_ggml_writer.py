@@ -129,6 +129,7 @@ def test_wrong_combinations_are_refused(toy, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("grid", ["ggml_q8_0", "ggml_q5_0"])
 def test_whisper_cpp_says_what_torch_says_on_the_grid(weights_dir, clips, tmp_path, grid):
     """whisper.cpp rounds activations and computes in float16, so a clip may differ; most do not."""

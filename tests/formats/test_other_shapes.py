@@ -36,6 +36,7 @@ def test_round_trip_in_float16(mels, vocabulary, layers, form, tmp_path):
         assert torch.equal(back.state[name].half(), tensor), name
 
 
+@pytest.mark.slow
 def test_english_only_says_the_same_everywhere(clips, tmp_path):
     """OpenAI's tiny.en: stock openai-whisper, faster-whisper (int8) and whisper.cpp (8 bits)."""
     checkpoint = fetch("tiny.en", default_cache() / "pt", default_cache())

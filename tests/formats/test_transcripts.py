@@ -29,6 +29,7 @@ def speech(real_clip):
     return [(load_audio(path), language) for path, language, _ in found]
 
 
+@pytest.mark.slow
 def test_base_as_faster_whisper_from_the_package(weights_dir, speech):
     runtime = WhisperModel(
         str(package_files("base")), device="cpu", compute_type="float32", cpu_threads=1
@@ -46,6 +47,7 @@ def test_base_as_faster_whisper_from_the_package(weights_dir, speech):
         assert ours == theirs and len(ours) > 3, language
 
 
+@pytest.mark.slow
 def test_tiny_as_whisper_cpp_from_the_package(weights_dir, speech):
     path = package_files("tiny") / "ggml-tiny.bin"
     with open(path, "rb") as f:  # the value that whisper.cpp publishes

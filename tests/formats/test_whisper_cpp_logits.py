@@ -80,6 +80,7 @@ def zeros_behind(_, args, output: torch.Tensor) -> torch.Tensor:
     return F.pad(output, (0, 0, 0, -output.shape[1] % 256))
 
 
+@pytest.mark.slow
 def test_fake_quantized_logits_are_those_without_flash_attention(
     library, weights_dir, clips, tmp_path
 ):

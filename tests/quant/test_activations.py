@@ -332,6 +332,7 @@ def test_one_layer_of_them_is_ctranslate2s(weights_dir, clips, tmp_path):
         assert both < 0.1 * alone, (what, both, alone)
 
 
+@pytest.mark.slow
 def test_training_with_them_predicts_ctranslate2_better(weights_dir, clips, tmp_path):
     """Real tiny after some steps on real clips, with and without: what its int8 encoder puts out.
 

@@ -38,6 +38,7 @@ def prompts(real_clip, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_all_tasks_with_tiny_and_only_what_is_missing_again(
     prompts, weights_dir, tmp_path, monkeypatch, capsys
 ):

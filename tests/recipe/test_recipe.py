@@ -32,6 +32,7 @@ def run(folder: Path, *options: str, code: int = 0) -> str:
     return done.stderr
 
 
+@pytest.mark.slow
 def test_every_stage(save_toy, tmp_path):
     data_root = toys.save_corpus(tmp_path / "my data")
     (tmp_path / "train.yaml").write_text(toys.config("tuning/train_language"))
@@ -108,6 +109,7 @@ def test_usage_and_mistakes(tmp_path):
         assert option in done.stdout
 
 
+@pytest.mark.slow
 def test_data_that_another_run_makes_meanwhile(data_root, save_toy, tmp_path):
     toy = str(save_toy(seed=0))
     options = ["--corpus", "kaldi", "--data_root", str(data_root), "--teacher", toy, "--student",
@@ -144,6 +146,7 @@ def test_data_that_another_run_makes_meanwhile(data_root, save_toy, tmp_path):
     assert first.read_bytes() == same.read_bytes()
 
 
+@pytest.mark.slow
 def test_audio_only_and_what_training_needs(data_root, save_toy, tmp_path):
     """Stage 1 of folders without text; a training that cannot begin leaves the markers alone."""
     toy, root = str(save_toy(seed=0)), tmp_path / "data"
@@ -175,6 +178,7 @@ def test_audio_only_and_what_training_needs(data_root, save_toy, tmp_path):
     assert not (exp / "cache/train").exists() and (exp / "cache/windows").exists()
 
 
+@pytest.mark.slow
 def test_a_run_waits_for_what_a_killed_one_left_at_work(save_toy, tmp_path):
     toy = str(save_toy(seed=0))
     options = ["--teacher", toy, "--student", toy, "--stop_stage", "0"]
@@ -204,6 +208,7 @@ def test_a_preset_that_the_format_cannot_hold_stops_before_training(save_toy, tm
 
 
 # Last: pytest-xdist lets nobody steal what a worker has next, and this takes as long as the first.
+@pytest.mark.slow
 def test_joint_on_broken_data(data_root, save_toy, tmp_path):
     """On the grid from the first step, decoder only; broken clips and texts are counted."""
     root = tmp_path / "data"

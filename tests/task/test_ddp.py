@@ -11,6 +11,7 @@ from tests.faults.ddp import NEAR, SEVEN, differences, one, two, weights
 from tests.task.toy_recipe import short_windows
 
 
+@pytest.mark.slow
 def test_two_processes_are_one(tmp_path):
     """Losses, weights, projector and ranges, with parts of two and of one utterance.
 

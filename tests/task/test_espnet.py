@@ -6,6 +6,7 @@ import subprocess
 import sys
 import zipfile
 
+import pytest
 import torch
 import yaml
 
@@ -24,6 +25,7 @@ def espnet(*command, code=0):
     return done
 
 
+@pytest.mark.slow
 def test_train_resume_and_pack(train, trimmed, tmp_path, capsys):
     """A run that goes on after its first epoch ends with the same weights, projector included.
 
@@ -82,6 +84,7 @@ def test_train_resume_and_pack(train, trimmed, tmp_path, capsys):
     assert any(n.endswith("2epoch.pth") for n in zipfile.ZipFile(tmp_path / "m.zip").namelist())
 
 
+@pytest.mark.slow
 def test_stock_inference_decodes_russian(weights_dir, clips, tmp_path):
     """tiny through stock `asr_inference`, against openai-whisper's own greedy decoding."""
     import whisper
@@ -119,6 +122,7 @@ def test_stock_inference_decodes_russian(weights_dir, clips, tmp_path):
     assert found == told["text"].strip()
 
 
+@pytest.mark.slow
 def test_registration_reaches_spawned_children():
     """ESPnet pickles `ASRTask.main_worker` for its children: it must name our module."""
     register()

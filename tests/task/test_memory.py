@@ -173,6 +173,7 @@ def test_autocast_changes_neither_features_nor_the_grid(build, batch):
         assert torch.equal(linear.weight, expected[1])
 
 
+@pytest.mark.slow
 def test_gradients_of_two_half_batches_are_one_batchs(train, tmp_path):
     """ESPnet's `accum_grad`, which takes a mean of means: texts of one length, as many in each."""
     data, random = KaldiDir(extra={"utt2num_samples": {}}), np.random.default_rng(0)

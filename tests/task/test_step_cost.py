@@ -19,6 +19,7 @@ def test_a_variant(weights_dir):
     assert not any(value.isnan().any() for value in model.parameters())
 
 
+@pytest.mark.slow
 def test_cached(weights_dir):
     """The loss is that of the same step without a cache, and the encoders are not run."""
     model, _ = step_cost.build(weights_dir, True, matching="dynamic_monotonic", preset="none")
