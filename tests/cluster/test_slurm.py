@@ -12,6 +12,7 @@ import torch
 
 from espnet_dq.bin.decode import main as decode
 from espnet_dq.data.kaldi import read_scp
+from tests.faults.ddp import least_squares_apart
 
 JOBS = [sys.executable, "-m", "espnet_dq.bin.jobs", "--backend", "slurm"]
 FAIL_ONCE = 'if [ "$1" = 2 ] && mkdir "$2"; then echo no luck; exit 7; fi; exec "${@:3}"'
@@ -73,9 +74,10 @@ def test_training_in_two_tasks_is_one(slurm, train, tmp_path):
     assert len(losses[0]) == 2 and losses[0] == pytest.approx(losses[1], rel=1e-4)
     a, b = (torch.load(folder / "2epoch.pth", weights_only=True) for folder in (one, both))
     assert a.keys() == b.keys()
+    for weights in (a, b):
+        least_squares_apart(weights)  # which make more of the last bits of sums; these are compared
     for name in a:
-        near = 1e-4 if "projector" in name else 1e-5
-        assert torch.allclose(a[name], b[name], rtol=near, atol=near, equal_nan=True), name
+        assert torch.allclose(a[name], b[name], rtol=1e-5, atol=1e-5, equal_nan=True), name
 
 
 def test_interrupted_jobs_leave_the_queue(slurm, tmp_path):

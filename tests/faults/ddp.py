@@ -118,7 +118,7 @@ def differences(a: Path, b: Path) -> dict[str, float]:
     more.
     """
     left, right = weights(a), weights(b)
-    maps = [_split(x) for x in (left, right)]
+    maps = [least_squares_apart(x) for x in (left, right)]
     share = float((maps[0] - maps[1]).norm() / maps[0].norm())
     if left.keys() != right.keys():
         raise ValueError(f"{a} and {b} have other weights: {left.keys() ^ right.keys()}")
@@ -139,9 +139,9 @@ def differences(a: Path, b: Path) -> dict[str, float]:
     return found
 
 
-def _split(state: dict[str, torch.Tensor]) -> torch.Tensor:
+def least_squares_apart(state: dict[str, torch.Tensor]) -> torch.Tensor:
     """The least squares of the projector in `state`, which keeps what was added to them."""
-    own = {n.removeprefix("projector."): x for n, x in state.items() if "projector." in n}
+    own = {n.removeprefix("projector."): x for n, x in state.items() if n.startswith("projector.")}
     projector = Projector(*own["cross"].shape)
     projector.load_state_dict(own)
     start = projector.least_squares()
