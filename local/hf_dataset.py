@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from espnet_dq.data.languages import whisper_code
 from espnet_dq.data.listing import (
+    BROKEN_ROW,
     OUTSIDE,
     UNKNOWN_LANGUAGE,
     Listing,
@@ -27,9 +28,9 @@ from espnet_dq.data.listing import (
     parser,
     write_listing,
 )
-from espnet_dq.data.parallel import parallel_map
+from espnet_dq.data.parallel import DIED, parallel_map
 from espnet_dq.data.splits import SPLITS
-from espnet_dq.errors import InputError, run
+from espnet_dq.errors import InputError, WorkError, run
 from espnet_dq.files import atomic
 
 NAMES = {"train": "train", "validation": "dev", "valid": "dev", "val": "dev", "dev": "dev"}
@@ -83,7 +84,7 @@ def shards(root: Path, one_language: bool) -> dict[str, list[Path]]:
         raise InputError(f"--data_root {root}: no such folder")
     found: dict[str, list[Path]] = {name: [] for name in SPLITS}
     homes = set()
-    for path in sorted([*root.rglob("state.json"), *root.rglob("*.parquet")]):
+    for path in sorted(filter(Path.is_file, [*root.rglob("state.json"), *root.rglob("*.parquet")])):
         by_name = split_of(path.name)
         split = by_name or split_of(path.parent.name)
         if split:
@@ -156,8 +157,11 @@ def write_audio(folder: Path, columns: Columns, job: tuple[str, int, Path]) -> l
     split, shard, path = job
     found: list[Row] = []
     for batch in batches(path, columns):
-        for row in batch.select(columns.names()).to_pylist():
+        for row in _rows(batch.select(columns.names())):
             name = f"{split}-{shard:05d}-{len(found):07d}"
+            if row is None:
+                found.append(Row(name, "", None, None, None, BROKEN_ROW))
+                continue
             language = row[columns.language] if columns.language else None
             speaker = row[columns.speaker] if columns.speaker else None
             speaker = None if speaker is None else re.sub(r"\s", "_", str(speaker)) or None
@@ -165,6 +169,20 @@ def write_audio(folder: Path, columns: Columns, job: tuple[str, int, Path]) -> l
             audio, fault = _write(folder, name, sound.get("bytes"), sound.get("path"), path)
             found.append(Row(name, row[columns.text] or "", language, speaker, audio, fault))
     return found
+
+
+def _rows(batch: pa.RecordBatch) -> Iterator[dict | None]:
+    """The rows of a batch; None in place of one whose text is not UTF-8."""
+    for number in range(len(batch)):
+        try:
+            yield batch.slice(number, 1).to_pylist()[0]
+        except UnicodeDecodeError:
+            yield None
+
+
+def _died(job: tuple[str, int, Path]) -> list[Row]:
+    # Nobody knows how many rows are lost with a file, so they cannot be counted.
+    raise WorkError(f"{job[2]}: {DIED}")
 
 
 def _write(
@@ -202,13 +220,15 @@ def main(argv: list[str] | None = None) -> int:
     files = shards(args.data_root, fixed is not None)
     jobs = [(split, n, path) for split in SPLITS for n, path in enumerate(files[split])]
     work = partial(write_audio, args.out.resolve() / "audio", Columns(*names))
-    written = parallel_map(work, jobs, len(jobs), args.nj, "write audio")
+    written = parallel_map(work, jobs, len(jobs), args.nj, "write audio", _died)
     listing = Listing()
     for (split, _, path), found in zip(jobs, written, strict=True):
         for row in found:
             name, where = row.language or "unknown", f"{path}: {row.name}"
             lang = fixed or whisper_code(name)
-            if lang is None:
+            if row.fault == BROKEN_ROW:
+                listing.skip(lang or name, BROKEN_ROW, where)
+            elif lang is None:
                 listing.skip(name, UNKNOWN_LANGUAGE, where)
             elif row.audio is None:
                 listing.skip(lang, str(row.fault), where)

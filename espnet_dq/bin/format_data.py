@@ -24,7 +24,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from espnet_dq.data.audio import SAMPLE_RATE
-from espnet_dq.data.cut import cut, jobs
+from espnet_dq.data.cut import cut, died, jobs
 from espnet_dq.data.kaldi import KaldiDir, Segment, absolute, is_command, validate
 from espnet_dq.data.left_out import COLUMNS, LEFT_OUT, LeftOut, Row
 from espnet_dq.data.listing import UNKNOWN_LANGUAGE, rows
@@ -116,7 +116,7 @@ def format_split(
     """
     lengths: dict[str, str] = {}
     out = []
-    results = parallel_map(partial(cut, wav_dir), *jobs(data), nj, "format")
+    results = parallel_map(partial(cut, wav_dir), *jobs(data), nj, "format", died)
     for piece in chain.from_iterable(results):
         utt, lang, fault = piece.utt, data.utt2lang[piece.utt], piece.fault
         where = f"{utt}: {piece.path}"

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from espnet_dq.data.audio import SAMPLE_RATE, AudioFault, to_wav
+from espnet_dq.data.audio import CRASH, SAMPLE_RATE, AudioFault, content_mark, to_wav
 from espnet_dq.data.kaldi import KaldiDir
-from espnet_dq.data.parallel import parallel_map
+from espnet_dq.data.parallel import DIED, parallel_map
 from espnet_dq.data.splits import normalise
 from espnet_dq.errors import WorkError, one_line
 from espnet_dq.files import atomic
@@ -63,12 +63,18 @@ def audio_fault(seconds: float, text: str) -> str | None:
     return None if FASTEST <= rate <= SLOWEST else "text does not fit the length of the audio"
 
 
-def _decode(job: tuple[Path, Path]) -> float | tuple[str, str]:
-    """Seconds of the decoded clip, or cause and file of why not; runs in a worker."""
+def _decode(job: tuple[Path, Path]) -> tuple[Path, float] | tuple[str, str]:
+    """The decoded clip and its seconds, or cause and file of why not; runs in a worker."""
+    source, stem = job
     try:
-        return to_wav(*job) / SAMPLE_RATE
+        wav = stem.with_name(f"{stem.name}.{content_mark(source)}.wav")
+        return wav, to_wav(source, wav) / SAMPLE_RATE
     except AudioFault as e:
         return e.cause, str(e)
+
+
+def _died(job: tuple[Path, Path]) -> tuple[str, str]:
+    return CRASH, f"{job[0]}: {DIED}"
 
 
 def prepare(
@@ -85,8 +91,8 @@ def prepare(
         clips: Its entries that have both text and audio.
         left_out: Language -> reason -> count of entries without text or audio; `prepare` adds
             its own reasons.
-        out: The data folder; audio goes to `out/wav/LANG/PROMPT.wav`, where finished files of
-            an earlier run are used again.
+        out: The data folder; audio goes to `out/wav/LANG/PROMPT.CONTENT.wav`, where finished
+            files of an earlier run are used again if their source is as it was.
         nj: Processes that decode.
 
     Raises:
@@ -100,14 +106,13 @@ def prepare(
             left_out.setdefault(clip.lang, Counter())[fault] += 1
         else:
             good.append(clip)
-    wavs = [out / "wav" / clip.lang / f"{clip.prompt}.wav" for clip in good]
-    jobs = [(clip.audio, wav) for clip, wav in zip(good, wavs, strict=True)]
-    lengths = parallel_map(_decode, jobs, len(jobs), nj, "decode")
+    jobs = [(clip.audio, out / "wav" / clip.lang / clip.prompt) for clip in good]
+    decoded = parallel_map(_decode, jobs, len(jobs), nj, "decode", _died)
     data = KaldiDir(extra={"utt2prompt": {}, "utt2dur": {}})
-    for clip, wav, seconds in zip(good, wavs, lengths, strict=True):
-        if isinstance(seconds, tuple):
-            fault, where = seconds
-            tqdm.write(one_line(f"{name}: left out: {where}"))
+    for clip, (wav, seconds) in zip(good, decoded, strict=True):
+        if isinstance(wav, str):
+            fault = wav
+            tqdm.write(one_line(f"{name}: left out: {seconds}"))
         else:
             fault = audio_fault(seconds, clip.text)
         if fault:

@@ -4,6 +4,8 @@ A recording is decoded once for all of its utterances.
 """
 
 import hashlib
+import os
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,19 +13,22 @@ from pathlib import Path
 import numpy as np
 
 from espnet_dq.data.audio import (
+    CRASH,
     SAMPLE_RATE,
     AudioFault,
     at_16k,
-    is_made_of,
+    content_mark,
     load_audio,
-    load_command,
-    mark,
+    naming,
     read_audio,
     save_wav,
+    to_wav,
 )
+from espnet_dq.data.command import load_command
 from espnet_dq.data.kaldi import KaldiDir, Segment, absolute, is_command
+from espnet_dq.data.parallel import DIED
 from espnet_dq.data.unfit import sound_fault
-from espnet_dq.files import file_name
+from espnet_dq.files import file_name, sha256
 
 OVERSHOOT = 0.5  # seconds by which a segment may end behind its recording, as in Kaldi
 
@@ -74,28 +79,53 @@ def cut(wav_dir: Path, recording: Recording) -> list[Piece]:
     """Write the utterances of a recording into `wav_dir`; runs in a worker.
 
     A file that is fit for use already, 16 kHz and mono, is used where it is if the utterance is
-    all of it, and so is the audio of an earlier run.
+    all of it, and so is the audio of an earlier run, if it was made of the same.
     """
-    wav, channel, parts = recording.wav, recording.channel, recording.parts
     try:
-        if is_command(wav):
-            load, source = load_command, wav.removesuffix("|")
-        else:
-            load, source = load_audio, absolute(wav)
-            whole = all(part.start == 0 and part.end is None for _, part in parts)
-            if whole and not channel and at_16k(Path(source), channels=1):
-                samples, fault = sound_fault(read_audio(source))
-                return [Piece(utt, source, samples, fault) for utt, _ in parts]
-        paths = {utt: _path(wav_dir, source, utt, part) for utt, part in parts}
-        if not all(_fresh(path, source) for path in paths.values()):
-            sound = load(source, channel)
-            for utt, part in parts:
-                _write(paths[utt], sound, part)
-                if paths[utt].exists() and Path(source).is_file():
-                    mark(paths[utt], Path(source))
+        return _cut_command(wav_dir, recording) or _cut_file(wav_dir, recording)
     except AudioFault as e:
-        return [Piece(utt, str(e), fault=e.cause) for utt, _ in parts]
-    return list(_pieces(wav, paths))
+        return [Piece(utt, str(e), fault=e.cause) for utt, _ in recording.parts]
+
+
+def died(recording: Recording) -> list[Piece]:
+    """What becomes of the utterances of a recording that ends its worker."""
+    return [Piece(utt, f"{recording.wav}: {DIED}", fault=CRASH) for utt, _ in recording.parts]
+
+
+def _cut_command(wav_dir: Path, recording: Recording) -> list[Piece]:
+    """Those of a command's output; of a file, none."""
+    if not is_command(recording.wav):
+        return []
+    command = recording.wav.removesuffix("|")
+    # What a command writes is not known before it has run, but most read a file that they name.
+    with naming(f"'{command}'"):
+        read = [sha256(word) for word in _words(command) if os.path.isfile(word)]
+    paths = _paths(wav_dir, recording, " ".join([command, *read]))
+    if not all(path.exists() for path in paths.values()):
+        _write(recording, paths, load_command(command, recording.channel))
+    return list(_pieces(recording.wav, paths))
+
+
+def _words(command: str) -> list[str]:
+    try:
+        return shlex.split(command)
+    except ValueError:  # quotes that only the shell understands
+        return command.split()
+
+
+def _cut_file(wav_dir: Path, recording: Recording) -> list[Piece]:
+    source = absolute(recording.wav)
+    whole = all(part.start == 0 and part.end is None for _, part in recording.parts)
+    if whole and not recording.channel and at_16k(Path(source), channels=1):
+        samples, fault = sound_fault(read_audio(source))
+        return [Piece(utt, source, samples, fault) for utt, _ in recording.parts]
+    paths = _paths(wav_dir, recording, content_mark(source))
+    if whole:
+        for path in paths.values():
+            to_wav(Path(source), path, recording.channel)  # block by block
+    elif not all(path.exists() for path in paths.values()):
+        _write(recording, paths, load_audio(source, recording.channel))
+    return list(_pieces(recording.wav, paths))
 
 
 def _pieces(wav: str, paths: dict[str, Path]) -> Iterator[Piece]:
@@ -110,22 +140,21 @@ def _pieces(wav: str, paths: dict[str, Path]) -> Iterator[Piece]:
             yield Piece(utt, str(e), fault=e.cause)
 
 
-def _path(wav_dir: Path, source: str, utt: str, part: Segment) -> Path:
-    """Where an utterance's audio goes: another file if it comes from elsewhere."""
-    origin = hashlib.sha256(f"{source} {part}".encode()).hexdigest()[:8]
-    return wav_dir / f"{file_name(utt)}.{origin}.wav"
+def _paths(wav_dir: Path, recording: Recording, mark: str) -> dict[str, Path]:
+    """Where each utterance's audio goes: another file if it is of another sound."""
+    paths = {}
+    for utt, part in recording.parts:
+        origin = f"{mark} {recording.channel} {part.start} {part.end}"
+        origin = hashlib.sha256(origin.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+        paths[utt] = wav_dir / f"{file_name(utt)}.{origin}.wav"
+    return paths
 
 
-def _fresh(path: Path, source: str) -> bool:
-    """Whether an earlier run wrote the audio, of its source as it is now (if it is a file)."""
-    return is_made_of(path, Path(source)) if Path(source).is_file() else path.exists()
-
-
-def _write(path: Path, sound: np.ndarray, part: Segment) -> None:
-    """Write a part of (samples,), unless it lies outside."""
-    first = round(part.start * SAMPLE_RATE)
-    last = len(sound) if part.end is None else round(part.end * SAMPLE_RATE)
-    if first < len(sound) and last <= len(sound) + OVERSHOOT * SAMPLE_RATE:
-        save_wav(path, sound[first:last])
-    else:
-        path.unlink(missing_ok=True)
+def _write(recording: Recording, paths: dict[str, Path], sound: np.ndarray) -> None:
+    """Write the parts of (samples,), but for those outside."""
+    for utt, part in recording.parts:
+        first = round(part.start * SAMPLE_RATE)
+        last = len(sound) if part.end is None else round(part.end * SAMPLE_RATE)
+        inside = first < len(sound) and last <= len(sound) + OVERSHOOT * SAMPLE_RATE
+        if inside and not paths[utt].exists():
+            save_wav(paths[utt], sound[first:last])

@@ -10,6 +10,7 @@ refused unless they are asked for: a data folder must not be able to run program
 import hashlib
 import json
 import math
+import os
 import random
 import re
 import sys
@@ -20,6 +21,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO, Literal
 
+from espnet_dq.data.names import key_fault, path_fault, text_fault
 from espnet_dq.errors import InputError
 from espnet_dq.files import atomic, sha256
 
@@ -49,11 +51,10 @@ def scan(path: Path | str, empty: bool = False) -> tuple[dict[str, str], list[st
         The entries of the good lines in file order, and one fault (`path:line: what`) for each
         bad line. The order of the keys is not looked at here.
     """
-    try:
-        with open(path, "rb") as file:
-            return _scan(file, path, empty)
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+    if not os.path.isfile(path):  # of a pipe or a device there may be no end
         return {}, [f"{path}: no such file"]
+    with open(path, "rb") as file:
+        return _scan(file, path, empty)
 
 
 def _scan(file: BinaryIO, path: Path | str, empty: bool) -> tuple[dict[str, str], list[str]]:
@@ -79,8 +80,10 @@ def _scan(file: BinaryIO, path: Path | str, empty: bool) -> tuple[dict[str, str]
             fault = "holds a CR, which ends a line for ESPnet"
         elif not key:
             fault = "empty line or a space before the key"
-        elif key.split() != [key]:
-            fault = f"the key {key!r} holds a white space at which ESPnet ends it"
+        elif odd := key_fault(key):
+            fault = f"the key {key!r} {odd}"
+        elif odd := text_fault(value):
+            fault = f"what stands after the key '{key}' {odd}"
         elif key in entries:
             fault = f"key '{key}' stands twice"
         elif not value and not empty:
@@ -121,8 +124,11 @@ def write_scp(path: Path | str, entries: dict[str, str]) -> None:
         InputError: A line break is in it: what follows would be a line of its own.
     """
     for key, value in entries.items():
-        if re.search(r"[\r\n]", f"{key} {value}"):
+        line = f"{key} {value}"
+        if re.search(r"[\r\n]", line):
             raise InputError(f"{path}: a line break in {key!r}: {value!r}")
+        if fault := text_fault(line):
+            raise InputError(f"{path}: {line!r} {fault}")
     # Code point order is the byte order of UTF-8, so `sorted` is `LC_ALL=C sort`.
     with atomic(path) as tmp, open(tmp, "w", encoding="utf-8", newline="\n") as out:
         out.writelines(f"{key} {entries[key]}".rstrip() + "\n" for key in sorted(entries))
@@ -142,8 +148,11 @@ def is_command(wav: str) -> bool:
 
 
 def absolute(wav: str) -> str:
-    """The path of an audio file with all links followed; the same object if it is so already."""
-    place = str(Path(wav).resolve())
+    """The path of an audio file with all links followed; the same object if it is so already.
+
+    It may be of no file, as where links go round in circles.
+    """
+    place = os.path.realpath(wav)
     return wav if wav == place else place  # millions of them are in memory once, not twice
 
 
@@ -279,6 +288,9 @@ class KaldiDir:
         """SHA-256 of each utterance's file: of the table that says so, or else of its bytes."""
         if AUDIO in self.extra:
             return self.extra[AUDIO]
+        for utt, path in self.wav.items():
+            if not os.path.isfile(path):
+                raise InputError(f"'{utt}': no such file: {path}")
         files = {path: sha256(path) for path in set(self.wav.values())}
         return {utt: files[path] for utt, path in self.wav.items()}
 
@@ -369,8 +381,10 @@ def _check(
             if not allow_pipes:
                 why = f"'{key}' is a command, which is run only with --allow_pipes: {audio}"
                 found.append(f"{path / 'wav.scp'}:{number}: {why}")
-        elif not Path(audio).is_file():
-            found.append(f"{path / 'wav.scp'}: '{key}': no such file: {audio}")
+        elif fault := path_fault(audio):
+            found.append(f"{path / 'wav.scp'}:{number}: '{key}': the path {fault}: {audio}")
+        elif not os.path.isfile(audio):
+            found.append(f"{path / 'wav.scp'}:{number}: '{key}': no such file: {audio}")
     keys, wav = "wav.scp", recordings
     if "segments" in tables:
         keys, wav = "segments", {}

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
+from espnet_dq.data.names import shown
 from espnet_dq.errors import one_line
 from espnet_dq.files import atomic
 
@@ -47,7 +48,8 @@ class LeftOut:
 
     def add(self, utterance: str, language: str, cause: str, where: object) -> None:
         """Take one more, and name it on the screen if it is one of the first of its kind."""
-        self.rows.append(Row(utterance, language, cause, str(where)))
+        utterance, language, where = shown(utterance), shown(language), shown(str(where))
+        self.rows.append(Row(utterance, language, cause, where))
         self._counts[language, cause] += 1
         count = self._counts[language, cause]
         if count <= SHOWN:
@@ -69,8 +71,7 @@ class LeftOut:
         """Write the list, whole or not at all."""
         with (
             atomic(path) as tmp,
-            # Names of files may be anything.
-            open(tmp, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as file,
+            open(tmp, "w", encoding="utf-8", newline="\n") as file,
         ):
             for row in (COLUMNS, *self.rows):
                 print(*(re.sub(r"[\t\r\n]+", " ", value) for value in row), sep="\t", file=file)

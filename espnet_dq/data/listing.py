@@ -6,6 +6,7 @@ not decoded here: stage 2 does that. Texts stay as written.
 """
 
 import gzip
+import hashlib
 import os
 import re
 import shutil
@@ -14,21 +15,21 @@ import zlib
 from argparse import ArgumentParser
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
-from espnet_dq.data.audio import AudioFault, seconds
+from espnet_dq.data import names
+from espnet_dq.data.audio import CRASH, AudioFault, seconds
 from espnet_dq.data.corpus import EMPTY_TEXT, text_fault
 from espnet_dq.data.kaldi import KaldiDir, Segment, absolute, is_command
 from espnet_dq.data.languages import whisper_code
 from espnet_dq.data.left_out import LEFT_OUT, LeftOut
-from espnet_dq.data.parallel import parallel_map
+from espnet_dq.data.parallel import DIED, parallel_map
 from espnet_dq.data.splits import SPLITS
 from espnet_dq.data.summary import write_splits
 from espnet_dq.errors import InputError
-from espnet_dq.files import atomic
+from espnet_dq.files import atomic, sha256
 
 # Why rows are left out, as report.json counts them; see also `corpus.text_fault` and `AudioFault`.
 UNKNOWN_LANGUAGE = "not a language of Whisper"
@@ -107,11 +108,7 @@ class Listing:
         """
         text = re.sub(r"[\t\r\n\v\f]+", " ", text).strip()
         fault = text_fault(text)
-        name = str(audio)
-        # Kaldi's tables take these for something else: a part of the line, or a command.
-        odd = name != name.strip() or re.search(r"[\r\n]", name)
-        odd = odd or (isinstance(audio, Path) and name[-1] == "|")
-        if odd or not utt or re.search(r"\s", f"{utt}{speaker}"):
+        if _is_odd(utt, speaker or utt, text, audio):
             fault = BROKEN_ROW
         elif fault is None and any(utt in data.wav for data in self.splits.values()):
             fault = TWICE
@@ -119,10 +116,21 @@ class Listing:
             self.skip(lang, fault, where, utt or "-")
             return
         data = self.splits[split]
-        data.wav[utt] = name
+        data.wav[utt] = str(audio)
         data.text[utt], data.utt2lang[utt], data.utt2spk[utt] = text, lang, speaker or utt
         if segment:
             data.segments[utt] = segment
+
+
+def _is_odd(utt: str, speaker: str, text: str, audio: Path | str) -> bool:
+    """Whether Kaldi's tables take a row for something else, or cannot hold it."""
+    path = str(audio)
+    if isinstance(audio, str) and is_command(path):
+        fault = names.text_fault(path) or re.search(r"[\r\n]", path)
+    else:
+        fault = path.endswith("|") or names.path_fault(path)
+    keys = names.key_fault(utt) or names.key_fault(speaker)
+    return bool(fault or keys or names.text_fault(text))
 
 
 def write_listing(listing: Listing, out: Path, nj: int = 1, allow_pipes: bool = False) -> None:
@@ -148,9 +156,12 @@ def _measure(name: str, listing: Listing, nj: int) -> KaldiDir:
     """The split's utterances whose audio has a readable header, with absolute paths, `utt2dur`."""
     data = listing.splits[name]
     files = [x for x in dict.fromkeys(data.wav.values()) if not is_command(x)]
-    headers = parallel_map(_header, files, len(files), nj, f"{name}: headers")
+    headers = parallel_map(_header, files, len(files), nj, f"{name}: headers", _died)
     lengths = dict(zip(files, headers, strict=True))
     places = {x: absolute(x) for x in files}
+    for file, place in places.items():  # links may lead to a name that no table can hold
+        if names.path_fault(place):
+            lengths[file] = BROKEN_ROW, file
     durations, out = {}, []
     for utt, wav in data.wav.items():
         length, part = lengths.get(wav), data.segments.get(utt, Segment(utt))
@@ -176,6 +187,10 @@ def _header(path: str) -> float | tuple[str, str]:
         return seconds(path)
     except AudioFault as e:
         return e.cause, str(e)
+
+
+def _died(path: str) -> tuple[str, str]:
+    return CRASH, f"{path}: {DIED}"
 
 
 def parser(doc: str | None, languages: bool = False) -> ArgumentParser:
@@ -293,13 +308,16 @@ def rows(
 
 
 def unpack(archive: Path, folder: Path) -> Path:
-    """Unpack the files of a .tar.gz into `folder`, each by its name alone; what is there is kept.
+    """Unpack the files of a .tar.gz into a folder, each by its name alone.
 
-    Links, devices and files with holes, which can be of any size, are no clips and are left out.
+    The folder is called `folder` and the archive's content, so that what is there need not be
+    unpacked again. Links, devices and files with holes, which can be of any size, are no clips and
+    are left out.
 
     Raises:
         InputError: The archive is broken, or names a file as none can be named.
     """
+    folder = folder.with_name(f"{folder.name}.{sha256(archive)[:16]}")
     if folder.is_dir():
         return folder
     with atomic(folder) as tmp:
@@ -329,4 +347,4 @@ def inside(folder: Path, name: str) -> Path | None:
 
 def short(name: str) -> str:
     """A long speaker id made short: 16 hex digits of its SHA-256."""
-    return sha256(name.encode()).hexdigest()[:16]
+    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:16]

@@ -1,0 +1,147 @@
+"""Audio that a command writes to its output, read while it is written."""
+
+import io
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from espnet_dq.data.audio import EMPTY, LONGEST, AudioFault, read_stream, whole
+
+CHUNK = 1 << 20  # bytes that are asked for at a time, at least
+IN_MEMORY = 1 << 26  # bytes of the output; what is longer goes to a temporary file
+# Bytes of output: the longest recording in float32 with two channels at 48 kHz.
+MOST = LONGEST * 48000 * 2 * 4
+SAID = 4096  # bytes of a command's messages that are kept, the last
+
+
+class _Output(io.RawIOBase):
+    """What a process writes, as a file that can be read again: some containers need that.
+
+    No more of it is taken than is asked for, so that a command without an end costs nothing once
+    it is clear that it writes no audio.
+    """
+
+    def __init__(self, process: subprocess.Popen) -> None:
+        self.process = process
+        self.spool = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 (closed in close)
+        self.at = self.taken = 0
+        self.ended = False
+
+    def close(self) -> None:
+        self.spool.close()
+        super().close()
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self.at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        if whence == io.SEEK_END:
+            self.fill(MOST)
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self.at, io.SEEK_END: self.taken}[whence]
+        self.at = max(0, base + offset)
+        return self.at
+
+    def readinto(self, buffer: memoryview) -> int:
+        self.fill(self.at + len(buffer))
+        self.spool.seek(self.at)
+        content = self.spool.read(len(buffer))
+        buffer[: len(content)] = content
+        self.at += len(content)
+        return len(content)
+
+    def fill(self, end: int) -> None:
+        """Take the output up to `end` bytes, or all if there are fewer; never more than `MOST`."""
+        self.spool.seek(self.taken)
+        while self.taken < min(end, MOST) and not self.ended:
+            chunk = self.process.stdout.read(min(max(CHUNK, end - self.taken), 64 * CHUNK))
+            self.spool.write(chunk)
+            self.taken += len(chunk)
+            self.ended = not chunk
+
+    def drain(self) -> None:
+        """Let the command write what nobody needs, so that it can end by itself."""
+        rest = MOST - self.taken
+        while not self.ended and rest > 0:
+            chunk = self.process.stdout.read(CHUNK)
+            rest -= len(chunk)
+            self.ended = not chunk
+
+
+@contextmanager
+def _running(command: str) -> Iterator[tuple[_Output, list[bytes]]]:
+    """A command's output, and the end of its messages; it does not outlive the block."""
+    process = subprocess.Popen(
+        command,
+        shell=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        bufsize=0,
+    )
+    said = [b""]
+
+    def listen() -> None:
+        while chunk := process.stderr.read(SAID):
+            said[0] = (said[0] + chunk)[-SAID:]
+
+    listener = threading.Thread(target=listen, daemon=True)
+    listener.start()
+    try:
+        with _Output(process) as output:
+            yield output, said
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.stdout.close()  # what the shell began and left ends at its next word
+        process.wait()
+        listener.join(timeout=1.0)
+
+
+def load_command(command: str, channel: int | None = None) -> np.ndarray:
+    """Samples of the audio that a command writes to its output, as `load_audio` gives them.
+
+    Args:
+        command: A line for the shell, as Kaldi runs those of `wav.scp`: it is the user's own, so
+            it is run only where that was asked for.
+        channel: Which channel, from 0; None: the mean of all.
+
+    Raises:
+        AudioFault: The command failed, or wrote no audio, or there is no end to it.
+    """
+    with _running(command) as (output, said):
+        fault = sound = None
+        try:
+            sound = whole(f"'{command}'", read_stream(f"'{command}'", output, channel))
+        except AudioFault as e:
+            fault = e
+        if fault is None:
+            output.drain()
+        # One that failed says why better than what it wrote before. Others may go on forever.
+        code = output.process.wait() if _ends(output) else 0
+        if code:
+            last = said[0].decode("utf-8", "replace").strip().splitlines()[-1:]
+            raise AudioFault(": ".join([f"'{command}' failed, exit code {code}", *last]))
+        if output.ended and not output.taken:
+            raise AudioFault(f"'{command}' wrote no audio", EMPTY)
+        if fault:
+            raise fault
+        if not output.ended:
+            raise AudioFault(f"'{command}' writes more than {MOST >> 30} GiB")
+        return sound
+
+
+def _ends(output: _Output) -> bool:
+    """Whether nothing more of the output is to come, by a look at the next piece of it."""
+    if not output.ended:
+        output.ended = not output.process.stdout.read(CHUNK)
+    return output.ended
