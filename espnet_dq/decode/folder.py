@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import batched
 from pathlib import Path
@@ -17,14 +17,15 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from espnet_dq.data.audio import SAMPLE_RATE, AudioFault, read_audio
+from espnet_dq.data.apart import read_apart
+from espnet_dq.data.audio import SAMPLE_RATE, AudioFault, at_16k, content_mark, read_audio
 from espnet_dq.data.kaldi import KaldiDir, Segment, read_scp, read_wav, write_scp
 from espnet_dq.data.pieces import pieces
 from espnet_dq.decode.runtimes import Runtime, load_runtime
 from espnet_dq.decode.runtimes.interface import SPACELESS, join
 from espnet_dq.decode.transcribe import transcribe_pieces
 from espnet_dq.errors import InputError, WorkError
-from espnet_dq.files import atomic, remove
+from espnet_dq.files import atomic, remove, sha256
 from espnet_dq.jobs import Part
 
 PARTIAL = ".partial.jsonl"
@@ -38,7 +39,8 @@ class Decoded:
 
     `pieces`: in how many it was decoded. `call_seconds`: what the runtime took for the first one,
     from the samples in memory to the text. `segments`: start, end and text of each, in seconds
-    from the beginning of the utterance, where timestamps were asked for.
+    from the beginning of the utterance, where timestamps were asked for. `audio`: what tells the
+    file's content, kept so that a run that goes on takes nothing of another sound.
     """
 
     utt: str
@@ -48,6 +50,7 @@ class Decoded:
     pieces: int = 1
     call_seconds: float = 0.0
     segments: Sequence[tuple[float, float, str]] = ()
+    audio: str = ""
 
 
 @dataclass
@@ -116,7 +119,8 @@ def decode_folder(
         out = part_folder(out, part.number, part.count)
         wav = {utt: wav[utt] for utt in part.of(sorted(wav))}
     out.mkdir(parents=True, exist_ok=True)
-    done = _read_partial(out / PARTIAL, key)
+    earlier = _read_partial(out / PARTIAL, key)
+    done = {u: x for u, x in earlier.items() if u in wav and x.audio == _content(wav[u])}
     resumed = bool(done)
     jobs = _jobs({u: p for u, p in wav.items() if u not in done}, languages, engine.batch)
     failed = {}
@@ -134,7 +138,7 @@ def decode_folder(
                 failed[result.utt] = result.failed
             else:
                 done[result.utt] = result
-                partial.add(result)
+                partial.add(replace(result, audio=_content(wav[result.utt])))
     wall = time.perf_counter() - started
     if not part:
         check_some(data, done, failed)
@@ -253,6 +257,11 @@ def _run(
             pool.shutdown(cancel_futures=True)
 
 
+def _read(path: str) -> Iterator[np.ndarray]:
+    """`read_audio`, and what is for FFmpeg in another process: a crash costs only that."""
+    return read_audio(path) if at_16k(Path(path)) else read_apart(path)
+
+
 def _decode(engine: Runtime, job: Job) -> list[Decoded]:
     """Decode one job, a batch of pieces at a time; a bad clip in it costs only itself."""
     failed: dict[str, str] = {}
@@ -262,7 +271,7 @@ def _decode(engine: Runtime, job: Job) -> list[Decoded]:
     def clips() -> Iterator[tuple[str, np.ndarray]]:
         for utt, path in job.wav.items():
             try:
-                yield from ((utt, piece) for _, piece in pieces(read_audio(path), engine.window))
+                yield from ((utt, piece) for _, piece in pieces(_read(path), engine.window))
             except InputError as e:
                 failed[utt] = str(e)
 
@@ -304,7 +313,7 @@ def _timed_utterance(engine: Runtime, utt: str, path: str, language: str) -> Dec
     lengths = []
 
     def heard() -> Iterator[tuple[int, np.ndarray]]:
-        for start, audio in pieces(read_audio(path), engine.window):
+        for start, audio in pieces(_read(path), engine.window):
             lengths.append(len(audio))
             yield start, audio
 
@@ -329,11 +338,19 @@ def _reason(error: Exception) -> str:
 
 
 def _key(runtime: str, options: dict, model: Path, wav: dict, languages: dict) -> str:
-    """Hash of all that decides the result; model files count by name, size and time."""
+    """Hash of all that decides the result but the audio, of which each result tells its own."""
     files = sorted(model.iterdir()) if model.is_dir() else [model]
-    stats = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.is_file()]
-    parts = [runtime, options, str(model), stats, wav, {u: languages[u] for u in wav}]
+    weights = [(f.name, sha256(f)) for f in files if f.is_file()]
+    parts = [runtime, options, str(model), weights, wav, {u: languages[u] for u in wav}]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _content(path: str) -> str:
+    """`content_mark`, or nothing of audio that is not there."""
+    try:
+        return content_mark(path)
+    except AudioFault:
+        return ""
 
 
 def _read_partial(path: Path, key: str) -> dict[str, Decoded]:
@@ -368,5 +385,5 @@ class _Partial:
 
     @staticmethod
     def _line(result: Decoded) -> str:
-        names = ("utt", "text", "seconds", "pieces", "segments")
+        names = ("utt", "text", "seconds", "pieces", "segments", "audio")
         return json.dumps({name: getattr(result, name) for name in names}) + "\n"

@@ -27,7 +27,7 @@ from espnet_dq.data.splits import normalise
 from espnet_dq.decode.runtimes import load_runtime
 from espnet_dq.decode.runtimes.interface import SPACELESS, window
 from espnet_dq.errors import InputError
-from espnet_dq.files import atomic, file_name
+from espnet_dq.files import atomic, file_name, sha256
 
 AROUND = 2  # words that are tried on each side of what the alignment says
 TRIED = 25  # places at most: where so many are in question, text and audio differ
@@ -56,6 +56,7 @@ class Splitter:
         runtime = load_runtime("torch", self.path, threads)
         self.model, self.languages = runtime.model, runtime.languages
         self.longest = min(longest, runtime.window)
+        self.weights = sha256(self.path)
 
     def split(
         self, utt: str, source: Path, text: str, language: str, folder: Path
@@ -72,8 +73,7 @@ class Splitter:
         """
         if language not in self.languages:
             raise InputError(f"{self.path}: '{utt}': the model knows no language '{language}'")
-        stats = [(p.stat().st_size, p.stat().st_mtime_ns) for p in (self.path, source)]
-        parts = [str(self.path), str(source), stats, text, language, self.longest]
+        parts = [self.weights, sha256(source), text, language, self.longest]
         key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
         record = folder / f"{file_name(utt)}.json"
         if record.is_file():

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from espnet_dq.data.audio import SAMPLE_RATE, read_audio
+from espnet_dq.data.apart import read_apart
+from espnet_dq.data.audio import SAMPLE_RATE
 from espnet_dq.data.pieces import pieces
 from espnet_dq.decode.runtimes.interface import Runtime, Segment
 
@@ -26,10 +27,10 @@ def transcribe(
         timestamps: cut by the model's own timestamps; otherwise a piece is a segment.
 
     Raises:
-        InputError: as in `read_audio`, possibly after some segments.
+        InputError: as in `read_apart`, possibly after some segments.
     """
     return transcribe_pieces(
-        runtime, pieces(read_audio(path), runtime.window), language, timestamps
+        runtime, pieces(read_apart(path), runtime.window), language, timestamps
     )
 
 

@@ -1,0 +1,130 @@
+"""Audio that another process reads, so that a file which crashes its decoder costs only itself.
+
+`python -m espnet_dq.data.apart` is that process: a line of JSON, `[path, channel]`, asks it for a
+file's blocks. Each comes as its number of samples, 8 bytes, and these, 4 bytes each; END ends them,
+and FAULT with a number of bytes and the JSON of an `AudioFault`.
+"""
+
+import atexit
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+from espnet_dq.data.audio import CRASH, AudioFault, read_audio
+
+NUMBER = struct.Struct("<q")
+END, FAULT = -1, -2
+
+_idle: list[subprocess.Popen] = []  # those that wait for another file
+
+
+def read_apart(path: Path | str, channel: int | None = None) -> Iterator[np.ndarray]:
+    """`read_audio`, done by another process.
+
+    Raises:
+        AudioFault: As `read_audio`, or that process ended.
+    """
+    reader, whole = _reader(), False
+    try:
+        yield from _blocks(reader, path, channel)
+        whole = True
+    except (BrokenPipeError, EOFError) as e:
+        why = _death(reader.wait())
+        raise AudioFault(f"{path}: the process that read it {why}", CRASH) from e
+    except AudioFault:
+        whole = True
+        raise
+    finally:
+        if whole:
+            _idle.append(reader)
+        else:
+            _end(reader)
+
+
+def _blocks(
+    reader: subprocess.Popen, path: Path | str, channel: int | None
+) -> Iterator[np.ndarray]:
+    reader.stdin.write(json.dumps([str(path), channel]).encode() + b"\n")
+    reader.stdin.flush()
+    while (count := _number(reader)) >= 0:
+        yield np.frombuffer(_take(reader, 4 * count), np.float32).copy()
+    if count == FAULT:
+        line, cause = json.loads(_take(reader, _number(reader)))
+        raise AudioFault(line, cause)
+
+
+def _take(reader: subprocess.Popen, size: int) -> bytes:
+    content = reader.stdout.read(size)
+    if len(content) < size:
+        raise EOFError
+    return content
+
+
+def _number(reader: subprocess.Popen) -> int:
+    return NUMBER.unpack(_take(reader, NUMBER.size))[0]
+
+
+def _death(code: int) -> str:
+    if code >= 0:
+        return f"ended with exit code {code}"
+    return f"was ended by {signal.Signals(-code).name}"
+
+
+def _reader() -> subprocess.Popen:
+    while _idle:
+        reader = _idle.pop()
+        if reader.poll() is None:
+            return reader
+        _end(reader)
+    package = str(Path(__file__).parents[2])
+    paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "espnet_dq.data.apart"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+    )
+
+
+@atexit.register
+def _end_all() -> None:
+    while _idle:
+        _end(_idle.pop())
+
+
+def _end(reader: subprocess.Popen) -> None:
+    reader.kill()
+    reader.wait()
+    reader.stdout.close()
+    with suppress(BrokenPipeError):  # what it had not read
+        reader.stdin.close()
+
+
+def main() -> None:
+    """Answer what is asked on stdin until it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever asks is interrupted, and ends this
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # a library that prints must not disturb
+    for line in sys.stdin.buffer:
+        try:
+            for block in read_audio(*json.loads(line)):
+                out.write(NUMBER.pack(len(block)))
+                out.write(np.ascontiguousarray(block, np.float32))
+                out.flush()
+            out.write(NUMBER.pack(END))
+        except AudioFault as e:
+            said = json.dumps([str(e), e.cause]).encode()
+            out.write(NUMBER.pack(FAULT) + NUMBER.pack(len(said)) + said)
+        out.flush()
+
+
+if __name__ == "__main__":
+    main()
