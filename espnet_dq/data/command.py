@@ -46,9 +46,8 @@ class _Output(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         if whence == io.SEEK_END:
-            self.fill(MOST)
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self.at, io.SEEK_END: self.taken}[whence]
-        self.at = max(0, base + offset)
+            return -1  # FFmpeg's sign for what is not known
+        self.at = offset + (self.at if whence == io.SEEK_CUR else 0)
         return self.at
 
     def readinto(self, buffer: memoryview) -> int:

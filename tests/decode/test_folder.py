@@ -1,12 +1,14 @@
 """Decoding a folder: what is written, bad clips, and going on after a kill."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -149,10 +151,23 @@ def test_killed_run_goes_on_where_it_was(toy_models, toy_data, tmp_path):
     assert not partial.exists()
 
 
-@pytest.mark.parametrize("change", ["nothing", "beam", "audio list", "language", "model"])
+def replaced(path, content):
+    """Write a file of the same size, name and time anew, as packages and images bring it."""
+    before = path.stat()
+    assert len(content) == before.st_size and content != path.read_bytes()
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.parametrize(
+    "change", ["nothing", "touch", "beam", "audio list", "audio", "language", "model"]
+)
 def test_partial_results_of_other_work_are_not_used(change, toy_models, toy_data, tmp_path):
     out, model = tmp_path / "out", tmp_path / "ct2"
     shutil.copytree(toy_models["faster-whisper"], model)
+    wav = read_scp(toy_data / "wav.scp")
+    clip = Path(shutil.copy(wav["utt0"], tmp_path / "clip.wav"))
+    write_scp(toy_data / "wav.scp", wav | {"utt0": str(clip)})
     (out / "text").mkdir(parents=True)  # so that the run fails at its end
     with pytest.raises(OSError):
         decode_folder(model, "faster-whisper", toy_data, out, threads=1)
@@ -166,12 +181,18 @@ def test_partial_results_of_other_work_are_not_used(change, toy_models, toy_data
     if change == "language":
         write_scp(toy_data / "utt2lang", languages | {"utt0": "fr"})
     elif change == "model":
+        config = (model / "config.json").read_bytes()
+        replaced(model / "config.json", config.replace(b"\n", b" ", 1))
+    elif change == "audio":
+        replaced(clip, clip.read_bytes()[:-2000] + bytes(2000))
+    elif change == "touch":
         (model / "model.bin").touch()
+        clip.touch()
     elif change == "audio list":
         write_scp(toy_data / "wav.scp", wav | {"utt0": wav["utt1"]})
     beam_size = 2 if change == "beam" else 1
     decode_folder(model, "faster-whisper", toy_data, out, threads=1, beam_size=beam_size)
-    assert (texts(out)["utt0"] == "kept") == (change == "nothing")
+    assert (texts(out)["utt0"] == "kept") == (change in ("nothing", "touch"))
 
 
 def test_shared_by_all_that_decode_the_same(toy_models, toy_data, tmp_path):
