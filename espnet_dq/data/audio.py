@@ -63,7 +63,7 @@ def naming(path: Path | str) -> Iterator[None]:
     except av.FFmpegError as e:
         raise AudioFault(f"{path}: corrupt audio: {e.strerror}") from e
     except OSError as e:
-        raise AudioFault(f"{path}: corrupt audio: {e.strerror or type(e).__name__}") from e
+        raise AudioFault(f"{path}: cannot be read: {e.strerror or type(e).__name__}") from e
     # PyAV's, of layouts, rates and texts in headers that it does not know.
     except (ValueError, RuntimeError, ArithmeticError, LookupError, MemoryError) as e:
         why = " ".join(f"{type(e).__name__} {e}".split())
@@ -120,7 +120,7 @@ def _sound(name: Path | str, blocks: Iterator[np.ndarray]) -> Iterator[np.ndarra
         raise AudioFault(f"{name}: audio without a sample", EMPTY)
 
 
-def _limited(name: Path | str, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+def limited(name: Path | str, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
     """The blocks; `AudioFault` when there is no end to them."""
     left = LONGEST * SAMPLE_RATE
     for block in blocks:
@@ -133,7 +133,7 @@ def _limited(name: Path | str, blocks: Iterable[np.ndarray]) -> Iterator[np.ndar
 def whole(name: Path | str, blocks: Iterable[np.ndarray]) -> np.ndarray:
     """(samples,) of all blocks, `LONGEST` at most, in little more memory than they need."""
     sound, length = np.empty(0, np.float32), 0
-    for block in _limited(name, blocks):
+    for block in limited(name, blocks):
         end = length + len(block)
         if end > len(sound):
             # In place: the system moves pages, nothing is held twice. By an eighth: often enough
@@ -320,7 +320,7 @@ def to_wav(source: Path, wav: Path, channel: int | None = None) -> int:
     """
     if wav.exists():
         return soundfile.info(os.fsencode(wav)).frames
-    return write_wav(wav, _limited(source, read_audio(source, channel)))
+    return write_wav(wav, limited(source, read_audio(source, channel)))
 
 
 def content_mark(source: Path | str) -> str:

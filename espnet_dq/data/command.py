@@ -13,8 +13,7 @@ from espnet_dq.data.audio import EMPTY, LONGEST, AudioFault, read_stream, whole
 
 CHUNK = 1 << 20  # bytes that are asked for at a time, at least
 IN_MEMORY = 1 << 26  # bytes of the output; what is longer goes to a temporary file
-# Bytes of output: the longest recording in float32 with two channels at 48 kHz.
-MOST = LONGEST * 48000 * 2 * 4
+MOST = LONGEST * 48000 * 2 * 2  # bytes of output: the longest recording in stereo at 48 kHz
 SAID = 4096  # bytes of a command's messages that are kept, the last
 
 
@@ -45,9 +44,11 @@ class _Output(io.RawIOBase):
         return self.at
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        if whence == io.SEEK_END:
-            return -1  # FFmpeg's sign for what is not known
-        self.at = offset + (self.at if whence == io.SEEK_CUR else 0)
+        if whence == io.SEEK_END:  # asked for to learn the size, as the end of an MP3 needs it
+            self.fill(IN_MEMORY)
+            if not self.ended:
+                return -1  # FFmpeg's sign for what is not known
+        self.at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self.at, io.SEEK_END: self.taken}[whence]
         return self.at
 
     def readinto(self, buffer: memoryview) -> int:
@@ -135,7 +136,7 @@ def load_command(command: str, channel: int | None = None) -> np.ndarray:
         if fault:
             raise fault
         if not output.ended:
-            raise AudioFault(f"'{command}' writes more than {MOST >> 30} GiB")
+            raise AudioFault(f"'{command}' writes more than {MOST / 1e9:.3g} GB")
         return sound
 
 

@@ -18,6 +18,7 @@ from espnet_dq.data.audio import (
     AudioFault,
     at_16k,
     content_mark,
+    limited,
     load_audio,
     naming,
     read_audio,
@@ -117,7 +118,7 @@ def _cut_file(wav_dir: Path, recording: Recording) -> list[Piece]:
     source = absolute(recording.wav)
     whole = all(part.start == 0 and part.end is None for _, part in recording.parts)
     if whole and not recording.channel and at_16k(Path(source), channels=1):
-        samples, fault = sound_fault(read_audio(source))
+        samples, fault = sound_fault(limited(source, read_audio(source)))
         return [Piece(utt, source, samples, fault) for utt, _ in recording.parts]
     paths = _paths(wav_dir, recording, content_mark(source))
     if whole:

@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 from collections import Counter
+from functools import lru_cache
 from itertools import accumulate, chain, pairwise
 from pathlib import Path
 
@@ -35,6 +36,7 @@ BEHIND = 8  # words that are read behind the last place
 MARGIN = 3.0  # nats between the best place and the second, so 20 to 1
 UNLIKE = 0.4  # share of characters heard otherwise
 PAUSE = 0.1  # loudness around a cut against that of the speech, so -10 dB
+KEPT = 64  # pieces whose features are kept, half an hour
 EDGE = int(0.15 * SAMPLE_RATE)  # samples on each side of a cut
 NO_PAUSE = "piece cut where there is no pause"
 
@@ -80,7 +82,8 @@ class Splitter:
             found = json.loads(record.read_text(encoding="utf-8"))
             if found["key"] == key:
                 return [tuple(good) for good in found["good"]], Counter(found["left_out"])
-        audio = [piece for _, piece in pieces(read_audio(source), self.longest)]
+        # Copies: a piece is a view of more than it needs.
+        audio = [piece.copy() for _, piece in pieces(read_audio(source), self.longest)]
         good, left_out = [], Counter()
         for number, (piece, part, fault) in enumerate(
             zip(audio, *self.assign(audio, text, language), strict=True)
@@ -114,14 +117,17 @@ class Splitter:
         if not text:
             return [""] * len(audio), ["" if all(quiet[each]) else NO_PAUSE for each in edges]
         units = split_words(text, language)
-        features = [self._encode(piece) for piece in audio]
-        heard = [_compared(self._hear(f, language), language) for f in features]
+        # Of a day of audio they are many gigabytes; to encode twice what is longer costs only time.
+        features = lru_cache(KEPT)(lambda i: self._encode(audio[i]))
+        heard = [_compared(self._hear(features(i), language), language) for i in range(len(audio))]
         cuts, sure = [0], []
         for i, (first, last) in enumerate(_places(units, heard, language)):
             places = range(
                 max(cuts[-1], first - AROUND), max(cuts[-1], min(last + AROUND, len(units))) + 1
             )
-            best, margin = self._best(places, units, cuts[-1], features[i : i + 2], language)
+            best, margin = self._best(
+                places, units, cuts[-1], [features(i), features(i + 1)], language
+            )
             cuts.append(best)
             sure.append(margin >= MARGIN)
         texts = ["".join(units[a:b]).strip() for a, b in pairwise([*cuts, len(units)])]
