@@ -4,12 +4,12 @@ WAV and FLAC that are already at 16 kHz go through soundfile, all else (g722, og
 sample rates) through PyAV, which brings its own FFmpeg libraries: no system ffmpeg is needed.
 """
 
-import io
 import os
 import wave
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 import av
 import numpy as np
@@ -43,6 +43,13 @@ UNREADABLE = "unreadable audio"
 NOT_NUMBERS = "samples that are not numbers"
 LOW_RATE = "a sampling rate below 4 kHz"
 CRASH = "audio that ended its reader"
+
+
+class Readable(Protocol):
+    """An open file; without `seek` it is taken for a stream."""
+
+    def read(self, size: int, /) -> bytes:
+        """So many bytes, or fewer, or none at the end."""
 
 
 class AudioFault(InputError):
@@ -93,7 +100,7 @@ def read_audio(path: Path | str, channel: int | None = None) -> Iterator[np.ndar
     yield from _sound(path, read(path, channel))
 
 
-def read_stream(name: str, stream: io.RawIOBase, channel: int | None) -> Iterator[np.ndarray]:
+def read_stream(name: str, stream: Readable, channel: int | None) -> Iterator[np.ndarray]:
     """`read_audio` of an open file that is called `name`."""
     # Not by soundfile: headers of streams tell lengths that nobody knew when they were written.
     yield from _sound(name, _decode(stream, channel))
@@ -222,7 +229,7 @@ def _samples(file: soundfile.SoundFile) -> Iterator[np.ndarray]:
         yield samples
 
 
-def _open(source: Path | io.RawIOBase) -> av.container.InputContainer:
+def _open(source: Path | Readable) -> av.container.InputContainer:
     """What FFmpeg makes of a file, or of a command's output, and of nothing else."""
     # A name with a colon would be taken for an address.
     file = f"file:{source}" if isinstance(source, Path) else source
@@ -234,7 +241,7 @@ def _open(source: Path | io.RawIOBase) -> av.container.InputContainer:
         raise AudioFault("corrupt, or not one of the containers that are read") from e
 
 
-def _decode(source: Path | io.RawIOBase, channel: int | None) -> Iterator[np.ndarray]:
+def _decode(source: Path | Readable, channel: int | None) -> Iterator[np.ndarray]:
     """Decode anything FFmpeg knows; resample to 16 kHz mono."""
     with _open(source) as container:
         if not container.streams.audio:
@@ -270,9 +277,11 @@ def _packed(frame: av.AudioFrame) -> np.ndarray:
     return frame.to_ndarray().reshape(-1, frame.layout.nb_channels)
 
 
-def _decode_wide(source: Path | io.RawIOBase, channel: int | None) -> Iterator[np.ndarray]:
+def _decode_wide(source: Path | Readable, channel: int | None) -> Iterator[np.ndarray]:
     """Parts of audio with more channels than FFmpeg resamples: mixed first, by libsndfile."""
     if not isinstance(source, Path):
+        if not hasattr(source, "seek"):
+            raise AudioFault(f"more than {RESAMPLED} channels in a stream")
         source.seek(0)
     resampler = av.AudioResampler(format="flt", rate=SAMPLE_RATE)
     with soundfile.SoundFile(os.fsencode(source) if isinstance(source, Path) else source) as file:

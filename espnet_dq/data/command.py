@@ -44,10 +44,8 @@ class _Output(io.RawIOBase):
         return self.at
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        if whence == io.SEEK_END:  # asked for to learn the size, as the end of an MP3 needs it
-            self.fill(IN_MEMORY)
-            if not self.ended:
-                return -1  # FFmpeg's sign for what is not known
+        if whence == io.SEEK_END and not self.ended:
+            return -1  # FFmpeg asks for the size, and this is its sign for what is not known
         self.at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self.at, io.SEEK_END: self.taken}[whence]
         return self.at
 
@@ -75,6 +73,29 @@ class _Output(io.RawIOBase):
             chunk = self.process.stdout.read(CHUNK)
             rest -= len(chunk)
             self.ended = not chunk
+
+
+class _Forward:
+    """An output without a way back, so that FFmpeg looks for nothing at its end."""
+
+    def __init__(self, output: _Output) -> None:
+        self.read = output.read
+
+
+def _blocks(name: str, output: _Output, channel: int | None) -> Iterator[np.ndarray]:
+    """The audio in the output: of a short one all at once, of others as it comes if it can be."""
+    output.fill(IN_MEMORY)
+    if not output.ended:
+        blocks = read_stream(name, _Forward(output), channel)
+        try:
+            first = next(blocks)
+        except AudioFault:  # perhaps of a container whose index stands at its end
+            output.seek(0)
+        else:
+            yield first
+            yield from blocks
+            return
+    yield from read_stream(name, output, channel)
 
 
 @contextmanager
@@ -121,7 +142,7 @@ def load_command(command: str, channel: int | None = None) -> np.ndarray:
     with _running(command) as (output, said):
         fault = sound = None
         try:
-            sound = whole(f"'{command}'", read_stream(f"'{command}'", output, channel))
+            sound = whole(f"'{command}'", _blocks(f"'{command}'", output, channel))
         except AudioFault as e:
             fault = e
         if fault is None:

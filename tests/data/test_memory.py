@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 
+import av
 import numpy as np
 import pytest
 import soundfile
@@ -83,6 +84,29 @@ def test_long_recordings_are_held_once(what, name, times, long, tmp_path):
     done = subprocess.run([sys.executable, "-c", CODE, *arguments], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < times * ONCE + SLACK
+
+
+@pytest.mark.parametrize("name", ["x.wav", "x.ogg", "x.flac", "x.mp4"])
+def test_output_longer_than_what_is_kept_in_memory(name, tmp_path, monkeypatch):
+    """MP4's index stands behind the sound."""
+    path = tmp_path / name
+    samples = np.random.default_rng(0).normal(0, 0.1, 44100)
+    if name == "x.mp4":
+        with av.open(str(path), "w") as out:
+            stream = out.add_stream("aac", rate=44100, layout="mono")
+            for first in range(0, 40 * 1024, 1024):
+                part = samples[None, first : first + 1024].astype(np.float32)
+                frame = av.AudioFrame.from_ndarray(part, format="fltp", layout="mono")
+                frame.sample_rate, frame.pts = 44100, first
+                out.mux(stream.encode(frame))
+            out.mux(stream.encode(None))
+        content = path.read_bytes()
+        assert content.find(b"mdat") < content.find(b"moov")
+    else:
+        soundfile.write(path, samples, 44100)
+    expected = load_command(f"cat '{path}'")
+    monkeypatch.setattr(command, "IN_MEMORY", 2000)
+    assert np.array_equal(load_command(f"cat '{path}'"), expected)
 
 
 @pytest.mark.parametrize("line", ["yes", "cat /dev/zero", "cat /dev/urandom"])
