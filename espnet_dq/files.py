@@ -1,14 +1,18 @@
 """Files and folders that appear whole or not at all, their names, and their hashes."""
 
+import errno
 import fcntl
 import filecmp
 import hashlib
 import os
 import re
+import secrets
 import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from urllib.parse import quote
 
@@ -19,17 +23,35 @@ from espnet_dq.errors import FULL, InputError
 DEEPEST = 50  # lists and mappings in each other, in YAML
 LARGEST_YAML = 4 << 20  # bytes; a configuration with every token has less than one million
 _LONGEST = 10_000  # characters of a value in YAML: of longer numbers reading alone takes hours
+NAME_BYTES = 255  # of a file's name, at most
+
+
+@dataclass(frozen=True)
+class Folder:
+    """What a writer's folder may hold, so that a new one takes the place of nothing else."""
+
+    what: str  # for the user: "ct2"
+    # Patterns of its files' paths below it, as `score_*/ref.trn`: `*` stands for no `/`, and for
+    # no name that begins with a dot.
+    files: tuple[str, ...]
 
 
 @contextmanager
-def atomic(path: Path | str) -> Iterator[Path]:
+def atomic(path: Path | str, folder: Folder | None = None) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it onto `path` if the block succeeds.
 
-    The block creates a file or a folder there. On an error the temporary is removed and
-    what stood at `path` before stays as it was. A folder replaces an older folder, unless both hold
-    the same files: others may be reading these.
+    The block creates a file there or, with `folder`, a folder. On an error, and where SIGTERM ends
+    the process, the temporary is removed and what stood at `path` before stays as it was. Of two
+    that write one `path` at once, one's whole result stands there in the end. A folder that holds
+    the same files already is left as it is: others may be reading these.
+
+    Args:
+        path: where; parents are made.
+        folder: what the folder may hold that is replaced; None: a file is written. See
+            `check_replaceable`, which is asked before the block and again before the renaming.
 
     Raises:
+        InputError: something else is at `path`, and stays there.
         OSError: there is no room (`FULL`); names `path`. torch must write to an open file for
             that: given a path it says nothing of the reason.
 
@@ -39,29 +61,147 @@ def atomic(path: Path | str) -> Iterator[Path]:
             torch.save(state, f)
     """
     path = Path(path)
+    check_replaceable(path, folder)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays last: some writers choose their format by it.
-    tmp = path.with_name(f".{path.stem}.tmp{os.getpid()}{path.suffix}")
-    remove(tmp)
+    tmp = _beside(path, "tmp")
     try:
         yield tmp
-        if tmp.is_dir() and not tmp.is_symlink() and path.is_dir():
-            if _same_files(tmp, path):
-                remove(tmp)
-                return
-            old = path.with_name(f".{path.name}.old{os.getpid()}")
-            remove(old)
-            path.rename(old)
-            tmp.rename(path)
-            remove(old)
-        else:
-            os.replace(tmp, path)
+        with _locked(path.parent):
+            check_replaceable(path, folder)
+            if folder:
+                _put_folder(tmp, path, folder)
+            elif tmp.is_dir() and not tmp.is_symlink():
+                raise TypeError(f"{path}: a folder was written, and none announced")
+            else:
+                os.replace(tmp, path)
     except BaseException as error:
         full = _no_room(error)
         remove(tmp)
         if full:
             raise OSError(full, os.strerror(full), str(path)) from error
         raise
+
+
+def check_replaceable(path: Path | str, folder: Folder | None = None) -> None:
+    """See to it that writing to `path` takes nothing away but an older result of the same writer.
+
+    Writers that work for long ask this before; `atomic` asks again.
+
+    Args:
+        path: where something will be written.
+        folder: None: a file, which takes the place of a regular file only. Else a folder, which
+            takes the place of one that is empty or holds nothing but such files.
+
+    Raises:
+        InputError: something else is there; names it. So does a link, whatever it leads to.
+    """
+    path, advice = Path(path), "give another path, or remove it"
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if stat.S_ISLNK(mode):
+        raise InputError(f"{path}: is a link: {advice}")
+    if folder is None and stat.S_ISDIR(mode):
+        raise InputError(f"{path}: is a folder, and a file is to be written: {advice}")
+    if folder is None and not stat.S_ISREG(mode):
+        raise InputError(f"{path}: is no regular file: {advice}")
+    if folder and not stat.S_ISDIR(mode):
+        raise InputError(
+            f"{path}: is a file, and a {folder.what} folder is to be written: {advice}"
+        )
+    if folder and (other := _foreign(path, folder)):
+        raise InputError(f"{path}: holds {other}, which no {folder.what} folder has: {advice}")
+
+
+def _foreign(path: Path, folder: Folder) -> Path | None:
+    """The first thing in a folder that is none of `folder`'s files and holds none."""
+    patterns = [Path(pattern).parts for pattern in folder.files]
+    for root, folders, files in os.walk(path, onerror=_raise):
+        for name in sorted(folders + files):
+            found = Path(root, name)
+            below, mode = found.relative_to(path), found.lstat().st_mode
+            fitting = [p for p in patterns if _fits(below.parts, p)]
+            if stat.S_ISDIR(mode):
+                ours = any(len(p) > len(below.parts) for p in fitting)
+            else:
+                ours = stat.S_ISREG(mode) and any(len(p) == len(below.parts) for p in fitting)
+            if not ours:
+                return below
+    return None
+
+
+def _fits(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
+    """Whether the parts of a path fit a pattern's first ones."""
+    return len(parts) <= len(pattern) and all(
+        fnmatchcase(name, p) and name.startswith(".") <= p.startswith(".")
+        for name, p in zip(parts, pattern, strict=False)
+    )
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _beside(path: Path, kind: str) -> Path:
+    """A new hidden name beside `path`: `.NAME.KIND-HOST-PID-RANDOM` and its suffix.
+
+    Containers on one disk have equal process numbers, and even equal names. dq.sh finds in its
+    experiment what a killed process has left by this form. The suffix stays last: some writers
+    choose their format by it.
+    """
+    host = re.sub(r"[^A-Za-z0-9]", "", os.uname().nodename)[:12] or "host"
+    mark = f".{kind}-{host}-{os.getpid()}-{secrets.token_hex(4)}"
+    suffix = path.suffix if len(os.fsencode(path.suffix)) <= 16 else ""
+    stem = os.fsencode(path.name.removesuffix(suffix))
+    stem = stem[: NAME_BYTES - 1 - len(os.fsencode(mark + suffix))]
+    return path.with_name(f".{os.fsdecode(stem)}{mark}{suffix}")
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Let no other process replace something in `folder` meanwhile, where there are locks."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _put_folder(tmp: Path, path: Path, folder: Folder) -> None:
+    """Rename the folder `tmp` to `path`, and remove what of `folder` was there."""
+    while not _renamed(tmp, path):
+        if _same_files(tmp, path):
+            remove(tmp)
+            return
+        old = _beside(path, "old")
+        try:
+            path.rename(old)
+        except FileNotFoundError:  # without locks: another is at it, too
+            continue
+        try:
+            check_replaceable(old, folder)  # somebody may just have put something there
+            put = _renamed(tmp, path)
+        except BaseException:
+            if not path.exists():
+                old.rename(path)
+            raise
+        remove(old)
+        if put:
+            return
+
+
+def _renamed(tmp: Path, path: Path) -> bool:
+    """Rename a folder; whether that went, since nothing or an empty folder was there."""
+    try:
+        tmp.rename(path)
+    except OSError as e:
+        if e.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            return False
+        raise
+    return True
 
 
 def _same_files(one: Path, other: Path) -> bool:
@@ -101,15 +241,19 @@ def shared_place(out: Path, folder: Path, key: str) -> Path:
     `out` becomes a link to it, even before it is there.
 
     Raises:
-        InputError: `out` is no link, so something that is not shared would be lost.
+        InputError: `out` is no such link, so something that is not shared would be lost.
     """
-    if out.exists() and not out.is_symlink():
+    if os.path.lexists(out) and not out.is_symlink():
         raise InputError(f"{out}: was made without --shared: remove it first")
+    if out.is_symlink() and not re.fullmatch("[0-9a-f]{16}", out.readlink().name):
+        raise InputError(f"{out}: is a link, and none that --shared has made: remove it first")
     place = folder.resolve() / key[:16]
     place.parent.mkdir(parents=True, exist_ok=True)
     if not out.is_symlink() or out.readlink() != place:  # jobs of an array all come here
-        with atomic(out) as tmp:
-            tmp.symlink_to(place)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        link = _beside(out, "tmp")
+        link.symlink_to(place)
+        os.replace(link, out)
     return place
 
 

@@ -10,7 +10,7 @@ import pytest
 from espnet_dq.bin.convert import main as convert
 from espnet_dq.bin.init_student import main as init_student
 from espnet_dq.errors import InputError, run
-from espnet_dq.files import atomic, file_name, read_yaml
+from espnet_dq.files import Folder, atomic, file_name, read_yaml
 
 
 def tree(folder):
@@ -81,13 +81,13 @@ def test_other_errors_are_kept(tmp_path):
 
 def test_a_folder_replaces_a_folder(tmp_path):
     for content in ("first", "second"):
-        with atomic(tmp_path / "x") as tmp:
+        with atomic(tmp_path / "x", Folder("toy", ("first", "second"))) as tmp:
             tmp.mkdir()
             (tmp / content).write_text(content)
     assert os.listdir(tmp_path) == ["x"] and os.listdir(tmp_path / "x") == ["second"]
     made = (tmp_path / "x/second").stat()
     for content, same in (("second", True), ("other", False)):
-        with atomic(tmp_path / "x") as tmp:
+        with atomic(tmp_path / "x", Folder("toy", ("second",))) as tmp:
             tmp.mkdir()
             (tmp / "second").write_text(content)
         assert os.listdir(tmp_path) == ["x"]

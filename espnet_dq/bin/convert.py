@@ -16,7 +16,7 @@ from espnet_dq.bin.arguments import add_source
 from espnet_dq.errors import InputError, run
 from espnet_dq.formats import detect, integers
 from espnet_dq.formats.weights import Weights
-from espnet_dq.formats.write import GRIDS, check_grids, write
+from espnet_dq.formats.write import GRIDS, check_grids, check_out, write
 from espnet_dq.quant.checkpoint import quantize
 from espnet_dq.quant.grids import EXPORT_GRIDS, Quantized
 from espnet_dq.quant.prepare import assign_grids
@@ -39,6 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, required=True, help="file, or folder of the format")
     args = parser.parse_args(argv)
+    check_out(args.to, args.out)
 
     source = source_path(args.source)
     weights, quantized, rounds = detect.load(source), {}, args.grid not in ("keep", "none")

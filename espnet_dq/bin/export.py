@@ -10,7 +10,7 @@ from pathlib import Path
 
 from espnet_dq.errors import run
 from espnet_dq.formats.weights import Weights
-from espnet_dq.formats.write import GRIDS, write
+from espnet_dq.formats.write import GRIDS, check_out, write
 from espnet_dq.quant.checkpoint import CHECKPOINT, load_student
 
 
@@ -25,6 +25,7 @@ def main(argv: list[str] | None = None) -> int:
         "--float", action="store_true", help="the float weights in float16, whatever the grid"
     )
     args = parser.parse_args(argv)
+    check_out(args.to, args.out)
     student = load_student(args.exp, args.checkpoint)
     # A float checkpoint for torch keeps float32; the runtimes' files have float16 beside a grid.
     dtype = "float32" if args.to == "openai" else "float16"

@@ -19,13 +19,13 @@ from pathlib import Path
 from espnet_dq.bin.verify import main as verify
 from espnet_dq.decode.runtimes.ctranslate2 import compute_type
 from espnet_dq.errors import InputError, WorkError, run
-from espnet_dq.files import atomic, bytes_on_disk
+from espnet_dq.files import Folder, atomic, bytes_on_disk, check_replaceable
 from espnet_dq.formats.weights import Weights
-from espnet_dq.formats.write import check_grids, write
+from espnet_dq.formats.write import FOLDERS, check_grids, write
 from espnet_dq.quant.checkpoint import load_student
 from espnet_dq.report.collect import read_json
 from espnet_dq.report.hub import check_upload, upload
-from espnet_dq.report.model_card import USES, place, render
+from espnet_dq.report.model_card import USES, model_file, place, render
 from espnet_dq.whisper.vocabulary import TrimmedDimensions
 
 
@@ -43,6 +43,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.upload_to:
         check_upload(f"{args.upload_to}-{form}" for form in USES)
+    for form in USES:
+        check_replaceable(args.exp / "publish" / form, published(form))
     student = load_student(args.exp / "qat")
     described, results = (read_json(args.exp / f) for f in ("run.json", "results.json"))
     quantized, name = student.quantized(), args.exp.resolve().name
@@ -53,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
         except InputError as e:
             print(f"{form}: left out: {e}")
             continue
-        with atomic(args.exp / "publish" / form) as folder:
+        with atomic(args.exp / "publish" / form, published(form)) as folder:
             folder.mkdir()
             model = place(folder, form)
             write(form, model, Weights(student.dims, student.state), quantized, "float16")
@@ -71,6 +73,12 @@ def main(argv: list[str] | None = None) -> int:
         address = upload(args.exp / "publish" / form, f"{args.upload_to}-{form}")
         print(f"uploaded to {address}")
     return 0
+
+
+def published(form: str) -> Folder:
+    """What the folder of a format holds: the model's files and the model card."""
+    files = FOLDERS[form].files if form in FOLDERS else (model_file(form),)
+    return Folder(f"published {form}", (*files, "README.md"))
 
 
 def _verify(model: Path, exp: Path, folder: Path) -> dict[str, int]:

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from espnet_dq.errors import WorkError
-from espnet_dq.files import atomic, check_sha256
+from espnet_dq.files import Folder, atomic, check_sha256
+
+UNPACKED = Folder("unpacked", ())  # replaces nothing
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ def fetch(package: Package, downloads: Path | str) -> Path:
     if unpacked.is_dir():
         return unpacked
     deb = download(package, downloads)
-    with atomic(unpacked) as tmp:
+    with atomic(unpacked, UNPACKED) as tmp:
         tmp.mkdir()
         _run(["dpkg-deb", "-x", str(deb), str(tmp)], package)
     return unpacked

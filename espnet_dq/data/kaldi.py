@@ -23,12 +23,27 @@ from typing import BinaryIO, Literal
 
 from espnet_dq.data.names import key_fault, path_fault, text_fault
 from espnet_dq.errors import InputError
-from espnet_dq.files import atomic, sha256
+from espnet_dq.files import Folder, atomic, sha256
 
 FILES = ("wav.scp", "text", "utt2spk", "spk2utt", "utt2lang")
 AUDIO = "utt2sha256"  # a table with the hash of each utterance's audio file
 CATEGORY = "utt2category"  # a table by which ESPnet's `folded` batches are of one kind each
 Texts = Literal["needed", "may be empty", "none"]  # see `validate`
+# A Kaldi folder of ours: its tables, and the reports that its writers put beside them.
+FOLDER = Folder(
+    "Kaldi",
+    (
+        *FILES,
+        "segments",
+        "utt2num_samples",
+        "utt2dur",
+        "utt2prompt",
+        AUDIO,
+        CATEGORY,
+        "labels.json",
+        "left_out.json",
+    ),
+)
 FEW = 1000  # values of a table that are kept once, however often they occur
 
 
@@ -263,9 +278,10 @@ class KaldiDir:
         """Write the folder whole or not at all; it replaces an older one at `path`.
 
         Raises:
-            InputError: Two files are given as the recording of one name.
+            InputError: Two files are given as the recording of one name, or something else than
+                such a folder is at `path`.
         """
-        with atomic(path) as tmp:
+        with atomic(path, FOLDER) as tmp:
             tmp.mkdir()
             tables = self.tables()
             if self.segments:

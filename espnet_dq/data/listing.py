@@ -29,9 +29,10 @@ from espnet_dq.data.parallel import DIED, parallel_map
 from espnet_dq.data.splits import SPLITS
 from espnet_dq.data.summary import write_splits
 from espnet_dq.errors import InputError
-from espnet_dq.files import atomic, sha256
+from espnet_dq.files import Folder, atomic, sha256
 
 # Why rows are left out, as report.json counts them; see also `corpus.text_fault` and `AudioFault`.
+UNPACKED = Folder("unpacked", ())  # replaces nothing
 UNKNOWN_LANGUAGE = "not a language of Whisper"
 BROKEN_ROW = "a broken row"
 OUTSIDE = "a path out of the corpus's folder"
@@ -320,7 +321,7 @@ def unpack(archive: Path, folder: Path) -> Path:
     folder = folder.with_name(f"{folder.name}.{sha256(archive)[:16]}")
     if folder.is_dir():
         return folder
-    with atomic(folder) as tmp:
+    with atomic(folder, UNPACKED) as tmp:
         tmp.mkdir(parents=True)
         try:
             with tarfile.open(archive, "r:gz") as tar:

@@ -5,9 +5,9 @@ from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
 
-from espnet_dq.data.kaldi import KaldiDir, validate
-from espnet_dq.errors import InputError, WorkError
-from espnet_dq.files import atomic
+from espnet_dq.data.kaldi import FOLDER, KaldiDir, validate
+from espnet_dq.errors import WorkError
+from espnet_dq.files import atomic, check_replaceable
 
 
 def summarise(splits: dict[str, KaldiDir], left_out: dict[str, Counter[str]]) -> dict[str, dict]:
@@ -61,8 +61,7 @@ def write_splits(
         if not data.wav:
             why = dict(sum(left_out.values(), Counter()).most_common(3))
             raise WorkError(f"{out / name}: no utterance for this split; left out: {why or 'none'}")
-        if (out / name).exists() and not (out / name / "wav.scp").is_file():
-            raise InputError(f"--out {out}: would overwrite {out / name}, no Kaldi folder")
+        check_replaceable(out / name, FOLDER)
     rows, names = summarise(splits, left_out), list(splits)
     for name in names:
         splits.pop(name).save(out / name)

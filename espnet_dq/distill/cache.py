@@ -39,7 +39,7 @@ from espnet_dq.distill.answers import encoder_kind
 from espnet_dq.distill.losses import topk_log_probs
 from espnet_dq.distill.sequences import build_sequences, has_timestamps
 from espnet_dq.errors import InputError
-from espnet_dq.files import alone, atomic, sha256, shared_place
+from espnet_dq.files import Folder, alone, atomic, sha256, shared_place
 from espnet_dq.jobs import Part
 from espnet_dq.quant.checkpoint import Student
 from espnet_dq.whisper.dims import encode_text, language_token, vocabulary_tokenizer
@@ -58,6 +58,7 @@ from espnet_dq.whisper.vocabulary import token_strings
 
 BATCH = 4
 SHARD = 4 * BATCH
+SHARD_FOLDER = Folder("shard", ("*.ark", "*.scp"))
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ def _fill(out: Path, name: str, pass_: "_Pass", description: dict, part: Part | 
     for number, shard in tqdm(asked, desc=f"teacher pass {name}", unit="shard"):
         target = partial / f"{number:05d}"
         if not target.is_dir():
-            with atomic(target) as tmp:
+            with atomic(target, SHARD_FOLDER) as tmp:
                 tmp.mkdir(parents=True)
                 _write_shard(tmp, target, pass_.answers(shard))
     if part:

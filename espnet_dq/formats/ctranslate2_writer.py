@@ -14,13 +14,17 @@ from ctranslate2.specs import WhisperSpec
 from torch import Tensor
 
 from espnet_dq.errors import InputError
-from espnet_dq.files import atomic
+from espnet_dq.files import Folder, atomic
 from espnet_dq.formats.ctranslate2_config import save_companions
 from espnet_dq.formats.weights import Weights, cast
 from espnet_dq.whisper.dims import any_tokenizer
 from espnet_dq.whisper.vocabulary import token_strings
 
 GRID = "ct2_int8"
+FOLDER = Folder(
+    "ct2",
+    ("model.bin", "config.json", "preprocessor_config.json", "tokenizer.json", "vocabulary.json"),
+)
 
 
 class Quantized(Protocol):
@@ -41,7 +45,7 @@ def save(
     """Write model.bin and all that faster-whisper needs beside it into a new folder.
 
     Args:
-        folder: where; appears whole or not at all, and replaces a folder of that name.
+        folder: where; appears whole or not at all, and replaces a folder of its own kind only.
         weights: the model; tensors named in `quantized` are not read from it.
         quantized: openai-whisper's name -> its integers and scales. Weights that the file keeps
             in one matrix (query, key, value) must all be here or none.
@@ -55,7 +59,7 @@ def save(
     spec.register_vocabulary(token_strings(any_tokenizer(weights.dims).encoding))
     spec.validate()
     spec.optimize()  # without a quantization it only stores equal tensors once
-    with atomic(folder) as tmp:
+    with atomic(folder, FOLDER) as tmp:
         tmp.mkdir()
         spec.save(str(tmp))
         save_companions(tmp, weights.dims)

@@ -17,7 +17,7 @@ from torch import Tensor
 from whisper.model import ModelDimensions
 
 from espnet_dq.errors import InputError
-from espnet_dq.files import atomic, share
+from espnet_dq.files import Folder, atomic, share
 from espnet_dq.formats import ctranslate2_config, safetensors_file
 from espnet_dq.formats.hf_names import DIMS, hf_name, read_dims, read_json
 from espnet_dq.formats.tokenizer_json import build
@@ -30,6 +30,17 @@ FILE = "model.safetensors"
 INDEX = f"{FILE}.index.json"  # of a model in several files
 PART = re.compile(r"[A-Za-z0-9_.-]{1,200}\.safetensors")  # one of them
 PICKLE = "pytorch_model.bin"
+FOLDER = Folder(
+    "hf",
+    (
+        FILE,
+        "config.json",
+        "generation_config.json",
+        "preprocessor_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ),
+)
 FILES = (FILE, INDEX, PICKLE)  # what such a folder is known by; the last one is refused
 _EMBEDDING = hf_name("decoder.token_embedding.weight")
 _PROCESSOR = "WhisperProcessor"
@@ -64,7 +75,7 @@ def save(
             raise InputError(f"{folder}: {name} is quantized, but no such Whisper weight")
         state[name] = get_grid(q.grid).dequantize(q)
     dtype = "float32" if quantized else float_dtype
-    with atomic(folder) as tmp:
+    with atomic(folder, FOLDER) as tmp:
         tmp.mkdir()
         save_weights(tmp, Weights(weights.dims, state), dtype)
         save_companions(tmp, weights.dims)

@@ -15,7 +15,7 @@ from whisper.model import ModelDimensions
 from whisper.tokenizer import LANGUAGES
 
 from espnet_dq.errors import InputError
-from espnet_dq.files import atomic
+from espnet_dq.files import Folder, atomic
 from espnet_dq.formats import onnx_graph
 from espnet_dq.formats.ggml_writer import ordinary_tokens
 from espnet_dq.formats.onnx_graph import IR_VERSION, OPSET, Stored
@@ -25,6 +25,7 @@ from espnet_dq.whisper.dims import any_tokenizer
 from espnet_dq.whisper.vocabulary import numbers
 
 GRID = "onnx_int8"
+FOLDER = Folder("onnx", ("encoder.onnx", "decoder.onnx", "tokens.txt"))
 
 
 def save(
@@ -37,7 +38,7 @@ def save(
     """Write both graphs and tokens.txt into a new folder.
 
     Args:
-        folder: where; appears whole or not at all, and replaces a folder of that name.
+        folder: where; appears whole or not at all, and replaces a folder of its own kind only.
         weights: the model; tensors named in `quantized` are not read from it.
         quantized: openai-whisper's name -> integers and scales on grid `onnx_int8`.
         float_dtype: `float16` or `float32`, for everything else. All is computed in float32.
@@ -49,7 +50,7 @@ def save(
     weights.check(str(folder))
     tensors = _stored(weights, quantized, float_dtype, folder)
     metadata = sherpa_metadata(weights.dims)
-    with atomic(folder) as tmp:
+    with atomic(folder, FOLDER) as tmp:
         tmp.mkdir()
         for side in ("encoder", "decoder"):
             graph = getattr(onnx_graph, side)(weights.dims, tensors)

@@ -7,6 +7,7 @@ import torch
 from whisper.model import ModelDimensions
 
 from espnet_dq.errors import InputError
+from espnet_dq.files import check_replaceable
 from espnet_dq.formats import (
     ctranslate2_writer,
     ggml_writer,
@@ -27,7 +28,11 @@ GRIDS: dict[str, tuple[str, ...] | None] = {
     "hf": None,
     "onnx": (onnx_writer.GRID,),
 }
-FOLDERS = ("ct2", "hf", "onnx")
+FOLDERS = {
+    "ct2": ctranslate2_writer.FOLDER,
+    "hf": huggingface.FOLDER,
+    "onnx": onnx_writer.FOLDER,
+}
 
 
 def check_grids(form: str, dims: ModelDimensions, grids: Mapping[str, str]) -> None:
@@ -44,6 +49,14 @@ def check_grids(form: str, dims: ModelDimensions, grids: Mapping[str, str]) -> N
             raise InputError(f"grid {grid} does not fit {form}, which holds {', '.join(known)}")
     if form == "ggml":
         ggml_writer.check_grids(dims, grids)
+
+
+def check_out(form: str, path: Path | str) -> None:
+    """Raise `InputError` if at `path` stands what a model of this format must not replace.
+
+    `write` asks this, too, but by then the work is done.
+    """
+    check_replaceable(path, FOLDERS.get(form))
 
 
 def write(
@@ -64,13 +77,10 @@ def write(
             `hf` write float32 if anything is on one: float16 would move it off).
 
     Raises:
-        InputError: the format does not hold a grid, or the path is of the wrong kind.
+        InputError: the format does not hold a grid, or something else is at `path`.
     """
     path = Path(path)
-    if form in FOLDERS and path.is_file():
-        raise InputError(f"{path}: is a file, {form} is a folder")
-    if form not in FOLDERS and path.is_dir():
-        raise InputError(f"{path}: is a folder, {form} is a file")
+    check_out(form, path)
     check_grids(form, weights.dims, {name: q.grid for name, q in quantized.items()})
     for name, q in quantized.items():
         if not get_grid(q.grid).dequantize(q).isfinite().all():

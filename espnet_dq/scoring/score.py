@@ -21,11 +21,15 @@ from whisper.normalizers import BasicTextNormalizer
 
 from espnet_dq.data.kaldi import read_scp
 from espnet_dq.errors import InputError, WorkError
-from espnet_dq.files import atomic
+from espnet_dq.files import Folder, atomic
 from espnet_dq.scoring import sclite, table
 from espnet_dq.scoring.align import Row
 from espnet_dq.scoring.trn import Pair, write_trn
 
+FOLDER = Folder(
+    "score",
+    ("score.json", "score_?er/ref.trn", "score_?er/hyp.trn", "score_?er/result.txt"),
+)
 LONG = 15  # characters of the reference as written
 MEAN = "mean"  # the unweighted mean over languages
 # Of the tables where sclite is not installed; jiwer's alignment counts otherwise, see align.py.
@@ -194,7 +198,7 @@ def score(ref_dir: Path, hyp_dir: Path, out: Path, program: Path | None) -> dict
         logging.warning("sclite is not installed: the tables are made here, with its weights")
     result = rates(texts)
     whisper = f"openai-whisper {version('openai-whisper')} BasicTextNormalizer()"
-    with atomic(out) as tmp:
+    with atomic(out, FOLDER) as tmp:
         tables = {
             name: error_table(tmp / f"score_{name}", texts, name == "cer", program)
             for name in ("wer", "cer")

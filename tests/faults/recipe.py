@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import soundfile
 
-from espnet_dq.files import atomic
+from espnet_dq.files import Folder, atomic
 from tests import toys
 from tests.faults import judge
 
@@ -28,7 +28,7 @@ PATIENCE = 3600  # seconds that a run may take
 def make_toys(folder: Path) -> Path:
     """The corpus, the models and the configurations, once; returns `folder`."""
     if not folder.exists():
-        with atomic(folder) as tmp:
+        with atomic(folder, Folder("toys", ())) as tmp:
             corpus = toys.save_corpus(tmp / "corpus")
             for wav in (corpus / "wav").iterdir():
                 soundfile.write(wav, soundfile.read(wav)[0], 8000)  # stage 2 has to decode it

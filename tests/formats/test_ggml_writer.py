@@ -121,7 +121,7 @@ def test_wrong_combinations_are_refused(toy, tmp_path):
             quantize(toy.state, dict.fromkeys(names, "ct2_int8")),
             "float16",
         )
-    with pytest.raises(InputError, match=r"is a folder, ggml is a file"):
+    with pytest.raises(InputError, match=r"is a folder, and a file is to be written"):
         write("ggml", tmp_path, toy, {}, "float16")
     toy.state[first] = torch.full_like(toy.state[first], 1e9)
     with pytest.raises(InputError, match=rf"{first}: .*float16"):
