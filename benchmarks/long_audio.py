@@ -61,13 +61,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--model", type=Path, required=True, help="folder of CTranslate2")
     parser.add_argument("--speech", type=Path, required=True, help="formatted Kaldi folder")
     parser.add_argument("--language", required=True, help="whose clips are taken")
-    parser.add_argument("--work", type=Path, required=True, help="folder; MINUTES in it is emptied")
+    parser.add_argument("--work", type=Path, required=True, help="folder; MINUTES in it is made")
     parser.add_argument("--out", type=Path, default=RESULTS, help="results, added to")
     args = parser.parse_args(argv)
     speech, work, model = KaldiDir.load(args.speech), args.work.resolve(), str(args.model.resolve())
     for minutes in args.minutes:
         folder = work / f"{minutes:g}"
-        remove(folder)
+        new_folder(folder)
         data, out = folder / "data", folder / "out"
         data.mkdir(parents=True)
         texts = make(speech, args.language, minutes, data / "long.wav")

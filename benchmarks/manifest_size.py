@@ -187,7 +187,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--segments", action="store_true", help="parts of recordings")
     parser.add_argument("--skip", action="append", default=[], help="a stage to leave out, as 4")
     parser.add_argument("--nj", type=int, default=1, help="processes that read audio (1)")
-    parser.add_argument("--work", type=Path, required=True, help="folder, emptied before each")
+    parser.add_argument("--work", type=Path, required=True, help="NUMBER in it is made and removed")
     parser.add_argument(
         "--out", type=Path, default=RESULTS, help="results, added to (those of docs/reliability.md)"
     )
@@ -201,7 +201,7 @@ def main(argv: list[str] | None = None) -> int:
             "commit": commit(),
         }
         work = args.work.resolve() / str(utterances)
-        remove(work)
+        new_folder(work)
         make(work / "given", utterances, args.segments)
         make_toy(work / "toy.pt")
         for stage, command in commands(work, args.nj).items():

@@ -7,8 +7,10 @@
 import errno
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 # No room: on the disk, within the quota, in the largest file that may be.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -37,6 +39,28 @@ def one_line(text: object) -> str:
     return re.sub(r"[\0-\x1f\x7f-\x9f]", lambda m: ascii(m[0])[1:-1], str(text))
 
 
+def end_cleanly(prog: str) -> None:
+    """Let SIGTERM and SIGHUP end this process as an error does: what is half-written is removed.
+
+    The exit code is 128 and the signal's number. A second signal ends it at once. Processes that
+    this one has forked do so, too, without a word.
+    """
+    first = os.getpid()
+
+    def end(number: int, _: object) -> None:
+        for each in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(each, signal.SIG_DFL)
+        if os.getpid() == first:  # not by print: another may be at it
+            name = signal.Signals(number).name
+            with suppress(OSError):
+                os.write(2, f"{prog}: ended by {name}\n".encode())
+        raise SystemExit(128 + number)
+
+    for each in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(each) is signal.SIG_DFL:  # nohup ignores SIGHUP
+            signal.signal(each, end)
+
+
 def run(main: Callable[[], int | None]) -> None:
     """Run a command's `main` and exit with its code; the only place that prints errors.
 
@@ -44,6 +68,7 @@ def run(main: Callable[[], int | None]) -> None:
     """
     path, prog = os.path.split(sys.argv[0].removesuffix(".py"))
     prog = os.path.basename(path) if prog == "__main__" else prog
+    end_cleanly(prog)
     try:
         code = main() or 0
         sys.stdout.flush()

@@ -24,6 +24,7 @@ DEEPEST = 50  # lists and mappings in each other, in YAML
 LARGEST_YAML = 4 << 20  # bytes; a configuration with every token has less than one million
 _LONGEST = 10_000  # characters of a value in YAML: of longer numbers reading alone takes hours
 NAME_BYTES = 255  # of a file's name, at most
+_OURS = re.compile(r"\..*\.(tmp|old)-[A-Za-z0-9]{1,12}-[0-9]+-[0-9a-f]{8}(\.[^.]+)?")  # `_beside`
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,10 @@ def check_replaceable(path: Path | str, folder: Folder | None = None) -> None:
 
 
 def _foreign(path: Path, folder: Folder) -> Path | None:
-    """The first thing in a folder that is none of `folder`'s files and holds none."""
+    """The first thing in a folder that is none of `folder`'s files and holds none.
+
+    What a killed writer left of one, under its temporary name, is ours, too.
+    """
     patterns = [Path(pattern).parts for pattern in folder.files]
     for root, folders, files in os.walk(path, onerror=_raise):
         for name in sorted(folders + files):
@@ -125,7 +129,8 @@ def _foreign(path: Path, folder: Folder) -> Path | None:
             if stat.S_ISDIR(mode):
                 ours = any(len(p) > len(below.parts) for p in fitting)
             else:
-                ours = stat.S_ISREG(mode) and any(len(p) == len(below.parts) for p in fitting)
+                ours = any(len(p) == len(below.parts) for p in fitting) or _OURS.fullmatch(name)
+                ours = ours and stat.S_ISREG(mode)  # no link, no pipe
             if not ours:
                 return below
     return None
@@ -233,6 +238,17 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def new_folder(path: Path) -> None:
+    """Make a folder that may be removed afterwards.
+
+    Raises:
+        InputError: it is there already, and not empty.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    if any(path.iterdir()):
+        raise InputError(f"{path}: is not empty: give another folder, or remove it")
 
 
 def shared_place(out: Path, folder: Path, key: str) -> Path:

@@ -20,11 +20,12 @@ from pathlib import Path
 from tqdm import tqdm
 
 from espnet_dq.errors import InputError, WorkError
-from espnet_dq.files import atomic, remove
+from espnet_dq.files import Folder, atomic, check_replaceable, remove
 
 BACKENDS = ("local", "slurm")
 POLL = 0.2  # seconds between looks at the jobs' exit codes
 ASK = 10.0  # seconds between questions to Slurm, which other users ask, too
+STATE = Folder("job", ("jobs.sh", "slurm", "*.code", "*.tmp", "*.lock"))
 SETTLE = 10.0  # seconds that a file from another machine may take to be seen here
 
 _SCRIPT = """\
@@ -142,6 +143,7 @@ def run_jobs(
     Raises:
         WorkError: Jobs failed; each is named on stderr with its log.
     """
+    check_replaceable(jobs.state, STATE)
     script = jobs.state / "jobs.sh"
     text = jobs.script()
     if not script.is_file() or script.read_text(encoding="utf-8") != text:

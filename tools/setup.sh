@@ -7,6 +7,7 @@ lock=$root/requirements.lock
 venv=$root/.venv
 tools=$root/.tools
 stamp=$venv/.lock-sha256
+making=$tools/making # there while .venv is ours, and unfinished
 setup_log=$tools/setup.log
 
 usage() {
@@ -198,8 +199,15 @@ main() {
     if [[ -z $backend && -r $stamp ]]; then
         backend=$(sed -n 2p "$stamp")
     fi
+    if [[ ! -e $stamp && ! -e $making && -n $(ls -A "$venv" 2>/dev/null) ]]; then
+        die "$venv was not made by this script: move it away and run this again"
+    fi
+    : >"$making"
     rm -f "$stamp"
     if ! usable "$venv/bin/python"; then
+        if [[ -L $venv ]]; then
+            die "$venv is a link, and no Python behind it works: remove it and run this again"
+        fi
         rm -rf "$venv"
         if [[ -z $python ]]; then
             log "no Python 3.12 or 3.13 found, fetching one"
@@ -218,6 +226,7 @@ main() {
     install_sclite
     printf '%s\n' "$(sha256_of "$lock")" "$backend" "$root" >"$stamp.part"
     mv "$stamp.part" "$stamp"
+    rm -f "$making"
     report "done in $SECONDS s"
 }
 

@@ -13,6 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 from espnet_dq.errors import InputError, run
+from espnet_dq.files import check_replaceable
 from espnet_dq.quant.allocate import allocate
 from espnet_dq.quant.sensitivity import Loss
 from espnet_dq.quant.table import write_table
@@ -30,6 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, required=True, help="YAML file to write")
     args = parser.parse_args(argv)
+    check_replaceable(args.out)
     settings, losses = _table(args.table)
     # What no grid can be on stays, in float16, and so does the header.
     fixed = settings["rest_bytes"] + _HEADER * 2 * settings["tensors"]

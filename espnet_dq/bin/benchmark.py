@@ -5,6 +5,7 @@ import argparse
 from espnet_dq.bin.arguments import count
 from espnet_dq.decode.benchmark import benchmark
 from espnet_dq.errors import run
+from espnet_dq.files import check_replaceable
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -17,6 +18,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=count, default=3, help="turns a system (default: 3)")
     parser.add_argument("--threads", type=count, default=2, help="CPU threads (default: 2)")
     args = parser.parse_args(argv)
+    check_replaceable(args.out)
     report = benchmark(**vars(args))
     for name, system in report["systems"].items():
         rtf, memory = system["rtf"], system["peak_rss_bytes"] / 2**20

@@ -16,6 +16,7 @@ from whisper.model import Whisper
 
 from espnet_dq.data.prompted import PromptedClips
 from espnet_dq.errors import run
+from espnet_dq.files import check_replaceable
 from espnet_dq.formats import openai
 from espnet_dq.quant.calibrate import Recorder, save_ranges
 from espnet_dq.quant.checkpoint import load_student
@@ -46,6 +47,7 @@ def main(argv: list[str] | None = None) -> int:
         help="of the magnitudes that the range of a layer holds; what is beyond is clipped (100)",
     )
     args = parser.parse_args(argv)
+    check_replaceable(args.out)
     model = _load(args.model)
     clips = PromptedClips(args.data, args.clips, model.dims, "full")
     with Recorder(model, candidates(model.dims), args.percentile) as recorder:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from espnet_dq.data.kaldi import read_scp
 from espnet_dq.errors import run
-from espnet_dq.files import atomic
+from espnet_dq.files import atomic, check_replaceable
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -20,6 +20,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, help="formatted Kaldi folder")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     args = parser.parse_args(argv)
+    check_replaceable(args.out / "speech_shape")
     samples = read_scp(args.data / "utt2num_samples")
     names = sorted(samples, key=lambda utt: hashlib.sha256(utt.encode()).digest())
     with atomic(args.out / "speech_shape") as tmp:

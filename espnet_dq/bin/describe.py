@@ -7,7 +7,7 @@ from datetime import date
 from pathlib import Path
 
 from espnet_dq.errors import run
-from espnet_dq.files import atomic
+from espnet_dq.files import atomic, check_replaceable
 from espnet_dq.quant.checkpoint import CHECKPOINT, load_student
 
 NAMES = ("untouched", "teacher", "float_student", "student", "student_torch")
@@ -30,6 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--command", required=True, help="command line of the run")
     args = parser.parse_args(argv)
+    check_replaceable(args.exp / "run.json")
     student = load_student(args.exp / "qat")
     grid = student.grid if isinstance(student.grid, str) else "mixed"
     on_grid = {"grid": grid, "grids": student.grids, "preset": student.preset}

@@ -25,14 +25,14 @@ from tqdm import tqdm
 
 from espnet_dq.data.audio import SAMPLE_RATE
 from espnet_dq.data.cut import cut, died, jobs
-from espnet_dq.data.kaldi import KaldiDir, Segment, absolute, is_command, validate
+from espnet_dq.data.kaldi import FOLDER, KaldiDir, Segment, absolute, is_command, validate
 from espnet_dq.data.left_out import COLUMNS, LEFT_OUT, LeftOut, Row
 from espnet_dq.data.listing import UNKNOWN_LANGUAGE, rows
 from espnet_dq.data.parallel import parallel_map
 from espnet_dq.data.splits import SPLITS, normalise
 from espnet_dq.data.unfit import text_fault
 from espnet_dq.errors import InputError, run
-from espnet_dq.files import atomic
+from espnet_dq.files import atomic, check_replaceable
 
 
 def _places(data: KaldiDir) -> dict[str, str]:
@@ -279,8 +279,11 @@ def main(argv: list[str] | None = None) -> int:
         raise InputError(f"--max_left_out {args.max_left_out}: not a percentage")
     if (args.long == "split") != (args.aligner is not None):
         raise InputError("--long split and --aligner FILE go together")
+    for name in (LEFT_OUT, "format.json"):
+        check_replaceable(args.out / name)
     splits = {}
     for name in SPLITS:
+        check_replaceable(args.out / name, FOLDER)
         text = "none" if args.untranscribed and name != "test" else "needed"
         splits[name] = validate(args.data / name, args.allow_pipes, text=text)
     check_disjoint(splits)

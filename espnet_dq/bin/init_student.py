@@ -13,7 +13,7 @@ import torch
 from whisper.model import ModelDimensions
 
 from espnet_dq.errors import InputError, run
-from espnet_dq.files import atomic
+from espnet_dq.files import atomic, check_replaceable
 from espnet_dq.formats import openai
 from espnet_dq.formats.write import GRIDS, check_grids
 from espnet_dq.quant.checkpoint import read_config
@@ -39,6 +39,8 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     args = parser.parse_args(argv)
+    for name in ("student.pth", "tokens.txt", "student.dims", "teacher.dims", "student.grid"):
+        check_replaceable(args.out / name)
     weights = openai.load(args.source)
     teacher = openai.load(args.teacher).dims
     for path, dims in ((args.source, weights.dims), (args.teacher, teacher)):

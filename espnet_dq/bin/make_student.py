@@ -16,6 +16,7 @@ from pathlib import Path
 from espnet_dq.bin.arguments import add_source
 from espnet_dq.data.prompted import PromptedClips
 from espnet_dq.errors import InputError, run
+from espnet_dq.files import check_replaceable
 from espnet_dq.formats import detect
 from espnet_dq.formats.write import write
 from espnet_dq.whisper.fetch import source_path
@@ -45,6 +46,7 @@ def main(argv: list[str] | None = None) -> int:
         "--clips", type=int, default=64, help="its clips, spread evenly over the names (64)"
     )
     args = parser.parse_args(argv)
+    check_replaceable(args.out)
     if args.out.suffix != ".pt":
         raise InputError(f"--out {args.out}: run.sh --student takes a .pt file")
     if (args.width is None) != (args.data is None):

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from espnet_dq.errors import run
-from espnet_dq.files import atomic
+from espnet_dq.files import atomic, check_replaceable
 from espnet_dq.report import collect, html, markdown
 from espnet_dq.report.headline import facts
 
@@ -17,6 +17,8 @@ def main(argv: list[str] | None = None) -> int:
         "--exp", type=Path, required=True, help="experiment folder with run.json", metavar="EXPDIR"
     )
     args = parser.parse_args(argv)
+    for name in ("results.json", "RESULTS.md", "report.html"):
+        check_replaceable(args.exp / name)
     exp = collect.load(args.exp)
     contents = {
         "results.json": json.dumps(exp.results, indent=2, ensure_ascii=False) + "\n",

@@ -5,9 +5,10 @@ import logging
 from pathlib import Path
 
 from espnet_dq.errors import InputError, run
+from espnet_dq.files import check_replaceable
 from espnet_dq.scoring import sclite
 from espnet_dq.scoring.results import tables
-from espnet_dq.scoring.score import MEAN, score
+from espnet_dq.scoring.score import FOLDER, MEAN, score
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -31,9 +32,12 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level="INFO", format="%(asctime)s %(levelname)s: %(message)s")
     if args.out and len(args.hyp) > 1:
         raise InputError("--out: for one --hyp only")
+    outs = [args.out or hyp / "score" for hyp in args.hyp]
+    for out in outs:
+        check_replaceable(out, FOLDER)
     program = sclite.find()
-    for hyp in args.hyp:
-        result = score(args.ref, hyp, args.out or hyp / "score", program)
+    for hyp, out in zip(args.hyp, outs, strict=True):
+        result = score(args.ref, hyp, out, program)
         print(tables({hyp.name: result}))
         for name in ("wer", "cer"):
             each = " ".join(f"{k} {v:.1f}" for k, v in result[name].items() if k != MEAN)

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from espnet_dq.data.audio import load_audio
 from espnet_dq.data.kaldi import KaldiDir
 from espnet_dq.errors import InputError, run
+from espnet_dq.files import atomic, check_replaceable
 from espnet_dq.formats import detect
 from espnet_dq.formats.weights import Weights
 from espnet_dq.quant.checkpoint import load_student, training_folder
@@ -40,6 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--grids", nargs="+", default=GRIDS, metavar="GRID", help="what to try")
     parser.add_argument("--out", type=Path, required=True, help="table, JSON lines; is resumed")
     args = parser.parse_args(argv)
+    check_replaceable(args.out)
     for grid in args.grids:
         get_grid(grid)
     weights, utterances = _weights(args.model), _utterances(args.data, args.clips)
@@ -106,15 +108,16 @@ def _utterances(folder: Path, count: int) -> dict[str, Utterance]:
 def _rows(path: Path, settings: dict) -> list[dict]:
     """What was measured before; starts the file if there is none. The last line may be torn."""
     if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(settings) + "\n", encoding="utf-8")
+        with atomic(path) as tmp:
+            tmp.write_text(json.dumps(settings) + "\n", encoding="utf-8")
         return []
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    if lines and not lines[-1].endswith("\n"):
-        lines.pop()
-        path.write_text("".join(lines), encoding="utf-8")
-    if not lines or json.loads(lines[0]) != settings:
+    if not lines or lines[0] != json.dumps(settings) + "\n":
         raise InputError(f"{path}: measured with another model or other data; remove it")
+    if not lines[-1].endswith("\n"):
+        lines.pop()
+        with atomic(path) as tmp:
+            tmp.write_text("".join(lines), encoding="utf-8")
     return [json.loads(line) for line in lines[1:]]
 
 

@@ -23,7 +23,7 @@ from whisper.tokenizer import LANGUAGES, Tokenizer
 from espnet_dq.bin.arguments import add_source
 from espnet_dq.data.kaldi import read_scp
 from espnet_dq.errors import InputError, run
-from espnet_dq.files import bytes_on_disk
+from espnet_dq.files import bytes_on_disk, check_replaceable
 from espnet_dq.formats import detect, openai
 from espnet_dq.formats.weights import Weights
 from espnet_dq.whisper.dims import encode_text, vocabulary_tokenizer
@@ -50,6 +50,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, required=True, help="checkpoint (.pt) to write")
     args = parser.parse_args(argv)
+    check_replaceable(args.out)
     if not args.data and not args.words:
         raise InputError("nothing says what to keep: give --data, --words, or both")
     languages = args.keep_languages.split(",") if args.keep_languages else None

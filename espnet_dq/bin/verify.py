@@ -16,7 +16,7 @@ from torch import Tensor
 from whisper.model import ModelDimensions
 
 from espnet_dq.errors import InputError, run
-from espnet_dq.files import atomic, bytes_on_disk
+from espnet_dq.files import atomic, bytes_on_disk, check_replaceable
 from espnet_dq.formats import detect, integers
 from espnet_dq.formats.parity import NO_TENSORS, ON_GRID, OPEN, OTHER, SCALES, Reference, Report
 from espnet_dq.formats.verify import verify
@@ -47,6 +47,8 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--json", type=Path, help="write the comparison to this file, too")
     args = parser.parse_args(argv)
+    if args.json:
+        check_replaceable(args.json)
 
     reference, by_rule = _reference(args.against, args.grid)
     form = detect.detect(args.path)

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from espnet_dq.data.audio import naming
 from espnet_dq.data.kaldi import KaldiDir, Segment, validate
 from espnet_dq.errors import InputError, run
-from espnet_dq.files import atomic
+from espnet_dq.files import atomic, check_replaceable
 
 
 def recording_of(name: str, wav: str) -> dict:
@@ -77,6 +77,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, help="Kaldi folder")
     parser.add_argument("--out", type=Path, required=True, help="a .jsonl.gz file")
     args = parser.parse_args(argv)
+    check_replaceable(args.out)
     if not args.out.name.endswith(".jsonl.gz"):
         raise InputError(f"--out {args.out}: lhotse wants the ending .jsonl.gz")
     data = validate(args.data)

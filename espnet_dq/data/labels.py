@@ -182,10 +182,8 @@ def _known(path: Path, source: dict) -> dict[str, Label]:
         return {}
     raw = path.read_bytes()
     whole = raw[: raw.rfind(b"\n") + 1]
-    if whole != raw:
-        with atomic(path) as tmp:
-            tmp.write_bytes(whole)
-    if not whole:
+    if not whole and json.dumps(source).encode().startswith(raw):
+        path.unlink()
         return {}
     try:
         first, *lines = (json.loads(line) for line in whole.splitlines())
@@ -194,6 +192,9 @@ def _known(path: Path, source: dict) -> dict[str, Label]:
         raise InputError(f"{path}: broken, remove it: {e}") from None
     if first != source:
         raise InputError(f"{path}: the labels of another teacher or of other data: remove it")
+    if whole != raw:
+        with atomic(path) as tmp:
+            tmp.write_bytes(whole)
     return labels
 
 

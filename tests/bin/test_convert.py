@@ -172,7 +172,7 @@ def test_bad_input(toy, tmp_path):
         with pytest.raises(InputError) as caught:
             convert(source, "ct2", tmp_path / "out")
         assert str(source) in str(caught.value) and "\n" not in str(caught.value)
-    with pytest.raises(InputError, match="openai is a file"):
+    with pytest.raises(InputError, match="is a folder, and a file"):
         convert(toy, "openai", tmp_path)
     with pytest.raises(InputError, match="ct2 is a folder"):
         convert(toy, "ct2", tmp_path / "text")

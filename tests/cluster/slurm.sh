@@ -100,6 +100,10 @@ stop() {
 }
 
 case $command in
-    start|stop) "$command" ;;
+    start) start ;;
+    stop)
+        [ -f "$folder/munge.key" ] || { echo "slurm.sh: $folder: not of this script" >&2; exit 2; }
+        stop
+        ;;
     *) sed -n 's/^# Usage: //p' "$0" >&2; exit 2 ;;
 esac

@@ -184,7 +184,7 @@ def test_a_run_waits_for_what_a_killed_one_left_at_work(save_toy, tmp_path):
     options = ["--teacher", toy, "--student", toy, "--stop_stage", "0"]
     run(tmp_path, *options)
     (exp,) = (tmp_path / "exp").iterdir()
-    left, settings = exp / ".model.tmp123.pt", (exp / "settings").stat().st_mtime_ns
+    left, settings = exp / ".model.tmp-host-123-0a1b2c3d.pt", (exp / "settings").stat().st_mtime_ns
     left.touch()
     with open(exp / ".lock") as lock, ThreadPoolExecutor() as pool:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -218,6 +218,12 @@ for path in "$PYTHON" "$PWD" "$exp" "$dumpdir" "$cachedir" "$teacher" "$student"
     "$train_config" "$qat_config"; do
     [[ ! $path =~ $job ]] || die "$path: JOB in a path would become a job's number"
 done
+# What is no experiment is left alone: in one, parts are removed and made again.
+if [ -e "$exp" ] && [ ! -f "$exp/settings" ]; then
+    other=$(find "$exp/" -mindepth 1 -maxdepth 1 \
+        ! -name 'done' ! -name .lock ! -name '.settings.tmp-*' -print -quit)
+    [ -z "$other" ] || die "$exp: is no experiment, it holds ${other##*/}: use --tag or --expdir"
+fi
 mkdir -p "$exp/done"
 mkdir -p "$dumpdir"
 dump=$(cd "$dumpdir" && pwd)/$corpus
@@ -233,10 +239,25 @@ test=$raw/test
 if [ "$test_clips" -gt 0 ]; then test=$exp/data/test; fi
 if [ "$test_windows" = true ]; then test=$exp/data/test_windows; fi
 log() { echo "$(date '+%H:%M:%S') (dq.sh:${BASH_LINENO[0]}) $*" >&2; }
+# beside FILE KIND: a new hidden name beside it, as espnet_dq/files.py makes them.
+beside() {
+    local host random
+    host=$(uname -n | tr -cd '[:alnum:]' | cut -c 1-12)
+    random=$(od -An -N4 -tx4 /dev/urandom | tr -d ' ')
+    echo "${1%/*}/.${1##*/}.$2-${host:-host}-$$-$random"
+}
 # whole FILE: what comes in, under its name only once all of it is there.
 whole() {
-    local part=${1%/*}/.${1##*/}.tmp$$
+    local part
+    part=$(beside "$1" tmp)
     cat > "$part" && mv "$part" "$1"
+}
+# discard FOLDER: never half of it under its name.
+discard() {
+    local old
+    old=$(beside "$1" old)
+    mv "$1" "$old"
+    rm -rf "$old"
 }
 
 # One run at a time in this folder. Everything that a run starts here holds the lock, so what a
@@ -244,11 +265,19 @@ whole() {
 if type -P flock > /dev/null; then
     exec {lock}> "$exp/.lock"
     # Other codes than 1: a file system without locks.
-    flock -n "$lock" || if [ $? -eq 1 ]; then
+    locked=0
+    flock -n "$lock" || locked=$?
+    if [ "$locked" -eq 1 ]; then
         log "$exp: another run, or what a killed one has left, is at work there: waiting for it"
-        flock "$lock"
+        flock "$lock" && locked=0
     fi
-    find "$exp" \( -name '.*.tmp[0-9]*' -o -name '.*.old[0-9]*' \) -prune -exec rm -rf {} +
+    # What killed runs have left under the names that `beside` and espnet_dq/files.py make. Nobody
+    # else is at work here, if there are locks.
+    if [ "$locked" -eq 0 ]; then
+        hex='[0-9a-f][0-9a-f][0-9a-f][0-9a-f]'
+        find "$exp" \( -name ".*.tmp-*-[0-9]*-$hex$hex*" -o -name ".*.old-*-[0-9]*-$hex$hex*" \) \
+            -prune -exec rm -rf {} +
+    fi
 fi
 
 # What decides the results: an experiment's folder must not mix two of these.
@@ -427,8 +456,7 @@ fi
 if [ "$skip_train" = true ]; then skip_teacher_pass=true; fi
 if run_stage 4 "teacher pass" "$skip_teacher_pass"; then
     if [ -e "$exp/cache/windows" ] && [ "$(windows)" != "$(<"$exp/cache/windows")" ]; then
-        mv "$exp/cache" "$exp/.cache.old$$" # answers to other windows
-        rm -rf "$exp/.cache.old$$"
+        discard "$exp/cache" # answers to other windows
     fi
     mkdir -p "$exp/cache"
     windows | whole "$exp/cache/windows"
@@ -487,8 +515,7 @@ train() {
     local start
     start=$(windows; cksum < "$init"; cksum < "$teacher_pt")
     if [ -e "$out/start" ] && { [ "$again" = true ] || [ "$start" != "$(<"$out/start")" ]; }; then
-        mv "$out" "$exp/.$(basename "$out").old$$" # never half of it under its name
-        rm -rf "$exp/.$(basename "$out").old$$"
+        discard "$out"
     fi
     mkdir -p "$out"
     [ -e "$out/start" ] || echo "$start" | whole "$out/start"
@@ -601,9 +628,10 @@ if run_stage 12 "report" "$skip_eval"; then
 fi
 
 if run_stage 13 "pack" "$skip_pack"; then
+    zip=$(beside "$exp/espnet_model" tmp).zip
     "$PYTHON" -m espnet2.bin.pack asr --asr_train_config "$exp/qat/config.yaml" \
-        --asr_model_file "$exp/qat/valid.loss.ave.pth" --outpath "$exp/.espnet_model.tmp$$.zip"
-    mv "$exp/.espnet_model.tmp$$.zip" "$exp/espnet_model.zip"
+        --asr_model_file "$exp/qat/valid.loss.ave.pth" --outpath "$zip"
+    mv "$zip" "$exp/espnet_model.zip"
     if [ -e "$exp/results.json" ]; then
         case $corpus in
             asterisk) licence="CC-BY-SA-3.0 (Debian's asterisk-core-sounds)" ;;
