@@ -25,7 +25,7 @@ from espnet_dq.bin.describe import commit
 from espnet_dq.data.audio import SAMPLE_RATE, load_audio
 from espnet_dq.data.kaldi import KaldiDir, read_scp, validate, write_scp
 from espnet_dq.errors import InputError, run
-from espnet_dq.files import remove
+from espnet_dq.files import new_folder
 from espnet_dq.scoring.score import normalize
 
 RESULTS = ROOT / "benchmarks/results/long_audio.jsonl"

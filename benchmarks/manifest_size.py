@@ -33,7 +33,7 @@ from espnet_dq.data.audio import SAMPLE_RATE, save_wav
 from espnet_dq.data.kaldi import spk2utt, write_scp
 from espnet_dq.data.splits import SPLITS
 from espnet_dq.errors import WorkError, run
-from espnet_dq.files import remove
+from espnet_dq.files import new_folder, remove
 from espnet_dq.report import train_log
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -124,7 +124,11 @@ def _foreign(path: Path, folder: Folder) -> Path | None:
     for root, folders, files in os.walk(path, onerror=_raise):
         for name in sorted(folders + files):
             found = Path(root, name)
-            below, mode = found.relative_to(path), found.lstat().st_mode
+            below = found.relative_to(path)
+            try:
+                mode = found.lstat().st_mode
+            except FileNotFoundError:  # another has just put its own in the place of all this
+                return None
             fitting = [p for p in patterns if _fits(below.parts, p)]
             if stat.S_ISDIR(mode):
                 ours = any(len(p) > len(below.parts) for p in fitting)
@@ -145,7 +149,8 @@ def _fits(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
 
 
 def _raise(error: OSError) -> None:
-    raise error
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def _beside(path: Path, kind: str) -> Path:
@@ -212,10 +217,13 @@ def _renamed(tmp: Path, path: Path) -> bool:
 def _same_files(one: Path, other: Path) -> bool:
     """Whether two folders hold the same files, by their bytes."""
     filecmp.clear_cache()  # it goes by times, and a new file can be as old as the one before
-    names, others = ({p.relative_to(f) for p in f.rglob("*")} for f in (one, other))
-    return names == others and all(
-        (one / n).is_dir() or filecmp.cmp(one / n, other / n, shallow=False) for n in names
-    )
+    try:
+        names, others = ({p.relative_to(f) for p in f.rglob("*")} for f in (one, other))
+        return names == others and all(
+            (one / n).is_dir() or filecmp.cmp(one / n, other / n, shallow=False) for n in names
+        )
+    except FileNotFoundError:  # another is at it, too
+        return False
 
 
 def _no_room(error: BaseException | None) -> int | None:

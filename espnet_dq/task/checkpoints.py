@@ -4,13 +4,17 @@ ESPnet resumes from `LAST`; `BEFORE` is the copy that `espnet_dq.task.trainer` k
 the epoch before.
 """
 
+import re
 import shutil
 import zipfile
 from pathlib import Path
 
+from espnet_dq.errors import InputError
 from espnet_dq.files import atomic
 
 LAST, BEFORE = "checkpoint.pth", "checkpoint.before.pth"
+# What a training writes; another `.pth` is the user's.
+_ESPNETS = re.compile(r"(checkpoint(\.before)?|latest|\d+epoch|(train|valid)\..*)\.pth")
 
 
 def repair(folder: Path) -> list[str]:
@@ -20,6 +24,9 @@ def repair(folder: Path) -> list[str]:
     is damaged, too, from the start. A kill may also have come between a checkpoint and the file of
     the same epoch's model, which ESPnet writes after it and needs in the end: that is then written
     from the checkpoint.
+
+    Raises:
+        InputError: checkpoints are damaged, and the folder is none of ESPnet's.
     """
     last, done = folder / LAST, []
     if not last.exists():
@@ -28,8 +35,11 @@ def repair(folder: Path) -> list[str]:
 
     if found := fault(last):
         if fault(folder / BEFORE):
+            if not (folder / "config.yaml").is_file():
+                raise InputError(f"{folder}: no output_dir of ESPnet's, so nothing is removed")
             for checkpoint in folder.glob("*.pth"):
-                checkpoint.unlink()
+                if _ESPNETS.fullmatch(checkpoint.name):
+                    checkpoint.unlink()
             return [f"{last}: {found}; training starts again"]
         with atomic(last) as tmp:
             shutil.copyfile(folder / BEFORE, tmp)

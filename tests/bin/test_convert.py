@@ -174,7 +174,7 @@ def test_bad_input(toy, tmp_path):
         assert str(source) in str(caught.value) and "\n" not in str(caught.value)
     with pytest.raises(InputError, match="is a folder, and a file"):
         convert(toy, "openai", tmp_path)
-    with pytest.raises(InputError, match="ct2 is a folder"):
+    with pytest.raises(InputError, match="a ct2 folder is to be written"):
         convert(toy, "ct2", tmp_path / "text")
     assert not (tmp_path / "out").exists()
     assert {path.name for path in tmp_path.iterdir()} == {"toy.pt", "text", "cut.pt"}

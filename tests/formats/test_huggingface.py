@@ -364,5 +364,5 @@ def test_nothing_appears_when_saving_fails(folders, tmp_path):
     with pytest.raises(InputError, match="nothing is quantized"):
         huggingface.save(tmp_path / "out", weights, quantized)
     (tmp_path / "out").write_text("a file")
-    with pytest.raises(InputError, match="hf is a folder"):
+    with pytest.raises(InputError, match="a hf folder is to be written"):
         write("hf", tmp_path / "out", weights, {}, "float16")
