@@ -199,7 +199,7 @@ main() {
     if [[ -z $backend && -r $stamp ]]; then
         backend=$(sed -n 2p "$stamp")
     fi
-    if [[ ! -e $stamp && ! -e $making && -n $(ls -A "$venv" 2>/dev/null) ]]; then
+    if [[ ! -e $stamp && ! -e $making && -n $(shopt -s nullglob dotglob && echo "$venv"/*) ]]; then
         die "$venv was not made by this script: move it away and run this again"
     fi
     : >"$making"

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import shutil
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -196,6 +197,26 @@ def test_a_run_waits_for_what_a_killed_one_left_at_work(save_toy, tmp_path):
     assert not left.exists()
     # Nothing that decides about an experiment is written again, so no kill can cut it short.
     assert (exp / "settings").stat().st_mtime_ns == settings
+
+
+def test_a_folder_that_is_no_experiment_is_left_alone(save_toy, tmp_path):
+    """Where an experiment would be cleaned and made again, a user's own files stand."""
+    toy = str(save_toy(seed=0))
+    options = ["--teacher", toy, "--student", toy, "--stop_stage", "0"]
+    run(tmp_path, *options)
+    (exp,) = (tmp_path / "exp").iterdir()
+    shutil.rmtree(exp)
+    (exp / "cache").mkdir(parents=True)
+    mine = [exp / "cache/windows", exp / ".x.tmp12", exp / ".y.tmp-host-1-0a1b2c3d"]
+    for path in mine:
+        path.write_text("mine")
+    assert "is no experiment, it holds" in run(tmp_path, *options, code=2)
+    assert sorted(exp.iterdir()) == sorted([exp / "cache", *mine[1:]])
+    assert {path.read_text() for path in mine} == {"mine"}
+    # In an experiment only what a killed run has left goes, by the whole form of its name.
+    (exp / "settings").write_text("")
+    run(tmp_path, *options, code=2)
+    assert mine[1].exists() and not mine[2].exists()
 
 
 def test_a_preset_that_the_format_cannot_hold_stops_before_training(save_toy, tmp_path):

@@ -72,6 +72,19 @@ def failed(project, env):
     return done.stderr.splitlines()[-1]
 
 
+def test_an_environment_of_somebody_elses_is_kept(project, offline):
+    """Nor is a link followed, or removed, that leads to one of ours."""
+    (project / ".venv/lib").mkdir(parents=True)
+    (project / ".venv/.mine").write_text("mine")
+    assert "was not made by this script: move it away" in failed(project, offline)
+    assert (project / ".venv/.mine").read_text() == "mine" and (project / ".venv/lib").is_dir()
+    (project / ".venv").rename(project / "elsewhere")
+    (project / ".venv").symlink_to("elsewhere")
+    (project / ".tools/making").touch()
+    assert "is a link" in failed(project, offline)
+    assert (project / "elsewhere/.mine").exists() and (project / ".venv").is_symlink()
+
+
 def test_help_names_every_option(project):
     done = setup(project, "--help")
     assert done.returncode == 0
@@ -143,11 +156,12 @@ def test_wrong_hash(project, offline):
 @pytest.mark.parametrize("log", ["has the reason", "is on the full disk"])
 def test_full_disk(log, project, bare):
     finish(project)
-    (project / ".venv/.lock-sha256").unlink()
+    (project / ".venv/.lock-sha256").unlink()  # as an interrupted set-up
+    (project / ".tools").mkdir()
+    (project / ".tools/making").touch()
     said = "  Caused by: failed to write to file: No space left on device (os error 28)"
     script(Path(bare["PATH"]) / "uv", f"[[ $1 == --version ]] || {{ echo '{said}' >&2; exit 2; }}")
     if log == "is on the full disk":
-        (project / ".tools").mkdir()
         (project / ".tools/setup.log").symlink_to("/dev/full")
     assert failed(project, bare) == (
         "setup: could not install the packages: the disk is full: make room and run this again"
