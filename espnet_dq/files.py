@@ -115,6 +115,12 @@ def check_replaceable(path: Path | str, folder: Folder | None = None) -> None:
         raise InputError(f"{path}: holds {other}, which no {folder.what} folder has: {advice}")
 
 
+def check_apart(out: Path, source: Path) -> None:
+    """Raise `InputError` if what is to be written would take the place of what it is made of."""
+    if out.exists() and source.exists() and out.samefile(source):
+        raise InputError(f"{out}: is what is read: give another path")
+
+
 def _foreign(path: Path, folder: Folder) -> Path | None:
     """The first thing in a folder that is none of `folder`'s files and holds none.
 

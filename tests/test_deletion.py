@@ -19,6 +19,7 @@ import pytest
 from toys import save_corpus
 
 from espnet_dq.data.kaldi import KaldiDir
+from espnet_dq.distill.cache import SHARD_FOLDER
 from espnet_dq.errors import InputError, run
 from espnet_dq.files import Folder, atomic, check_replaceable, new_folder, shared_place
 from espnet_dq.task.checkpoints import repair
@@ -300,6 +301,49 @@ def test_what_is_put_there_during_the_work_survives(tmp_path):
         tmp.write_text("ours")
         (tmp_path / "y").symlink_to("x/mine")
     assert tree(tmp_path) == {"x": stat.S_IFDIR, "x/mine": b"mine", "y": "x/mine"}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "convert --from IN/toy.pt --to openai --out IN/toy.pt",
+        "convert --from IN/toy.pt --to packed --out IN/corpus/../toy.pt",
+        "make_student --from IN/toy.pt --out IN/toy.pt",
+        "trim_vocabulary --from IN/toy.pt --data IN/corpus/test --out IN/toy.pt",
+        "subset_data --data IN/corpus/train --per_language 1 --out IN/corpus/train",
+        "pack_windows --data IN/corpus/train --out IN/corpus/train",
+        "pseudo_label --data IN/corpus/dev --teacher /x --mode check --out IN/corpus/dev",
+    ],
+)
+def test_what_is_read_is_not_replaced(line, inputs, capsys):
+    before = tree(inputs)
+    command, *arguments = line.replace("IN/", f"{inputs}/").split(" ")
+    code, said = call(command, arguments, capsys)
+    assert code == 2 and "is what is read" in said
+    assert tree(inputs) == before
+
+
+def test_recordings_beside_packed_windows_survive(inputs, tmp_path, capsys):
+    (tmp_path / "out_wav").mkdir()
+    (tmp_path / "out_wav/000000.wav").write_bytes(b"mine")
+    (tmp_path / "out_wav/notes").write_bytes(b"mine")
+    before = tree(tmp_path)
+    data = str(inputs / "corpus/train")
+    code, said = call("pack_windows", ["--data", data, "--out", str(tmp_path / "out")], capsys)
+    assert code == 2 and "out_wav: holds notes" in said
+    assert tree(tmp_path) == before
+
+
+def test_a_cache_replaces_no_folder(inputs, tmp_path):
+    """A shard is written only where nothing is; what is beside it stays."""
+    fill(tmp_path / "cache", random.Random(0))
+    before = tree(tmp_path)
+    shard = tmp_path / "cache/shards/x/00000"
+    fill(shard, random.Random(1))
+    before = tree(tmp_path)
+    with pytest.raises(InputError, match="which no shard folder has"), atomic(shard, SHARD_FOLDER):
+        pass
+    assert tree(tmp_path) == before
 
 
 def test_a_link_of_the_users_is_kept(tmp_path):

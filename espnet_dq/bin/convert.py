@@ -14,6 +14,7 @@ from pathlib import Path
 
 from espnet_dq.bin.arguments import add_source
 from espnet_dq.errors import InputError, run
+from espnet_dq.files import check_apart
 from espnet_dq.formats import detect, integers
 from espnet_dq.formats.weights import Weights
 from espnet_dq.formats.write import GRIDS, check_grids, check_out, write
@@ -42,6 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     check_out(args.to, args.out)
 
     source = source_path(args.source)
+    check_apart(args.out, source)
     weights, quantized, rounds = detect.load(source), {}, args.grid not in ("keep", "none")
     if rounds:
         quantized = quantize(weights.state, assign_grids(weights.dims, read_grid(args.grid)))

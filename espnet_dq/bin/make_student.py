@@ -16,7 +16,7 @@ from pathlib import Path
 from espnet_dq.bin.arguments import add_source
 from espnet_dq.data.prompted import PromptedClips
 from espnet_dq.errors import InputError, run
-from espnet_dq.files import check_replaceable
+from espnet_dq.files import check_apart, check_replaceable
 from espnet_dq.formats import detect
 from espnet_dq.formats.write import write
 from espnet_dq.whisper.fetch import source_path
@@ -53,6 +53,7 @@ def main(argv: list[str] | None = None) -> int:
         raise InputError("--width and --data go together: the layers are fitted to clips")
 
     source = source_path(args.source)
+    check_apart(args.out, source)
     weights = detect.load(source)
     layers = []
     for side, count in (

@@ -21,7 +21,7 @@ from espnet_dq.data.kaldi import AUDIO, CATEGORY, FOLDER, KaldiDir
 from espnet_dq.data.left_out import LEFT_OUT, LeftOut
 from espnet_dq.data.pack import MAX_TOKENS, ROOM, Balance, pack
 from espnet_dq.errors import run
-from espnet_dq.files import alone, atomic, check_replaceable, shared_place
+from espnet_dq.files import alone, atomic, check_apart, check_replaceable, shared_place
 from espnet_dq.formats import openai
 from espnet_dq.whisper.dims import SIZES, encode_text, vocabulary_tokenizer
 from espnet_dq.whisper.forward import SAMPLES_PER_POSITION
@@ -54,6 +54,7 @@ def main(argv: list[str] | None = None) -> int:
         help=".pt whose window and tokens count (default: 30 s and any Whisper's tokens)",
     )
     args = parser.parse_args(argv)
+    check_apart(args.out, args.data)
     if not args.shared:
         check_replaceable(args.out, FOLDER)
     data = KaldiDir.load(args.data, extra=["utt2num_samples"])

@@ -14,7 +14,7 @@ import torch
 from espnet_dq.data.kaldi import FOLDER
 from espnet_dq.data.labels import MODES, Limits, label_folder
 from espnet_dq.errors import InputError, run
-from espnet_dq.files import check_replaceable
+from espnet_dq.files import check_apart, check_replaceable
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -46,6 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, required=True, help="Kaldi folder to write")
     args = parser.parse_args(argv)
+    check_apart(args.out, args.data)
     check_replaceable(args.out, FOLDER)
     if args.ngpu and not torch.cuda.is_available():
         raise InputError("--ngpu 1: torch sees no GPU")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from espnet_dq.data.kaldi import FOLDER, KaldiDir
 from espnet_dq.errors import InputError, run
-from espnet_dq.files import check_replaceable
+from espnet_dq.files import check_apart, check_replaceable
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -20,6 +20,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="Kaldi folder to write")
     parser.add_argument("--per_language", type=int, required=True, help="at most so many")
     args = parser.parse_args(argv)
+    check_apart(args.out, args.data)
     check_replaceable(args.out, FOLDER)
     if args.per_language < 1:
         raise InputError(f"--per_language {args.per_language}: at least 1 is needed")

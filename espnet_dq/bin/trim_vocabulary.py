@@ -23,7 +23,7 @@ from whisper.tokenizer import LANGUAGES, Tokenizer
 from espnet_dq.bin.arguments import add_source
 from espnet_dq.data.kaldi import read_scp
 from espnet_dq.errors import InputError, run
-from espnet_dq.files import bytes_on_disk, check_replaceable
+from espnet_dq.files import bytes_on_disk, check_apart, check_replaceable
 from espnet_dq.formats import detect, openai
 from espnet_dq.formats.weights import Weights
 from espnet_dq.whisper.dims import encode_text, vocabulary_tokenizer
@@ -59,6 +59,7 @@ def main(argv: list[str] | None = None) -> int:
             raise InputError(f"--keep_languages: unknown language '{code}'")
 
     source = source_path(args.source)
+    check_apart(args.out, source)
     weights = detect.load(source)
     if isinstance(weights.dims, TrimmedDimensions):
         raise InputError(f"{source}: its vocabulary is trimmed already")

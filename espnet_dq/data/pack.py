@@ -18,7 +18,7 @@ from whisper.model import ModelDimensions
 from espnet_dq.data.audio import SAMPLE_RATE, load_audio, save_wav
 from espnet_dq.data.kaldi import AUDIO, CATEGORY, KaldiDir
 from espnet_dq.errors import InputError
-from espnet_dq.files import sha256
+from espnet_dq.files import Folder, check_replaceable, sha256
 from espnet_dq.whisper.dims import encode_text, vocabulary_tokenizer
 
 PAUSE = (0.1, 0.5)  # seconds between two utterances
@@ -112,6 +112,9 @@ def plan_windows(
     return windows + [[u] for u in alone]
 
 
+WAVS = Folder("window", ("[0-9]" * 6 + ".wav",))  # beside the Kaldi folder
+
+
 def pack(
     data: KaldiDir,
     out: Path,
@@ -131,6 +134,7 @@ def pack(
     pauses = random.Random(seed)
     packed = KaldiDir(extra={"utt2num_samples": {}, AUDIO: {}})
     wav_dir = out.with_name(f"{out.name}_wav").resolve()
+    check_replaceable(wav_dir, WAVS)
     for number, window in enumerate(tqdm(windows, desc=f"pack {out.name}", unit="window")):
         parts = [load_audio(data.wav[window[0]])]
         for name in window[1:]:
