@@ -88,6 +88,16 @@ def test_jobs_that_outlive_their_command_are_waited_for(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["ran", "x.1.log", "x.2.log"]
 
 
+def test_a_folder_of_somebody_elses_is_kept(tmp_path):
+    """Where scripts and exit codes would be."""
+    work = jobs(tmp_path / "x.JOB.log", "true")
+    work.state.mkdir()
+    (work.state / "notes").write_text("mine")
+    with pytest.raises(InputError, match="holds notes, which no job folder has"):
+        run_jobs(work)
+    assert (work.state / "notes").read_text() == "mine"
+
+
 def test_mistakes(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="no JOB in the log's name"):
         jobs(tmp_path / "JOB/x.log", "echo", "JOB")

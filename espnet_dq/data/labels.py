@@ -176,14 +176,17 @@ def _labels(data: KaldiDir, path: Path, teacher: Path, device: str) -> dict[str,
     return known
 
 
+_HEAD = b'{"teacher": '  # how a file of labels begins
+
+
 def _known(path: Path, source: dict) -> dict[str, Label]:
     """What stands in `path`; a last line that a kill cut off is taken away."""
     if not path.is_file():
         return {}
     raw = path.read_bytes()
     whole = raw[: raw.rfind(b"\n") + 1]
-    if not whole and json.dumps(source).encode().startswith(raw):
-        path.unlink()
+    if not whole and (_HEAD.startswith(raw) or raw.startswith(_HEAD)):
+        os.truncate(path, 0)
         return {}
     try:
         first, *lines = (json.loads(line) for line in whole.splitlines())
