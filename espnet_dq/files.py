@@ -24,7 +24,9 @@ DEEPEST = 50  # lists and mappings in each other, in YAML
 LARGEST_YAML = 4 << 20  # bytes; a configuration with every token has less than one million
 _LONGEST = 10_000  # characters of a value in YAML: of longer numbers reading alone takes hours
 NAME_BYTES = 255  # of a file's name, at most
-_OURS = re.compile(r"\..*\.(tmp|old)-[A-Za-z0-9]{1,12}-[0-9]+-[0-9a-f]{8}(\.[^.]+)?")  # `_beside`
+TEMPORARY = re.compile(
+    r"\..*\.(tmp|old)-[A-Za-z0-9]{1,12}-[0-9]+-[0-9a-f]{8}(\.[^.]+)?"
+)  # `_beside`
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,7 @@ def _foreign(path: Path, folder: Folder) -> Path | None:
             if stat.S_ISDIR(mode):
                 ours = any(len(p) > len(below.parts) for p in fitting)
             else:
-                ours = any(len(p) == len(below.parts) for p in fitting) or _OURS.fullmatch(name)
+                ours = any(len(p) == len(below.parts) for p in fitting) or TEMPORARY.fullmatch(name)
                 ours = ours and stat.S_ISREG(mode)  # no link, no pipe
             if not ours:
                 return below

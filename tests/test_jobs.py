@@ -90,7 +90,7 @@ def test_jobs_that_outlive_their_command_are_waited_for(tmp_path):
 
 def test_a_folder_of_somebody_elses_is_kept(tmp_path):
     """Where scripts and exit codes would be."""
-    work = jobs(tmp_path / "x.JOB.log", "true")
+    work = jobs(tmp_path / "x.JOB.log", "echo", "JOB")
     work.state.mkdir()
     (work.state / "notes").write_text("mine")
     with pytest.raises(InputError, match="holds notes, which no job folder has"):

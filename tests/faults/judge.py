@@ -16,11 +16,10 @@ import torch
 import yaml
 
 from espnet_dq.data.kaldi import FILES, KaldiDir, faults, read_scp
-from espnet_dq.files import sha256
+from espnet_dq.files import TEMPORARY, sha256
 from espnet_dq.formats import detect
 
 # Names under which things are written before they get their own (`espnet_dq.files`, dq.sh).
-TEMPORARY = re.compile(r"\..+\.(tmp|old)\w+(\.\w+)?")
 # The one file that ESPnet writes in place and that is written anew before anything reads it.
 REWRITTEN = {"kd/config.yaml": 6, "qat/config.yaml": 7}
 # Records that grow: a line may be cut short at their end, and their readers know that.
