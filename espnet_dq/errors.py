@@ -4,16 +4,26 @@
 `WorkError` is a failure or a mismatch in the work itself: exit code 1.
 """
 
+import contextlib
 import errno
 import os
-import re
 import signal
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+import unicodedata
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import TextIO
 
 # No room: on the disk, within the quota, in the largest file that may be.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# Names that cannot be opened as what they are taken for.
+WRONG_NAME = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
+# What Python, torch, CTranslate2, ONNX Runtime and the loader say when there is none left.
+NO_MEMORY = ("allocate memory", "out of memory", "bad_alloc", "bad allocation",
+             "failed to map segment", "can't start new thread")  # fmt: skip
+# Of a terminal, of lines, of writing direction and of nothing to see; half of a character.
+HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+TURNS = {*map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A)))}
 
 
 class DQError(Exception):
@@ -36,7 +46,57 @@ class WorkError(DQError):
 
 def one_line(text: object) -> str:
     """A text with names of others in it, for the screen: one line that no terminal obeys."""
-    return re.sub(r"[\0-\x1f\x7f-\x9f]", lambda m: ascii(m[0])[1:-1], str(text))
+    return "".join(_escaped(c) if unicodedata.category(c) in HIDDEN else c for c in str(text))
+
+
+def spoken(text: str) -> str:
+    """What a model says, for the screen: as `one_line`, but joiners and marks of scripts stay."""
+    hidden = HIDDEN - {"Cf"}
+    return "".join(
+        _escaped(c) if c in TURNS or unicodedata.category(c) in hidden else c for c in text
+    )
+
+
+def _escaped(character: str) -> str:
+    return ascii(character)[1:-1]
+
+
+def say(text: object, file: TextIO | None = None) -> None:
+    """Print what may hold names of others, as one line."""
+    print(one_line(text), file=file)
+
+
+class _Output:
+    """A standard stream that names itself in an error, or that nobody needs (`needed`)."""
+
+    def __init__(self, stream: TextIO, needed: bool) -> None:
+        self._stream, self._needed = stream, needed
+        with contextlib.suppress(AttributeError, ValueError):
+            stream.reconfigure(errors="backslashreplace")
+
+    def write(self, text: str) -> int:
+        with self._careful():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._careful():
+            self._stream.flush()
+
+    @contextlib.contextmanager
+    def _careful(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as e:
+            # What is left in it goes nowhere, or Python would stumble on it in the end.
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+            if self._needed:
+                e.filename = "standard output"
+                raise
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._stream, name)
 
 
 def end_cleanly(prog: str) -> None:
@@ -52,8 +112,8 @@ def end_cleanly(prog: str) -> None:
             signal.signal(each, signal.SIG_DFL)
         if os.getpid() == first:  # not by print: another may be at it
             name = signal.Signals(number).name
-            with suppress(OSError):
-                os.write(2, f"{prog}: ended by {name}\n".encode())
+            with contextlib.suppress(OSError):
+                os.write(2, f"{one_line(prog)}: ended by {name}\n".encode())
         raise SystemExit(128 + number)
 
     for each in (signal.SIGTERM, signal.SIGHUP):
@@ -64,27 +124,94 @@ def end_cleanly(prog: str) -> None:
 def run(main: Callable[[], int | None]) -> None:
     """Run a command's `main` and exit with its code; the only place that prints errors.
 
-    A broken pipe ends quietly, as other Unix tools do; a full disk is named.
+    What the machine or the user does wrong is one line: no room, no memory, files that cannot be
+    opened, an interrupt. A broken pipe ends quietly, as other Unix tools do. A traceback is a fault
+    of ours.
     """
-    path, prog = os.path.split(sys.argv[0].removesuffix(".py"))
-    prog = os.path.basename(path) if prog == "__main__" else prog
-    end_cleanly(prog)
-    try:
-        code = main() or 0
-        sys.stdout.flush()
-    except DQError as e:
-        print(f"{prog}: {one_line(e)}", file=sys.stderr)
-        code = e.exit_code
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 1
-    except OSError as e:
-        if e.errno not in (*FULL, errno.EROFS, errno.EACCES):
-            raise
-        where = f"{e.filename}: " if e.filename else ""
-        print(f"{prog}: {where}{e.strerror}", file=sys.stderr)
-        code = 1
-    except KeyboardInterrupt:
-        print(f"{prog}: interrupted", file=sys.stderr)
-        code = 130
+    end_cleanly(_program())
+    # Closed: what is printed is an error, as of other tools; what is said to stderr is not.
+    out = sys.stdout or open(os.open(os.devnull, os.O_RDONLY), "w")  # noqa: SIM115
+    err = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+    with (
+        contextlib.redirect_stdout(_Output(out, needed=True)),
+        contextlib.redirect_stderr(_Output(err, needed=False)),
+    ):
+        try:
+            try:
+                code = main() or 0
+            except SystemExit as e:  # argparse's, which has said all
+                code = e.code
+            sys.stdout.flush()
+        except BaseException as e:
+            code = _told(e)
+            if code is None:
+                raise
     sys.exit(code)
+
+
+def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """As `sys.excepthook`: what `run` does, for errors while a command is imported."""
+    code = _told(error)
+    if code is None:
+        sys.__excepthook__(kind, error, trace)
+    else:
+        sys.exit(code)
+
+
+def _told(error: BaseException) -> int | None:
+    """Say what went wrong; the exit code, or None of an error that nobody thought of."""
+    known = _known(error)
+    if known is None:
+        return None
+    code, line = known
+    prog = _program()
+    if line and sys.stderr:
+        with contextlib.suppress(OSError):
+            say(f"{prog}: {line}", sys.stderr)
+    return code
+
+
+def _program() -> str:
+    path, prog = os.path.split(sys.argv[0].removesuffix(".py"))
+    return os.path.basename(path) if prog == "__main__" else prog
+
+
+def _known(error: BaseException) -> tuple[int, str] | None:
+    """The exit code and the line of an error."""
+    if any(map(_no_memory, _causes(error))):
+        return 1, "not enough memory"
+    if isinstance(error, DQError):
+        return error.exit_code, str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return 130, "interrupted"
+    if isinstance(error, RecursionError):
+        return 1, "what is read is nested too deep"
+    if isinstance(error, UnicodeEncodeError):
+        return 2, f"{error.object!a}: cannot be written as {error.encoding}"
+    if isinstance(error, OSError):
+        return _of_system(error)
+    return None
+
+
+def _of_system(error: OSError) -> tuple[int, str]:
+    name = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename
+    if isinstance(error, BrokenPipeError) and name == "standard output":
+        return 1, ""
+    code = 2 if error.errno in WRONG_NAME and str(name) in sys.argv[1:] else 1
+    # Errors of packages may hold a traceback of another process, whose last line says it.
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    why = error.strerror or lines[-1 if "Traceback" in str(error) else 0]
+    return code, why if name is None else f"{name}: {why}"
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _no_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError):
+        return True
+    told = isinstance(error, Exception) and not isinstance(error, DQError)
+    return told and any(words in str(error) for words in NO_MEMORY)

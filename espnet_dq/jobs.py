@@ -19,7 +19,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from espnet_dq.errors import InputError, WorkError
+from espnet_dq.errors import InputError, WorkError, one_line, say
 from espnet_dq.files import Folder, atomic, check_replaceable, remove
 
 BACKENDS = ("local", "slurm")
@@ -155,7 +155,9 @@ def run_jobs(
     left = [n for n in range(1, jobs.count + 1) if jobs.code(n) != 0]
     for n in left:
         remove(jobs.state / f"{n}.code")
-    with tqdm(total=jobs.count, initial=jobs.count - len(left), desc=jobs.name, unit="job") as bar:
+    with tqdm(
+        total=jobs.count, initial=jobs.count - len(left), desc=one_line(jobs.name), unit="job"
+    ) as bar:
         if backend == "slurm":
             _slurm(jobs, script, left, at_once, options, bar)
         else:
@@ -163,7 +165,7 @@ def run_jobs(
     failed = {n: code for n in left if (code := jobs.code(n)) != 0}
     for n, code in failed.items():
         reason = "ended without an exit code" if code is None else f"exit code {code}"
-        print(f"job {n}: {reason}: {jobs.log_of(n)}", file=sys.stderr)
+        say(f"job {n}: {reason}: {jobs.log_of(n)}", sys.stderr)
     if failed:
         raise WorkError(
             f"{len(failed)} of {jobs.count} jobs failed: {', '.join(map(str, failed))}; "

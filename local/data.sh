@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Stage 1: speech and transcripts in, Kaldi folders for train, dev and test out.
-set -euo pipefail
+set -euo pipefail +f
+unset CDPATH # cd would go elsewhere, and print where
 
 help=$(cat <<'EOF'
 Usage: local/data.sh [--corpus NAME] [options]
@@ -28,8 +29,10 @@ Set PYTHON to the interpreter of the environment (default: python3).
 EOF
 )
 
-log() { echo "$(date '+%F %T') (${BASH_SOURCE[0]##*/}:${BASH_LINENO[0]}) $*" >&2; }
-die() { echo "data.sh: $*" >&2; exit 2; }
+# shown TEXT: without what a terminal obeys; names may be those of others.
+shown() { local LC_ALL=C.UTF-8; printf %s "${1//[[:cntrl:]]/?}"; }
+log() { echo "$(date '+%F %T') (${BASH_SOURCE[0]##*/}:${BASH_LINENO[0]}) $(shown "$*")" >&2; }
+die() { echo "data.sh: $(shown "$*")" >&2; exit 2; }
 
 corpus=asterisk
 options=()  # of a corpus that the user has
@@ -55,7 +58,7 @@ done
 [[ "${nj}" =~ ^[1-9][0-9]*$ ]] || die "--nj must be a number above 0: ${nj}"
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
-export PYTHONPATH="${here%/*}${PYTHONPATH:+:${PYTHONPATH}}"
+export PYTHONSAFEPATH=1 PYTHONPATH="${here%/*}${PYTHONPATH:+:${PYTHONPATH}}"
 python=${PYTHON:-python3}
 packages=(--out "${out}" --downloads "${downloads}" --nj "${nj}")
 

@@ -22,7 +22,7 @@ from espnet_dq.data.kaldi import Segment
 from espnet_dq.data.languages import whisper_code
 from espnet_dq.data.listing import UNKNOWN_LANGUAGE, Listing, known_language, write_listing
 from espnet_dq.data.splits import SPLITS
-from espnet_dq.errors import InputError, run
+from espnet_dq.errors import InputError, one_line, run
 
 EDGE = 0.01  # seconds: times of cuts are rounded
 
@@ -154,7 +154,7 @@ def main(argv: list[str] | None = None) -> int:
         if not files:
             raise InputError(f"neither --data_root nor --{split} is given")
         for path in files:
-            for where, cut in tqdm(read_cuts(path), desc=path.name, unit="cut"):
+            for where, cut in tqdm(read_cuts(path), desc=one_line(path.name), unit="cut"):
                 add_cut(listing, split, where, cut, language, args.allow_pipes)
     write_listing(listing, args.out, args.nj, args.allow_pipes)
     return 0

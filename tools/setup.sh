@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes .venv as requirements.lock says; a second run finds it finished and ends at once.
-set -euo pipefail
+set -euo pipefail +f
+unset CDPATH # cd would go elsewhere, and print where
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 lock=$root/requirements.lock
@@ -122,16 +123,22 @@ step() { # step "what could not be done" command ...
 install_packages() {
     # Compiled once: where PYTHONDONTWRITEBYTECODE is set, as in containers, each of the recipe's
     # many processes would compile all that it imports.
+    # Two packages come as source. They are built with the lock file's setuptools, hash checked:
+    # nothing else is fetched to build them.
+    sed -n '/^setuptools==/,/[^\\]$/p' "$lock" >"$tools/build.txt"
+    step "could not install setuptools" "$uv" pip install -q --compile-bytecode \
+        --python "$venv/bin/python" --require-hashes --no-deps -r "$tools/build.txt"
     if [[ -z $backend ]]; then
         step "could not install the packages" \
-            "$uv" pip sync -q --compile-bytecode --python "$venv/bin/python" --require-hashes "$lock"
+            "$uv" pip sync -q --compile-bytecode --python "$venv/bin/python" --require-hashes \
+            --no-build-isolation "$lock"
         return
     fi
     # Which CUDA packages torch needs depends on its build, so their versions are left open.
     sed -E '/^ /d; s/ \\$//; /^(nvidia-|cuda-)/d' "$lock" >"$tools/constraints.txt"
     step "could not install the packages with TORCH_BACKEND=$backend" \
         "$uv" pip install -q --compile-bytecode --python "$venv/bin/python" \
-        --torch-backend "$backend" \
+        --torch-backend "$backend" --no-build-isolation \
         -c "$tools/constraints.txt" -r "$root/setup.py" --all-extras
 }
 
@@ -156,6 +163,8 @@ report() {
 }
 
 main() {
+    unset PYTHONHOME PYTHONPATH # of another Python
+    cd "$root" # not in a folder whose modules `python -m` would run
     local relock=false python backend
     for arg in "$@"; do
         case $arg in
@@ -183,7 +192,6 @@ main() {
     python=$(find_python)
     find_uv "$python"
     if $relock; then
-        cd "$root"
         local compile=("$uv" pip compile -q --universal --python-version 3.12 --generate-hashes
             --upgrade --no-emit-index-url --no-emit-find-links
             --custom-compile-command "tools/setup.sh --lock")

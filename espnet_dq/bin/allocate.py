@@ -7,12 +7,12 @@ Example usage::
     python -m espnet_dq.bin.allocate --table table.jsonl --budget_mb 15 --out grids.yaml
 """
 
-import argparse
 import json
 from collections import Counter
 from pathlib import Path
 
-from espnet_dq.errors import InputError, run
+from espnet_dq.bin.arguments import Parser
+from espnet_dq.errors import InputError, run, say
 from espnet_dq.files import check_replaceable
 from espnet_dq.quant.allocate import allocate
 from espnet_dq.quant.sensitivity import Loss
@@ -24,7 +24,7 @@ _HEADER = 256  # bytes that a packed file's header needs for a tensor, at most
 
 def main(argv: list[str] | None = None) -> int:
     """Write the choice; returns 0."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(__doc__)
     parser.add_argument("--table", type=Path, required=True, help="what `sensitivity` wrote")
     parser.add_argument(
         "--budget_mb", type=float, required=True, help="largest packed file, in 10^6 bytes"
@@ -45,8 +45,8 @@ def main(argv: list[str] | None = None) -> int:
         f"Computed, not measured: {total} bytes packed, KL {kl:.5f} nats a token if losses add up.",
     )
     for grid, count in Counter(loss.grid for loss in chosen.values()).most_common():
-        print(f"{grid}: {count} weights")
-    print(f"{args.out}: {total} bytes when packed, at most")
+        say(f"{grid}: {count} weights")
+    say(f"{args.out}: {total} bytes when packed, at most")
     return 0
 
 

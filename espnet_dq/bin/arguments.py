@@ -1,8 +1,24 @@
 """Arguments that several commands take, and their types."""
 
 import argparse
+from typing import NoReturn
 
+from espnet_dq.errors import one_line
 from espnet_dq.whisper.sources import MODELS
+
+
+class Parser(argparse.ArgumentParser):
+    """Of a command, described by the first line of its module's docstring.
+
+    `python -OO` leaves docstrings out. Arguments may be names of others, which errors quote.
+    """
+
+    def __init__(self, doc: str | None, **options) -> None:
+        super().__init__(description=doc and doc.splitlines()[0], **options)
+
+    def error(self, message: str) -> NoReturn:
+        """Print it with the usage, and exit with 2."""
+        super().error(one_line(message))
 
 
 def count(text: str) -> int:

@@ -1,16 +1,14 @@
 """Measure speed and memory of an experiment's systems side by side, in one run."""
 
-import argparse
-
-from espnet_dq.bin.arguments import count
+from espnet_dq.bin.arguments import Parser, count
 from espnet_dq.decode.benchmark import benchmark
-from espnet_dq.errors import run
+from espnet_dq.errors import run, say
 from espnet_dq.files import check_replaceable
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run `python -m espnet_dq.bin.benchmark`; see `espnet_dq.decode.benchmark`."""
-    parser = argparse.ArgumentParser(prog="benchmark", description=__doc__)
+    parser = Parser(__doc__, prog="benchmark")
     parser.add_argument("--systems", required=True, help="the experiment's run.json")
     parser.add_argument("--data", required=True, help="Kaldi folder: wav.scp and utt2lang")
     parser.add_argument("--out", required=True, help="JSON file to write")
@@ -22,7 +20,7 @@ def main(argv: list[str] | None = None) -> int:
     report = benchmark(**vars(args))
     for name, system in report["systems"].items():
         rtf, memory = system["rtf"], system["peak_rss_bytes"] / 2**20
-        print(
+        say(
             f"{name}: RTF {rtf['median']:.3f} ({rtf['min']:.3f} to {rtf['max']:.3f}), "
             f"first word after {system['first_word_seconds']:.2f} s, peak memory {memory:.0f} MiB, "
             f"{system['runtime']} in {system['compute_type']}"

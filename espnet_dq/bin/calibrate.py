@@ -5,7 +5,6 @@ Example usage::
     python -m espnet_dq.bin.calibrate --model exp/student --data dump/raw/train --out ranges.json
 """
 
-import argparse
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +13,9 @@ from torch.nn.utils import parametrize
 from tqdm import tqdm
 from whisper.model import Whisper
 
+from espnet_dq.bin.arguments import Parser
 from espnet_dq.data.prompted import PromptedClips
-from espnet_dq.errors import run
+from espnet_dq.errors import run, say
 from espnet_dq.files import check_replaceable
 from espnet_dq.formats import openai
 from espnet_dq.quant.calibrate import Recorder, save_ranges
@@ -26,7 +26,7 @@ from espnet_dq.whisper.forward import decode_hidden, encode
 
 def main(argv: list[str] | None = None) -> int:
     """Calibrate; returns 0."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(__doc__)
     parser.add_argument(
         "--model",
         type=Path,
@@ -58,8 +58,8 @@ def main(argv: list[str] | None = None) -> int:
     save_ranges(args.out, recorder, about)
     for layer, end in recorder.ranges().items():
         top, rows = recorder.tops[layer], recorder.rows[layer]
-        print(f"{layer}: {end:.4g}, largest {top:.4g}, in {rows} rows")
-    print(args.out)
+        say(f"{layer}: {end:.4g}, largest {top:.4g}, in {rows} rows")
+    say(args.out)
     return 0
 
 

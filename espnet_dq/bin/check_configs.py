@@ -1,11 +1,11 @@
 """Whether ESPnet will take the training configurations, asked before hours of work (stage 3)."""
 
-import argparse
 from collections import Counter
 from pathlib import Path
 
+from espnet_dq.bin.arguments import Parser
 from espnet_dq.data.kaldi import CATEGORY, read_scp
-from espnet_dq.errors import InputError, run
+from espnet_dq.errors import InputError, run, say
 from espnet_dq.formats import openai
 from espnet_dq.quant.checkpoint import read_config
 from espnet_dq.quant.table import read_grid
@@ -16,7 +16,7 @@ BY_COUNT = ("unsorted", "sorted", "folded")  # batch types of `batch_size` utter
 
 def main(argv: list[str] | None = None) -> int:
     """Check them; returns 0."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(__doc__)
     parser.add_argument("configs", type=Path, nargs="+", help="training configurations")
     parser.add_argument("--student", type=Path, required=True, help=".pt checkpoint")
     parser.add_argument("--teacher", type=Path, required=True, help=".pt checkpoint")
@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
         check_batches(path, config, args.processes, args.data)
         ranges = (config.get("model_conf") or {}).get("activation_ranges")
         if ranges and not Path(ranges).exists():  # of a training that is yet to come
-            print(f"{path}: not checked, since {ranges} is not there yet")
+            say(f"{path}: not checked, since {ranges} is not there yet")
             continue
         check_config(path, student, teacher, read_grid(args.grid))
     return 0

@@ -1,18 +1,18 @@
 """Before training goes on: see to it that there is a sound checkpoint to go on from."""
 
-import argparse
 from pathlib import Path
 
-from espnet_dq.errors import run
+from espnet_dq.bin.arguments import Parser
+from espnet_dq.errors import run, say
 from espnet_dq.task.checkpoints import repair
 
 
 def main(argv: list[str] | None = None) -> int:
     """Check one training folder, and say what was wrong; returns 0."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(__doc__)
     parser.add_argument("folder", type=Path, help="ESPnet's output_dir")
     for line in repair(parser.parse_args(argv).folder):
-        print(line)
+        say(line)
     return 0
 
 

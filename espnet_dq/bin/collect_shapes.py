@@ -5,10 +5,10 @@ OUT/speech_shape holds samples, in the order of the names' hashes: ESPnet cuts a
 into batches as it stands, and sorted names would make every batch one speaker's.
 """
 
-import argparse
 import hashlib
 from pathlib import Path
 
+from espnet_dq.bin.arguments import Parser
 from espnet_dq.data.kaldi import read_scp
 from espnet_dq.errors import run
 from espnet_dq.files import atomic, check_replaceable
@@ -16,7 +16,7 @@ from espnet_dq.files import atomic, check_replaceable
 
 def main(argv: list[str] | None = None) -> int:
     """Write the file; returns 0."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="formatted Kaldi folder")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     args = parser.parse_args(argv)

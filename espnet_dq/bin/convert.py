@@ -9,11 +9,10 @@ Example usage::
     python -m espnet_dq.bin.convert --from base.bin --to packed --out base.safetensors
 """
 
-import argparse
 from pathlib import Path
 
-from espnet_dq.bin.arguments import add_source
-from espnet_dq.errors import InputError, run
+from espnet_dq.bin.arguments import Parser, add_source
+from espnet_dq.errors import InputError, run, say
 from espnet_dq.files import check_apart
 from espnet_dq.formats import detect, integers
 from espnet_dq.formats.weights import Weights
@@ -27,7 +26,7 @@ from espnet_dq.whisper.fetch import source_path
 
 def main(argv: list[str] | None = None) -> int:
     """Convert; returns 0."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(__doc__)
     add_source(parser)
     parser.add_argument("--to", required=True, choices=sorted(GRIDS), help="format to write")
     parser.add_argument(
@@ -57,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
         else weights.lossless(weights.state.keys() - quantized.keys())
     )
     write(args.to, args.out, weights, quantized, dtype)
-    print(args.out)
+    say(args.out)
     return 0
 
 

@@ -1,25 +1,24 @@
 """Decode a Kaldi data folder with a model in one of its runtimes: text, speed and memory."""
 
-import argparse
 import hashlib
 import json
 import logging
 from contextlib import nullcontext
 from pathlib import Path
 
-from espnet_dq.bin.arguments import count
+from espnet_dq.bin.arguments import Parser, count
 from espnet_dq.data.kaldi import KaldiDir, read_scp
 from espnet_dq.decode.folder import decode_folder
 from espnet_dq.decode.parts import join_parts
 from espnet_dq.decode.runtimes import RUNTIMES
-from espnet_dq.errors import run
+from espnet_dq.errors import run, say
 from espnet_dq.files import alone, sha256, shared_place
 from espnet_dq.jobs import Part
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run `python -m espnet_dq.bin.decode`; see `decode_folder`."""
-    parser = argparse.ArgumentParser(prog="decode", description=__doc__)
+    parser = Parser(__doc__, prog="decode")
     parser.add_argument(
         "--model",
         required=True,
@@ -71,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
     failed = len(report["failed"])
     cut = report["cut"]["utterances"]
     long = f", {cut} cut at pauses" if cut else ""
-    print(
+    say(
         f"{place}: {report['utterances']} utterances, {failed} failed{long}{speed}, "
         f"peak memory {memory:.0f} MiB"
     )

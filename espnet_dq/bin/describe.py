@@ -1,11 +1,11 @@
 """Write EXPDIR/run.json: what was run, and the systems that are scored (stage 8)."""
 
-import argparse
 import json
 import subprocess
 from datetime import date
 from pathlib import Path
 
+from espnet_dq.bin.arguments import Parser
 from espnet_dq.errors import run
 from espnet_dq.files import atomic, check_replaceable
 from espnet_dq.quant.checkpoint import CHECKPOINT, load_student
@@ -15,7 +15,7 @@ NAMES = ("untouched", "teacher", "float_student", "student", "student_torch")
 
 def main(argv: list[str] | None = None) -> int:
     """Write the description; returns 0."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(__doc__)
     parser.add_argument("--exp", type=Path, required=True, help="experiment folder")
     parser.add_argument("--corpus", required=True, help="name of the corpus")
     parser.add_argument("--seed", type=int, required=True, help="seed of the run")

@@ -5,10 +5,10 @@ Example usage::
     python -m espnet_dq.bin.export --exp exp/asterisk_base_tiny_ct2_int8 --to ct2 --out student
 """
 
-import argparse
 from pathlib import Path
 
-from espnet_dq.errors import run
+from espnet_dq.bin.arguments import Parser
+from espnet_dq.errors import run, say
 from espnet_dq.formats.weights import Weights
 from espnet_dq.formats.write import GRIDS, check_out, write
 from espnet_dq.quant.checkpoint import CHECKPOINT, load_student
@@ -16,7 +16,7 @@ from espnet_dq.quant.checkpoint import CHECKPOINT, load_student
 
 def main(argv: list[str] | None = None) -> int:
     """Export; returns 0."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(__doc__)
     parser.add_argument("--exp", type=Path, required=True, help="experiment or training folder")
     parser.add_argument("--to", choices=sorted(GRIDS), required=True, help="format to write")
     parser.add_argument("--out", type=Path, required=True, help="file, or folder of the format")
@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     dtype = "float32" if args.to == "openai" else "float16"
     quantized = {} if args.float else student.quantized()
     write(args.to, args.out, Weights(student.dims, student.state), quantized, dtype)
-    print(args.out)
+    say(args.out)
     return 0
 
 

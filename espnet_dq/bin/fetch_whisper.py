@@ -5,17 +5,17 @@ Example usage::
     python -m espnet_dq.bin.fetch_whisper --model tiny --out weights
 """
 
-import argparse
 from pathlib import Path
 
-from espnet_dq.errors import run
+from espnet_dq.bin.arguments import Parser
+from espnet_dq.errors import run, say
 from espnet_dq.whisper.fetch import default_cache, fetch
 from espnet_dq.whisper.sources import MODELS
 
 
 def main(argv: list[str] | None = None) -> int:
     """Fetch one model; returns 0 and prints the checkpoint's path."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(__doc__)
     parser.add_argument("--model", required=True, choices=MODELS, help="size of the Whisper")
     parser.add_argument(
         "--out", type=Path, required=True, help="folder for NAME.pt and NAME.json (its origin)"
@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
         help="folder that keeps downloads (default: $ESPNET_DQ_CACHE or %(default)s)",
     )
     args = parser.parse_args(argv)
-    print(fetch(args.model, args.out, args.cache))
+    say(fetch(args.model, args.out, args.cache))
     return 0
 
 

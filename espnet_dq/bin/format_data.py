@@ -23,6 +23,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from espnet_dq.bin.arguments import Parser
 from espnet_dq.data.audio import SAMPLE_RATE
 from espnet_dq.data.cut import cut, died, jobs
 from espnet_dq.data.kaldi import FOLDER, KaldiDir, Segment, absolute, is_command, validate
@@ -31,7 +32,7 @@ from espnet_dq.data.listing import UNKNOWN_LANGUAGE, rows
 from espnet_dq.data.parallel import parallel_map
 from espnet_dq.data.splits import SPLITS, normalise
 from espnet_dq.data.unfit import text_fault
-from espnet_dq.errors import InputError, run
+from espnet_dq.errors import InputError, one_line, run, say
 from espnet_dq.files import atomic, check_replaceable
 
 
@@ -242,7 +243,7 @@ def _format(args: argparse.Namespace, splits: dict[str, KaldiDir], left_out: Lef
 
 def main(argv: list[str] | None = None) -> int:
     """Check, format and write the three splits."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="holds train, dev and test")
     parser.add_argument("--out", type=Path, required=True, help="where the same folders go")
     parser.add_argument("--max_seconds", type=float, default=30.0, help="longest utterance")
@@ -292,7 +293,7 @@ def main(argv: list[str] | None = None) -> int:
         line = f"{len(texts)} texts stand in two splits, as in {texts[0]}"
         if not args.allow_shared_text:
             raise InputError(f"{args.data}: {line} (--allow_shared_text to go on)")
-        tqdm.write(f"warning: {args.data}: {line}")
+        tqdm.write(one_line(f"warning: {args.data}: {line}"))
     out = args.out.resolve()
     left_out = LeftOut()
     before = args.data / LEFT_OUT
@@ -309,8 +310,8 @@ def main(argv: list[str] | None = None) -> int:
     words = check_share(left_out, splits, args.max_left_out, out)
     for name, data in splits.items():
         data.save(out / name)
-        print(f"{name}: {json.dumps(report[name])}")
-    print(words)
+        say(f"{name}: {json.dumps(report[name])}")
+    say(words)
     with atomic(out / "format.json") as tmp:
         tmp.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return 0

@@ -4,7 +4,6 @@ Writes OUT/student.pth, for ESPnet's --init_param, OUT/tokens.txt, for its --tok
 OUT/student.dims and OUT/teacher.dims, one line of YAML each, for `dims` and `teacher_dims`.
 """
 
-import argparse
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +11,8 @@ from pathlib import Path
 import torch
 from whisper.model import ModelDimensions
 
-from espnet_dq.errors import InputError, run
+from espnet_dq.bin.arguments import Parser
+from espnet_dq.errors import InputError, run, say
 from espnet_dq.files import atomic, check_replaceable
 from espnet_dq.formats import openai
 from espnet_dq.formats.write import GRIDS, check_grids
@@ -27,7 +27,7 @@ from espnet_dq.whisper.vocabulary import numbers
 
 def main(argv: list[str] | None = None) -> int:
     """Write the files; returns 0."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(__doc__)
     parser.add_argument("--from", dest="source", type=Path, required=True, help=".pt checkpoint")
     parser.add_argument("--teacher", type=Path, required=True, help="teacher's .pt checkpoint")
     parser.add_argument("--grid", required=True, help="the student's weight grid, or a file")
@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
             tmp.write_text(json.dumps(numbers(dims)) + "\n", encoding="utf-8")
     with atomic(args.out / "student.grid") as tmp:
         tmp.write_text(json.dumps(grid) + "\n", encoding="utf-8")
-    print(args.out / "student.pth")
+    say(args.out / "student.pth")
     return 0
 
 

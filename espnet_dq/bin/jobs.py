@@ -1,22 +1,21 @@
 """Run a command as many jobs, on this machine or on a Slurm cluster; JOB is a job's number."""
 
-import argparse
 import shlex
 import signal
 import sys
 from pathlib import Path
 
-from espnet_dq.bin.arguments import count
+from espnet_dq.bin.arguments import Parser, count
 from espnet_dq.errors import run
 from espnet_dq.jobs import BACKENDS, Jobs, run_jobs
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run `python -m espnet_dq.bin.jobs [options] -- COMMAND`; see `run_jobs`."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
+        __doc__,
         prog="jobs",
         usage="%(prog)s [options] -- COMMAND with JOB",
-        description=__doc__,
         epilog="Jobs that failed are named with their logs; the same command runs only them again.",
     )
     parser.add_argument("--backend", choices=BACKENDS, default="local", help="where (local)")

@@ -10,12 +10,11 @@ Example usage::
         --decoder_layers 2 --width 512 --data dump/raw/train --out student.pt
 """
 
-import argparse
 from pathlib import Path
 
-from espnet_dq.bin.arguments import add_source
+from espnet_dq.bin.arguments import Parser, add_source
 from espnet_dq.data.prompted import PromptedClips
-from espnet_dq.errors import InputError, run
+from espnet_dq.errors import InputError, run, say
 from espnet_dq.files import check_apart, check_replaceable
 from espnet_dq.formats import detect
 from espnet_dq.formats.write import write
@@ -27,7 +26,7 @@ from espnet_dq.whisper.shallow import choose_layers, shallow, shorten
 
 def main(argv: list[str] | None = None) -> int:
     """Write the student's checkpoint; returns 0."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(__doc__)
     add_source(parser)
     parser.add_argument("--out", type=Path, required=True, help=".pt checkpoint to write")
     for side in ("encoder", "decoder"):
@@ -81,7 +80,7 @@ def main(argv: list[str] | None = None) -> int:
         )
     write("openai", args.out, weights, {}, weights.lossless(weights.state))
     dims = weights.dims
-    print(
+    say(
         f"{args.out}: {dims.n_audio_layer} encoder layers (of the source's "
         f"{', '.join(map(str, layers[0]))}), {dims.n_text_layer} decoder layers "
         f"({', '.join(map(str, layers[1]))}), {dims.n_text_state} channels, "

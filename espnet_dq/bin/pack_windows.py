@@ -8,7 +8,6 @@ Example usage::
     python -m espnet_dq.bin.pack_windows --data dump/raw/train --out dump/packed/train --singles 200
 """
 
-import argparse
 import hashlib
 import json
 from contextlib import nullcontext
@@ -16,11 +15,12 @@ from pathlib import Path
 
 from whisper.model import ModelDimensions
 
+from espnet_dq.bin.arguments import Parser
 from espnet_dq.data.audio import SAMPLE_RATE
 from espnet_dq.data.kaldi import AUDIO, CATEGORY, FOLDER, KaldiDir
 from espnet_dq.data.left_out import LEFT_OUT, LeftOut
 from espnet_dq.data.pack import MAX_TOKENS, ROOM, Balance, pack
-from espnet_dq.errors import run
+from espnet_dq.errors import run, say
 from espnet_dq.files import alone, atomic, check_apart, check_replaceable, shared_place
 from espnet_dq.formats import openai
 from espnet_dq.whisper.dims import SIZES, encode_text, vocabulary_tokenizer
@@ -29,7 +29,7 @@ from espnet_dq.whisper.forward import SAMPLES_PER_POSITION
 
 def main(argv: list[str] | None = None) -> int:
     """Pack a formatted data folder; returns 0."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="formatted Kaldi folder")
     parser.add_argument("--out", type=Path, required=True, help="Kaldi folder to write")
     parser.add_argument(
@@ -72,16 +72,16 @@ def main(argv: list[str] | None = None) -> int:
         else:
             packed = pack(data, out, longest, args.singles, args.seed, dims, balance)
     seconds = sum(int(n) for n in packed.extra["utt2num_samples"].values()) / SAMPLE_RATE
-    print(f"{args.out}: {len(packed.wav)} windows, {seconds / 60:.1f} minutes of audio")
+    say(f"{args.out}: {len(packed.wav)} windows, {seconds / 60:.1f} minutes of audio")
     minutes = _minutes(data, packed)
     for lang, of in minutes.items():
-        print(f"{args.out}: {lang}: {of['given']:.1f} minutes given, {of['heard']:.1f} in windows")
+        say(f"{args.out}: {lang}: {of['given']:.1f} minutes given, {of['heard']:.1f} in windows")
     with atomic(args.out.with_name(f"{args.out.name}.minutes.json")) as tmp:
         tmp.write_text(json.dumps(minutes, indent=1) + "\n", encoding="utf-8")
     left_out = _left_out(data, dims, longest + ROOM)
     left_out.write(args.out.with_name(f"{args.out.name}.{LEFT_OUT}"))
     for cause, count in left_out.causes().items():
-        print(f"{args.out}: left out, {cause}: {count} utterances")
+        say(f"{args.out}: left out, {cause}: {count} utterances")
     return 0
 
 

@@ -6,20 +6,20 @@ Example usage::
         --mode replace --out dump/labelled/train
 """
 
-import argparse
 from pathlib import Path
 
 import torch
 
+from espnet_dq.bin.arguments import Parser
 from espnet_dq.data.kaldi import FOLDER
 from espnet_dq.data.labels import MODES, Limits, label_folder
-from espnet_dq.errors import InputError, run
+from espnet_dq.errors import InputError, run, say
 from espnet_dq.files import check_apart, check_replaceable
 
 
 def main(argv: list[str] | None = None) -> int:
     """Label a formatted data folder; returns 0."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="formatted Kaldi folder")
     parser.add_argument("--teacher", type=Path, required=True, help="teacher's .pt")
     parser.add_argument(
@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
     device = "cuda" if args.ngpu else "cpu"
     report = label_folder(args.data, args.out, args.teacher, args.mode, limits, device)
     causes = "".join(f", {n} dropped: {cause}" for cause, n in report["dropped"].items())
-    print(f"{args.out}: {report['kept']} of {report['utterances']} utterances{causes}")
+    say(f"{args.out}: {report['kept']} of {report['utterances']} utterances{causes}")
     return 0
 
 

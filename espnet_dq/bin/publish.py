@@ -10,15 +10,15 @@ Example usage::
         --data_licence CC-BY-SA-3.0 --upload_to me/asterisk-tiny
 """
 
-import argparse
 import contextlib
 import io
 import json
 from pathlib import Path
 
+from espnet_dq.bin.arguments import Parser
 from espnet_dq.bin.verify import main as verify
 from espnet_dq.decode.runtimes.ctranslate2 import compute_type
-from espnet_dq.errors import InputError, WorkError, run
+from espnet_dq.errors import InputError, WorkError, run, say
 from espnet_dq.files import Folder, atomic, bytes_on_disk, check_replaceable
 from espnet_dq.formats.weights import Weights
 from espnet_dq.formats.write import FOLDERS, check_grids, write
@@ -31,7 +31,7 @@ from espnet_dq.whisper.vocabulary import TrimmedDimensions
 
 def main(argv: list[str] | None = None) -> int:
     """Write the folders EXP/publish/FORMAT, then upload them if asked; returns 0."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(__doc__)
     parser.add_argument("--exp", type=Path, required=True, help="experiment, reported (stage 12)")
     parser.add_argument("--data_licence", required=True, help="of the training data")
     parser.add_argument(
@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
         try:
             check_grids(form, student.dims, student.grids)
         except InputError as e:
-            print(f"{form}: left out: {e}")
+            say(f"{form}: left out: {e}")
             continue
         with atomic(args.exp / "publish" / form, published(form)) as folder:
             folder.mkdir()
@@ -68,10 +68,10 @@ def main(argv: list[str] | None = None) -> int:
             )
             (folder / "README.md").write_text(card, encoding="utf-8")
         written.append(form)
-        print(f"{args.exp / 'publish' / form}: {size} bytes, verified")
+        say(f"{args.exp / 'publish' / form}: {size} bytes, verified")
     for form in written if args.upload_to else ():
         address = upload(args.exp / "publish" / form, f"{args.upload_to}-{form}")
-        print(f"uploaded to {address}")
+        say(f"uploaded to {address}")
     return 0
 
 

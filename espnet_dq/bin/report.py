@@ -1,10 +1,10 @@
 """Sum up an experiment: results.json, RESULTS.md and report.html, all in its own folder."""
 
-import argparse
 import json
 from pathlib import Path
 
-from espnet_dq.errors import run
+from espnet_dq.bin.arguments import Parser
+from espnet_dq.errors import run, say
 from espnet_dq.files import atomic, check_replaceable
 from espnet_dq.report import collect, html, markdown
 from espnet_dq.report.headline import facts
@@ -12,7 +12,7 @@ from espnet_dq.report.headline import facts
 
 def main(argv: list[str] | None = None) -> int:
     """Write the three files and print the headline. Returns 0."""
-    parser = argparse.ArgumentParser(prog="report", description=__doc__)
+    parser = Parser(__doc__, prog="report")
     parser.add_argument(
         "--exp", type=Path, required=True, help="experiment folder with run.json", metavar="EXPDIR"
     )
@@ -28,9 +28,9 @@ def main(argv: list[str] | None = None) -> int:
     for name, content in contents.items():
         with atomic(args.exp / name) as tmp:
             tmp.write_text(content, encoding="utf-8")
-        print(f"wrote {args.exp / name}")
+        say(f"wrote {args.exp / name}")
     for fact in facts(exp.results):
-        print(f"{fact.value} {fact.meaning}")
+        say(f"{fact.value} {fact.meaning}")
     return 0
 
 

@@ -1,10 +1,10 @@
 """Score decode folders: WER and CER by language, sclite's tables, an ESPnet result block."""
 
-import argparse
 import logging
 from pathlib import Path
 
-from espnet_dq.errors import InputError, run
+from espnet_dq.bin.arguments import Parser
+from espnet_dq.errors import InputError, run, say
 from espnet_dq.files import check_replaceable
 from espnet_dq.scoring import sclite
 from espnet_dq.scoring.results import tables
@@ -17,7 +17,7 @@ def main(argv: list[str] | None = None) -> int:
     Raises:
         InputError: one SCORE_DIR for several folders.
     """
-    parser = argparse.ArgumentParser(prog="score", description=__doc__)
+    parser = Parser(__doc__, prog="score")
     parser.add_argument(
         "--ref", type=Path, required=True, help="Kaldi folder: text, utt2lang", metavar="DATA_DIR"
     )
@@ -38,13 +38,14 @@ def main(argv: list[str] | None = None) -> int:
     program = sclite.find()
     for hyp, out in zip(args.hyp, outs, strict=True):
         result = score(args.ref, hyp, out, program)
-        print(tables({hyp.name: result}))
+        for line in tables({hyp.name: result}).split("\n"):
+            say(line)
         for name in ("wer", "cer"):
             each = " ".join(f"{k} {v:.1f}" for k, v in result[name].items() if k != MEAN)
-            print(f"{name.upper()}: mean {result[name][MEAN]:.1f} % ({each})")
-        print(f"tables: {result['tool']}; rates: {result['rates']}; {result['normalizer']}")
-        print(f"without a hypothesis, counted as empty: {result['missing']}")
-        print(f"references that normalise to nothing, left out: {result['left_out']}")
+            say(f"{name.upper()}: mean {result[name][MEAN]:.1f} % ({each})")
+        say(f"tables: {result['tool']}; rates: {result['rates']}; {result['normalizer']}")
+        say(f"without a hypothesis, counted as empty: {result['missing']}")
+        say(f"references that normalise to nothing, left out: {result['left_out']}")
     return 0
 
 

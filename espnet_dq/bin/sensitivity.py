@@ -7,7 +7,6 @@ Example usage::
     python -m espnet_dq.bin.convert --from tiny.pt --to packed --grid grids.yaml --out tiny.packed
 """
 
-import argparse
 import json
 import zlib
 from dataclasses import asdict
@@ -16,9 +15,10 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from espnet_dq.bin.arguments import Parser
 from espnet_dq.data.audio import load_audio
 from espnet_dq.data.kaldi import KaldiDir
-from espnet_dq.errors import InputError, run
+from espnet_dq.errors import InputError, run, say
 from espnet_dq.files import atomic, check_replaceable
 from espnet_dq.formats import detect
 from espnet_dq.formats.weights import Weights
@@ -32,7 +32,7 @@ GRIDS = ("uniform8", "uniform6", "ggml_q5_0", "uniform5", "ggml_q4_0", "uniform4
 
 def main(argv: list[str] | None = None) -> int:
     """Measure what is not in the table yet, and print the ranking; returns 0."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(__doc__)
     parser.add_argument(
         "--model", type=Path, required=True, help="file or folder of any format, or an experiment"
     )
@@ -78,7 +78,7 @@ def main(argv: list[str] | None = None) -> int:
         (r for r in rows if r["grid"] != "none"), key=lambda r: r["kl"], reverse=True
     ):
         losses = f"{row['kl']:10.6f} {row['ce']:+10.6f}"
-        print(f"{losses} {row['bytes']:9} {row['grid']:12} {row['name']}")
+        say(f"{losses} {row['bytes']:9} {row['grid']:12} {row['name']}")
     return 0
 
 

@@ -5,17 +5,17 @@ Example usage::
     python -m espnet_dq.bin.subset_data --data dump/raw/test --out dump/test_40 --per_language 40
 """
 
-import argparse
 from pathlib import Path
 
+from espnet_dq.bin.arguments import Parser
 from espnet_dq.data.kaldi import FOLDER, KaldiDir
-from espnet_dq.errors import InputError, run
+from espnet_dq.errors import InputError, run, say
 from espnet_dq.files import check_apart, check_replaceable
 
 
 def main(argv: list[str] | None = None) -> int:
     """Write the folder; returns 0."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="formatted Kaldi folder")
     parser.add_argument("--out", type=Path, required=True, help="Kaldi folder to write")
     parser.add_argument("--per_language", type=int, required=True, help="at most so many")
@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     data = KaldiDir.load(args.data, extra=["utt2num_samples"])
     drawn = data.draw(args.per_language)
     drawn.save(args.out)
-    print(f"{args.out}: {len(drawn.wav)} of {len(data.wav)} utterances")
+    say(f"{args.out}: {len(drawn.wav)} of {len(data.wav)} utterances")
     return 0
 
 

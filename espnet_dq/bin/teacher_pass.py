@@ -1,12 +1,12 @@
 """Cache what the frozen teacher, and a frozen encoder, say of a data folder (stage 4)."""
 
-import argparse
 from pathlib import Path
 
 import torch
 
+from espnet_dq.bin.arguments import Parser
 from espnet_dq.distill.cache import CacheSettings, write_cache
-from espnet_dq.errors import InputError, run
+from espnet_dq.errors import InputError, run, say
 from espnet_dq.formats import openai
 from espnet_dq.jobs import Part
 from espnet_dq.quant.checkpoint import Student, read_config
@@ -16,7 +16,7 @@ from espnet_dq.whisper.teacher import Teacher
 
 def main(argv: list[str] | None = None) -> int:
     """Run the pass; returns 0."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="formatted Kaldi folder")
     parser.add_argument("--out", type=Path, required=True, help="folder of the cache")
     parser.add_argument("--teacher", type=Path, required=True, help="teacher's .pt")
@@ -79,7 +79,7 @@ def main(argv: list[str] | None = None) -> int:
     torch.manual_seed(0)
     teacher = Teacher(args.teacher, student.dims)
     write_cache(args.data, args.out, teacher, student, settings, args.shared, args.split)
-    print(args.out)
+    say(args.out)
     return 0
 
 

@@ -1,13 +1,13 @@
 """Print what is said in audio files of any kind and length."""
 
-import argparse
 import sys
 from collections.abc import Iterable, Iterator
 
+from espnet_dq.bin.arguments import Parser
 from espnet_dq.decode.runtimes import RUNTIMES, Segment, guess_runtime, load_runtime
 from espnet_dq.decode.subtitles import HEAD, cue
 from espnet_dq.decode.transcribe import transcribe
-from espnet_dq.errors import InputError, run
+from espnet_dq.errors import InputError, one_line, run, say, spoken
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -17,7 +17,7 @@ def main(argv: list[str] | None = None) -> int:
     and memory is that of one window however long a file is. A bad file among several is named,
     the others are still transcribed, and the exit code is 2.
     """
-    parser = argparse.ArgumentParser(prog="transcribe", description=__doc__)
+    parser = Parser(__doc__, prog="transcribe")
     parser.add_argument("audio", nargs="+", metavar="AUDIO", help="audio file: wav, mp3, ogg, ...")
     parser.add_argument(
         "--model",
@@ -41,12 +41,12 @@ def main(argv: list[str] | None = None) -> int:
     code = 0
     for path in args.audio:
         segments = transcribe(runtime, path, args.language, timestamps)
-        prefix = f"{path}\t" if len(args.audio) > 1 else ""
+        prefix = f"{one_line(path)}\t" if len(args.audio) > 1 else ""
         try:
             for part in _parts(segments, args.format, args.timestamps, prefix):
                 print(part, end="", flush=True)
         except InputError as e:
-            print(f"transcribe: {e}", file=sys.stderr)
+            say(f"transcribe: {e}", sys.stderr)
             code = e.exit_code
     return code
 
@@ -57,12 +57,14 @@ def _parts(segments: Iterable[Segment], kind: str, timestamps: bool, prefix: str
         yield HEAD[kind]
         yield from (cue(kind, number, s) for number, s in enumerate(segments, 1))
     elif timestamps:
-        yield from (f"{prefix}[{_clock(s.start)} -> {_clock(s.end)}] {s.text}\n" for s in segments)
+        yield from (
+            f"{prefix}[{_clock(s.start)} -> {_clock(s.end)}] {spoken(s.text)}\n" for s in segments
+        )
     else:
         begun = False
         try:
             for segment in segments:
-                yield (" " if begun else prefix) + segment.text
+                yield (" " if begun else prefix) + spoken(segment.text)
                 begun = True
         except InputError:
             if begun:

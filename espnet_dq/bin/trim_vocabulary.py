@@ -10,7 +10,6 @@ Example usage::
         --data dump/raw/train --words words.txt --out tiny_en_es.pt
 """
 
-import argparse
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -20,9 +19,9 @@ from pathlib import Path
 import torch
 from whisper.tokenizer import LANGUAGES, Tokenizer
 
-from espnet_dq.bin.arguments import add_source
+from espnet_dq.bin.arguments import Parser, add_source
 from espnet_dq.data.kaldi import read_scp
-from espnet_dq.errors import InputError, run
+from espnet_dq.errors import InputError, run, say
 from espnet_dq.files import bytes_on_disk, check_apart, check_replaceable
 from espnet_dq.formats import detect, openai
 from espnet_dq.formats.weights import Weights
@@ -35,7 +34,7 @@ EMBEDDING = "decoder.token_embedding.weight"
 
 def main(argv: list[str] | None = None) -> int:
     """Write the smaller checkpoint; returns 0."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(__doc__)
     add_source(parser)
     parser.add_argument(
         "--data", type=Path, nargs="+", default=[], help="Kaldi folders (text and utt2lang)"
@@ -76,7 +75,7 @@ def main(argv: list[str] | None = None) -> int:
     state = weights.state | {EMBEDDING: weights.state[EMBEDDING][kept]}
     trimmed = Weights(dims, state)
     openai.save(args.out, trimmed, getattr(torch, trimmed.lossless(state)))
-    print(
+    say(
         f"{args.out}: {len(kept)} of {weights.dims.n_vocab} tokens kept, "
         f"for {texts} texts, {bytes_on_disk(args.out)} bytes"
     )

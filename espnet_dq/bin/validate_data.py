@@ -1,15 +1,15 @@
 """Check Kaldi data folders: exit 0 if they are fit for use, 2 with what is wrong otherwise."""
 
-import argparse
 from pathlib import Path
 
+from espnet_dq.bin.arguments import Parser
 from espnet_dq.data.kaldi import faults
-from espnet_dq.errors import InputError, run
+from espnet_dq.errors import InputError, run, say
 
 
 def main(argv: list[str] | None = None) -> int:
     """Validate each folder; see `espnet_dq.data.kaldi.faults` for what is looked at."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(__doc__)
     parser.add_argument("folders", nargs="+", type=Path, help="data folders")
     parser.add_argument("--language", help="Whisper's code for all, in place of utt2lang")
     parser.add_argument("--untranscribed", action="store_true", help="audio only, without text")
@@ -24,7 +24,7 @@ def main(argv: list[str] | None = None) -> int:
             more = f" (and {len(found) - 1} more: --all)" if len(found) > 1 else ""
             raise InputError(found[0] + more)
         for fault in found:
-            print(fault)
+            say(fault)
         count += len(found)
     if count:
         raise InputError(f"{count} faults")

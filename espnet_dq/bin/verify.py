@@ -6,7 +6,6 @@ Example usage::
         --against exp/asterisk_base_tiny_ct2_int8
 """
 
-import argparse
 import json
 from collections import Counter
 from collections.abc import Mapping
@@ -15,7 +14,8 @@ from pathlib import Path
 from torch import Tensor
 from whisper.model import ModelDimensions
 
-from espnet_dq.errors import InputError, run
+from espnet_dq.bin.arguments import Parser
+from espnet_dq.errors import InputError, one_line, run, say
 from espnet_dq.files import atomic, bytes_on_disk, check_replaceable
 from espnet_dq.formats import detect, integers
 from espnet_dq.formats.parity import NO_TENSORS, ON_GRID, OPEN, OTHER, SCALES, Reference, Report
@@ -31,7 +31,7 @@ from espnet_dq.whisper.dims import weight_shapes
 
 def main(argv: list[str] | None = None) -> int:
     """Print the comparison; 0 if nothing differs, 1 if anything does."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(__doc__)
     parser.add_argument("path", type=Path, help="exported file or folder to verify")
     parser.add_argument(
         "--against",
@@ -129,8 +129,8 @@ def _print(report: Report, sizes: Mapping[str, int]) -> None:
         shape = "x".join(map(str, row.shape)) or "-"
         error = "-" if row.error is None else f"{row.error:.5f}"
         print(
-            f"{row.name:{width}}  {shape:>12}  {row.grid:9} {row.bits:4} {row.bytes:10}  {error:>7}"
-            f" {row.integers:9} {row.scales:7}  {row.kind}"
+            f"{one_line(row.name):{width}}  {shape:>12}  {row.grid:9} {row.bits:4} "
+            f"{row.bytes:10}  {error:>7} {row.integers:9} {row.scales:7}  {row.kind}"
         )
     total = report.to_dict()
     kinds = Counter(row.kind for row in report.rows)
@@ -140,10 +140,10 @@ def _print(report: Report, sizes: Mapping[str, int]) -> None:
     print(f"in float: {', '.join(why) or 'nothing'}; {total['float_bytes']} bytes")
     left = [row.name for row in report.rows if row.kind == OPEN]
     if kinds[ON_GRID] and left:  # of a float file nothing was asked for
-        print(f"in float although it could be on a grid: {', '.join(left)}")
+        say(f"in float although it could be on a grid: {', '.join(left)}")
     for row in report.rows:
         if row.note:
-            print(f"{row.name}: {row.note}")
+            say(f"{row.name}: {row.note}")
     print(
         f"on disk: {sizes['bytes_on_disk']} bytes; "
         f"by the paper's rule (counted): {sizes['paper_rule_bytes']} bytes"

@@ -4,7 +4,6 @@ Recordings and supervisions are in the cuts, as `CutSet.from_file` reads them; a
 it is. Takes folders with `segments`, too. The other way: `local/lhotse_cuts.py`.
 """
 
-import argparse
 import gzip
 import json
 from pathlib import Path
@@ -12,9 +11,10 @@ from pathlib import Path
 import soundfile
 from tqdm import tqdm
 
+from espnet_dq.bin.arguments import Parser
 from espnet_dq.data.audio import naming
 from espnet_dq.data.kaldi import KaldiDir, Segment, validate
-from espnet_dq.errors import InputError, run
+from espnet_dq.errors import InputError, run, say
 from espnet_dq.files import atomic, check_replaceable
 
 
@@ -73,7 +73,7 @@ def cut_of(data: KaldiDir, utt: str, recording: dict) -> dict:
 
 def main(argv: list[str] | None = None) -> int:
     """Write the cuts of a folder."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="Kaldi folder")
     parser.add_argument("--out", type=Path, required=True, help="a .jsonl.gz file")
     args = parser.parse_args(argv)
@@ -89,7 +89,7 @@ def main(argv: list[str] | None = None) -> int:
                 recordings[name] = recording_of(name, data.wav[utt])
             cut = cut_of(data, utt, recordings[name])
             f.write(json.dumps(cut, ensure_ascii=False) + "\n")
-    print(f"{args.out}: {len(data.wav)} cuts")
+    say(f"{args.out}: {len(data.wav)} cuts")
     return 0
 
 

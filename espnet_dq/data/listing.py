@@ -28,7 +28,7 @@ from espnet_dq.data.left_out import LEFT_OUT, LeftOut
 from espnet_dq.data.parallel import DIED, parallel_map
 from espnet_dq.data.splits import SPLITS
 from espnet_dq.data.summary import write_splits
-from espnet_dq.errors import InputError
+from espnet_dq.errors import InputError, one_line
 from espnet_dq.files import Folder, atomic, sha256
 
 # Why rows are left out, as report.json counts them; see also `corpus.text_fault` and `AudioFault`.
@@ -265,7 +265,7 @@ def lines(path: Path) -> Iterator[tuple[str, str | None]]:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     with open(path, "rb") as f:
-        progress = tqdm(f, desc=path.name, unit=" lines", delay=2.0, leave=False)
+        progress = tqdm(f, desc=one_line(path.name), unit=" lines", delay=2.0, leave=False)
         for number, raw in enumerate(progress, 1):
             try:
                 line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
@@ -325,7 +325,7 @@ def unpack(archive: Path, folder: Path) -> Path:
         tmp.mkdir(parents=True)
         try:
             with tarfile.open(archive, "r:gz") as tar:
-                for member in tqdm(tar, desc=f"unpack {archive.name}", unit="file"):
+                for member in tqdm(tar, desc=one_line(f"unpack {archive.name}"), unit="file"):
                     name = PurePosixPath(member.name).name
                     if not member.isfile() or member.issparse() or name in ("", ".."):
                         continue

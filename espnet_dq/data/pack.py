@@ -17,7 +17,7 @@ from whisper.model import ModelDimensions
 
 from espnet_dq.data.audio import SAMPLE_RATE, load_audio, save_wav
 from espnet_dq.data.kaldi import AUDIO, CATEGORY, KaldiDir
-from espnet_dq.errors import InputError
+from espnet_dq.errors import InputError, one_line
 from espnet_dq.files import Folder, check_replaceable, sha256
 from espnet_dq.whisper.dims import encode_text, vocabulary_tokenizer
 
@@ -135,7 +135,8 @@ def pack(
     packed = KaldiDir(extra={"utt2num_samples": {}, AUDIO: {}})
     wav_dir = out.with_name(f"{out.name}_wav").resolve()
     check_replaceable(wav_dir, WAVS)
-    for number, window in enumerate(tqdm(windows, desc=f"pack {out.name}", unit="window")):
+    bar = tqdm(windows, desc=one_line(f"pack {out.name}"), unit="window")
+    for number, window in enumerate(bar):
         parts = [load_audio(data.wav[window[0]])]
         for name in window[1:]:
             parts.append(np.zeros(int(pauses.uniform(*PAUSE) * SAMPLE_RATE), np.float32))

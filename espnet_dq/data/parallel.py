@@ -15,6 +15,8 @@ from itertools import batched
 
 from tqdm import tqdm
 
+from espnet_dq.errors import one_line
+
 CHUNK = 16  # jobs that a process is handed at a time, at most
 AHEAD = 4  # chunks for each process that are asked for before the first of them is used
 DIED = "the process that read it crashed, or was killed, as happens when memory runs out"
@@ -46,7 +48,7 @@ def parallel_map[Job, Result](
     size = min(CHUNK, 1 + total // (4 * nj))  # some long recordings must not go to one process
     workers = _Workers(work, min(nj, total), died)
     try:
-        with tqdm(total=total, desc=what, unit="file", mininterval=1.0) as bar:
+        with tqdm(total=total, desc=one_line(what), unit="file", mininterval=1.0) as bar:
             for chunk in batched(jobs, size):
                 workers.ask(chunk)
                 if len(workers.asked) > AHEAD * nj:

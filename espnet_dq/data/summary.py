@@ -6,7 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from espnet_dq.data.kaldi import FOLDER, KaldiDir, validate
-from espnet_dq.errors import WorkError
+from espnet_dq.errors import WorkError, say
 from espnet_dq.files import atomic, check_replaceable
 
 
@@ -70,7 +70,7 @@ def write_splits(
         tmp.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     for lang, row in rows.items():
         counts = ", ".join(f"{name} {row[name]}" for name in names)
-        print(f"{lang}: {counts}; {row.get('minutes', 'unknown')} min")
+        say(f"{lang}: {counts}; {row.get('minutes', 'unknown')} min")
         for reason, count in row["left_out"].items():
-            print(f"    left out {count}: {reason}")
+            say(f"    left out {count}: {reason}")
     return rows

@@ -24,7 +24,7 @@ from espnet_dq.data.pieces import pieces
 from espnet_dq.decode.runtimes import Runtime, load_runtime
 from espnet_dq.decode.runtimes.interface import SPACELESS, join
 from espnet_dq.decode.transcribe import transcribe_pieces
-from espnet_dq.errors import InputError, WorkError
+from espnet_dq.errors import InputError, WorkError, one_line
 from espnet_dq.files import Folder, atomic, check_replaceable, remove, sha256
 from espnet_dq.jobs import Part
 
@@ -133,7 +133,11 @@ def decode_folder(
     with (
         _Partial(out / PARTIAL, key, list(done.values())) as partial,
         tqdm(
-            total=len(wav), initial=len(done), desc=out.name, unit="clip", mininterval=quiet
+            total=len(wav),
+            initial=len(done),
+            desc=one_line(out.name),
+            unit="clip",
+            mininterval=quiet,
         ) as bar,
     ):
         for result in _run(engine, jobs, _decode_timed if timestamps else _decode):
@@ -147,7 +151,7 @@ def decode_folder(
     if not part:
         check_some(data, done, failed)
     for utt, reason in sorted(failed.items()):
-        logging.warning("%s: not decoded: %s", utt, reason)
+        logging.warning("%s: not decoded: %s", one_line(utt), one_line(reason))
 
     seconds = sum(result.seconds for result in done.values())
     cut = [result.pieces for result in done.values() if result.pieces > 1]

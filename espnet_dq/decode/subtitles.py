@@ -3,6 +3,7 @@
 from html import escape
 
 from espnet_dq.decode.runtimes.interface import Segment
+from espnet_dq.errors import spoken
 
 HEAD = {"srt": "", "vtt": "WEBVTT\n\n"}
 
@@ -11,7 +12,7 @@ def cue(kind: str, number: int, segment: Segment) -> str:
     """The cue `number`, from 1, in a file of a `kind` in `HEAD`, which begins with that."""
     comma = "," if kind == "srt" else "."
     times = f"{_time(segment.start, comma)} --> {_time(segment.end, comma)}"
-    text = " ".join(segment.text.split())  # an empty line would end the cue
+    text = spoken(" ".join(segment.text.split()))  # an empty line would end the cue
     if kind == "vtt":
         text = escape(text, quote=False)
     return f"{number}\n{times}\n{text}\n\n"

@@ -38,7 +38,7 @@ from espnet_dq.data.kaldi import AUDIO, KaldiDir
 from espnet_dq.distill.answers import encoder_kind
 from espnet_dq.distill.losses import topk_log_probs
 from espnet_dq.distill.sequences import build_sequences, has_timestamps
-from espnet_dq.errors import InputError
+from espnet_dq.errors import InputError, one_line, say
 from espnet_dq.files import Folder, alone, atomic, sha256, shared_place
 from espnet_dq.jobs import Part
 from espnet_dq.quant.checkpoint import Student
@@ -129,7 +129,7 @@ def _fill(out: Path, name: str, pass_: "_Pass", description: dict, part: Part | 
     asked = part.of(asked) if part else asked
     left = [u for n, shard in asked if not (partial / f"{n:05d}").is_dir() for u in shard]
     _check_room(out, pass_.predicted_bytes(left))
-    for number, shard in tqdm(asked, desc=f"teacher pass {name}", unit="shard"):
+    for number, shard in tqdm(asked, desc=one_line(f"teacher pass {name}"), unit="shard"):
         target = partial / f"{number:05d}"
         if not target.is_dir():
             with atomic(target, SHARD_FOLDER) as tmp:
@@ -156,7 +156,7 @@ def _check_room(out: Path, needed: int) -> None:
     free = shutil.disk_usage(out).free
     if needed > free:
         raise InputError(f"{out}: the cache takes {needed / 1e6:.0f} MB, {free / 1e6:.0f} are free")
-    print(f"{out}: {needed / 1e6:.1f} MB to write", file=sys.stderr)
+    say(f"{out}: {needed / 1e6:.1f} MB to write", sys.stderr)
 
 
 def _describe(

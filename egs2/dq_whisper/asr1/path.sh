@@ -1,5 +1,6 @@
 # shellcheck shell=bash
 # Sourced by the recipe: makes the project's environment on first use, then uses it.
+unset CDPATH
 _dq_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../.." && pwd)
 "$_dq_root/tools/setup.sh" || return
 
@@ -10,4 +11,13 @@ if [[ -d /usr/lib/sctk/bin ]]; then
 fi
 # Keys are sorted in byte order, texts are in many scripts.
 export LC_ALL=C.UTF-8 PYTHONIOENCODING=utf-8
-unset _dq_root
+# A model's folder that one enters may hold a safetensors.py: Python looks for none there, nor where
+# PYTHONPATH names the current folder. Another Python's home, and warnings as errors, end ours.
+export PYTHONSAFEPATH=1
+unset PYTHONHOME PYTHONWARNINGS
+IFS=: read -ra _dq_paths <<< "${PYTHONPATH:-}"
+unset PYTHONPATH
+for _dq_path in "${_dq_paths[@]}"; do
+    if [[ $_dq_path == /* ]]; then export PYTHONPATH=${PYTHONPATH:+$PYTHONPATH:}$_dq_path; fi
+done
+unset _dq_root _dq_paths _dq_path
