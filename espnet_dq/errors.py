@@ -71,6 +71,7 @@ class _Output:
 
     def __init__(self, stream: TextIO, needed: bool) -> None:
         self._stream, self._needed = stream, needed
+        self._failed: OSError | None = None
         with contextlib.suppress(AttributeError, ValueError):
             stream.reconfigure(errors="backslashreplace")
 
@@ -80,6 +81,8 @@ class _Output:
         return len(text)
 
     def flush(self) -> None:
+        if self._failed:  # argparse passes over what fails
+            raise self._failed
         with self._careful():
             self._stream.flush()
 
@@ -92,7 +95,7 @@ class _Output:
             with contextlib.suppress(OSError, ValueError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
             if self._needed:
-                e.filename = "standard output"
+                e.filename, self._failed = "standard output", e
                 raise
 
     def __getattr__(self, name: str) -> object:

@@ -1,6 +1,10 @@
+import errno
+import subprocess
+import sys
+
 import pytest
 
-from espnet_dq.errors import InputError, run
+from espnet_dq.errors import InputError, one_line, run, spoken
 
 
 def test_an_error_is_one_line_whatever_is_in_a_name(capsys):
@@ -12,3 +16,69 @@ def test_an_error_is_one_line_whatever_is_in_a_name(capsys):
     assert ended.value.code == 2
     said = capsys.readouterr().err
     assert said.endswith(": Größe/\\x1b]0;title\\x07 a\\nb\\r\\x9b2J: broken\n")
+
+
+@pytest.mark.parametrize("character", ["\u202e", "\u2028", "\u200b", "\ufeff", "\udc9b", "\x85"])
+def test_nothing_hidden_in_a_name_is_shown_as_it_is(character):
+    assert one_line(f"a{character}b") == f"a{ascii(character)[1:-1]}b"
+
+
+def test_what_is_said_keeps_the_marks_of_its_script():
+    assert spoken("می\u200cروم \x1b[2J\u202eab") == "می\u200cروم \\x1b[2J\\u202eab"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (OSError(errno.EMFILE, "Too many open files", "a\x1bb"), 1, "a\\x1bb: Too many open files"),
+        (OSError(errno.EIO, "Input/output error"), 1, "Input/output error"),
+        (FileNotFoundError(errno.ENOENT, "No such file", "given"), 2, "given: No such file"),
+        (FileNotFoundError(errno.ENOENT, "No such file", "ours"), 1, "ours: No such file"),
+        (MemoryError(), 1, "not enough memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 1, "not enough memory"),
+        (RuntimeError("std::bad_alloc"), 1, "not enough memory"),
+        (RecursionError(), 1, "what is read is nested too deep"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_conditions_of_the_machine_are_one_line(monkeypatch, capsys, error, code, said):
+    def main():
+        raise error
+
+    monkeypatch.setattr("sys.argv", ["x/command.py", "given"])
+    with pytest.raises(SystemExit) as ended:
+        run(main)
+    assert ended.value.code == code
+    assert capsys.readouterr().err == f"command: {said}\n"
+
+
+def test_a_fault_of_ours_keeps_its_traceback():
+    with pytest.raises(KeyError):
+        run(lambda: {}["what"])
+
+
+@pytest.mark.parametrize(
+    ("redirected", "code", "said"),
+    [
+        (">&-", 1, "standard output: Bad file descriptor"),
+        ("> /dev/full", 1, "standard output: No space left on device"),
+        ("| :", 1, None),
+        ("2>&-", 0, None),
+        ("2> /dev/full", 0, None),
+    ],
+)
+@pytest.mark.parametrize("options", ["", "--help"])
+def test_streams_that_take_nothing(tmp_path, redirected, code, said, options):
+    script = tmp_path / "command.py"
+    script.write_text(
+        "import argparse, sys, time\nfrom espnet_dq.errors import run\n"
+        "def main():\n    time.sleep(0.2)\n    argparse.ArgumentParser().parse_args()\n"
+        "    print('to stderr', file=sys.stderr)\n    print('done')\n"
+        "run(main)\n"
+    )
+    line = f'"{sys.executable}" "{script}" {options} {redirected}; exit "${{PIPESTATUS[0]}}"'
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True)
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
+    lines = [x for x in done.stderr.splitlines() if x != "to stderr"]
+    assert lines == ([f"command: {said}"] if said else [])
