@@ -1,4 +1,4 @@
-"""`python -m espnet_dq MODULE ARGS...`: register the plug-in, then run any ESPnet module.
+"""`python -Pm espnet_dq MODULE ARGS...`: register the plug-in, then run any ESPnet module.
 
 A leading `-m` is accepted as well, so that `--python "python3 -m espnet_dq"` works in ESPnet's
 own recipes.
@@ -17,8 +17,8 @@ def main() -> None:
         arguments = arguments[1:]
     if not arguments:
         raise InputError(
-            "usage: python -m espnet_dq MODULE ARGS..., "
-            "for example: python -m espnet_dq espnet2.bin.asr_train --help"
+            "usage: python -Pm espnet_dq MODULE ARGS..., "
+            "for example: python -Pm espnet_dq espnet2.bin.asr_train --help"
         )
     from torch.multiprocessing import ProcessExitedException
 

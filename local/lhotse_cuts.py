@@ -5,7 +5,7 @@ Each supervision becomes an utterance, where it lies in its recording; a cut may
 Read by the layout that lhotse documents, so lhotse need not be installed. Left out and counted:
 mixed and padded cuts, recordings that are changed when they are loaded (speed, volume, ...), and
 audio that is no file. Writes OUT/{train,dev,test} and OUT/report.json; the other way:
-`python -m espnet_dq.bin.write_cuts`.
+`python -Pm espnet_dq.bin.write_cuts`.
 """
 
 import argparse

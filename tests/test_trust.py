@@ -84,3 +84,11 @@ def test_every_package_has_a_version_and_hashes(lock):
     assert len(entries) > 10
     for entry in entries:
         assert re.match(r"[\w.\[\]-]+==\S+ ", entry) and "--hash=sha256:" in entry, entry
+
+
+def test_documented_commands_do_not_look_in_the_current_folder():
+    """`python -Pm`; results in docs/reliability.md say what was run."""
+    docs = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("egs2/*/*/*.md"), *PROGRAMS]
+    for path in docs:
+        found = re.search(r"python -m\s+espnet_dq\b", path.read_text(encoding="utf-8"))
+        assert not found or path.name in ("reliability.md", "__init__.py"), path

@@ -4,7 +4,7 @@ The result is a YAML file that `convert`, `verify`, training and the recipe take
 
 Example usage::
 
-    python -m espnet_dq.bin.allocate --table table.jsonl --budget_mb 15 --out grids.yaml
+    python -Pm espnet_dq.bin.allocate --table table.jsonl --budget_mb 15 --out grids.yaml
 """
 
 import json

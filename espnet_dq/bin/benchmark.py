@@ -7,7 +7,7 @@ from espnet_dq.files import check_replaceable
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run `python -m espnet_dq.bin.benchmark`; see `espnet_dq.decode.benchmark`."""
+    """Run `python -Pm espnet_dq.bin.benchmark`; see `espnet_dq.decode.benchmark`."""
     parser = Parser(__doc__, prog="benchmark")
     parser.add_argument("--systems", required=True, help="the experiment's run.json")
     parser.add_argument("--data", required=True, help="Kaldi folder: wav.scp and utt2lang")

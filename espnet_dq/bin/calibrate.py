@@ -2,7 +2,7 @@
 
 Example usage::
 
-    python -m espnet_dq.bin.calibrate --model exp/student --data dump/raw/train --out ranges.json
+    python -Pm espnet_dq.bin.calibrate --model exp/student --data dump/raw/train --out ranges.json
 """
 
 from dataclasses import replace

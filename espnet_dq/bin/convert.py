@@ -4,9 +4,9 @@ Weights that are on a grid already keep their integers and scales, unless `--gri
 
 Example usage::
 
-    python -m espnet_dq.bin.convert --from openai:tiny --to ct2 --grid ct2_int8 --out tiny_int8
-    python -m espnet_dq.bin.convert --from openai:base --to ggml --grid ggml_q5_0 --out base.bin
-    python -m espnet_dq.bin.convert --from base.bin --to packed --out base.safetensors
+    python -Pm espnet_dq.bin.convert --from openai:tiny --to ct2 --grid ct2_int8 --out tiny_int8
+    python -Pm espnet_dq.bin.convert --from openai:base --to ggml --grid ggml_q5_0 --out base.bin
+    python -Pm espnet_dq.bin.convert --from base.bin --to packed --out base.safetensors
 """
 
 from pathlib import Path

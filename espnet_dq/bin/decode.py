@@ -17,7 +17,7 @@ from espnet_dq.jobs import Part
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run `python -m espnet_dq.bin.decode`; see `decode_folder`."""
+    """Run `python -Pm espnet_dq.bin.decode`; see `decode_folder`."""
     parser = Parser(__doc__, prog="decode")
     parser.add_argument(
         "--model",

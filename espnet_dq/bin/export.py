@@ -2,7 +2,7 @@
 
 Example usage::
 
-    python -m espnet_dq.bin.export --exp exp/asterisk_base_tiny_ct2_int8 --to ct2 --out student
+    python -Pm espnet_dq.bin.export --exp exp/asterisk_base_tiny_ct2_int8 --to ct2 --out student
 """
 
 from pathlib import Path

@@ -2,7 +2,7 @@
 
 Example usage::
 
-    python -m espnet_dq.bin.fetch_whisper --model tiny --out weights
+    python -Pm espnet_dq.bin.fetch_whisper --model tiny --out weights
 """
 
 from pathlib import Path

@@ -11,7 +11,7 @@ from espnet_dq.jobs import BACKENDS, Jobs, run_jobs
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run `python -m espnet_dq.bin.jobs [options] -- COMMAND`; see `run_jobs`."""
+    """Run `python -Pm espnet_dq.bin.jobs [options] -- COMMAND`; see `run_jobs`."""
     parser = Parser(
         __doc__,
         prog="jobs",

@@ -5,8 +5,8 @@ on which the layers are fitted (`espnet_dq.whisper.narrow`).
 
 Example usage::
 
-    python -m espnet_dq.bin.make_student --from openai:base --decoder_layers 2 --out base_2.pt
-    python -m espnet_dq.bin.make_student --from openai:small --encoder_layers 0,2,5,8,11 \\
+    python -Pm espnet_dq.bin.make_student --from openai:base --decoder_layers 2 --out base_2.pt
+    python -Pm espnet_dq.bin.make_student --from openai:small --encoder_layers 0,2,5,8,11 \\
         --decoder_layers 2 --width 512 --data dump/raw/train --out student.pt
 """
 

@@ -5,7 +5,7 @@ much of each language was given and how much is in windows.
 
 Example usage::
 
-    python -m espnet_dq.bin.pack_windows --data dump/raw/train --out dump/packed/train --singles 200
+    python -Pm espnet_dq.bin.pack_windows --data dump/raw/train --out packed --singles 200
 """
 
 import hashlib

@@ -2,7 +2,7 @@
 
 Example usage::
 
-    python -m espnet_dq.bin.pseudo_label --data dump/raw/train --teacher weights/small.pt \\
+    python -Pm espnet_dq.bin.pseudo_label --data dump/raw/train --teacher weights/small.pt \\
         --mode replace --out dump/labelled/train
 """
 

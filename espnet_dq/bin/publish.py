@@ -6,7 +6,7 @@ uploaded to the Hugging Face Hub, with the token of `HF_TOKEN` or of `hf auth lo
 
 Example usage::
 
-    python -m espnet_dq.bin.publish --exp exp/asterisk_base_tiny_ct2_int8 \\
+    python -Pm espnet_dq.bin.publish --exp exp/asterisk_base_tiny_ct2_int8 \\
         --data_licence CC-BY-SA-3.0 --upload_to me/asterisk-tiny
 """
 

@@ -2,9 +2,9 @@
 
 Example usage::
 
-    python -m espnet_dq.bin.sensitivity --model tiny.pt --data data/dev --out table.jsonl
-    python -m espnet_dq.bin.allocate --table table.jsonl --budget_mb 15 --out grids.yaml
-    python -m espnet_dq.bin.convert --from tiny.pt --to packed --grid grids.yaml --out tiny.packed
+    python -Pm espnet_dq.bin.sensitivity --model tiny.pt --data data/dev --out table.jsonl
+    python -Pm espnet_dq.bin.allocate --table table.jsonl --budget_mb 15 --out grids.yaml
+    python -Pm espnet_dq.bin.convert --from tiny.pt --to packed --grid grids.yaml --out tiny.packed
 """
 
 import json

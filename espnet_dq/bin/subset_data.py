@@ -2,7 +2,7 @@
 
 Example usage::
 
-    python -m espnet_dq.bin.subset_data --data dump/raw/test --out dump/test_40 --per_language 40
+    python -Pm espnet_dq.bin.subset_data --data dump/raw/test --out dump/test_40 --per_language 40
 """
 
 from pathlib import Path

@@ -11,7 +11,7 @@ from espnet_dq.errors import InputError, one_line, run, say, spoken
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run `python -m espnet_dq.bin.transcribe`.
+    """Run `python -Pm espnet_dq.bin.transcribe`.
 
     One file gives its text alone, several give `FILE<tab>text` lines. Text is printed as it comes,
     and memory is that of one window however long a file is. A bad file among several is named,

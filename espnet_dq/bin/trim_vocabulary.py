@@ -6,7 +6,7 @@ text can still be written, the rest with smaller tokens.
 
 Example usage::
 
-    python -m espnet_dq.bin.trim_vocabulary --from openai:tiny --keep_languages en,es \\
+    python -Pm espnet_dq.bin.trim_vocabulary --from openai:tiny --keep_languages en,es \\
         --data dump/raw/train --words words.txt --out tiny_en_es.pt
 """
 

@@ -2,7 +2,7 @@
 
 Example usage::
 
-    python -m espnet_dq.bin.verify exp/asterisk_base_tiny_ct2_int8/export/student \\
+    python -Pm espnet_dq.bin.verify exp/asterisk_base_tiny_ct2_int8/export/student \\
         --against exp/asterisk_base_tiny_ct2_int8
 """
 

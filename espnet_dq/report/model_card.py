@@ -50,7 +50,7 @@ USES = {
     "packed": (
         "torch",
         "# with espnet_dq installed\n"
-        "python -m espnet_dq.bin.transcribe audio.wav --model PATH/model.safetensors "
+        "python -Pm espnet_dq.bin.transcribe audio.wav --model PATH/model.safetensors "
         "--language LANGUAGE",
         "openai-whisper's, which espnet_dq brings",
     ),
