@@ -126,7 +126,7 @@ install_packages() {
     # Two packages come as source. They are built with the lock file's setuptools, hash checked:
     # nothing else is fetched to build them.
     sed -n '/^setuptools==/,/[^\\]$/p' "$lock" >"$tools/build.txt"
-    step "could not install setuptools" "$uv" pip install -q --compile-bytecode \
+    step "could not install the packages" "$uv" pip install -q --compile-bytecode \
         --python "$venv/bin/python" --require-hashes --no-deps -r "$tools/build.txt"
     if [[ -z $backend ]]; then
         step "could not install the packages" \

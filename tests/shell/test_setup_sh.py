@@ -213,3 +213,46 @@ def test_path_sh_gives_the_environment(project):
     )
     python = str(project / ".venv/bin/python")
     assert done.stdout.splitlines() == [python, python, "C.UTF-8"]
+
+
+def test_environment_that_would_lead_elsewhere(project):
+    """CDPATH takes cd to another folder of that name; SHELLOPTS brings its options along."""
+    finish(project)
+    (project / "elsewhere/tools").mkdir(parents=True)
+    env = os.environ | {"CDPATH": str(project / "elsewhere"), "PYTHONHOME": "/nonexistent"}
+    done = subprocess.run(
+        ["bash", "tools/setup.sh"], cwd=project, env=env, capture_output=True, text=True
+    )
+    assert done.returncode == 0 and ".venv is ready" in done.stderr
+
+
+def test_path_sh_leaves_no_way_to_the_current_folder(project):
+    recipe = project / "egs2/dq_whisper/asr1"
+    recipe.mkdir(parents=True)
+    shutil.copy(ROOT / "egs2/dq_whisper/asr1/path.sh", recipe)
+    finish(project)
+    script = 'set -euo pipefail; . "$1"; echo "$PYTHONSAFEPATH ${PYTHONPATH-none} $PYTHON"'
+    for given, left in ((":/a:.:b:/c d:", "/a:/c d"), (":", "none"), ("", "none")):
+        env = os.environ | {"PYTHONPATH": given, "CDPATH": "/usr", "PYTHONHOME": "/nonexistent"}
+        done = subprocess.run(
+            ["bash", "-c", script, "-", "egs2/dq_whisper/asr1/path.sh"],
+            capture_output=True, text=True, cwd=project, env=env,
+        )  # fmt: skip
+        assert done.stdout == f"1 {left} {project}/.venv/bin/python\n", done.stderr
+
+
+def test_what_builds_packages_has_its_hash_too(project, offline):
+    with zipfile.ZipFile(project / "setuptools-81.0.0-py3-none-any.whl", "w") as wheel:
+        for name, text in (
+            ("METADATA", "Metadata-Version: 2.1\nName: setuptools\nVersion: 81.0.0\n"),
+            ("WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"),
+            ("RECORD", ""),
+        ):
+            wheel.writestr(f"setuptools-81.0.0.dist-info/{name}", text)
+    env = {k: v for k, v in offline.items() if k != "UV_DEFAULT_INDEX"}
+    env |= {"UV_FIND_LINKS": project.as_uri(), "UV_NO_INDEX": "1"}
+    for backend in ({}, {"TORCH_BACKEND": "cpu"}):
+        assert failed(project, env | backend) == (
+            "setup: could not install the packages: a package has another hash than in "
+            f"requirements.lock: do not trust this server, see {project}/.tools/setup.log"
+        )
