@@ -250,7 +250,7 @@ def test_what_builds_packages_has_its_hash_too(project, offline):
         ):
             wheel.writestr(f"setuptools-81.0.0.dist-info/{name}", text)
     env = {k: v for k, v in offline.items() if k != "UV_DEFAULT_INDEX"}
-    env |= {"UV_FIND_LINKS": project.as_uri(), "UV_NO_INDEX": "1"}
+    env |= {"UV_FIND_LINKS": project.as_uri(), "UV_OFFLINE": "1"}
     for backend in ({}, {"TORCH_BACKEND": "cpu"}):
         assert failed(project, env | backend) == (
             "setup: could not install the packages: a package has another hash than in "
