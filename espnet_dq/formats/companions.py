@@ -14,13 +14,13 @@ from tokenizers import Tokenizer
 from whisper.model import ModelDimensions
 
 from espnet_dq.errors import InputError
-from espnet_dq.formats import ctranslate2_config, onnx_writer
+from espnet_dq.files import read_limited
+from espnet_dq.formats import ctranslate2_config, json_file, onnx_writer
 from espnet_dq.formats.parity import BESIDE, Row
 from espnet_dq.formats.tokenizer_json import build
 from espnet_dq.whisper.dims import any_tokenizer
 from espnet_dq.whisper.vocabulary import token_strings
 
-LARGEST = 64 << 20  # bytes of a file of settings or tokens; Whisper's are below 4 MiB
 # What people put beside a model, and the hub's own: no runtime reads it.
 _DOCUMENT = re.compile(
     r"(readme|license|licence|notice|copying|changelog|results|citation)(\.(md|txt|rst|html|cff))?"
@@ -70,12 +70,12 @@ def files(folder: Path, known: Iterable[str]) -> Row:
 
 def settings(path: Path, expected: object) -> Row:
     """The row of a JSON file: the keys whose values are not exactly those expected."""
-    return _row(path, differing_keys(read_strictly(path), expected))
+    return _row(path, differing_keys(json_file.read(path), expected))
 
 
 def tokenizer(path: Path, expected: Tokenizer) -> Row:
     """The row of a tokenizer.json: how the tokenizers library itself reads it has to be equal."""
-    found, wanted = read_strictly(path), json.loads(expected.to_str())
+    found, wanted = json_file.read(path), json.loads(expected.to_str())
     if same(found, wanted):
         return _row(path, [])
     read = json.loads(load_tokenizer(path).to_str())
@@ -92,36 +92,6 @@ def load_tokenizer(path: Path) -> Tokenizer:
     except Exception as e:  # it raises nothing more special
         why = (str(e) or type(e).__name__).splitlines()[0][:160]
         raise InputError(f"{path}: not a tokenizer ({why})") from e
-
-
-def read_strictly(path: Path) -> object:
-    """What a JSON file says, to every reader alike.
-
-    Raises:
-        InputError: there is no such file, it is too large, no JSON, names a key twice (readers
-            differ in which they take), or holds NaN or an infinity.
-    """
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    if path.stat().st_size > LARGEST:
-        raise InputError(f"{path}: larger than {LARGEST >> 20} MiB")
-
-    def once(pairs: list[tuple[str, object]]) -> dict:
-        content = dict(pairs)
-        if len(content) < len(pairs):
-            keys = [key for key, _ in pairs]
-            twice = next(key for key in content if keys.count(key) > 1)
-            raise InputError(f"{path}: {twice[:80]!r} is there twice")
-        return content
-
-    def no_number(name: str) -> None:
-        raise InputError(f"{path}: holds {name}")
-
-    try:
-        return json.loads(path.read_text("utf-8"), object_pairs_hook=once,
-                          parse_constant=no_number)  # fmt: skip
-    except (ValueError, RecursionError) as e:
-        raise InputError(f"{path}: not JSON ({str(e) or type(e).__name__})") from e
 
 
 def differing_keys(found: object, expected: object) -> list[str]:
@@ -157,11 +127,8 @@ def _row(path: Path, wrong: list[str]) -> Row:
 
 
 def _lines(path: Path) -> list[str]:
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    if path.stat().st_size > LARGEST:
-        raise InputError(f"{path}: larger than {LARGEST >> 20} MiB")
     try:
-        return path.read_bytes().decode("utf-8").removesuffix("\n").split("\n")
+        text = read_limited(path, json_file.LARGEST).decode("utf-8")
     except UnicodeDecodeError as e:
         raise InputError(f"{path}: not UTF-8") from e
+    return text.removesuffix("\n").split("\n")

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
+import torch
 from torch import Tensor
 from whisper.model import ModelDimensions
 
@@ -131,6 +132,12 @@ def rounding_error(stored: Mapping[str, np.ndarray], floats: Mapping[str, Tensor
             signal += float(np.square(plain).sum(dtype=np.float64))
     error = math.sqrt(noise / (signal or 1.0))
     return error if math.isfinite(error) else None
+
+
+def as_numpy(tensor: Tensor) -> np.ndarray:
+    """Values as stored; of a float type that NumPy lacks, float64, which no file of ours has."""
+    plain = not tensor.is_floating_point() or tensor.dtype in (torch.float16, torch.float32)
+    return (tensor if plain else tensor.double()).contiguous().numpy()
 
 
 def float_row(name: str, values: np.ndarray, expected: np.ndarray, reference: Reference) -> Row:

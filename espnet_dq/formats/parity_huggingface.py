@@ -1,6 +1,6 @@
 """Is what a Hugging Face folder holds what training's forward pass used? Counted, bit by bit.
 
-The weights are read with the safetensors package and NumPy; nothing of `quant/` is used. Only
+The weights are read with the safetensors package; nothing of `quant/` is used. Only
 float32 can hold a grid's values, so a tensor on a grid in any other type is wrong. Settings and
 tokenizer are compared with what `huggingface` writes for the same model; a folder that writes
 them in other words is accepted if transformers itself, asked for both, reads the same.
@@ -11,12 +11,10 @@ import re
 import tempfile
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 from whisper.model import ModelDimensions
 
 from espnet_dq.errors import InputError, WorkError
-from espnet_dq.formats import companions, huggingface
+from espnet_dq.formats import companions, huggingface, json_file, safetensors_file
 from espnet_dq.formats.hf_names import openai_name, read_dims, read_json
 from espnet_dq.formats.parity import (
     BESIDE,
@@ -25,6 +23,7 @@ from espnet_dq.formats.parity import (
     Reference,
     Report,
     Row,
+    as_numpy,
     cast,
     differing_bits,
     differing_values,
@@ -61,10 +60,8 @@ def compare_huggingface(path: Path | str, reference: Reference) -> Report:
     found = read_dims(read_json(folder / "config.json"), folder / "config.json")
     if numbers(found) != numbers(reference.dims):
         raise WorkError(f"{folder}: holds {found}, expected {reference.dims}")
-    try:
-        tensors = {_ours(name): values for name, values in load_file(file).items()}
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as e:
-        raise InputError(f"{file}: not readable safetensors of floats ({type(e).__name__})") from e
+    _, stored = safetensors_file.read(file)
+    tensors = {_ours(name): as_numpy(values) for name, values in stored.items()}
     if odd := sorted(tensors.keys() ^ reference.weights.keys()):
         raise WorkError(f"{file}: {odd[0]} is {'unknown' if odd[0] in tensors else 'missing'}")
     rows = []
@@ -101,7 +98,7 @@ def _companions(folder: Path, dims: ModelDimensions, dtype: str) -> list[Row]:
         huggingface.save_config(written, dims, dtype)
         huggingface.save_companions(written, dims)
         rows = [companions.files(folder, _expected_files(folder))]
-        wanted = {name: companions.read_strictly(written / name) for name in
+        wanted = {name: json_file.read(written / name) for name in
                   sorted(_FILES - {"model.safetensors"})}  # fmt: skip
         raw = {name: _differing(folder / name, content) for name, content in wanted.items()}
         theirs = {p.name for p in folder.iterdir()} & _THEIRS
@@ -130,7 +127,7 @@ def _expected_files(folder: Path) -> set[str]:
 def _differing(path: Path, expected: object) -> list[str]:
     if not path.is_file() and path.name == "preprocessor_config.json":
         return ["the file"]
-    return companions.differing_keys(companions.read_strictly(path), expected)
+    return companions.differing_keys(json_file.read(path), expected)
 
 
 def _size(path: Path) -> int:
@@ -186,7 +183,7 @@ def _plain(value: object) -> object:
 
 def _vocabulary(path: Path, dims: ModelDimensions) -> Row:
     """Tokens whose id is not openai-whisper's."""
-    content = companions.read_strictly(path)
+    content = json_file.read(path)
     encoding = any_tokenizer(dims).encoding
     try:
         found = {token["content"]: token["id"] for token in content["added_tokens"]}

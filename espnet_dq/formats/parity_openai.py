@@ -1,15 +1,14 @@
 """Is what a `.pt` holds what training's forward pass used? Counted, bit by bit.
 
-Read by torch itself, as openai-whisper does; only float32 can hold a grid's values.
+Only float32 can hold a grid's values.
 """
 
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from espnet_dq.errors import WorkError
-from espnet_dq.formats import openai
+from espnet_dq.formats import openai, torch_file
 from espnet_dq.formats.companions import same
 from espnet_dq.formats.parity import (
     ON_GRID,
@@ -17,6 +16,7 @@ from espnet_dq.formats.parity import (
     Reference,
     Report,
     Row,
+    as_numpy,
     differing_values,
     float_row,
     float_types,
@@ -32,8 +32,8 @@ def compare_openai(path: Path | str, reference: Reference) -> Report:
         InputError: no readable checkpoint.
         WorkError: it is another Whisper, or a key is missing or unknown.
     """
-    openai.load(path)  # refuses what must not be unpacked, and what is no Whisper
-    content = torch.load(path, map_location="cpu", weights_only=True)
+    openai.load(path)  # refuses what is no Whisper
+    content = torch_file.read(path)
     trimmed = isinstance(reference.dims, TrimmedDimensions)
     wanted = {"dims", "model_state_dict"} | ({"kept_tokens"} if trimmed else set())
     tensors = content["model_state_dict"]
@@ -44,7 +44,7 @@ def compare_openai(path: Path | str, reference: Reference) -> Report:
         raise WorkError(f"{path}: holds {content['dims']}, expected {reference.dims}")
     rows = []
     for name, weight in reference.weights.items():
-        values, expected = _numpy(tensors[name]), weight.detach().cpu().float().numpy()
+        values, expected = as_numpy(tensors[name]), weight.detach().cpu().float().numpy()
         row = float_row(name, values, expected, reference)
         if name in reference.grids:
             row.kind, row.grid = ON_GRID, reference.grids[name]
@@ -58,9 +58,3 @@ def compare_openai(path: Path | str, reference: Reference) -> Report:
         rows.append(Row("kept_tokens", kept.shape, "int32", 32, kept.nbytes, OTHER, integers=wrong))
     types = {n: str(t.dtype).removeprefix("torch.") for n, t in tensors.items()}
     return Report([*rows, float_types(types)])
-
-
-def _numpy(tensor: torch.Tensor) -> np.ndarray:
-    """Values as stored; of a type that NumPy lacks, float64, which no file of ours has."""
-    known = (torch.float16, torch.float32)
-    return (tensor if tensor.dtype in known else tensor.double()).contiguous().numpy()

@@ -3,14 +3,12 @@
 The reader here follows docs/packed_format.md and shares no code with `quant/` or `packed`.
 """
 
-import json
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, safe_open
 
-from espnet_dq.errors import InputError, WorkError
+from espnet_dq.errors import WorkError
+from espnet_dq.formats import json_file, safetensors_file
 from espnet_dq.formats.companions import same
 from espnet_dq.formats.parity import (
     ON_GRID,
@@ -18,6 +16,7 @@ from espnet_dq.formats.parity import (
     Reference,
     Report,
     Row,
+    as_numpy,
     differing_bits,
     differing_values,
     float_row,
@@ -36,19 +35,14 @@ def compare_packed(path: Path | str, reference: Reference) -> Report:
         InputError: no readable packed file.
         WorkError: it is another Whisper, or a tensor is missing or unknown.
     """
-    try:
-        with safe_open(path, framework="numpy") as f:
-            metadata = f.metadata()
-        tensors = load_file(path)
-        dims = json.loads(metadata["dims"])
-        grids = json.loads(metadata["grids"])
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as e:
-        raise InputError(f"{path}: not a readable packed file ({type(e).__name__})") from e
+    metadata, stored = safetensors_file.read(path)
+    tensors = {name: as_numpy(values) for name, values in stored.items()}
     if metadata.keys() != {"format", "version", "dims", "grids"}:
         odd = min(metadata.keys() ^ {"format", "version", "dims", "grids"})
         raise WorkError(f"{path}: metadata key {odd} is {_MORE[odd in metadata]}")
     if (metadata["format"], metadata["version"]) != ("espnet_dq.packed", "1"):
         raise WorkError(f"{path}: not espnet_dq.packed version 1")
+    dims, grids = (json_file.parse(metadata[key], path) for key in ("dims", "grids"))
     if not same(dims, numbers(reference.dims)) or not isinstance(grids, dict):
         raise WorkError(f"{path}: holds {dims}, expected {reference.dims}")
     trimmed = isinstance(reference.dims, TrimmedDimensions)
