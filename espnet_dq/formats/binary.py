@@ -22,7 +22,8 @@ class Reader:
         self.path = Path(path)
         if not file_size(self.path):
             raise InputError(f"{self.path}: the file is empty")
-        self.data = np.memmap(self.path, dtype=np.uint8, mode="r")
+        # Plain views of it: slices of a memmap take far longer to make.
+        self.data = np.memmap(self.path, dtype=np.uint8, mode="r").view(np.ndarray)
         self.offset = 0
 
     @property

@@ -93,16 +93,16 @@ def _ours(name: str) -> str:
 
 def _companions(folder: Path, dims: ModelDimensions, dtype: str) -> list[Row]:
     """Rows for all files but the weights."""
-    with tempfile.TemporaryDirectory() as scratch:
-        written = Path(scratch)
-        huggingface.save_config(written, dims, dtype)
-        huggingface.save_companions(written, dims)
-        rows = [companions.files(folder, _expected_files(folder))]
-        wanted = {name: json_file.read(written / name) for name in
-                  sorted(_FILES - {"model.safetensors"})}  # fmt: skip
-        raw = {name: _differing(folder / name, content) for name, content in wanted.items()}
-        theirs = {p.name for p in folder.iterdir()} & _THEIRS
-        resolved = _resolved(folder, written) if any(raw.values()) or theirs else {}
+    wanted = _wanted(dims, dtype)
+    rows = [companions.files(folder, _expected_files(folder))]
+    raw = {name: _differing(folder / name, content) for name, content in wanted.items()}
+    theirs = {p.name for p in folder.iterdir()} & _THEIRS
+    resolved = {}
+    if any(raw.values()) or theirs:
+        with tempfile.TemporaryDirectory() as scratch:
+            for name, content in wanted.items():
+                (Path(scratch) / name).write_text(json.dumps(content), encoding="utf-8")
+            resolved = _resolved(folder, Path(scratch))
     if isinstance(resolved, str):  # transformers is not there to be asked
         resolved = {name: keys for name, keys in raw.items() if keys}
     for name, keys in raw.items():
@@ -113,6 +113,14 @@ def _companions(folder: Path, dims: ModelDimensions, dtype: str) -> list[Row]:
             row.note = f"{', '.join(keys[:3])}: differs in form only, transformers reads the same"
         rows.append(row)
     return rows
+
+
+def _wanted(dims: ModelDimensions, dtype: str) -> dict[str, object]:
+    """File -> what `huggingface` writes into it for such a model."""
+    with tempfile.TemporaryDirectory() as scratch:
+        huggingface.save_config(Path(scratch), dims, dtype)
+        huggingface.save_companions(Path(scratch), dims)
+        return {path.name: json_file.read(path) for path in sorted(Path(scratch).iterdir())}
 
 
 def _expected_files(folder: Path) -> set[str]:

@@ -6,6 +6,7 @@ rank may be used: the token was made by merging exactly these two.
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 from tiktoken import Encoding
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
@@ -13,6 +14,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from espnet_dq.whisper.vocabulary import parts, printable
 
 
+@lru_cache(maxsize=4)  # seconds, and always the same
 def build(encoding: Encoding) -> Tokenizer:
     """A Hugging Face tokenizer that encodes and decodes as `encoding` does.
 

@@ -1,0 +1,101 @@
+"""A runtime in a process of its own, for `fuzz_verify.py`: it may end with it, or hang."""
+
+import multiprocessing
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from espnet_dq.formats.logits import Probe
+
+LIMIT = 60  # seconds for one file
+
+
+@dataclass(frozen=True, eq=False)
+class Output:
+    """What a runtime makes of a file."""
+
+    logits: np.ndarray  # (2, texts, count, n_vocab) float32
+    texts: tuple[str, ...]
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Output)
+            and self.texts == other.texts
+            and self.logits.shape == other.logits.shape
+            and self.logits.tobytes() == other.logits.tobytes()
+        )
+
+
+class Worker:
+    """Gives the output of files, or why there is none."""
+
+    def __init__(self, form: str, path: Path, probe: Probe) -> None:
+        self.form, self.probe = form, probe
+        self.process = None
+        self.original = self.output(path)
+        if isinstance(self.original, str) or self.output(path) != self.original:
+            raise RuntimeError(f"the original gives no steady output: {self.original!s:.200}")
+
+    def output(self, path: Path) -> Output | str:
+        if self.process is None or not self.process.is_alive():
+            context = multiprocessing.get_context("spawn")
+            self.pipe, theirs = context.Pipe()
+            args = (theirs, self.form, self.probe)
+            self.process = context.Process(target=_serve, args=args, daemon=True)
+            self.process.start()
+        self.pipe.send(str(path))
+        try:
+            if self.pipe.poll(LIMIT):
+                return self.pipe.recv()
+        except (EOFError, OSError):
+            self.process.join()
+            return f"it ended with code {self.process.exitcode}"
+        self.close()
+        return "it hung"
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.join()
+
+
+def _serve(pipe, form: str, probe: Probe) -> None:
+    os.sched_setaffinity(0, list(os.sched_getaffinity(0))[:1])  # one order of sums
+    warnings.simplefilter("ignore")
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.dup2(null, 2)
+    while True:
+        path = Path(pipe.recv())
+        try:
+            pipe.send(_output(form, path, probe))
+        except Exception as e:  # runtimes raise their own
+            pipe.send(f"{type(e).__name__}: {str(e)[:200]}")
+
+
+def _output(form: str, path: Path, probe: Probe) -> Output:
+    from espnet_dq.decode.runtimes import load_runtime
+    from espnet_dq.formats import logits
+
+    names = {"ct2": "faster-whisper", "ggml": "whisper.cpp", "hf": "transformers", "onnx": "onnx"}
+    if form == "packed":
+        from whisper.model import Whisper
+
+        from espnet_dq.formats import detect
+
+        weights = detect.load(path)
+        model = Whisper(weights.dims).eval()
+        model.load_state_dict(weights.state)
+        found = logits.of_model(model, probe, probe.mels)
+    else:
+        found = logits.of_file(form, path, probe)
+    seconds = probe.mels.shape[-1] / 100
+    noise = np.random.default_rng(1).normal(0, 0.1, int(16000 * seconds)).astype(np.float32)
+    engine = load_runtime(names.get(form, "torch"), path, threads=1, nj=1)
+    if form == "ct2":  # faster-whisper takes 448 positions for granted
+        engine.model.max_length = probe.n_text_ctx
+    language, segments = engine.transcribe(noise, None, timestamps=False)
+    texts = engine.decode([noise], "de")
+    return Output(found, (language, *(s.text for s in segments), *texts))
