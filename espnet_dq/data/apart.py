@@ -1,6 +1,6 @@
 """Audio that another process reads, so that a file which crashes its decoder costs only itself.
 
-`python -m espnet_dq.data.apart` is that process: a line of JSON, `[path, channel]`, asks it for a
+`python -Pm espnet_dq.data.apart` is that process: a line of JSON, `[path, channel]`, asks it for a
 file's blocks. Each comes as its number of samples, 8 bytes, and these, 4 bytes each; END ends them,
 and FAULT with a number of bytes and the JSON of an `AudioFault`.
 """

@@ -5,11 +5,13 @@ runtime's own rounding carries. Two texts of random tokens reach all positions o
 first begins with the prompt, the second has another text before it. Behind each prompt stand as
 many tokens as every runtime decodes at most, half of the context.
 
-Each runtime is a process of its own (`python -m espnet_dq.formats.logits`), since native code may
+Each runtime is a process of its own (`python -Pm espnet_dq.formats.logits`), since native code may
 end with the process on a file that it does not like.
 """
 
 import ctypes
+import json
+import math
 import os
 import subprocess
 import sys
@@ -56,6 +58,9 @@ class Probe:
     shape: tuple[int, int]
 
 
+_FACTS = ("texts", "count", "n_vocab", "n_text_ctx", "shape")  # of a probe, beside its audio
+
+
 def make_probe(dims) -> Probe:
     """The audio and the texts for a model; always the same for the same `dims`."""
     import whisper
@@ -90,14 +95,13 @@ def run(form: str, path: Path, probe: Probe) -> np.ndarray | str:
         with `not run` if only the runtime is not installed.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        asked, answer = Path(scratch) / "probe.npz", Path(scratch) / "logits.npy"
-        lengths = [len(text) for text in probe.texts]
-        numbers = [probe.count, probe.n_vocab, probe.n_text_ctx, *probe.shape]
-        np.savez(asked, mels=probe.mels, texts=np.concatenate(probe.texts), lengths=lengths,
-                 numbers=numbers)  # fmt: skip
+        asked, answer = Path(scratch) / "probe", Path(scratch) / "logits"
+        probe.mels.astype("<f4").tofile(asked)
+        shape = 2, len(probe.texts), probe.count, probe.n_vocab
+        facts = [probe.mels.shape, *(getattr(probe, field) for field in _FACTS)]
         module = ["-P", "-m", "espnet_dq.formats.logits"]
         done = subprocess.run(
-            [sys.executable, *module, form, str(path), str(asked), str(answer)],
+            [sys.executable, *module, form, str(path), str(asked), str(answer), json.dumps(facts)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -110,7 +114,10 @@ def run(form: str, path: Path, probe: Probe) -> np.ndarray | str:
             return (
                 f"{RUNTIMES[form]} does not run it (exit code {done.returncode}): {said[0][:160]}"
             )
-        return np.load(answer)
+        found = np.fromfile(answer, "<f4")
+        if found.size != math.prod(shape):
+            return f"{RUNTIMES[form]} gives {found.size} logits, not {math.prod(shape)}"
+        return found.reshape(shape)
 
 
 def of_model(model, probe: Probe, mels: np.ndarray) -> np.ndarray:
@@ -297,12 +304,9 @@ _BY_FORMAT = {
 }
 
 
-def _main(form: str, path: str, asked: str, answer: str) -> int:
-    with np.load(asked) as content:
-        count, n_vocab, n_text_ctx, *shape = content["numbers"].tolist()
-        texts = np.split(content["texts"], np.cumsum(content["lengths"])[:-1])
-        probe = Probe(content["mels"], [t.tolist() for t in texts], count, n_vocab, n_text_ctx,
-                      tuple(shape))  # fmt: skip
+def _main(form: str, path: str, asked: str, answer: str, facts: str) -> int:
+    shape, *rest = json.loads(facts)
+    probe = Probe(np.fromfile(asked, "<f4").reshape(shape), **dict(zip(_FACTS, rest, strict=True)))
     try:
         logits = of_file(form, Path(path), probe)
     except ImportError as e:
@@ -311,7 +315,7 @@ def _main(form: str, path: str, asked: str, answer: str) -> int:
     except Exception as e:  # each runtime raises its own, of no common base
         print((str(e).strip() or type(e).__name__).splitlines()[0], file=sys.stderr)
         return 1
-    np.save(answer, logits)
+    logits.astype("<f4").tofile(answer)
     return 0
 
 

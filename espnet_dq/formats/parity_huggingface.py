@@ -34,6 +34,8 @@ from espnet_dq.formats.parity import (
 from espnet_dq.whisper.dims import any_tokenizer
 from espnet_dq.whisper.vocabulary import numbers
 
+# Of tokenizer.json, what transformers makes itself, but others that read the file take from it.
+_FOR_OTHERS = ("normalizer", "pre_tokenizer", "decoder", "added_tokens")
 _FILES = {"model.safetensors", "config.json", "generation_config.json", "tokenizer.json",
           "tokenizer_config.json", "preprocessor_config.json"}  # fmt: skip
 # What transformers' own `save_pretrained` may write beside or instead of these, and reads again.
@@ -107,6 +109,8 @@ def _companions(folder: Path, dims: ModelDimensions, dtype: str) -> list[Row]:
         resolved = {name: keys for name, keys in raw.items() if keys}
     for name, keys in raw.items():
         differing = resolved.get(name, [])
+        if name == "tokenizer.json":
+            differing += [key for key in keys if key in _FOR_OTHERS and key not in differing]
         row = Row(name, (), "text", 8, _size(folder / name), BESIDE, integers=len(differing))
         row.note = companions.differs(differing)
         if keys and not differing:

@@ -29,7 +29,9 @@ NOWHERE = "http://127.0.0.1:9"  # the discard port: connections are refused at o
 @pytest.fixture(scope="module")
 def toy_bytes(tmp_path_factory):
     path = tmp_path_factory.mktemp("toy") / "toy.pt"
-    openai.save(path, Weights(TOY, Whisper(TOY).state_dict()))
+    state = Whisper(TOY).state_dict()
+    state["decoder.positional_embedding"].normal_()  # openai-whisper leaves it uninitialised
+    openai.save(path, Weights(TOY, state))
     return path.read_bytes()
 
 

@@ -82,7 +82,7 @@ def test_a_list_that_does_not_fit_is_refused(trimmed, tmp_path):
         (kept[1:], "kept_tokens is not int32"),
         (kept.float(), "kept_tokens is not int32"),
         (kept.flip(0), "not ids in rising order"),
-        ([*range(len(kept))], "kept_tokens is not int32"),
+        ([*range(len(kept))], "kept_tokens is not a tensor"),
     ):
         torch.save(saved | {"kept_tokens": wrong}, tmp_path / "wrong.pt")
         with pytest.raises(InputError, match=rf"wrong\.pt: .*{message}"):

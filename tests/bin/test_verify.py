@@ -11,7 +11,7 @@ from espnet_dq.bin.verify import main
 from espnet_dq.errors import InputError
 from espnet_dq.files import bytes_on_disk
 from espnet_dq.formats import openai
-from espnet_dq.formats.parity import OPEN, float_kind
+from espnet_dq.formats.parity import NO_TENSORS, OPEN, float_kind
 from espnet_dq.formats.weights import Weights
 from espnet_dq.quant.grids import get_grid
 from espnet_dq.quant.prepare import assign_grids, candidates
@@ -62,7 +62,11 @@ def test_prints_each_tensor(made, tmp_path, capsys):
     assert ["decoder/num_heads", "-", "int16", "16", "2", "-", "0", "0", "no", "weight"] in map(
         str.split, lines
     )
-    assert report["mismatched"] == 0 and report["tensors"] == len(report["rows"]) == len(lines) - 5
+    assert report["mismatched"] == 0 and len(report["rows"]) == len(lines) - 6
+    beside = [row["name"] for row in report["rows"] if row["kind"] in NO_TENSORS]
+    assert report["tensors"] == len(report["rows"]) - len(beside)
+    assert beside == ["config.json", "preprocessor_config.json", "vocabulary.json",
+                      "tokenizer.json", "files", "logits in CTranslate2"]  # fmt: skip
     assert lines[-1].endswith(" 0 mismatched")
 
 

@@ -1,5 +1,6 @@
 """Decoding a folder: what is written, bad clips, and going on after a kill."""
 
+import errno
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ from espnet_dq.bin.decode import main as decode_main
 from espnet_dq.data.audio import SAMPLE_RATE, load_audio, save_wav
 from espnet_dq.data.kaldi import read_scp, validate, write_scp
 from espnet_dq.data.pieces import pieces
+from espnet_dq.decode import folder
 from espnet_dq.decode.folder import PARTIAL, Decoded, Job, _decode, _timed, decode_folder
 from espnet_dq.errors import InputError, WorkError
 from tests.decode.test_transcribe import FakeRuntime, spoken
@@ -162,16 +164,21 @@ def replaced(path, content):
 @pytest.mark.parametrize(
     "change", ["nothing", "touch", "beam", "audio list", "audio", "language", "model"]
 )
-def test_partial_results_of_other_work_are_not_used(change, toy_models, toy_data, tmp_path):
+def test_partial_results_of_other_work_are_not_used(
+    change, toy_models, toy_data, tmp_path, monkeypatch
+):
     out, model = tmp_path / "out", tmp_path / "ct2"
     shutil.copytree(toy_models["faster-whisper"], model)
     wav = read_scp(toy_data / "wav.scp")
     clip = Path(shutil.copy(wav["utt0"], tmp_path / "clip.wav"))
     write_scp(toy_data / "wav.scp", wav | {"utt0": str(clip)})
-    (out / "text").mkdir(parents=True)  # so that the run fails at its end
-    with pytest.raises(OSError):
+
+    def full(*args):
+        raise OSError(errno.ENOSPC, "no room")
+
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="no room"):
+        patched.setattr(folder, "write_decoded", full)  # so that the run fails at its end
         decode_folder(model, "faster-whisper", toy_data, out, threads=1)
-    (out / "text").rmdir()
     lines = (out / PARTIAL).read_text().splitlines()
     assert json.loads(lines[1])["utt"] == "utt0"
     lines[1] = json.dumps(json.loads(lines[1]) | {"text": "kept"})

@@ -21,9 +21,10 @@ from espnet_dq.bin.verify import main as verify
 from espnet_dq.data.audio import load_audio
 from espnet_dq.errors import InputError, WorkError
 from espnet_dq.files import bytes_on_disk
-from espnet_dq.formats import detect, onnx_reader, onnx_writer, openai
+from espnet_dq.formats import detect, logits, onnx_reader, onnx_writer, openai
 from espnet_dq.formats.parity import Reference
 from espnet_dq.formats.parity_onnx import compare_onnx
+from espnet_dq.formats.verify import judge
 from espnet_dq.formats.weights import Weights
 from espnet_dq.quant.checkpoint import quantize
 from espnet_dq.quant.grids import get_grid
@@ -210,7 +211,8 @@ def test_nothing_differs(made):
     report = compare_onnx(*made)
     assert report.mismatched == 0
     assert {row.name for row in report.rows} == {
-        *made[1].weights, "metadata", "tokens", "cross keys", "cross values", "logits"
+        *made[1].weights, "types of floats", "encoder graph", "decoder graph", "encoder metadata",
+        "decoder metadata", "tokens.txt", "files",
     }  # fmt: skip
     on_grid = [row for row in report.rows if row.grid == GRID]
     assert {row.name for row in on_grid} == set(made[1].grids)
@@ -282,12 +284,12 @@ def language(model):
 @pytest.mark.parametrize(
     "side,edit,row",
     [
-        ("encoder", attribute("LayerNormalization", "epsilon", 0.1), "cross keys"),
-        ("encoder", attribute("Conv", "pads", [2, 0]), "cross values"),
-        ("decoder", attribute("LayerNormalization", "epsilon", 0.1), "logits"),
-        ("decoder", swap_keys_and_values, "logits"),
-        ("decoder", mask_the_past, "logits"),
-        ("encoder", language, "metadata"),
+        ("encoder", attribute("LayerNormalization", "epsilon", 0.1), "encoder graph"),
+        ("encoder", attribute("Conv", "pads", [2, 0]), "encoder graph"),
+        ("decoder", attribute("LayerNormalization", "epsilon", 0.1), "decoder graph"),
+        ("decoder", swap_keys_and_values, "decoder graph"),
+        ("decoder", mask_the_past, "decoder graph"),
+        ("encoder", language, "encoder metadata"),
     ],
 )
 def test_right_weights_in_a_wrong_graph_are_found(side, edit, row, made):
@@ -296,6 +298,10 @@ def test_right_weights_in_a_wrong_graph_are_found(side, edit, row, made):
     rows = {r.name: r for r in compare_onnx(folder, reference).rows}
     assert rows.pop(row).integers
     assert not any(rows[name].integers for name in reference.weights)
+    if row.endswith("graph"):  # what runs tells it as well
+        probe = logits.make_probe(reference.dims)
+        found = logits.run("onnx", folder, probe)
+        assert isinstance(found, str) or judge("onnx", found, folder, probe).integers
 
 
 def test_a_changed_token_is_found(made):
@@ -303,7 +309,7 @@ def test_a_changed_token_is_found(made):
     text = (folder / "tokens.txt").read_text().replace("IQ== 0\n", "Ig== 0\n")
     (folder / "tokens.txt").write_text(text)
     rows = compare_onnx(folder, reference).rows
-    assert [r.name for r in rows if r.integers] == ["tokens"]
+    assert [r.name for r in rows if r.integers] == ["tokens.txt"]
 
 
 def test_floats_where_integers_should_be(toy, made, tmp_path):

@@ -1,0 +1,548 @@
+"""`verify` sees every change that decides the output; what only looks different it accepts."""
+
+import json
+import shutil
+import struct
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+import safetensors.torch
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from whisper.model import ModelDimensions, Whisper
+
+from espnet_dq.errors import DQError, WorkError
+from espnet_dq.formats import logits
+from espnet_dq.formats.ctranslate2_binary import read
+from espnet_dq.formats.parity import Reference
+from espnet_dq.formats.verify import compare, judge, verify
+from espnet_dq.formats.weights import Weights
+from espnet_dq.formats.write import FOLDERS, write
+from espnet_dq.quant.checkpoint import quantize
+from espnet_dq.quant.grids import get_grid
+from espnet_dq.quant.prepare import assign_grids
+
+DIMS = ModelDimensions(80, 100, 32, 2, 2, 51865, 32, 32, 2, 2)
+GRIDS = {"ct2": "ct2_int8", "ggml": "ggml_q5_0", "onnx": "onnx_int8", "hf": "uniform4",
+         "packed": "uniform3", "openai": "uniform4"}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def state():
+    torch.manual_seed(0)
+    state = Whisper(DIMS).state_dict()
+    for name, tensor in state.items():
+        if name != "encoder.positional_embedding":
+            tensor.copy_(torch.randn(tensor.shape) * (0.5 if tensor.dim() > 1 else 0.1))
+        if "ln" in name and name.endswith("weight"):
+            tensor += 1
+    return state
+
+
+@pytest.fixture(scope="module")
+def made(state, tmp_path_factory):
+    """Function: format -> (a file or folder of it, its reference)."""
+    folder, known = tmp_path_factory.mktemp("verify"), {}
+
+    def make(form):
+        if form not in known:
+            grids = assign_grids(DIMS, GRIDS[form])
+            quantized = quantize(state, grids)
+            path = folder / (form if form in FOLDERS else f"{form}.bin")
+            write(form, path, Weights(DIMS, dict(state)), quantized, "float16")
+            fake = {name: get_grid(grid).fake(state[name]) for name, grid in grids.items()}
+            scales = {name: q.scale for name, q in quantized.items()}
+            known[form] = path, Reference(DIMS, state | fake, grids, scales, state)
+        return known[form]
+
+    return make
+
+
+@pytest.fixture
+def changed(made, tmp_path):
+    """Function: (format, file of the folder, its new content from its old) -> (path, reference)."""
+
+    def change(form, file, edit):
+        original, reference = made(form)
+        path = tmp_path / original.name
+        if original.is_dir():
+            shutil.copytree(original, path)
+        else:
+            shutil.copyfile(original, path)
+        edit(path / file if file else path)
+        return path, reference
+
+    return change
+
+
+def seen(path, reference) -> bool:
+    try:
+        return compare(path, reference).mismatched > 0
+    except DQError:
+        return True
+
+
+@pytest.mark.parametrize("form", GRIDS)
+def test_what_we_write_is_right_and_runs(form, made):
+    path, reference = made(form)
+    report = verify(path, reference)
+    assert report.mismatched == 0, [row for row in report.rows if row.integers + row.scales]
+    runs = [row for row in report.rows if row.kind == "run"]
+    assert len(runs) == (form in logits.RUNTIMES)
+    # 32 positions, of which 16 are asked for behind each of the two prompts.
+    assert all(row.shape == (2, 16, 51865) and "at the worst of 32" in row.note for row in runs)
+
+
+def edit_json(file, edit):
+    def change(path):
+        content = json.loads(path.read_text())
+        edit(content)
+        path.write_text(json.dumps(content, ensure_ascii=False))
+
+    return file, change
+
+
+def put(file, key, value):
+    return edit_json(file, lambda content: content.__setitem__(key, value))
+
+
+def drop(file, key):
+    return edit_json(file, lambda content: content.__delitem__(key))
+
+
+CONFIG, GENERATION = "config.json", "generation_config.json"
+TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
+PREPROCESSOR, VOCABULARY = "preprocessor_config.json", "vocabulary.json"
+
+
+@pytest.mark.parametrize(
+    "file,edit",
+    [
+        put(CONFIG, "transformers_weights", "other.safetensors"),
+        put(CONFIG, "activation_function", "relu"),
+        put(CONFIG, "scale_embedding", True),
+        put(CONFIG, "torch_dtype", "float16"),
+        put(CONFIG, "dtype", "bfloat16"),
+        put(CONFIG, "decoder_attention_heads", 1),
+        put(CONFIG, "pad_token_id", 1),
+        put(CONFIG, "auto_map", {"AutoModel": "modeling.Whisper"}),
+        put(CONFIG, "quantization_config", {"quant_method": "bitsandbytes", "load_in_8bit": True}),
+        put(GENERATION, "suppress_tokens", [1, 2]),
+        put(GENERATION, "begin_suppress_tokens", [220]),
+        put(GENERATION, "forced_decoder_ids", [[1, 50259]]),
+        put(GENERATION, "no_repeat_ngram_size", 2),
+        put(GENERATION, "max_length", 16),
+        drop(GENERATION, "suppress_tokens"),
+        edit_json(GENERATION, lambda c: c["lang_to_id"].update({"<|de|>": 50259})),
+        edit_json(GENERATION, lambda c: c["alignment_heads"].pop()),
+        edit_json(TOKENIZER, lambda c: c["model"]["merges"].reverse()),
+        edit_json(TOKENIZER, lambda c: c["model"]["merges"].pop()),
+        edit_json(TOKENIZER, lambda c: c["model"]["vocab"].update({"Ġthe": 7})),
+        edit_json(TOKENIZER, lambda c: c["added_tokens"][3].update(special=False)),
+        put(TOKENIZER, "normalizer", {"type": "Lowercase"}),
+        put(TOKENIZER_CONFIG, "clean_up_tokenization_spaces", True),
+        put(TOKENIZER_CONFIG, "padding_side", "left"),
+        put(TOKENIZER_CONFIG, "eos_token", "<|nospeech|>"),
+        put(PREPROCESSOR, "hop_length", 320),
+        put(PREPROCESSOR, "n_fft", 512),
+        put(PREPROCESSOR, "dither", 0.5),
+        drop(PREPROCESSOR, "chunk_length"),
+    ],
+)  # fmt: skip
+def test_every_setting_of_hugging_face(file, edit, changed):
+    assert seen(*changed("hf", file, edit))
+
+
+@pytest.mark.parametrize(
+    "file,edit",
+    [
+        put(CONFIG, "suppress_ids", [1]),
+        put(CONFIG, "unk_token", "the"),
+        edit_json(CONFIG, lambda c: c["lang_ids"].pop()),
+        edit_json(CONFIG, lambda c: c["alignment_heads"].append([0, 0])),
+        drop(CONFIG, "suppress_ids_begin"),
+        edit_json(VOCABULARY, lambda c: c.__setitem__(1000, "x")),
+        edit_json(VOCABULARY, lambda c: c.reverse()),
+        edit_json(TOKENIZER, lambda c: c["model"]["merges"].reverse()),
+        edit_json(TOKENIZER, lambda c: c["added_tokens"].pop()),
+        put(PREPROCESSOR, "feature_size", 81),
+        put(PREPROCESSOR, "chunk_length", 2.0),
+        drop(PREPROCESSOR, "hop_length"),
+    ],
+)
+def test_every_setting_beside_ctranslate2s_weights(file, edit, changed):
+    assert seen(*changed("ct2", file, edit))
+
+
+@pytest.mark.parametrize("form,file", [("hf", GENERATION), ("ct2", CONFIG)])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_key_that_stands_twice(form, file, first, changed):
+    """Readers differ in the one that they take."""
+
+    def edit(path):
+        text, key = path.read_text().strip(), next(iter(json.loads(path.read_text())))
+        more = f'"{key}": 7'
+        path.write_text("{" + f"{more}, {text[1:]}" if first else f"{text[:-1]}, {more}" + "}")
+
+    assert seen(*changed(form, file, edit))
+
+
+@pytest.mark.parametrize("form", ["hf", "ct2", "onnx"])
+@pytest.mark.parametrize("file", ["model.safetensors.index.json", "vocab.json", "normalizer.json",
+                                  "vocabulary.txt", "modeling.py", "x"])  # fmt: skip
+def test_a_file_more(form, file, changed):
+    path, reference = changed(form, "", lambda path: (path / file).write_text('{"a": 1}\n'))
+    assert seen(path, reference)
+
+
+@pytest.mark.parametrize("form", ["hf", "ct2", "onnx"])
+def test_a_file_less(form, made, tmp_path):
+    original, reference = made(form)
+    for file in original.iterdir():
+        path = tmp_path / file.name
+        shutil.copytree(original, path)
+        (path / file.name).unlink()
+        assert seen(path, reference), file.name
+
+
+@pytest.mark.parametrize("form", ["hf", "ct2", "onnx"])
+def test_documents_are_no_matter(form, changed):
+    def edit(path):
+        (path / "README.md").write_text("a card")
+        (path / "LICENSE").write_text("MIT")
+        (path / ".gitattributes").write_text("*.bin filter=lfs")
+
+    assert not seen(*changed(form, "", edit))
+
+
+# --- CTranslate2's file
+
+
+def write_ct2(path, content, variables, aliases, revision=3):
+    types = {"float32": 0, "int8": 1, "int16": 2, "int32": 3, "float16": 4}
+
+    def string(text):
+        return struct.pack("<H", len(text) + 1) + text.encode() + b"\0"
+
+    with open(path, "wb") as f:
+        f.write(struct.pack("<I", 6) + string("WhisperSpec"))
+        f.write(struct.pack("<II", revision, len(variables)))
+        for name, array in variables:
+            f.write(string(name) + struct.pack("<B", array.ndim))
+            f.write(struct.pack(f"<{array.ndim}I", *array.shape))
+            f.write(struct.pack("<BI", types[array.dtype.name], array.nbytes) + array.tobytes())
+        f.write(struct.pack("<I", len(aliases)))
+        for alias, name in aliases:
+            f.write(string(alias) + string(name))
+
+
+def ct2(edit):
+    """Change variables, a list of (name, array), and aliases, a list of pairs, in place."""
+
+    def change(path):
+        content = read(path)
+        variables = [(name, np.array(array)) for name, array in content.variables.items()]
+        aliases = list(content.aliases.items())
+        revision = edit(variables, aliases) or 3
+        write_ct2(path, content, variables, aliases, revision)
+
+    return change
+
+
+def alias_twice(at):
+    def edit(variables, aliases):
+        alias = next(a for a, _ in aliases if a == "decoder/projection/weight")
+        other = "decoder/layer_0/ffn/linear_0/weight"
+        aliases.insert(at if at >= 0 else len(aliases), (alias, other))
+
+    return edit
+
+
+def without(name):
+    def edit(variables, aliases):
+        variables[:] = [v for v in variables if v[0] != name]
+        aliases[:] = [a for a in aliases if a[0] != name]
+
+    return edit
+
+
+def more(name, like):
+    def edit(variables, aliases):
+        array = next(a for n, a in variables if n == like)
+        variables.append((name, array))
+
+    return edit
+
+
+def renamed(old, new):
+    def edit(variables, aliases):
+        variables[:] = [(new if n == old else n, a) for n, a in variables]
+
+    return edit
+
+
+def setting(name, value, dtype=None):
+    def edit(variables, aliases):
+        variables[:] = [(n, np.array(value, dtype or a.dtype) if n == name else a)
+                        for n, a in variables]  # fmt: skip
+
+    return edit
+
+
+def as_float32(variables, aliases):
+    """One of the floats in another type."""
+    variables[:] = [(n, a.astype(np.float32) if n == "decoder/layer_norm/gamma" else a)
+                    for n, a in variables]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        alias_twice(0),
+        alias_twice(-1),
+        without("decoder/projection/weight"),
+        without("decoder/activation"),
+        without("decoder/pre_norm"),
+        more("encoder/layer_0/ffn/layer_norm/weight_scale", "decoder/embeddings/weight_scale"),
+        more("x/weight_scale", "decoder/embeddings/weight_scale"),
+        more("decoder/embeddings/weight_zero", "decoder/embeddings/weight_scale"),
+        more("decoder/projection/bias", "decoder/embeddings/weight_scale"),
+        more("encoder/layer_0/ffn/activation", "decoder/activation"),
+        renamed("encoder/layer_0/ffn/linear_0/bias", "encoder/layer_0/ffn/linear_0/beta"),
+        setting("decoder/activation", 0),
+        setting("decoder/activation", 3, "int16"),
+        setting("decoder/scale_embeddings", 1),
+        setting("encoder/num_heads", 1),
+        as_float32,
+        lambda variables, aliases: 2,
+    ],
+)
+def test_everything_in_model_bin(edit, changed):
+    assert seen(*changed("ct2", "model.bin", ct2(edit)))
+
+
+def test_variables_in_another_order(changed):
+    assert not seen(*changed("ct2", "model.bin", ct2(lambda v, a: v.reverse())))
+
+
+# --- ONNX
+
+
+def forced(model):
+    """One token is certain from position 10 on."""
+    logits_node = next(n for n in model.graph.node if n.output[0] == "logits")
+    logits_node.output[0] = "before"
+    bonus = np.zeros(51865, np.float32)
+    bonus[1000] = 1e4
+    add = model.graph.node.extend
+    add(
+        [
+            helper.make_node("Constant", [], ["b"], value=numpy_helper.from_array(bonus)),
+            helper.make_node("Constant", [], ["ten"], value=numpy_helper.from_array(np.int64(10))),
+            helper.make_node("GreaterOrEqual", ["offset", "ten"], ["is_later"]),
+            helper.make_node("Cast", ["is_later"], ["factor"], to=TensorProto.FLOAT),
+            helper.make_node("Mul", ["b", "factor"], ["given"]),
+            helper.make_node("Add", ["before", "given"], ["logits"]),
+        ]
+    )
+
+
+def first(kind):
+    return lambda model: next(n for n in model.graph.node if n.op_type == kind)
+
+
+def onnx_edit(edit):
+    def change(path):
+        model = onnx.load(path)
+        edit(model)
+        onnx.save(model, path)
+
+    return change
+
+
+def _epsilon(model):
+    first("LayerNormalization")(model).attribute[-1].CopyFrom(
+        helper.make_attribute("epsilon", 1e-3)
+    )
+
+
+def _opset(model):
+    model.opset_import[0].version += 1
+
+
+def _domain(model):
+    first("Add")(model).domain = "com.microsoft"
+
+
+def _overridable(model):
+    """An initializer that is an input, too, may be given from outside."""
+    value = helper.make_tensor_value_info("decoder.ln.weight", TensorProto.FLOAT16, [32])
+    model.graph.input.append(value)
+
+
+def _function(model):
+    model.functions.add(name="Gelu", domain="local")
+
+
+def _sparse(model):
+    model.graph.sparse_initializer.add()
+
+
+def _unknown(model):
+    """A field that this version of ONNX does not know, and another may."""
+    model.graph.MergeFromString(b"\xfa\x3f\x03abc")
+
+
+def _metadata(model):
+    model.metadata_props.add(key="ort_config", value="{}")
+
+
+@pytest.mark.parametrize(
+    "edit", [forced, _epsilon, _opset, _domain, _overridable, _function, _sparse, _unknown,
+             _metadata]
+)  # fmt: skip
+def test_everything_in_a_graph(edit, changed):
+    assert seen(*changed("onnx", "decoder.onnx", onnx_edit(edit)))
+
+
+# --- safetensors, .pt: types, and numbers that are none
+
+
+def tensors(edit):
+    def change(path):
+        with safetensors.safe_open(path, "pt") as f:
+            metadata = f.metadata()
+        content = safetensors.torch.load_file(path)
+        edit(content)
+        safetensors.torch.save_file(content, path, metadata)
+
+    return change
+
+
+def retype(name, dtype):
+    return lambda content: content.__setitem__(name, content[name].to(dtype))
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        retype("decoder.ln.bias", torch.bfloat16),
+        retype("decoder.ln.bias", torch.float64),
+        retype("decoder.ln.bias", torch.float32),
+        retype("decoder.token_embedding.weight.integers", torch.float32),
+        retype("decoder.token_embedding.weight.integers", torch.int32),
+    ],
+)
+def test_types_in_a_packed_file(edit, changed):
+    assert seen(*changed("packed", "", tensors(edit)))
+
+
+@pytest.mark.parametrize("form", GRIDS)
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e5])
+def test_numbers_that_no_type_holds(form, value, made):
+    """On both sides alike, or beyond float16 and so infinite in the file."""
+    path, reference = made(form)
+    name = "decoder.blocks.1.mlp_ln.bias"
+    odd = dict(reference.weights)
+    odd[name] = odd[name].clone()
+    odd[name][3] = value
+    odd = replace(reference, weights=odd)
+    if np.isfinite(value):
+        assert seen(path, odd)
+    else:
+        with pytest.raises(WorkError, match=r"mlp_ln\.bias of the reference is not finite"):
+            compare(path, odd)
+
+
+def test_not_a_number_in_the_file_and_in_training(changed):
+    def edit(content):
+        content["decoder.ln.bias"][3] = float("nan")
+
+    path, reference = changed("packed", "", tensors(edit))
+    weights = dict(reference.weights)
+    weights["decoder.ln.bias"] = weights["decoder.ln.bias"].clone()
+    weights["decoder.ln.bias"][3] = float("nan")
+    assert seen(path, replace(reference, weights=weights))
+
+
+# --- files that others saved again, unchanged
+
+
+def test_saved_again_by_transformers(made, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    path, reference = made("hf")
+    model = transformers.WhisperForConditionalGeneration.from_pretrained(path)
+    model.save_pretrained(tmp_path / "again")
+    processor = transformers.WhisperProcessor.from_pretrained(path)
+    processor.save_pretrained(tmp_path / "again")
+    report = verify(tmp_path / "again", reference)
+    assert report.mismatched == 0, [row for row in report.rows if row.integers]
+    notes = {row.name: row.note for row in report.rows}
+    assert "in form only, transformers reads the same" in notes["config.json"]
+
+
+def test_saved_again_by_onnx(changed):
+    def edit(path):
+        model = onnx.shape_inference.infer_shapes(onnx.load(path))
+        model.producer_name, model.doc_string = "onnx", "saved again"
+        onnx.save(model, path)
+
+    assert not seen(*changed("onnx", "encoder.onnx", edit))
+
+
+@pytest.mark.parametrize("form,file", [("packed", ""), ("hf", "model.safetensors")])
+def test_saved_again_by_safetensors(form, file, changed):
+    def reorder(content):
+        for name in sorted(content, reverse=True):
+            content[name] = content.pop(name).clone()
+
+    assert not seen(*changed(form, file, tensors(reorder)))
+
+
+# --- what the run sees by itself
+
+
+def swap_keys_and_values(model):
+    for node in model.graph.node:
+        for i, value in enumerate(node.input):
+            if value in ("n_layer_cross_k", "n_layer_cross_v"):
+                node.input[i] = {"k": "n_layer_cross_v", "v": "n_layer_cross_k"}[value[-1]]
+
+
+@pytest.mark.parametrize(
+    "form,file,edit",
+    [
+        ("onnx", "decoder.onnx", onnx_edit(forced)),
+        ("onnx", "decoder.onnx", onnx_edit(_epsilon)),
+        ("onnx", "encoder.onnx", onnx_edit(_epsilon)),
+        ("onnx", "decoder.onnx", onnx_edit(swap_keys_and_values)),
+        ("ct2", "model.bin", ct2(setting("decoder/activation", 0))),
+        ("hf", CONFIG, put(CONFIG, "activation_function", "relu")[1]),
+    ],
+)
+def test_right_weights_in_a_wrong_model(form, file, edit, changed):
+    """Without the comparison of everything else: logits alone tell."""
+    path, reference = changed(form, file, edit)
+    probe = logits.make_probe(reference.dims)
+    found = logits.run(form, path, probe)
+    assert not isinstance(found, str), found
+    if form == "hf":  # our loader refuses it
+        with pytest.raises(DQError, match="activation_function"):
+            judge(form, found, path, probe)
+    else:
+        assert judge(form, found, path, probe).integers > 0
+
+
+def test_a_runtime_that_ends_with_the_file(changed):
+    """whisper.cpp ends the process on an F32 convolution; so that is one of its own."""
+
+    def edit(path):
+        data = bytearray(path.read_bytes())
+        struct.pack_into("<i", data, 4 * 8, 7)  # decoder layers
+        path.write_bytes(data)
+
+    path, reference = changed("ggml", "", edit)
+    found = logits.run("ggml", path, logits.make_probe(reference.dims))
+    assert isinstance(found, str) and found.startswith("whisper.cpp does not run it (exit code")
