@@ -22,7 +22,7 @@ ON_GRID = "on a grid"
 SCALES = "scales of a grid"
 OPEN = "could be on a grid"
 OTHER = "no weight"
-BESIDE = "beside the weights"  # a file, or all files of a folder
+BESIDE = "beside the weights"  # a file, a graph, or what holds for all tensors together
 RUN = "run"  # what a runtime computes from the file
 NO_TENSORS = (BESIDE, RUN)
 
@@ -185,5 +185,5 @@ def float_types(types: Mapping[str, str]) -> Row:
     odd = kinds[1:] if kinds[:1] in (["float16"], ["float32"]) else kinds
     wrong = sorted(name for name, kind in types.items() if kind in odd)
     note = f"{wrong[0]} is {types[wrong[0]]}: not all are float16 or all float32" if wrong else ""
-    return Row("types of floats", (len(types),), "text", 8, 0, OTHER, integers=len(wrong),
+    return Row("types of floats", (len(types),), "text", 8, 0, BESIDE, integers=len(wrong),
                note=note)  # fmt: skip

@@ -14,6 +14,7 @@ from espnet_dq.formats import ctranslate2
 from espnet_dq.formats.ctranslate2 import Stored
 from espnet_dq.formats.ctranslate2_binary import read, read_variables
 from espnet_dq.formats.parity import (
+    BESIDE,
     ON_GRID,
     OTHER,
     SCALES,
@@ -94,7 +95,7 @@ def compare_ctranslate2(path: Path | str, reference: Reference) -> Report:
         for name, row in rows.items()
         if row.kind not in (ON_GRID, SCALES) and variables[name].ndim
     }
-    revision = Row("revision", (), "int32", 32, 0, OTHER, integers=content.revision != REVISION)
+    revision = Row("revision", (), "int32", 32, 0, BESIDE, integers=content.revision != REVISION)
     return Report([*(rows[name] for name in sorted(rows)), float_types(types), revision])
 
 

@@ -20,7 +20,6 @@ from espnet_dq.formats.onnx_graph import Stored
 from espnet_dq.formats.parity import (
     BESIDE,
     ON_GRID,
-    OTHER,
     Reference,
     Report,
     Row,
@@ -175,7 +174,7 @@ def _metadata(side: str, model: onnx.ModelProto, dims: ModelDimensions) -> Row:
     wrong = companions.differing_keys(found, expected)
     wrong += ["a key that is there twice"] * (len(entries) != len(found))
     size = sum(len(str(value)) for value in found.values())
-    return Row(f"{side} metadata", (len(found),), "text", 8, size, OTHER, integers=len(wrong),
+    return Row(f"{side} metadata", (len(found),), "text", 8, size, BESIDE, integers=len(wrong),
                note=companions.differs(wrong))  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from whisper.model import Whisper
 from espnet_dq.errors import WorkError
 from espnet_dq.formats import companions, detect, ggml, logits
 from espnet_dq.formats.logits import Probe
-from espnet_dq.formats.parity import OTHER, RUN, Reference, Report, Row, differing_values
+from espnet_dq.formats.parity import BESIDE, RUN, Reference, Report, Row, differing_values
 from espnet_dq.formats.parity_ctranslate2 import compare_ctranslate2
 from espnet_dq.formats.parity_ggml import compare_ggml
 from espnet_dq.formats.parity_huggingface import compare_huggingface
@@ -89,7 +89,7 @@ def _loaded(path: Path, reference: Reference) -> Row:
     for name, found in weights.state.items():
         expected = reference.weights[name].detach().cpu().float().to(found.dtype)
         wrong += differing_values(found.numpy(), expected.numpy())
-    return Row("as loaded", (len(weights.state),), "tensors", 32, 0, OTHER, integers=wrong)
+    return Row("as loaded", (len(weights.state),), "tensors", 32, 0, BESIDE, integers=wrong)
 
 
 def judge(form: str, found: np.ndarray | str, path: Path | str, probe: Probe) -> Row:

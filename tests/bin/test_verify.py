@@ -65,8 +65,9 @@ def test_prints_each_tensor(made, tmp_path, capsys):
     assert report["mismatched"] == 0 and len(report["rows"]) == len(lines) - 6
     beside = [row["name"] for row in report["rows"] if row["kind"] in NO_TENSORS]
     assert report["tensors"] == len(report["rows"]) - len(beside)
-    assert beside == ["config.json", "preprocessor_config.json", "vocabulary.json",
-                      "tokenizer.json", "files", "logits in CTranslate2"]  # fmt: skip
+    assert beside == ["types of floats", "revision", "config.json", "preprocessor_config.json",
+                      "vocabulary.json", "tokenizer.json", "files", "as loaded",
+                      "logits in CTranslate2"]  # fmt: skip
     assert lines[-1].endswith(" 0 mismatched")
 
 
