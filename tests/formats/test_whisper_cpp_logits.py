@@ -1,7 +1,5 @@
 """whisper.cpp's own logits, text given, against the fake-quantized model in PyTorch."""
 
-import ctypes
-from importlib.metadata import files
 from pathlib import Path
 
 import numpy as np
@@ -13,48 +11,16 @@ from whisper.tokenizer import get_tokenizer
 
 from espnet_dq.data.audio import load_audio
 from espnet_dq.formats import openai
+from espnet_dq.formats.logits import whisper_cpp
 from espnet_dq.formats.write import write
 from espnet_dq.quant.checkpoint import Student
 from espnet_dq.whisper.forward import decode_hidden, encode, log_mel, output_logits
 
 
-class ContextParams(ctypes.Structure):
-    """whisper.h's `whisper_context_params`."""
-
-    _fields_ = (
-        ("use_gpu", ctypes.c_bool),
-        ("flash_attn", ctypes.c_bool),
-        ("gpu_device", ctypes.c_int),
-        ("dtw_token_timestamps", ctypes.c_bool),
-        ("dtw_aheads_preset", ctypes.c_int),
-        ("dtw_n_top", ctypes.c_int),
-        ("n_heads", ctypes.c_size_t),
-        ("heads", ctypes.c_void_p),
-        ("dtw_mem_size", ctypes.c_size_t),
-    )
-
-
 @pytest.fixture(scope="module")
 def library():
-    """The C library that pywhispercpp brings; its Python functions give one logit of a row."""
-    import _pywhispercpp  # noqa: F401  loads what the library needs
-
-    (path,) = (
-        f.locate() for f in files("pywhispercpp")
-        if f.parent.name == "pywhispercpp.libs" and f.name.startswith("libwhisper")
-    )  # fmt: skip
-    lib = ctypes.CDLL(str(path))
-    pointer, number = ctypes.c_void_p, ctypes.c_int
-    lib.whisper_context_default_params.restype = ContextParams
-    lib.whisper_init_from_file_with_params.restype = pointer
-    lib.whisper_init_from_file_with_params.argtypes = [ctypes.c_char_p, ContextParams]
-    lib.whisper_set_mel.argtypes = [pointer, pointer, number, number]
-    lib.whisper_encode.argtypes = [pointer, number, number]
-    lib.whisper_decode.argtypes = [pointer, pointer, number, number, number]
-    lib.whisper_get_logits.argtypes = [pointer]
-    lib.whisper_get_logits.restype = ctypes.POINTER(ctypes.c_float)
-    lib.whisper_free.argtypes = [pointer]
-    return lib
+    """The C library that pywhispercpp brings."""
+    return whisper_cpp()
 
 
 def logits(library, path: Path, flash: bool, mel: np.ndarray, tokens: list[int]) -> np.ndarray:
