@@ -653,7 +653,7 @@ CHANGES: dict[str, list[Change]] = {
     "ggml": [*[_ggml] * 8, _bytes(None)],
     "onnx": [*[_onnx] * 10, _file, _bytes("tokens.txt"), _bytes("decoder.onnx")],
     "hf": [
-        *[_safetensors("model.safetensors")] * 7,
+        *[_safetensors("model.safetensors")] * 12,
         *map(_json, _HF_JSON),
         _twice("generation_config.json"),
         _file,
