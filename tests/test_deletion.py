@@ -222,6 +222,9 @@ REAL = {
     "make_student": ["--from IN/toy.pt --out OUT.pt"],
     "trim_vocabulary": ["--from IN/toy.pt --data IN/corpus/test --out OUT.pt"],
     "init_student": ["--from IN/toy.pt --teacher IN/toy.pt --grid ct2_int8 --out OUT"],
+    "calibrate": ["--model IN/toy.pt --data IN/corpus/test --clips 1 --out OUT"],
+    "sensitivity": ["--model IN/toy.pt --data IN/corpus/test --clips 1 --grids uniform4 --out OUT"],
+    "decode": ["--model IN/toy.pt --runtime torch --data IN/corpus/test --out OUT"],
 }  # fmt: skip
 
 
