@@ -5,8 +5,8 @@ runtime's own rounding carries. Two texts of random tokens reach all positions o
 first begins with the prompt, the second has another text before it. Behind each prompt stand as
 many tokens as every runtime decodes at most, half of the context.
 
-Each runtime is a process of its own (`python -Pm espnet_dq.formats.logits`), since native code may
-end with the process on a file that it does not like.
+A runtime with native code of its own is a process of its own (`python -Pm
+espnet_dq.formats.logits`), since it may end with the process on a file that it does not like.
 """
 
 import ctypes
@@ -34,6 +34,7 @@ RUNTIMES = {
     "hf": "transformers",
     "onnx": "ONNX Runtime",
 }
+_IN_TORCH = ("openai", "hf")  # Python that calls torch: what it does not like it raises
 
 
 @dataclass(frozen=True)
@@ -88,12 +89,19 @@ def make_probe(dims) -> Probe:
 
 
 def run(form: str, path: Path, probe: Probe) -> np.ndarray | str:
-    """Logits that the format's runtime computes, in a process of its own.
+    """Logits that the format's runtime computes.
 
     Returns:
         (2, texts, count, n_vocab) float32; or, if there are none, why, in one line that begins
         with `not run` if only the runtime is not installed.
     """
+    if form in _IN_TORCH:
+        try:
+            return of_file(form, path, probe)
+        except ImportError as e:
+            return f"not run: {_missing(form, e)}"
+        except Exception as e:  # of no common base
+            return f"{RUNTIMES[form]} does not run it: {_first_line(e)[:160]}"
     with tempfile.TemporaryDirectory() as scratch:
         asked, answer = Path(scratch) / "probe", Path(scratch) / "logits"
         probe.mels.astype("<f4").tofile(asked)
@@ -304,16 +312,24 @@ _BY_FORMAT = {
 }
 
 
+def _missing(form: str, error: ImportError) -> str:
+    return f"{RUNTIMES[form]} is not installed ({error.name})"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def _main(form: str, path: str, asked: str, answer: str, facts: str) -> int:
     shape, *rest = json.loads(facts)
     probe = Probe(np.fromfile(asked, "<f4").reshape(shape), **dict(zip(_FACTS, rest, strict=True)))
     try:
         logits = of_file(form, Path(path), probe)
     except ImportError as e:
-        print(f"{RUNTIMES[form]} is not installed ({e.name})", file=sys.stderr)
+        print(_missing(form, e), file=sys.stderr)
         return NOT_INSTALLED
     except Exception as e:  # each runtime raises its own, of no common base
-        print((str(e).strip() or type(e).__name__).splitlines()[0], file=sys.stderr)
+        print(_first_line(e), file=sys.stderr)
         return 1
     logits.astype("<f4").tofile(answer)
     return 0
