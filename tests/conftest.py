@@ -91,20 +91,17 @@ def full_disk():
 
 @pytest.fixture(scope="session")
 def make_toy():
-    """Function (seed, state, layers, mels, n_vocab) -> random Whisper in eval mode."""
+    """Function (seed, state, layers, mels, n_vocab, text_ctx) -> random Whisper in eval mode."""
     return toys.make_model
 
 
 @pytest.fixture(scope="session")
 def save_toy(tmp_path_factory):
-    """Function (seed, state, layers, mels, n_vocab) -> `.pt` that openai-whisper loads."""
+    """Function, arguments as of `make_toy` -> `.pt` that openai-whisper loads."""
 
-    def save(
-        seed: int = 0, state: int = 64, layers: int = 2, mels: int = 80, n_vocab: int = 51865
-    ) -> Path:
+    def save(seed: int = 0, state: int = 64, layers: int = 2, **more: int) -> Path:
         path = tmp_path_factory.mktemp("toy") / f"toy{seed}_{state}_{layers}.pt"
-        toys.save_model(path, toys.make_model(seed, state, layers, mels, n_vocab))
-        return path
+        return toys.save_model(path, toys.make_model(seed, state, layers, **more))
 
     return save
 

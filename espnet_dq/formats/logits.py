@@ -146,6 +146,11 @@ def of_file(form: str, path: Path, probe: Probe) -> np.ndarray:
     return _BY_FORMAT[form](path, probe)
 
 
+def _threads() -> int:
+    """As torch takes them."""
+    return int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
+
+
 def _openai(path: Path, probe: Probe) -> np.ndarray:
     import whisper
 
@@ -157,9 +162,8 @@ def _ctranslate2(path: Path, probe: Probe) -> np.ndarray:
     import ctranslate2
 
     ctranslate2.set_log_level(40)
-    threads = len(os.sched_getaffinity(0))
     model = ctranslate2.models.Whisper(
-        str(path), device="cpu", compute_type="float32", intra_threads=threads
+        str(path), device="cpu", compute_type="float32", intra_threads=_threads()
     )
     found = []
     for mel in probe.mels:
@@ -206,8 +210,12 @@ def _transformers(path: Path, probe: Probe) -> np.ndarray:
 def _onnx(path: Path, probe: Probe) -> np.ndarray:
     import onnxruntime
 
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = _threads()
     encoder, decoder = (
-        onnxruntime.InferenceSession(path / f"{side}.onnx", providers=["CPUExecutionProvider"])
+        onnxruntime.InferenceSession(
+            path / f"{side}.onnx", options, providers=["CPUExecutionProvider"]
+        )
         for side in ("encoder", "decoder")
     )
     layers, width = probe.shape
@@ -270,7 +278,7 @@ def whisper_cpp() -> ctypes.CDLL:
 
 def _whisper_cpp(path: Path, probe: Probe) -> np.ndarray:
     """Without flash attention, which attends to positions behind the audio (known there)."""
-    lib, threads = whisper_cpp(), len(os.sched_getaffinity(0))
+    lib, threads = whisper_cpp(), _threads()
     params = lib.whisper_context_default_params()
     if params.gpu_device != 0 or params.dtw_n_top != -1:
         raise RuntimeError("whisper.cpp's parameters have another layout")

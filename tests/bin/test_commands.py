@@ -56,7 +56,7 @@ def test_every_command_has_its_help_without_docstrings(tmp_path):
 
 
 def test_nothing_runs_in_real_work(hostile, save_toy, tmp_path):
-    toy, out = save_toy(), tmp_path / "ct2"
+    toy, out = save_toy(text_ctx=64), tmp_path / "ct2"
     options = ("--from", toy, "--to", "ct2", "--grid", "ct2_int8", "--out", out)
     done = python(hostile, "-OO", "-m", "espnet_dq.bin.convert", *options)
     assert done.returncode == 0, done.stderr
