@@ -23,6 +23,7 @@ setup(
         "sentencepiece",
         "kaldiio",
         "jiwer",
+        "regex",  # scripts and letters of Unicode
         "faster-whisper",
         "ctranslate2",
         "onnx",

@@ -30,7 +30,8 @@ from espnet_dq.data.kaldi import FOLDER, KaldiDir, Segment, absolute, is_command
 from espnet_dq.data.left_out import COLUMNS, LEFT_OUT, LeftOut, Row
 from espnet_dq.data.listing import UNKNOWN_LANGUAGE, rows
 from espnet_dq.data.parallel import parallel_map
-from espnet_dq.data.splits import SPLITS, normalise
+from espnet_dq.data.spelling import normalise
+from espnet_dq.data.splits import SPLITS
 from espnet_dq.data.unfit import text_fault
 from espnet_dq.errors import InputError, one_line, run, say
 from espnet_dq.files import atomic, check_replaceable
@@ -87,7 +88,11 @@ def check_disjoint(splits: dict[str, KaldiDir]) -> None:
 def shared_texts(splits: dict[str, KaldiDir]) -> list[str]:
     """`SPLIT and SPLIT: 'TEXT' (LANG)` for each text that stands in two splits of a language."""
     texts = {
-        name: {(data.utt2lang[u], normalise(text)) for u, text in data.text.items() if text}
+        name: {
+            (lang, normalise(data.text[u], lang))
+            for u, lang in data.utt2lang.items()
+            if data.text[u]
+        }
         for name, data in splits.items()
     }
     return [

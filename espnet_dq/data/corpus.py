@@ -17,7 +17,7 @@ from tqdm import tqdm
 from espnet_dq.data.audio import CRASH, SAMPLE_RATE, AudioFault, content_mark, to_wav
 from espnet_dq.data.kaldi import KaldiDir
 from espnet_dq.data.parallel import DIED, parallel_map
-from espnet_dq.data.splits import normalise
+from espnet_dq.data.spelling import letters, normalise
 from espnet_dq.errors import WorkError, one_line
 from espnet_dq.files import atomic
 
@@ -44,22 +44,22 @@ class Clip:
         return re.sub(r"[^A-Za-z0-9_.-]", "-", f"{self.speaker}-{self.prompt}")
 
 
-def text_fault(text: str) -> str | None:
+def text_fault(text: str, lang: str) -> str | None:
     """Why a transcript is no transcript of speech, or None.
 
-    Remarks on what is no speech stand in brackets, which the scoring's normaliser removes: a
-    text of which nothing remains is not speech (`(ahooga)`, `<beep ascending>`).
+    Remarks on what is no speech stand in brackets, which are not compared: a text of which nothing
+    remains is not speech (`(ahooga)`, `<beep ascending>`).
     """
     if not text.strip():
         return EMPTY_TEXT
-    return None if normalise(text) else "not speech"
+    return None if normalise(text, lang) else "not speech"
 
 
-def audio_fault(seconds: float, text: str) -> str | None:
+def audio_fault(seconds: float, text: str, lang: str) -> str | None:
     """Why a clip of this length is not taken with this text, or None."""
     if seconds > MAX_SECONDS:
         return f"longer than {MAX_SECONDS:g} s"
-    rate = seconds / len(normalise(text).replace(" ", ""))
+    rate = seconds / letters(text, lang)
     return None if FASTEST <= rate <= SLOWEST else "text does not fit the length of the audio"
 
 
@@ -101,7 +101,7 @@ def prepare(
     out = out.resolve()
     good = []
     for clip in clips:
-        fault = text_fault(clip.text)
+        fault = text_fault(clip.text, clip.lang)
         if fault:
             left_out.setdefault(clip.lang, Counter())[fault] += 1
         else:
@@ -114,7 +114,7 @@ def prepare(
             fault = wav
             tqdm.write(one_line(f"{name}: left out: {seconds}"))
         else:
-            fault = audio_fault(seconds, clip.text)
+            fault = audio_fault(seconds, clip.text, clip.lang)
         if fault:
             left_out.setdefault(clip.lang, Counter())[fault] += 1
             continue

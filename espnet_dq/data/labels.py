@@ -26,11 +26,11 @@ from tqdm import tqdm
 
 from espnet_dq.data.audio import load_audio
 from espnet_dq.data.kaldi import KaldiDir, read_scp, read_wav
+from espnet_dq.data.spelling import compared
 from espnet_dq.data.unfit import has_special_token
-from espnet_dq.decode.runtimes.interface import SPACELESS, join
+from espnet_dq.decode.runtimes.interface import join
 from espnet_dq.errors import InputError
 from espnet_dq.files import atomic, sha256
-from espnet_dq.scoring.score import normalize
 from espnet_dq.whisper.forward import log_mel, window_samples
 
 MODES = ("check", "replace")
@@ -132,15 +132,14 @@ def label_folder(
 
 
 def error_rate(text: str, label: str, language: str) -> float:
-    """WER in percent between normalised text and label; CER where words have no spaces.
+    """WER in percent between text and label; where words have no spaces, letters are the words.
 
     Text that normalises to nothing has a rate of 0 with a label that does, else 100.
     """
-    reference, hypothesis = normalize(text), normalize(label)
+    reference, hypothesis = (" ".join(compared(side, language)) for side in (text, label))
     if not reference:
         return 100.0 if hypothesis else 0.0
-    rate = jiwer.cer if language in SPACELESS else jiwer.wer
-    return 100.0 * rate(reference, hypothesis)
+    return 100.0 * jiwer.wer(reference, hypothesis)
 
 
 def _load(source: Path, mode: str) -> KaldiDir:

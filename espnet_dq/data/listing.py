@@ -108,7 +108,7 @@ class Listing:
             segment: The part of `audio`; None: all of it.
         """
         text = re.sub(r"[\t\r\n\v\f]+", " ", text).strip()
-        fault = text_fault(text)
+        fault = text_fault(text, lang)
         if _is_odd(utt, speaker or utt, text, audio):
             fault = BROKEN_ROW
         elif fault is None and any(utt in data.wav for data in self.splits.values()):

@@ -7,7 +7,8 @@ normalised text has prompts in more than one, all of its prompts go to train.
 
 import hashlib
 from collections.abc import Iterable
-from functools import cache
+
+from espnet_dq.data.spelling import normalise
 
 SPLITS = ("train", "dev", "test")
 
@@ -16,18 +17,6 @@ def split_of(prompt: str) -> str:
     """Split of a prompt by its name alone, for example `split_of("digits/1")`."""
     digest = hashlib.md5(prompt.encode("utf-8"), usedforsecurity=False).hexdigest()
     return {0: "test", 1: "dev"}.get(int(digest[:16], 16) % 10, "train")
-
-
-@cache
-def _normaliser():
-    from whisper.normalizers import BasicTextNormalizer  # imports torch: not for the workers
-
-    return BasicTextNormalizer()
-
-
-def normalise(text: str) -> str:
-    """Text as it is compared and scored: openai-whisper's `BasicTextNormalizer()`."""
-    return _normaliser()(text).strip()
 
 
 def assign(entries: Iterable[tuple[str, str, str]]) -> list[str]:
@@ -46,7 +35,7 @@ def assign(entries: Iterable[tuple[str, str, str]]) -> list[str]:
 
         assign([("en", "digits/1", "one"), ("fr", "digits/1", "un")])
     """
-    entries = [(lang, split_of(prompt), normalise(text)) for lang, prompt, text in entries]
+    entries = [(lang, split_of(prompt), normalise(text, lang)) for lang, prompt, text in entries]
     seen: dict[tuple[str, str], set[str]] = {}
     for lang, split, text in entries:
         seen.setdefault((lang, text), set()).add(split)

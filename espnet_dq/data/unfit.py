@@ -16,7 +16,7 @@ from functools import cache
 import numpy as np
 
 from espnet_dq.data.audio import SAMPLE_RATE
-from espnet_dq.data.splits import normalise
+from espnet_dq.data.spelling import letters
 
 SILENCE = "silence"
 CLIPPED = "clipped"
@@ -109,7 +109,7 @@ def text_fault(text: str, language: str, samples: int) -> str | None:
         return SCRIPT
     most = LETTERS * samples / SAMPLE_RATE + SPARE
     # What stands in brackets is not said, but few texts need that look.
-    much = _letters(text) > most and _letters(normalise(text)) > most
+    much = _letters(text) > most and letters(text, language) > most
     return TOO_MUCH if much else None
 
 

@@ -9,7 +9,6 @@ comes near; otherwise the pieces on both sides are left out, as no text is bette
 
 import hashlib
 import json
-import re
 from collections import Counter
 from functools import lru_cache
 from itertools import accumulate, chain, pairwise
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import jiwer
 import numpy as np
+import regex
 import torch
 import whisper
 from torch import Tensor
@@ -24,7 +24,7 @@ from whisper.tokenizer import get_tokenizer
 
 from espnet_dq.data.audio import SAMPLE_RATE, read_audio, save_wav
 from espnet_dq.data.pieces import pieces
-from espnet_dq.data.splits import normalise
+from espnet_dq.data.spelling import compared
 from espnet_dq.decode.runtimes import load_runtime
 from espnet_dq.decode.runtimes.interface import SPACELESS, window
 from espnet_dq.errors import InputError
@@ -119,7 +119,7 @@ class Splitter:
         units = split_words(text, language)
         # Of a day of audio they are many gigabytes; to encode twice what is longer costs only time.
         features = lru_cache(KEPT)(lambda i: self._encode(audio[i]))
-        heard = [_compared(self._hear(features(i), language), language) for i in range(len(audio))]
+        heard = [compared(self._hear(features(i), language), language) for i in range(len(audio))]
         cuts, sure = [0], []
         for i, (first, last) in enumerate(_places(units, heard, language)):
             places = range(
@@ -133,7 +133,7 @@ class Splitter:
         texts = ["".join(units[a:b]).strip() for a, b in pairwise([*cuts, len(units)])]
         faults = []
         for i, words in enumerate(heard):
-            said = "".join(_compared(texts[i], language))
+            said = "".join(compared(texts[i], language))
             if not all(quiet[edges[i]]):
                 faults.append(NO_PAUSE)
             elif not all(sure[edges[i]]):
@@ -216,23 +216,17 @@ class Splitter:
 def split_words(text: str, language: str) -> list[str]:
     """Where the text may be cut: words with the space behind them, which together are the text.
 
-    In languages that are written without spaces, characters. What is no word, as a dash, goes with
-    the word before it.
+    In languages that are written without spaces, letters with their marks. What is no word, as a
+    dash, goes with the word before it.
     """
-    pattern = r"[!-~]+ ?|[^ ] ?" if language in SPACELESS else r"[^ ]+ ?"
+    pattern = r"[!-~]+ ?|(?! )\X ?" if language in SPACELESS else r"[^ ]+ ?"
     units: list[str] = []
-    for unit in re.findall(pattern, " ".join(text.split())):
-        if units and not (normalise(unit) and normalise(units[0])):
+    for unit in regex.findall(pattern, " ".join(text.split())):
+        if units and not (compared(unit, language) and compared(units[0], language)):
             units[-1] += unit
         else:
             units.append(unit)
     return units
-
-
-def _compared(text: str, language: str) -> list[str]:
-    """The words of a text as they are compared (in languages without spaces: its characters)."""
-    words = normalise(text).split()
-    return list("".join(words)) if language in SPACELESS else words
 
 
 def _places(units: list[str], heard: list[list[str]], language: str) -> list[tuple[int, int]]:
@@ -243,7 +237,7 @@ def _places(units: list[str], heard: list[list[str]], language: str) -> list[tup
     """
     words, unit_of = [], []
     for i, unit in enumerate(units):
-        for word in _compared(unit, language):
+        for word in compared(unit, language):
             words.append(word)
             unit_of.append(i)
     right: list[tuple[int, int]] = []  # position among the heard, unit

@@ -1,14 +1,17 @@
 """Error rates of a decode folder, by language: jiwer's rates and sclite's tables.
 
-Both sides go through openai-whisper's `BasicTextNormalizer()`, nothing else; `raw` rates are
-of the lower-cased text as written; `long` rates are of the utterances whose reference, as
-written, has `LONG` or more characters.
+Both sides are compared by their spelling (`espnet_dq.data.spelling`, docs/scoring.md). Beside these
+rates stand others, by name: `openai`, after openai-whisper's `BasicTextNormalizer`, which takes
+marks for spaces; `raw`, of the lower-cased text as written; `long`, of the utterances whose
+reference, as written, has `LONG` or more characters. In languages without spaces letters count as
+words (openai-whisper does the same, but for Khmer), and spaces are no characters.
 """
 
 import json
 import logging
+import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import version
@@ -20,6 +23,7 @@ from tqdm import tqdm
 from whisper.normalizers import BasicTextNormalizer
 
 from espnet_dq.data.kaldi import read_scp
+from espnet_dq.data.spelling import LETTERS_AS_WORDS, SPACELESS, lower, normalise, words
 from espnet_dq.errors import InputError, WorkError, one_line
 from espnet_dq.files import Folder, atomic
 from espnet_dq.scoring import sclite, table
@@ -32,6 +36,7 @@ FOLDER = Folder(
 )
 LONG = 15  # characters of the reference as written
 MEAN = "mean"  # the unweighted mean over languages
+UNITS = ("word", "letter")  # what WER counts
 # Of the tables where sclite is not installed; jiwer's alignment counts otherwise, see align.py.
 TOOL = "own alignment with sclite's weights"
 
@@ -46,6 +51,11 @@ class Utterance:
     hyp: str
     raw_ref: str
     raw_hyp: str
+
+    @classmethod
+    def of(cls, utt: str, lang: str, ref: str, hyp: str) -> "Utterance":
+        """An utterance from its two texts as written."""
+        return cls(utt, lang, normalise(ref, lang), normalise(hyp, lang), ref, hyp)
 
     @property
     def is_long(self) -> bool:
@@ -62,13 +72,13 @@ class Texts:
 
 
 @cache
-def _normalizer() -> BasicTextNormalizer:
-    return BasicTextNormalizer()
+def _normalizer(split_letters: bool) -> BasicTextNormalizer:
+    return BasicTextNormalizer(split_letters=split_letters)
 
 
-def normalize(text: str) -> str:
-    """`BasicTextNormalizer()` of `text`, without the spaces that it leaves at the ends."""
-    return _normalizer()(text).strip()
+def openai(text: str, language: str) -> str:
+    """A text as openai-whisper compares it, without the spaces that it leaves at the ends."""
+    return _normalizer(language in SPACELESS)(text).strip()
 
 
 def read_texts(ref_dir: Path, hyp_dir: Path) -> Texts:
@@ -85,56 +95,73 @@ def read_texts(ref_dir: Path, hyp_dir: Path) -> Texts:
         if utt not in ref:
             raise InputError(f"{hyp_dir / 'text'}: utterance {utt} is not in {ref_dir / 'text'}")
     utterances, left_out = [], Counter()
-    for utt, raw in ref.items():
+    for utt, raw_ref in ref.items():
         if utt not in lang:
             raise InputError(f"{ref_dir / 'utt2lang'}: no language for utterance {utt}")
-        text, raw_hyp = normalize(raw), hyp.get(utt, "")
-        if not text:
+        utterance = Utterance.of(utt, lang[utt], raw_ref, hyp.get(utt, ""))
+        if utterance.ref:
+            utterances.append(utterance)
+        else:
             left_out[lang[utt]] += 1
-            continue
-        utterances.append(Utterance(utt, lang[utt], text, normalize(raw_hyp), raw, raw_hyp))
     if not utterances:
         raise InputError(f"{ref_dir / 'text'}: no reference left to score")
     utterances.sort(key=lambda u: (u.lang, u.utt))
     return Texts(utterances, [u.utt for u in utterances if u.utt not in hyp], left_out)
 
 
-def _words(utts: Iterable[Utterance], raw: bool = False) -> jiwer.WordOutput:
-    pairs = [(u.raw_ref.lower(), u.raw_hyp.lower()) if raw else (u.ref, u.hyp) for u in utts]
-    return jiwer.process_words([r for r, _ in pairs], [h for _, h in pairs])
+Form = Callable[[str, str], str]
 
 
-def _chars(utts: Iterable[Utterance], raw: bool = False) -> jiwer.CharacterOutput:
-    pairs = [(u.raw_ref.lower(), u.raw_hyp.lower()) if raw else (u.ref, u.hyp) for u in utts]
-    return jiwer.process_characters([r for r, _ in pairs], [h for _, h in pairs])
+def _sides(utts: list[Utterance], form: Form | None, lang: str) -> tuple[list[str], list[str]]:
+    """References and hypotheses of a language's utterances in a form; None: by spelling."""
+    if form is None:
+        return [u.ref for u in utts], [u.hyp for u in utts]
+    return [form(u.raw_ref, lang) for u in utts], [form(u.raw_hyp, lang) for u in utts]
+
+
+def _words(utts: list[Utterance], form: Form | None, lang: str) -> jiwer.WordOutput:
+    split = str.split if form is openai else lambda text: words(text, lang)
+    ref, hyp = ([" ".join(split(t)) for t in side] for side in _sides(utts, form, lang))
+    return jiwer.process_words(ref, hyp)
+
+
+def _chars(utts: list[Utterance], form: Form | None, lang: str) -> jiwer.CharacterOutput:
+    ref, hyp = _sides(utts, form, lang)
+    if lang in LETTERS_AS_WORDS:
+        ref, hyp = (["".join(t.split()) for t in side] for side in (ref, hyp))
+    return jiwer.process_characters(ref, hyp)
 
 
 def rates(texts: Texts) -> dict:
     """WER and CER in percent by language and their unweighted mean, and jiwer's counts.
 
-    A language without a long utterance has None for its long rates and is not in their mean.
+    `unit` says for each language what WER counts, and so what is in the mean. A language without a
+    long utterance has None for its long rates and is not in their mean.
     """
-    names = ["wer", "cer", "wer_raw", "cer_raw", "wer_long", "cer_long"]
+    forms = {"": None, "_openai": openai, "_raw": lower, "_long": None}
+    names = [f"{rate}{form}" for form in forms for rate in ("wer", "cer")]
     result: dict = {name: {} for name in names}
+    result["unit"] = {}
     result["counts"] = counts = {}
     for lang in sorted({u.lang for u in texts.utterances}):
         utts = [u for u in texts.utterances if u.lang == lang]
         longs = [u for u in utts if u.is_long]
-        words, chars = _words(utts), _chars(utts)
-        values = [words.wer, chars.cer, _words(utts, True).wer, _chars(utts, True).cer]
-        values += [_words(longs).wer, _chars(longs).cer] if longs else [None, None]
-        for name, value in zip(names, values, strict=True):
-            result[name][lang] = None if value is None else 100 * value
+        for name, form in forms.items():
+            part = longs if name == "_long" else utts
+            result[f"wer{name}"][lang] = 100 * _words(part, form, lang).wer if part else None
+            result[f"cer{name}"][lang] = 100 * _chars(part, form, lang).cer if part else None
+        result["unit"][lang] = UNITS[lang in LETTERS_AS_WORDS]
+        heard, chars = _words(utts, None, lang), _chars(utts, None, lang)
         counts[lang] = {
             "utterances": len(utts),
             "long_utterances": len(longs),
             "missing": sum(u.utt in texts.missing for u in utts),
             "left_out": texts.left_out[lang],
-            "ref_words": words.hits + words.substitutions + words.deletions,
-            "hits": words.hits,
-            "sub": words.substitutions,
-            "del": words.deletions,
-            "ins": words.insertions,
+            "ref_words": heard.hits + heard.substitutions + heard.deletions,
+            "hits": heard.hits,
+            "sub": heard.substitutions,
+            "del": heard.deletions,
+            "ins": heard.insertions,
             "ref_chars": chars.hits + chars.substitutions + chars.deletions,
             "char_hits": chars.hits,
             "char_sub": chars.substitutions,
@@ -158,11 +185,10 @@ def error_table(out: Path, texts: Texts, chars: bool, program: Path | None) -> d
         WorkError: sclite did not count every utterance and token that it was given.
     """
     out.mkdir(parents=True)
-    heard = (_chars if chars else _words)(texts.utterances)
-    pairs = [
-        Pair(u.lang, u.utt, ref, hyp)
-        for u, ref, hyp in zip(texts.utterances, heard.references, heard.hypotheses, strict=True)
-    ]
+    pairs = []
+    for u in texts.utterances:
+        ref, hyp = (list(x) if chars else words(x, u.lang) for x in (u.ref, u.hyp))
+        pairs.append(Pair(u.lang, u.utt, ref, hyp))
     for side in ("ref", "hyp"):
         write_trn(out / f"{side}.trn", pairs, side, chars)
     if program:
@@ -197,7 +223,6 @@ def score(ref_dir: Path, hyp_dir: Path, out: Path, program: Path | None) -> dict
     if not program:
         logging.warning("sclite is not installed: the tables are made here, with its weights")
     result = rates(texts)
-    whisper = f"openai-whisper {version('openai-whisper')} BasicTextNormalizer()"
     with atomic(out, FOLDER) as tmp:
         tables = {
             name: error_table(tmp / f"score_{name}", texts, name == "cer", program)
@@ -208,7 +233,10 @@ def score(ref_dir: Path, hyp_dir: Path, out: Path, program: Path | None) -> dict
             "missing": len(texts.missing),
             "left_out": sum(texts.left_out.values()),
             "long": f"{LONG} or more characters of reference text as written",
-            "normalizer": f"{whisper}, both sides",
+            "normalizer": f"by spelling (docs/scoring.md), Unicode {unicodedata.unidata_version}, "
+            f"regex {version('regex')}, both sides",
+            "normalizer_openai": f"openai-whisper {version('openai-whisper')} BasicTextNormalizer, "
+            f"split_letters for {' '.join(sorted(SPACELESS))}, both sides",
             "rates": f"jiwer {version('jiwer')}",
             "tool": tool,
             "ref": str(ref_dir),

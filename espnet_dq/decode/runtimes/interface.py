@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from espnet_dq.data.audio import SAMPLE_RATE
+from espnet_dq.data.spelling import SPACELESS as SPACELESS
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 WINDOW = 30.0  # seconds
-SPACELESS = frozenset({"zh", "ja", "yue", "th", "lo", "my"})  # written without spaces
 
 
 @dataclass(frozen=True)
