@@ -41,7 +41,7 @@ from espnet_dq.errors import InputError, WorkError, run
 from espnet_dq.files import atomic
 from espnet_dq.report import spread
 from espnet_dq.report.collect import read_json
-from espnet_dq.scoring.score import MEAN
+from espnet_dq.scoring.score import MEAN, MAIN_RATES
 
 RECIPE = Path(__file__).resolve().parents[1] / "egs2/dq_whisper/asr1"
 SYSTEMS = {"float_student": "float", "student": "quantized"}
@@ -114,7 +114,7 @@ def measure(each: Run, ablation: str, command: str) -> list[dict]:
         counts = read_json(exp / "decode" / name / "score" / "score.json")["counts"]
         about |= {"corpus": variant.get("corpus"), "grid": system["grid"]}
         for lang in counts:
-            rates = {"wer": system["wer"][lang], "cer": system["cer"][lang]}
+            rates = {rate: system[rate][lang] for rate in MAIN_RATES}
             line = {**about, "lang": lang, **rates, "utterances": counts[lang]["utterances"]}
             if name in SYSTEMS:
                 training = sum(seconds.get(stage, 0) for stage in (6, 7))

@@ -44,13 +44,14 @@ from espnet_dq.bin import convert
 from espnet_dq.bin.describe import commit
 from espnet_dq.data.audio import SAMPLE_RATE, load_audio
 from espnet_dq.data.kaldi import KaldiDir
+from espnet_dq.data.spelling import compared
 from espnet_dq.decode.folder import decode_folder
 from espnet_dq.decode.runtimes import guess_runtime, load_runtime
-from espnet_dq.decode.runtimes.interface import SPACELESS, Segment, join
+from espnet_dq.decode.runtimes.interface import Segment, join
 from espnet_dq.errors import InputError, run
 from espnet_dq.files import sha256
 from espnet_dq.report.markdown import table
-from espnet_dq.scoring.score import MEAN, Texts, Utterance, normalize, rates, read_texts
+from espnet_dq.scoring.score import MEAN, MAIN_RATES, Texts, Utterance, rates, read_texts
 from espnet_dq.scoring.timestamps import Times, measure
 
 RUNTIME = "faster-whisper"
@@ -106,7 +107,7 @@ class Folder:
         self.english = {
             u: english[prompt(data, u)]
             for u in self.data.wav
-            if data.utt2lang[u] != "en" and words_of(english.get(prompt(data, u), ""), "en")
+            if data.utt2lang[u] != "en" and compared(english.get(prompt(data, u), ""), "en")
         }
 
 
@@ -115,21 +116,15 @@ def prompt(data: KaldiDir, utt: str) -> str:
     return utt.removeprefix(f"{data.utt2spk[utt]}-")
 
 
-def words_of(text: str, language: str) -> list[str]:
-    """What is compared of a text: words, or characters where they are written without spaces."""
-    text = normalize(text)
-    return list(text.replace(" ", "")) if language in SPACELESS else text.split()
-
-
 def words(data: KaldiDir, utt: str) -> list[str]:
-    return words_of(data.text[utt], data.utt2lang[utt])
+    return compared(data.text[utt], data.utt2lang[utt])
 
 
 def errors(model: Model, folder: Folder, args: argparse.Namespace) -> dict:
     out = args.work / "decode" / model.name / folder.name
     report = decode_folder(model.path, RUNTIME, folder.path, out, threads=args.threads)
     found = rates(read_texts(folder.path, out))
-    return {"scores": {k: found[k] for k in ("wer", "cer")}, "failed": len(report["failed"])}
+    return {"scores": {k: found[k] for k in MAIN_RATES}, "failed": len(report["failed"])}
 
 
 def language(model: Model, folder: Folder, _: argparse.Namespace) -> dict:
@@ -159,13 +154,12 @@ def long(model: Model, folder: Folder, args: argparse.Namespace) -> dict:
             ctranslate2.set_random_seed(args.seed)  # the higher temperatures draw
             segments, _ = model.engine.model.transcribe(audio, language=lang)
             heard = [Segment(s.start, s.end, s.text) for s in segments]
-            times[lang] += measure(truth, heard, lambda text, lang=lang: words_of(text, lang))
+            times[lang] += measure(truth, heard, lambda text, lang=lang: compared(text, lang))
             ref, hyp = join(c.text for c in truth), join(s.text for s in heard)
-            pair = (normalize(ref), normalize(hyp), ref, hyp)
-            texts.append(Utterance(f"{lang}-{number}", lang, *pair))
+            texts.append(Utterance.of(f"{lang}-{number}", lang, ref, hyp))
             seconds += len(audio) / SAMPLE_RATE
     found = rates(Texts(texts, [], Counter()))
-    scores = {k: found[k] for k in ("wer", "cer")}
+    scores = {k: found[k] for k in MAIN_RATES}
     for name in Times().scores():
         scores[name] = with_mean({lang: each.scores()[name] for lang, each in times.items()})
     return {"scores": scores, "audio_seconds": round(seconds, 1)}
@@ -205,9 +199,9 @@ def translation(model: Model, folder: Folder, _: argparse.Namespace) -> dict:
         for utt in tqdm(utts, desc=f"{model.name} {folder.name} {lang}: translation", unit="clip"):
             audio = load_audio(folder.data.wav[utt])
             segments, _ = model.engine.model.transcribe(audio, language=lang, **options)
-            said[utt] = words_of(join(s.text for s in segments), "en")
+            said[utt] = compared(join(s.text for s in segments), "en")
         counts[lang] = len(utts)
-        english[lang] = f1([(words_of(folder.english[u], "en"), said[u]) for u in utts])
+        english[lang] = f1([(compared(folder.english[u], "en"), said[u]) for u in utts])
         transcript[lang] = f1([(words(folder.data, u), said[u]) for u in utts])
     scores = {"english_f1": with_mean(english), "transcript_f1": with_mean(transcript)}
     return {"scores": scores, "translated": counts}

@@ -31,7 +31,7 @@ from espnet_dq.files import bytes_on_disk
 from espnet_dq.quant.checkpoint import CHECKPOINT
 from espnet_dq.quant.table import read_grid
 from espnet_dq.scoring import sclite
-from espnet_dq.scoring.score import score
+from espnet_dq.scoring.score import MAIN_RATES, score
 
 # The format that holds a grid's integers, where it is one of a runtime that decodes here. The
 # others are packed, and what is decoded is their very values in float32 by CTranslate2.
@@ -118,8 +118,7 @@ def measure(method: str, grid: str, trained: Path, work: Path, data: Path) -> di
         "bytes_on_disk": bytes_on_disk(model),
         "tensors": parity["tensors"],
         "mismatched": parity["mismatched"],
-        "wer": rates["wer"],
-        "cer": rates["cer"],
+        **{rate: rates[rate] for rate in MAIN_RATES},
         "utterances": sum(c["utterances"] for c in rates["counts"].values()),
     }
 

@@ -24,9 +24,9 @@ from manifest_size import ROOT, measure
 from espnet_dq.bin.describe import commit
 from espnet_dq.data.audio import SAMPLE_RATE, load_audio
 from espnet_dq.data.kaldi import KaldiDir, read_scp, validate, write_scp
+from espnet_dq.data.spelling import compared
 from espnet_dq.errors import InputError, run
 from espnet_dq.files import new_folder
-from espnet_dq.scoring.score import normalize
 
 RESULTS = ROOT / "benchmarks/results/long_audio.jsonl"
 PAUSE = (0.5, 2.0)  # seconds
@@ -91,10 +91,11 @@ def main(argv: list[str] | None = None) -> int:
             else:
                 segments = SEGMENT.findall(log.read_text(encoding="utf-8"))
                 heard = " ".join(segments)
-            said = " ".join(map(normalize, texts))
+            said = " ".join(word for text in texts for word in compared(text, args.language))
+            heard = " ".join(compared(heard, args.language))
             line |= {
                 "segments": len(segments),
-                "wer": round(100 * jiwer.wer(said, normalize(heard)), 2),
+                "wer": round(100 * jiwer.wer(said, heard), 2),
             }
             line |= {"language": args.language, "runtime": "faster-whisper"}
             line["command"] = (

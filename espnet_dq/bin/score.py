@@ -6,7 +6,7 @@ from pathlib import Path
 from espnet_dq.bin.arguments import Parser
 from espnet_dq.errors import InputError, run, say
 from espnet_dq.files import check_replaceable
-from espnet_dq.scoring import sclite
+from espnet_dq.scoring import beside, sclite
 from espnet_dq.scoring.results import tables
 from espnet_dq.scoring.score import FOLDER, MEAN, score
 
@@ -43,7 +43,14 @@ def main(argv: list[str] | None = None) -> int:
         for name in ("wer", "cer"):
             each = " ".join(f"{k} {v:.1f}" for k, v in result[name].items() if k != MEAN)
             say(f"{name.upper()}: mean {result[name][MEAN]:.1f} % ({each})")
-        say(f"tables: {result['tool']}; rates: {result['rates']}; {result['normalizer']}")
+        say(beside.units(result))
+        other = beside.differing(hyp.name, result)
+        for _, lang, wer, wer_openai, cer, cer_openai in other:
+            rates = f"WER {wer_openai} % instead of {wer}, CER {cer_openai} % instead of {cer}"
+            say(f"openai-whisper's own normaliser, {lang}: {rates}")
+        if not other:
+            say(beside.SAME)
+        say(f"tables: {result['tool']}; rates: {result['rates']}; text: {result['normalizer']}")
         say(f"without a hypothesis, counted as empty: {result['missing']}")
         say(f"references that normalise to nothing, left out: {result['left_out']}")
     return 0

@@ -20,7 +20,9 @@ from espnet_dq.report.train_log import TrainLog
 
 ROLES = ("untouched", "teacher", "float_student", "student")
 TRAININGS = ("kd", "qat")
-RATES = ("wer", "cer", "wer_long", "cer_long", "wer_raw", "cer_raw")
+RATES = tuple(
+    f"{rate}{form}" for form in ("", "_openai", "_long", "_raw") for rate in ("wer", "cer")
+)
 
 
 @dataclass
@@ -91,7 +93,7 @@ def load(exp: Path) -> Experiment:
         decodes[name] = read_json(folder / "decode.json")
         _need(folder / "decode.json", decodes[name], "rtf", "peak_rss_bytes")
         scores[name] = read_json(folder / "score" / "score.json")
-        _need(folder / "score" / "score.json", scores[name], *RATES, "counts", "table")
+        _need(folder / "score" / "score.json", scores[name], *RATES, "unit", "counts", "table")
     if not scores:
         raise InputError(f"{source}: no systems")
     verify = _optional(exp / "verify.json")
@@ -165,7 +167,7 @@ def _system(system: dict, run: dict, decode: dict, score: dict, timed: dict | No
         "rtf": timed["rtf"]["median"] if timed else decode["rtf"],
         "peak_rss_bytes": (timed or decode)["peak_rss_bytes"],
         "measured": "benchmark" if timed else "decode",
-        **{name: score[name] for name in RATES},
+        **{name: score[name] for name in (*RATES, "unit")},
         "utterances": sum(c["utterances"] for c in score["counts"].values()),
         "path": system["path"],
         "data": system.get("data", run["data"]),

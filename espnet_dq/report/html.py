@@ -17,6 +17,7 @@ from espnet_dq.report.markup import (
     text,
 )
 from espnet_dq.report.size import MIB, small_bytes
+from espnet_dq.scoring import beside
 from espnet_dq.scoring.score import MEAN
 
 NOT_MEASURED = "Not measured in this run."
@@ -79,10 +80,12 @@ def _rates(results: dict, name: str, caption: str, mark: str | None) -> str:
 
 def _errors(exp: Experiment, mark: str | None) -> str:
     results, score = exp.results, next(iter(exp.scores.values()))
-    names = ["wer", "wer_long", "wer_raw", "cer", "cer_long", "cer_raw"]
-    head = ["system", "WER", "WER long", "WER raw", "CER", "CER long", "CER raw"]
+    parts = ("", "_openai", "_long", "_raw")
+    names = [f"{rate}{part}" for rate in ("wer", "cer") for part in parts]
+    head = ["system", *(f"{name[:3].upper()}{name[3:].replace('_', ' ')}" for name in names)]
     rows = [[s["name"], *(percent(s[n][MEAN]) for n in names)] for s in results["systems"]]
-    norm = f"Text normalised by {score.get('normalizer', 'not recorded')}."
+    norm = f"Text compared {score.get('normalizer', 'not recorded')}. {beside.units(score)}"
+    other = [row for s in results["systems"] for row in beside.differing(s["name"], s)]
     return section(
         "Errors",
         paragraph("All rates in percent; mean: every language weighs the same. " + norm),
@@ -95,12 +98,15 @@ def _errors(exp: Experiment, mark: str | None) -> str:
             + _rates(results, "cer", "CER (%) after normalisation, whole test set", mark),
         ),
         table(
-            f"Means over languages. long: {score.get('long', 'long references')}; "
+            f"Means over languages. {beside.OPENAI}; long: {score.get('long', 'long references')}; "
             "raw: lower-cased text as written, nothing normalised",
             head,
             rows,
             mark,
         ),
+        table(f"Where both normalisers differ (%). {beside.OPENAI}", beside.HEAD, other, mark)
+        if other
+        else paragraph(f"{beside.SAME}.", soft=True),
         side(
             _rates(results, "wer_long", "WER (%), long part", mark)
             + _rates(results, "cer_long", "CER (%), long part", mark),

@@ -6,6 +6,7 @@ from pathlib import Path
 from espnet_dq.report.collect import RATES, Experiment
 from espnet_dq.report.html import percent
 from espnet_dq.report.size import MIB
+from espnet_dq.scoring import beside
 from espnet_dq.scoring.results import environments, tables
 from espnet_dq.scoring.score import MEAN
 
@@ -30,13 +31,17 @@ def render(exp: Experiment) -> str:
         environments(run["date"], run["commit"]),
         f"## exp/{name}",
         *(f"- {key}: `{value}`" for key, value in origin.items()),
-        f"- text: {score.get('normalizer', 'not recorded')}; rates: {score.get('rates', 'jiwer')}; "
-        f"tables of counts: {score.get('tool')}",
-        f"- WER and CER: means over languages in percent; long: {score.get('long', 'long texts')}; "
+        f"- text compared {score.get('normalizer', 'not recorded')}; rates: "
+        f"{score.get('rates', 'jiwer')}; tables of counts: {score.get('tool')}",
+        f"- WER and CER: means over languages in percent; {beside.OPENAI} "
+        f"({score.get('normalizer_openai')}); long: {score.get('long', 'long texts')}; "
         "raw: lower-cased text as written",
+        f"- {beside.units(score)}",
         _parity(results["parity"]),
         "",
         *_systems(results),
+        "",
+        *_openai(results),
         "",
         tables(datasets),
     ]
@@ -65,6 +70,16 @@ def _systems(results: dict) -> list[str]:
         cells += [f"{s['rtf']:.3f}", f"{s['peak_rss_bytes'] / 1e6:.0f}", s["measured"]]
         rows.append(cells)
     return [table(head, rows)]
+
+
+def _openai(results: dict) -> list[str]:
+    """Where openai-whisper's own normaliser gives other rates."""
+    rows = [row for s in results["systems"] for row in beside.differing(s["name"], s)]
+    return (
+        ["### Where both normalisers differ", "", table(beside.HEAD, rows)]
+        if rows
+        else [f"{beside.SAME}."]
+    )
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence]) -> str:

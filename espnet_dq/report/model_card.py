@@ -5,6 +5,7 @@ from pathlib import Path
 
 import yaml
 
+from espnet_dq.data.spelling import LETTERS_AS_WORDS
 from espnet_dq.errors import InputError
 from espnet_dq.scoring.score import MEAN
 
@@ -140,7 +141,8 @@ def render(
         "## Error rates",
         "",
         f"WER / CER in percent on the test part of `{run['corpus']}` "
-        f"({measured['utterances']} utterances), 30 s windows, greedy, language given. Measured in "
+        f"({measured['utterances']} utterances), 30 s windows, greedy, language given, text "
+        f"compared by its spelling. {_lettered(languages)}Measured in "
         f"{measured['runtime']}"
         + ("." if measured["runtime"] == runtime else f"; in {runtime} it was not measured."),
         "",
@@ -165,6 +167,11 @@ def render(
         "",
     ]
     return "\n".join(lines)
+
+
+def _lettered(languages: list[str]) -> str:
+    found = sorted(LETTERS_AS_WORDS.intersection(languages))
+    return f"In {', '.join(found)} WER counts letters with their marks. " if found else ""
 
 
 def model_file(form: str) -> str:

@@ -37,6 +37,7 @@ FOLDER = Folder(
 LONG = 15  # characters of the reference as written
 MEAN = "mean"  # the unweighted mean over languages
 UNITS = ("word", "letter")  # what WER counts
+MAIN_RATES = ("wer", "cer", "wer_openai", "cer_openai")  # what benchmarks keep
 # Of the tables where sclite is not installed; jiwer's alignment counts otherwise, see align.py.
 TOOL = "own alignment with sclite's weights"
 

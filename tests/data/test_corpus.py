@@ -35,7 +35,7 @@ def clip(tmp_path, prompt, text, length=1.0, lang="en"):
     ],
 )
 def test_text_fault(text, fault):
-    assert text_fault(text) == fault
+    assert text_fault(text, "en") == fault
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_text_fault(text, fault):
     ],
 )
 def test_audio_fault(seconds, text, fault):
-    assert audio_fault(seconds, text) == fault
+    assert audio_fault(seconds, text, "en") == fault
 
 
 def test_utterance_ids_are_safe(tmp_path):

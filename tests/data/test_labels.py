@@ -117,6 +117,10 @@ def test_error_rates():
     assert error_rate("Hello, World!", "hello world", "en") == 0
     assert error_rate("one two three four", "one two three for", "en") == 25
     assert error_rate("今日は良い天気", "今日は悪い天気", "ja") == pytest.approx(100 / 7)
+    assert error_rate("我喜欢喝茶", "我喜欢 喝茶。", "zh") == 0
+    assert error_rate("मैं जा रहा हूँ", "मां जा रही है", "hi") == 75
+    assert error_rate("İyi günler", "iyi günler", "tr") == 0
+    assert error_rate("ที่นี่", "ที่นี", "th") == 50  # letters with their marks
     assert error_rate("...", "", "en") == 0 and error_rate("...", "word", "en") == 100
 
 

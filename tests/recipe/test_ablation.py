@@ -46,7 +46,9 @@ if [ "${o[stage]}" = 0 ] && [ "${o[stop_stage]}" -gt 5 ] && [ ! -e "$exp/done/6"
         mkdir -p "$exp/decode/$name/score"
         echo "{\\"counts\\": $counts}" > "$exp/decode/$name/score/score.json"
         r="{\\"en\\": $wer, \\"ru\\": 40, \\"mean\\": 0}"
-        systems+=", {\\"name\\": \\"$name\\", \\"grid\\": \\"g\\", \\"wer\\": $r, \\"cer\\": $r}"
+        systems+=", {\\"name\\": \\"$name\\", \\"grid\\": \\"g\\""
+        for rate in wer cer wer_openai cer_openai; do systems+=", \\"$rate\\": $r"; done
+        systems+="}"
     done
     echo "{\\"date\\": \\"d\\", \\"commit\\": \\"c\\", \\"systems\\": [${systems:2}]}" > "$exp/made"
     echo 1800 > "$exp/done/6"
@@ -125,7 +127,8 @@ def test_from_plan_to_table(tmp_path, recipe, capsys):
     assert line == {
         "ablation": "plan", "variant": "b", "student": "tiny", "teacher": "base", "seed": 1,
         "system": "quantized", "corpus": "asterisk", "grid": "g", "lang": "en", "wer": 25,
-        "cer": 25, "utterances": 3, "train_hours": 0.5, "hours": 0.5, "date": "d", "commit": "c",
+        "cer": 25, "wer_openai": 25, "cer_openai": 25, "utterances": 3, "train_hours": 0.5,
+        "hours": 0.5, "date": "d", "commit": "c",
     }  # fmt: skip
     table = (recipe / "exp/ablations/plan/RESULTS.md").read_text()
     assert (

@@ -10,8 +10,8 @@ import pytest
 
 from espnet_dq.data.audio import SAMPLE_RATE, load_audio
 from espnet_dq.data.kaldi import KaldiDir, read_scp
+from espnet_dq.data.spelling import normalise
 from espnet_dq.errors import InputError
-from espnet_dq.scoring.score import normalize
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))  # as for a script there
 import forgetting
@@ -50,7 +50,7 @@ def test_all_tasks_with_tiny_and_only_what_is_missing_again(
     assert list(lines) == ["errors", "language", "long", "translation"]
     assert all(x["clips"] == {"en": 2, "es": 1, "ru": 1} for x in lines.values())
     said = read_scp(tmp_path / "work/decode/tiny/asterisk/text")
-    pairs = [(normalize(KaldiDir.load(prompts).text[u]), normalize(said[u])) for u in EN]
+    pairs = [tuple(normalise(x[u], "en") for x in (KaldiDir.load(prompts).text, said)) for u in EN]
     wer = jiwer.wer(*(list(side) for side in zip(*pairs, strict=True)))
     assert lines["errors"]["scores"]["wer"]["en"] == pytest.approx(100 * wer) and wer < 0.25
     assert lines["language"]["scores"]["right"]["en"] == 100

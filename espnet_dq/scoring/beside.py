@@ -1,0 +1,34 @@
+"""What a table of error rates has to say beside them: what WER counts, and openai-whisper's rates.
+
+The rates are those of `espnet_dq.scoring.score.rates`, as score.json and each system of
+results.json hold them.
+"""
+
+from collections.abc import Mapping
+
+from espnet_dq.scoring.score import MEAN, UNITS
+
+HEAD = ["system", "language", "WER", "WER openai", "CER", "CER openai"]
+OPENAI = "openai: after openai-whisper's own normaliser, which takes marks for spaces"
+SAME = "openai-whisper's own normaliser gives the same rates in every language"
+
+
+def units(rates: Mapping) -> str:
+    """What WER counts, in one sentence."""
+    lettered = [lang for lang, unit in sorted(rates["unit"].items()) if unit == UNITS[1]]
+    if not lettered:
+        return "WER counts words in all languages."
+    return (
+        f"WER counts letters with their marks in {', '.join(lettered)}, which are written without "
+        "spaces, and words in the others; so does the mean."
+    )
+
+
+def differing(name: str, rates: Mapping) -> list[list[str]]:
+    """A row of `HEAD` for each language in which openai-whisper's normaliser gives other rates."""
+    rows = []
+    for lang in rates["wer"]:
+        row = [rates[key][lang] for key in ("wer", "wer_openai", "cer", "cer_openai")]
+        if lang != MEAN and (row[0] != row[1] or row[2] != row[3]):
+            rows.append([name, lang, *(f"{rate:.1f}" for rate in row)])
+    return rows
