@@ -41,7 +41,7 @@ from espnet_dq.errors import InputError, WorkError, run
 from espnet_dq.files import atomic
 from espnet_dq.report import spread
 from espnet_dq.report.collect import read_json
-from espnet_dq.scoring.score import MEAN, MAIN_RATES
+from espnet_dq.scoring.score import MAIN_RATES, MEAN
 
 RECIPE = Path(__file__).resolve().parents[1] / "egs2/dq_whisper/asr1"
 SYSTEMS = {"float_student": "float", "student": "quantized"}

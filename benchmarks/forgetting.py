@@ -51,7 +51,7 @@ from espnet_dq.decode.runtimes.interface import Segment, join
 from espnet_dq.errors import InputError, run
 from espnet_dq.files import sha256
 from espnet_dq.report.markdown import table
-from espnet_dq.scoring.score import MEAN, MAIN_RATES, Texts, Utterance, rates, read_texts
+from espnet_dq.scoring.score import MAIN_RATES, MEAN, Texts, Utterance, rates, read_texts
 from espnet_dq.scoring.timestamps import Times, measure
 
 RUNTIME = "faster-whisper"

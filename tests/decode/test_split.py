@@ -98,6 +98,8 @@ def test_written_once(splitter, long, tmp_path, monkeypatch):
         ("... so", "en", ["... so"]),
         ("你好。OK 吗", "zh", ["你", "好。", "OK ", "吗"]),
         ("-", "en", ["-"]),
+        ("ที่นี่ OK น้ำ!", "th", ["ที่", "นี่ ", "OK ", "น้ำ!"]),
+        ("मैं हूँ ।", "hi", ["मैं ", "हूँ ।"]),
     ],
 )
 def test_units_are_the_text(text, language, units):

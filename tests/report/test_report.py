@@ -14,6 +14,7 @@ from espnet_dq.bin.report import main
 from espnet_dq.errors import InputError
 from espnet_dq.report import collect, html
 from espnet_dq.report.headline import facts, students
+from espnet_dq.scoring.score import score
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 
@@ -156,6 +157,7 @@ def test_every_number_equals_results_json(page, results):
         assert size["paper rule (MiB)"] == f"{s['paper_rule_bytes'] / 2**20:.2f}"
         means = page.table("system", "WER")[s["name"]]
         assert means["CER raw"] == f"{s['cer_raw']['mean']:.1f}"
+        assert means["WER openai"] == f"{s['wer_openai']['mean']:.1f}"
         assert means["WER long"] == f"{s['wer_long']['mean']:.1f}"
     speed = page.table("system", "RTF, median")
     assert speed["student-ct2_int8"]["RTF, median"] == "0.041"
@@ -188,9 +190,37 @@ def test_results_md(exp, results):
         cells = dict(zip(head, row, strict=True))
         assert (cells["system"], cells["grid"]) == (s["name"], s["grid"])
         for kind in ("wer", "cer"):
-            for part in ("", "_long", "_raw"):
+            for part in ("", "_openai", "_long", "_raw"):
                 column = kind.upper() + part.replace("_", " ")
                 assert cells[column] == f"{s[kind + part]['mean']:.1f}"
+
+
+def test_both_normalisers_and_what_wer_counts_are_said(tmp_path, exp):
+    """Hindi, in which openai-whisper's finds no error, and Chinese, whose letters are words."""
+    same = "openai-whisper's own normaliser gives the same rates in every language"
+    for name in ("report.html", "RESULTS.md"):
+        text = unescape((exp / name).read_text(encoding="utf-8"))
+        assert same in text and "WER counts words in all languages" in text
+    other, data = made_up.build(tmp_path, clips=1), tmp_path / "dump/test"
+    with open(data / "text", "a") as text, open(data / "utt2lang", "a") as lang:
+        text.write("hi-0 मैं आज स्कूल जा रहा हूँ\nzh-0 我喜欢喝茶\n")
+        lang.write("hi-0 hi\nzh-0 zh\n")
+    for folder in sorted((other / "decode").iterdir()):
+        with open(folder / "text", "a") as text:
+            text.write("hi-0 मां आज स्कुल जी रही है\nzh-0 我喜欢喝茶。\n")
+        score(data, folder, folder / "score", None)
+    assert main(["--exp", str(other)]) == 0
+    for system in json.loads((other / "results.json").read_text())["systems"]:
+        assert system["wer"]["hi"] == pytest.approx(500 / 6) and system["wer_openai"]["hi"] == 0
+        assert system["wer"]["zh"] == system["wer_openai"]["zh"] == 0
+        assert system["unit"]["zh"] == "letter" and system["unit"]["hi"] == "word"
+    page = Page((other / "report.html").read_text(encoding="utf-8"))
+    row = page.table("system", "language")["student-ct2_int8"]
+    assert row["language"] == "hi" and row["WER"] == "83.3" and row["WER openai"] == "0.0"
+    for name in ("report.html", "RESULTS.md"):
+        text = unescape((other / name).read_text(encoding="utf-8"))
+        assert same not in text and "WER counts letters with their marks in zh," in text
+    assert "|student-ct2_int8|hi|83.3|0.0|" in text
 
 
 def test_headline(results):

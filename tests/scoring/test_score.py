@@ -62,8 +62,10 @@ def test_rates_are_jiwers_after_the_normaliser(tmp_path, capsys):
         lower = [t.lower() for t in raw_ref], [t.lower() for t in raw_hyp]
         long = [i for i, t in enumerate(raw_ref) if len(t) >= 15]
         longs = [ref[i] for i in long], [hyp[i] for i in long]
-        assert result["wer"][lang] == 100 * jiwer.wer(ref, hyp)
-        assert result["cer"][lang] == 100 * jiwer.cer(ref, hyp)
+        for form in ("", "_openai"):
+            assert result[f"wer{form}"][lang] == 100 * jiwer.wer(ref, hyp)
+            assert result[f"cer{form}"][lang] == 100 * jiwer.cer(ref, hyp)
+        assert result["unit"][lang] == "word"
         assert result["wer_raw"][lang] == 100 * jiwer.wer(*lower)
         assert result["cer_raw"][lang] == 100 * jiwer.cer(*lower)
         assert result["wer_long"][lang] == 100 * jiwer.wer(*longs)
@@ -84,6 +86,7 @@ def test_rates_are_jiwers_after_the_normaliser(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert f"WER: mean {result['wer']['mean']:.1f} %" in printed
     assert "counted as empty: 1" in printed and "left out: 1" in printed
+    assert "openai-whisper's own normaliser gives the same rates" in printed
 
 
 def test_several_folders_in_one_go(tmp_path):
@@ -140,6 +143,76 @@ def test_long_is_counted_on_the_text_as_written(tmp_path):
     result = score(folder(tmp_path, ref, {}) / "data", tmp_path / "tiny", tmp_path / "out", None)
     assert result["counts"]["en"]["long_utterances"] == 1
     assert result["counts"]["en"]["utterances"] == 2
+
+
+SPELLED = {  # language, reference, hypothesis; then both as they are compared, by hand
+    "hi-1": ("hi", "मैं आज स्कूल जा रहा हूँ", "मां आज स्कुल जी रही है"),
+    "hi-2": ("hi", "नहीं।", "नही"),
+    "tr-1": ("tr", "İyi günler", "iyi günler"),
+    "tr-2": ("tr", "İstanbul", "istanbul"),
+    "zh-1": ("zh", "我喜欢喝茶", "我喜欢喝茶。"),
+    "zh-2": ("zh", "你好,世界", "您好 世界"),
+    "th-1": ("th", "ที่นี่", "ที่นี"),
+    "th-2": ("th", "น้ำ เย็น", "นํ้าเย็น"),
+    "km-1": ("km", "ស្រី ស្រី", "ស្រីស្រា"),
+}
+BY_HAND = {
+    "hi": ("मैं आज स्कूल जा रहा हूँ नहीं", "मां आज स्कुल जी रही है नही"),
+    "tr": ("iyi günler istanbul", "iyi günler istanbul"),
+    "zh": ("我 喜 欢 喝 茶 你 好 世 界", "我 喜 欢 喝 茶 您 好 世 界"),
+    "th": ("ที่ นี่ น้ำ เ ย็ น", "ที่ นี น้ำ เ ย็ น"),
+    "km": ("ស្រី ស្រី", "ស្រី ស្រា"),
+}
+
+
+@pytest.mark.parametrize("program", [None, PROGRAM] if PROGRAM else [None])
+def test_every_language_is_scored_by_its_spelling(tmp_path, program):
+    """Hindi 6/7: `BasicTextNormalizer` finds no error in it, and 80 % in the Turkish."""
+    ref = {utt: (lang, text) for utt, (lang, text, _) in SPELLED.items()}
+    path = folder(tmp_path, ref, {utt: text for utt, (_, _, text) in SPELLED.items()})
+    result = score(path / "data", path / "tiny", path / "out", program)
+    norm, split = BasicTextNormalizer(), BasicTextNormalizer(split_letters=True)
+    for lang, (one, other) in BY_HAND.items():
+        assert result["wer"][lang] == pytest.approx(100 * jiwer.wer(one, other))
+        sides = [text if lang in ("hi", "tr") else text.replace(" ", "") for text in (one, other)]
+        # Between utterances there is a space here, but not in the rates.
+        if lang in ("zh", "th", "km"):
+            assert result["cer"][lang] == pytest.approx(100 * jiwer.cer(*sides))
+        theirs = split if lang in ("zh", "th") else norm
+        texts = [[theirs(x[side]) for x in SPELLED.values() if x[0] == lang] for side in (1, 2)]
+        assert result["wer_openai"][lang] == pytest.approx(100 * jiwer.wer(*texts))
+        row = result["table"]["wer"][lang]
+        assert row["err"] == round(result["wer"][lang] * row["wrd"] / 100)
+        assert row["wrd"] == result["counts"][lang]["ref_words"] == len(one.split())
+        row = result["table"]["cer"][lang]
+        assert row["err"] == round(result["cer"][lang] * row["wrd"] / 100)
+    assert result["wer"]["hi"] == pytest.approx(600 / 7) and result["wer_openai"]["hi"] == 0
+    assert result["wer"]["tr"] == 0 and result["wer_openai"]["tr"] == 80
+    assert result["unit"] == dict.fromkeys(("hi", "tr"), "word") | dict.fromkeys(
+        ("km", "th", "zh"), "letter"
+    )
+    assert result["wer"]["mean"] == pytest.approx(
+        sum(100 * jiwer.wer(*sides) for sides in BY_HAND.values()) / 5
+    )
+
+
+def test_what_wer_counts_and_where_openai_whisper_differs_is_said(tmp_path, capsys):
+    ref = {utt: (lang, text) for utt, (lang, text, _) in SPELLED.items()}
+    call(folder(tmp_path, ref, {utt: text for utt, (_, _, text) in SPELLED.items()}))
+    printed = capsys.readouterr().out
+    assert "WER counts letters with their marks in km, th, zh," in printed
+    assert "own normaliser, hi: WER 0.0 % instead of 85.7, CER 0.0 % instead of" in printed
+    assert "own normaliser, tr: WER 80.0 % instead of 0.0" in printed
+    assert "normaliser, zh" not in printed and "the same rates" not in printed
+
+
+def test_raw_rates_have_letters_for_words_too(tmp_path):
+    """A sentence without spaces is no word that is wrong as a whole; a full stop is a letter."""
+    ref = {"a": ("zh", "我喜欢喝茶。"), "b": ("tr", "İyi günler")}
+    path = folder(tmp_path, ref, {"a": "我喜欢 喝茶", "b": "iyi günler"})
+    result = score(path / "data", path / "tiny", path / "out", None)
+    assert result["wer_raw"]["zh"] == result["cer_raw"]["zh"] == pytest.approx(100 / 6)
+    assert result["wer_raw"]["tr"] == 0
 
 
 @pytest.mark.parametrize(
