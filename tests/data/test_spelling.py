@@ -21,6 +21,7 @@ EVERY = sorted(LANGUAGES)
     [
         ("de", "  Wählen Sie: 1, [beep] (laut) ÉTÉ!  ", "wählen sie 1 été"),
         ("en", "(ahooga)", ""),
+        ("en", "1 <\u0338 2 > 1", "1 2 1"),  # "not less than" is no bracket
         ("en", "it's e-mail, x² ﬁne", "it s e mail x2 fine"),
         ("en", "so\u00adft \u200fmark\ufeff ❤️ 1️⃣ 👍🏽", "soft mark 1"),
         ("de", "Straße STRASSE", "straße strasse"),
@@ -186,8 +187,9 @@ def test_letters_are_words_where_there_are_no_spaces(language, text, expected):
     assert compared(text, language) == expected.split()
 
 
-# Letters that have no mark of their own once composed, and what stands between words.
-PLAIN = "aZé ñß Œ łØ čŘů ÿ Щёй ЇўЖ ΑάΣ .,!?'’-«»…()[]<>{}@%$&*№½ \t"
+# Letters that have no mark of their own once composed, and what stands between words; without a
+# capital sigma, of which the neighbours decide what it is in lower case.
+PLAIN = "aZé ñß Œ łØ čŘů ÿ Щёй ЇўЖ Αάσς .,!?'’-«»…()[]<>{}@%$&*№½ \t"
 
 
 @given(st.text(st.sampled_from(PLAIN), max_size=30), st.sampled_from(["en", "cs", "ru", "el"]))
