@@ -1,27 +1,32 @@
 """Audio in, mono float32 at 16 kHz out.
 
-WAV and FLAC that are already at 16 kHz go through soundfile, all else (g722, ogg, mp3, other
-sample rates) through PyAV, which brings its own FFmpeg libraries: no system ffmpeg is needed.
+FLAC, and WAV at 16 kHz, go through soundfile, all else (g722, ogg, mp3, other sample rates) through
+PyAV, which brings its own FFmpeg libraries: no system ffmpeg is needed. The content decides, not
+the name, and what one of them cannot open, the other is asked for.
+
+Times are the file's: where it holds no sound, before the first frame or between two, there is
+silence. Damage is an `AudioFault`, unless somebody wants to hear of it: the rest is then decoded.
 """
 
+import io
 import os
 import wave
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import av
 import numpy as np
 import soundfile
 
 from espnet_dq.data.names import path_fault
+from espnet_dq.data.spans import Span, first, spans
 from espnet_dq.errors import InputError
 from espnet_dq.files import atomic, sha256
 
 SAMPLE_RATE = 16000  # Hz
 BLOCK = 10 * SAMPLE_RATE  # samples that are read at a time
-SOUNDFILE = (".wav", ".flac")
 LONGEST = 24 * 3600  # seconds that are held in memory, 5.5 GB: a small file can become that long
 # Containers that FFmpeg may take a file for. Left out are lists of other files and addresses (hls,
 # concat, sdp, ...), which it would open: a playlist in a corpus must not reach what is beside it.
@@ -32,13 +37,22 @@ CONTAINERS = (
     "w64,wav,wv,wve,xwma"
 )
 RESAMPLED = 64  # channels that FFmpeg's resampler takes
+# Containers that give their frames times, of which the second list's may begin anywhere. In others
+# FFmpeg only counts, and counts wrong when the rate changes.
+FROM_ZERO = ("mov", "matroska", "avi", "asf", "nut", "mxf")
+FROM_ANY = ("mpegts", "mpeg", "ogg", "flv", "rm")
+RAW = ("aac", "ac3", "dts", "eac3", "mp3")  # frames and nothing else
+HOLE = 0.1  # seconds: less is the rounding of times; FFmpeg's aresample lets that be, too
+BACK = 1.0  # seconds by which times go back where another recording begins
 WIDE = 8  # channels of which `BLOCK` samples are read at once; of more, fewer
+UNKNOWN_FRAMES = 1 << 62  # libsndfile's count of samples where the header tells none: 2^63 - 1
 SLOWEST = 4000  # Hz: below, vowels and all fricatives are gone; telephones have 8000
 
 # Why audio cannot be read, as those who count what is left out name it.
 NO_AUDIO = "no such audio file"
 EMPTY = "empty audio"
 TRUNCATED = "truncated audio"
+DAMAGED = "damaged audio"
 UNREADABLE = "unreadable audio"
 NOT_NUMBERS = "samples that are not numbers"
 LOW_RATE = "a sampling rate below 4 kHz"
@@ -71,20 +85,24 @@ def naming(path: Path | str) -> Iterator[None]:
         raise AudioFault(f"{path}: corrupt audio: {e.strerror}") from e
     except OSError as e:
         raise AudioFault(f"{path}: cannot be read: {e.strerror or type(e).__name__}") from e
-    # PyAV's, of layouts, rates and texts in headers that it does not know.
-    except (ValueError, RuntimeError, ArithmeticError, LookupError, MemoryError) as e:
-        why = " ".join(f"{type(e).__name__} {e}".split())
-        raise AudioFault(f"{path}: corrupt audio: {why}") from e
     except AudioFault as e:
         raise AudioFault(f"{path}: {e}", e.cause) from e
+    # PyAV's, of layouts, rates, texts in headers and whatever else it does not know.
+    except Exception as e:
+        why = " ".join(f"{type(e).__name__} {e}".split())
+        raise AudioFault(f"{path}: corrupt audio: {why}") from e
 
 
-def read_audio(path: Path | str, channel: int | None = None) -> Iterator[np.ndarray]:
+def read_audio(
+    path: Path | str, channel: int | None = None, damage: Callable[[str], None] | None = None
+) -> Iterator[np.ndarray]:
     """Blocks of an audio file, in order, each read when it is asked for; the memory of one.
 
     Args:
         path: The file.
         channel: Which channel, from 0; None: the mean of all.
+        damage: Takes a line for each damaged spot, with the file and the seconds; what can be
+            decoded around it is, and silence stands in its place. None: damage is a fault.
 
     Yields:
         (samples,) float32, mono, 16 kHz, in [-1, 1]; at least `BLOCK` samples but for the last.
@@ -96,14 +114,28 @@ def read_audio(path: Path | str, channel: int | None = None) -> Iterator[np.ndar
             a lossy file that was cut off says so only if its format does.
     """
     path = Path(path)
-    read = _read_16k if at_16k(path) else _decode
-    yield from _sound(path, read(path, channel))
+    _check_file(path)
+    report = Report(damage and (lambda line: damage(f"{path}: {line}")))
+    yield from _sound(path, _gathered(_read(path, channel, report)), report)
+
+
+class Report:
+    """What becomes of damage: it is told to somebody, or else it is a fault."""
+
+    def __init__(self, damage: Callable[[str], None] | None = None) -> None:
+        self.damage = damage
+
+    def __call__(self, line: str, cause: str = DAMAGED) -> None:
+        """Tell of a spot, or raise an `AudioFault` of it."""
+        if self.damage is None:
+            raise AudioFault(line, cause)
+        self.damage(line)
 
 
 def read_stream(name: str, stream: Readable, channel: int | None) -> Iterator[np.ndarray]:
     """`read_audio` of an open file that is called `name`."""
     # Not by soundfile: headers of streams tell lengths that nobody knew when they were written.
-    yield from _sound(name, _decode(stream, channel))
+    yield from _sound(name, _gathered(_decode(stream, channel, Report())), Report())
 
 
 def load_audio(path: Path | str, channel: int | None = None) -> np.ndarray:
@@ -111,17 +143,21 @@ def load_audio(path: Path | str, channel: int | None = None) -> np.ndarray:
     return whole(path, read_audio(path, channel))
 
 
-def _sound(name: Path | str, blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+def _sound(name: Path | str, blocks: Iterator[np.ndarray], report: Report) -> Iterator[np.ndarray]:
     """The blocks, if there are any and all samples are numbers."""
-    empty = True
+    empty, before = True, 0
     while True:
         with naming(name):
             block = next(blocks, None)
         if block is None:
             break
-        if not np.isfinite(block).all():
-            raise AudioFault(f"{name}: corrupt audio: {NOT_NUMBERS}", NOT_NUMBERS)
-        empty = False
+        numbers = np.isfinite(block)
+        if not numbers.all():
+            with naming(name):
+                at = (before + numbers.argmin()) / SAMPLE_RATE
+                report(f"corrupt audio: {NOT_NUMBERS}, at {at:.2f} s", NOT_NUMBERS)
+            block = np.where(numbers, block, np.float32(0))
+        empty, before = False, before + len(block)
         yield block
     if empty:
         raise AudioFault(f"{name}: audio without a sample", EMPTY)
@@ -175,26 +211,16 @@ def _gathered(parts: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         yield np.concatenate(held)
 
 
-def _check_bytes(path: Path) -> None:
-    """Raise an `AudioFault` for a file that is not there, is empty, or is a WAV cut short."""
+def _check_file(path: Path) -> None:
+    """Raise an `AudioFault` for a file that is not there or is empty."""
     fault = path_fault(str(path))
     if fault and not os.path.isfile(path):
         raise AudioFault(f"{path}: a path that {fault}", NO_AUDIO)
     # Pipes and devices have no end, or wait for one who writes.
     if not os.path.isfile(path):
         raise AudioFault(f"{path}: {NO_AUDIO}", NO_AUDIO)
-    size = os.path.getsize(path)
-    if size == 0:
+    if os.path.getsize(path) == 0:
         raise AudioFault(f"{path}: empty audio file", EMPTY)
-    with naming(path), open(path, "rb") as f:
-        head = f.read(8)
-    # libsndfile and FFmpeg take what is there of a truncated WAV without a word (but refuse a
-    # truncated FLAC). 0xFFFFFFFF and 0 stand in the headers of streams of unknown length.
-    promised = int.from_bytes(head[4:8], "little")
-    # An odd chunk's padding byte is often left out.
-    if head[:4] == b"RIFF" and promised not in (0, 0xFFFFFFFF) and promised + 8 > size + 1:
-        line = f"{path}: truncated: {size} bytes, its header says {promised + 8}"
-        raise AudioFault(line, TRUNCATED)
 
 
 def _check_rate(rate: int) -> None:
@@ -203,30 +229,93 @@ def _check_rate(rate: int) -> None:
 
 
 def at_16k(path: Path, channels: int | None = None) -> bool:
-    """Whether the file is WAV or FLAC at 16 kHz (and has so many channels).
+    """Whether the file is one WAV or FLAC at 16 kHz (and has so many channels), by its content.
 
     Raises:
-        AudioFault: The file is missing, empty or cut short, or its header is broken.
+        AudioFault: The file is missing, empty or cut short.
     """
-    _check_bytes(path)
-    if path.suffix.lower() not in SOUNDFILE:
-        return False
+    _check_file(path)
     with naming(path):
+        info = _info(path, spans(path))
+    if info is None or info.samplerate != SAMPLE_RATE:
+        return False
+    return channels in (None, info.channels)
+
+
+def _info(path: Path, parts: list[Span]) -> soundfile._SoundFileInfo | None:
+    """What libsndfile knows of a whole WAV or FLAC; None of what it cannot or should not read.
+
+    Raises:
+        AudioFault: It is cut short.
+    """
+    for part in parts:
+        _check_span(part, Report())
+    if len(parts) > 1 or parts[0].kind not in ("WAV", "FLAC") or not parts[0].length_known:
+        return None
+    try:
         info = soundfile.info(os.fsencode(path))
-    return info.samplerate == SAMPLE_RATE and channels in (None, info.channels)
+    except (soundfile.LibsndfileError, TypeError):  # of a file called .raw
+        return None
+    return info if info.frames < UNKNOWN_FRAMES else None
 
 
-def _read_16k(path: Path, channel: int | None) -> Iterator[np.ndarray]:
-    """Read WAV or FLAC at 16 kHz, all of it or an error."""
-    with soundfile.SoundFile(os.fsencode(path)) as file:
-        yield from _gathered(_mono(samples, channel) for samples in _samples(file))
+def _check_span(part: Span, report: Report) -> None:
+    # libsndfile and FFmpeg take what is there of a truncated WAV without a word (but refuse a
+    # truncated FLAC).
+    if part.missing:
+        size = part.end - part.start
+        line = f"truncated: {size} bytes, its header says {size + part.missing}"
+        report(line, TRUNCATED)
+    if part.damaged and report.damage is None:  # else the hole is told of
+        report("damaged: a page of it is not what its checksum says")
 
 
-def _samples(file: soundfile.SoundFile) -> Iterator[np.ndarray]:
-    """(samples, channels) float32 of a file, so many at a time that their memory is bounded."""
-    size = WIDE * BLOCK // max(WIDE, file.channels)
-    while len(samples := file.read(size, dtype="float32", always_2d=True)):
-        yield samples
+def _read(path: Path, channel: int | None, report: Report) -> Iterator[np.ndarray]:
+    """Parts of a file's sound, of any length; those of one file in another follow each other."""
+    parts = spans(path)
+    if report.damage is None:
+        # Only libsndfile finds all that is wrong with a FLAC.
+        info = _info(path, parts)
+        if info and (info.samplerate == SAMPLE_RATE or info.format == "FLAC"):
+            yield from _by_soundfile(path, channel)
+            return
+    whole = len(parts) == 1 and parts[0].length_known
+    for part in parts:
+        _check_span(part, report)
+        if whole:
+            yield from _decode(path, channel, report)
+        else:
+            with open(path, "rb") as file:
+                yield from _decode(_Part(file, part), channel, report)
+
+
+class _Part(io.RawIOBase):
+    """A part of an open file, as a file."""
+
+    def __init__(self, file: io.BufferedReader, part: Span) -> None:
+        self.file, self.part, self.at = file, part, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self.at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        size = self.part.end - self.part.start
+        self.at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self.at, io.SEEK_END: size}[whence]
+        return self.at
+
+    def readinto(self, buffer: memoryview) -> int:
+        self.file.seek(self.part.start + self.at)
+        left = max(0, self.part.end - self.part.start - self.at)
+        content = self.file.read(min(left, len(buffer)))
+        buffer[: len(content)] = content
+        self.at += len(content)
+        return len(content)
 
 
 def _open(source: Path | Readable) -> av.container.InputContainer:
@@ -234,6 +323,8 @@ def _open(source: Path | Readable) -> av.container.InputContainer:
     # A name with a colon would be taken for an address.
     file = f"file:{source}" if isinstance(source, Path) else source
     options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
+    if isinstance(source, _Part):
+        options["ignore_length"] = "1"  # of a WAV: all of the part is its sound
     try:
         # Titles in other encodings than UTF-8 are no fault of the sound.
         return av.open(file, options=options, metadata_errors="replace")
@@ -241,35 +332,179 @@ def _open(source: Path | Readable) -> av.container.InputContainer:
         raise AudioFault("corrupt, or not one of the containers that are read") from e
 
 
-def _decode(source: Path | Readable, channel: int | None) -> Iterator[np.ndarray]:
-    """Decode anything FFmpeg knows; resample to 16 kHz mono."""
-    with _open(source) as container:
+def _decode(source: Path | Readable, channel: int | None, report: Report) -> Iterator[np.ndarray]:
+    """Decode anything FFmpeg knows, or else libsndfile; resample to 16 kHz mono."""
+    try:
+        container = _open(source)
+    except (AudioFault, av.FFmpegError):
+        try:
+            yield from _by_soundfile(source, channel)
+        except soundfile.LibsndfileError:
+            pass
+        else:
+            return
+        raise
+    with container:
         if not container.streams.audio:
             raise AudioFault("no audio in this file")
         stream = container.streams.audio[0]
         _check_rate(stream.rate)
         if stream.channels <= RESAMPLED:
-            parts = (_mono(_packed(frame), channel) for frame in _resampled(container))
-            yield from _gathered(parts)
+            yield from _resampled(_on_time(container, report), channel)
             return
-    yield from _gathered(_decode_wide(source, channel))
+    yield from _by_soundfile(source, channel)
 
 
-def _resampled(container: av.container.InputContainer) -> Iterator[av.AudioFrame]:
-    """The frames of the first stream of sound, packed float32 at 16 kHz."""
+def _kind(container: av.container.InputContainer) -> str:
+    return container.format.name.split(",")[0]
+
+
+class _Frame(NamedTuple):
+    """A frame, when it is to be heard, and what was lost before it."""
+
+    frame: av.AudioFrame | None  # None: the end
+    time: float | None  # seconds from the beginning
+    wrong: str  # why something before it could not be decoded
+
+
+def _packets(
+    container: av.container.InputContainer, stream: av.AudioStream
+) -> Iterator[av.Packet | av.FFmpegError]:
+    """The packets of a stream, and the errors between them."""
+    stuck = False
+    while not stuck:
+        try:
+            stuck = True
+            for packet in container.demux(stream):
+                yield packet
+                stuck = False
+            return
+        except av.FFmpegError as e:
+            yield e
+    with suppress(av.FFmpegError):  # what the decoder still holds
+        yield av.Packet()
+
+
+def _frames(container: av.container.InputContainer) -> Iterator[_Frame]:
+    """The frames of the first stream of sound, and what could not be decoded."""
+    stream = container.streams.audio[0]
+    if stream.codec_context.name == "flac":
+        stream.codec_context.options = {"err_detect": "crccheck+explode"}
+    kind = _kind(container)
+    zero = 0.0
+    if kind in FROM_ANY and container.start_time is not None:
+        zero = container.start_time / av.time_base
+    timed = kind in (*FROM_ZERO, *FROM_ANY)
+    first = start = None  # times of the first good packet, and of the beginning
+    counted, wrong = 0.0, ""  # seconds so far
+    size = length = 0.0  # bytes and seconds of what was decoded
+    for packet in _packets(container, stream):
+        try:
+            if isinstance(packet, av.FFmpegError):
+                raise packet
+            frames = packet.decode()
+        except av.FFmpegError as e:
+            wrong = wrong or e.strerror
+            if kind in RAW and size and isinstance(packet, av.Packet):
+                counted += packet.size * length / size  # a packet may hold many broken frames
+            continue
+        if first is None and packet.pts is not None and not packet.is_discard:
+            first = float(packet.pts * packet.time_base) if timed else counted
+        if kind == "flac" and frames:
+            time = _flac_sample(packet) / frames[0].sample_rate
+            if time - counted > 0.5 / frames[0].sample_rate:
+                counted, wrong = time, wrong or "frames are missing"
+        size += packet.size
+        for frame in frames:
+            time = frame.time if timed else counted
+            if start is None and time is not None:
+                # What is before the first frame is the encoder's delay, which is no time.
+                late = first is not None and first - zero > HOLE
+                start = zero if late else time
+            yield _Frame(frame, None if time is None else time - start, wrong)
+            wrong = ""
+            counted += frame.samples / frame.sample_rate
+            length += frame.samples / frame.sample_rate
+    if wrong:
+        yield _Frame(None, None, wrong)
+
+
+def _flac_sample(packet: av.Packet) -> int:
+    """The first sample of a frame of FLAC (RFC 9639, section 9.1); 0 if it has no header."""
+    head = bytes(memoryview(packet)[:11])
+    if len(head) < 11 or head[0] != 255 or head[1] & 254 != 248:
+        return 0
+    ones = 8 - (head[4] ^ 255).bit_length()  # as many bytes, or one
+    number = head[4] & (127 >> ones)
+    for byte in head[5 : 4 + ones]:
+        number = number << 6 | byte & 63
+    variable = head[1] & 1
+    return (
+        number if variable else number * int.from_bytes(packet.stream.codec_context.extradata[2:4])
+    )
+
+
+def _on_time(
+    container: av.container.InputContainer, report: Report
+) -> Iterator[tuple[av.AudioFrame, float]]:
+    """Frames, and for each the seconds of silence before it.
+
+    Where the file's clock jumps forward there is a hole. Where it goes back, another recording
+    begins, unless it is the time of a single frame that is wrong.
+    """
+    at = shift = 0.0
+    found = _frames(container)
+    one = next(found, None)
+    while one is not None:
+        frame, time, wrong = one
+        one = next(found, None)
+        later = one.time if one else None
+        hole = 0.0
+        if frame and time is not None:
+            hole = time + shift - at
+            if hole < -BACK and (later is None or later + shift < at):
+                shift -= hole
+            believed = later is None or later >= time
+            if hole < (0 if wrong else HOLE) or not believed or at + hole > LONGEST:
+                hole = 0.0
+        missing = f"{hole:.2f} s without sound"
+        if wrong:
+            report(f"damaged at {at:.2f} s: {wrong}, {missing}")
+        elif hole >= BACK and at and report.damage:
+            report(f"damaged at {at:.2f} s: {missing}")
+        if frame:
+            yield frame, hole
+            at += hole + frame.samples / frame.sample_rate
+
+
+def _resampled(
+    frames: Iterator[tuple[av.AudioFrame, float]], channel: int | None
+) -> Iterator[np.ndarray]:
+    """(samples,) of frames and of the silence between them, at 16 kHz."""
     # The channels stay apart: FFmpeg's own mix of two is louder than their mean. They are packed:
     # of eight planes and more PyAV reads beyond the last.
-    resampler, before = None, None
-    for frame in container.decode(audio=0):
+    resampler = before = None
+    at, given = 0.0, 0  # seconds, samples
+    for frame, hole in frames:
         kind = frame.format.name, frame.layout.name, frame.sample_rate
-        if kind != before:  # in the middle, too: broadcasts change from stereo to mono
-            if resampler:
-                yield from resampler.resample(None)
+        if resampler and (hole or kind != before):  # broadcasts change from stereo to mono
+            for part in resampler.resample(None):
+                given += part.samples
+                yield _mono(_packed(part), channel)
+        if hole:
+            silence = round((at + hole) * SAMPLE_RATE) - given
+            given += silence
+            for first in range(0, silence, BLOCK):
+                yield np.zeros(min(BLOCK, silence - first), np.float32)
+        if hole or kind != before:
             _check_rate(frame.sample_rate)
             resampler, before = av.AudioResampler(format="flt", rate=SAMPLE_RATE), kind
-        yield from resampler.resample(frame)
+        at += hole + frame.samples / frame.sample_rate
+        for part in resampler.resample(frame):
+            given += part.samples
+            yield _mono(_packed(part), channel)
     if resampler:
-        yield from resampler.resample(None)
+        yield from (_mono(_packed(part), channel) for part in resampler.resample(None))
 
 
 def _packed(frame: av.AudioFrame) -> np.ndarray:
@@ -277,20 +512,43 @@ def _packed(frame: av.AudioFrame) -> np.ndarray:
     return frame.to_ndarray().reshape(-1, frame.layout.nb_channels)
 
 
-def _decode_wide(source: Path | Readable, channel: int | None) -> Iterator[np.ndarray]:
-    """Parts of audio with more channels than FFmpeg resamples: mixed first, by libsndfile."""
+def _by_soundfile(source: Path | Readable, channel: int | None) -> Iterator[np.ndarray]:
+    """Parts of audio at 16 kHz, all of it or an error, decoded by libsndfile."""
     if not isinstance(source, Path):
         if not hasattr(source, "seek"):
             raise AudioFault(f"more than {RESAMPLED} channels in a stream")
         source.seek(0)
-    resampler = av.AudioResampler(format="flt", rate=SAMPLE_RATE)
     with soundfile.SoundFile(os.fsencode(source) if isinstance(source, Path) else source) as file:
-        for samples in _samples(file):
-            mono = np.ascontiguousarray(_mono(samples, channel))
-            frame = av.AudioFrame.from_ndarray(mono[None], format="flt", layout="mono")
-            frame.sample_rate = file.samplerate
-            yield from (out.to_ndarray()[0] for out in resampler.resample(frame))
-    yield from (out.to_ndarray()[0] for out in resampler.resample(None))
+        _check_rate(file.samplerate)
+        parts = _samples(file)
+        if file.samplerate == SAMPLE_RATE or file.channels > RESAMPLED:
+            parts, channel = (_mono(part, channel)[:, None] for part in parts), None
+        if file.samplerate == SAMPLE_RATE:
+            yield from (part[:, 0] for part in parts)
+        else:
+            yield from _resampled((_as_frame(part, file.samplerate) for part in parts), channel)
+
+
+def _samples(file: soundfile.SoundFile) -> Iterator[np.ndarray]:
+    """(samples, channels) float32 of a file, so many at a time that their memory is bounded."""
+    size, at = WIDE * BLOCK // max(WIDE, file.channels), 0
+    try:
+        while len(samples := file.read(size, dtype="float32", always_2d=True)):
+            yield samples
+            at += len(samples)
+    except soundfile.LibsndfileError as e:
+        first, last = (x / file.samplerate for x in (at, at + size))
+        line = f"damaged between {first:.2f} and {last:.2f} s: {e.error_string}"
+        raise AudioFault(line, DAMAGED) from e
+
+
+def _as_frame(samples: np.ndarray, rate: int) -> tuple[av.AudioFrame, float]:
+    """(samples, channels) as `_resampled` takes them."""
+    layout = f"{samples.shape[1]} channels"
+    packed = np.ascontiguousarray(samples).reshape(1, -1)
+    frame = av.AudioFrame.from_ndarray(packed, format="flt", layout=layout)
+    frame.sample_rate = rate
+    return frame, 0.0
 
 
 def save_wav(path: Path | str, samples: np.ndarray) -> None:
@@ -342,25 +600,43 @@ def content_mark(source: Path | str) -> str:
     Raises:
         AudioFault: There is no such file, or it cannot be read.
     """
-    _check_bytes(Path(source))
+    _check_file(Path(source))
     with naming(source):
         return sha256(source)[:16]
 
 
 def seconds(path: Path | str) -> float:
-    """Length by the file's header, without reading the audio.
+    """Length by the file's header, without reading the audio, unless it tells none.
 
     Raises:
-        AudioFault: The file is missing, empty or cut short, or its header is broken or tells no
-            length.
+        AudioFault: The file is missing, empty or cut short, or its header is broken; of one that
+            tells no length, as `read_audio`.
     """
     path = Path(path)
-    _check_bytes(path)
+    _check_file(path)
     with naming(path):
-        if path.suffix.lower() in SOUNDFILE:
-            return soundfile.info(os.fsencode(path)).duration
-        with _open(path) as container:
-            length = container.duration
+        part = first(path)
+        info = _info(path, [part])
+        if info:
+            return info.duration
+        length = _by_container(path) if part.length_known and part.kind != "FLAC" else None
     if length is None:
-        raise AudioFault(f"{path}: its header tells no length")
-    return length / av.time_base
+        length = sum(map(len, read_audio(path))) / SAMPLE_RATE
+    return length
+
+
+def _by_container(path: Path) -> float | None:
+    """Seconds until the end that a file's container tells; None if FFmpeg has none."""
+    try:
+        with _open(path) as container:
+            if container.duration is None:
+                return None
+            # MP4's is without the time before the first frame.
+            start = max(0, container.start_time or 0) if _kind(container) == "mov" else 0
+            return (container.duration + start) / av.time_base
+    except (AudioFault, av.FFmpegError):
+        try:
+            return soundfile.info(os.fsencode(path)).duration
+        except soundfile.LibsndfileError:
+            pass
+        raise

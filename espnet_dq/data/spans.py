@@ -1,0 +1,191 @@
+"""Where in a file its sound lies, as far as WAV, FLAC, Ogg and MPEG tell it.
+
+Decoders take such a file for one recording, of the length that its header tells. But recorders that
+were killed and programs that write into a pipe leave sizes that nobody knew, a copy that broke off
+has fewer bytes than its header says, and `cat` makes several recordings one file.
+"""
+
+import mmap
+import re
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import BinaryIO
+
+WAV = {b"RIFF": "little", b"RF64": "little", b"BW64": "little", b"RIFX": "big"}
+# Sizes that stand for "not known": -1, and numbers near the ends of 31 and 32 bits, such as sox's
+# 0x7ffff000, arecord's 0x80000000 and GStreamer's 0x7fff0000.
+UNKNOWN, NEAR = (1 << 32) - 1, 1 << 16
+FLAC = re.compile(rb"fLaC[\x00\x80]\0\0\x22")  # the mark, and the head of the block behind it
+ID3 = re.compile(rb"ID3[\x02-\x04]\0[\0-\xf0][\0-\x7f]{4}", re.DOTALL)
+BACKWARDS = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The bytes of one recording."""
+
+    kind: str | None  # a key of `SEARCH`, "WAV"; None: not known here
+    start: int
+    end: int
+    length_known: bool = True  # whether the header tells a length
+    missing: int = 0  # bytes that the header promises and the file has not
+    damaged: bool = False  # whether a checksum between its pages is wrong, or bytes are no page
+
+
+def spans(path: Path) -> list[Span]:
+    """The recordings in a file, one after the other; of unknown formats the whole file.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with open(path, "rb") as file:
+        size = file.seek(0, 2)
+        start = _behind_id3(file)
+        kind = _kind(file, start)
+        if kind == "WAV":
+            return list(_wavs(file, start, size)) or [Span(None, 0, size)]
+        if kind in SEARCH:
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                return list(SEARCH[kind](content))
+    return [Span(None, 0, size)]
+
+
+def first(path: Path) -> Span:
+    """The first of them; only WAV is searched for more."""
+    with open(path, "rb") as file:
+        size = file.seek(0, 2)
+        start = _behind_id3(file)
+        kind = _kind(file, start)
+        found = next(_wavs(file, start, size), None) if kind == "WAV" else None
+    return found or Span(None if kind == "WAV" else kind, 0, size)
+
+
+def _read(file: BinaryIO, at: int, size: int) -> bytes:
+    file.seek(at)
+    return file.read(size)
+
+
+def _behind_id3(file: BinaryIO) -> int:
+    """Where a file begins behind a tag that music players put before it."""
+    tag = ID3.match(_read(file, 0, 10))
+    return _size(tag[0]) if tag else 0
+
+
+def _size(tag: bytes) -> int:
+    """Of an ID3 tag, by its first 10 bytes; seven bits of each of the last four count."""
+    footer = 10 if tag[5] & 16 else 0
+    return 10 + footer + sum(byte << 7 * (3 - n) for n, byte in enumerate(tag[6:]))
+
+
+def _kind(file: BinaryIO, start: int) -> str | None:
+    head = _read(file, start, 12)
+    if head[:4] in WAV and head[8:] == b"WAVE":
+        return "WAV"
+    if _is_mpeg(head[:2]):
+        return "MPEG"
+    return {b"fLaC": "FLAC", b"OggS": "Ogg"}.get(head[:4])
+
+
+def _is_mpeg(head: bytes) -> bool:
+    """Whether a frame of MPEG audio, mp3 or AAC, begins so."""
+    return len(head) == 2 and head[0] == 255 and head[1] >= 224
+
+
+def _mpegs(content: mmap.mmap) -> Iterator[Span]:
+    """Each but the first begins with a tag; without one FFmpeg reads on by itself."""
+    starts = [0]
+    for tag in ID3.finditer(content, 10):
+        end = tag.start() + _size(tag[0])
+        if _is_mpeg(content[end : end + 2]):
+            starts.append(tag.start())
+    for start, end in pairwise([*starts, len(content)]):
+        yield Span("MPEG", start, end)
+
+
+def _flacs(content: mmap.mmap) -> Iterator[Span]:
+    starts = [0, *(mark.start() for mark in FLAC.finditer(content))][2:]
+    for start, end in pairwise([0, *starts, len(content)]):
+        yield Span("FLAC", start, end)
+
+
+def _oggs(content: mmap.mmap) -> Iterator[Span]:
+    """Each begins with the first pages of all its streams (RFC 3533)."""
+    start = at = 0
+    begins, bad, damaged = True, False, False
+    while at >= 0:
+        counts = content[at + 27 : at + 27 + content[at + 26]] if at + 27 < len(content) else b""
+        page = content[at : at + 27 + len(counts) + sum(counts)]
+        if page[:4] != b"OggS" or _checksum(page[:22] + bytes(4) + page[26:]) != page[22:26]:
+            bad, at = True, content.find(b"OggS", at + 1)
+            continue
+        if page[5] & 2 and not begins:
+            yield Span("Ogg", start, at, damaged=damaged)
+            start, damaged = at, False
+        begins, damaged, bad = bool(page[5] & 2), damaged or bad, False
+        at += len(page)
+        if at == len(content):
+            break
+    yield Span("Ogg", start, len(content), damaged=damaged)
+
+
+def _checksum(page: bytes) -> bytes:
+    """Ogg's: that of zlib with the bits of each byte, and of the result, in the other order."""
+    found = zlib.crc32(page.translate(BACKWARDS), (1 << 32) - 1) ^ ((1 << 32) - 1)
+    return found.to_bytes(4, "big").translate(BACKWARDS)
+
+
+SEARCH = {"FLAC": _flacs, "Ogg": _oggs, "MPEG": _mpegs}
+
+
+def _wavs(file: BinaryIO, start: int, size: int) -> Iterator[Span]:
+    while (found := _wav(file, start, size)) is not None:
+        yield found
+        start = found.end
+        if start >= size:
+            break
+
+
+def _wav(file: BinaryIO, start: int, size: int) -> Span | None:
+    """The WAV that begins there, with all that stands behind its sound; None if there is none."""
+    if _kind(file, start) != "WAV":
+        return None
+    order = WAV[_read(file, start, 4)]
+    at, block, large = start + 12, 1, 0
+    while at + 8 <= size:
+        head = _read(file, at, 24)
+        length = int.from_bytes(head[4:8], order)
+        if head[:4] == b"data":
+            break
+        if head[:4] == b"fmt ":
+            block = int.from_bytes(head[20:22], order) or 1
+        elif head[:4] == b"ds64":
+            large = int.from_bytes(head[16:24], order)
+        at += 8 + length + length % 2
+    else:
+        return None
+    sound, length = at + 8, large if large and length == UNKNOWN else length
+    end = sound + length
+    if length and end <= size + 1:  # an odd chunk's padding byte is often left out
+        behind = _tail(file, end + length % 2, size, order) or _tail(file, end, size, order)
+        return Span("WAV", start, behind or size)
+    if length == 0 and (behind := _tail(file, sound, size, order)):
+        return Span("WAV", start, behind)
+    if length == 0 or length >= 1 << 63 or any(abs(length - x) <= NEAR for x in (1 << 31, 1 << 32)):
+        return Span("WAV", start, size - (size - sound) % block, length_known=False)
+    return Span("WAV", start, size, missing=end - size)
+
+
+def _tail(file: BinaryIO, at: int, size: int, order: str) -> int | None:
+    """Where chunks that begin there end: at another WAV or with the file; None: they are none."""
+    while at < size:
+        head = _read(file, at, 8)
+        if _kind(file, at) == "WAV":
+            return at
+        if not re.fullmatch(rb"[\x20-\x7e]{4}", head[:4]):
+            return None
+        length = int.from_bytes(head[4:], order)
+        at += 8 + length + length % 2
+    return size if at <= size + 1 else None
