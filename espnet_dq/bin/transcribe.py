@@ -1,7 +1,7 @@
 """Print what is said in audio files of any kind and length."""
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from espnet_dq.bin.arguments import Parser
 from espnet_dq.decode.runtimes import RUNTIMES, Segment, guess_runtime, load_runtime
@@ -9,13 +9,16 @@ from espnet_dq.decode.subtitles import HEAD, cue
 from espnet_dq.decode.transcribe import transcribe
 from espnet_dq.errors import InputError, one_line, run, say, spoken
 
+SHOWN = 5  # damaged spots of a file
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run `python -Pm espnet_dq.bin.transcribe`.
 
     One file gives its text alone, several give `FILE<tab>text` lines. Text is printed as it comes,
-    and memory is that of one window however long a file is. A bad file among several is named,
-    the others are still transcribed, and the exit code is 2.
+    and memory is that of one window however long a file is. Damaged spots of a file are named and
+    passed over. A bad file among several is named, the others are still transcribed, and the exit
+    code is 2.
     """
     parser = Parser(__doc__, prog="transcribe")
     parser.add_argument("audio", nargs="+", metavar="AUDIO", help="audio file: wav, mp3, ogg, ...")
@@ -40,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     timestamps = args.timestamps or args.format != "text"
     code = 0
     for path in args.audio:
-        segments = transcribe(runtime, path, args.language, timestamps)
+        segments = transcribe(runtime, path, args.language, timestamps, _warner())
         prefix = f"{one_line(path)}\t" if len(args.audio) > 1 else ""
         try:
             for part in _parts(segments, args.format, args.timestamps, prefix):
@@ -49,6 +52,20 @@ def main(argv: list[str] | None = None) -> int:
             say(f"transcribe: {e}", sys.stderr)
             code = e.exit_code
     return code
+
+
+def _warner() -> Callable[[str], None]:
+    """What says where a file is damaged, of the first spots."""
+    count = 0
+
+    def warn(line: str) -> None:
+        nonlocal count
+        count += 1
+        if count <= SHOWN:
+            more = " (more of these are not shown)" if count == SHOWN else ""
+            say(f"transcribe: warning: {line}{more}", sys.stderr)
+
+    return warn
 
 
 def _parts(segments: Iterable[Segment], kind: str, timestamps: bool, prefix: str) -> Iterator[str]:

@@ -1,8 +1,9 @@
 """Audio that another process reads, so that a file which crashes its decoder costs only itself.
 
-`python -Pm espnet_dq.data.apart` is that process: a line of JSON, `[path, channel]`, asks it for a
-file's blocks. Each comes as its number of samples, 8 bytes, and these, 4 bytes each; END ends them,
-and FAULT with a number of bytes and the JSON of an `AudioFault`.
+`python -Pm espnet_dq.data.apart` is that process: a line of JSON, `[path, channel, whether damage
+is told]`, asks it for a file's blocks. Each comes as its number of samples, 8 bytes, and these, 4
+bytes each; END ends them, and FAULT with a number of bytes and the JSON of an `AudioFault`. DAMAGE
+comes between them, with the JSON of a line.
 """
 
 import atexit
@@ -12,8 +13,9 @@ import signal
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +23,14 @@ import numpy as np
 from espnet_dq.data.audio import CRASH, AudioFault, read_audio
 
 NUMBER = struct.Struct("<q")
-END, FAULT = -1, -2
+END, FAULT, DAMAGE = -1, -2, -3
 
 _idle: list[subprocess.Popen] = []  # those that wait for another file
 
 
-def read_apart(path: Path | str, channel: int | None = None) -> Iterator[np.ndarray]:
+def read_apart(
+    path: Path | str, channel: int | None = None, damage: Callable[[str], None] | None = None
+) -> Iterator[np.ndarray]:
     """`read_audio`, done by another process.
 
     Raises:
@@ -34,7 +38,7 @@ def read_apart(path: Path | str, channel: int | None = None) -> Iterator[np.ndar
     """
     reader, whole = _reader(), False
     try:
-        yield from _blocks(reader, path, channel)
+        yield from _blocks(reader, path, channel, damage)
         whole = True
     except (BrokenPipeError, EOFError) as e:
         why = _death(reader.wait())
@@ -50,15 +54,21 @@ def read_apart(path: Path | str, channel: int | None = None) -> Iterator[np.ndar
 
 
 def _blocks(
-    reader: subprocess.Popen, path: Path | str, channel: int | None
+    reader: subprocess.Popen,
+    path: Path | str,
+    channel: int | None,
+    damage: Callable[[str], None] | None,
 ) -> Iterator[np.ndarray]:
-    reader.stdin.write(json.dumps([str(path), channel]).encode() + b"\n")
+    reader.stdin.write(json.dumps([str(path), channel, damage is not None]).encode() + b"\n")
     reader.stdin.flush()
-    while (count := _number(reader)) >= 0:
-        yield np.frombuffer(_take(reader, 4 * count), np.float32).copy()
-    if count == FAULT:
-        line, cause = json.loads(_take(reader, _number(reader)))
-        raise AudioFault(line, cause)
+    while (count := _number(reader)) != END:
+        if count >= 0:
+            yield np.frombuffer(_take(reader, 4 * count), np.float32).copy()
+            continue
+        said = json.loads(_take(reader, _number(reader)))
+        if count == FAULT:
+            raise AudioFault(*said)
+        damage(said)
 
 
 def _take(reader: subprocess.Popen, size: int) -> bytes:
@@ -113,16 +123,21 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever asks is interrupted, and ends this
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a library that prints must not disturb
+
+    def say(kind: int, what: object) -> None:
+        said = json.dumps(what).encode()
+        out.write(NUMBER.pack(kind) + NUMBER.pack(len(said)) + said)
+
     for line in sys.stdin.buffer:
+        path, channel, told = json.loads(line)
         try:
-            for block in read_audio(*json.loads(line)):
+            for block in read_audio(path, channel, partial(say, DAMAGE) if told else None):
                 out.write(NUMBER.pack(len(block)))
                 out.write(np.ascontiguousarray(block, np.float32))
                 out.flush()
             out.write(NUMBER.pack(END))
         except AudioFault as e:
-            said = json.dumps([str(e), e.cause]).encode()
-            out.write(NUMBER.pack(FAULT) + NUMBER.pack(len(said)) + said)
+            say(FAULT, [str(e), e.cause])
         out.flush()
 
 

@@ -12,7 +12,7 @@ import io
 import os
 import wave
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -323,8 +323,8 @@ def _open(source: Path | Readable) -> av.container.InputContainer:
     # A name with a colon would be taken for an address.
     file = f"file:{source}" if isinstance(source, Path) else source
     options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
-    if isinstance(source, _Part):
-        options["ignore_length"] = "1"  # of a WAV: all of the part is its sound
+    if isinstance(source, _Part) and not source.part.length_known:
+        options["ignore_length"] = "1"
     try:
         # Titles in other encodings than UTF-8 are no fault of the sound.
         return av.open(file, options=options, metadata_errors="replace")
@@ -381,8 +381,6 @@ def _packets(
             return
         except av.FFmpegError as e:
             yield e
-    with suppress(av.FFmpegError):  # what the decoder still holds
-        yield av.Packet()
 
 
 def _frames(container: av.container.InputContainer) -> Iterator[_Frame]:
@@ -438,10 +436,9 @@ def _flac_sample(packet: av.Packet) -> int:
     number = head[4] & (127 >> ones)
     for byte in head[5 : 4 + ones]:
         number = number << 6 | byte & 63
-    variable = head[1] & 1
-    return (
-        number if variable else number * int.from_bytes(packet.stream.codec_context.extradata[2:4])
-    )
+    if head[1] & 1 == 0:  # it counts frames, which are of one size
+        number *= int.from_bytes(packet.stream.codec_context.extradata[2:4])
+    return number
 
 
 def _on_time(
@@ -468,6 +465,8 @@ def _on_time(
             if hole < (0 if wrong else HOLE) or not believed or at + hole > LONGEST:
                 hole = 0.0
         missing = f"{hole:.2f} s without sound"
+        if wrong and frame is None and at == 0:
+            raise AudioFault(f"corrupt audio: {wrong}")
         if wrong:
             report(f"damaged at {at:.2f} s: {wrong}, {missing}")
         elif hole >= BACK and at and report.damage:

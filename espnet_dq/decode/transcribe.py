@@ -1,6 +1,6 @@
 """What is said in an audio file of any length, in the memory of one window."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +13,11 @@ from espnet_dq.decode.runtimes.interface import Runtime, Segment
 
 
 def transcribe(
-    runtime: Runtime, path: Path | str, language: str | None, timestamps: bool
+    runtime: Runtime,
+    path: Path | str,
+    language: str | None,
+    timestamps: bool,
+    damage: Callable[[str], None] | None = None,
 ) -> Iterator[Segment]:
     """Segments of a file, as they come, in order and with times from its beginning.
 
@@ -25,12 +29,13 @@ def transcribe(
         path: an audio file.
         language: code, or None: detected in the first piece in which something is said.
         timestamps: cut by the model's own timestamps; otherwise a piece is a segment.
+        damage: takes a line for each damaged spot, which is passed over; None: it is an error.
 
     Raises:
         InputError: as in `read_apart`, possibly after some segments.
     """
     return transcribe_pieces(
-        runtime, pieces(read_apart(path), runtime.window), language, timestamps
+        runtime, pieces(read_apart(path, damage=damage), runtime.window), language, timestamps
     )
 
 
