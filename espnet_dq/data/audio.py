@@ -520,12 +520,15 @@ def _by_soundfile(source: Path | Readable, channel: int | None) -> Iterator[np.n
     with soundfile.SoundFile(os.fsencode(source) if isinstance(source, Path) else source) as file:
         _check_rate(file.samplerate)
         parts = _samples(file)
-        if file.samplerate == SAMPLE_RATE or file.channels > RESAMPLED:
-            parts, channel = (_mono(part, channel)[:, None] for part in parts), None
+        mono = (_mono(part, channel) for part in parts)
         if file.samplerate == SAMPLE_RATE:
-            yield from (part[:, 0] for part in parts)
-        else:
-            yield from _resampled((_as_frame(part, file.samplerate) for part in parts), channel)
+            yield from mono
+        elif file.channels <= RESAMPLED:
+            frames = (_as_frame(part, file.samplerate) for part in parts)
+            yield from _resampled(frames, channel)
+        else:  # more than FFmpeg resamples: mixed first
+            frames = (_as_frame(part[:, None], file.samplerate) for part in mono)
+            yield from _resampled(frames, None)
 
 
 def _samples(file: soundfile.SoundFile) -> Iterator[np.ndarray]:
