@@ -12,7 +12,7 @@ import io
 import os
 import wave
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -337,22 +337,27 @@ def _decode(source: Path | Readable, channel: int | None, report: Report) -> Ite
     try:
         container = _open(source)
     except (AudioFault, av.FFmpegError):
-        try:
-            yield from _by_soundfile(source, channel)
-        except soundfile.LibsndfileError:
-            pass
-        else:
+        with suppress(soundfile.LibsndfileError), _file(source) as file:
+            yield from _by_soundfile(file, channel)
             return
         raise
     with container:
         if not container.streams.audio:
             raise AudioFault("no audio in this file")
-        stream = container.streams.audio[0]
+        # Others are of a codec that this FFmpeg does not have.
+        stream = next((x for x in container.streams.audio if x.codec_context), None)
+        if stream is None:
+            raise AudioFault("no decoder for its audio")
         _check_rate(stream.rate)
         if stream.channels <= RESAMPLED:
-            yield from _resampled(_on_time(container, report), channel)
+            yield from _resampled(_on_time(stream, report), channel)
             return
     yield from _by_soundfile(source, channel)
+
+
+def _file(source: Path | Readable) -> AbstractContextManager[Readable]:
+    """The open file: for libsndfile, which would go by a path's suffix."""
+    return open(source, "rb") if isinstance(source, Path) else nullcontext(source)
 
 
 def _kind(container: av.container.InputContainer) -> str:
@@ -367,15 +372,13 @@ class _Frame(NamedTuple):
     wrong: str  # why something before it could not be decoded
 
 
-def _packets(
-    container: av.container.InputContainer, stream: av.AudioStream
-) -> Iterator[av.Packet | av.FFmpegError]:
+def _packets(stream: av.AudioStream) -> Iterator[av.Packet | av.FFmpegError]:
     """The packets of a stream, and the errors between them."""
     stuck = False
     while not stuck:
         try:
             stuck = True
-            for packet in container.demux(stream):
+            for packet in stream.container.demux(stream):
                 yield packet
                 stuck = False
             return
@@ -383,20 +386,19 @@ def _packets(
             yield e
 
 
-def _frames(container: av.container.InputContainer) -> Iterator[_Frame]:
-    """The frames of the first stream of sound, and what could not be decoded."""
-    stream = container.streams.audio[0]
+def _frames(stream: av.AudioStream) -> Iterator[_Frame]:
+    """The frames of a stream, and what could not be decoded."""
     if stream.codec_context.name == "flac":
         stream.codec_context.options = {"err_detect": "crccheck+explode"}
-    kind = _kind(container)
+    kind = _kind(stream.container)
     zero = 0.0
-    if kind in FROM_ANY and container.start_time is not None:
-        zero = container.start_time / av.time_base
+    if kind in FROM_ANY and stream.container.start_time is not None:
+        zero = stream.container.start_time / av.time_base
     timed = kind in (*FROM_ZERO, *FROM_ANY)
     first = start = None  # times of the first good packet, and of the beginning
     counted, wrong = 0.0, ""  # seconds so far
     size = length = 0.0  # bytes and seconds of what was decoded
-    for packet in _packets(container, stream):
+    for packet in _packets(stream):
         try:
             if isinstance(packet, av.FFmpegError):
                 raise packet
@@ -441,16 +443,14 @@ def _flac_sample(packet: av.Packet) -> int:
     return number
 
 
-def _on_time(
-    container: av.container.InputContainer, report: Report
-) -> Iterator[tuple[av.AudioFrame, float]]:
+def _on_time(stream: av.AudioStream, report: Report) -> Iterator[tuple[av.AudioFrame, float]]:
     """Frames, and for each the seconds of silence before it.
 
     Where the file's clock jumps forward there is a hole. Where it goes back, another recording
     begins, unless it is the time of a single frame that is wrong.
     """
     at = shift = 0.0
-    found = _frames(container)
+    found = _frames(stream)
     one = next(found, None)
     while one is not None:
         frame, time, wrong = one
@@ -637,8 +637,6 @@ def _by_container(path: Path) -> float | None:
             start = max(0, container.start_time or 0) if _kind(container) == "mov" else 0
             return (container.duration + start) / av.time_base
     except (AudioFault, av.FFmpegError):
-        try:
-            return soundfile.info(os.fsencode(path)).duration
-        except soundfile.LibsndfileError:
-            pass
+        with suppress(soundfile.LibsndfileError), _file(path) as file:
+            return soundfile.info(file).duration
         raise
