@@ -38,7 +38,11 @@ def test_a_late_start(suffix, codec, early, video, tmp_path):
 
 
 @pytest.mark.parametrize("by", [0.5, 2.5, 40.0])
-@pytest.mark.parametrize(("suffix", "codec", "early"), [*KINDS, ("ogg", "libopus", 0.01)])
+@pytest.mark.parametrize(
+    ("suffix", "codec", "early"),
+    # FFmpeg writes none into PCM of mov.
+    [*(x for x in KINDS if x[0] != "mov"), ("ogg", "libopus", 0.01)],
+)
 def test_a_hole(suffix, codec, early, by, tmp_path):
     path = encode(tmp_path / f"x.{suffix}", codec, noise(2, 48000), 48000, moved=hole(1.0, by))
     samples = load_audio(path)
@@ -73,11 +77,10 @@ BLOCK = re.compile(rb"\xa3[\x40-\x7f].\x81(..)\x80", re.DOTALL)  # of Matroska, 
         (lambda n: 0 if n < 20 else -1250, 3.0),  # from the beginning again
         (lambda n: 20_000 * (n == 20), 3.0),  # one that is wrong
         (lambda n: -1200 * (n == 30), 3.0),
-        (lambda n: 30_000 * (n == 47), 3.0),  # the last
         (lambda n: 40 * (n % 2), 3.0),
         (lambda n: 0 if n < 20 else -1250 if n < 30 else 750, 5.0),  # again, with a hole
     ],
-    ids=["again", "one ahead", "one behind", "the last ahead", "jitter", "again and a hole"],
+    ids=["again", "one ahead", "one behind", "jitter", "again and a hole"],
 )
 def test_times_that_cannot_be(moved, length, tmp_path):
     path = encode(tmp_path / "x.mka", "pcm_s16le", noise(3, 16000), 16000)

@@ -1,8 +1,12 @@
 """bin.transcribe: files of any kind and length, language given or not."""
 
+import os
 import re
+import subprocess
+import sys
 import tracemalloc
 from itertools import pairwise
+from pathlib import Path
 
 import av
 import jiwer
@@ -17,6 +21,7 @@ from espnet_dq.data.audio import SAMPLE_RATE, load_audio, save_wav
 from espnet_dq.decode.runtimes import Segment, load_runtime
 from espnet_dq.decode.transcribe import transcribe
 from espnet_dq.errors import InputError
+from tests.data.av_files import encode
 
 FIRST, STEP = 4000, 8  # word k is a square wave of FIRST + k STEP in 16 bits
 
@@ -129,15 +134,97 @@ def test_subtitles_are_read_by_ffmpeg(kind, fake, tmp_path, capsys):
 
 def test_what_was_heard_of_a_broken_file_is_printed(fake, tmp_path, capsys):
     audio, starts = spoken(100)
-    audio[70 * SAMPLE_RATE] = np.nan
-    soundfile.write(tmp_path / "x.wav", audio, SAMPLE_RATE, subtype="FLOAT")
+    save_wav(tmp_path / "x.wav", audio)
+    soundfile.write(tmp_path / "low.wav", np.zeros(3000), 3000)
+    with open(tmp_path / "x.wav", "ab") as file:  # another recording, with too low a rate
+        file.write((tmp_path / "low.wav").read_bytes())
     save_wav(tmp_path / "y.wav", spoken(5)[0])
     code = main([str(tmp_path / name) for name in ("x.wav", "y.wav")] + fake)
     out, err = capsys.readouterr()
     broken, good = out.splitlines()
-    assert code == 2 and f"{tmp_path}/x.wav: corrupt audio" in err
+    assert code == 2 and f"{tmp_path}/x.wav: sampled at 3000 Hz" in err
     assert broken.startswith(f"{tmp_path}/x.wav\tw0 w1 ") and 10 < broken.count("w") < len(starts)
     assert good.startswith(f"{tmp_path}/y.wav\tw0")
+
+
+@pytest.mark.parametrize("kind", ["spot", "numbers", "end"])
+def test_the_words_around_damage_are_heard(kind, fake, tmp_path, capsys):
+    """Where they were said, and standard error tells where the damage is."""
+    audio, starts = spoken(122)
+    path = tmp_path / ("x.wav" if kind == "numbers" else "x.flac")
+    if kind == "numbers":
+        audio[73 * SAMPLE_RATE] = np.nan
+        soundfile.write(path, audio, SAMPLE_RATE, subtype="FLOAT")
+    else:
+        soundfile.write(path, audio, SAMPLE_RATE)
+        content = bytearray(path.read_bytes())
+        at = round(len(content) * 0.6)
+        content[at : at + 250 if kind == "spot" else None] = b"?" * (250 if kind == "spot" else 0)
+        path.write_bytes(content)
+    assert main([str(path), *fake, "--timestamps"]) == 0
+    out, err = capsys.readouterr()
+    (line,) = err.splitlines()
+    assert line.startswith(f"transcribe: warning: {path}: ")
+    spot = float(re.search(r"([0-9.]+) s\b", line)[1])
+    assert 60 < spot < 90
+    found = {x.split()[-1]: float(x[6:11]) + 60 * int(x[3:5]) for x in out.splitlines()}
+    for k, start in enumerate(starts):
+        if abs(start / SAMPLE_RATE - spot) > 1 and not (kind == "end" and k * 2 > len(starts)):
+            assert found[f"w{k}"] == pytest.approx(start / SAMPLE_RATE, abs=0.011)
+
+
+def test_subtitles_of_a_film_whose_sound_begins_late(fake, tmp_path, capsys):
+    audio, starts = spoken(40)
+    path = tmp_path / "x.mkv"
+    encode(path, "flac", audio[:, None], SAMPLE_RATE, moved=lambda *_: 4.94, video=50.0)
+    assert main([str(path), *fake, "--format", "srt"]) == 0
+    out = capsys.readouterr().out
+    times = re.findall(r"00:00:(\d\d),(\d\d\d) -->", out)
+    assert np.allclose(
+        [int(s) + int(ms) / 1000 for s, ms in times],
+        4.94 + np.array(starts) / SAMPLE_RATE,
+        atol=0.002,
+    )
+
+
+# Run as a command, with a model that says what no ASCII can hold.
+COMMAND = """
+import sys
+from espnet_dq.bin import transcribe as command
+from espnet_dq.errors import run
+from tests.decode.test_transcribe import FakeRuntime
+FakeRuntime.transcribe = lambda *_: ("it", [command.Segment(0.0, 1.0, "Però")])
+command.load_runtime = lambda *_, **__: FakeRuntime()
+run(lambda: command.main([*sys.argv[1:], "--model", "fake", "--runtime", "torch"]))
+"""
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        {"PYTHONIOENCODING": "ascii"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    ],
+)
+def test_names_and_output_that_are_not_utf8(env, tmp_path):
+    names = [b"Caf\xe9.wav", b"\xff\xfe.ogg", b"bad\xe9.mp3", "però.flac".encode(), b"z.wav"]
+    for name in names:
+        path = tmp_path / os.fsdecode(name)
+        if b"bad" in name:
+            path.write_bytes(b"no audio")
+        else:
+            soundfile.write(tmp_path / f"x{path.suffix}", spoken(3)[0], SAMPLE_RATE)
+            (tmp_path / f"x{path.suffix}").rename(path)
+    done = subprocess.run(
+        [sys.executable, "-c", COMMAND, *(os.fsencode(tmp_path) + b"/" + name for name in names)],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **env},
+        capture_output=True,
+    )
+    lines = done.stdout.decode("ascii").splitlines()
+    assert [line.split("\t")[1] for line in lines] == ["Per\\xf2"] * 4
+    assert lines[0].startswith(f"{tmp_path}/Caf\\udce9.wav\t")
+    assert done.returncode == 2 and b"Traceback" not in done.stderr
+    assert b"bad\\udce9.mp3: corrupt audio" in done.stderr
 
 
 @pytest.mark.slow

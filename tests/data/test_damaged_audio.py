@@ -1,0 +1,116 @@
+"""A damaged spot: a fault where a model learns, else told of and passed over."""
+
+import numpy as np
+import pytest
+import soundfile
+
+from espnet_dq.data.apart import read_apart
+from espnet_dq.data.audio import DAMAGED, AudioFault, load_audio, read_audio
+from espnet_dq.data.cut import cut, jobs
+from espnet_dq.data.kaldi import KaldiDir
+from tests.data.av_files import encode, noise
+
+# Suffix, codec, rate; how far times behind the spot may be off; whether it gives the same samples.
+KINDS = [
+    ("mp3", "libmp3lame", 44100, 0.06, False),
+    ("mp3", "libmp3lame", 16000, 0.08, False),
+    ("m4a", "aac", 16000, 0.001, True),
+    ("mka", "flac", 16000, 0.002, False),
+    ("flac", "flac", 16000, 0.0, True),
+    ("flac", "flac", 44100, 0.001, False),
+    ("opus", "libopus", 48000, 0.001, True),
+    ("ac3", "ac3", 48000, 0.04, False),
+]
+SIZES = [250, 6000]
+
+
+def damaged(tmp_path, suffix, codec, rate, size, bad=None):
+    """12 s of which some bytes in the middle are bad; its good samples, and the file."""
+    path = tmp_path / f"x.{suffix}"
+    encode(path, codec, noise(12, rate), rate, format="ogg" if suffix == "opus" else None)
+    good, content = load_audio(path), bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + size] = bad or np.random.default_rng(1).bytes(size)
+    path.write_bytes(content)
+    return good, path
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("suffix", "codec", "rate", "off", "same"), KINDS)
+def test_what_is_around_it_is_decoded(suffix, codec, rate, off, same, size, tmp_path):
+    good, path = damaged(tmp_path, suffix, codec, rate, size)
+    lines = []
+    samples = np.concatenate(list(read_audio(path, damage=lines.append)))
+    (line,) = lines
+    at = float(line.split(" damaged at ")[1].split(" s:")[0])
+    assert line.startswith(f"{path}: damaged at ") and 4 < at < 8
+    assert abs(len(samples) - len(good)) <= off * 16000 + 1
+    before, behind = round((at - 0.1) * 16000), 5 * 16000 // 2
+    assert np.allclose(samples[:before], good[:before], atol=1e-4)
+    if same:  # and in the same place
+        assert np.allclose(samples[-behind:], good[len(samples) - behind :][:behind], atol=0.02)
+    # By another process, too.
+    more = []
+    apart = np.concatenate(list(read_apart(path, damage=more.append)))
+    assert np.array_equal(apart, samples) and more == lines
+
+
+@pytest.mark.parametrize("bad", [None, bytes(250), b"\xff" * 250], ids=["random", "zeros", "ones"])
+@pytest.mark.parametrize(("suffix", "codec", "rate", "off", "same"), KINDS)
+def test_no_model_learns_from_it(suffix, codec, rate, off, same, bad, tmp_path):
+    _, path = damaged(tmp_path, suffix, codec, rate, 250, bad)
+    with pytest.raises(AudioFault, match=f"{path}: damaged") as error:
+        load_audio(path)
+    assert error.value.cause == DAMAGED
+    data = KaldiDir({"a": str(path)}, {"a": "A."}, {"a": "a"}, {"a": "en"})
+    ((piece,),) = (cut(tmp_path / "wav", recording) for recording in jobs(data)[0])
+    assert piece.fault == DAMAGED and not list(tmp_path.glob("wav/*"))
+
+
+def test_many_spots(tmp_path):
+    path = encode(tmp_path / "x.m4a", "aac", noise(12, 16000), 16000)
+    good, content = load_audio(path), bytearray(path.read_bytes())
+    for at in range(len(content) // 6, len(content) // 2, len(content) // 12):
+        content[at : at + 250] = bytes(250)
+    path.write_bytes(content)
+    lines = []
+    samples = np.concatenate(list(read_audio(path, damage=lines.append)))
+    times = [float(line.split(" damaged at ")[1].split(" s:")[0]) for line in lines]
+    assert len(times) == 4 and times == sorted(times)
+    assert abs(len(samples) - len(good)) < 10
+
+
+def test_samples_that_are_no_numbers(tmp_path):
+    path = tmp_path / "x.wav"
+    good = noise(30, 16000)[:, 0].astype(np.float32)
+    bad = good.copy()
+    bad[12 * 16000 : 12 * 16000 + 5] = np.nan
+    soundfile.write(path, bad, 16000, subtype="FLOAT")
+    lines = []
+    samples = np.concatenate(list(read_audio(path, damage=lines.append)))
+    assert lines == [f"{path}: corrupt audio: samples that are not numbers, at 12.00 s"]
+    assert np.array_equal(samples, np.where(np.isnan(bad), 0, good))
+
+
+@pytest.mark.parametrize("kind", ["flac", "opus", "mp3", "m4a"])
+def test_nothing_but_damage_is_a_fault(kind, tmp_path):
+    codec = {"flac": "flac", "opus": "libopus", "mp3": "libmp3lame", "m4a": "aac"}[kind]
+    path = tmp_path / f"x.{kind}"
+    encode(path, codec, noise(3, 48000), 48000, format="ogg" if kind == "opus" else None)
+    content = path.read_bytes()
+    path.write_bytes(content[:150] + bytes(len(content) - 150))
+    with pytest.raises(AudioFault):
+        list(read_audio(path, damage=print))
+
+
+def test_flac_that_was_cut_off(tmp_path):
+    path = tmp_path / "x.flac"
+    soundfile.write(path, noise(12, 16000), 16000)
+    good, content = load_audio(path), path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    lines = []
+    samples = np.concatenate(list(read_audio(path, damage=lines.append)))
+    assert 5 * 16000 < len(samples) < 7 * 16000
+    assert np.array_equal(samples, good[: len(samples)])
+    with pytest.raises(AudioFault):
+        load_audio(path)
