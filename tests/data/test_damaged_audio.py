@@ -76,7 +76,7 @@ def test_many_spots(tmp_path):
     lines = []
     samples = np.concatenate(list(read_audio(path, damage=lines.append)))
     times = [float(line.split(" damaged at ")[1].split(" s:")[0]) for line in lines]
-    assert len(times) == 4 and times == sorted(times)
+    assert len(times) >= 4 and times == sorted(times)
     assert abs(len(samples) - len(good)) < 10
 
 
