@@ -21,7 +21,7 @@ import numpy as np
 import soundfile
 
 from espnet_dq.data.names import path_fault
-from espnet_dq.data.spans import Span, first, spans
+from espnet_dq.data.spans import Span, spans
 from espnet_dq.errors import InputError
 from espnet_dq.files import atomic, sha256
 
@@ -588,7 +588,8 @@ def to_wav(source: Path, wav: Path, channel: int | None = None) -> int:
         AudioFault: As in `load_audio`.
     """
     if wav.exists():
-        return soundfile.info(os.fsencode(wav)).frames
+        with naming(wav):
+            return soundfile.info(os.fsencode(wav)).frames
     return write_wav(wav, limited(source, read_audio(source, channel)))
 
 
@@ -617,11 +618,12 @@ def seconds(path: Path | str) -> float:
     path = Path(path)
     _check_file(path)
     with naming(path):
-        part = first(path)
-        info = _info(path, [part])
+        parts = spans(path, search=False)
+        info = _info(path, parts)
         if info:
             return info.duration
-        length = _by_container(path) if part.length_known and part.kind != "FLAC" else None
+        told = len(parts) == 1 and parts[0].length_known and parts[0].kind != "FLAC"
+        length = _by_container(path) if told else None
     if length is None:
         length = sum(map(len, read_audio(path))) / SAMPLE_RATE
     return length

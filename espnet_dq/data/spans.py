@@ -35,8 +35,12 @@ class Span:
     damaged: bool = False  # whether a checksum between its pages is wrong, or bytes are no page
 
 
-def spans(path: Path) -> list[Span]:
+def spans(path: Path, search: bool = True) -> list[Span]:
     """The recordings in a file, one after the other; of unknown formats the whole file.
+
+    Args:
+        path: A file that is not empty.
+        search: Read all of a file of other formats than WAV to find more than one.
 
     Raises:
         OSError: It cannot be read.
@@ -47,20 +51,10 @@ def spans(path: Path) -> list[Span]:
         kind = _kind(file, start)
         if kind == "WAV":
             return list(_wavs(file, start, size)) or [Span(None, 0, size)]
-        if kind in SEARCH:
+        if search and kind in SEARCH:
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
                 return list(SEARCH[kind](content))
-    return [Span(None, 0, size)]
-
-
-def first(path: Path) -> Span:
-    """The first of them; only WAV is searched for more."""
-    with open(path, "rb") as file:
-        size = file.seek(0, 2)
-        start = _behind_id3(file)
-        kind = _kind(file, start)
-        found = next(_wavs(file, start, size), None) if kind == "WAV" else None
-    return found or Span(None if kind == "WAV" else kind, 0, size)
+    return [Span(kind, 0, size)]
 
 
 def _read(file: BinaryIO, at: int, size: int) -> bytes:
