@@ -5,7 +5,6 @@ were killed and programs that write into a pipe leave sizes that nobody knew, a 
 has fewer bytes than its header says, and `cat` makes several recordings one file.
 """
 
-import mmap
 import re
 import zlib
 from collections.abc import Iterator
@@ -20,6 +19,8 @@ WAV = {b"RIFF": "little", b"RF64": "little", b"BW64": "little", b"RIFX": "big"}
 UNKNOWN, NEAR = (1 << 32) - 1, 1 << 16
 FLAC = re.compile(rb"fLaC[\x00\x80]\0\0\x22")  # the mark, and the head of the block behind it
 ID3 = re.compile(rb"ID3[\x02-\x04]\0[\0-\xf0][\0-\x7f]{4}", re.DOTALL)
+OGG = re.compile(rb"OggS\0")
+MARK, PIECE = 10, 1 << 18  # bytes
 BACKWARDS = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
@@ -52,9 +53,19 @@ def spans(path: Path, search: bool = True) -> list[Span]:
         if kind == "WAV":
             return list(_wavs(file, start, size)) or [Span(None, 0, size)]
         if search and kind in SEARCH:
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-                return list(SEARCH[kind](content))
+            return list(SEARCH[kind](file, size))
     return [Span(kind, 0, size)]
+
+
+def _find(file: BinaryIO, mark: re.Pattern[bytes], start: int = 0) -> Iterator[int]:
+    """Where marks of `MARK` bytes at most stand, from `start`; a piece of the file is in memory."""
+    at, held = start, b""
+    while more := _read(file, at, PIECE):
+        held += more
+        at += len(more)
+        for found in mark.finditer(held):
+            yield at - len(held) + found.start()
+        held = held[1 - MARK :]
 
 
 def _read(file: BinaryIO, at: int, size: int) -> bytes:
@@ -88,41 +99,40 @@ def _is_mpeg(head: bytes) -> bool:
     return len(head) == 2 and head[0] == 255 and head[1] >= 224
 
 
-def _mpegs(content: mmap.mmap) -> Iterator[Span]:
+def _mpegs(file: BinaryIO, size: int) -> Iterator[Span]:
     """Each but the first begins with a tag; without one FFmpeg reads on by itself."""
-    starts = [0]
-    for tag in ID3.finditer(content, 10):
-        end = tag.start() + _size(tag[0])
-        if _is_mpeg(content[end : end + 2]):
-            starts.append(tag.start())
-    for start, end in pairwise([*starts, len(content)]):
+    starts = {0}
+    for at in _find(file, ID3, start=10):
+        if _is_mpeg(_read(file, at + _size(_read(file, at, 10)), 2)):
+            starts.add(at)
+    for start, end in pairwise([*sorted(starts), size]):
         yield Span("MPEG", start, end)
 
 
-def _flacs(content: mmap.mmap) -> Iterator[Span]:
-    starts = [0, *(mark.start() for mark in FLAC.finditer(content))][2:]
-    for start, end in pairwise([0, *starts, len(content)]):
+def _flacs(file: BinaryIO, size: int) -> Iterator[Span]:
+    starts = sorted({*_find(file, FLAC)})
+    for start, end in pairwise([0, *starts[1:], size]):
         yield Span("FLAC", start, end)
 
 
-def _oggs(content: mmap.mmap) -> Iterator[Span]:
+def _oggs(file: BinaryIO, size: int) -> Iterator[Span]:
     """Each begins with the first pages of all its streams (RFC 3533)."""
-    start = at = 0
-    begins, bad, damaged = True, False, False
-    while at >= 0:
-        counts = content[at + 27 : at + 27 + content[at + 26]] if at + 27 < len(content) else b""
-        page = content[at : at + 27 + len(counts) + sum(counts)]
-        if page[:4] != b"OggS" or _checksum(page[:22] + bytes(4) + page[26:]) != page[22:26]:
-            bad, at = True, content.find(b"OggS", at + 1)
+    start, end, begins, damaged = 0, None, True, False
+    for at in _find(file, OGG):
+        if end is not None and at < end:
+            continue
+        head = _read(file, at, 27 + 255)
+        counts = head[27 : 27 + head[26]] if len(head) > 26 else b""
+        page = _read(file, at, 27 + len(counts) + sum(counts))
+        if len(page) < 27 or _checksum(page[:22] + bytes(4) + page[26:]) != page[22:26]:
             continue
         if page[5] & 2 and not begins:
             yield Span("Ogg", start, at, damaged=damaged)
             start, damaged = at, False
-        begins, damaged, bad = bool(page[5] & 2), damaged or bad, False
-        at += len(page)
-        if at == len(content):
-            break
-    yield Span("Ogg", start, len(content), damaged=damaged)
+        elif end is not None and at > end:
+            damaged = True
+        begins, end = bool(page[5] & 2), at + len(page)
+    yield Span("Ogg", start, size, damaged=damaged)
 
 
 def _checksum(page: bytes) -> bytes:
