@@ -22,7 +22,7 @@ import soundfile
 
 from espnet_dq.data.names import path_fault
 from espnet_dq.data.spans import Span, spans
-from espnet_dq.errors import InputError
+from espnet_dq.errors import DQError, InputError
 from espnet_dq.files import atomic, sha256
 
 SAMPLE_RATE = 16000  # Hz
@@ -39,8 +39,8 @@ CONTAINERS = (
 RESAMPLED = 64  # channels that FFmpeg's resampler takes
 # Containers that give their frames times, of which the second list's may begin anywhere. In others
 # FFmpeg only counts, and counts wrong when the rate changes.
-FROM_ZERO = ("mov", "matroska", "avi", "asf", "nut", "mxf")
-FROM_ANY = ("mpegts", "mpeg", "ogg", "flv", "rm")
+FROM_ZERO = ("mov", "matroska", "avi", "nut", "mxf")
+FROM_ANY = ("mpegts", "mpeg", "ogg", "flv", "asf", "rm")
 RAW = ("aac", "ac3", "dts", "eac3", "mp3")  # frames and nothing else
 HOLE = 0.1  # seconds: less is the rounding of times; FFmpeg's aresample lets that be, too
 BACK = 1.0  # seconds by which times go back where another recording begins
@@ -87,6 +87,8 @@ def naming(path: Path | str) -> Iterator[None]:
         raise AudioFault(f"{path}: cannot be read: {e.strerror or type(e).__name__}") from e
     except AudioFault as e:
         raise AudioFault(f"{path}: {e}", e.cause) from e
+    except DQError:
+        raise
     # PyAV's, of layouts, rates, texts in headers and whatever else it does not know.
     except Exception as e:
         why = " ".join(f"{type(e).__name__} {e}".split())
@@ -120,10 +122,15 @@ def read_audio(
 
 
 class Report:
-    """What becomes of damage: it is told to somebody, or else it is a fault."""
+    """What becomes of damage: it is told to somebody, or else it is a fault.
+
+    `before` are the seconds before the recording that is read, `holes` those that a hole in it has
+    at least to be told of.
+    """
 
     def __init__(self, damage: Callable[[str], None] | None = None) -> None:
         self.damage = damage
+        self.before, self.holes = 0.0, BACK
 
     def __call__(self, line: str, cause: str = DAMAGED) -> None:
         """Tell of a spot, or raise an `AudioFault` of it."""
@@ -282,11 +289,13 @@ def _read(path: Path, channel: int | None, report: Report) -> Iterator[np.ndarra
     whole = len(parts) == 1 and parts[0].length_known
     for part in parts:
         _check_span(part, report)
-        if whole:
-            yield from _decode(path, channel, report)
-        else:
-            with open(path, "rb") as file:
-                yield from _decode(_Part(file, part), channel, report)
+        report.holes = HOLE if part.damaged else BACK
+        length = 0
+        with open(path, "rb") as file:
+            for block in _decode(path if whole else _Part(file, part), channel, report):
+                length += len(block)
+                yield block
+        report.before += length / SAMPLE_RATE
 
 
 class _Part(io.RawIOBase):
@@ -467,10 +476,11 @@ def _on_time(stream: av.AudioStream, report: Report) -> Iterator[tuple[av.AudioF
         missing = f"{hole:.2f} s without sound"
         if wrong and frame is None and at == 0:
             raise AudioFault(f"corrupt audio: {wrong}")
+        where = f"damaged at {report.before + at:.2f} s"
         if wrong:
-            report(f"damaged at {at:.2f} s: {wrong}, {missing}")
-        elif hole >= BACK and at and report.damage:
-            report(f"damaged at {at:.2f} s: {missing}")
+            report(f"{where}: {wrong}, {missing}")
+        elif hole >= report.holes and at and report.damage:
+            report(f"{where}: {missing}")
         if frame:
             yield frame, hole
             at += hole + frame.samples / frame.sample_rate
@@ -491,7 +501,7 @@ def _resampled(
                 given += part.samples
                 yield _mono(_packed(part), channel)
         if hole:
-            silence = round((at + hole) * SAMPLE_RATE) - given
+            silence = max(0, round((at + hole) * SAMPLE_RATE) - given)
             given += silence
             for first in range(0, silence, BLOCK):
                 yield np.zeros(min(BLOCK, silence - first), np.float32)

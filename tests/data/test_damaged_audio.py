@@ -80,6 +80,23 @@ def test_many_spots(tmp_path):
     assert abs(len(samples) - len(good)) < 10
 
 
+def test_a_spot_in_the_second_recording(tmp_path):
+    """Of Vorbis, whose pages are short."""
+    for number in range(2):
+        soundfile.write(tmp_path / f"{number}.ogg", noise(8, 16000, seed=number), 16000)
+    first, second = ((tmp_path / f"{number}.ogg").read_bytes() for number in range(2))
+    middle = len(second) // 2
+    second = second[:middle] + bytes(50) + second[middle + 50 :]
+    (tmp_path / "x.ogg").write_bytes(first + second)
+    lines = []
+    samples = np.concatenate(list(read_audio(tmp_path / "x.ogg", damage=lines.append)))
+    (line,) = lines
+    assert 11 < float(line.split(" damaged at ")[1].split(" s:")[0]) < 13
+    assert len(samples) / 16000 == pytest.approx(16, abs=0.1)
+    with pytest.raises(AudioFault, match="damaged"):
+        load_audio(tmp_path / "x.ogg")
+
+
 def test_samples_that_are_no_numbers(tmp_path):
     path = tmp_path / "x.wav"
     good = noise(30, 16000)[:, 0].astype(np.float32)
