@@ -68,6 +68,19 @@ def test_the_channel_that_is_asked_for(tmp_path):
         list(read_audio(path, 2))
 
 
+def test_an_edit_that_leaves_out_the_beginning(tmp_path):
+    """As phones cut a film: the first second is in the file, and not heard."""
+    path = encode(tmp_path / "x.m4a", "aac", noise(3, 16000), 16000)
+    good, content = load_audio(path), bytearray(path.read_bytes())
+    at = content.index(b"elst") + 12  # duration in ms, first sample; behind it the encoder's delay
+    assert int.from_bytes(content[at : at + 4]) == 3000 and content[at + 4 : at + 8] == b"\0\0\4\0"
+    content[at : at + 8] = (2000).to_bytes(4) + (1024 + 16000).to_bytes(4)
+    path.write_bytes(content)
+    samples = load_audio(path)
+    assert len(samples) == pytest.approx(len(good) - 16000, abs=1024)
+    assert np.allclose(samples[2048:30000], good[16000 + 2048 : 16000 + 30000], atol=1e-3)
+
+
 BLOCK = re.compile(rb"\xa3[\x40-\x7f].\x81(..)\x80", re.DOTALL)  # of Matroska, with its time
 
 
