@@ -46,6 +46,7 @@ HOLE = 0.1  # seconds: less is the rounding of times; FFmpeg's aresample lets th
 BACK = 1.0  # seconds by which times go back where another recording begins
 WIDE = 8  # channels of which `BLOCK` samples are read at once; of more, fewer
 UNKNOWN_FRAMES = 1 << 62  # libsndfile's count of samples where the header tells none: 2^63 - 1
+WEAK = ("HTK", "MAT4", "MP3", "MPC2K")  # which libsndfile sees in many bytes that are no audio
 SLOWEST = 4000  # Hz: below, vowels and all fricatives are gone; telephones have 8000
 
 # Why audio cannot be read, as those who count what is left out name it.
@@ -347,8 +348,9 @@ def _decode(source: Path | Readable, channel: int | None, report: Report) -> Ite
         container = _open(source)
     except (AudioFault, av.FFmpegError):
         with suppress(soundfile.LibsndfileError), _file(source) as file:
-            yield from _by_soundfile(file, channel)
-            return
+            if hasattr(file, "seek") and soundfile.info(file).format not in WEAK:
+                yield from _by_soundfile(file, channel)
+                return
         raise
     with container:
         if not container.streams.audio:
@@ -650,5 +652,7 @@ def _by_container(path: Path) -> float | None:
             return (container.duration + start) / av.time_base
     except (AudioFault, av.FFmpegError):
         with suppress(soundfile.LibsndfileError), _file(path) as file:
-            return soundfile.info(file).duration
+            info = soundfile.info(file)
+            if info.format not in WEAK:
+                return info.duration
         raise

@@ -200,6 +200,15 @@ def test_the_name_decides_nothing(right, wrong, tmp_path):
         assert len(soundfile.read(other)[0]) == 16000
 
 
+def test_two_bytes_make_no_audio(tmp_path):
+    """Those of a sampler's files, which libsndfile knows."""
+    path = tmp_path / "x.wav"
+    path.write_bytes(b"\1\4" + np.random.default_rng(0).bytes(50_000))
+    for read in (load_audio, seconds, lambda path: load_command(f"cat '{path}'")):
+        with pytest.raises(AudioFault, match="corrupt"):
+            read(path)
+
+
 def test_webm_of_a_browser(tmp_path):
     """Without a duration, as it is recorded; stage 1 takes it."""
     path = encode(tmp_path / "x.webm", "libopus", noise(2, 48000), 48000)
