@@ -26,7 +26,7 @@ from espnet_dq.quant.checkpoint import load_student
 from espnet_dq.report.collect import read_json
 from espnet_dq.report.hub import check_upload, upload
 from espnet_dq.report.model_card import USES, model_file, place, render
-from espnet_dq.whisper.vocabulary import TrimmedDimensions
+from espnet_dq.whisper.vocabulary import OwnVocabulary
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
             size = bytes_on_disk(folder)
             parity = _verify(model, args.exp / "qat", folder)
             exact = compute_type(model / "model.bin") if form == "ct2" else "default"
-            trimmed = isinstance(student.dims, TrimmedDimensions)
+            trimmed = isinstance(student.dims, OwnVocabulary)
             card = render(
                 form, name, described, results, size, args.data_licence, parity, exact, trimmed
             )

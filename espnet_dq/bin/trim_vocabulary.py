@@ -27,7 +27,7 @@ from espnet_dq.formats import detect, openai
 from espnet_dq.formats.weights import Weights
 from espnet_dq.whisper.dims import encode_text, vocabulary_tokenizer
 from espnet_dq.whisper.fetch import source_path
-from espnet_dq.whisper.vocabulary import TrimmedDimensions, closure, trim
+from espnet_dq.whisper.vocabulary import OwnVocabulary, closure, own_vocabulary
 
 EMBEDDING = "decoder.token_embedding.weight"
 
@@ -60,8 +60,8 @@ def main(argv: list[str] | None = None) -> int:
     source = source_path(args.source)
     check_apart(args.out, source)
     weights = detect.load(source)
-    if isinstance(weights.dims, TrimmedDimensions):
-        raise InputError(f"{source}: its vocabulary is trimmed already")
+    if isinstance(weights.dims, OwnVocabulary):
+        raise InputError(f"{source}: its vocabulary is not a whole one of Whisper's")
     try:
         tokenizer = vocabulary_tokenizer(weights.dims)
     except InputError as e:
@@ -71,7 +71,7 @@ def main(argv: list[str] | None = None) -> int:
         wanted.update(encode_text(tokenizer, text))
         texts += 1
     kept = [*sorted(closure(tokenizer, wanted)), *range(tokenizer.eot, weights.dims.n_vocab)]
-    dims = trim(replace(weights.dims, n_vocab=len(kept)), kept, str(source))
+    dims = own_vocabulary(replace(weights.dims, n_vocab=len(kept)), kept, str(source))
     state = weights.state | {EMBEDDING: weights.state[EMBEDDING][kept]}
     trimmed = Weights(dims, state)
     openai.save(args.out, trimmed, getattr(torch, trimmed.lossless(state)))

@@ -84,7 +84,7 @@ def _reference(path: Path, grid: str | None) -> tuple[Reference, int]:
     if grid is None:
         raise InputError(f"--grid is missing: {path} does not say what was made of it")
     weights = detect.load(path)
-    dims, state = weights.dims, weights.state
+    dims, state, own = weights.dims, weights.state, weights.generation
     if grid == "keep":
         kept = integers.load(path)
         if not kept:
@@ -92,14 +92,16 @@ def _reference(path: Path, grid: str | None) -> tuple[Reference, int]:
         grids = {name: q.grid for name, q in kept.items()}
         on_grid = {name: get_grid(q.grid).dequantize(q) for name, q in kept.items()}
         by_rule = _by_rule(dims, "full", dict.fromkeys(candidates(dims), "none") | grids)
-        return Reference(dims, state | on_grid, grids, _scales(kept), state | on_grid), by_rule
+        state |= on_grid
+        return Reference(dims, state, grids, _scales(kept), state, own), by_rule
     if grid == "none":
-        return Reference(dims, state, {}, {}, state), paper_rule_bytes(weight_shapes(dims))
+        return Reference(dims, state, {}, {}, state, own), paper_rule_bytes(weight_shapes(dims))
     table = read_grid(grid)
     grids = assign_grids(dims, table)
     on_grid = {name: get_grid(g).fake(state[name]) for name, g in grids.items()}
     scales = _scales(quantize(state, grids))
-    return Reference(dims, state | on_grid, grids, scales, state), _by_rule(dims, "full", table)
+    reference = Reference(dims, state | on_grid, grids, scales, state, own)
+    return reference, _by_rule(dims, "full", table)
 
 
 def _is_experiment(path: Path) -> bool:

@@ -15,8 +15,8 @@ from tokenizers import Tokenizer
 from whisper.model import ModelDimensions
 
 from espnet_dq.errors import InputError
-from espnet_dq.files import read_limited
 from espnet_dq.formats import ctranslate2_config, json_file, onnx_writer
+from espnet_dq.formats.generation import Generation
 from espnet_dq.formats.parity import BESIDE, Row
 from espnet_dq.formats.tokenizer_json import build
 from espnet_dq.whisper.dims import any_tokenizer
@@ -31,7 +31,9 @@ _DOCUMENT = re.compile(
 _MOST = 3  # keys that a note names
 
 
-def ctranslate2(folder: Path, dims: ModelDimensions) -> list[Row]:
+def ctranslate2(
+    folder: Path, dims: ModelDimensions, generation: Generation | None = None
+) -> list[Row]:
     """Rows for all files of a CTranslate2 folder but model.bin."""
     encoding = any_tokenizer(dims).encoding
     words = folder / "vocabulary.json"
@@ -39,9 +41,11 @@ def ctranslate2(folder: Path, dims: ModelDimensions) -> list[Row]:
         tokens = settings(words, token_strings(encoding))
     else:  # as older converters wrote it
         words = folder / "vocabulary.txt"
-        tokens = _row(words, [] if _lines(words) == token_strings(encoding) else ["the tokens"])
+        tokens = _row(
+            words, [] if json_file.lines(words) == token_strings(encoding) else ["the tokens"]
+        )
     return [
-        settings(folder / "config.json", ctranslate2_config.config(dims)),
+        settings(folder / "config.json", ctranslate2_config.config(dims, generation)),
         settings(folder / "preprocessor_config.json", ctranslate2_config.preprocessor(dims)),
         tokens,
         tokenizer(folder / "tokenizer.json", encoding),
@@ -53,7 +57,9 @@ def ctranslate2(folder: Path, dims: ModelDimensions) -> list[Row]:
 def onnx(folder: Path, dims: ModelDimensions) -> list[Row]:
     """Rows for the files of an ONNX folder beside the graphs."""
     path = folder / "tokens.txt"
-    wrong = [] if _lines(path) == onnx_writer.tokens_txt(dims).splitlines() else ["the tokens"]
+    wrong = (
+        [] if json_file.lines(path) == onnx_writer.tokens_txt(dims).splitlines() else ["the tokens"]
+    )
     return [_row(path, wrong), files(folder, {"encoder.onnx", "decoder.onnx", path.name})]
 
 
@@ -118,11 +124,3 @@ def differs(names: list[str]) -> str:
 def _row(path: Path, wrong: list[str]) -> Row:
     size = path.stat().st_size if path.is_file() else 0
     return Row(path.name, (), "text", 8, size, BESIDE, integers=len(wrong), note=differs(wrong))
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        text = read_limited(path, json_file.LARGEST).decode("utf-8")
-    except UnicodeDecodeError as e:
-        raise InputError(f"{path}: not UTF-8") from e
-    return text.removesuffix("\n").split("\n")

@@ -7,7 +7,7 @@ The file's variables are read by `ctranslate2_binary`; here they get openai-whis
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os.path import lexists
 from pathlib import Path
 
@@ -16,10 +16,11 @@ import torch
 from whisper.model import ModelDimensions
 
 from espnet_dq.errors import InputError
-from espnet_dq.formats import json_file
+from espnet_dq.formats import hf_vocabulary, json_file
 from espnet_dq.formats.ctranslate2_binary import read_variables
+from espnet_dq.formats.generation import of_ctranslate2
 from espnet_dq.formats.weights import ENCODER_POSITIONS, Weights, is_token
-from espnet_dq.whisper.vocabulary import WHOLE, with_tokens
+from espnet_dq.whisper.vocabulary import added_tokens, arrange
 
 # File's layer -> openai-whisper's layer, or its parts in the order they are stacked.
 _BLOCK = {
@@ -43,6 +44,7 @@ _TOP = {
     "decoder/layer_norm": ("decoder.ln",),
     "decoder/position_encodings": ("decoder.positional_embedding",),
 }
+_TIME = re.compile(r"<\|\d+\.\d\d\|>")
 _LEAF = {"weight": ".weight", "bias": ".bias", "gamma": ".weight", "beta": ".bias", "encodings": ""}
 
 
@@ -78,7 +80,7 @@ def load(folder: Path | str) -> Weights:
     """
     path = Path(folder) / "model.bin"
     variables = read_variables(path)
-    dims = read_dims(variables, path)
+    sizes = read_dims(variables, path)
     state, read = {}, {}
     for name, stored in split(variables, path).items():
         if stored.scale is not None and not np.all(np.isfinite(stored.scale) & (stored.scale > 0)):
@@ -91,14 +93,16 @@ def load(folder: Path | str) -> Weights:
             state[name] = read[key]
         elif np.any(stored.values):
             raise InputError(f"{path}: {stored.variable}: a Whisper's keys have no bias")
-    return Weights(dims, state).check(str(path))
+    weights = Weights(sizes, state).check(str(path))
+    dims, order = read_vocabulary(sizes, path.parent)
+    generation, file = None, path.with_name("config.json")
+    if lexists(file):
+        generation = of_ctranslate2(json_file.read(file), dims, order, sizes.n_vocab, file)
+    return replace(weights, dims=dims, generation=generation).arranged(order)
 
 
 def read_dims(variables: Mapping[str, np.ndarray], source: Path | str) -> ModelDimensions:
-    """Model dimensions from the shapes and head counts in the file.
-
-    The tokens of a trimmed vocabulary are read from vocabulary.json beside it.
-    """
+    """Model dimensions from the shapes and head counts in the file."""
 
     def shape(name: str, rank: int) -> tuple[int, ...]:
         if name not in variables:
@@ -116,7 +120,7 @@ def read_dims(variables: Mapping[str, np.ndarray], source: Path | str) -> ModelD
             raise InputError(f"{source}: {side}/num_heads is not an integer")
     audio_ctx, audio_state = shape("encoder/position_encodings/encodings", 2)
     text_ctx, text_state = shape("decoder/position_encodings/encodings", 2)
-    dims = ModelDimensions(
+    return ModelDimensions(
         n_mels=shape("encoder/conv1/weight", 3)[1],
         n_audio_ctx=audio_ctx,
         n_audio_state=audio_state,
@@ -128,10 +132,31 @@ def read_dims(variables: Mapping[str, np.ndarray], source: Path | str) -> ModelD
         n_text_head=int(variables["decoder/num_heads"]),
         n_text_layer=layers("decoder"),
     )
-    file = Path(source).with_name("vocabulary.json")
-    if dims.n_vocab in WHOLE or not lexists(file):
-        return dims
-    return with_tokens(dims, _read_tokens(file), str(file))
+
+
+def read_vocabulary(dims: ModelDimensions, folder: Path) -> tuple[ModelDimensions, list[int]]:
+    """`dims` with the tokens beside model.bin, and their rows, as `vocabulary.arrange`.
+
+    Without a list of tokens its size says which vocabulary it is. Raises `InputError`.
+    """
+    if lexists(path := folder / "vocabulary.json"):
+        tokens = _read_tokens(path)
+    elif lexists(path := folder / "vocabulary.txt"):  # as older converters wrote it
+        tokens = json_file.lines(path)
+    else:
+        return dims, [*range(dims.n_vocab)]
+    named: dict[str, int] = {}
+    for row, token in enumerate(tokens):  # converters name rows that pad an embedding as times
+        if not _TIME.fullmatch(token) or token not in named:
+            if token in named:
+                raise InputError(f"{path}: {token!r} is there twice")
+            named[token] = row
+    by_row = {row: token for token, row in named.items()}
+    found, order = arrange(dims, by_row, (), str(path))
+    if added_tokens(found) and lexists(folder / "tokenizer.json"):  # which says what is no text
+        special = hf_vocabulary.special_tokens(folder / "tokenizer.json")
+        found, order = arrange(dims, by_row, special, str(path))
+    return found, order
 
 
 def _read_tokens(path: Path) -> list[str]:

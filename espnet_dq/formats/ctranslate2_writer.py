@@ -12,13 +12,14 @@ import numpy as np
 import torch
 from ctranslate2.specs import WhisperSpec
 from torch import Tensor
+from whisper.model import ModelDimensions
 
 from espnet_dq.errors import InputError
 from espnet_dq.files import Folder, atomic
 from espnet_dq.formats.ctranslate2_config import save_companions
 from espnet_dq.formats.weights import Weights, cast
 from espnet_dq.whisper.dims import any_tokenizer
-from espnet_dq.whisper.vocabulary import token_strings
+from espnet_dq.whisper.vocabulary import WHOLE, added_tokens, token_strings, whole_size
 
 GRID = "ct2_int8"
 FOLDER = Folder(
@@ -33,6 +34,15 @@ class Quantized(Protocol):
     grid: str
     integers: Tensor  # int8, of the weight's shape
     scale: Tensor  # (rows,) float32
+
+
+def check_vocabulary(dims: ModelDimensions) -> None:
+    """Raise `InputError` where CTranslate2 would take a vocabulary for another, by its size."""
+    if whole_size(dims) == WHOLE[0] and (more := added_tokens(dims)):
+        raise InputError(
+            f"CTranslate2 takes {dims.n_vocab} tokens for a multilingual vocabulary: "
+            f"an English-only one cannot have {more[0]!r}"
+        )
 
 
 def save(
@@ -55,6 +65,7 @@ def save(
         InputError: the weights are no Whisper, or a quantized tensor does not fit.
     """
     weights.check(str(folder))
+    check_vocabulary(weights.dims)
     spec = specification(weights, quantized, float_dtype, folder)
     spec.register_vocabulary(token_strings(any_tokenizer(weights.dims).encoding))
     spec.validate()
@@ -62,7 +73,7 @@ def save(
     with atomic(folder, FOLDER) as tmp:
         tmp.mkdir()
         spec.save(str(tmp))
-        save_companions(tmp, weights.dims)
+        save_companions(tmp, weights.dims, weights.generation)
 
 
 def specification(

@@ -10,6 +10,8 @@ from espnet_dq.formats.weights import Weights
 
 _GGML_MAGIC = ggml.MAGIC.to_bytes(4, "little")
 _ZIP_MAGIC = b"PK\x03\x04"
+# transformers would look for the model elsewhere, whatever else is in the folder.
+_ADAPTER = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
 
 
 def detect(path: Path | str) -> str:
@@ -22,7 +24,14 @@ def detect(path: Path | str) -> str:
         InputError: nothing is there, or nothing that is read here.
     """
     path = Path(path)
-    if isdir(path):  # what stands there under these names must then be a file
+    if isdir(path):
+        for name in _ADAPTER:
+            if lexists(path / name):
+                raise InputError(
+                    f"{path / name}: a LoRA or other PEFT adapter, no whole model: merge it into "
+                    "the model that it was trained on (merge_and_unload) and save that"
+                )
+        # What stands there under these names must then be a file.
         if lexists(path / "model.bin"):
             return "ct2"
         if any(lexists(path / name) for name in huggingface.FILES):

@@ -19,7 +19,8 @@ from whisper.model import ModelDimensions
 from espnet_dq.errors import InputError
 from espnet_dq.formats.binary import Reader
 from espnet_dq.formats.weights import Weights, check_dims
-from espnet_dq.whisper.dims import weight_shapes
+from espnet_dq.whisper.dims import any_tokenizer, weight_shapes
+from espnet_dq.whisper.vocabulary import WHOLE
 
 MAGIC = 0x67676D6C
 _TYPES = {
@@ -111,10 +112,24 @@ def read(path: Path | str) -> Content:
 def load(path: Path | str) -> Weights:
     """Float tensors as stored, block-quantized ones as float32; raises `InputError` as `read`."""
     content = read(path)
+    check_tokens(content, path)
     state = {
         name: torch.from_numpy(stored.values().copy()) for name, stored in content.tensors.items()
     }
     return Weights(content.dims, state).check(str(path))
+
+
+def check_tokens(content: Content, path: Path | str) -> None:
+    """Raise `InputError` for tokens that are not those of the vocabulary of the file's size.
+
+    whisper.cpp goes by the size alone; the file need not list special tokens.
+    """
+    if content.dims.n_vocab not in WHOLE:
+        return  # whoever needs a tokenizer says so
+    encoding = any_tokenizer(content.dims).encoding
+    for i, token in enumerate(content.tokens):
+        if token != encoding.decode_single_token_bytes(i):
+            raise InputError(f"{path}: token {i} is {token[:40]!r}, not where Whisper has it")
 
 
 def _hyper_parameters(reader: Reader) -> tuple[ModelDimensions, int]:

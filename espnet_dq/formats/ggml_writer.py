@@ -21,7 +21,7 @@ from espnet_dq.formats.ggml import FTYPES, MAGIC
 from espnet_dq.formats.weights import Weights, cast
 from espnet_dq.quant.grids import Quantized
 from espnet_dq.whisper.dims import any_tokenizer, weight_shapes
-from espnet_dq.whisper.vocabulary import TrimmedDimensions, whole_size
+from espnet_dq.whisper.vocabulary import OwnVocabulary, added_tokens, whole_size
 
 GRIDS = {"ggml_q8_0": "Q8_0", "ggml_q5_0": "Q5_0", "ggml_q4_0": "Q4_0"}
 _TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q5_0": 6, "Q8_0": 8}  # ggml's enumeration
@@ -38,7 +38,12 @@ def check_grids(dims: ModelDimensions, grids: Mapping[str, str]) -> None:
         dims: the model's.
         grids: openai-whisper's name -> grid, of what is on one.
     """
-    if isinstance(dims, TrimmedDimensions):
+    if more := added_tokens(dims):
+        raise InputError(
+            f"whisper.cpp counts its languages from the number of tokens, so {more[0]!r} cannot be "
+            "one more"
+        )
+    if isinstance(dims, OwnVocabulary):
         raise InputError(
             f"whisper.cpp only runs whole vocabularies: {dims.n_vocab} of {whole_size(dims)} tokens"
         )
@@ -119,11 +124,9 @@ def _header(weights: Weights, ftype: int) -> bytes:
 
 
 def ordinary_tokens(dims: ModelDimensions) -> list[bytes]:
-    """The vocabulary's byte-pair tokens in the order of their ids; special ones are not stored."""
-    encoding = any_tokenizer(dims).encoding
-    special = encoding.special_tokens_set
-    count = encoding.n_vocab - len(special)
-    return [encoding.decode_single_token_bytes(i) for i in range(count)]
+    """The vocabulary's tokens of text in the order of their ids; special ones are not stored."""
+    tokenizer = any_tokenizer(dims)
+    return [tokenizer.encoding.decode_single_token_bytes(i) for i in range(tokenizer.eot)]
 
 
 def _pack(q: Quantized, kind: str, tensor: Tensor, name: str, path: Path | str) -> bytes:

@@ -8,6 +8,7 @@ ours: weights on a grid are stored as their float32 values, which equal the grid
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from os.path import lexists
 from pathlib import Path
 
@@ -18,18 +19,19 @@ from whisper.model import ModelDimensions
 
 from espnet_dq.errors import InputError
 from espnet_dq.files import Folder, atomic, share
-from espnet_dq.formats import ctranslate2_config, safetensors_file
+from espnet_dq.formats import ctranslate2_config, safetensors_file, torch_file
+from espnet_dq.formats.generation import Generation, generation_config
 from espnet_dq.formats.hf_names import DIMS, hf_name, read_dims, read_json
+from espnet_dq.formats.hf_vocabulary import GENERATION, read_generation, read_vocabulary
 from espnet_dq.formats.tokenizer_json import build
-from espnet_dq.formats.weights import Weights, cast, is_token, shown
+from espnet_dq.formats.weights import Weights, cast, shown
 from espnet_dq.quant.grids import Quantized, get_grid
 from espnet_dq.whisper.dims import any_tokenizer, weight_shapes
-from espnet_dq.whisper.vocabulary import WHOLE, with_tokens
 
 FILE = "model.safetensors"
 INDEX = f"{FILE}.index.json"  # of a model in several files
-PART = re.compile(r"[A-Za-z0-9_.-]{1,200}\.safetensors")  # one of them
 PICKLE = "pytorch_model.bin"
+PICKLE_INDEX = f"{PICKLE}.index.json"
 FOLDER = Folder(
     "hf",
     (
@@ -41,7 +43,8 @@ FOLDER = Folder(
         "tokenizer_config.json",
     ),
 )
-FILES = (FILE, INDEX, PICKLE)  # what such a folder is known by; the last one is refused
+# What such a folder is known by; the first that is there is read, as transformers does.
+FILES = (FILE, INDEX, PICKLE, PICKLE_INDEX)
 _EMBEDDING = hf_name("decoder.token_embedding.weight")
 _PROCESSOR = "WhisperProcessor"
 _PROJECTION = "proj_out.weight"  # tied to the embedding, so mostly not stored
@@ -77,8 +80,8 @@ def save(
     dtype = "float32" if quantized else float_dtype
     with atomic(folder, FOLDER) as tmp:
         tmp.mkdir()
-        save_weights(tmp, Weights(weights.dims, state), dtype)
-        save_companions(tmp, weights.dims)
+        save_weights(tmp, replace(weights, state=state), dtype)
+        save_companions(tmp, weights.dims, weights.generation)
 
 
 def save_weights(folder: Path, weights: Weights, dtype: str) -> None:
@@ -97,9 +100,11 @@ def save_config(folder: Path, dims: ModelDimensions, dtype: str) -> None:
     _write_json(folder / "config.json", config(dims) | {"torch_dtype": dtype})
 
 
-def save_companions(folder: Path, dims: ModelDimensions) -> None:
+def save_companions(
+    folder: Path, dims: ModelDimensions, generation: Generation | None = None
+) -> None:
     """Write what generation, feature extraction and the tokenizer are set up from."""
-    _write_json(folder / "generation_config.json", generation_config(dims))
+    _write_json(folder / GENERATION, generation_config(dims, generation))
     _write_json(
         folder / "preprocessor_config.json",
         ctranslate2_config.preprocessor(dims)
@@ -108,7 +113,7 @@ def save_companions(folder: Path, dims: ModelDimensions) -> None:
     tokenizer = any_tokenizer(dims)
     content = json.loads(build(tokenizer.encoding).to_str())
     for token in content["added_tokens"]:  # times are part of the text, if asked for
-        token["special"] = token["id"] < tokenizer.timestamp_begin
+        token["special"] = tokenizer.eot <= token["id"] < tokenizer.timestamp_begin
     (folder / "tokenizer.json").write_text(
         json.dumps(content, ensure_ascii=False, separators=(",", ":")), encoding="utf-8"
     )
@@ -146,42 +151,14 @@ def config(dims: ModelDimensions) -> dict:
     }
 
 
-def generation_config(dims: ModelDimensions) -> dict:
-    """generation_config.json: what openai-whisper's decoding takes from its tokenizer."""
-    tokenizer = any_tokenizer(dims)
-    decoding = ctranslate2_config.config(dims)
-    eot, sot = _ends(dims)
-    multilingual = tokenizer.language is not None
-    content = {
-        "decoder_start_token_id": sot,
-        **dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), eot),
-        "max_length": dims.n_text_ctx,
-        "suppress_tokens": decoding["suppress_ids"],
-        "begin_suppress_tokens": decoding["suppress_ids_begin"],
-        "no_timestamps_token_id": tokenizer.no_timestamps,
-        "prev_sot_token_id": tokenizer.sot_prev,
-        "max_initial_timestamp_index": 50,  # 1 s, openai-whisper's default
-        "return_timestamps": False,
-        "alignment_heads": decoding["alignment_heads"],
-        "is_multilingual": multilingual,
-    }
-    if multilingual:
-        content["lang_to_id"] = {
-            tokenizer.encoding.decode([number]): number for number in decoding["lang_ids"]
-        }
-        content["task_to_id"] = {
-            "transcribe": tokenizer.transcribe,
-            "translate": tokenizer.translate,
-        }
-    return content
-
-
 def load(folder: Path | str) -> Weights:
-    """Read the folder; weights may lie in several files. bfloat16 becomes float32.
+    """Read the folder; weights may lie in several files, and be pickled. bfloat16 becomes float32.
+
+    Rows of the embedding are in our order then, see `vocabulary.arrange`.
 
     Raises:
-        InputError: config.json or safetensors are missing or damaged, the weights are pickled,
-            or a tensor is missing, unknown, of the wrong type or shape.
+        InputError: config.json, the tokenizer or the weights are missing or damaged, or a tensor
+            is missing, unknown, of the wrong type or shape.
     """
     folder = Path(folder)
     path = folder / "config.json"
@@ -189,13 +166,28 @@ def load(folder: Path | str) -> Weights:
     for key, expected in _MODEL.items():
         if config.get(key, expected) != expected:
             raise InputError(f"{path}: {key} is {shown(config[key])}, expected {expected!r}")
-    dims = read_vocabulary(read_dims(config, path), folder)
-    files, expected = _files(folder), None
-    if files[0].name == INDEX:
-        files, expected = _index(files[0])
+    sizes = read_dims(config, path)
+    source, stored = _stored(folder)
+    state = {}
+    for name in weight_shapes(sizes):
+        if hf_name(name) not in stored:
+            raise InputError(f"{source}: {hf_name(name)} is missing")
+        state[name] = stored.pop(hf_name(name))
+    if stored:
+        raise InputError(f"{source}: {min(stored)} is not a Whisper weight")
+    weights = Weights(sizes, state).check(str(source))
+    dims, order = read_vocabulary(sizes, folder)
+    generation = read_generation(config, folder, dims, order, sizes.n_vocab)
+    return replace(weights, dims=dims, generation=generation).arranged(order)
+
+
+def _stored(folder: Path) -> tuple[Path, dict[str, Tensor]]:
+    """The file to name in messages, and all tensors in it or in those that it lists."""
+    source = next((folder / name for name in FILES if lexists(folder / name)), folder / FILE)
+    files, expected = _index(source) if source.name in (INDEX, PICKLE_INDEX) else ([source], None)
     stored: dict[str, Tensor] = {}
     for file in files:
-        for name, tensor in safetensors_file.read(file)[1].items():
+        for name, tensor in (_pickled(file) if file.suffix == ".bin" else _safe(file)).items():
             if name in stored:
                 raise InputError(f"{file}: {name} is also in another file")
             if tensor.dtype == torch.bfloat16:
@@ -203,51 +195,31 @@ def load(folder: Path | str) -> Weights:
             if tensor.dtype not in (torch.float16, torch.float32):
                 raise InputError(f"{file}: {name} is {tensor.dtype}, expected a float")
             stored[name] = tensor
-    source = folder / (INDEX if expected else FILE)
-    if expected and (odd := sorted(expected ^ stored.keys())):
+    # Of a pickle the projection may be the embedding itself, which is in there once.
+    if expected and (odd := sorted((expected ^ stored.keys()) - {_PROJECTION})):
         where = "the index only" if odd[0] in expected else "the files only"
         raise InputError(f"{source}: {odd[0]} is in {where}")
-    state = {}
-    projection = stored.pop(_PROJECTION, None)
-    for name in weight_shapes(dims):
-        if hf_name(name) not in stored:
-            raise InputError(f"{source}: {hf_name(name)} is missing")
-        state[name] = stored.pop(hf_name(name))
-    if stored:
-        raise InputError(f"{source}: {min(stored)} is not a Whisper weight")
-    if projection is not None and not torch.equal(
-        projection, state["decoder.token_embedding.weight"]
-    ):
+    projection, embedding = stored.pop(_PROJECTION, None), stored.get(_EMBEDDING)
+    if projection is not None and (embedding is None or not torch.equal(projection, embedding)):
         raise InputError(f"{source}: {_PROJECTION} is not {_EMBEDDING}, which a Whisper's is")
-    return Weights(dims, state).check(str(source))
+    return source, stored
 
 
-def read_vocabulary(dims: ModelDimensions, folder: Path) -> ModelDimensions:
-    """`dims`, with the tokens that tokenizer.json has if the vocabulary is a trimmed one."""
-    path = folder / "tokenizer.json"
-    if dims.n_vocab in WHOLE or not lexists(path):
-        return dims
-    content = read_json(path)
-    try:
-        ids = {**content["model"]["vocab"]}
-        ids |= {token["content"]: token["id"] for token in content["added_tokens"]}
-    except (KeyError, TypeError) as e:
-        raise InputError(f"{path}: not a byte-pair tokenizer ({type(e).__name__})") from e
-    if not all(map(is_token, ids)) or any(type(i) is not int for i in ids.values()):
-        raise InputError(f"{path}: not a byte-pair tokenizer (no table of tokens and ids)")
-    tokens = sorted(ids, key=ids.__getitem__)
-    if sorted(ids.values()) != [*range(len(ids))]:
-        raise InputError(f"{path}: the ids of its tokens are not 0 to {len(ids) - 1}")
-    return with_tokens(dims, tokens, str(path))
+def _safe(file: Path) -> dict[str, Tensor]:
+    return safetensors_file.read(file)[1]
 
 
-def _files(folder: Path) -> list[Path]:
-    for name in (FILE, INDEX):
-        if lexists(folder / name):
-            return [folder / name]
-    if lexists(folder / PICKLE):
-        raise InputError(f"{folder / PICKLE}: pickled weights are not read, save safetensors")
-    raise InputError(f"{folder / FILE}: no such file")
+def _pickled(file: Path) -> dict[str, Tensor]:
+    """The tensors of a state dict that torch saved; the tied projection only if it is another."""
+    content = torch_file.read(file)
+    if not isinstance(content, dict):
+        raise InputError(f"{file}: not a table of tensors")
+    embedding, projection = content.get(_EMBEDDING), content.get(_PROJECTION)
+    if isinstance(projection, Tensor) and isinstance(embedding, Tensor) and projection.is_set_to(
+        embedding
+    ):  # fmt: skip
+        content = {name: tensor for name, tensor in content.items() if name != _PROJECTION}
+    return torch_file.tensors(content, file)
 
 
 def _index(path: Path) -> tuple[list[Path], set[str]]:
@@ -255,8 +227,11 @@ def _index(path: Path) -> tuple[list[Path], set[str]]:
     table = read_json(path).get("weight_map")
     if not isinstance(table, dict) or not table:
         raise InputError(f"{path}: weight_map is missing")
+    part = re.compile(
+        rf"[A-Za-z0-9_.-]{{1,200}}\{'.bin' if path.name == PICKLE_INDEX else '.safetensors'}"
+    )
     for name, file in table.items():
-        if not isinstance(file, str) or not PART.fullmatch(file):
+        if not isinstance(file, str) or not part.fullmatch(file):
             raise InputError(
                 f"{path}: {name[:80]} lies in {shown(file)}, which is no file beside it"
             )

@@ -23,7 +23,7 @@ from espnet_dq.formats import (
 )
 from espnet_dq.formats.ctranslate2_binary import read_variables
 from espnet_dq.formats.detect import detect
-from espnet_dq.formats.weights import check_dims
+from espnet_dq.formats.weights import EMBEDDING, check_dims
 from espnet_dq.quant.grids import Quantized, get_grid
 from espnet_dq.whisper.dims import weight_shapes
 
@@ -58,14 +58,16 @@ def load(path: Path | str) -> dict[str, Quantized]:
 def _ctranslate2(folder: Path) -> dict[str, Quantized]:
     path = folder / "model.bin"
     variables = read_variables(path)
-    shapes = weight_shapes(check_dims(ctranslate2.read_dims(variables, path), str(path)))
+    sizes = check_dims(ctranslate2.read_dims(variables, path), str(path))
+    order, shapes = ctranslate2.read_vocabulary(sizes, folder)[1], weight_shapes(sizes)
     found = {}
     for name, stored in ctranslate2.split(variables, path).items():
         if stored.scale is None:
             continue
         if stored.values.shape != shapes.get(name) or not (stored.scale > 0).all():
             raise InputError(f"{path}: {name} cannot be kept: its sizes or scales are no Whisper's")
-        found[name] = _quantized(ctranslate2_writer.GRID, stored.values, stored.scale)
+        rows = order if name == EMBEDDING else slice(None)
+        found[name] = _quantized(ctranslate2_writer.GRID, stored.values[rows], stored.scale[rows])
     return found
 
 

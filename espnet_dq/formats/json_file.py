@@ -18,6 +18,15 @@ def read(path: Path | str) -> object:
     return parse(read_limited(path, LARGEST), path)
 
 
+def lines(path: Path | str) -> list[str]:
+    """The lines of a text file, ended by newlines only; raises `InputError` as `read`."""
+    try:
+        text = read_limited(path, LARGEST).decode("utf-8")
+    except UnicodeDecodeError as e:
+        raise InputError(f"{path}: not UTF-8") from e
+    return text.removesuffix("\n").split("\n")
+
+
 def parse(content: str | bytes, source: object) -> object:
     """What JSON says; numbers in it are numbers, and no key stands twice in a table.
 

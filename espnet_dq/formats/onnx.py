@@ -8,6 +8,7 @@ read from the nodes that use them (`/layers.0/self_attn/q_proj/MatMul_quant`). T
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from os.path import isdir, lexists
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from onnx import TensorProto, numpy_helper
 from espnet_dq.errors import InputError
 from espnet_dq.formats import onnx_reader
 from espnet_dq.formats.hf_names import openai_name, read_dims, read_json
+from espnet_dq.formats.hf_vocabulary import read_generation, read_vocabulary
 from espnet_dq.formats.onnx_reader import read_model, text
 from espnet_dq.formats.weights import Weights
 from espnet_dq.whisper.dims import weight_shapes
@@ -46,7 +48,8 @@ def load(folder: Path | str) -> Weights:
     if lexists(folder / onnx_reader.FILES[0]):
         return onnx_reader.load(folder)
     path = folder / "config.json"
-    dims = read_dims(read_json(path), path)
+    config = read_json(path)
+    dims = read_dims(config, path)
     models = folder / "onnx" if isdir(folder / "onnx") else folder
     shapes, state = weight_shapes(dims), {}
     for side, file in FILES.items():
@@ -54,7 +57,10 @@ def load(folder: Path | str) -> Weights:
             if name in state:
                 raise InputError(f"{models / file}: {name} is stored twice")
             state[name] = torch.from_numpy(np.array(values, order="C"))
-    return Weights(dims, state).check(str(models))
+    weights = Weights(dims, state).check(str(models))
+    found, order = read_vocabulary(dims, folder)
+    generation = read_generation(config, folder, found, order, dims.n_vocab)
+    return replace(weights, dims=found, generation=generation).arranged(order)
 
 
 class _Model:

@@ -23,7 +23,14 @@ from espnet_dq.formats.onnx_graph import Stored, is_linear, scale_shape, stored_
 from espnet_dq.formats.onnx_wire import check_structure
 from espnet_dq.formats.weights import Weights, check_dims
 from espnet_dq.whisper.dims import weight_shapes
-from espnet_dq.whisper.vocabulary import WHOLE, printable, whole_tokenizer, with_tokens
+from espnet_dq.whisper.vocabulary import (
+    WHOLE,
+    arrange,
+    printable,
+    token_strings,
+    whole_ids,
+    whole_tokenizer,
+)
 
 FILES = ("encoder.onnx", "decoder.onnx")
 LARGEST = 2 << 30  # bytes of a file, by protobuf's own rule
@@ -130,23 +137,34 @@ def _dims(model: onnx.ModelProto, path: Path) -> ModelDimensions:
 
 
 def _vocabulary(dims: ModelDimensions, folder: Path) -> ModelDimensions:
-    """`dims`, with the tokens of a trimmed vocabulary: ordinary ones of tokens.txt, all special."""
+    """`dims` with the tokens of text that tokens.txt has, and all special ones."""
     path = folder / "tokens.txt"
-    if dims.n_vocab in WHOLE or not lexists(path):
+    if not lexists(path):
         return dims
     content = read_limited(path, _TOKENS)
     try:
         lines = [line.split(" ") for line in content.decode("ascii").splitlines()]
-        tokens = [printable(base64.b64decode(token, validate=True)) for token, _ in lines]
+        found = [base64.b64decode(token, validate=True) for token, _ in lines]
         in_order = [int(i) for _, i in lines] == [*range(len(lines))]
+        whole = whole_ids({printable(token) for token in found})
+        names: dict[str, int] = {}
+        for i, token in enumerate(found):  # an added one is what it says, as special ones are
+            name = printable(token)
+            names[name if name in whole and name not in names else token.decode("utf-8")] = i
     except ValueError as e:
         why = (str(e) or type(e).__name__)[:160]
         raise InputError(f"{path}: not a list of tokens ({why})") from e
-    whole = {size - whole_tokenizer(size).eot: whole_tokenizer(size) for size in WHOLE[1:]}
-    if not in_order or dims.n_vocab - len(tokens) not in whole:
-        raise InputError(f"{path}: {len(tokens)} tokens in order do not fit n_vocab {dims.n_vocab}")
-    special = whole[dims.n_vocab - len(tokens)].encoding._special_tokens
-    return with_tokens(dims, tokens + sorted(special, key=special.__getitem__), str(path))
+    count = dims.n_vocab - len(found)
+    languages = {WHOLE[1]: WHOLE[1:]}.get(len(whole), (len(whole),))  # 100 have one token more
+    special = {n - whole_tokenizer(n).eot: whole_tokenizer(n).encoding for n in languages}
+    if not in_order or count not in special or len(names) < len(found):
+        raise InputError(f"{path}: {len(found)} tokens in order do not fit n_vocab {dims.n_vocab}")
+    rest = token_strings(special[count])[-count:]
+    tokens = {i: name for name, i in names.items()} | dict(enumerate(rest, len(found)))
+    dims, order = arrange(dims, tokens, (), str(path))
+    if order != [*range(dims.n_vocab)]:
+        raise InputError(f"{path}: its tokens are not in Whisper's order")
+    return dims
 
 
 def _array(tensor: onnx.TensorProto, path: Path, shape: tuple[int, ...]) -> np.ndarray:

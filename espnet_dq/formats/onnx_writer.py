@@ -22,10 +22,16 @@ from espnet_dq.formats.onnx_graph import IR_VERSION, OPSET, Stored
 from espnet_dq.formats.weights import Weights, cast
 from espnet_dq.quant.grids import Quantized
 from espnet_dq.whisper.dims import any_tokenizer
-from espnet_dq.whisper.vocabulary import numbers
+from espnet_dq.whisper.vocabulary import OwnVocabulary, numbers
 
 GRID = "onnx_int8"
 FOLDER = Folder("onnx", ("encoder.onnx", "decoder.onnx", "tokens.txt"))
+
+
+def check_vocabulary(dims: ModelDimensions) -> None:
+    """Raise `InputError` for added special tokens: tokens.txt only lists those of text."""
+    if isinstance(dims, OwnVocabulary) and dims.special:
+        raise InputError(f"ONNX folders list no added special tokens, as {dims.special[0]!r}")
 
 
 def save(
@@ -48,6 +54,7 @@ def save(
             larger than an ONNX file can be (2 GiB).
     """
     weights.check(str(folder))
+    check_vocabulary(weights.dims)
     tensors = _stored(weights, quantized, float_dtype, folder)
     metadata = sherpa_metadata(weights.dims)
     with atomic(folder, FOLDER) as tmp:

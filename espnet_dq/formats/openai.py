@@ -14,7 +14,7 @@ from espnet_dq.errors import InputError
 from espnet_dq.files import atomic
 from espnet_dq.formats import torch_file
 from espnet_dq.formats.weights import KEPT, Weights, cast, check_dims, kept_tokens, with_kept
-from espnet_dq.whisper.vocabulary import numbers
+from espnet_dq.whisper.vocabulary import added_tokens, numbers
 
 
 def load(path: Path | str) -> Weights:
@@ -45,12 +45,19 @@ def load(path: Path | str) -> Weights:
     return Weights(dims, state).check(str(path))
 
 
+def check_vocabulary(dims: ModelDimensions) -> None:
+    """Raise `InputError` for added tokens: openai-whisper tells a vocabulary by its size."""
+    if more := added_tokens(dims):
+        raise InputError(f"openai-whisper only has tokens of its own, so not {more[0]!r}")
+
+
 def save(path: Path | str, weights: Weights, dtype: torch.dtype = torch.float16) -> None:
     """Write a checkpoint that stock `whisper.load_model(path)` reads, values cast to `dtype`.
 
     float16 is what OpenAI publishes; weights that lie on a grid need float32 to stay on it.
     """
     weights.check(str(path))
+    check_vocabulary(weights.dims)
     state = {name: cast(tensor, dtype, name, path) for name, tensor in weights.state.items()}
     content = {
         "dims": numbers(weights.dims),

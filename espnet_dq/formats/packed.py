@@ -19,10 +19,19 @@ from whisper.model import ModelDimensions
 from espnet_dq.errors import InputError
 from espnet_dq.files import atomic, share
 from espnet_dq.formats import json_file, safetensors_file
-from espnet_dq.formats.weights import KEPT, Weights, cast, check_dims, kept_tokens, with_kept
+from espnet_dq.formats.generation import Generation, of_table, to_table
+from espnet_dq.formats.weights import (
+    KEPT,
+    Weights,
+    cast,
+    check_dims,
+    is_token,
+    kept_tokens,
+    with_kept,
+)
 from espnet_dq.quant.grids import Quantized, get_grid
 from espnet_dq.whisper.dims import weight_shapes
-from espnet_dq.whisper.vocabulary import numbers
+from espnet_dq.whisper.vocabulary import added_tokens, numbers
 
 FORMAT = "espnet_dq.packed"
 VERSION = "1"
@@ -36,6 +45,7 @@ class Content:
     dims: ModelDimensions
     floats: dict[str, Tensor]
     quantized: dict[str, Quantized]
+    generation: Generation | None = None
 
 
 def pack(integers: Tensor, bits: int) -> Tensor:
@@ -102,6 +112,11 @@ def save(
         "dims": json.dumps(numbers(weights.dims)),
         "grids": json.dumps({name: q.grid for name, q in quantized.items()}),
     }
+    if added_tokens(weights.dims):
+        added = {"text": weights.dims.added, "special": weights.dims.special}
+        metadata["added_tokens"] = json.dumps(added)
+    if weights.generation is not None:
+        metadata["generation"] = json.dumps(to_table(weights.generation))
     with atomic(path) as tmp:
         save_file(tensors, tmp, metadata)
         share(tmp)
@@ -120,9 +135,13 @@ def read(path: Path | str) -> Content:
         raise InputError(f"{path}: not {FORMAT} version {VERSION}")
     dims = check_dims(_dims(metadata, path), str(path))
     if KEPT in tensors:
-        dims = with_kept(dims, tensors.pop(KEPT), str(path))
+        dims = with_kept(dims, tensors.pop(KEPT), str(path), *_added(metadata, path))
+    generation = None
+    if "generation" in metadata:
+        table = _json(metadata, "generation", path)
+        generation = of_table(table, dims, f"{path}: metadata key generation")
     grids = _json(metadata, "grids", path)
-    content = Content(dims, {}, {})
+    content = Content(dims, {}, {}, generation)
     shapes = weight_shapes(dims)
     for name, shape in shapes.items():
         if name in grids:
@@ -144,7 +163,7 @@ def load(path: Path | str) -> Weights:
     state = dict(content.floats)
     for name, q in content.quantized.items():
         state[name] = get_grid(q.grid).dequantize(q)
-    return Weights(content.dims, state).check(str(path))
+    return Weights(content.dims, state, content.generation).check(str(path))
 
 
 def _quantized(
@@ -182,6 +201,17 @@ def _json(metadata: Mapping[str, str], key: str, path: Path) -> dict:
     if not isinstance(value, dict):
         raise InputError(f"{path}: metadata key {key} is not a table")
     return value
+
+
+def _added(metadata: Mapping[str, str], path: Path) -> tuple[list[str], list[str]]:
+    """Added tokens, those of text and special ones."""
+    if "added_tokens" not in metadata:
+        return [], []
+    table = _json(metadata, "added_tokens", path)
+    lists = table.get("text"), table.get("special")
+    if len(table) != 2 or not all(isinstance(v, list) and all(map(is_token, v)) for v in lists):
+        raise InputError(f"{path}: metadata key added_tokens is not two lists, text and special")
+    return lists
 
 
 def _dims(metadata: Mapping[str, str], path: Path) -> ModelDimensions:

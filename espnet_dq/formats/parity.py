@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 from whisper.model import ModelDimensions
 
+from espnet_dq.formats.generation import Generation
+
 # What a row is; of a tensor in float it is why (`float_kind`).
 ON_GRID = "on a grid"
 SCALES = "scales of a grid"
@@ -38,6 +40,7 @@ class Reference:
         scales: name -> (rows,) float32, for the same tensors. Needed because two neighbouring
             scales can have the same float32 reciprocal, and so the same dequantized weights.
         floats: each tensor before it was put on a grid.
+        generation: the model's own settings of decoding; None: OpenAI's.
     """
 
     dims: ModelDimensions
@@ -45,6 +48,7 @@ class Reference:
     grids: Mapping[str, str]
     scales: Mapping[str, Tensor]
     floats: Mapping[str, Tensor]
+    generation: Generation | None = None
 
 
 @dataclass

@@ -28,6 +28,7 @@ from espnet_dq.formats.parity import (
     float_types,
     rounding_error,
 )
+from espnet_dq.whisper.vocabulary import numbers
 
 REVISION = 3  # of CTranslate2's specification of a Whisper
 # The numbers in a Whisper's file that are settings, and their types; the runtime has defaults of
@@ -59,9 +60,12 @@ def compare_ctranslate2(path: Path | str, reference: Reference) -> Report:
     """
     content = read(path)
     variables = read_variables(path)
-    found = ctranslate2.read_dims(variables, path)
-    if found != reference.dims:
+    sizes = ctranslate2.read_dims(variables, path)
+    found, order = ctranslate2.read_vocabulary(sizes, Path(path).parent)
+    if found != reference.dims or numbers(found) != numbers(sizes):
         raise WorkError(f"{path}: holds {found}, expected {reference.dims}")
+    if order != [*range(found.n_vocab)]:
+        raise WorkError(f"{path}: its tokens are not in the order of the reference's")
     if odd := sorted(_names(variables, reference.dims) ^ variables.keys()):
         raise WorkError(f"{path}: {odd[0]} is {'unknown' if odd[0] in variables else 'missing'}")
     pieces = ctranslate2.split(variables, path)

@@ -85,7 +85,7 @@ def compare_huggingface(path: Path | str, reference: Reference) -> Report:
     types = {name: values.dtype.name for name, values in tensors.items()}
     dtype = types["decoder.ln.weight"]
     vocabulary = _vocabulary(folder / "tokenizer.json", reference.dims)
-    beside = _companions(folder, reference.dims, dtype)
+    beside = _companions(folder, reference, dtype)
     return Report([*rows, float_types(types), vocabulary, *beside])
 
 
@@ -93,9 +93,9 @@ def _ours(name: str) -> str:
     return openai_name(name) if name.startswith(("model.encoder.", "model.decoder.")) else name
 
 
-def _companions(folder: Path, dims: ModelDimensions, dtype: str) -> list[Row]:
+def _companions(folder: Path, reference: Reference, dtype: str) -> list[Row]:
     """Rows for all files but the weights."""
-    wanted = _wanted(dims, dtype)
+    wanted = _wanted(reference, dtype)
     rows = [companions.files(folder, _expected_files(folder))]
     raw = {name: _differing(folder / name, content) for name, content in wanted.items()}
     theirs = {p.name for p in folder.iterdir()} & _THEIRS
@@ -119,11 +119,11 @@ def _companions(folder: Path, dims: ModelDimensions, dtype: str) -> list[Row]:
     return rows
 
 
-def _wanted(dims: ModelDimensions, dtype: str) -> dict[str, object]:
+def _wanted(reference: Reference, dtype: str) -> dict[str, object]:
     """File -> what `huggingface` writes into it for such a model."""
     with tempfile.TemporaryDirectory() as scratch:
-        huggingface.save_config(Path(scratch), dims, dtype)
-        huggingface.save_companions(Path(scratch), dims)
+        huggingface.save_config(Path(scratch), reference.dims, dtype)
+        huggingface.save_companions(Path(scratch), reference.dims, reference.generation)
         return {path.name: json_file.read(path) for path in sorted(Path(scratch).iterdir())}
 
 

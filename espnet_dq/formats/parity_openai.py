@@ -22,7 +22,7 @@ from espnet_dq.formats.parity import (
     float_types,
     rounding_error,
 )
-from espnet_dq.whisper.vocabulary import TrimmedDimensions, numbers
+from espnet_dq.whisper.vocabulary import OwnVocabulary, numbers
 
 
 def compare_openai(path: Path | str, reference: Reference) -> Report:
@@ -34,7 +34,7 @@ def compare_openai(path: Path | str, reference: Reference) -> Report:
     """
     openai.load(path)  # refuses what is no Whisper
     content = torch_file.read(path)
-    trimmed = isinstance(reference.dims, TrimmedDimensions)
+    trimmed = isinstance(reference.dims, OwnVocabulary)
     wanted = {"dims", "model_state_dict"} | ({"kept_tokens"} if trimmed else set())
     tensors = content["model_state_dict"]
     for found, expected in ((content, wanted), (tensors, reference.weights.keys())):

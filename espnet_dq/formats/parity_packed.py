@@ -3,6 +3,7 @@
 The reader here follows docs/packed_format.md and shares no code with `quant/` or `packed`.
 """
 
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from espnet_dq.errors import WorkError
 from espnet_dq.formats import json_file, safetensors_file
 from espnet_dq.formats.companions import same
 from espnet_dq.formats.parity import (
+    BESIDE,
     ON_GRID,
     OTHER,
     Reference,
@@ -23,7 +25,7 @@ from espnet_dq.formats.parity import (
     float_types,
     rounding_error,
 )
-from espnet_dq.whisper.vocabulary import TrimmedDimensions, numbers
+from espnet_dq.whisper.vocabulary import OwnVocabulary, added_tokens, numbers
 
 _MORE = {True: "unknown", False: "missing"}
 
@@ -37,15 +39,17 @@ def compare_packed(path: Path | str, reference: Reference) -> Report:
     """
     metadata, stored = safetensors_file.read(path)
     tensors = {name: as_numpy(values) for name, values in stored.items()}
-    if metadata.keys() != {"format", "version", "dims", "grids"}:
-        odd = min(metadata.keys() ^ {"format", "version", "dims", "grids"})
+    own = {"added_tokens": _added(reference), "generation": _generation(reference)}
+    own = {key: value for key, value in own.items() if value is not None}
+    if odd := sorted(metadata.keys() ^ {"format", "version", "dims", "grids", *own}):
+        odd = odd[0]
         raise WorkError(f"{path}: metadata key {odd} is {_MORE[odd in metadata]}")
     if (metadata["format"], metadata["version"]) != ("espnet_dq.packed", "1"):
         raise WorkError(f"{path}: not espnet_dq.packed version 1")
     dims, grids = (json_file.parse(metadata[key], path) for key in ("dims", "grids"))
     if not same(dims, numbers(reference.dims)) or not isinstance(grids, dict):
         raise WorkError(f"{path}: holds {dims}, expected {reference.dims}")
-    trimmed = isinstance(reference.dims, TrimmedDimensions)
+    trimmed = isinstance(reference.dims, OwnVocabulary)
     wanted = {"kept_tokens"} if trimmed else set()
     for name in reference.weights:
         wanted |= {f"{name}.integers", f"{name}.scale"} if name in grids else {name}
@@ -85,8 +89,23 @@ def compare_packed(path: Path | str, reference: Reference) -> Report:
         wrong = int(np.count_nonzero(kept != expected)) if same_shape else expected.size
         wrong = wrong if kept.dtype == np.int32 else expected.size
         rows.append(Row("kept_tokens", kept.shape, "int32", 32, kept.nbytes, OTHER, integers=wrong))
+    for key, expected in own.items():
+        found = json_file.parse(metadata[key], path)
+        rows.append(Row(key, (), "text", 8, 0, BESIDE, integers=not same(found, expected)))
     floats = {n: str(tensors[n].dtype) for n in reference.weights if n not in grids}
     return Report([*rows, float_types(floats)])
+
+
+def _added(reference: Reference) -> dict[str, list[str]] | None:
+    """Tokens that no Whisper has, as docs/packed_format.md lists them."""
+    dims = reference.dims
+    if not added_tokens(dims):
+        return None
+    return {"text": [*dims.added], "special": [*dims.special]}
+
+
+def _generation(reference: Reference) -> dict[str, object] | None:
+    return None if reference.generation is None else asdict(reference.generation)
 
 
 def _bits(grid: str) -> int:

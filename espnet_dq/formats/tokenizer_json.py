@@ -13,6 +13,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from espnet_dq.whisper.vocabulary import parts, printable
 
+_END = "<|endoftext|>"
+
 
 @lru_cache(maxsize=4)  # seconds, and always the same
 def build(encoding: Encoding) -> Tokenizer:
@@ -32,8 +34,13 @@ def build(encoding: Encoding) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE(vocab, merges))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     tokenizer.decoder = decoders.ByteLevel()
-    specials = sorted(encoding._special_tokens.items(), key=lambda item: item[1])
-    tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token, _ in specials])
+    specials = encoding._special_tokens
+    tokenizer.add_tokens(
+        [  # in the order of their ids; what stands before the end of a text is text
+            AddedToken(token, normalized=False, special=specials[token] >= specials[_END])
+            for token in sorted(specials, key=specials.__getitem__)
+        ]
+    )
     return tokenizer
 
 

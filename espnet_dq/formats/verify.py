@@ -56,7 +56,7 @@ def compare(path: Path, reference: Reference) -> Report:
     form = detect.detect(path)
     if form == "ct2":
         report = compare_ctranslate2(path / "model.bin", reference)
-        report.rows += companions.ctranslate2(path, reference.dims)
+        report.rows += companions.ctranslate2(path, reference.dims, reference.generation)
     elif form == "ggml":
         report = compare_ggml(path, reference)
     elif form == "packed":

@@ -1,7 +1,7 @@
 """Whisper weights in memory, under openai-whisper's names, whatever file they came from."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields, replace
 from math import isfinite
 
 import torch
@@ -9,11 +9,13 @@ from torch import Tensor
 from whisper.model import ModelDimensions, sinusoids
 
 from espnet_dq.errors import InputError
+from espnet_dq.formats.generation import Generation
 from espnet_dq.whisper.dims import weight_shapes
-from espnet_dq.whisper.vocabulary import TrimmedDimensions, trim
+from espnet_dq.whisper.vocabulary import OwnVocabulary, own_vocabulary
 
 ENCODER_POSITIONS = "encoder.positional_embedding"
-KEPT = "kept_tokens"  # a trimmed vocabulary, in formats with room for a tensor more
+EMBEDDING = "decoder.token_embedding.weight"
+KEPT = "kept_tokens"  # of a vocabulary of its own, in formats with room for a tensor more
 # Above any Whisper (large-v3: 1280 wide, 32 layers), below what a forged header could abuse.
 _MOST = {
     "n_vocab": 1 << 20,
@@ -75,17 +77,24 @@ def cast(tensor: Tensor, dtype: torch.dtype, name: str, source: object) -> Tenso
 
 
 def kept_tokens(dims: ModelDimensions) -> dict[str, Tensor]:
-    """`KEPT` -> int32 [n_vocab], of a trimmed vocabulary; nothing of a whole one."""
-    if isinstance(dims, TrimmedDimensions):
+    """`KEPT` -> int32 [kept tokens], of a vocabulary of its own; nothing of a whole one."""
+    if isinstance(dims, OwnVocabulary):
         return {KEPT: torch.tensor(dims.kept, dtype=torch.int32)}
     return {}
 
 
-def with_kept(dims: ModelDimensions, kept, source: str) -> TrimmedDimensions:
-    """`dims` with the vocabulary that `KEPT` says; raises `InputError` when it is none."""
-    if not isinstance(kept, Tensor) or kept.dtype != torch.int32 or kept.shape != (dims.n_vocab,):
-        raise InputError(f"{source}: {KEPT} is not int32 [{dims.n_vocab}]")
-    return trim(dims, kept.tolist(), source)
+def with_kept(
+    dims: ModelDimensions,
+    kept,
+    source: str,
+    added: Sequence[str] = (),
+    special: Sequence[str] = (),
+) -> OwnVocabulary:
+    """`dims` with the vocabulary that `KEPT` and added tokens say; raises `InputError` if none."""
+    count = dims.n_vocab - len(added) - len(special)
+    if not isinstance(kept, Tensor) or kept.dtype != torch.int32 or kept.shape != (count,):
+        raise InputError(f"{source}: {KEPT} is not int32 [{count}]")
+    return own_vocabulary(dims, kept.tolist(), source, added, special)
 
 
 @dataclass
@@ -96,10 +105,12 @@ class Weights:
         dims: openai-whisper's `ModelDimensions`.
         state: openai-whisper's names -> tensors; float16 or float32 as stored in the file,
             quantized tensors dequantized to float32.
+        generation: the model's own settings of decoding; None: OpenAI's.
     """
 
     dims: ModelDimensions
     state: dict[str, Tensor]
+    generation: Generation | None = None
 
     def check(self, source: str = "weights") -> "Weights":
         """Return self if `Whisper(dims)` takes `state` strictly; raise `InputError` if not.
@@ -136,6 +147,12 @@ class Weights:
                 raise InputError(f"{source}: {name} is not a Whisper weight")
         self.state = {name: self.state[name] for name in expected}
         return self
+
+    def arranged(self, order: Sequence[int]) -> "Weights":
+        """With the rows of the token embedding in another order, some maybe left out."""
+        if [*order] == [*range(len(self.state[EMBEDDING]))]:
+            return self
+        return replace(self, state=self.state | {EMBEDDING: self.state[EMBEDDING][[*order]]})
 
     def lossless(self, names: Iterable[str]) -> str:
         """float16 if that changes no value of these tensors, else float32."""

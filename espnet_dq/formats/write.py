@@ -1,6 +1,7 @@
 """Write a Whisper in the format of a runtime: which format holds which grid."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -36,7 +37,7 @@ FOLDERS = {
 
 
 def check_grids(form: str, dims: ModelDimensions, grids: Mapping[str, str]) -> None:
-    """Raise `InputError` if a format does not hold these weights' integers.
+    """Raise `InputError` if a format does not hold these weights' integers or tokens.
 
     Args:
         form: a key of `GRIDS`.
@@ -49,6 +50,10 @@ def check_grids(form: str, dims: ModelDimensions, grids: Mapping[str, str]) -> N
             raise InputError(f"grid {grid} does not fit {form}, which holds {', '.join(known)}")
     if form == "ggml":
         ggml_writer.check_grids(dims, grids)
+    if form in ("openai", "ct2", "onnx"):
+        {"openai": openai, "ct2": ctranslate2_writer, "onnx": onnx_writer}[form].check_vocabulary(
+            dims
+        )
 
 
 def check_out(form: str, path: Path | str) -> None:
@@ -88,7 +93,7 @@ def write(
     if form == "openai":
         values = {name: get_grid(q.grid).dequantize(q) for name, q in quantized.items()}
         dtype = torch.float32 if quantized else getattr(torch, float_dtype)
-        openai.save(path, Weights(weights.dims, weights.state | values), dtype=dtype)
+        openai.save(path, replace(weights, state=weights.state | values), dtype=dtype)
         return
     writers = {
         "ct2": ctranslate2_writer,

@@ -9,8 +9,8 @@ from whisper.tokenizer import LANGUAGES, Tokenizer
 from espnet_dq.errors import InputError
 from espnet_dq.whisper.vocabulary import (
     WHOLE,
-    TrimmedDimensions,
-    trimmed_tokenizer,
+    OwnVocabulary,
+    own_tokenizer,
     whole_tokenizer,
 )
 
@@ -114,8 +114,8 @@ def any_tokenizer(vocabulary: ModelDimensions | int) -> Tokenizer:
 
     Training and scoring by language need a multilingual one. Raises `InputError`.
     """
-    if isinstance(vocabulary, TrimmedDimensions):
-        return trimmed_tokenizer(vocabulary.kept)
+    if isinstance(vocabulary, OwnVocabulary):
+        return own_tokenizer(vocabulary.kept, vocabulary.added, vocabulary.special)
     return whole_tokenizer(vocabulary if isinstance(vocabulary, int) else vocabulary.n_vocab)
 
 

@@ -1,16 +1,22 @@
-"""Vocabularies: openai-whisper's whole ones, and those that keep a part of one.
+"""Vocabularies: openai-whisper's whole ones, and those that keep a part of one or add to it.
 
-A trimmed model has fewer rows in its tied embedding. Which tokens of the whole vocabulary they
-are travels with its dimensions (`TrimmedDimensions`), and its tokenizer is openai-whisper's own
-with the byte-pair ranks of the kept tokens, in their order. Every pair that is merged on the way
-to a kept token is kept, so a text of kept tokens is cut as the whole vocabulary cuts it; any
-other text is spelled with smaller tokens, at worst with bytes.
+A trimmed model has fewer rows in its tied embedding, a fine-tune may have more. Which tokens of
+the whole vocabulary they are, and what was added, travels with its dimensions (`OwnVocabulary`),
+and its tokenizer is openai-whisper's own with the byte-pair ranks of the kept tokens, in their
+order. Every pair that is merged on the way to a kept token is kept, so a text of kept tokens is
+cut as the whole vocabulary cuts it; any other text is spelled with smaller tokens, at worst with
+bytes.
 
-A whole vocabulary is known by its size, a trimmed one never has such a size.
+Every runtime takes what stands behind `<|0.00|>` for times and drops what stands behind
+`<|endoftext|>` from the text, so here added tokens stand before these: text right before
+`<|endoftext|>`, special tokens right behind it. `arrange` finds that order for any other.
+
+Plain dimensions stand for a whole vocabulary, by its size. In a file, tokens decide if there are
+any (`arrange`).
 """
 
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, fields
 from functools import cache
 from itertools import pairwise
@@ -25,26 +31,43 @@ WHOLE = (51864, 51865, 51866)  # English only, 99 languages, 100 languages
 
 
 @dataclass(repr=False)
-class TrimmedDimensions(ModelDimensions):
-    """openai-whisper's dimensions, and the ids in the whole vocabulary of the tokens kept.
+class OwnVocabulary(ModelDimensions):
+    """openai-whisper's dimensions, and what its tokens are if they are not a whole vocabulary.
 
-    `kept` is in order and ends with all special tokens, so its last id tells which vocabulary it
-    is of. Raises `InputError` for a `kept` that no tokenizer can be made of.
+    Attributes:
+        kept: ids in the whole vocabulary, in order. They end with all special tokens, so the last
+            one tells which vocabulary it is.
+        added: tokens of text that no Whisper has; they stand right before `<|endoftext|>`.
+        special: those that are no text; they stand right behind `<|endoftext|>`.
+
+    Raises `InputError` for what no tokenizer can be made of.
     """
 
     kept: tuple[int, ...]
+    added: tuple[str, ...] = ()
+    special: tuple[str, ...] = ()
 
     def __post_init__(self):
-        kept = self.kept
-        if len(kept) != self.n_vocab:
-            raise InputError(f"{len(kept)} kept tokens, but n_vocab is {self.n_vocab}")
-        if kept[0] < 0 or any(a >= b for a, b in pairwise(kept)):
+        kept, more = self.kept, self.added + self.special
+        if len(kept) + len(more) != self.n_vocab:
+            more = f" and {len(more)} added ones" if more else ""
+            raise InputError(f"{len(kept)} kept tokens{more}, but n_vocab is {self.n_vocab}")
+        if not kept or kept[0] < 0 or any(a >= b for a, b in pairwise(kept)):
             raise InputError("the kept tokens are not ids in rising order")
-        if kept[-1] + 1 not in WHOLE[1:]:
-            raise InputError("the kept tokens do not end as a multilingual Whisper's do")
-        if len(kept) >= WHOLE[0]:
-            raise InputError(f"{len(kept)} kept tokens: not fewer than a whole vocabulary has")
+        if kept[-1] + 1 not in WHOLE:
+            raise InputError("the kept tokens do not end as a Whisper's do")
         whole = whole_tokenizer(kept[-1] + 1)
+        if "" in more or len({*more} - _whole_ids(kept[-1] + 1).keys()) < len(more):
+            raise InputError("an added token is empty, one of Whisper's, or there twice")
+        if len(kept) == kept[-1] + 1 and more:
+            return
+        if whole.language is None:
+            raise InputError("the kept tokens are a part of English-only Whisper's")
+        if self.n_vocab >= WHOLE[0]:
+            raise InputError(
+                f"{self.n_vocab} tokens, {len(kept)} of them kept: not fewer than a whole "
+                "vocabulary has"
+            )
         ordinary = {i for i in kept if i < whole.eot}
         if len(kept) - len(ordinary) != whole.encoding.n_vocab - whole.eot:
             raise InputError("the kept tokens lack a special token")
@@ -53,29 +76,43 @@ class TrimmedDimensions(ModelDimensions):
             raise InputError(f"the kept tokens lack {min(missing)} ({token!r}), which others need")
 
     def __repr__(self) -> str:
-        crc = zlib.crc32(repr(self.kept).encode())
-        return f"{ModelDimensions(**numbers(self))} with tokens {crc:08x}"
+        own = (self.kept, self.added, self.special) if self.added or self.special else self.kept
+        return (
+            f"{ModelDimensions(**numbers(self))} with tokens {zlib.crc32(repr(own).encode()):08x}"
+        )
 
 
-def trim(dims: ModelDimensions, kept: Sequence[int], source: str) -> TrimmedDimensions:
-    """`dims`, whose `n_vocab` is already the smaller one, with their vocabulary.
+def own_vocabulary(
+    dims: ModelDimensions,
+    kept: Sequence[int],
+    source: str,
+    added: Sequence[str] = (),
+    special: Sequence[str] = (),
+) -> OwnVocabulary:
+    """`dims`, whose `n_vocab` is already that of their own vocabulary, with it.
 
-    Raises `InputError`, naming `source`, as `TrimmedDimensions`.
+    Raises `InputError`, naming `source`, as `OwnVocabulary`.
     """
     try:
-        return TrimmedDimensions(**numbers(dims), kept=tuple(kept))
+        return OwnVocabulary(**numbers(dims), kept=tuple(kept), added=tuple(added),
+                             special=tuple(special))  # fmt: skip
     except InputError as e:
         raise InputError(f"{source}: {e}") from e
 
 
 def numbers(dims: ModelDimensions) -> dict[str, int]:
-    """openai-whisper's ten dimensions by name, without the vocabulary of a trimmed model."""
+    """openai-whisper's ten dimensions by name, without a vocabulary of its own."""
     return {field.name: getattr(dims, field.name) for field in fields(ModelDimensions)}
 
 
 def whole_size(dims: ModelDimensions) -> int:
-    """Size of the whole vocabulary that a model's is, or is a part of."""
-    return dims.kept[-1] + 1 if isinstance(dims, TrimmedDimensions) else dims.n_vocab
+    """Size of the whole vocabulary that a model's is, or comes from."""
+    return dims.kept[-1] + 1 if isinstance(dims, OwnVocabulary) else dims.n_vocab
+
+
+def added_tokens(dims: ModelDimensions) -> tuple[str, ...]:
+    """The tokens that no Whisper has."""
+    return dims.added + dims.special if isinstance(dims, OwnVocabulary) else ()
 
 
 @cache
@@ -89,20 +126,26 @@ def whole_tokenizer(size: int) -> Tokenizer:
 
 
 @cache
-def trimmed_tokenizer(kept: tuple[int, ...]) -> Tokenizer:
-    """The tokenizer of `TrimmedDimensions.kept`; ids are places in it."""
+def own_tokenizer(
+    kept: tuple[int, ...], added: tuple[str, ...] = (), special: tuple[str, ...] = ()
+) -> Tokenizer:
+    """The tokenizer of an `OwnVocabulary`; ids are places in it."""
     whole = whole_tokenizer(kept[-1] + 1)
-    places = {i: place for place, i in enumerate(kept)}
+    ordinary = [i for i in kept if i < whole.eot]
+    rest = [i for i in kept if i > whole.eot]
+    tokens = [*ordinary, *added, whole.eot, *special, *rest]
+    places = {token: place for place, token in enumerate(tokens)}
     encoding = whole.encoding
+    specials = {token: places[i] for token, i in encoding._special_tokens.items()}
     return Tokenizer(
         encoding=tiktoken.Encoding(
-            name=f"{encoding.name} of {len(kept)} tokens",
+            name=f"{encoding.name} of {len(tokens)} tokens",
             pat_str=encoding._pat_str,
             mergeable_ranks={
                 token: places[i] for token, i in encoding._mergeable_ranks.items() if i in places
             },
-            special_tokens={token: places[i] for token, i in encoding._special_tokens.items()},
-            explicit_n_vocab=len(kept),
+            special_tokens=specials | {token: places[token] for token in added + special},
+            explicit_n_vocab=len(tokens),
         ),
         num_languages=whole.num_languages,
         language=whole.language,
@@ -183,14 +226,67 @@ def with_tokens(dims: ModelDimensions, tokens: Sequence[str], source: str) -> Mo
     """
     if len(tokens) != dims.n_vocab:
         raise InputError(f"{source}: {len(tokens)} tokens, but n_vocab is {dims.n_vocab}")
-    if dims.n_vocab in WHOLE:
-        ids = _whole_ids(dims.n_vocab)
-        wrong = next((t for i, t in enumerate(tokens) if ids.get(t) != i), None)
-        if wrong is not None:
-            raise InputError(f"{source}: {wrong!r} is not where Whisper has it")
-        return dims
-    ids = _whole_ids(WHOLE[2] if "<|yue|>" in tokens else WHOLE[1])
-    unknown = next((t for t in tokens if t not in ids), None)
-    if unknown is not None:
-        raise InputError(f"{source}: {unknown!r} is no token of Whisper's")
-    return trim(dims, [ids[t] for t in tokens], source)
+    found, order = arrange(dims, dict(enumerate(tokens)), (), source)
+    if unknown := added_tokens(found):
+        raise InputError(f"{source}: {unknown[0]!r} is no token of Whisper's")
+    if order != [*range(len(tokens))]:
+        wrong = next(token for row, token in enumerate(tokens) if order[row] != row)
+        raise InputError(f"{source}: {wrong!r} is not where Whisper has it")
+    return found
+
+
+def whole_ids(tokens: Set[str]) -> dict[str, int]:
+    """String -> id of the whole vocabulary that has most of these tokens.
+
+    Of two that have as many, 99 languages' goes before 100's, and that before English only.
+    """
+    return max(
+        map(_whole_ids, (WHOLE[1], WHOLE[2], WHOLE[0])), key=lambda ids: len(ids.keys() & tokens)
+    )
+
+
+def arrange(
+    dims: ModelDimensions, tokens: Mapping[int, str], special: Container[str], source: str
+) -> tuple[ModelDimensions, list[int]]:
+    """The vocabulary that a file's tokens are, and the rows of its embedding in our order.
+
+    Rows without a token, with which an embedding is padded, are left out. Older tokenizers have no
+    times; these stand behind `<|notimestamps|>`.
+
+    Args:
+        dims: the model's, by the sizes of its tensors.
+        tokens: row -> string, as `token_strings` gives them.
+        special: those of the strings that are no text, if they are not Whisper's.
+        source: the file to name.
+
+    Returns:
+        `dims` with their vocabulary, and for each of its tokens the row in the file.
+
+    Raises:
+        InputError: a row that is not there, a token that is there twice, or as `OwnVocabulary`.
+    """
+    rows = {token: row for row, token in tokens.items()}
+    if odd := [row for row in tokens if not 0 <= row < dims.n_vocab]:
+        raise InputError(
+            f"{source}: {tokens[odd[0]]!r} is token {odd[0]}, but n_vocab is {dims.n_vocab}"
+        )
+    if len(rows) < len(tokens):
+        twice = next(token for row, token in tokens.items() if rows[token] != row)
+        raise InputError(f"{source}: {twice!r} is there twice")
+    ids = whole_ids(rows.keys())
+    whole = whole_tokenizer(len(ids))
+    times = token_strings(whole.encoding)[whole.timestamp_begin :]
+    first = rows.get("<|notimestamps|>", dims.n_vocab) + 1
+    if not rows.keys() & {*times} and not tokens.keys() & {*range(first, first + len(times))}:
+        rows |= {t: row for row, t in enumerate(times, first) if row < dims.n_vocab}
+    kept = sorted((ids[t], row) for t, row in rows.items() if t in ids)
+    more = sorted((row, t) for t, row in rows.items() if t not in ids)
+    added, apart = ([(row, t) for row, t in more if (t in special) is s] for s in (False, True))
+    order = [row for i, row in kept if i < whole.eot] + [row for row, _ in added]
+    order += [row for i, row in kept if i == whole.eot] + [row for row, _ in apart]
+    order += [row for i, row in kept if i > whole.eot]
+    sizes = ModelDimensions(**numbers(dims) | {"n_vocab": len(order)})
+    if len(kept) == len(ids) and not more:
+        return sizes, order
+    strings = ([t for _, t in each] for each in (added, apart))
+    return own_vocabulary(sizes, [i for i, _ in kept], source, *strings), order

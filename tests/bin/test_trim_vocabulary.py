@@ -17,8 +17,7 @@ from espnet_dq.errors import InputError, WorkError
 from espnet_dq.formats import detect, openai
 from espnet_dq.formats.weights import Weights
 from espnet_dq.whisper.dims import encode_text, vocabulary_tokenizer
-from espnet_dq.whisper.vocabulary import closure
-from espnet_dq.whisper.vocabulary import trim as trim_dims
+from espnet_dq.whisper.vocabulary import closure, own_vocabulary
 
 TEXTS = {"a": ("en", "hello there"), "b": ("es", "adiós, amigo"), "c": ("ru", "привет")}
 GRIDS = {"ct2": "ct2_int8", "onnx": "onnx_int8", "packed": "uniform4", "hf": "none"}
@@ -112,7 +111,7 @@ def other(trimmed, tmp_path_factory):
     (last,) = [i for i, j in pairwise(kept) if j == whole.eot]
     rest = {i for i in kept if i != last}
     new = next(i for i in range(last + 1, whole.eot) if closure(whole, [i]) <= rest | {i})
-    dims = trim_dims(weights.dims, sorted(rest | {new}), "other")
+    dims = own_vocabulary(weights.dims, sorted(rest | {new}), "other")
     path = tmp_path_factory.mktemp("other") / "other.pt"
     openai.save(path, Weights(dims, weights.state), torch.float32)
     return path

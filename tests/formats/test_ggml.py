@@ -13,7 +13,7 @@ F16 = gguf.GGMLQuantizationType.F16
 F32 = gguf.GGMLQuantizationType.F32
 
 
-def write(path, weights, kind, tokens=(b"a", b"bc")):
+def write(path, weights, kind, tokens=(b"!", b'"')):
     """A ggml file, as whisper.cpp's conversion script lays it out; returns where parts start."""
     d = weights.dims
     head = [d.n_vocab, d.n_audio_ctx, d.n_audio_state, d.n_audio_head, d.n_audio_layer]

@@ -20,13 +20,18 @@ class Torch:
         from whisper.audio import FRAMES_PER_SECOND
         from whisper.tokenizer import LANGUAGES
 
-        from espnet_dq.whisper.vocabulary import TrimmedDimensions
+        from espnet_dq.whisper.vocabulary import OwnVocabulary, added_tokens
 
         torch.set_num_threads(threads)
         # openai-whisper's beam search takes one clip.
         self.threads, self.batch = threads, nj if beam_size == 1 else 1
         self.model = self._load(path)
-        if isinstance(self.model.dims, TrimmedDimensions):
+        if more := added_tokens(self.model.dims):
+            raise InputError(
+                f"{path}: openai-whisper's decoder has no token {more[0]!r}: use faster-whisper or "
+                "transformers"
+            )
+        if isinstance(self.model.dims, OwnVocabulary):
             speak_whole(self.model)
         # The model's window: 3000 log-mel frames, of a short-window student fewer.
         self.frames = 2 * self.model.dims.n_audio_ctx
