@@ -9,6 +9,7 @@ Example usage::
     python -Pm espnet_dq.bin.convert --from base.bin --to packed --out base.safetensors
 """
 
+import sys
 from pathlib import Path
 
 from espnet_dq.bin.arguments import Parser, add_source
@@ -16,7 +17,7 @@ from espnet_dq.errors import InputError, run, say
 from espnet_dq.files import check_apart
 from espnet_dq.formats import detect, integers
 from espnet_dq.formats.weights import Weights
-from espnet_dq.formats.write import GRIDS, check_grids, check_out, write
+from espnet_dq.formats.write import GRIDS, WITH_GENERATION, check_grids, check_out, write
 from espnet_dq.quant.checkpoint import quantize
 from espnet_dq.quant.grids import EXPORT_GRIDS, Quantized
 from espnet_dq.quant.prepare import assign_grids
@@ -56,6 +57,12 @@ def main(argv: list[str] | None = None) -> int:
         else weights.lossless(weights.state.keys() - quantized.keys())
     )
     write(args.to, args.out, weights, quantized, dtype)
+    if weights.generation is not None and args.to not in WITH_GENERATION:
+        say(
+            f"{args.to} has no place for the source's own settings of decoding (suppressed tokens, "
+            "languages, alignment heads): OpenAI's hold",
+            sys.stderr,
+        )
     say(args.out)
     return 0
 

@@ -144,7 +144,7 @@ def _vocabulary(dims: ModelDimensions, folder: Path) -> ModelDimensions:
     content = read_limited(path, _TOKENS)
     try:
         lines = [line.split(" ") for line in content.decode("ascii").splitlines()]
-        found = [base64.b64decode(token, validate=True) for token, _ in lines]
+        found = [base64.b64decode(t, validate=True) if t != "=" else b"" for t, _ in lines]
         in_order = [int(i) for _, i in lines] == [*range(len(lines))]
         whole = whole_ids({printable(token) for token in found})
         names: dict[str, int] = {}

@@ -7,6 +7,7 @@ import numpy as np
 from espnet_dq.decode.runtimes.interface import WINDOW, Segment, first_line, join
 from espnet_dq.errors import InputError
 from espnet_dq.formats import json_file
+from espnet_dq.formats.ctranslate2 import read_dims
 from espnet_dq.formats.ctranslate2_binary import read_variables
 
 
@@ -19,6 +20,18 @@ def compute_type(file: Path) -> str:
     variables = read_variables(file)
     weights = [v for name, v in variables.items() if name.endswith("/weight") and v.ndim > 1]
     return "float32" if len({weight.dtype == np.int8 for weight in weights}) > 1 else "default"
+
+
+def suppressed(folder: Path) -> list[int] | None:
+    """The model's own list, where faster-whisper would take OpenAI's; None if it has none."""
+    file, model = folder / "config.json", folder / "model.bin"
+    content, rows = json_file.read(file), read_dims(read_variables(model), model).n_vocab
+    found = content.get("suppress_ids") if isinstance(content, dict) else []
+    if found is not None and not (
+        isinstance(found, list) and all(type(i) is int and 0 <= i < rows for i in found)
+    ):
+        raise InputError(f"{file}: suppress_ids is not a list of ids below {rows}")
+    return found
 
 
 class Multilingual:
@@ -63,6 +76,7 @@ class FasterWhisper:
         except Exception as e:  # tokenizers raises bare Exception
             raise InputError(f"{path}: faster-whisper cannot load it: {first_line(e)}") from e
         self.compute_type = self.model.model.compute_type
+        self._match_spectrogram(path)
         self.window = float(self.model.feature_extractor.chunk_length)
         if self.window < WINDOW:
             # faster-whisper cuts the audio as the model wants it, but then pads it to 30 s.
@@ -88,6 +102,19 @@ class FasterWhisper:
             "without_timestamps": True,
             "vad_filter": False,
         }
+        if (own := suppressed(path)) is not None:
+            self.options["suppress_tokens"] = own
+
+    def _match_spectrogram(self, path: Path) -> None:
+        """What preprocessor_config.json does not say is the model's: CTranslate2 writes none."""
+        from faster_whisper.feature_extractor import FeatureExtractor
+
+        file, n_mels = path / "preprocessor_config.json", self.model.model.n_mels
+        found = len(self.model.feature_extractor.mel_filters)
+        if not file.is_file():
+            self.model.feature_extractor = FeatureExtractor(feature_size=n_mels)
+        elif found != n_mels:
+            raise InputError(f"{file}: feature_size is {found}, but the model hears {n_mels} bands")
 
     def decode(self, clips: list[np.ndarray], language: str) -> list[str]:
         texts = []

@@ -1,0 +1,216 @@
+"""A fine-tune's own settings of decoding, in every format that has a place for them."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from ctranslate2.converters import TransformersConverter
+from transformers import GenerationConfig, WhisperForConditionalGeneration
+from whisper.model import ModelDimensions
+
+from espnet_dq.bin.convert import main as convert
+from espnet_dq.errors import InputError, WorkError
+from espnet_dq.formats import detect, huggingface, openai
+from espnet_dq.formats.ctranslate2_config import config
+from espnet_dq.formats.generation import openais
+from espnet_dq.formats.parity import Reference
+from espnet_dq.formats.verify import compare
+from espnet_dq.formats.weights import Weights
+from espnet_dq.whisper.dims import weight_shapes
+
+DIMS = ModelDimensions(80, 100, 32, 2, 1, 51865, 32, 32, 2, 2)
+OWN = {
+    "suppress_tokens": [7, 3, 50361],
+    "begin_suppress_tokens": [11],
+    "alignment_heads": [[1, 0], [0, 1]],
+    "lang_to_id": {"<|cs|>": 50283, "<|ka|>": 50329},
+    "max_initial_timestamp_index": 25,
+    "max_length": 30,
+    "no_repeat_ngram_size": 3,
+    "forced_decoder_ids": [[1, None], [2, 50359]],
+}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    random = torch.Generator().manual_seed(3)
+    shapes = weight_shapes(DIMS).items()
+    state = {name: 0.1 * torch.randn(shape, generator=random) for name, shape in shapes}
+    folder = tmp_path_factory.mktemp("base") / "hf"
+    huggingface.save(folder, Weights(DIMS, state), {}, float_dtype="float32")
+    return folder
+
+
+def change(folder, out, edit, file="generation_config.json"):
+    shutil.copytree(folder, out)
+    content = json.loads((out / file).read_text())
+    edit(content)
+    (out / file).write_text(json.dumps(content))
+    return out
+
+
+@pytest.fixture(scope="module")
+def tuned(base, tmp_path_factory):
+    """With settings of its own, saved by transformers."""
+    model = WhisperForConditionalGeneration.from_pretrained(base)
+    for key, value in OWN.items():
+        setattr(model.generation_config, key, value)
+    folder = tmp_path_factory.mktemp("tuned") / "tuned"
+    model.save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json", "preprocessor_config.json"):
+        shutil.copy(base / name, folder)
+    return folder
+
+
+def differing(out, source):
+    """What `verify` finds in a file that differs from the source, but does not run."""
+    dims, state, own = (getattr(detect.load(source), k) for k in ("dims", "state", "generation"))
+    rows = compare(out, Reference(dims, state, {}, {}, state, own)).rows
+    return [row.name for row in rows if row.integers + row.scales]
+
+
+def test_what_openais_models_do_is_nothing_of_their_own(base, tmp_path):
+    assert detect.load(base).generation is None
+    model = WhisperForConditionalGeneration.from_pretrained(base)
+    model.save_pretrained(tmp_path / "again")
+    assert detect.load(tmp_path / "again").generation is None
+
+
+@pytest.mark.parametrize("way", [["hf"], ["packed", "hf"]])
+def test_hugging_face_has_the_source_s(way, tuned, tmp_path):
+    source = tuned
+    for form in way:
+        out = tmp_path / form
+        assert convert(["--from", str(source), "--to", form, "--out", str(out)]) == 0
+        source = out
+    found, theirs = (GenerationConfig.from_pretrained(folder).to_dict() for folder in (out, tuned))
+    assert found == theirs
+    assert {key: found[key] for key in OWN} == OWN
+
+
+@pytest.mark.parametrize("way", [["ct2"], ["packed", "ct2"]])
+def test_ctranslate2_has_what_its_own_converter_takes(way, tuned, tmp_path):
+    TransformersConverter(str(tuned)).convert(str(tmp_path / "theirs"))
+    source = tuned
+    for form in way:
+        out = tmp_path / form
+        assert convert(["--from", str(source), "--to", form, "--out", str(out)]) == 0
+        source = out
+    ours, theirs = (
+        json.loads((folder / "config.json").read_text()) for folder in (out, tmp_path / "theirs")
+    )
+    assert ours == {key: theirs[key] for key in ours}
+    assert ours["suppress_ids"] == OWN["suppress_tokens"] and ours["lang_ids"] == [50283, 50329]
+    back = detect.load(out).generation
+    assert back.suppress_tokens == (7, 3, 50361) and back.alignment_heads == ((1, 0), (0, 1))
+    assert detect.load(tmp_path / "theirs").generation == back
+
+
+@pytest.mark.parametrize("form", ["hf", "ct2", "packed"])
+def test_verify_compares_with_the_source_s(form, tuned, base, tmp_path):
+    out = tmp_path / "out"
+    assert convert(["--from", str(tuned), "--to", form, "--out", str(out)]) == 0
+    assert differing(out, tuned) == []
+    if form == "packed":
+        with pytest.raises(WorkError, match="metadata key generation is unknown"):
+            differing(out, base)
+    else:
+        file = {"hf": "generation_config.json", "ct2": "config.json"}[form]
+        assert differing(out, base) == [file]
+
+
+def test_each_number_in_a_packed_file_counts(tuned, tmp_path):
+    changed = change(tuned, tmp_path / "hf", lambda c: c.update(suppress_tokens=[7, 3, 50360]))
+    for source, name in ((tuned, "one"), (changed, "other")):
+        command = ["--from", str(source), "--to", "packed", "--out", str(tmp_path / name)]
+        assert convert(command) == 0
+        assert differing(tmp_path / name, tuned) == ["generation"] * (name == "other")
+
+
+@pytest.mark.parametrize("none", [None, []])
+def test_nothing_is_suppressed(none, base, tmp_path):
+    """As many are trained: `generation_config.suppress_tokens = []`."""
+    model = WhisperForConditionalGeneration.from_pretrained(base)
+    model.generation_config.suppress_tokens = none
+    model.save_pretrained(tmp_path / "tuned")
+    shutil.copy(base / "tokenizer.json", tmp_path / "tuned")
+    for form in ("ct2", "hf"):
+        command = ["--from", str(tmp_path / "tuned"), "--to", form, "--out", str(tmp_path / form)]
+        assert convert(command) == 0
+    assert json.loads((tmp_path / "ct2/config.json").read_text())["suppress_ids"] == []
+    found = WhisperForConditionalGeneration.from_pretrained(tmp_path / "hf")
+    features = torch.randn(1, 80, 200, generator=torch.Generator().manual_seed(0))
+    ids = [each.generate(features, language="cs", max_new_tokens=8) for each in (model, found)]
+    assert torch.equal(*ids)
+
+
+def test_an_old_folder_has_them_in_config_json(base, tmp_path):
+    def edit(content):
+        content.update(suppress_tokens=[5], begin_suppress_tokens=[6], max_length=20)
+
+    folder = change(base, tmp_path / "hf", edit, "config.json")
+    assert detect.load(folder).generation is None  # the other file is there
+    (folder / "generation_config.json").unlink()
+    found = detect.load(folder).generation
+    assert (found.suppress_tokens, found.begin_suppress_tokens) == ((5,), (6,))
+    assert found.languages == openais(DIMS).languages and found.others["max_length"] == 20
+
+
+@pytest.mark.parametrize("form", ["openai", "ggml", "onnx"])
+def test_said_where_there_is_no_place(form, tuned, base, tmp_path, capsys):
+    for source, expected in ((base, False), (tuned, True)):
+        out = tmp_path / source.name
+        assert convert(["--from", str(source), "--to", form, "--out", str(out)]) == 0
+        assert ("no place for the source's own" in capsys.readouterr().err) == expected
+        assert detect.load(out).generation is None
+
+
+@pytest.mark.parametrize(
+    "key,value,message",
+    [
+        ("suppress_tokens", [51865], "is not a list of ids below 51865"),
+        ("suppress_tokens", [-1], "is not a list of ids below 51865"),
+        ("suppress_tokens", [True], "is not a list of ids below 51865"),
+        ("suppress_tokens", "all", "is not a list of ids below 51865"),
+        ("begin_suppress_tokens", [[1]], "is not a list of ids below 51865"),
+        ("alignment_heads", [[2, 0]], "is not pairs of a layer and a head that the model has"),
+        ("alignment_heads", [[0]], "is not pairs of a layer and a head that the model has"),
+        ("alignment_heads", 3, "is not pairs of a layer and a head that the model has"),
+        ("no_timestamps_token_id", 50364, "is not that of this vocabulary"),
+        ("decoder_start_token_id", 50257, "is not that of this vocabulary"),
+        ("eos_token_id", [50257, 1], "is not that of this vocabulary"),
+        ("task_to_id", {"transcribe": 50358}, "is not that of this vocabulary"),
+        ("lang_to_id", {"<|en|>": 50260}, "has another id of '<|en|>'"),
+        ("lang_to_id", {"<|en|>": [50259]}, "has another id of '<|en|>'"),
+        ("lang_to_id", [50259], "no table"),
+        ("forced_decoder_ids", [[1, 51865]], "is not pairs of position and id"),
+        ("forced_decoder_ids", [[1, [2]]], "is not pairs of position and id"),
+    ],
+)
+def test_values_that_are_none(key, value, message, base, tmp_path):
+    folder = change(base, tmp_path / "hf", lambda content: content.update({key: value}))
+    with pytest.raises(InputError) as caught:
+        detect.load(folder)
+    assert message in str(caught.value) and key in str(caught.value)
+    assert "generation_config.json" in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [[51865], "x", [True]])
+def test_values_that_are_none_in_ctranslate2s(value, base, tmp_path):
+    out = tmp_path / "ct2"
+    assert convert(["--from", str(base), "--to", "ct2", "--out", str(out)]) == 0
+    content = json.loads((out / "config.json").read_text()) | {"suppress_ids": value}
+    (out / "config.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"config\.json: suppress_ids is not a list of ids below"):
+        detect.load(out)
+
+
+def test_from_openais_file_they_are_openais(base, tmp_path):
+    weights = detect.load(base)
+    openai.save(tmp_path / "toy.pt", weights)
+    assert (
+        convert(["--from", str(tmp_path / "toy.pt"), "--to", "ct2", "--out", str(tmp_path / "ct2")])
+        == 0
+    )
+    assert json.loads((tmp_path / "ct2/config.json").read_text()) == config(DIMS)
