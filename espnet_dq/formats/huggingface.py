@@ -167,6 +167,8 @@ def load(folder: Path | str) -> Weights:
         if config.get(key, expected) != expected:
             raise InputError(f"{path}: {key} is {shown(config[key])}, expected {expected!r}")
     sizes = read_dims(config, path)
+    dims, order = read_vocabulary(sizes, folder)
+    generation = read_generation(config, folder, dims, order, sizes.n_vocab)
     source, stored = _stored(folder)
     state = {}
     for name in weight_shapes(sizes):
@@ -176,8 +178,6 @@ def load(folder: Path | str) -> Weights:
     if stored:
         raise InputError(f"{source}: {min(stored)} is not a Whisper weight")
     weights = Weights(sizes, state).check(str(source))
-    dims, order = read_vocabulary(sizes, folder)
-    generation = read_generation(config, folder, dims, order, sizes.n_vocab)
     return replace(weights, dims=dims, generation=generation).arranged(order)
 
 
@@ -195,8 +195,9 @@ def _stored(folder: Path) -> tuple[Path, dict[str, Tensor]]:
             if tensor.dtype not in (torch.float16, torch.float32):
                 raise InputError(f"{file}: {name} is {tensor.dtype}, expected a float")
             stored[name] = tensor
-    # Of a pickle the projection may be the embedding itself, which is in there once.
-    if expected and (odd := sorted((expected ^ stored.keys()) - {_PROJECTION})):
+    # In a pickle the projection may be the embedding itself; then it is not stored twice.
+    tied = {_PROJECTION} if source.name == PICKLE_INDEX else set()
+    if expected and (odd := sorted((expected ^ stored.keys()) - tied)):
         where = "the index only" if odd[0] in expected else "the files only"
         raise InputError(f"{source}: {odd[0]} is in {where}")
     projection, embedding = stored.pop(_PROJECTION, None), stored.get(_EMBEDDING)

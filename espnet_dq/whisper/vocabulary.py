@@ -28,6 +28,7 @@ from whisper.tokenizer import Tokenizer, get_tokenizer
 from espnet_dq.errors import InputError
 
 WHOLE = (51864, 51865, 51866)  # English only, 99 languages, 100 languages
+_OTHER_NAMES = {"<|nocaptions|>": "<|nospeech|>"}  # in the tokenizers of Hugging Face
 
 
 @dataclass(repr=False)
@@ -265,13 +266,13 @@ def arrange(
     Raises:
         InputError: a row that is not there, a token that is there twice, or as `OwnVocabulary`.
     """
-    rows = {token: row for row, token in tokens.items()}
+    rows = {_OTHER_NAMES.get(token, token): row for row, token in tokens.items()}
     if odd := [row for row in tokens if not 0 <= row < dims.n_vocab]:
         raise InputError(
             f"{source}: {tokens[odd[0]]!r} is token {odd[0]}, but n_vocab is {dims.n_vocab}"
         )
     if len(rows) < len(tokens):
-        twice = next(token for row, token in tokens.items() if rows[token] != row)
+        twice = next(t for i, t in tokens.items() if rows[_OTHER_NAMES.get(t, t)] != i)
         raise InputError(f"{source}: {twice!r} is there twice")
     ids = whole_ids(rows.keys())
     whole = whole_tokenizer(len(ids))

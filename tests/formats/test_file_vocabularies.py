@@ -14,7 +14,7 @@ from whisper.model import ModelDimensions, sinusoids
 from espnet_dq.bin.convert import main as convert
 from espnet_dq.decode.runtimes import load_runtime
 from espnet_dq.errors import InputError
-from espnet_dq.formats import ctranslate2, detect, huggingface, integers, json_file
+from espnet_dq.formats import ctranslate2, detect, hf_vocabulary, huggingface, integers, json_file
 from espnet_dq.formats.ctranslate2_binary import read_variables
 from espnet_dq.formats.parity import Reference
 from espnet_dq.formats.verify import compare
@@ -23,6 +23,7 @@ from espnet_dq.quant.checkpoint import quantize
 from espnet_dq.quant.grids import get_grid
 from espnet_dq.quant.prepare import assign_grids
 from espnet_dq.whisper.dims import any_tokenizer, weight_shapes
+from espnet_dq.whisper.fetch import package_files
 from espnet_dq.whisper.vocabulary import token_strings
 
 ROWS = "model.decoder.embed_tokens.weight"
@@ -272,6 +273,18 @@ def test_no_vocabulary_of_a_whisper(edit, message, base, tmp_path):
     with pytest.raises(InputError, match=message) as caught:
         detect.load(folder)
     assert "tokenizer.json: " in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_published_folders(tmp_path):
+    """CTranslate2's base; its tokenizer has `<|nocaptions|>` for `<|nospeech|>`, and no times."""
+    folder = package_files("base")
+    dims = weights().dims
+    (tmp_path / "tokenizer.json").write_bytes((folder / "tokenizer.json").read_bytes())
+    for read, where in (
+        (ctranslate2.read_vocabulary, folder),
+        (hf_vocabulary.read_vocabulary, tmp_path),
+    ):
+        assert read(dims, where) == (dims, [*range(51865)])
 
 
 def test_pairs_that_nobody_has(base, tmp_path):

@@ -26,7 +26,7 @@ def suppressed(folder: Path) -> list[int] | None:
     """The model's own list, where faster-whisper would take OpenAI's; None if it has none."""
     file, model = folder / "config.json", folder / "model.bin"
     content, rows = json_file.read(file), read_dims(read_variables(model), model).n_vocab
-    found = content.get("suppress_ids") if isinstance(content, dict) else []
+    found = content.get("suppress_ids") if isinstance(content, dict) else "nothing"
     if found is not None and not (
         isinstance(found, list) and all(type(i) is int and 0 <= i < rows for i in found)
     ):
