@@ -64,14 +64,14 @@ class OwnVocabulary(ModelDimensions):
             return
         if whole.language is None:
             raise InputError("the kept tokens are a part of English-only Whisper's")
+        ordinary = {i for i in kept if i < whole.eot}
+        if len(kept) - len(ordinary) != whole.encoding.n_vocab - whole.eot:
+            raise InputError("the kept tokens lack a special token")
         if self.n_vocab >= WHOLE[0]:
             raise InputError(
                 f"{self.n_vocab} tokens, {len(kept)} of them kept: not fewer than a whole "
                 "vocabulary has"
             )
-        ordinary = {i for i in kept if i < whole.eot}
-        if len(kept) - len(ordinary) != whole.encoding.n_vocab - whole.eot:
-            raise InputError("the kept tokens lack a special token")
         if missing := closure(whole, ordinary) - ordinary:
             token = whole.encoding.decode_single_token_bytes(min(missing))
             raise InputError(f"the kept tokens lack {min(missing)} ({token!r}), which others need")
