@@ -111,7 +111,7 @@ def _is_experiment(path: Path) -> bool:
     try:
         detect.detect(path)
     except InputError:
-        return True
+        return not detect.adapter(path)
     return False
 
 

@@ -25,12 +25,11 @@ def detect(path: Path | str) -> str:
     """
     path = Path(path)
     if isdir(path):
-        for name in _ADAPTER:
-            if lexists(path / name):
-                raise InputError(
-                    f"{path / name}: a LoRA or other PEFT adapter, no whole model: merge it into "
-                    "the model that it was trained on (merge_and_unload) and save that"
-                )
+        if file := adapter(path):
+            raise InputError(
+                f"{file}: a LoRA or other PEFT adapter, no whole model: merge it into the model it "
+                "was trained on (merge_and_unload) and save that"
+            )
         # What stands there under these names must then be a file.
         if lexists(path / "model.bin"):
             return "ct2"
@@ -52,6 +51,11 @@ def detect(path: Path | str) -> str:
     if start[8:] == b"{":  # after the length of safetensors' header
         return "packed"
     raise InputError(f"{path}: neither a torch checkpoint (.pt), a ggml nor a packed file")
+
+
+def adapter(folder: Path) -> Path | None:
+    """The file that says that a folder holds what is to be added to another model, if one does."""
+    return next((folder / name for name in _ADAPTER if lexists(folder / name)), None)
 
 
 def load(path: Path | str) -> Weights:

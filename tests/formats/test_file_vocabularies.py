@@ -31,11 +31,12 @@ SOUND = np.random.default_rng(0).normal(0, 0.1, 48000).astype(np.float32)
 
 
 def weights(n_vocab=51865):
-    dims = ModelDimensions(80, 1500, 64, 2, 1, n_vocab, 32, 64, 2, 1)
+    dims = ModelDimensions(80, 1500, 64, 2, 1, n_vocab, 448, 64, 2, 1)
     random = torch.Generator().manual_seed(3)
     shapes = weight_shapes(dims).items()
     state = {name: 0.1 * torch.randn(shape, generator=random) for name, shape in shapes}
     state |= {n: torch.full_like(t, n.endswith("weight")) for n, t in state.items() if "ln" in n}
+    state[EMBEDDING] *= 10  # sure of each token
     return Weights(dims, state | {"encoder.positional_embedding": sinusoids(1500, 64)})
 
 
@@ -52,9 +53,9 @@ def fine_tune(base, out, add, special=False, multiple=None):
     said = ["<|cs|>", "<|transcribe|>", "<|0.00|>", "Ġhello", *add, "Ġworld", "<|2.00|>"]
     ids = tokenizer.convert_tokens_to_ids([*said, "<|endoftext|>"])
     with torch.no_grad():
-        rows[51865:].normal_(std=0.1, generator=torch.Generator().manual_seed(1))
-        positions.weight[: len(ids)] = 20 * rows[ids]
-        positions.weight[len(ids) :] = 20 * rows[ids[-1]]
+        rows[51865:].normal_(std=1, generator=torch.Generator().manual_seed(1))
+        positions.weight[: len(ids)] = 200 * rows[ids]
+        positions.weight[len(ids) :] = 200 * rows[ids[-1]]
     model.save_pretrained(out)
     processor.save_pretrained(out)
     return out
