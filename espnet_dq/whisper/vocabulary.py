@@ -50,9 +50,9 @@ class OwnVocabulary(ModelDimensions):
 
     def __post_init__(self):
         kept, more = self.kept, self.added + self.special
+        count = f"{len(kept)} kept tokens" + (f" and {len(more)} added ones" if more else "")
         if len(kept) + len(more) != self.n_vocab:
-            more = f" and {len(more)} added ones" if more else ""
-            raise InputError(f"{len(kept)} kept tokens{more}, but n_vocab is {self.n_vocab}")
+            raise InputError(f"{count}, but n_vocab is {self.n_vocab}")
         if not kept or kept[0] < 0 or any(a >= b for a, b in pairwise(kept)):
             raise InputError("the kept tokens are not ids in rising order")
         if kept[-1] + 1 not in WHOLE:
@@ -63,15 +63,12 @@ class OwnVocabulary(ModelDimensions):
         if len(kept) == kept[-1] + 1 and more:
             return
         if whole.language is None:
-            raise InputError("the kept tokens are a part of English-only Whisper's")
+            raise InputError("the kept tokens do not end as a multilingual Whisper's do")
         ordinary = {i for i in kept if i < whole.eot}
         if len(kept) - len(ordinary) != whole.encoding.n_vocab - whole.eot:
             raise InputError("the kept tokens lack a special token")
         if self.n_vocab >= WHOLE[0]:
-            raise InputError(
-                f"{self.n_vocab} tokens, {len(kept)} of them kept: not fewer than a whole "
-                "vocabulary has"
-            )
+            raise InputError(f"{count}: not fewer than a whole vocabulary has")
         if missing := closure(whole, ordinary) - ordinary:
             token = whole.encoding.decode_single_token_bytes(min(missing))
             raise InputError(f"the kept tokens lack {min(missing)} ({token!r}), which others need")
@@ -227,9 +224,10 @@ def with_tokens(dims: ModelDimensions, tokens: Sequence[str], source: str) -> Mo
     """
     if len(tokens) != dims.n_vocab:
         raise InputError(f"{source}: {len(tokens)} tokens, but n_vocab is {dims.n_vocab}")
-    found, order = arrange(dims, dict(enumerate(tokens)), (), source)
-    if unknown := added_tokens(found):
+    ids = whole_ids({*tokens})
+    if unknown := [token for token in tokens if token not in ids]:
         raise InputError(f"{source}: {unknown[0]!r} is no token of Whisper's")
+    found, order = arrange(dims, dict(enumerate(tokens)), (), source)
     if order != [*range(len(tokens))]:
         wrong = next(token for row, token in enumerate(tokens) if order[row] != row)
         raise InputError(f"{source}: {wrong!r} is not where Whisper has it")

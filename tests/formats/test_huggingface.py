@@ -326,9 +326,9 @@ def test_truncated(copied):
             detect.load(copied)
 
 
-def test_pickles_are_refused(copied):
+def test_a_pickle_that_is_none(copied):
     (copied / huggingface.FILE).rename(copied / huggingface.PICKLE)
-    with pytest.raises(InputError, match=r"pytorch_model.bin: pickled weights are not read"):
+    with pytest.raises(InputError, match=r"pytorch_model.bin: not a torch checkpoint"):
         detect.load(copied)
 
 

@@ -11,7 +11,7 @@ from espnet_dq.errors import InputError
 from espnet_dq.formats import openai
 from espnet_dq.formats.tokenizer_json import build
 from espnet_dq.whisper.dims import SIZES, any_tokenizer, encode_text, vocabulary_tokenizer
-from espnet_dq.whisper.vocabulary import token_strings, trim, with_tokens
+from espnet_dq.whisper.vocabulary import own_vocabulary, token_strings, with_tokens
 
 WHOLE = get_tokenizer(multilingual=True)
 
@@ -86,9 +86,9 @@ def test_what_no_tokenizer_can_be_made_of(dims):
 
     def refused(wrong, message):
         with pytest.raises(InputError, match=f"here: {message}"):
-            trim(replace(SIZES["tiny"], n_vocab=len(wrong)), wrong, "here")
+            own_vocabulary(replace(SIZES["tiny"], n_vocab=len(wrong)), wrong, "here")
 
-    assert trim(replace(SIZES["tiny"], n_vocab=len(kept)), kept, "here").kept == dims.kept
+    assert own_vocabulary(replace(SIZES["tiny"], n_vocab=len(kept)), kept, "here").kept == dims.kept
     refused([-1, *kept[1:]], "the kept tokens are not ids in rising order")
     refused([*kept[:300], kept[299], *kept[300:]], "the kept tokens are not ids in rising order")
     refused(kept[:-1], "the kept tokens do not end as")
@@ -99,7 +99,7 @@ def test_what_no_tokenizer_can_be_made_of(dims):
     refused([i for i in kept if i != needed], rf"the kept tokens lack {needed} \(b' ext'\)")
     refused([*range(51865)], "51865 kept tokens: not fewer")
     with pytest.raises(InputError, match="here: 4 kept tokens, but n_vocab is 51865"):
-        trim(SIZES["tiny"], kept[:4], "here")
+        own_vocabulary(SIZES["tiny"], kept[:4], "here")
 
 
 def test_known_by_its_strings(tokenizer, dims):
@@ -107,7 +107,7 @@ def test_known_by_its_strings(tokenizer, dims):
     assert with_tokens(plain, tokens, "list").kept == dims.kept
     for size in (51864, 51865, 51866):
         whole = replace(SIZES["tiny"], n_vocab=size)
-        assert with_tokens(whole, token_strings(any_tokenizer(size).encoding), "list") is whole
+        assert with_tokens(whole, token_strings(any_tokenizer(size).encoding), "list") == whole
     with pytest.raises(InputError, match="list: 'Ünknown' is no token of Whisper's"):
         with_tokens(plain, ["Ünknown", *tokens[1:]], "list")
     with pytest.raises(InputError, match="list: 51865 tokens, but n_vocab is 51866"):
