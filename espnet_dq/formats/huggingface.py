@@ -168,7 +168,6 @@ def load(folder: Path | str) -> Weights:
             raise InputError(f"{path}: {key} is {shown(config[key])}, expected {expected!r}")
     sizes = read_dims(config, path)
     dims, order = read_vocabulary(sizes, folder)
-    generation = read_generation(config, folder, dims, order, sizes.n_vocab)
     source, stored = _stored(folder)
     state = {}
     for name in weight_shapes(sizes):
@@ -178,6 +177,7 @@ def load(folder: Path | str) -> Weights:
     if stored:
         raise InputError(f"{source}: {min(stored)} is not a Whisper weight")
     weights = Weights(sizes, state).check(str(source))
+    generation = read_generation(config, folder, dims, order, sizes.n_vocab)
     return replace(weights, dims=dims, generation=generation).arranged(order)
 
 
