@@ -23,6 +23,7 @@ setup(
         "sentencepiece",
         "kaldiio",
         "jiwer",
+        "rapidfuzz",
         "regex",  # scripts and letters of Unicode
         "faster-whisper",
         "ctranslate2",

@@ -19,7 +19,10 @@ from espnet_dq.data.listing import (
     write_listing,
 )
 from espnet_dq.data.splits import SPLITS
+from espnet_dq.data.summary import Source
 from espnet_dq.errors import InputError, run
+
+SOURCE = Source("AISHELL-1", "Apache-2.0")
 
 
 def read_transcripts(listing: Listing, table: Path) -> dict[str, tuple[str, str]]:
@@ -39,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser(__doc__).parse_args(argv)
     inner = args.data_root / "data_aishell"
     root = inner if inner.is_dir() else args.data_root
-    listing = Listing()
+    listing = Listing(source=SOURCE)
     texts = read_transcripts(listing, root / "transcript/aishell_transcript_v0.8.txt")
     for split in SPLITS:
         clips = sorted((root / "wav" / split).glob("*/*.wav"))

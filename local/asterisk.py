@@ -14,9 +14,11 @@ from pathlib import Path
 
 from espnet_dq.data.corpus import Clip, prepare
 from espnet_dq.data.debian import Package, fetch
+from espnet_dq.data.summary import Source
 from espnet_dq.errors import InputError, run
 
 VERSION = "1.6.1-1"
+SOURCE = Source("Asterisk's core sounds (Debian's asterisk-core-sounds)", "CC-BY-SA-3.0")
 SHA256 = {  # language: texts, clips
     "en": (
         "973e797d28e37fa6ca3c0a9d6fa717e77cf1268ae916bf09fd3503113cdffa50",
@@ -100,7 +102,7 @@ def main(argv: list[str] | None = None) -> int:
         audio = {str(p.relative_to(voice).with_suffix("")): p for p in voice.rglob("*.g722")}
         found, left_out[lang] = match(lang, texts, audio, f"asterisk_{voice.name}")
         clips += found
-    prepare("asterisk", clips, left_out, args.out, args.nj)
+    prepare("asterisk", clips, left_out, args.out, args.nj, SOURCE)
     return 0
 
 

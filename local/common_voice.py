@@ -16,7 +16,10 @@ from espnet_dq.data.listing import (
     write_listing,
 )
 from espnet_dq.data.splits import SPLITS
+from espnet_dq.data.summary import Source
 from espnet_dq.errors import run
+
+SOURCE = Source("Mozilla Common Voice", "CC0-1.0")
 
 
 def add_language(listing: Listing, folder: Path, name: str, lang: str | None) -> None:
@@ -38,7 +41,7 @@ def add_language(listing: Listing, folder: Path, name: str, lang: str | None) ->
 def main(argv: list[str] | None = None) -> int:
     """Write the splits of all languages."""
     args = parser(__doc__, languages=True).parse_args(argv)
-    listing = Listing()
+    listing = Listing(source=SOURCE)
     for language in language_folders(args.data_root, "train.tsv", args.languages):
         add_language(listing, *language)
     write_listing(listing, args.out, args.nj)

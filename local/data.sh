@@ -67,9 +67,17 @@ case "${corpus}" in
         [ "${#options[@]}" -eq 0 ] || die "${options[0]} goes with a corpus of your own" ;;
     kaldi | common_voice | fleurs | mls | voxpopuli | librispeech | aishell | lhotse_cuts | \
         hf_dataset)
-        [ "${#options[@]}" -gt 0 ] || die "--corpus ${corpus} needs --data_root DIR" ;;
+        [[ " ${options[*]}" =~ \ --(data_root|train|dev|test)\  ]] ||
+            die "--corpus ${corpus} needs --data_root DIR" ;;
     *) die "unknown corpus: ${corpus} (--help lists them)" ;;
 esac
+for ((n = 0; n < ${#options[@]}; n++)); do
+    given="${options[n]} ${options[n + 1]-}"
+    case "${options[n]}" in
+        --data_root) [ -d "${given#* }" ] || die "${given}: no such folder" ;;
+        --train | --dev | --test) [ -e "${given#* }" ] || die "${given}: no such file or folder" ;;
+    esac
+done
 log "corpus ${corpus} -> ${out}"
 case "${corpus}" in
     asterisk)

@@ -11,8 +11,10 @@ from pathlib import Path
 
 from espnet_dq.data.corpus import Clip, prepare
 from espnet_dq.data.debian import Package, fetch
+from espnet_dq.data.summary import Source
 from espnet_dq.errors import InputError, run
 
+SOURCE = Source("a Russian voice of Festival (Debian's festvox-ru)", "BSD-like")
 PACKAGE = Package(
     "festvox-ru",
     "0.5+dfsg-6",
@@ -64,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
         Clip("ru", name, "festvox_ru_nsh", audio[name], texts[name])
         for name in sorted(texts.keys() & audio.keys())
     ]
-    prepare("festvox_ru", clips, {"ru": +left_out}, args.out, args.nj)
+    prepare("festvox_ru", clips, {"ru": +left_out}, args.out, args.nj, SOURCE)
     return 0
 
 

@@ -13,9 +13,11 @@ from pathlib import Path
 
 from espnet_dq.data.corpus import Clip, prepare
 from espnet_dq.data.debian import Package, fetch
+from espnet_dq.data.summary import Source
 from espnet_dq.errors import InputError, run
 
 VERSION = "1.0.1-1.1"
+SOURCE = Source("Fish Fillets' dialogues (Debian's fillets-ng-data)", "GPL-2")
 TEXTS = Package(
     "fillets-ng-data",
     VERSION,
@@ -103,7 +105,7 @@ def main(argv: list[str] | None = None) -> int:
         sound = fetch(package, args.downloads) / GAME / "sound"
         found, left_out[lang] = match(lang, script, sound)
         clips += found
-    prepare("fillets", clips, left_out, args.out, args.nj)
+    prepare("fillets", clips, left_out, args.out, args.nj, SOURCE)
     return 0
 
 

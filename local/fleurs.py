@@ -18,8 +18,10 @@ from espnet_dq.data.listing import (
     write_listing,
 )
 from espnet_dq.data.splits import SPLITS
+from espnet_dq.data.summary import Source
 from espnet_dq.errors import run
 
+SOURCE = Source("FLEURS", "CC-BY-4.0")
 COLUMNS = ("id", "file_name", "raw_transcription", "transcription", "letters", "samples", "gender")
 
 
@@ -48,7 +50,7 @@ def _place(audio: Path, row: dict[str, str]) -> tuple[Path, str]:
 def main(argv: list[str] | None = None) -> int:
     """Write the splits of all languages."""
     args = parser(__doc__, languages=True).parse_args(argv)
-    listing = Listing()
+    listing = Listing(source=SOURCE)
     inner = args.data_root / "data"
     root = inner if inner.is_dir() else args.data_root
     for language in language_folders(root, "train.tsv", args.languages):

@@ -20,7 +20,10 @@ from espnet_dq.data.listing import (
     write_listing,
 )
 from espnet_dq.data.splits import SPLITS
+from espnet_dq.data.summary import Source
 from espnet_dq.errors import InputError, run
+
+SOURCE = Source("LibriSpeech", "CC-BY-4.0")
 
 
 def add_chapter(listing: Listing, split: str, table: Path) -> None:
@@ -44,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser(__doc__).parse_args(argv)
     inner = args.data_root / "LibriSpeech"
     root = inner if inner.is_dir() else args.data_root
-    listing = Listing()
+    listing = Listing(source=SOURCE)
     for split in SPLITS:
         tables = sorted(root.glob(f"{split}-*/*/*/*.trans.txt"))
         if not tables:

@@ -19,7 +19,10 @@ from espnet_dq.data.listing import (
     write_listing,
 )
 from espnet_dq.data.splits import SPLITS
+from espnet_dq.data.summary import Source
 from espnet_dq.errors import run
+
+SOURCE = Source("Multilingual LibriSpeech", "CC-BY-4.0")
 
 
 def add_language(listing: Listing, folder: Path, name: str, lang: str | None) -> None:
@@ -45,7 +48,7 @@ def add_language(listing: Listing, folder: Path, name: str, lang: str | None) ->
 def main(argv: list[str] | None = None) -> int:
     """Write the splits of all languages."""
     args = parser(__doc__, languages=True).parse_args(argv)
-    listing = Listing()
+    listing = Listing(source=SOURCE)
     mark = "train/transcripts.txt"
     for language in language_folders(args.data_root, mark, args.languages, prefix="mls_"):
         add_language(listing, *language)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from espnet_dq.data.kaldi import KaldiDir
 from espnet_dq.data.splits import SPLITS, assign
-from espnet_dq.data.summary import write_splits
+from espnet_dq.data.summary import SOURCES, read_sources, write_splits
 from espnet_dq.errors import InputError, run
 
 
@@ -37,13 +37,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("corpora", nargs="+", help="names of folders under OUT/parts")
     parser.add_argument("--out", type=Path, default=Path("data"), help="data folder")
     args = parser.parse_args(argv)
-    data, left_out = merge([args.out / "parts" / name for name in args.corpora])
+    parts = [args.out / "parts" / name for name in args.corpora]
+    data, left_out = merge(parts)
+    sources = [source for part in parts for source in read_sources(part / SOURCES)]
     utts = sorted(data.wav)
     entries = [(data.utt2lang[u], data.extra["utt2prompt"][u], data.text[u]) for u in utts]
     splits = {name: [] for name in SPLITS}
     for utt, name in zip(utts, assign(entries), strict=True):
         splits[name].append(utt)
-    write_splits(args.out, {name: data.select(of) for name, of in splits.items()}, left_out)
+    chosen = {name: data.select(of) for name, of in splits.items()}
+    write_splits(args.out, chosen, left_out, sources=sources)
     return 0
 
 

@@ -17,8 +17,13 @@ from espnet_dq.data.listing import (
     write_listing,
 )
 from espnet_dq.data.splits import SPLITS
+from espnet_dq.data.summary import Source
 from espnet_dq.errors import run
 
+SOURCE = Source(
+    "VoxPopuli",
+    "CC0-1.0; of the recordings see also the European Parliament's legal notice",
+)
 COLUMNS = ("id", "raw_text", "normalized_text", "speaker_id")
 
 
@@ -43,7 +48,7 @@ def add_language(listing: Listing, folder: Path, name: str, lang: str | None) ->
 def main(argv: list[str] | None = None) -> int:
     """Write the splits of all languages."""
     args = parser(__doc__, languages=True).parse_args(argv)
-    listing = Listing()
+    listing = Listing(source=SOURCE)
     inner = args.data_root / "transcribed_data"
     root = inner if inner.is_dir() else args.data_root
     for folder, name, lang in language_folders(root, "asr_test.tsv", args.languages):

@@ -28,6 +28,12 @@ def count(text: str) -> int:
     return int(text)
 
 
+def add_data(parser: argparse.ArgumentParser) -> None:
+    """`--data_name` and `--data_licence`, in the place of what is recorded."""
+    parser.add_argument("--data_name", help="what the data are called (as recorded)")
+    parser.add_argument("--data_licence", help="licence of the training data (as recorded)")
+
+
 def add_source(parser: argparse.ArgumentParser) -> None:
     """`--from`, a model as `espnet_dq.whisper.fetch.source_path` takes it, stored as `source`."""
     parser.add_argument(

@@ -2,10 +2,12 @@
 
 import json
 import subprocess
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 
 from espnet_dq.bin.arguments import Parser
+from espnet_dq.data.summary import read_sources
 from espnet_dq.errors import run
 from espnet_dq.files import atomic, check_replaceable
 from espnet_dq.quant.checkpoint import CHECKPOINT, load_student
@@ -22,13 +24,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, help="Kaldi folder that is scored")
     parser.add_argument("--student", type=Path, required=True, help="the exported student")
     parser.add_argument("--runtime", required=True, help="what runs it")
-    parser.add_argument("--config", required=True, help="training configurations")
+    parser.add_argument("--teacher_name", default="unknown", help="tiny, base, ... or a .pt file's")
+    parser.add_argument("--student_name", default="unknown", help="the same")
+    parser.add_argument("--config", required=True, help="training configurations, quoted")
     parser.add_argument("--data_report", type=Path, required=True, help="stage 1's report.json")
     parser.add_argument("--format_report", type=Path, required=True, help="stage 2's format.json")
+    parser.add_argument("--data_sources", type=Path, help="stage 1's sources.json, if there is one")
     parser.add_argument(
         "--systems", nargs="+", choices=NAMES, required=True, help="those that are scored"
     )
-    parser.add_argument("--command", required=True, help="command line of the run")
+    parser.add_argument("--command", required=True, help="command line of the run, quoted")
     args = parser.parse_args(argv)
     check_replaceable(args.exp / "run.json")
     student = load_student(args.exp / "qat")
@@ -55,8 +60,12 @@ def main(argv: list[str] | None = None) -> int:
             "path": str(args.exp / "qat" / CHECKPOINT),
         }
     )
+    sources = read_sources(args.data_sources) if args.data_sources else []
     description = {
         "corpus": args.corpus,
+        "sources": [asdict(source) for source in sources],
+        "teacher": args.teacher_name,
+        "student": args.student_name,
         "seed": args.seed,
         "commit": commit(),
         "date": date.today().isoformat(),

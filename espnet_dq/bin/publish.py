@@ -15,7 +15,7 @@ import io
 import json
 from pathlib import Path
 
-from espnet_dq.bin.arguments import Parser
+from espnet_dq.bin.arguments import Parser, add_data
 from espnet_dq.bin.verify import main as verify
 from espnet_dq.decode.runtimes.ctranslate2 import compute_type
 from espnet_dq.errors import InputError, WorkError, run, say
@@ -26,6 +26,7 @@ from espnet_dq.quant.checkpoint import load_student
 from espnet_dq.report.collect import read_json
 from espnet_dq.report.hub import check_upload, upload
 from espnet_dq.report.model_card import USES, model_file, place, render
+from espnet_dq.report.origin import data_of
 from espnet_dq.whisper.vocabulary import OwnVocabulary
 
 
@@ -33,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     """Write the folders EXP/publish/FORMAT, then upload them if asked; returns 0."""
     parser = Parser(__doc__)
     parser.add_argument("--exp", type=Path, required=True, help="experiment, reported (stage 12)")
-    parser.add_argument("--data_licence", required=True, help="of the training data")
+    add_data(parser)
     parser.add_argument(
         "--upload_to",
         metavar="USER/NAME",
@@ -47,7 +48,12 @@ def main(argv: list[str] | None = None) -> int:
         check_replaceable(args.exp / "publish" / form, published(form))
     student = load_student(args.exp / "qat")
     described, results = (read_json(args.exp / f) for f in ("run.json", "results.json"))
-    quantized, name = student.quantized(), args.exp.resolve().name
+    results |= data_of(
+        described,
+        args.data_name or results.get("data_name"),
+        args.data_licence or results.get("data_licence"),
+    )
+    quantized = student.quantized()
     written = []
     for form in USES:
         try:
@@ -63,9 +69,7 @@ def main(argv: list[str] | None = None) -> int:
             parity = _verify(model, args.exp / "qat", folder)
             exact = compute_type(model / "model.bin") if form == "ct2" else "default"
             trimmed = isinstance(student.dims, OwnVocabulary)
-            card = render(
-                form, name, described, results, size, args.data_licence, parity, exact, trimmed
-            )
+            card = render(form, described, results, size, parity, exact, trimmed)
             (folder / "README.md").write_text(card, encoding="utf-8")
         written.append(form)
         say(f"{args.exp / 'publish' / form}: {size} bytes, verified")

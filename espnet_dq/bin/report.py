@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from espnet_dq.bin.arguments import Parser
+from espnet_dq.bin.arguments import Parser, add_data
 from espnet_dq.errors import run, say
 from espnet_dq.files import atomic, check_replaceable
 from espnet_dq.report import collect, html, markdown
@@ -16,10 +16,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--exp", type=Path, required=True, help="experiment folder with run.json", metavar="EXPDIR"
     )
+    add_data(parser)
     args = parser.parse_args(argv)
     for name in ("results.json", "RESULTS.md", "report.html"):
         check_replaceable(args.exp / name)
-    exp = collect.load(args.exp)
+    exp = collect.load(args.exp, args.data_name, args.data_licence)
     contents = {
         "results.json": json.dumps(exp.results, indent=2, ensure_ascii=False) + "\n",
         "RESULTS.md": markdown.render(exp),

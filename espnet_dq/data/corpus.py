@@ -18,6 +18,7 @@ from espnet_dq.data.audio import CRASH, SAMPLE_RATE, AudioFault, content_mark, t
 from espnet_dq.data.kaldi import KaldiDir
 from espnet_dq.data.parallel import DIED, parallel_map
 from espnet_dq.data.spelling import letters, normalise
+from espnet_dq.data.summary import SOURCES, Source, write_sources
 from espnet_dq.errors import WorkError, one_line
 from espnet_dq.files import atomic
 
@@ -83,6 +84,7 @@ def prepare(
     left_out: dict[str, Counter[str]],
     out: Path,
     nj: int = 1,
+    source: Source | None = None,
 ) -> None:
     """Write `out/parts/NAME`, a Kaldi folder of the usable clips, and their WAV files.
 
@@ -94,6 +96,7 @@ def prepare(
         out: The data folder; audio goes to `out/wav/LANG/PROMPT.CONTENT.wav`, where finished
             files of an earlier run are used again if their source is as it was.
         nj: Processes that decode.
+        source: The corpus's full name and licence.
 
     Raises:
         WorkError: Two clips have one id, or nothing usable is left.
@@ -130,5 +133,6 @@ def prepare(
         raise WorkError(f"{name}: no usable clip")
     part = out / "parts" / name
     data.save(part)
+    write_sources(part / SOURCES, [source] if source else [])
     with atomic(part / "left_out.json") as tmp:
         tmp.write_text(json.dumps(left_out, indent=1, sort_keys=True) + "\n", encoding="utf-8")

@@ -42,6 +42,7 @@ FOLDER = Folder(
         CATEGORY,
         "labels.json",
         "left_out.json",
+        "sources.json",
     ),
 )
 FEW = 1000  # values of a table that are kept once, however often they occur
@@ -362,13 +363,13 @@ def faults(
         text: `needed`; `may be empty`, of single utterances; `none`: it is not looked at and need
             not be there, all utterances have an empty text.
     """
-    return _check(Path(path), allow_pipes, lang, text)[1]
+    return check(Path(path), allow_pipes, lang, text)[1]
 
 
-def _check(
+def check(
     path: Path, allow_pipes: bool, lang: str | None, text: Texts
 ) -> tuple[KaldiDir, list[str]]:
-    """The folder, of use if there are no faults, and its faults."""
+    """The folder, of use if there are no faults, and its faults; arguments as of `faults`."""
     if not path.is_dir():
         return KaldiDir(), [f"{path}: no such folder"]
     tables: dict[str, dict[str, str]] = {}
@@ -435,7 +436,7 @@ def validate(
     Raises:
         InputError: The first fault found, naming file and line or utterance.
     """
-    data, found = _check(Path(path), allow_pipes, lang, text)
+    data, found = check(Path(path), allow_pipes, lang, text)
     if found:
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         raise InputError(found[0] + more)

@@ -27,7 +27,7 @@ from espnet_dq.data.languages import whisper_code
 from espnet_dq.data.left_out import LEFT_OUT, LeftOut
 from espnet_dq.data.parallel import DIED, parallel_map
 from espnet_dq.data.splits import SPLITS
-from espnet_dq.data.summary import write_splits
+from espnet_dq.data.summary import Source, write_splits
 from espnet_dq.errors import InputError, one_line
 from espnet_dq.files import Folder, atomic, sha256
 
@@ -45,6 +45,7 @@ class Listing:
     """The utterances of a corpus split by split, and what is left out.
 
     Utterances of the splits in `untranscribed` have no text; of others, those without are left out.
+    `source`: the corpus, if it is a known one.
 
     Example usage::
 
@@ -56,6 +57,7 @@ class Listing:
     splits: dict[str, KaldiDir] = field(default_factory=lambda: {x: KaldiDir() for x in SPLITS})
     left_out: LeftOut = field(default_factory=LeftOut)
     untranscribed: Collection[str] = ()
+    source: Source | None = None
 
     def skip(self, lang: str, reason: str, where: object, utt: str = "-") -> None:
         """Note a row that is left out; `where` names it (file and line, or the audio)."""
@@ -150,7 +152,8 @@ def write_listing(listing: Listing, out: Path, nj: int = 1, allow_pipes: bool = 
         listing.splits[name] = _measure(name, listing, nj)
     listing.left_out.write(out / LEFT_OUT)
     left_out = listing.left_out.by_language()
-    write_splits(out, listing.splits, left_out, allow_pipes, listing.untranscribed)
+    sources = [listing.source] if listing.source else []
+    write_splits(out, listing.splits, left_out, allow_pipes, listing.untranscribed, sources)
 
 
 def _measure(name: str, listing: Listing, nj: int) -> KaldiDir:

@@ -1,13 +1,38 @@
-"""Write the three splits of a corpus and say what is in them."""
+"""Write the three splits of a corpus and say what is in them, and whose they are."""
 
 import json
 from collections import Counter
 from collections.abc import Collection
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from espnet_dq.data.kaldi import FOLDER, KaldiDir, validate
 from espnet_dq.errors import WorkError, say
 from espnet_dq.files import atomic, check_replaceable
+
+SOURCES = "sources.json"
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a corpus is called, and the licence that its makers give it."""
+
+    name: str
+    licence: str
+
+
+def write_sources(path: Path, sources: Collection[Source]) -> None:
+    """Write a list of corpora as JSON: of `{"name", "licence"}`, empty where nobody knows."""
+    with atomic(path) as tmp:
+        text = json.dumps([asdict(source) for source in sources], indent=1, ensure_ascii=False)
+        tmp.write_text(text + "\n", encoding="utf-8")
+
+
+def read_sources(path: Path) -> list[Source]:
+    """What `write_sources` wrote; nothing where nobody did."""
+    if not path.exists():
+        return []
+    return [Source(**source) for source in json.loads(path.read_text(encoding="utf-8"))]
 
 
 def summarise(splits: dict[str, KaldiDir], left_out: dict[str, Counter[str]]) -> dict[str, dict]:
@@ -46,8 +71,11 @@ def write_splits(
     left_out: dict[str, Counter[str]],
     allow_pipes: bool = False,
     untranscribed: Collection[str] = (),
+    sources: Collection[Source] = (),
 ) -> dict[str, dict]:
     """Write `out/SPLIT` for each split, check them, write and print `out/report.json`.
+
+    `out/sources.json` says which corpora they are of, for report and model card.
 
     `splits` is emptied on the way: what is checked is read again, and two copies of millions of
     utterances are one too many. The splits in `untranscribed` have no texts.
@@ -68,6 +96,7 @@ def write_splits(
         validate(out / name, allow_pipes, text="none" if name in untranscribed else "needed")
     with atomic(out / "report.json") as tmp:
         tmp.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_sources(out / SOURCES, sources)
     for lang, row in rows.items():
         counts = ", ".join(f"{name} {row[name]}" for name in names)
         say(f"{lang}: {counts}; {row.get('minutes', 'unknown')} min")

@@ -14,14 +14,15 @@ from espnet_dq.errors import InputError
 from espnet_dq.files import bytes_on_disk
 from espnet_dq.formats import detect
 from espnet_dq.quant.checkpoint import load_student
-from espnet_dq.report import train_log
+from espnet_dq.report import examples, train_log
+from espnet_dq.report.origin import data_of
 from espnet_dq.report.size import FLOAT_BITS, grid_bits, paper_rule_bytes
 from espnet_dq.report.train_log import TrainLog
 
 ROLES = ("untouched", "teacher", "float_student", "student")
 TRAININGS = ("kd", "qat")
 RATES = tuple(
-    f"{rate}{form}" for form in ("", "_openai", "_long", "_raw") for rate in ("wer", "cer")
+    f"{rate}{form}" for form in ("", "_openai", "_long", "_unnormalised") for rate in ("wer", "cer")
 )
 
 
@@ -71,8 +72,12 @@ def _need(source: Path, value: dict, *keys: str) -> None:
             raise InputError(f"{source}: no key '{key}'")
 
 
-def load(exp: Path) -> Experiment:
+def load(exp: Path, data_name: str | None = None, data_licence: str | None = None) -> Experiment:
     """Read an experiment folder.
+
+    Args:
+        exp: the folder.
+        data_name, data_licence: of the data, in the place of what run.json says of them.
 
     Raises:
         InputError: a needed file is missing or broken, or names a system, a role, a grid or a
@@ -104,9 +109,12 @@ def load(exp: Path) -> Experiment:
     if benchmark is not None:
         _need(exp / "benchmark.json", benchmark, "systems")
     beside = Path(run["data"]).parent
+    results = _results(run, decodes, scores, verify, benchmark)
+    results |= data_of(run, data_name, data_licence)
+    results = examples.add(results, {name: exp / "decode" / name / "score" for name in scores})
     return Experiment(
         path=exp,
-        results=_results(run, decodes, scores, verify, benchmark),
+        results=results,
         run=run,
         decodes=decodes,
         scores=scores,

@@ -5,6 +5,7 @@ from collections import Counter
 from espnet_dq.formats.parity import OPEN
 from espnet_dq.report.collect import Experiment
 from espnet_dq.report.markup import details, paragraph, section, side, table
+from espnet_dq.report.origin import prose
 from espnet_dq.report.size import MIB
 
 MOST = 20  # rows shown of a list that may be long; the rest is counted
@@ -118,7 +119,7 @@ def failures(exp: Experiment) -> str:
         for name, d in exp.decodes.items()
     ]
     failed = [
-        [utt, name, why]
+        [utt, name, prose(why)]
         for name, d in exp.decodes.items()
         for utt, why in d.get("failed", {}).items()
     ]

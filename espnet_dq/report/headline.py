@@ -1,16 +1,21 @@
 """The few numbers that come first: how much better, smaller and faster the student is."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
+
+from espnet_dq.scoring.bootstrap import CONFIDENCE, FEWER, SAME
+from espnet_dq.scoring.score import MEAN
 
 SIZE = ("smaller than", "larger than", "the size of")
 SPEED = ("faster than", "slower than", "the speed of")
 
 
 class Fact(NamedTuple):
-    """A headline number and what it means, in plain text."""
+    """A headline number and what it means, in plain text; `good` is None of what is neither."""
 
     value: str
     meaning: str
+    good: bool | None = None
 
 
 def students(results: dict) -> dict[str, dict]:
@@ -38,8 +43,8 @@ def facts(results: dict) -> list[Fact]:
     if student is None:
         return []
     found = [
-        _errors(student, by_role.get("untouched")),
-        _gap(student, by_role),
+        _errors(student, by_role.get("untouched"), _mean(results, "untouched")),
+        _gap(student, by_role, results),
         _ratio(SIZE, "on disk", "bytes_on_disk", student, by_role),
     ]
     timed = {r: s for r, s in by_role.items() if s["measured"] == "benchmark"}
@@ -50,26 +55,51 @@ def facts(results: dict) -> list[Fact]:
         meaning = (
             f"values of the file's {parity['tensors']} tensors differ from the trained model's"
         )
-        found.append(Fact(str(parity["mismatched"]), meaning))
+        found.append(Fact(str(parity["mismatched"]), meaning, parity["mismatched"] == 0))
     return [fact for fact in found if fact]
 
 
-def _errors(student: dict, untouched: dict | None) -> Fact | None:
-    """Relative WER against the untouched model."""
+def _mean(results: dict, role: str) -> dict | None:
+    """How sure the difference in mean WER to the system of a role is, if that was looked at."""
+    for row in results.get("differences", []):
+        if (row["role"], row["rate"], row["lang"]) == (role, "wer", MEAN):
+            return row
+    return None
+
+
+def signed(points: float) -> str:
+    """Percentage points with their sign, as `−1.4`."""
+    return f"{round(points, 1) + 0.0:+.1f}".replace("-", "−")  # never −0.0
+
+
+def sure(row: Mapping) -> str:
+    """A difference in words, `−1.4 points (95 % interval −3.9 to +1.1): not distinguishable`."""
+    points, low, high = (signed(row[key]) for key in ("points", "low", "high"))
+    interval = f"{100 * CONFIDENCE:.0f} % interval {low} to {high}"
+    return f"{points} points ({interval}): {row['verdict']}"
+
+
+def _errors(student: dict, untouched: dict | None, row: dict | None) -> Fact | None:
+    """Relative WER against the untouched model, unless the two cannot be told apart."""
     if untouched is None or not untouched["wer"]["mean"]:
         return None
     before, after = untouched["wer"]["mean"], student["wer"]["mean"]
     change = 100 * (after - before) / before
-    word = "fewer" if change <= 0 else "more"
     languages = len(student["wer"]) - 1
-    return Fact(
-        f"{abs(change):.1f} %",
-        f"{word} word errors than {untouched['name']}: mean WER {before:.1f} % → {after:.1f} % "
-        f"over {languages} language{'s' if languages > 1 else ''}",
+    said = (
+        f"mean WER {before:.1f} % → {after:.1f} % "
+        f"over {languages} language{'s' if languages > 1 else ''}"
     )
+    if row:
+        said += f", {row['utterances']} utterances: {sure(row)}"
+    if row and row["verdict"] == SAME:
+        return Fact("No sure difference", f"to {untouched['name']} in word errors: {said}")
+    word = "fewer" if change <= 0 else "more"
+    meaning = f"{word} word errors than {untouched['name']}: {said}"
+    return Fact(f"{abs(change):.1f} %", meaning, change < 0)
 
 
-def _gap(student: dict, by_role: dict) -> Fact | None:
+def _gap(student: dict, by_role: dict, results: dict) -> Fact | None:
     """Difference in WER to the teacher and to the student before quantization."""
     parts = []
     for role, what in (("teacher", "its teacher"), ("float_student", "in float")):
@@ -77,12 +107,19 @@ def _gap(student: dict, by_role: dict) -> Fact | None:
             before = by_role[role]["wer"]["mean"]
             gap = student["wer"]["mean"] - before
             where = "above" if gap >= 0 else "below"
-            name = by_role[role]["name"]
-            parts.append((f"{abs(gap):.1f} points", f"{where} {name}, {what} ({before:.1f} %)"))
+            name, row = by_role[role]["name"], _mean(results, role)
+            verdict = f", {row['verdict']}" if row else ""
+            said = f"{where} {name}, {what} ({before:.1f} %{verdict})"
+            parts.append((f"{abs(gap):.1f} points", said, _good(row)))
     if not parts:
         return None
-    (first, meaning), *rest = parts
-    return Fact(first, "; ".join([f"of WER {meaning}", *(" ".join(part) for part in rest)]))
+    (first, meaning, good), *rest = parts
+    said = "; ".join([f"of WER {meaning}", *(" ".join(part[:2]) for part in rest)])
+    return Fact(first, said, good)
+
+
+def _good(row: dict | None) -> bool | None:
+    return None if row is None or row["verdict"] == SAME else row["verdict"] == FEWER
 
 
 def _ratio(
@@ -99,8 +136,10 @@ def _ratio(
             ratio = other[key] / student[key]
             times = f"{max(ratio, 1 / ratio):.1f}"
             word = words[2] if times == "1.0" else words[ratio < 1]
-            parts.append((f"{times}×", f"{word} {other['name']}"))
+            good = None if word == words[2] else ratio > 1
+            parts.append((f"{times}×", f"{word} {other['name']}", good))
     if not parts:
         return None
-    (first, meaning), *rest = parts
-    return Fact(first, "; ".join([meaning, *(" ".join(part) for part in rest)]) + f" ({how})")
+    (first, meaning, good), *rest = parts
+    said = "; ".join([meaning, *(" ".join(part[:2]) for part in rest)])
+    return Fact(first, f"{said} ({how})", good)

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 
-from espnet_dq.report import plots
+from espnet_dq.report import origin, plots
 from espnet_dq.report.collect import Experiment
+from espnet_dq.report.errors import examples, sure
 from espnet_dq.report.evidence import data, failures, parity
 from espnet_dq.report.headline import facts, students
 from espnet_dq.report.markup import (
@@ -42,12 +43,13 @@ def render(exp: Experiment) -> str:
     body = [
         f"<h1>{text(title)}</h1>",
         paragraph(
-            f"Distilled and quantized Whisper. Corpus {exp.run['corpus']}, "
+            f"Distilled and quantized Whisper. Data: {exp.results['data_name']}, "
             f"seed {exp.run['seed']}, {exp.run['date']}, commit {exp.run['commit']}",
             soft=True,
         ),
         _headline(exp.results),
         _errors(exp, mark),
+        examples(exp.results, mark),
         _size(exp.results, mark),
         _speed(exp, mark),
         _training(exp),
@@ -63,7 +65,10 @@ def _headline(results: dict) -> str:
     found = facts(results)
     if not found:
         return paragraph("This run lists no student: there is nothing to compare.")
-    items = "".join(f"<li><b>{text(f.value)}</b>{text(f.meaning)}</li>" for f in found)
+    kinds = {None: "", True: ' class="good"', False: ' class="bad"'}
+    items = "".join(
+        f"<li{kinds[f.good]}><b>{text(f.value)}</b>{text(f.meaning)}</li>" for f in found
+    )
     student = students(results)["student"]
     said = (
         f"The result is {student['name']}: it runs in {student['runtime']}, its weights are on the "
@@ -80,7 +85,7 @@ def _rates(results: dict, name: str, caption: str, mark: str | None) -> str:
 
 def _errors(exp: Experiment, mark: str | None) -> str:
     results, score = exp.results, next(iter(exp.scores.values()))
-    parts = ("", "_openai", "_long", "_raw")
+    parts = ("", "_openai", "_long", "_unnormalised")
     names = [f"{rate}{part}" for rate in ("wer", "cer") for part in parts]
     head = ["system", *(f"{name[:3].upper()}{name[3:].replace('_', ' ')}" for name in names)]
     rows = [[s["name"], *(percent(s[n][MEAN]) for n in names)] for s in results["systems"]]
@@ -99,7 +104,7 @@ def _errors(exp: Experiment, mark: str | None) -> str:
         ),
         table(
             f"Means over languages. {beside.OPENAI}; long: {score.get('long', 'long references')}; "
-            "raw: lower-cased text as written, nothing normalised",
+            "unnormalised: text as written, with its case, punctuation and numbers",
             head,
             rows,
             mark,
@@ -107,11 +112,12 @@ def _errors(exp: Experiment, mark: str | None) -> str:
         table(f"Where both normalisers differ (%). {beside.OPENAI}", beside.HEAD, other, mark)
         if other
         else paragraph(f"{beside.SAME}.", soft=True),
+        sure(results),
         side(
             _rates(results, "wer_long", "WER (%), long part", mark)
             + _rates(results, "cer_long", "CER (%), long part", mark),
-            _rates(results, "wer_raw", "WER (%), raw text", mark)
-            + _rates(results, "cer_raw", "CER (%), raw text", mark),
+            _rates(results, "wer_unnormalised", "WER (%), text as written", mark)
+            + _rates(results, "cer_unnormalised", "CER (%), text as written", mark),
         ),
         paragraph(
             f"Rates by {score.get('rates', 'jiwer')}. The tables of Snt, Wrd, Corr, Sub, Del, Ins "
@@ -237,17 +243,20 @@ def _training(exp: Experiment) -> str:
 def _how(exp: Experiment) -> str:
     run = exp.run
     known = {
-        "command": run["command"],
-        "config": run.get("config", "not recorded"),
+        "command": origin.command(run["command"]),
+        "config": origin.command(run.get("config", "not recorded")),
         "seed": run["seed"],
         "commit": run["commit"],
         "date": run["date"],
-        "test data": run["data"],
+        "data": exp.results["data_name"],
+        "their licence": exp.results["data_licence"],
+        "part that was scored": origin.part(run),
     }
-    rows = [
-        [s["name"], s["role"], s["runtime"], s["path"], str(exp.decodes[s["name"]].get("options"))]
-        for s in exp.results["systems"]
-    ]
+    rows = []
+    for s in exp.results["systems"]:
+        options = exp.decodes[s["name"]].get("options", {})
+        said = ", ".join(f"{key} {value}" for key, value in options.items())
+        rows.append([s["name"], s["role"], s["runtime"], origin.place(s["path"], exp.path), said])
     return section(
         "How it was made",
         definitions(known),

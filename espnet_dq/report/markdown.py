@@ -3,23 +3,35 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from espnet_dq.report import origin
 from espnet_dq.report.collect import RATES, Experiment
+from espnet_dq.report.examples import (
+    CONFUSED,
+    DIFFERENCES,
+    confused_rows,
+    difference_caption,
+    difference_rows,
+    insertions,
+    title,
+)
 from espnet_dq.report.html import percent
 from espnet_dq.report.size import MIB
 from espnet_dq.scoring import beside
 from espnet_dq.scoring.results import environments, tables
 from espnet_dq.scoring.score import MEAN
+from espnet_dq.scoring.utterances import lines
 
 
 def render(exp: Experiment) -> str:
     """ESPnet's result block, preceded by the sizes and speeds of the same systems."""
     run, results = exp.run, exp.results
     name = exp.path.resolve().name
-    origin = {
-        "command": run["command"],
-        "config": run.get("config", "not recorded"),
+    known = {
+        "command": origin.command(run["command"]),
+        "config": origin.command(run.get("config", "not recorded")),
         "seed": run["seed"],
-        "data": run["data"],
+        "data": f"{results['data_name']}, {origin.part(run)}",
+        "licence of the data": results["data_licence"],
         "date": run["date"],
         "commit": run["commit"],
     }
@@ -30,12 +42,12 @@ def render(exp: Experiment) -> str:
     lines = [
         environments(run["date"], run["commit"]),
         f"## exp/{name}",
-        *(f"- {key}: `{value}`" for key, value in origin.items()),
+        *(f"- {key}: `{value}`" for key, value in known.items()),
         f"- text compared {score.get('normalizer', 'not recorded')}; rates: "
         f"{score.get('rates', 'jiwer')}; tables of counts: {score.get('tool')}",
         f"- WER and CER: means over languages in percent; {beside.OPENAI} "
         f"({score.get('normalizer_openai')}); long: {score.get('long', 'long texts')}; "
-        "raw: lower-cased text as written",
+        "unnormalised: text as written, with its case, punctuation and numbers",
         f"- {beside.units(score)}",
         _parity(results["parity"]),
         "",
@@ -43,7 +55,9 @@ def render(exp: Experiment) -> str:
         "",
         *_openai(results),
         "",
+        *_sure(results),
         tables(datasets),
+        *_examples(results),
     ]
     return "\n".join(lines)
 
@@ -80,6 +94,35 @@ def _openai(results: dict) -> list[str]:
         if rows
         else [f"{beside.SAME}."]
     )
+
+
+def _sure(results: dict) -> list[str]:
+    """How sure the student's differences to the others are."""
+    rows = difference_rows(results)
+    if not rows:
+        return []
+    said = difference_caption(results)
+    return ["### Differences", "", f"{said}.", "", table(DIFFERENCES, rows), ""]
+
+
+def _examples(results: dict) -> list[str]:
+    """What all systems insert, and the student's errors: in which utterances, of which words."""
+    parts = []
+    head, rows = insertions(results)
+    if rows:
+        parts += ["### Words inserted a minute of audio", "", table(head, rows), ""]
+    found = results["examples"]
+    if found is None:
+        return parts
+    parts += [f"### Utterances with most errors, of {found['system']}", ""]
+    if found["utterances"]:
+        parts += ["As scored (normalised); errors in capitals, `*` where one side has nothing.", ""]
+    for x in found["utterances"]:
+        said, heard = lines(zip(x["said"], x["heard"], strict=True))
+        parts += ["```", title(x), f"REF: {said}", f"HYP: {heard}", "```", ""]
+    confused = table(CONFUSED, confused_rows(found))
+    parts += [f"### Words that are confused most, of {found['system']}", "", confused, ""]
+    return parts
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence]) -> str:

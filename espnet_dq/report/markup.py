@@ -15,8 +15,9 @@ p { max-width: 46rem; margin: .5rem 0; }
 .soft, caption, figcaption { color: var(--soft); font-size: .875rem; }
 .facts { display: grid; gap: .75rem; margin: 1.2rem 0; padding: 0;
   grid-template-columns: repeat(auto-fit, minmax(13rem, 1fr)); list-style: none; }
-.facts li { border: 1px solid var(--line); border-left: 4px solid #009e73; border-radius: 6px;
-  padding: .6rem .8rem; font-size: .9rem; overflow-wrap: anywhere; }
+.facts li { border: 1px solid var(--line); border-left: 4px solid var(--soft);
+  border-radius: 6px; padding: .6rem .8rem; font-size: .9rem; overflow-wrap: anywhere; }
+.facts .good { border-left-color: #009e73; } .facts .bad { border-left-color: #d55e00; }
 .facts b { display: block; font-size: 1.65rem; line-height: 1.2; }
 .scroll { overflow-x: auto; margin: .8rem 0 1.2rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; }
@@ -30,6 +31,10 @@ tr.mark { background: var(--mark); font-weight: 600; }
 .side { display: grid; gap: 0 2rem;
   grid-template-columns: repeat(auto-fit, minmax(min(26rem, 100%), 1fr)); }
 .side > * { min-width: 0; }
+.aligned { display: flex; flex-wrap: wrap; gap: .2rem .45rem; margin: .2rem 0 1rem; }
+.aligned span { display: grid; min-width: .6rem; font-size: .9rem; line-height: 1.35; }
+.aligned .wrong { background: #fbe9dd; border-radius: 3px; padding: 0 .2rem; }
+.aligned i { font-style: normal; color: var(--soft); } .aligned .wrong i { color: var(--ink); }
 figure { margin: .8rem 0; max-width: 34rem; }
 svg { width: 100%; height: auto; }
 summary { cursor: pointer; font-size: .9rem; }
@@ -110,6 +115,15 @@ def details(summary: str, *parts: str) -> str:
 def side(*parts: str) -> str:
     """Parts beside one another where there is room."""
     return f'<div class="side">{"".join(f"<div>{p}</div>" for p in parts)}</div>'
+
+
+def aligned(columns: Iterable[tuple[str | None, str | None]]) -> str:
+    """Two lines of words, one over the other; those that differ set off."""
+    cells = []
+    for above, below in columns:
+        kind = "" if above == below else ' class="wrong"'
+        cells.append(f"<span{kind}><b>{text(above or '–')}</b><i>{text(below or '–')}</i></span>")
+    return f'<div class="aligned" dir="auto">{"".join(cells)}</div>'
 
 
 def definitions(entries: Mapping[str, object]) -> str:

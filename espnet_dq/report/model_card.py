@@ -7,6 +7,8 @@ import yaml
 
 from espnet_dq.data.spelling import LETTERS_AS_WORDS
 from espnet_dq.errors import InputError
+from espnet_dq.report.headline import sure
+from espnet_dq.report.origin import command, weights
 from espnet_dq.scoring.score import MEAN
 
 # format -> (runtime, how it is run with the files of the folder, where its tokenizer is)
@@ -66,11 +68,9 @@ _TRIMMED = (
 
 def render(
     form: str,
-    name: str,
     run: Mapping,
     results: Mapping,
     size: int,
-    licence: str,
     parity: Mapping[str, int],
     compute_type: str,
     trimmed: bool,
@@ -79,11 +79,9 @@ def render(
 
     Args:
         form: format of the files, a key of `USES`.
-        name: of the model.
         run: what the experiment's run.json holds.
-        results: what its results.json holds.
+        results: what its results.json holds, with `data_name` and `data_licence`.
         size: bytes of the model's files.
-        licence: of the training data, as its corpus states it.
         parity: `verify`'s `tensors` and `mismatched` of this very file.
         compute_type: what CTranslate2 has to compute in, to compute with its very weights.
         trimmed: whether its vocabulary is.
@@ -97,6 +95,7 @@ def render(
     runtime, use, tokenizer = USES[form]
     # The rates of this runtime if it was measured, else those of the first one that was.
     measured = next((s for s in students if s["runtime"] == runtime), students[0])
+    data = results["data_name"]
     languages = [code for code in measured["wer"] if code != MEAN]
     use = use.replace("LANGUAGE", languages[0]).replace("COMPUTE", compute_type)
     use = use.replace("TRIMMED", _TRIMMED if trimmed else "")
@@ -105,7 +104,7 @@ def render(
         "license": "other",
         "license_name": "see-below",
         "pipeline_tag": "automatic-speech-recognition",
-        "tags": ["whisper", "dq-whisper", "distillation", "quantization", run["corpus"]],
+        "tags": ["whisper", "dq-whisper", "distillation", "quantization"],
     }
     others = {s["role"]: s for s in reversed(results["systems"]) if s["role"] != "student"}
     rows = [("this model", measured)] + [
@@ -121,7 +120,7 @@ def render(
         yaml.safe_dump(head, sort_keys=False, allow_unicode=True).strip(),
         "---",
         "",
-        f"# {name}",
+        f"# Whisper for {', '.join(languages)}: {data}",
         "",
         "A small Whisper, distilled from a larger one and quantized while it learned "
         f"(DQ-Whisper, arXiv 2305.10788): grid `{measured['grid']}`, format `{form}`, "
@@ -140,7 +139,7 @@ def render(
         "",
         "## Error rates",
         "",
-        f"WER / CER in percent on the test part of `{run['corpus']}` "
+        f"WER / CER in percent on the test part of: {data} "
         f"({measured['utterances']} utterances), 30 s windows, greedy, language given, text "
         f"compared by its spelling. {_lettered(languages)}Measured in "
         f"{measured['runtime']}"
@@ -155,13 +154,21 @@ def render(
             for title, s in rows
         ),
         "",
+        *_sure(results, measured),
+        "## What it was made from",
+        "",
+        "The weights come from all of these. Look what their licences ask of you before you use or "
+        "share them.",
+        "",
+        f"- training data: {data}; licence: {results['data_licence']}",
+        f"- start: {weights(run.get('student', ''))}",
+        f"- teacher: {weights(run.get('teacher', ''))}",
+        "",
         "## How it was made",
         "",
-        f"- command: `{run['command']}`",
-        f"- configuration: `{run.get('config', 'not recorded')}`, seed {run['seed']}, "
+        f"- command: `{command(run['command'])}`",
+        f"- configuration: `{command(run.get('config', 'not recorded'))}`, seed {run['seed']}, "
         f"commit {run['commit']}, {run['date']}",
-        f"- training data: {run['corpus']}; licence: {licence}",
-        "- start and teacher: OpenAI's Whisper, MIT licence",
         "",
         "It was trained for the languages above. What became of others was not measured.",
         "",
@@ -172,6 +179,21 @@ def render(
 def _lettered(languages: list[str]) -> str:
     found = sorted(LETTERS_AS_WORDS.intersection(languages))
     return f"In {', '.join(found)} WER counts letters with their marks. " if found else ""
+
+
+def _sure(results: Mapping, measured: Mapping) -> list[str]:
+    """How sure the differences in mean WER are, of the system that was compared."""
+    titles = {"untouched": "the untouched small Whisper", "teacher": "its teacher"}
+    found = [
+        f"- against {titles[row['role']]}: {sure(row)}"
+        for row in results.get("differences", [])
+        if (row["system"], row["rate"], row["lang"]) == (measured["name"], "wer", MEAN)
+        and row["role"] in titles
+    ]
+    if not found:
+        return []
+    return ["How sure the differences in mean WER are (paired bootstrap over utterances):", "",
+            *found, ""]  # fmt: skip
 
 
 def model_file(form: str) -> str:

@@ -58,26 +58,36 @@ def align(ref: Sequence[str], hyp: Sequence[str]) -> str:
     codes = {token: k for k, token in enumerate(dict.fromkeys([*ref, *hyp]))}
     r = np.array([codes[t] for t in ref], dtype=np.int64)
     h = np.array([codes[t] for t in hyp], dtype=np.int64)
-    pair = np.where(r[:, None] == h[None, :], 0, SUBSTITUTION)  # (R, H)
-    gaps = GAP * np.arange(len(h) + 1)
-    cost = np.empty((len(r) + 1, len(h) + 1), dtype=np.int64)
+    return cheapest(np.where(r[:, None] == h[None, :], 0, SUBSTITUTION), GAP)
+
+
+def cheapest(pair: np.ndarray, gap: int) -> str:
+    """The cheapest alignment, in letters as of `align`.
+
+    Args:
+        pair: (R, H) whole numbers, what each reference token costs with each of the other side; 0
+            where they are equal and nowhere else.
+        gap: what an insertion or a deletion costs.
+    """
+    gaps = gap * np.arange(pair.shape[1] + 1)
+    cost = np.empty((len(pair) + 1, len(gaps)), dtype=np.int64)
     cost[0] = gaps
-    for i in range(len(r)):
-        row = cost[i] + GAP
+    for i in range(len(pair)):
+        row = cost[i] + gap
         row[1:] = np.minimum(row[1:], cost[i, :-1] + pair[i])
-        # An insertion adds GAP per step to the right: a running minimum once that is taken off.
+        # An insertion adds a gap per step to the right: a running minimum once that is taken off.
         cost[i + 1] = np.minimum.accumulate(row - gaps) + gaps
-    return _trace(cost.tolist(), pair.tolist())
+    return _trace(cost.tolist(), pair.tolist(), gap)
 
 
-def _trace(cost: list[list[int]], pair: list[list[int]]) -> str:
+def _trace(cost: list[list[int]], pair: list[list[int]], gap: int) -> str:
     i, j = len(cost) - 1, len(cost[0]) - 1
     columns = []
     while i or j:
         if i and j and cost[i][j] == cost[i - 1][j - 1] + pair[i - 1][j - 1]:
             columns.append("S" if pair[i - 1][j - 1] else "C")
             i, j = i - 1, j - 1
-        elif j and cost[i][j] == cost[i][j - 1] + GAP:
+        elif j and cost[i][j] == cost[i][j - 1] + gap:
             columns.append("I")
             j -= 1
         else:

@@ -2,8 +2,8 @@
 
 Both sides are compared by their spelling (`espnet_dq.data.spelling`, docs/scoring.md). Beside these
 rates stand others, by name: `openai`, after openai-whisper's `BasicTextNormalizer`, which takes
-marks for spaces; `raw`, of the lower-cased text as written; `long`, of the utterances whose
-reference, as written, has `LONG` or more characters. In languages without spaces letters count as
+marks for spaces; `unnormalised`, of the text as written, with its case, punctuation and numbers;
+`long`, of the utterances whose reference, as written, has `LONG` or more characters. In languages without spaces letters count as
 words (openai-whisper does the same, but for Khmer), and spaces are no characters.
 """
 
@@ -23,7 +23,7 @@ from tqdm import tqdm
 from whisper.normalizers import BasicTextNormalizer
 
 from espnet_dq.data.kaldi import read_scp
-from espnet_dq.data.spelling import LETTERS_AS_WORDS, SPACELESS, lower, normalise, words
+from espnet_dq.data.spelling import LETTERS_AS_WORDS, SPACELESS, normalise, words
 from espnet_dq.errors import InputError, WorkError, one_line
 from espnet_dq.files import Folder, atomic
 from espnet_dq.scoring import sclite, table
@@ -80,6 +80,10 @@ def _normalizer(split_letters: bool) -> BasicTextNormalizer:
 def openai(text: str, language: str) -> str:
     """A text as openai-whisper compares it, without the spaces that it leaves at the ends."""
     return _normalizer(language in SPACELESS)(text).strip()
+
+
+def _as_written(text: str, _: str) -> str:
+    return text
 
 
 def read_texts(ref_dir: Path, hyp_dir: Path) -> Texts:
@@ -139,7 +143,7 @@ def rates(texts: Texts) -> dict:
     `unit` says for each language what WER counts, and so what is in the mean. A language without a
     long utterance has None for its long rates and is not in their mean.
     """
-    forms = {"": None, "_openai": openai, "_raw": lower, "_long": None}
+    forms = {"": None, "_openai": openai, "_unnormalised": _as_written, "_long": None}
     names = [f"{rate}{form}" for form in forms for rate in ("wer", "cer")]
     result: dict = {name: {} for name in names}
     result["unit"] = {}

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
+from espnet_dq.errors import InputError
+
 SPACE = "<space>"  # the space between two words, as a token of a CER file; ESPnet's name for it
 
 # What sclite reads as markup: alternatives {a / b}, the null word @, comments ;; and the id's
@@ -62,3 +64,23 @@ def write_trn(path: Path, pairs: Sequence[Pair], side: str, chars: bool = False)
         for pair in pairs:
             tokens = " ".join(map(one, getattr(pair, side)))
             f.write(f"{tokens} ({speaker(pair.lang)}-{escape(pair.utt)})\n")
+
+
+def read_trn(path: Path) -> dict[str, tuple[str, list[str]]]:
+    """What `write_trn` wrote: utterance -> its language and tokens, in file order.
+
+    Raises:
+        InputError: no such file, or a line of another form.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    found = {}
+    # Not `splitlines`: a token may hold a line separator.
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n")[:-1], 1):
+        tokens, _, name = line.rpartition(" (")
+        lang, hyphen, utt = name.removesuffix(")").partition("-")
+        if not hyphen or not name.endswith(")"):
+            raise InputError(f"{path}:{number}: not of the form TOKENS (LANGUAGE-UTTERANCE)")
+        words = [" " if token == SPACE else unquote(token) for token in tokens.split(" ") if token]
+        found[unquote(utt)] = language(lang), words
+    return found

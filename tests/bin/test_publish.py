@@ -20,6 +20,8 @@ from espnet_dq.data.audio import save_wav
 from espnet_dq.errors import InputError, WorkError
 from espnet_dq.formats import detect
 from espnet_dq.quant.checkpoint import CHECKPOINT, load_student
+from espnet_dq.report.model_card import render
+from espnet_dq.report.origin import data_of
 from tests.report.fake_hub import TOKEN, Hub
 from tests.report.made_up import build
 
@@ -84,7 +86,8 @@ def test_a_folder_for_each_runtime_that_holds_the_grid(exp, grid, forms, capsys)
         assert "0 mismatched values in" in card
         run = json.loads((exp / "run.json").read_text())
         size = sum(p.stat().st_size for p in folder.iterdir() if p.name != "README.md")
-        for item in (run["command"], f"training data: {run['corpus']}", f"{size / 1e6:.1f} MB"):
+        data = "training data: Asterisk's core sounds; licence: CC-BY-SA-3.0"
+        for item in (run["command"], data, f"{size / 1e6:.1f} MB"):
             assert item in card, item
         assert ("it was not measured" in card) == (form in ("ggml", "onnx", "hf"))
     capsys.readouterr()
@@ -123,6 +126,69 @@ def test_the_card_asks_for_what_computes_exactly(preset, compute, exp, capsys):
     publish(["--exp", str(exp), "--data_licence", "CC-BY-SA-3.0"])
     card = (exp / "publish/ct2/README.md").read_text()
     assert f'WhisperModel("PATH", compute_type="{compute}")' in card
+    capsys.readouterr()
+
+
+def test_the_card_names_data_and_licences_and_no_path():
+    """Of a user's own data and weights; what is not known is said to be so."""
+    rates = {"de": 31.8, "mean": 31.8}
+    own = {"name": "student", "role": "student", "runtime": "torch", "grid": "uniform4",
+           "wer": rates, "cer": rates, "utterances": 60, "path": "/home/ann/exp/s.safetensors",
+           "data": "/home/ann/dump/test"}  # fmt: skip
+    difference = {"system": "student", "against": "untouched", "role": "untouched", "rate": "wer",
+                  "lang": "mean", "points": -1.4, "low": -4.1, "high": 1.2, "utterances": 60,
+                  "differing": 21, "verdict": "not distinguishable"}  # fmt: skip
+    run = {
+        "corpus": "kaldi",
+        "sources": [],
+        "teacher": "big.pt",
+        "student": "tiny",
+        "command": "run.sh --corpus kaldi --data_root /home/ann/de --teacher /home/ann/big.pt",
+        "config": "conf/train.yaml '/home/ann/my qat.yaml'",
+        "seed": 0,
+        "commit": "0123abc",
+        "date": "2026-11-28",
+    }
+    known = {"systems": [own], "differences": [difference]}
+
+    def card(name=None, licence=None):
+        results = known | data_of(run, name, licence)
+        parity = {"tensors": 9, "mismatched": 0}
+        return render("packed", run, results, 10**6, parity, "default", False)
+
+    text = card("Ann's  voice", "CC0-1.0")
+    for said in (
+        "# Whisper for de: Ann's voice\n",
+        "on the test part of: Ann's voice (60 utterances)",
+        "- training data: Ann's voice; licence: CC0-1.0\n",
+        "- start: OpenAI's Whisper tiny, MIT licence\n",
+        "- teacher: `big.pt`, a file of the user's: its licence is not stated\n",
+        "`run.sh --corpus kaldi --data_root DIR --teacher big.pt`",
+        "`conf/train.yaml 'my qat.yaml'`",
+        "untouched small Whisper: −1.4 points (95 % interval −4.1 to +1.2): not distinguishable\n",
+    ):
+        assert said in text, said
+    assert "/home" not in text and "de: kaldi" not in text
+    assert "kaldi" not in yaml.safe_load(text.split("---")[1])["tags"]
+    assert "- training data: data of the user's own; licence: not stated\n" in card()
+    run["sources"] = [{"name": "A", "licence": "GPL-2"}, {"name": "B", "licence": "CC-BY-SA-3.0"}]
+    both = "- training data: A; B; licence: GPL-2 (A); CC-BY-SA-3.0 (B)\n"
+    assert both in card() and "start: not stated" not in card()
+
+
+def test_the_users_word_on_the_data(exp, capsys):
+    """In the place of what stands in results.json, which is in the place of run.json's."""
+    config = exp / "qat/config.yaml"
+    config.write_text(config.read_text().replace("ct2_int8", "uniform4"))
+    results = json.loads((exp / "results.json").read_text())
+    results |= {"data_name": "Ann's voice", "data_licence": "CC0-1.0"}
+    (exp / "results.json").write_text(json.dumps(results))
+    publish(["--exp", str(exp), "--data_licence", "CC-BY-4.0"])
+    for form in ("hf", "packed"):
+        card = (exp / "publish" / form / "README.md").read_text()
+        assert "- training data: Ann's voice; licence: CC-BY-4.0\n" in card
+        for path in (exp / "publish" / form).iterdir():
+            assert str(exp.parent).encode() not in path.read_bytes(), path
     capsys.readouterr()
 
 

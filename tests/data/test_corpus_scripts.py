@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from espnet_dq.data.kaldi import KaldiDir, faults
+from espnet_dq.data.summary import write_sources
 from espnet_dq.errors import InputError
 
 LOCAL = Path(__file__).resolve().parents[2] / "local"
@@ -152,6 +153,20 @@ def test_split_looks_at_all_corpora_at_once(tmp_path):
     assert json.loads((tmp_path / "report.json").read_text()) == {
         "ru": {"train": 4, "dev": 1, "test": 1, "minutes": 6.0, "left_out": {"not speech": 2}}
     }
+
+
+def test_sources_of_all_corpora_are_kept(tmp_path):
+    """What each part says of itself, in their order; licences as their packages have them."""
+    part(tmp_path, "one", {"digits/1F": "Да.", "vm-mismatch": "Нет", "hello-world": "Привет"})
+    part(tmp_path, "two", {"letters/o": "Оу"})
+    part(tmp_path, "three", {"letters/p": "Пэ"})
+    write_sources(tmp_path / "parts/two/sources.json", [fillets.SOURCE])
+    write_sources(tmp_path / "parts/three/sources.json", [asterisk.SOURCE])
+    assert split.main(["one", "two", "three", "--out", str(tmp_path)]) == 0
+    found = json.loads((tmp_path / "sources.json").read_text())
+    assert [x["licence"] for x in found] == ["GPL-2", "CC-BY-SA-3.0"]
+    assert ["fillets-ng" in x["name"] for x in found] == [True, False]
+    assert festvox_ru.SOURCE.licence == "BSD-like"
 
 
 def test_split_refuses_one_id_in_two_corpora(tmp_path):

@@ -200,6 +200,37 @@ def test_validate_data(tmp_path, splits, capsys):
     assert len(capsys.readouterr().out.strip().splitlines()[-2:]) == 2
 
 
+def test_validate_data_says_what_is_in_a_good_folder(tmp_path, capsys):
+    """A line a folder: utterances, length by headers and segments, languages, most first."""
+    data = KaldiDir()
+    for n, lang in enumerate(["ru", "it", "it"]):
+        utt, wav = f"a-{n}", tmp_path / f"{n} .wav"
+        save_wav(wav, np.zeros(16000 * 30 * (n + 1), np.float32))
+        data.wav[utt], data.text[utt], data.utt2spk[utt] = str(wav), "so", "a"
+        data.utt2lang[utt] = lang
+    data.save(tmp_path / "mine/train")
+    data.segments = {u: Segment(u, 12.0, None if u == "a-0" else 24.0) for u in data.wav}
+    data.save(tmp_path / "mine/test")
+    assert validate_data.main([str(tmp_path / "mine/train")]) == 0
+    good = "good: 3 utterances, 3.0 minutes; by language: it 2, ru 1"
+    assert capsys.readouterr().out == f"{tmp_path}/mine/train: {good}\n"
+    # What holds them, instead of each: 18 s to the end of the recording, and 12 s twice.
+    assert validate_data.main([str(tmp_path / "mine"), "--language", "de"]) == 0
+    test, train = capsys.readouterr().out.splitlines()
+    assert test == f"{tmp_path}/mine/test: good: 3 utterances, 0.7 minutes; by language: de 3"
+    assert train.startswith(f"{tmp_path}/mine/train: good: 3 utterances, 3.0 minutes; ")
+    (tmp_path / "0 .wav").write_bytes(b"")
+    assert validate_data.main([str(tmp_path / "mine/train")]) == 0
+    said = capsys.readouterr().out
+    assert "2.5 minutes without 1 whose length is not known (the first: " in said
+    assert "0 .wav" in said and said.count("\n") == 1
+    data.wav["a-0"] = "cat x |"
+    data.segments = {}
+    data.save(tmp_path / "mine/train")
+    assert validate_data.main([str(tmp_path / "mine/train"), "--allow_pipes"]) == 0
+    assert "without 1 whose length is not known (the first: 'a-0' is a" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("seed", range(200))
 def test_parts_overlap_as_when_each_is_held_against_each(seed):
     rng = np.random.default_rng(seed)

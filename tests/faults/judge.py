@@ -167,7 +167,9 @@ def outcome(exp: Path, last: int) -> dict[str, object]:
         results = json.loads((exp / "results.json").read_text(encoding="utf-8"))
         for system in results["systems"]:
             name = system["name"]
-            found[f"{name}: rates"] = {k: system[k] for k in ("wer", "cer", "wer_raw", "cer_raw")}
+            found[f"{name}: rates"] = {
+                k: system[k] for k in ("wer", "cer", "wer_unnormalised", "cer_unnormalised")
+            }
             found[f"{name}: texts"] = (exp / f"decode/{name}/text").read_text(encoding="utf-8")
     return found
 

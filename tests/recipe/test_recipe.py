@@ -1,6 +1,7 @@
 """The recipe from a Kaldi corpus to a report, with toy models: every stage, and a second run."""
 
 import fcntl
+import html
 import json
 import os
 import shutil
@@ -45,6 +46,7 @@ def test_every_stage(save_toy, tmp_path):
         "--qat_config", str(tmp_path / "qat.yaml"), "--singles", "2", "--nj", "1",
         "--cachedir", str(tmp_path / "shared"),
         "--systems", "untouched teacher student student_torch",
+        "--data_name", "Ann's voice", "--data_licence", "CC0-1.0",
     ]  # fmt: skip
     run(tmp_path, *options, "--stop_stage", "10")
     run(tmp_path, *options, "--stage", "12")  # stage 11 has its own test
@@ -58,6 +60,21 @@ def test_every_stage(save_toy, tmp_path):
         assert set(system["wer"]) == {"en", "ru", "mean"} and system["utterances"] == 4
         assert system["bytes_on_disk"] > 0
     assert (exp / "report.html").stat().st_size > 10_000
+    assert results["data_name"] == "Ann's voice" and results["data_licence"] == "CC0-1.0"
+    cards = [*exp.glob("publish/*/README.md")]
+    assert len(cards) == 3
+    for path in (exp / "report.html", exp / "RESULTS.md", *cards):
+        shown = html.unescape(path.read_text(encoding="utf-8"))
+        assert str(tmp_path) not in shown and str(Path.home()) not in shown, path
+        assert "Ann's voice" in shown and "CC0-1.0" in shown
+        # As it was typed: each option once, in its order, without the folders.
+        begin = "run.sh --corpus kaldi --teacher "
+        end = "--train_config train.yaml --qat_config qat.yaml --singles 2 --nj 1 --cachedir DIR "
+        assert shown.count("--corpus") == 1 and begin in shown and end in shown
+        assert "--expdir DIR --dumpdir DIR --data_root DIR" in shown
+        assert "--data_name 'Ann'\"'\"'s voice' --data_licence CC0-1.0 --stop_stage 10" in shown
+        assert "train.yaml qat.yaml" in shown
+    assert f"teacher: `{teacher.name}`, a file of the user's" in cards[0].read_text()
     assert (exp / "espnet_model.zip").is_file()
     assert "[train] Batch sampler: FoldedBatchSampler" in (exp / "kd/train.log").read_text()
     for path in ("data/train", "data/dev", "cache/train", "cache/dev", "decode/teacher"):
@@ -92,6 +109,21 @@ def test_usage_and_mistakes(tmp_path):
     assert "--student" in (said := run(tmp_path, "--student", "no.pt", code=2)) and "no.pt" in said
     assert not (tmp_path / "exp").exists()
     assert "needs --data_root" in run(tmp_path, "--corpus", "kaldi", code=2)
+    for options, said in (
+        (["--corpus", "kaldi", "--data_root", "/nope"], "--data_root /nope: no such folder"),
+        (["--corpus", "mls", "--data_root", "no pe"], "--data_root no pe: no such folder"),
+        (["--corpus", "kaldi", "--data_root", __file__], f"{__file__}: is no folder"),
+        (["--teacher", "/nope/my.pt"], "--teacher /nope/my.pt: no such file"),
+        (["--student", "no.pt"], "--student no.pt: no such file"),
+        (["--grid", "no.yaml"], "--grid no.yaml: no such file"),
+        (["--train_config", "no.yaml"], "--train_config no.yaml: no such file"),
+        (["--qat_config", "/nope.yaml"], "--qat_config /nope.yaml: no such file"),
+        (["--cmd", "no.sh"], "--cmd no.sh: no such file"),
+        (["--expdir", __file__], f"--expdir {__file__}: is no folder"),
+        (["--dumpdir", __file__], f"--dumpdir {__file__}: is no folder"),
+        (["--cachedir", __file__], f"--cachedir {__file__}: is no folder"),
+    ):
+        assert said in run(tmp_path, *options, code=2), options
     assert "takes no path with : or , in it" in run(tmp_path, "--tag", "a,b", code=2)
     assert "JOB in a path would become" in run(tmp_path, "--cachedir", "a/JOB", code=2)
     assert "--upload_to me: USER/NAME" in run(tmp_path, "--upload_to", "me", code=2)

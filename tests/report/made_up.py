@@ -85,7 +85,8 @@ def build(root: Path, dims: dict[str, tuple[int, ...]] = SMALL_DIMS, clips: int 
             utt = f"{code}-{n:03d}"
             words = sentence.split()
             ref[utt], lang[utt] = " ".join(words[: 1 + n % len(words)]).capitalize() + ".", code
-    for name, table in (("text", ref), ("utt2lang", lang)):
+    samples = {utt: 8000 + 8000 * len(text.split()) for utt, text in ref.items()}
+    for name, table in (("text", ref), ("utt2lang", lang), ("utt2num_samples", samples)):
         (data / name).write_text("".join(f"{k} {v}\n" for k, v in table.items()), encoding="utf-8")
 
     exp = root / "exp" / "asterisk_base_tiny_ct2_int8"
@@ -114,6 +115,9 @@ def build(root: Path, dims: dict[str, tuple[int, ...]] = SMALL_DIMS, clips: int 
         exp / "run.json",
         {
             "corpus": "asterisk",
+            "sources": [{"name": "Asterisk's core sounds", "licence": "CC-BY-SA-3.0"}],
+            "teacher": "base",
+            "student": "tiny",
             "seed": 42,
             "commit": "0123abc",
             "date": "2026-11-23",

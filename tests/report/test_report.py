@@ -1,5 +1,6 @@
 """bin.report on a made-up experiment: results.json, RESULTS.md and report.html."""
 
+import copy
 import json
 import re
 from html import unescape
@@ -12,7 +13,7 @@ import whisper
 
 from espnet_dq.bin.report import main
 from espnet_dq.errors import InputError
-from espnet_dq.report import collect, html
+from espnet_dq.report import collect, html, markdown
 from espnet_dq.report.headline import facts, students
 from espnet_dq.scoring.score import score
 
@@ -71,6 +72,17 @@ def exp(tmp_path_factory):
 @pytest.fixture
 def page(exp):
     return Page((exp / "report.html").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def read(exp):
+    return collect.load(exp)
+
+
+@pytest.fixture
+def loaded(read):
+    """What is read of the experiment, to be changed."""
+    return copy.deepcopy(read)
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +168,7 @@ def test_every_number_equals_results_json(page, results):
         assert size["on disk (MB)"] == f"{s['bytes_on_disk'] / 1e6:.1f}"
         assert size["paper rule (MiB)"] == f"{s['paper_rule_bytes'] / 2**20:.2f}"
         means = page.table("system", "WER")[s["name"]]
-        assert means["CER raw"] == f"{s['cer_raw']['mean']:.1f}"
+        assert means["CER unnormalised"] == f"{s['cer_unnormalised']['mean']:.1f}"
         assert means["WER openai"] == f"{s['wer_openai']['mean']:.1f}"
         assert means["WER long"] == f"{s['wer_long']['mean']:.1f}"
     speed = page.table("system", "RTF, median")
@@ -190,7 +202,7 @@ def test_results_md(exp, results):
         cells = dict(zip(head, row, strict=True))
         assert (cells["system"], cells["grid"]) == (s["name"], s["grid"])
         for kind in ("wer", "cer"):
-            for part in ("", "_openai", "_long", "_raw"):
+            for part in ("", "_openai", "_long", "_unnormalised"):
                 column = kind.upper() + part.replace("_", " ")
                 assert cells[column] == f"{s[kind + part]['mean']:.1f}"
 
@@ -233,9 +245,14 @@ def test_headline(results):
     }
     before, after = (chosen[r]["wer"]["mean"] for r in ("untouched", "student"))
     said = [f"{f.value} {f.meaning}" for f in facts(results)]
-    assert said[0].startswith(
-        f"{100 * (1 - after / before):.1f} % fewer word errors than untouched"
-    )
+    change = f"mean WER {before:.1f} % → {after:.1f} % over 5 languages"
+    assert said[0].startswith(f"No sure difference to untouched-tiny in word errors: {change}, 60 ")
+    assert said[0].endswith("not distinguishable") and "95 % interval −" in said[0]
+    assert "(14.3 %, not distinguishable)" in said[1]
+    rows = [row | {"verdict": "fewer errors"} for row in results["differences"]]
+    sure = facts(results | {"differences": rows})[0]
+    assert sure.value == f"{100 * (1 - after / before):.1f} %" and sure.good
+    assert sure.meaning.startswith(f"fewer word errors than untouched-tiny: {change}, 60 ")
     assert said[3].startswith("2.7× faster than teacher-base; 1.5× faster than untouched-tiny")
     assert said[4].startswith("0 values of the file's 76 tensors")
 
@@ -268,18 +285,154 @@ def test_headline_does_not_flatter():
     assert facts({"systems": [systems[1]], "parity": None}) == []
 
 
-def test_missing_parts_are_said(exp, tmp_path):
+def numbers(text):
+    """The tables of Markdown: head -> rows, without the lines under the heads."""
+    found, head = {}, None
+    for line in text.splitlines():
+        cells = tuple(line.strip("|").split("|")) if line.startswith("|") else None
+        if cells is None:
+            head = None
+        elif head is None:
+            head = cells
+            found.setdefault(head, [])
+        elif set(cells) != {"---"}:
+            found[head].append(cells)
+    return found
+
+
+def test_differences_are_alike_everywhere(exp, page, results):
+    """results.json, RESULTS.md and report.html: the same rows, by language and in the mean."""
+    head = (
+        "student minus",
+        "rate",
+        "language",
+        "difference",
+        "interval",
+        "utterances",
+        "that differ",
+    )
+    head = (*head, "verdict")
+    shown = numbers((exp / "RESULTS.md").read_text(encoding="utf-8"))[head]
+    wanted = []
+    for row in results["differences"]:
+        points, low, high = (f"{row[k]:+.1f}" for k in ("points", "low", "high"))
+        counts = (str(row["utterances"]), str(row["differing"]))
+        cells = [row["against"], row["rate"].upper(), row["lang"], points, f"{low} to {high}"]
+        wanted.append((*cells, *counts, row["verdict"]))
+    plain = [tuple(c.replace("−", "-").replace("+0.0", "-0.0") for c in row) for row in shown]
+    assert plain == [tuple(c.replace("+0.0", "-0.0") for c in row) for row in wanted]
+    assert len(wanted) == 3 * 2 * 6 and {row[0] for row in wanted} == {
+        "untouched-tiny", "teacher-base", "float-student"
+    }  # fmt: skip
+    rows = [tuple(r) for table in page.tables if table[0] == list(head) for r in table[1:]]
+    assert sorted(rows) == sorted(shown)
+    by_name = {s["name"]: s for s in results["systems"]}
+    for row in results["differences"]:  # the rates' own difference
+        own, other = (by_name[row[k]][row["rate"]][row["lang"]] for k in ("system", "against"))
+        assert row["points"] == pytest.approx(own - other)
+
+
+def test_examples_are_alike_everywhere(exp, page, results):
+    text = (exp / "RESULTS.md").read_text(encoding="utf-8")
+    raw = (exp / "report.html").read_text(encoding="utf-8")
+    examples = results["examples"]
+    assert examples["system"] == "student-ct2_int8" and len(examples["utterances"]) == 10
+    score = json.loads((exp / "decode/student-ct2_int8/score/score.json").read_text())
+    heard = (exp / "decode/student-ct2_int8/text").read_text(encoding="utf-8")
+    for x in examples["utterances"]:
+        title = f"{x['utt']} ({x['lang']}): {x['errors']} errors in {x['tokens']} words"
+        assert title in text and title in raw
+        words = [word for word in x["heard"] if word]
+        assert f"\n{x['utt']} {' '.join(words)}" in "\n" + heard.lower().replace(".", "")
+    assert "REF: por favor INTRODUZCA su CONTRASEÑA SEGUIDA de la\n" in text
+    assert '<span class="wrong"><b>introduzca</b><i>introduzc</i></span>' in raw
+    rows = numbers(text)["reference", "heard", "language", "what", "times"]
+    assert rows[0] == ("saisir", "saisi", "fr", "substituted", "4") and len(rows) == 20
+    assert rows == [tuple(row) for t in page.tables if t[0][0] == "reference" for row in t[1:]]
+    assert {x["kind"] for x in examples["confusions"]} <= {"substituted", "deleted", "inserted"}
+    assert sum(c["sub"] for c in score["counts"].values()) >= sum(int(r[4]) for r in rows) - 2
+
+
+def test_insertions_a_minute(exp):
+    """Five words too many in one clip, of the eleven minutes that all together last."""
+    folder = exp / "decode/student-ct2_int8"
+    data = Path(json.loads((exp / "run.json").read_text())["data"])
+    ref, own = (folder / f"score/score_wer/{side}.trn" for side in ("ref", "hyp"))
+    before, lengths = own.read_text(), (data / "utt2num_samples").read_text()
+    own.write_text("".join(
+        line.replace(" (", " so so so so so (") if "(fr-fr-003)" in line else line
+        for line in ref.read_text().splitlines(keepends=True)
+    ))  # fmt: skip
+    utts = [line.split()[0] for line in lengths.splitlines()]
+    (data / "utt2num_samples").write_text("".join(f"{utt} {11 * 16000}\n" for utt in utts))
+    try:
+        changed = collect.load(exp)
+    finally:
+        own.write_text(before)
+        (data / "utt2num_samples").write_text(lengths)
+    results, text = changed.results, markdown.render(changed)
+    page = Page(html.render(changed))
+    rates = {s["name"]: s["insertions_per_minute"] for s in results["systems"]}
+    assert rates["student-ct2_int8"]["all"] == pytest.approx(5 / 11)  # 60 clips of 11 s
+    assert rates["student-ct2_int8"]["fr"] == pytest.approx(5 / (12 * 11 / 60))
+    assert rates["student-ct2_int8"]["en"] == 0.0
+    row = {"all": "0.45", "en": "0.00", "es": "0.00", "fr": "2.27", "it": "0.00", "ru": "0.00"}
+    assert page.table("system", "all")["student-ct2_int8"] == row
+    assert "|student-ct2_int8|0.45|0.00|0.00|2.27|0.00|0.00|" in text
+    assert results["examples"]["utterances"][0]["utt"] == "fr-003"
+    assert results["examples"]["utterances"][0]["said"][-5:] == [None] * 5
+    assert "HYP: veuillez saisir votre mot SO SO SO SO SO\n" in text
+
+
+def test_whose_data(exp, results):
+    """By run.json, and by the user's word instead."""
+    assert results["data_name"] == "Asterisk's core sounds"
+    assert results["data_licence"] == "CC-BY-SA-3.0"
+    changed = collect.load(exp, "My voice", "all rights reserved")
+    for text in (html.render(changed), markdown.render(changed)):
+        assert "My voice" in text and "all rights reserved" in text
+        assert "asterisk core" not in text.lower() and "CC-BY-SA" not in text
+    assert changed.results["corpus"] == "asterisk"
+
+
+def test_no_path_of_the_machine(exp, loaded):
+    """Options, files and failures that name folders; results.json keeps what is needed here."""
+    loaded.run["command"] = (
+        "run.sh --corpus kaldi --data_root '/home/ann lee/de' --teacher ~/ann/big.pt --expdir "
+        "../ann/exp --local_data_opts '--train /home/ann/cuts.jsonl.gz --language de' "
+        "--cmd=/home/ann/slurm.sh --upload_to me/toy"
+    )
+    loaded.run["config"] = "'/home/ann lee/my train.yaml' conf/qat.yaml"
+    loaded.decodes["student-torch"]["failed"] = {"ru-003": "/home/ann lee/a b/ru.wav: no sound"}
+    command = (
+        "run.sh --corpus kaldi --data_root DIR --teacher big.pt --expdir DIR --local_data_opts "
+        "'--train cuts.jsonl.gz --language de' --cmd=slurm.sh --upload_to me/toy"
+    )
+    page, text = html.render(loaded), markdown.render(loaded)
+    assert command in unescape(page) and f"- command: `{command}`" in text
+    for shown in (unescape(page), text):
+        assert "'my train.yaml' conf/qat.yaml" in shown
+        for word in ("ann", "/home", str(exp.parents[1]), str(Path.home())):
+            assert not re.search(rf"(?<![a-z]){re.escape(word)}(?![a-z])", shown), word
+    assert '<td class="text">ru.wav: no sound</td>' in page
+
+
+def test_missing_parts_are_said(loaded):
     """Without logs, benchmark, verify and data reports the page says so and shows no number."""
-    bare = collect.load(exp)
+    bare = loaded
     bare.logs, bare.verify, bare.benchmark = {}, None, None
     bare.data, bare.formatted, bare.heard = None, None, None
-    bare.results = bare.results | {"parity": None, "benchmark": None}
+    bare.results |= {"parity": None, "benchmark": None}
+    for system in bare.results["systems"]:
+        system["insertions_per_minute"] = None
     text = html.render(bare)
     Page(text)
     assert "Side by side: not measured in this run." in text
     assert "<h2>Training</h2><p>Not measured in this run.</p>" in text
     assert "Not verified in this run." in text
     assert text.count("not recorded in this run") == 3
+    assert "lengths of the audio are not recorded" in text
+    assert "Words inserted" not in markdown.render(bare)
 
 
 def test_minutes_of_each_language(page):
@@ -303,13 +456,12 @@ def test_every_tensor_of_the_file(exp, page):
     assert "Integers and scales take 38.00 MB, weights in float 0.34 MB; on disk 41.00 MB" in text
     assert "by the paper's rule 32.00 MiB" in unescape(text)
     assert "In float although it could be on a grid: &lt;conv&gt;." in text
-    assert text.count("<details>") == 1
+    assert text.count("<details>") == 2
 
 
-def test_mismatches_are_listed(exp):
-    broken = collect.load(exp)
-    broken.verify["rows"][3] |= {"integers": 5, "scales": 1}
-    tables = Page(html.render(broken)).table("tensor")
+def test_mismatches_are_listed(loaded):
+    loaded.verify["rows"][3] |= {"integers": 5, "scales": 1}
+    tables = Page(html.render(loaded)).table("tensor")
     assert tables == {"w3": {"grid": "ct2_int8", "values": "5", "scales": "1"}}
 
 

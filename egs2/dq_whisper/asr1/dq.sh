@@ -20,6 +20,8 @@ Usage: run.sh [options]
                         have: common_voice, fleurs, mls, voxpopuli, librispeech, aishell, kaldi,
                         lhotse_cuts, hf_dataset (docs/corpora.md)
   --data_root DIR       the folder of a corpus that you have
+  --data_name TEXT      what the data are called in report and model card (the corpus's own name)
+  --data_licence TEXT   their licence, for the same (of a published corpus its own)
   --local_data_opts STR more options for local/data.sh, as "--languages de,sv" or "--language ja"
   --allow_pipes true    run the commands in a Kaldi folder's wav.scp
   --long drop|split     utterances above 30 s: left out and counted, or those of train and dev split
@@ -78,6 +80,8 @@ skip_eval=false
 skip_pack=false
 corpus=asterisk
 data_root=
+data_name=
+data_licence=
 local_data_opts=
 allow_pipes=false
 long=drop
@@ -106,24 +110,39 @@ cachedir=
 tag=
 upload_to=
 
-printf -v command_line ' %q' "$@"
-command_line="run.sh$command_line"
 # shown TEXT: without what a terminal obeys; names may be those of others.
 shown() { local LC_ALL=C.UTF-8; printf %s "${1//[[:cntrl:]]/?}"; }
 die() { echo "dq.sh: $(shown "$*")" >&2; exit 2; }
+declare -A given=() # option -> its last value, as it was typed
+named=()            # the options in their order, each once
 while [ $# -gt 0 ]; do
     case $1 in
         --help) usage; exit 0 ;;
         --stage|--stop_stage|--skip_data|--skip_train|--skip_eval|--skip_pack|--corpus|--data_root|\
-        --local_data_opts|--allow_pipes|--long|--max_left_out|--labels|--skip_teacher_pass|\
+        --data_name|--data_licence|--local_data_opts|--allow_pipes|--long|--max_left_out|--labels|--skip_teacher_pass|\
         --teacher|--student|--grid|--mode|--train_config|--qat_config|--singles|--temperature|\
         --max_hours|--test_clips|--test_windows|--systems|--seed|--nj|--ngpu|--num_nodes|--cmd|\
         --expdir|--dumpdir|--cachedir|--tag|--upload_to)
             [ $# -ge 2 ] || die "$1 needs a value"
+            [ -n "${given[$1]+set}" ] || named+=("$1")
+            given[$1]=$2
             printf -v "${1#--}" %s "$2"; shift 2 ;;
         *) die "unknown option $1 (--help lists them all)" ;;
     esac
 done
+# typed OPTION DEFAULT: an option with its value, as the user knows them.
+typed() { echo "--$1 ${given[--$1]:-$2}"; }
+# quoted WORD...: words for a shell, as Python's shlex reads them.
+quoted() {
+    local word words=()
+    for word; do
+        [[ $word =~ ^[A-Za-z0-9_./:=@%+,-]+$ ]] || word="'${word//\'/"'\\''"}'"
+        words+=("$word")
+    done
+    echo "${words[*]}"
+}
+command_line=(run.sh)
+for option in "${named[@]}"; do command_line+=("$option" "${given[$option]}"); done
 # Paths are the caller's; configurations may also be named as they lie here.
 for path in data_root expdir dumpdir cachedir teacher student grid train_config qat_config cmd; do
     value=${!path}
@@ -166,7 +185,7 @@ case $grid in
     ggml_q[458]_0) format=ggml runtime=whisper.cpp exported=student.bin padding=silence ;;
     onnx_int8) format=onnx runtime=onnx exported=student_onnx ;;
     *.yaml)
-        [ -f "$grid" ] || die "$grid: no such file"
+        [ -f "$grid" ] || die "$(typed grid): no such file"
         format=packed runtime=torch exported=student.safetensors ;;
     uniform[2-8]|uniform[2-8]_tensor|uniform[2-8]_g[1-9]*)
         format=packed runtime=torch exported=student.safetensors ;;
@@ -176,18 +195,24 @@ esac
 case $corpus in
     asterisk|debian7) [ -z "$data_root" ] || die "--data_root goes with a corpus of your own" ;;
     kaldi|common_voice|fleurs|mls|voxpopuli|librispeech|aishell|lhotse_cuts|hf_dataset)
-        [ -d "$data_root" ] || die "--corpus $corpus needs --data_root DIR" ;;
+        [ -n "$data_root" ] || die "--corpus $corpus needs --data_root DIR"
+        [ -e "$data_root" ] || die "$(typed data_root): no such folder"
+        [ -d "$data_root" ] || die "$(typed data_root): is no folder" ;;
     *) die "--corpus $corpus: asterisk, debian7, or one of your own (--help lists them)" ;;
 esac
 for model in teacher student; do
     case ${!model} in
         tiny|base|small) ;;
-        *.pt) [ -f "${!model}" ] || die "--$model ${!model}: no such file" ;;
+        *.pt) [ -f "${!model}" ] || die "$(typed "$model"): no such file" ;;
         *) die "--$model ${!model}: tiny, base, small, or a .pt file" ;;
     esac
 done
-for file in "$train_config" "$qat_config" "$cmd"; do
-    [ -f "$file" ] || die "$file: no such file"
+for file in train_config qat_config cmd; do
+    [ -f "${!file}" ] || die "$(typed "$file" "${!file}"): no such file"
+done
+for folder in expdir dumpdir cachedir; do # made if need be
+    [ -z "${!folder}" ] || [ ! -e "${!folder}" ] || [ -d "${!folder}" ] ||
+        die "$(typed "$folder" "${!folder}"): is no folder"
 done
 
 # Where the teacher gives the text, there need be none.
@@ -583,12 +608,17 @@ if run_stage 8 "export and verify" false; then
     py convert --from "$teacher_pt" --to ct2 --out "$exp/export/teacher"
     py describe --exp "$exp" --corpus "$corpus" --seed "$seed" --data "$test" \
         --student "$exp/export/$exported" --runtime "$runtime" \
-        --config "${configs[*]}" --command "$command_line" \
+        --teacher_name "${teacher##*/}" --student_name "${student##*/}" \
+        --config "$(quoted "${configs[@]}")" --command "$(quoted "${command_line[@]}")" \
         --data_report "$data/report.json" --format_report "$raw/format.json" \
+        --data_sources "$data/sources.json" \
         --systems "${systems[@]}"
     finish_stage 8
 fi
 
+about_data=() # what the user says of them, in the place of what their corpus does
+[ -z "$data_name" ] || about_data+=(--data_name "$data_name")
+[ -z "$data_licence" ] || about_data+=(--data_licence "$data_licence")
 # decode NAME MODEL RUNTIME CLIPS OPTIONS...: the test set, so many clips at a time.
 decode() {
     local args=(--model "$2" --runtime "$3" --data "$test" --out "$exp/decode/$1" "${@:5}")
@@ -626,7 +656,7 @@ if run_stage 11 "benchmark" "$skip_eval"; then
 fi
 
 if run_stage 12 "report" "$skip_eval"; then
-    py report --exp "$exp"
+    py report --exp "$exp" "${about_data[@]}"
     finish_stage 12
 fi
 
@@ -636,12 +666,7 @@ if run_stage 13 "pack" "$skip_pack"; then
         --asr_model_file "$exp/qat/valid.loss.ave.pth" --outpath "$zip"
     mv "$zip" "$exp/espnet_model.zip"
     if [ -e "$exp/results.json" ]; then
-        case $corpus in
-            asterisk) licence="CC-BY-SA-3.0 (Debian's asterisk-core-sounds)" ;;
-            debian7) licence="those of Debian's asterisk-core-sounds, festvox-ru and fillets-ng-data" ;;
-            *) licence="not stated: the data were the user's own" ;;
-        esac
-        py publish --exp "$exp" --data_licence "$licence" ${upload_to:+--upload_to "$upload_to"}
+        py publish --exp "$exp" "${about_data[@]}" ${upload_to:+--upload_to "$upload_to"}
     else
         [ -z "$upload_to" ] || die "--upload_to: nothing to upload, no results.json (stage 12)"
         log "no results.json (stage 12): packed for ESPnet only, no model cards"

@@ -1,0 +1,52 @@
+"""The report's sections on errors: how sure differences are, and which errors there are."""
+
+from espnet_dq.report.examples import (
+    CONFUSED,
+    DIFFERENCES,
+    confused_rows,
+    difference_caption,
+    difference_rows,
+    insertions,
+    title,
+)
+from espnet_dq.report.markup import aligned, details, paragraph, section, table
+from espnet_dq.scoring.score import MEAN
+
+
+def sure(results: dict) -> str:
+    """How sure the student's differences to the others are: in the mean, and by language."""
+    rows, caption, prose = difference_rows(results), difference_caption(results), (1, 2, 7)
+    means = [row for row in rows if row[2] == MEAN]
+    each = [row for row in rows if row[2] != MEAN]
+    if not rows:
+        return ""
+    languages = table("Each language alone", DIFFERENCES, each, None, prose)
+    shown = table(caption, DIFFERENCES, means, None, prose)
+    return shown + details("The same by language", languages)
+
+
+def examples(results: dict, mark: str | None) -> str:
+    """What all systems insert, and the student's errors: in which utterances, of which words."""
+    found, (head, rows) = results["examples"], insertions(results)
+    caption = "Words inserted a minute of audio: many are a sign of loops and of made-up text"
+    parts = [
+        table(caption, head, rows, mark)
+        if rows
+        else paragraph("Insertions a minute: the lengths of the audio are not recorded.")
+    ]
+    if found is not None:
+        parts.append(f"<h3>Utterances with most errors ({len(found['utterances'])})</h3>")
+        parts.append(
+            paragraph(
+                f"Of {found['system']}, as scored (normalised). Above: the reference; below: what "
+                "was heard; a dash: nothing.",
+                soft=True,
+            )
+        )
+        for x in found["utterances"]:
+            parts.append(paragraph(title(x), soft=True))
+            parts.append(aligned(zip(x["said"], x["heard"], strict=True)))
+        confused = confused_rows(found)
+        caption = f"Words that {found['system']} confuses most ({len(confused)})"
+        parts.append(table(caption, CONFUSED, confused, None, (1, 2, 3)))
+    return section("Which errors", *parts)

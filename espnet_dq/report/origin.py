@@ -1,0 +1,88 @@
+"""Where results come from, told to others: without the paths of the machine that made them.
+
+run.json and results.json keep every path, so that the files are found again; what is read elsewhere
+(RESULTS.md, report.html, model cards) names data and licences, and files by their own names.
+"""
+
+import re
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+
+from espnet_dq.whisper.dims import SIZES
+
+UNNAMED = "data of the user's own"
+NOT_STATED = "not stated"
+PLACE = "DIR"  # stands for a folder whose name is nobody's business
+# Of files that a user gives to the recipe; what has another ending is taken for a folder.
+FILES = re.compile(r"\.(pt|pth|bin|safetensors|ya?ml|sh|json|jsonl|gz|tsv|csv|txt)$")
+# An absolute path, one of a home folder, or one that leaves the current folder.
+_PATH = r"(?:/(?!/)|~|\.\.(?:/|$))"
+_FOLDERS = re.compile(r"(?<![\w.:/~])(?:~\w*|\.\.)?/(?:[^\s/:][^/:\n]*/)+")
+
+
+def data_of(run: Mapping, name: str | None, licence: str | None) -> dict[str, str]:
+    """`data_name` and `data_licence`: as the user says, else as the corpora of run.json do.
+
+    Args:
+        run: what run.json holds.
+        name, licence: the user's word, in the place of the corpora's own.
+    """
+    sources = run.get("sources", [])
+    licences = [each["licence"] for each in sources]
+    if len(sources) > 1:
+        licences = [f"{each['licence']} ({each['name']})" for each in sources]
+    known = {
+        "data_name": name or "; ".join(each["name"] for each in sources) or UNNAMED,
+        "data_licence": licence or "; ".join(licences) or NOT_STATED,
+    }
+    return {key: " ".join(value.split()) for key, value in known.items()}
+
+
+def command(line: str) -> str:
+    """A command line, or a list of files, as a shell reads it, its paths shortened.
+
+    Example usage::
+
+        command("run.sh --corpus kaldi --data_root /home/ann/de --qat_config ~/my.yaml")
+        # run.sh --corpus kaldi --data_root DIR --qat_config my.yaml
+    """
+    try:
+        words = shlex.split(line)
+    except ValueError:  # not written for a shell
+        words = line.split()
+    return shlex.join(map(_word, words))
+
+
+def _word(word: str) -> str:
+    if re.match(_PATH, word):
+        return _name(word)
+    # In `--option=PATH`, in a list, or among options that are one word: `--local_data_opts`.
+    return re.sub(rf"(?<=[=:,;\s]){_PATH}[^\s,;]*", lambda m: _name(m[0]), word)
+
+
+def _name(path: str) -> str:
+    return Path(path).name if FILES.search(path) else PLACE
+
+
+def place(path: str, exp: Path) -> str:
+    """A file of an experiment by its path within it; any other by its name."""
+    whole, root = Path(path).resolve(), exp.resolve()
+    return str(whole.relative_to(root)) if whole.is_relative_to(root) else whole.name
+
+
+def prose(text: str) -> str:
+    """Text in which paths may stand, with no more of each than the file's name."""
+    return _FOLDERS.sub("", text)
+
+
+def part(run: Mapping) -> str:
+    """What of the data was scored: the name of its folder, `test`."""
+    return Path(run["data"]).name
+
+
+def weights(name: str) -> str:
+    """Whose the weights of that name are, and their licence; `name`: as run.json has it."""
+    if name.endswith(".pt"):  # by its name alone nobody knows
+        return f"`{name}`, a file of the user's: its licence is {NOT_STATED}"
+    return f"OpenAI's Whisper {name}, MIT licence" if name in SIZES else NOT_STATED

@@ -1,0 +1,143 @@
+"""The errors of each utterance, aligned as the rates are: which utterances, which words.
+
+Read from the `ref.trn` and `hyp.trn` that `score` leaves, so that exactly what was scored is shown.
+jiwer aligns: its counts are those of the rates; sclite's tables may count a few more (`align`).
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from unicodedata import combining, east_asian_width
+
+import jiwer
+import numpy as np
+from rapidfuzz import process
+from rapidfuzz.distance import Levenshtein
+
+from espnet_dq.errors import InputError
+from espnet_dq.scoring.align import cheapest
+from espnet_dq.scoring.trn import read_trn
+
+STEPS = 100  # in which words can be more or less alike
+SUBSTITUTED, DELETED, INSERTED = "substituted", "deleted", "inserted"
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """A scored utterance, column by column: (said, heard); None where one side has nothing."""
+
+    utt: str
+    lang: str
+    columns: Sequence[tuple[str | None, str | None]]
+
+    @property
+    def tokens(self) -> int:
+        """Of the reference."""
+        return sum(said is not None for said, _ in self.columns)
+
+    @property
+    def errors(self) -> int:
+        """Substitutions, deletions and insertions."""
+        return sum(said != heard for said, heard in self.columns)
+
+
+def read_aligned(folder: Path, chars: bool = False) -> dict[str, Aligned]:
+    """Utterance -> its alignment, of a `score_wer` or, with `chars`, a `score_cer`.
+
+    Raises:
+        InputError: a file is missing or broken, or the two hold other utterances.
+    """
+    ref, hyp = read_trn(folder / "ref.trn"), read_trn(folder / "hyp.trn")
+    if ref.keys() != hyp.keys():
+        raise InputError(f"{folder / 'hyp.trn'}: other utterances than in ref.trn")
+    said, heard = ([tokens for _, tokens in side.values()] for side in (ref, hyp))
+    heard = [hyp[utt][1] for utt in ref]
+    glue, count = ("", jiwer.process_characters) if chars else (" ", jiwer.process_words)
+    aligned = count([glue.join(x) for x in said], [glue.join(x) for x in heard]).alignments
+    return {
+        utt: Aligned(utt, lang, tuple(_columns(chunks, tokens, hyp[utt][1])))
+        for (utt, (lang, tokens)), chunks in zip(ref.items(), aligned, strict=True)
+    }
+
+
+def _columns(
+    chunks: Iterable[jiwer.AlignmentChunk], ref: Sequence[str], hyp: Sequence[str]
+) -> Iterable[tuple[str | None, str | None]]:
+    for chunk in chunks:
+        said = ref[chunk.ref_start_idx : chunk.ref_end_idx]
+        heard = hyp[chunk.hyp_start_idx : chunk.hyp_end_idx]
+        for n in range(max(len(said), len(heard))):
+            yield said[n] if n < len(said) else None, heard[n] if n < len(heard) else None
+
+
+def closest(aligned: Aligned) -> Aligned:
+    """The alignment, of those with as few errors, whose substituted words are the most alike.
+
+    Of `frau maier` heard as `frau meier ja`, `meier` stands under `maier`, not `ja`.
+    """
+    said = [said for said, _ in aligned.columns if said is not None]
+    heard = [heard for _, heard in aligned.columns if heard is not None]
+    unlike = process.cdist(said, heard, scorer=Levenshtein.normalized_distance)  # 0 to 1
+    # However unlike all pairs are, together they weigh less than one error.
+    error = STEPS * (min(len(said), len(heard)) + 1)
+    pair = np.where(unlike == 0, 0, error + np.rint(STEPS * unlike)).astype(np.int64)
+    above, below = iter(said), iter(heard)
+    letters = cheapest(pair.reshape(len(said), len(heard)), error)
+    columns = tuple(
+        (next(above) if letter != "I" else None, next(below) if letter != "D" else None)
+        for letter in letters
+    )
+    return replace(aligned, columns=columns)
+
+
+def most_errors(aligned: Mapping[str, Aligned], most: int) -> list[Aligned]:
+    """The utterances with the most errors, at most `most`; of equals those of fewer words first."""
+    wrong = [x for x in aligned.values() if x.errors]
+    return sorted(wrong, key=lambda x: (-x.errors, x.tokens, x.utt))[:most]
+
+
+def confusions(aligned: Mapping[str, Aligned], most: int) -> list[dict]:
+    """The errors that occur most, over all utterances: language, kind, said, heard, times.
+
+    Of equally frequent ones substitutions come first, then deletions, then insertions.
+    """
+    counts: Counter[tuple[str, str | None, str | None]] = Counter()
+    for each in aligned.values():
+        counts.update((each.lang, *column) for column in each.columns if column[0] != column[1])
+    kinds = (SUBSTITUTED, DELETED, INSERTED)
+
+    def rank(entry: tuple[tuple[str, str | None, str | None], int]) -> tuple:
+        (lang, said, heard), times = entry
+        return -times, kinds.index(_kind(said, heard)), lang, said or "", heard or ""
+
+    return [
+        {"lang": lang, "kind": _kind(said, heard), "said": said, "heard": heard, "times": times}
+        for (lang, said, heard), times in sorted(counts.items(), key=rank)[:most]
+    ]
+
+
+def _kind(said: str | None, heard: str | None) -> str:
+    if said is None:
+        return INSERTED
+    return DELETED if heard is None else SUBSTITUTED
+
+
+def lines(columns: Iterable[Sequence[str | None]]) -> tuple[str, str]:
+    """Said and heard, one under the other in a font of fixed width; `*` where nothing stands.
+
+    Errors are in capitals, where the script has them.
+    """
+    sides: tuple[list[str], list[str]] = [], []
+    for said, heard in columns:
+        cells = [said, heard] if said == heard else [said and said.upper(), heard and heard.upper()]
+        width = max(_width(cell or "*") for cell in cells)
+        for side, cell in zip(sides, cells, strict=True):
+            text = cell or "*" * width
+            side.append(text + " " * (width - _width(text)))
+    return " ".join(sides[0]).rstrip(), " ".join(sides[1]).rstrip()
+
+
+def _width(text: str) -> int:
+    """Columns that a text takes in a font of fixed width."""
+    return sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in text)
