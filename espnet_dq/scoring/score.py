@@ -3,8 +3,9 @@
 Both sides are compared by their spelling (`espnet_dq.data.spelling`, docs/scoring.md). Beside these
 rates stand others, by name: `openai`, after openai-whisper's `BasicTextNormalizer`, which takes
 marks for spaces; `unnormalised`, of the text as written, with its case, punctuation and numbers;
-`long`, of the utterances whose reference, as written, has `LONG` or more characters. In languages without spaces letters count as
-words (openai-whisper does the same, but for Khmer), and spaces are no characters.
+`long`, of the utterances whose reference, as written, has `LONG` or more characters. In languages
+without spaces letters count as words (openai-whisper does the same, but for Khmer), and spaces are
+no characters.
 """
 
 import json
