@@ -217,6 +217,8 @@ def test_both_normalisers_and_what_wer_counts_are_said(tmp_path, exp):
     with open(data / "text", "a") as text, open(data / "utt2lang", "a") as lang:
         text.write("hi-0 मैं आज स्कूल जा रहा हूँ\nzh-0 我喜欢喝茶\n")
         lang.write("hi-0 hi\nzh-0 zh\n")
+    with open(data / "utt2num_samples", "a") as lengths:
+        lengths.write("hi-0 48000\nzh-0 48000\n")
     for folder in sorted((other / "decode").iterdir()):
         with open(folder / "text", "a") as text:
             text.write("hi-0 मां आज स्कुल जी रही है\nzh-0 我喜欢喝茶。\n")
