@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     """Write the splits of all languages."""
     args = parser(__doc__, languages=True).parse_args(argv)
     listing = Listing(source=SOURCE)
-    for language in language_folders(args.data_root, "train.tsv", args.languages):
+    for language in language_folders(args.data_root, "train.tsv", args):
         add_language(listing, *language)
     write_listing(listing, args.out, args.nj)
     return 0

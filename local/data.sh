@@ -16,8 +16,10 @@ Usage: local/data.sh [--corpus NAME] [options]
                     lhotse_cuts: a manifest of it
   --untranscribed   kaldi: train and dev are audio only, for the teacher to label
   --allow_pipes     kaldi, lhotse_cuts: take audio from commands, which stage 2 runs
-  --language CODE   kaldi, lhotse_cuts, hf_dataset: the language of all utterances
+  --language NAME   kaldi, lhotse_cuts, hf_dataset: the language of all utterances
   --languages LIST  common_voice, fleurs, mls, voxpopuli: those to take, by comma (default: all)
+  --language_tokens NAME=LANGUAGE,...  of these corpora: take languages that Whisper does not know
+                    through another one's token, as ast=es
   --audio_column NAME  hf_dataset (also --text_column, --language_column, --speaker_column)
   --out DIR         where train, dev, test and report.json go (default: data)
   --downloads DIR   where downloaded packages are kept (default: downloads)
@@ -43,7 +45,8 @@ nj=$(nproc)
 while [ $# -gt 0 ]; do
     case "$1" in
         --help | -h) echo "${help}"; exit 0 ;;
-        --data_root | --train | --dev | --test | --language | --languages | --*_column)
+        --data_root | --train | --dev | --test | --language | --languages | --language_tokens | \
+            --*_column)
             [ $# -ge 2 ] || die "$1 needs a value"
             options+=("$1" "$2")
             shift 2 ;;

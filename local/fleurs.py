@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     listing = Listing(source=SOURCE)
     inner = args.data_root / "data"
     root = inner if inner.is_dir() else args.data_root
-    for language in language_folders(root, "train.tsv", args.languages):
+    for language in language_folders(root, "train.tsv", args):
         add_language(listing, *language, args.out)
     write_listing(listing, args.out, args.nj)
     return 0

@@ -17,14 +17,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from espnet_dq.data.languages import whisper_code
+from espnet_dq.data.languages import UNKNOWN_LANGUAGE, known_language, whisper_code
 from espnet_dq.data.listing import (
     BROKEN_ROW,
     OUTSIDE,
-    UNKNOWN_LANGUAGE,
     Listing,
     inside,
-    known_language,
     parser,
     write_listing,
 )

@@ -12,6 +12,7 @@ import argparse
 from pathlib import Path
 
 from espnet_dq.data.kaldi import validate
+from espnet_dq.data.languages import known_language
 from espnet_dq.data.listing import Listing, write_listing
 from espnet_dq.data.splits import SPLITS
 from espnet_dq.errors import InputError, run
@@ -23,7 +24,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--data_root", type=Path, help="holds the folders train, dev and test")
     for name in SPLITS:
         parser.add_argument(f"--{name}", type=Path, help=f"the {name} folder, if elsewhere")
-    parser.add_argument("--language", help="Whisper's code for all, in place of utt2lang")
+    parser.add_argument("--language", help="the language of all, in place of utt2lang")
     parser.add_argument(
         "--untranscribed",
         action="store_true",
@@ -42,10 +43,11 @@ def main(argv: list[str] | None = None) -> int:
             raise InputError(f"--out {args.out}: would overwrite {source}")
         sources[name] = source
     untranscribed = ("train", "dev") if args.untranscribed else ()
+    language = known_language(args.language) if args.language else None
     found = {}
     for name, source in sources.items():
         text = "none" if name in untranscribed else "may be empty"
-        found[name] = validate(source, args.allow_pipes, args.language, text)
+        found[name] = validate(source, args.allow_pipes, language, text, names=True)
     listing = Listing(found, untranscribed=untranscribed)
     write_listing(listing, args.out, args.nj, args.allow_pipes)
     return 0

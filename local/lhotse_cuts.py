@@ -19,8 +19,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from espnet_dq.data.kaldi import Segment
-from espnet_dq.data.languages import whisper_code
-from espnet_dq.data.listing import UNKNOWN_LANGUAGE, Listing, known_language, write_listing
+from espnet_dq.data.languages import UNKNOWN_LANGUAGE, known_language, whisper_code
+from espnet_dq.data.listing import Listing, write_listing
 from espnet_dq.data.splits import SPLITS
 from espnet_dq.errors import InputError, one_line, run
 

@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser(__doc__, languages=True).parse_args(argv)
     listing = Listing(source=SOURCE)
     mark = "train/transcripts.txt"
-    for language in language_folders(args.data_root, mark, args.languages, prefix="mls_"):
+    for language in language_folders(args.data_root, mark, args, prefix="mls_"):
         add_language(listing, *language)
     write_listing(listing, args.out, args.nj)
     return 0

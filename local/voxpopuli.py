@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     listing = Listing(source=SOURCE)
     inner = args.data_root / "transcribed_data"
     root = inner if inner.is_dir() else args.data_root
-    for folder, name, lang in language_folders(root, "asr_test.tsv", args.languages):
+    for folder, name, lang in language_folders(root, "asr_test.tsv", args):
         if name != "en_accented" or args.languages:
             add_language(listing, folder, name, lang)
     write_listing(listing, args.out, args.nj)

@@ -4,9 +4,10 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 
 from espnet_dq.bin.arguments import Parser
-from espnet_dq.decode.runtimes import RUNTIMES, Segment, guess_runtime, load_runtime
+from espnet_dq.data.languages import known_language
+from espnet_dq.decode.runtimes import RUNTIMES, Runtime, Segment, guess_runtime, load_runtime
 from espnet_dq.decode.subtitles import HEAD, cue
-from espnet_dq.decode.transcribe import transcribe
+from espnet_dq.decode.transcribe import SURE, spoken_language, transcribe
 from espnet_dq.errors import InputError, one_line, run, say, spoken
 
 SHOWN = 5  # damaged spots of a file
@@ -16,9 +17,10 @@ def main(argv: list[str] | None = None) -> int:
     """Run `python -Pm espnet_dq.bin.transcribe`.
 
     One file gives its text alone, several give `FILE<tab>text` lines. Text is printed as it comes,
-    and memory is that of one window however long a file is. Damaged spots of a file are named and
-    passed over. A bad file among several is named, the others are still transcribed, and the exit
-    code is 2.
+    and memory is that of one window however long a file is. Silence says nothing; what goes round
+    in circles is tried again at random, in the same way each time. Damaged spots of a file are
+    named and passed over. A bad file among several is named, the others are still transcribed, and
+    the exit code is 2.
     """
     parser = Parser(__doc__, prog="transcribe")
     parser.add_argument("audio", nargs="+", metavar="AUDIO", help="audio file: wav, mp3, ogg, ...")
@@ -28,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
         help="folder of CTranslate2 (faster-whisper), ONNX (onnx) or Hugging Face (transformers), "
         "ggml .bin file (whisper.cpp), .pt, packed file or experiment folder (torch)",
     )
-    parser.add_argument("--language", help="code as in utt2lang, e.g. it (default: detected)")
+    parser.add_argument("--language", help="code or name, e.g. it (default: detected, and said)")
     parser.add_argument("--runtime", choices=RUNTIMES, help="default: what the model needs")
     parser.add_argument("--timestamps", action="store_true", help="a line for each segment")
     parser.add_argument(
@@ -38,15 +40,15 @@ def main(argv: list[str] | None = None) -> int:
     if args.format != "text" and len(args.audio) > 1:
         raise InputError(f"--format {args.format}: one AUDIO at a time")
     runtime = load_runtime(args.runtime or guess_runtime(args.model), args.model, nj=1)
-    if args.language and args.language not in runtime.languages:
-        raise InputError(f"--language {args.language}: the model knows no such language")
+    asked = args.language and known_language(args.language, runtime.languages)
     timestamps = args.timestamps or args.format != "text"
     code = 0
     for path in args.audio:
-        segments = transcribe(runtime, path, args.language, timestamps, _warner())
         prefix = f"{one_line(path)}\t" if len(args.audio) > 1 else ""
         try:
-            for part in _parts(segments, args.format, args.timestamps, prefix):
+            language = asked or _detect(runtime, path)
+            heard = language and transcribe(runtime, path, language, timestamps, _warner())
+            for part in _parts(heard or (), args.format, args.timestamps, prefix):
                 print(part, end="", flush=True)
         except InputError as e:
             say(f"transcribe: {e}", sys.stderr)
@@ -66,6 +68,15 @@ def _warner() -> Callable[[str], None]:
             say(f"transcribe: warning: {line}{more}", sys.stderr)
 
     return warn
+
+
+def _detect(runtime: Runtime, path: str) -> str | None:
+    """`spoken_language`, which is told to whoever waits."""
+    language, probability = spoken_language(runtime, path)
+    unsure = "" if probability >= SURE else ", which is not sure (--language)"
+    heard = f"language {language}{unsure}" if language else "no sound above -70 dB, so no language"
+    say(f"transcribe: {path}: {heard}", sys.stderr)
+    return language
 
 
 def _parts(segments: Iterable[Segment], kind: str, timestamps: bool, prefix: str) -> Iterator[str]:

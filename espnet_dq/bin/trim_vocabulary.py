@@ -17,10 +17,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from whisper.tokenizer import LANGUAGES, Tokenizer
+from whisper.tokenizer import Tokenizer
 
 from espnet_dq.bin.arguments import Parser, add_source
 from espnet_dq.data.kaldi import read_scp
+from espnet_dq.data.languages import whisper_code
 from espnet_dq.errors import InputError, run, say
 from espnet_dq.files import bytes_on_disk, check_apart, check_replaceable
 from espnet_dq.formats import detect, openai
@@ -53,9 +54,11 @@ def main(argv: list[str] | None = None) -> int:
     if not args.data and not args.words:
         raise InputError("nothing says what to keep: give --data, --words, or both")
     languages = args.keep_languages.split(",") if args.keep_languages else None
-    for code in languages or ():
-        if code not in LANGUAGES:
-            raise InputError(f"--keep_languages: unknown language '{code}'")
+    for i, name in enumerate(languages or ()):
+        code = whisper_code(name)
+        if code is None:
+            raise InputError(f"--keep_languages: unknown language '{name}'")
+        languages[i] = code
 
     source = source_path(args.source)
     check_apart(args.out, source)

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from espnet_dq.bin.arguments import Parser
 from espnet_dq.data.audio import AudioFault, seconds
 from espnet_dq.data.kaldi import KaldiDir, check, is_command
+from espnet_dq.data.languages import known_language
 from espnet_dq.errors import InputError, one_line, run, say
 
 
@@ -21,15 +22,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "folders", nargs="+", type=Path, help="data folders, or what holds train, dev and test"
     )
-    parser.add_argument("--language", help="Whisper's code for all, in place of utt2lang")
+    parser.add_argument("--language", help="the language of all, in place of utt2lang")
     parser.add_argument("--untranscribed", action="store_true", help="audio only, without text")
     parser.add_argument("--allow_pipes", action="store_true", help="commands in wav.scp are fine")
     parser.add_argument("--all", action="store_true", help="list all faults, not only the first")
     args = parser.parse_args(argv)
+    language = known_language(args.language) if args.language else None
     count = 0
     for folder in [each for given in args.folders for each in _within(given)]:
         text = "none" if args.untranscribed else "needed"
-        data, found = check(folder, args.allow_pipes, args.language, text)
+        data, found = check(folder, args.allow_pipes, language, text)
         if found and not args.all:
             more = f" (and {len(found) - 1} more: --all)" if len(found) > 1 else ""
             raise InputError(found[0] + more)

@@ -21,6 +21,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO, Literal
 
+from espnet_dq.data.languages import whisper_code
 from espnet_dq.data.names import key_fault, path_fault, text_fault
 from espnet_dq.errors import InputError
 from espnet_dq.files import Folder, atomic, sha256
@@ -367,7 +368,7 @@ def faults(
 
 
 def check(
-    path: Path, allow_pipes: bool, lang: str | None, text: Texts
+    path: Path, allow_pipes: bool, lang: str | None, text: Texts, names: bool = False
 ) -> tuple[KaldiDir, list[str]]:
     """The folder, of use if there are no faults, and its faults; arguments as of `faults`."""
     if not path.is_dir():
@@ -376,10 +377,10 @@ def check(
     segments: dict[str, Segment] = {}
     found: list[str] = []
     not_needed = {"utt2lang": lang is not None, "text": text == "none"}
-    names = [name for name in FILES if not not_needed.get(name)]
+    files = [name for name in FILES if not not_needed.get(name)]
     if (path / "segments").exists():
-        names.insert(1, "segments")
-    for name in names:
+        files.insert(1, "segments")
+    for name in files:
         if name == "segments":
             segments, broken = scan_segments(path / name)
             tables[name] = dict.fromkeys(segments, "")
@@ -412,6 +413,8 @@ def check(
     if not wav:
         return KaldiDir(), [*found, f"{path / keys}: no utterances"]
     languages = tables.setdefault("utt2lang", dict.fromkeys(wav, lang or ""))
+    if names:
+        languages |= {utt: whisper_code(name) or name for utt, name in languages.items()}
     tables.setdefault("text", dict.fromkeys(wav, ""))
     for name in ("text", "utt2spk", "utt2lang"):
         other = tables[name]
@@ -429,14 +432,20 @@ def check(
 
 
 def validate(
-    path: Path | str, allow_pipes: bool = False, lang: str | None = None, text: Texts = "needed"
+    path: Path | str,
+    allow_pipes: bool = False,
+    lang: str | None = None,
+    text: Texts = "needed",
+    names: bool = False,
 ) -> KaldiDir:
     """Load a data folder that is fit for use; arguments as those of `faults`.
+
+    With `names`, languages may have others than Whisper's codes, which they get (`whisper_code`).
 
     Raises:
         InputError: The first fault found, naming file and line or utterance.
     """
-    data, found = check(Path(path), allow_pipes, lang, text)
+    data, found = check(Path(path), allow_pipes, lang, text, names)
     if found:
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         raise InputError(found[0] + more)

@@ -12,7 +12,7 @@ import re
 import shutil
 import tarfile
 import zlib
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -23,7 +23,13 @@ from espnet_dq.data import names
 from espnet_dq.data.audio import CRASH, AudioFault, seconds
 from espnet_dq.data.corpus import EMPTY_TEXT, text_fault
 from espnet_dq.data.kaldi import KaldiDir, Segment, absolute, is_command
-from espnet_dq.data.languages import whisper_code
+from espnet_dq.data.languages import (
+    UNKNOWN_LANGUAGE,
+    corpus_language,
+    is_named,
+    language_tokens,
+    whisper_code,
+)
 from espnet_dq.data.left_out import LEFT_OUT, LeftOut
 from espnet_dq.data.parallel import DIED, parallel_map
 from espnet_dq.data.splits import SPLITS
@@ -33,7 +39,6 @@ from espnet_dq.files import Folder, atomic, sha256
 
 # Why rows are left out, as report.json counts them; see also `corpus.text_fault` and `AudioFault`.
 UNPACKED = Folder("unpacked", ())  # replaces nothing
-UNKNOWN_LANGUAGE = "not a language of Whisper"
 BROKEN_ROW = "a broken row"
 OUTSIDE = "a path out of the corpus's folder"
 TWICE = "an id that stands twice"
@@ -198,7 +203,7 @@ def _died(path: str) -> tuple[str, str]:
 
 
 def parser(doc: str | None, languages: bool = False) -> ArgumentParser:
-    """A corpus script's options: `--data_root --out --nj`, and `--languages` where it has many."""
+    """A corpus script's options: `--data_root --out --nj`, and those for many languages."""
     made = ArgumentParser(description=doc)
     made.add_argument("--data_root", type=Path, required=True, help="the corpus, unpacked")
     made.add_argument("--out", type=Path, default=Path("data"), help="data folder")
@@ -207,26 +212,25 @@ def parser(doc: str | None, languages: bool = False) -> ArgumentParser:
         made.add_argument(
             "--languages", help="as the corpus or Whisper names them, by comma (default: all)"
         )
+        made.add_argument(
+            "--language_tokens",
+            type=language_tokens,
+            default={},
+            metavar="NAME=LANGUAGE,...",
+            help="take languages that Whisper does not know through the tokens of others: ast=es",
+        )
     return made
 
 
-def known_language(name: str) -> str:
-    """Whisper's code for the language that --language names; else an `InputError`."""
-    code = whisper_code(name)
-    if code is None:
-        raise InputError(f"--language {name}: {UNKNOWN_LANGUAGE}")
-    return code
-
-
 def language_folders(
-    root: Path, mark: str, languages: str | None, prefix: str = ""
+    root: Path, mark: str, args: Namespace, prefix: str = ""
 ) -> list[tuple[Path, str, str | None]]:
     """(folder, the corpus's name of its language, Whisper's code or None) of each language.
 
     Args:
         root: The folder that holds them, or one of them.
         mark: What a language's folder must have in it, such as "train.tsv".
-        languages: Those to take, by comma, as the corpus or as Whisper names them; None: all.
+        args: `languages` and `language_tokens` of `parser`.
         prefix: What stands before the language in a folder's name.
 
     Raises:
@@ -241,14 +245,19 @@ def language_folders(
     for folder in folders:
         if folder.name.startswith(prefix):
             name = folder.name.removeprefix(prefix)
-            found.append((folder, name, whisper_code(name)))
+            found.append((folder, name, corpus_language(name, args.language_tokens)))
     if not found:
         raise InputError(f"--data_root {root}: no {prefix}LANGUAGE/{mark} in it")
-    if languages is None:
+    for name in args.language_tokens:
+        if not any(is_named(x[1], name) for x in found):
+            raise InputError(f"--language_tokens {name}: no folder of it with {mark} in {root}")
+    if args.languages is None:
         return found
     chosen = []
-    for wanted in languages.split(","):
+    for wanted in args.languages.split(","):
         these = [x for x in found if wanted in x[1:]]
+        code = whisper_code(wanted)
+        these = these or [x for x in found if (x[2] == code if code else is_named(x[1], wanted))]
         if not these:
             raise InputError(f"--languages {wanted}: no folder of it with {mark} in {root}")
         if these[0][2] is None:

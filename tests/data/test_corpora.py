@@ -6,13 +6,14 @@ import shutil
 import numpy as np
 import pytest
 import soundfile
+from whisper.tokenizer import LANGUAGES
 
 from espnet_dq.bin import format_data
 from espnet_dq.data.audio import load_audio
 from espnet_dq.data.kaldi import KaldiDir, faults
-from espnet_dq.data.languages import whisper_code
+from espnet_dq.data.languages import ISO, whisper_code
 from espnet_dq.errors import InputError, WorkError
-from local import aishell, common_voice, fleurs, librispeech, mls, voxpopuli
+from local import aishell, common_voice, fleurs, kaldi_dir, librispeech, mls, voxpopuli
 from tests.data import small_corpora as small
 from tests.data.small_corpora import SPLITS, put, write
 
@@ -59,12 +60,40 @@ def prepare(script, root, tmp_path, *options):
         ("german_opus", "de"),
         ("Mandarin", "zh"),
         ("en_accented", "en"),
+        ("IT", "it"),
+        ("jv", "jw"),
+        ("zh_CN.UTF-8", "zh"),
+        ("zh-Hant-HK", "yue"),
+        ("zho_Hans", "zh"),
+        ("nan-tw", None),
+        ("zh-min-nan", None),
+        ("deu", "de"),
+        ("ger", "de"),
+        ("arb_Arab", "ar"),
+        ("swh", "sw"),
+        ("nno_Latn", "nn"),
+        ("Haitian_Creole", "ht"),
+        ("Chinese (Simplified)", "zh"),
+        ("Norwegian Nynorsk", "nn"),
+        (" farsi ", "fa"),
+        ("ast", None),
+        ("Low German", None),
         ("", None),
         ("-", None),
     ],
 )
 def test_languages(name, code):
     assert whisper_code(name) == code
+
+
+def test_iso_639_3_names_all_of_whispers_languages():
+    """Every code of three letters that is not Whisper's own, and none stands for nothing."""
+    pairs = [pair.split(":") for pair in ISO.split()]
+    assert len({name for name, _ in pairs}) == len(pairs)
+    assert {code for _, code in pairs} == set(LANGUAGES)
+    assert all(len(name) == 3 and whisper_code(name) == code for name, code in pairs)
+    for code, name in LANGUAGES.items():
+        assert whisper_code(code) == whisper_code(name.title().replace(" ", "_")) == code
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +169,43 @@ def test_languages_that_are_asked_for(common, tmp_path):
             prepare(common_voice, common, tmp_path, "--languages", wanted)
     with pytest.raises(WorkError, match="not a language of Whisper"):
         prepare(common_voice, common / "ga-IE", tmp_path)
+
+
+def test_asked_for_by_other_names(common, tmp_path):
+    *_, report = prepare(common_voice, common, tmp_path, "--languages", "swe,Arabic")
+    assert report.keys() == {"sv", "ar"}
+
+
+def test_a_language_through_the_token_of_another(common, tmp_path):
+    train, _, _, report = prepare(common_voice, common, tmp_path, "--language_tokens", "ga=cy")
+    assert "ga-IE" not in report and report["cy"]["train"] == 1
+    assert [lang for utt, lang in train.utt2lang.items() if utt.startswith("ga-IE")] == ["cy"]
+    wanted = ["--languages", "ga", "--language_tokens", "ga-IE=Welsh"]
+    assert prepare(common_voice, common, tmp_path, *wanted)[3].keys() == {"cy"}
+    for tokens, said in (
+        ("sv-SE=no", "sv-SE=no: Whisper knows it as sv"),
+        ("ga-IE=ast", "ga-IE=ast: not NAME=LANGUAGE"),
+        ("ga-IE", "ga-IE: not NAME=LANGUAGE"),
+        ("=cy", "=cy: not NAME=LANGUAGE"),
+        ("ga=cy,ga=en", "ga=en: ga stands twice"),
+        ("ga=cy,ast=es", "ast: no folder of it"),
+    ):
+        with pytest.raises(InputError, match=f"--language_tokens {said}"):
+            prepare(common_voice, common, tmp_path, "--language_tokens", tokens)
+
+
+@pytest.mark.parametrize(("name", "options"), [("swh", ()), ("sw_KE", ()), ("en", ("Swahili",))])
+def test_kaldi_folders_with_other_names_of_languages(name, options, tmp_path, clip):
+    root = tmp_path / "kaldi"
+    small.kaldi(root, clip)
+    for split in SPLITS:
+        table = root / split / "utt2lang"
+        table.write_text(table.read_text().replace(" sw\n", f" {name}\n"))
+    options = [x for language in options for x in ("--language", language)]
+    for data in prepare(kaldi_dir, root, tmp_path, *options)[:3]:
+        assert set(data.utt2lang.values()) == {"sw"}
+    with pytest.raises(InputError, match="--language Klingon: not a language of Whisper"):
+        prepare(kaldi_dir, root, tmp_path, "--language", "Klingon")
 
 
 def test_broken_common_voice(common, tmp_path):

@@ -258,7 +258,7 @@ def test_timestamps_are_segments_of_a_kaldi_folder(tmp_path, monkeypatch):
         if name == "still":
             audio, starts[name] = 0 * audio, []
         save_wav(data / f"{name}.wav", audio)
-    save_wav(data / "bad.wav", np.full(13 * SAMPLE_RATE, 0.1, np.float32))
+    save_wav(data / "bad.wav", np.tile(np.float32([0.1, -0.1]), 13 * SAMPLE_RATE // 2))
     write_scp(data / "wav.scp", {n: str(data / f"{n}.wav") for n in (*starts, "bad")})
     write_scp(data / "utt2lang", dict.fromkeys((*starts, "bad"), "it"))
     given = ["--model", "fake", "--runtime", "torch", "--data", str(data), "--timestamps"]

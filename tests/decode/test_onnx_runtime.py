@@ -58,10 +58,10 @@ def test_timestamps_and_language_detection(tiny, clips):
     """Through openai-whisper's own transcribe."""
     audio = [load_audio(path) for path, language, _ in clips if language == "en"]
     audio = np.concatenate([audio[0], np.zeros(12 * SAMPLE_RATE, np.float32), audio[1]])
-    found = {name: runtime.transcribe(audio, None, True) for name, runtime in tiny.items()}
-    assert found["onnx"] == found["torch"]
-    language, segments = found["onnx"]
-    assert language == "en" and segments[-1].start > 12
+    found = {name: runtime.transcribe(audio, "en", True) for name, runtime in tiny.items()}
+    assert found["onnx"] == found["torch"] and found["onnx"][-1].start > 12
+    (language, sure), theirs = (tiny[name].detect(audio) for name in ("onnx", "torch"))
+    assert language == theirs[0] == "en" and sure == pytest.approx(theirs[1], abs=1e-3)
 
 
 @pytest.mark.parametrize("beam_size", [1, 3])

@@ -19,8 +19,10 @@ from espnet_dq.bin import transcribe as command
 from espnet_dq.bin.transcribe import main
 from espnet_dq.data.audio import SAMPLE_RATE, load_audio, save_wav
 from espnet_dq.decode.runtimes import Segment, load_runtime
-from espnet_dq.decode.transcribe import transcribe
+from espnet_dq.decode.transcribe import spoken_language, transcribe
 from espnet_dq.errors import InputError
+from espnet_dq.formats import openai
+from espnet_dq.formats.write import write
 from tests.data.av_files import encode
 
 FIRST, STEP = 4000, 8  # word k is a square wave of FIRST + k STEP in 16 bits
@@ -52,8 +54,11 @@ class FakeRuntime:
 
     window, languages = 30.0, frozenset(["en", "it"])
 
+    def detect(self, audio):
+        return "it", 0.9
+
     def transcribe(self, audio, language, timestamps):
-        assert len(audio) <= 30 * SAMPLE_RATE
+        assert len(audio) <= 30 * SAMPLE_RATE and language in self.languages
         loud = np.flatnonzero(np.diff(np.concatenate([[0], audio != 0, [0]]).astype(int)))
         found = []
         for a, b in loud.reshape(-1, 2):
@@ -64,7 +69,7 @@ class FakeRuntime:
             found.append(Segment(a / SAMPLE_RATE, end, text))
         if not timestamps:
             found = [Segment(0, len(audio) / SAMPLE_RATE, " ".join(s.text for s in found))]
-        return language or "it", found
+        return found
 
 
 @pytest.fixture
@@ -76,11 +81,11 @@ def fake(monkeypatch):
 def test_every_word_once_and_at_its_time(tmp_path):
     audio, starts = spoken(500)
     save_wav(tmp_path / "long.wav", audio)
-    found = list(transcribe(FakeRuntime(), tmp_path / "long.wav", None, True))
+    found = list(transcribe(FakeRuntime(), tmp_path / "long.wav", "it", True))
     assert [s.text for s in found] == [f"w{k}" for k in range(len(starts))]
     assert np.allclose([s.start * SAMPLE_RATE for s in found], starts, atol=0.01)
     assert all(a.end <= b.start for a, b in pairwise(found))
-    whole = list(transcribe(FakeRuntime(), tmp_path / "long.wav", None, False))
+    whole = list(transcribe(FakeRuntime(), tmp_path / "long.wav", "it", False))
     assert len(whole) >= 500 / 30
     assert " ".join(s.text for s in whole) == " ".join(s.text for s in found)
 
@@ -100,20 +105,92 @@ def test_memory_does_not_grow_with_the_length(rate, tmp_path):
     assert peaks[1] < 1.1 * peaks[0] < 40e6
 
 
-def test_the_language_is_that_of_the_first_words(tmp_path):
-    """Not of the silence before them."""
-    asked = []
+class Unsure(FakeRuntime):
+    """Takes noise for a bit of English, and is sure of words only."""
 
-    class Listening(FakeRuntime):
-        def transcribe(self, audio, language, timestamps):
-            asked.append(language)
-            found = super().transcribe(audio, language, timestamps)
-            return (language or ("it" if found[1] else "en")), found[1]
+    def __init__(self):
+        self.asked, self.heard = [], []
 
-    audio = np.concatenate([np.zeros(70 * SAMPLE_RATE, np.float32), spoken(60)[0]])
-    save_wav(tmp_path / "late.wav", audio)
-    list(transcribe(Listening(), tmp_path / "late.wav", None, True))
-    assert asked[:3] == [None] * 3 and asked[-1] == "it"
+    def detect(self, audio):
+        self.asked.append(len(audio) / SAMPLE_RATE)
+        return ("en", 0.19) if 0 < np.abs(audio).max() < 0.05 else ("it", 0.9)
+
+    def transcribe(self, audio, language, timestamps):
+        self.heard.append(language)
+        return [Segment(0, len(audio) / SAMPLE_RATE, "ciao")]
+
+
+def quiet(kind, seconds=35):
+    """What nobody can hear."""
+    rng, t = np.random.default_rng(0), np.arange(seconds * SAMPLE_RATE) / SAMPLE_RATE
+    return {
+        "zeros": np.zeros_like(t),
+        "dither": rng.integers(-1, 2, len(t)) / 32768,
+        "hum": 10 ** (-71 / 20) * np.sin(2 * np.pi * 50 * t),
+        "offset": np.full_like(t, 0.1),
+        "drift": 0.01 * np.sin(2 * np.pi * t / 300),
+    }[kind].astype(np.float32)
+
+
+@pytest.mark.parametrize("kind", ["zeros", "dither", "hum", "offset", "drift"])
+def test_silence_says_nothing_and_has_no_vote(kind, tmp_path):
+    words = spoken(8)[0] + quiet(kind, 8)
+    path = tmp_path / "x.wav"
+    save_wav(path, np.concatenate([quiet(kind), words, quiet(kind, 70), words, quiet(kind)]))
+    runtime = Unsure()
+    assert spoken_language(runtime, path)[0] == "it" and len(runtime.asked) == 1
+    found = list(transcribe(runtime, path, "it", False))
+    for segment in found:  # with 0.3 s of silence at most
+        assert any(at - 0.3 <= segment.start < segment.end <= at + 8.3 for at in (35, 113))
+    assert {int(segment.start) // 60 for segment in found} == {0, 1}
+
+
+def test_noise_does_not_outvote_speech(tmp_path):
+    """Minutes of it, before and behind; alone, it is what the model thinks of it, unsure."""
+    noise = np.random.default_rng(0).normal(0, 0.005, 100 * SAMPLE_RATE).astype(np.float32)
+    save_wav(tmp_path / "x.wav", np.concatenate([noise, spoken(8)[0], noise]))
+    runtime = Unsure()
+    assert spoken_language(runtime, tmp_path / "x.wav") == ("it", 0.9)
+    assert sum(runtime.asked) < 140  # not to the end
+    save_wav(tmp_path / "y.wav", noise)
+    assert spoken_language(runtime, tmp_path / "y.wav") == ("en", 0.19)
+
+
+@pytest.mark.parametrize("timestamps", [[], ["--timestamps"], ["--format", "vtt"]])
+def test_a_silent_file_has_no_text_and_no_language(timestamps, fake, tmp_path, capsys):
+    save_wav(tmp_path / "x.wav", quiet("dither", 3))
+    assert main([str(tmp_path / "x.wav"), *fake, *timestamps]) == 0
+    out, err = capsys.readouterr()
+    assert out.strip() in ("", "WEBVTT")
+    assert err == f"transcribe: {tmp_path}/x.wav: no sound above -70 dB, so no language\n"
+    save_wav(tmp_path / "x.wav", spoken(3)[0])
+    assert main([str(tmp_path / "x.wav"), *fake, *timestamps]) == 0
+    out, err = capsys.readouterr()
+    assert "w0" in out and err == f"transcribe: {tmp_path}/x.wav: language it\n"
+
+
+@pytest.mark.parametrize("name", ["it", "IT", "ita", "Italian", "it-CH", "it_IT.UTF-8"])
+def test_language_by_any_name(name, fake, tmp_path, capsys):
+    save_wav(tmp_path / "x.wav", spoken(3)[0])
+    assert main([str(tmp_path / "x.wav"), *fake, "--language", name]) == 0
+    out, err = capsys.readouterr()
+    assert "w0" in out and err == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["openai", "ct2", "ggml", "hf", "onnx"])
+@pytest.mark.parametrize("before", ["zeros", "hiss"])
+def test_italian_behind_what_is_no_speech(form, before, real_clip, weights_dir, tmp_path, capsys):
+    path, _, text = real_clip("it", "demo-abouttotry")
+    model = tmp_path / ("x.bin" if form == "ggml" else "x.pt" if form == "openai" else form)
+    write(form, model, openai.load(weights_dir / "tiny.pt"), {}, "float16")
+    hiss = np.random.default_rng(0).normal(0, 1e-3, 35 * SAMPLE_RATE).astype(np.float32)
+    hiss *= before == "hiss"
+    save_wav(tmp_path / "x.wav", np.concatenate([hiss, load_audio(path)]))
+    assert main([str(tmp_path / "x.wav"), "--model", str(model)]) == 0
+    out, err = capsys.readouterr()
+    assert err.endswith(": language it\n")
+    assert jiwer.wer(words(text), words(out)) < 0.5
 
 
 @pytest.mark.parametrize("kind", ["srt", "vtt"])

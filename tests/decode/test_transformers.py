@@ -64,9 +64,8 @@ def test_tiny_says_what_torch_says(tiny, weights_dir, clips):
         said = ours.decode(batch, language)
         assert all(said) and said == theirs.decode(batch, language)
     samples, language = audio[2]
-    heard, (segment,) = ours.transcribe(samples, None, False)  # the language is detected, too
-    (expected,) = theirs.transcribe(samples, language, False)[1]
-    assert (heard, segment.text) == (language, expected.text)
+    (segment,), (expected,) = (x.transcribe(samples, language, False) for x in (ours, theirs))
+    assert ours.detect(samples)[0] == language and segment.text == expected.text
     assert segment.start == expected.start and abs(segment.end - expected.end) < 0.02
 
 
@@ -84,8 +83,8 @@ def test_timestamps_are_within_the_audio(tiny, clips):
     quiet = np.zeros(8 * SAMPLE_RATE, np.float32)
     runtime = load_runtime("transformers", tiny, threads=1)
     audio = np.concatenate([english[0], quiet, english[1]])
-    language, segments = runtime.transcribe(audio, None, True)
-    assert language == "en"
+    assert runtime.detect(audio)[0] == "en"
+    segments = runtime.transcribe(audio, "en", True)
     first, last = (runtime.decode([samples], "en")[0] for samples in english)
     assert segments[0].text.split()[0] == first.split()[0] and segments[0].start < 2
     assert segments[-1].text.split()[-1] == last.split()[-1] and segments[-1].start >= 8
@@ -104,8 +103,8 @@ def test_short_window_student(toy_models, tmp_path):
     assert runtime.window == theirs.window == 15
     clips = [noise(14, 0), noise(15, 1)]
     assert runtime.decode(clips, "ru") == theirs.decode(clips, "ru")
-    heard = [each.transcribe(clips[0], None, False) for each in (runtime, theirs)]
-    assert heard[0] == heard[1] and heard[0][1]
+    heard = [each.transcribe(clips[0], "ru", False) for each in (runtime, theirs)]
+    assert heard[0] == heard[1] and heard[0]
     for each in (runtime, theirs):
         with pytest.raises(ValueError, match="1501 frames"):
             each.decode([noise(15.01, 3)], "ru")

@@ -89,13 +89,13 @@ def test_texts(name, models, speech, expected, kept):
         if {*encode(f" {b}")} <= kept
     ]
     assert len(same) == 2 and all(same)
-    told = None  # the language is detected
     if name == "faster-whisper":
         with pytest.raises(InputError, match="CTranslate2 detects no language"):
-            runtime.transcribe(speech["es"][0], None, False)
-        told = "es"
-    language, (segment,) = runtime.transcribe(speech["es"][0], told, True)
-    assert language == "es" and segment.start == 0 and 1 < segment.end < 10
+            runtime.detect(speech["es"][0])
+    else:
+        assert runtime.detect(speech["es"][0])[0] == "es"
+    (segment,) = runtime.transcribe(speech["es"][0], "es", True)
+    assert segment.start == 0 and 1 < segment.end < 10
 
 
 def test_stock_faster_whisper_as_the_readme_says(models, speech, expected, monkeypatch):

@@ -2,7 +2,8 @@
 
 Every runtime sees each clip padded to Whisper's 30 s window and decodes greedily by default:
 temperature 0, no text from before, no timestamp tokens, no voice activity detection. Longer audio
-is cut into clips before, at pauses (`espnet_dq.data.pieces`).
+is cut into clips before, at pauses (`espnet_dq.data.pieces`). `transcribe`, which is for people and
+not for scores, tries at random again what went wrong.
 
 How the work is spread was measured (two cores, base, 60 clips): the encoder takes 5/6 of the time
 and gains nothing from a batch in CTranslate2, so faster-whisper decodes one clip in each of

@@ -1,10 +1,11 @@
 """CTranslate2 folders in faster-whisper."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from espnet_dq.decode.runtimes.interface import WINDOW, Segment, first_line, join
+from espnet_dq.decode.runtimes.interface import SEED, WINDOW, Segment, first_line, join
 from espnet_dq.errors import InputError
 from espnet_dq.formats import json_file
 from espnet_dq.formats.ctranslate2 import read_dims
@@ -50,6 +51,24 @@ class Multilingual:
         return getattr(self._model, name)
 
 
+class Seeded:
+    """A CTranslate2 model that draws the same for the same audio, whatever was drawn before.
+
+    CTranslate2 seeds each of its threads but once, so each draw is of a copy with new threads.
+    """
+
+    def __init__(self, model, copy: Callable) -> None:
+        self._model, self._copy = model, copy
+
+    def generate(self, *args, **options) -> list:
+        """As the model's."""
+        model = self._copy() if options.get("sampling_temperature") else self._model
+        return model.generate(*args, **options)
+
+    def __getattr__(self, name: str):
+        return getattr(self._model, name)
+
+
 class FasterWhisper:
     """faster-whisper on the CPU, one worker of CTranslate2 for each clip at a time."""
 
@@ -60,21 +79,23 @@ class FasterWhisper:
         for name in ("model.bin", "config.json", "tokenizer.json"):
             if not (path / name).is_file():
                 raise InputError(f"{path}: not a CTranslate2 folder, {name} is missing")
-        from ctranslate2 import set_log_level
+        from ctranslate2 import set_log_level, set_random_seed
+        from ctranslate2.models import Whisper
         from faster_whisper import WhisperModel
 
         set_log_level(40)  # errors: what is computed in is in our records anyway
+        set_random_seed(SEED)
         self.threads, self.workers = threads, nj
         try:
+            how = {"device": "cpu", "compute_type": compute_type(path / "model.bin")}
             self.model = WhisperModel(
-                str(path),
-                device="cpu",
-                compute_type=compute_type(path / "model.bin"),
-                cpu_threads=max(1, threads // nj),
-                num_workers=nj,
+                str(path), cpu_threads=max(1, threads // nj), num_workers=nj, **how
             )
         except Exception as e:  # tokenizers raises bare Exception
             raise InputError(f"{path}: faster-whisper cannot load it: {first_line(e)}") from e
+        self.model.model = Seeded(
+            self.model.model, lambda: Whisper(str(path), intra_threads=max(1, threads // nj), **how)
+        )
         self.compute_type = self.model.model.compute_type
         self._match_spectrogram(path)
         self.window = float(self.model.feature_extractor.chunk_length)
@@ -123,16 +144,29 @@ class FasterWhisper:
             texts.append(join(segment.text for segment in segments))
         return texts
 
-    def transcribe(
-        self, audio: np.ndarray, language: str | None, timestamps: bool
-    ) -> tuple[str, list[Segment]]:
-        if language is None and self.trimmed:
+    def detect(self, audio: np.ndarray) -> tuple[str, float]:
+        from faster_whisper.audio import pad_or_trim
+
+        if self.trimmed:
             raise InputError(
                 "CTranslate2 detects no language with a trimmed vocabulary: say --language"
             )
-        options = dict(self.options)
-        if timestamps:
-            options["without_timestamps"] = False
-            del options["temperature"]  # faster-whisper's ladder of them gets it out of loops
-        segments, info = self.model.transcribe(audio, language=language, **options)
-        return info.language, [Segment(s.start, s.end, s.text.strip()) for s in segments]
+        features = self.model.feature_extractor(audio)
+        features = features[..., : self.model.feature_extractor.nb_max_frames]
+        encoded = self.model.encode(pad_or_trim(features))
+        token, probability = self.model.model.detect_language(encoded)[0][0]  # of the languages
+        prompt = ("<|startoftranscript|>", token, "<|transcribe|>", "<|notimestamps|>")
+        (found,) = self.model.model.generate(
+            encoded,
+            [[self.model.hf_tokenizer.token_to_id(each) for each in prompt]],
+            max_length=len(prompt),
+            return_no_speech_prob=True,
+        )
+        return token.strip("<|>"), probability * (1 - found.no_speech_prob)
+
+    def transcribe(self, audio: np.ndarray, language: str, timestamps: bool) -> list[Segment]:
+        # faster-whisper's own temperatures get it out of loops.
+        options = {key: value for key, value in self.options.items() if key != "temperature"}
+        options["without_timestamps"] = not timestamps
+        segments, _ = self.model.transcribe(audio, language=language, **options)
+        return [Segment(s.start, s.end, s.text.strip()) for s in segments]

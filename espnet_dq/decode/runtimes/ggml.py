@@ -1,10 +1,19 @@
 """ggml files in whisper.cpp."""
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
-from espnet_dq.decode.runtimes.interface import WINDOW, Segment, first_line, join
+from espnet_dq.decode.runtimes.interface import (
+    WINDOW,
+    Attempt,
+    Segment,
+    first_line,
+    join,
+    settle,
+    whole,
+)
 from espnet_dq.errors import InputError
 
 BINS = 201  # of a spectrum, of which the file's filters make mels
@@ -30,7 +39,6 @@ class WhisperCpp:
         filters = content.filters
         if filters.shape != (content.dims.n_mels, BINS) or not np.isfinite(filters).all():
             raise InputError(f"{path}: its mel filters are none of {content.dims.n_mels} x {BINS}")
-        from pywhispercpp.model import Model
         from whisper.tokenizer import LANGUAGES
 
         self.threads = threads
@@ -47,36 +55,72 @@ class WhisperCpp:
         }
         if beam_size > 1:
             self.options["beam_search"] = {"beam_size": beam_size, "patience": -1.0}
-        quiet = {"print_progress": False, "print_realtime": False}
+        self.path, self.beam_size = path, beam_size
         try:
-            self.model = Model(
-                str(path),
-                params_sampling_strategy=int(beam_size > 1),
-                redirect_whispercpp_logs_to=None,
-                context_params={"flash_attn": self.flash_attention},
-                n_threads=threads,
-                **quiet,
-                **self.options,
-            )
+            self.model = self._load()
         except Exception as e:
             raise InputError(f"{path}: whisper.cpp cannot load it: {first_line(e)}") from e
 
+    def _load(self):
+        from pywhispercpp.model import Model
+
+        quiet = {"print_progress": False, "print_realtime": False}
+        return Model(
+            str(self.path),
+            params_sampling_strategy=int(self.beam_size > 1),
+            redirect_whispercpp_logs_to=None,
+            context_params={"flash_attn": self.flash_attention},
+            n_threads=self.threads,
+            **quiet,
+            **self.options,
+        )
+
     def decode(self, clips: list[np.ndarray], language: str) -> list[str]:
+        # What `transcribe` asks for would go on to be asked for.
         return [
-            join(part.text for part in self.model.transcribe(clip, language=language))
+            join(
+                part.text
+                for part in self.model.transcribe(clip, language=language, no_timestamps=True)
+            )
             for clip in clips
         ]
 
-    def transcribe(
-        self, audio: np.ndarray, language: str | None, timestamps: bool
-    ) -> tuple[str, list[Segment]]:
-        if language is None:
-            (language, _), _ = self.model.auto_detect_language(audio)
-        parts = self.model.transcribe(
+    def detect(self, audio: np.ndarray) -> tuple[str, float]:
+        (language, probability), _ = self.model.auto_detect_language(audio)
+        # How probable speech is pywhispercpp does not tell: what is no speech has no good text.
+        _, said = self._attempt(self.model, audio, language, timestamps=False, temperature=0.0)
+        sure = float(np.exp(said.logprob)) if said.text and not said.circling else 0.0
+        return language, float(probability) * sure
+
+    def transcribe(self, audio: np.ndarray, language: str, timestamps: bool) -> list[Segment]:
+        # What a model draws depends on what it drew before, so what draws is new each time.
+        drawing = cache(self._load)
+        found = {}
+
+        def attempt(temperature: float) -> Attempt:
+            model = drawing() if temperature else self.model
+            parts, said = self._attempt(model, audio, language, timestamps, temperature)
+            found[said.text] = parts
+            return said
+
+        # Not whisper.cpp's own temperatures: it lets pass what goes round for up to 32 tokens.
+        text = settle(attempt)
+        if not timestamps:
+            return whole(audio, text)
+        # Times are in hundredths of a second.
+        return [Segment(s.t0 / 100, s.t1 / 100, s.text.strip()) for s in found[text]]
+
+    def _attempt(
+        self, model, audio: np.ndarray, language: str, timestamps: bool, temperature: float
+    ) -> tuple[list, Attempt]:
+        """The parts of a decoding, and how good they are; none where nobody speaks."""
+        parts = model.transcribe(
             audio,
             language=language,
             no_timestamps=not timestamps,
-            temperature_inc=0.2 if timestamps else 0.0,  # whisper.cpp's way out of loops
+            temperature=temperature,
+            extract_probability=True,
         )
-        # Times are in hundredths of a second.
-        return language, [Segment(s.t0 / 100, s.t1 / 100, s.text.strip()) for s in parts]
+        sure = [part.probability for part in parts if part.probability > 0]  # not of no token
+        mean = float(np.log(sure).mean()) if sure else 0.0
+        return parts, Attempt(join(part.text for part in parts), mean, no_speech=0.0)

@@ -1,6 +1,8 @@
 """What every runtime offers, and what they share."""
 
-from collections.abc import Iterable
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -13,6 +15,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 WINDOW = 30.0  # seconds
+# whisper.transcribe's rules for a window that was decoded badly, and its temperatures.
+NO_SPEECH, LOGPROB, COMPRESSION = 0.6, -1.0, 2.4
+TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+SEED = 0  # of what is drawn at a temperature: a file has the same text every time
 
 
 @dataclass(frozen=True)
@@ -48,15 +54,68 @@ class Runtime(Protocol):
     def decode(self, clips: list[np.ndarray], language: str) -> list[str]:
         """Text of each clip, (samples,) float32 at 16 kHz, of a window at most, in one language."""
 
-    def transcribe(
-        self, audio: np.ndarray, language: str | None, timestamps: bool
-    ) -> tuple[str, list[Segment]]:
-        """Language (detected if not given) and segments of a clip.
+    def detect(self, audio: np.ndarray) -> tuple[str, float]:
+        """The likeliest language of a clip, and how probable it is that it is spoken in it.
 
-        With `timestamps` the model's timestamp tokens cut it into segments, and what makes a model
-        stop too early or go round in circles is tried again, as in openai-whisper's `transcribe`;
-        otherwise it is decoded as in `decode`.
+        The rest is for other languages and for no speech at all: what the model expects behind
+        `<|startoftranscript|>`. Of a runtime with more than one language.
         """
+
+    def transcribe(self, audio: np.ndarray, language: str, timestamps: bool) -> list[Segment]:
+        """Segments of a clip; with `timestamps` cut by the model's timestamp tokens.
+
+        What makes a model stop too early or go round in circles is tried again at random, as in
+        openai-whisper's `transcribe`; the same clip has the same text every time.
+        """
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What a model said of a window: its text, the mean log-probability of its tokens, and how
+    probable it is that nobody speaks."""
+
+    text: str
+    logprob: float
+    no_speech: float
+
+    @property
+    def silent(self) -> bool:
+        """Whether nobody speaks."""
+        return self.no_speech > NO_SPEECH and self.logprob <= LOGPROB
+
+    @property
+    def circling(self) -> bool:
+        """Whether it goes round in circles."""
+        text = self.text.encode()
+        return len(text) > COMPRESSION * len(zlib.compress(text))
+
+
+def settle(attempt: Callable[[float], Attempt]) -> str:
+    """The text of a window, tried at one temperature after the other until nothing is wrong.
+
+    If all fail it is that of the likeliest attempt, if possible one that does not go round in
+    circles (faster-whisper's rule); of openai-whisper's it would be the last.
+    """
+    attempts = []
+    for temperature in TEMPERATURES:
+        found = attempt(temperature)
+        if found.silent:
+            return ""
+        if not found.circling and found.logprob >= LOGPROB:
+            return found.text
+        attempts.append(found)
+    straight = [found for found in attempts if not found.circling]
+    return max(straight or attempts, key=lambda found: found.logprob).text
+
+
+@contextmanager
+def seeded() -> Iterator[None]:
+    """What torch draws in it is the same every time."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        yield
 
 
 def log_mel(audio: np.ndarray, n_mels: int) -> "Tensor":

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from espnet_dq.decode.runtimes.interface import Segment, whole, window
+from espnet_dq.decode.runtimes.interface import Attempt, Segment, seeded, settle, whole, window
 from espnet_dq.errors import InputError
 
 
@@ -65,54 +65,60 @@ class Torch:
 
     def decode(self, clips: list[np.ndarray], language: str) -> list[str]:
         import torch
-        import whisper
         from torch.nn.utils import parametrize
 
         if not clips:
             return []
         n_mels = self.model.dims.n_mels
         mels = [window(clip, n_mels, self.frames, self.padding) for clip in clips]
-        options = whisper.DecodingOptions(language=language, **self.options)
         # cached: a fake-quantized weight is rounded once, not in every step of the decoder.
         with torch.inference_mode(), parametrize.cached():
-            results = self.model.decode(torch.stack(mels), options)
-        # whisper.transcribe's rule for a window without speech, its thresholds
-        silent = [r.no_speech_prob > 0.6 and r.avg_logprob <= -1.0 for r in results]
-        return ["" if no else r.text.strip() for r, no in zip(results, silent, strict=True)]
+            found = self._attempts(torch.stack(mels), language, 0.0)
+        return ["" if each.silent else each.text for each in found]
 
-    def transcribe(
-        self, audio: np.ndarray, language: str | None, timestamps: bool
-    ) -> tuple[str, list[Segment]]:
+    def detect(self, audio: np.ndarray) -> tuple[str, float]:
+        import torch
+        from torch.nn.utils import parametrize
+        from whisper.tokenizer import get_tokenizer
+
+        tokenizer = get_tokenizer(True, num_languages=self.model.num_languages)
+        # whisper.transcribe hears silence in the window's rest when it detects the language.
+        mel = window(audio, self.model.dims.n_mels, self.frames, "silence")
+        with torch.inference_mode(), parametrize.cached():
+            features = self.model.encoder(mel[None])
+            logits = self.model.logits(torch.tensor([[tokenizer.sot]]), features)[0, 0]
+        probabilities = logits.softmax(-1)[list(tokenizer.all_language_tokens)]
+        best = int(probabilities.argmax())
+        return tokenizer.all_language_codes[best], float(probabilities[best])
+
+    def transcribe(self, audio: np.ndarray, language: str, timestamps: bool) -> list[Segment]:
         import torch
         import whisper
         from torch.nn.utils import parametrize
 
-        if language is None:
-            language = self._detect(audio)
-        if not timestamps:
-            return language, whole(audio, *self.decode([audio], language))
-        if self.frames != whisper.audio.N_FRAMES:
+        if timestamps and self.frames != whisper.audio.N_FRAMES:
             raise InputError(f"timestamps need a window of 30 s, this model's is {self.window:g}")
-        options = {k: v for k, v in self.options.items() if k != "temperature"}  # its own ladder
-        options |= {"without_timestamps": False, "condition_on_previous_text": False}
-        with torch.inference_mode(), parametrize.cached():
+        with torch.inference_mode(), parametrize.cached(), seeded():
+            if not timestamps:
+                mel = window(audio, self.model.dims.n_mels, self.frames, self.padding)
+                features = self.model.encoder(mel[None])
+                return whole(audio, settle(lambda t: self._attempts(features, language, t)[0]))
+            options = {k: v for k, v in self.options.items() if k != "temperature"}  # its own
+            options |= {"without_timestamps": False, "condition_on_previous_text": False}
             found = whisper.transcribe(
                 self.model, audio, language=language, verbose=None, **options
             )
-        segments = [Segment(s["start"], s["end"], s["text"].strip()) for s in found["segments"]]
-        return language, segments
+        return [Segment(s["start"], s["end"], s["text"].strip()) for s in found["segments"]]
 
-    def _detect(self, audio: np.ndarray) -> str:
-        import torch
-        from torch.nn.utils import parametrize
+    def _attempts(self, windows, language: str, temperature: float) -> list[Attempt]:
+        """What is said in log-mel windows, or in what the encoder made of them."""
+        from whisper import DecodingOptions
 
-        if not self.model.is_multilingual:
-            return "en"
-        # whisper.transcribe hears silence in the window's rest when it detects the language.
-        mel = window(audio, self.model.dims.n_mels, self.frames, "silence")
-        with torch.inference_mode(), parametrize.cached():
-            _, probabilities = self.model.detect_language(mel)
-        return max(probabilities, key=probabilities.get)
+        options = self.options | {"temperature": temperature}
+        if temperature:
+            del options["beam_size"]
+        found = self.model.decode(windows, DecodingOptions(language=language, **options))
+        return [Attempt(r.text.strip(), r.avg_logprob, r.no_speech_prob) for r in found]
 
 
 def speak_whole(model) -> None:

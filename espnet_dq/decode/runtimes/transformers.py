@@ -4,13 +4,23 @@ from pathlib import Path
 
 import numpy as np
 
-from espnet_dq.decode.runtimes.interface import Segment, first_line, log_mel, whole, window
+from espnet_dq.decode.runtimes.interface import (
+    LOGPROB,
+    NO_SPEECH,
+    TEMPERATURES,
+    Attempt,
+    Segment,
+    first_line,
+    log_mel,
+    seeded,
+    settle,
+    whole,
+    window,
+)
 from espnet_dq.errors import InputError
 
 _FILES = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
-# whisper.transcribe's thresholds; its limit on repetition (2.4, on text) has another scale on ids.
-_NO_SPEECH, _LOGPROB, _COMPRESSION = 0.6, -1.0, 1.35
-_LADDER = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)  # its temperatures
+_COMPRESSION = 1.35  # whisper.transcribe's limit on repetition (2.4, on text), on ids
 _FRAMES = 100  # log-mel frames a second
 
 
@@ -52,11 +62,13 @@ class Transformers:
         self.window = self.frames / _FRAMES
         settings = self.model.generation_config
         self.multilingual = bool(getattr(settings, "is_multilingual", False))
-        tokens = getattr(settings, "lang_to_id", None) if self.multilingual else {"<|en|>": None}
+        tokens = getattr(settings, "lang_to_id", None) if self.multilingual else {"<|en|>": 0}
         if not isinstance(tokens, dict) or not all(isinstance(token, str) for token in tokens):
             raise InputError(f"{path / 'generation_config.json'}: lang_to_id is no table of tokens")
-        for key in ("decoder_start_token_id", "no_timestamps_token_id", "eos_token_id"):
-            number = getattr(settings, key, None)
+        names = ("decoder_start_token_id", "no_timestamps_token_id", "eos_token_id")
+        for key, number in (
+            tokens | {name: getattr(settings, name, None) for name in names}
+        ).items():
             if type(number) is not int or not 0 <= number < config.vocab_size:
                 raise InputError(f"{path / 'generation_config.json'}: {key} is no token's number")
         self.languages = frozenset(token.strip("<|>") for token in tokens)
@@ -69,82 +81,97 @@ class Transformers:
         }
 
     def decode(self, clips: list[np.ndarray], language: str) -> list[str]:
-        import torch
-
         if not clips:
             return []
-        mels = torch.stack([window(clip, self.n_mels, self.frames) for clip in clips])
-        return self._decode(mels, language)
+        found = self._attempts(self._encode(clips), language, 0.0)
+        return ["" if each.silent else each.text for each in found]
 
-    def transcribe(
-        self, audio: np.ndarray, language: str | None, timestamps: bool
-    ) -> tuple[str, list[Segment]]:
+    def detect(self, audio: np.ndarray) -> tuple[str, float]:
+        tokens = self.model.generation_config.lang_to_id
+        expected = self._first(self._encode([audio]))[0, list(tokens.values())]
+        best = int(expected.argmax())
+        return list(tokens)[best].strip("<|>"), float(expected[best])
+
+    def transcribe(self, audio: np.ndarray, language: str, timestamps: bool) -> list[Segment]:
         import torch
 
-        if language is None:
-            language = self._detect(window(audio, self.n_mels, self.frames))
-        if not timestamps:
-            return language, whole(audio, *self.decode([audio], language))
-        options = self.options | {"return_timestamps": True}
-        del options["do_sample"]
-        with torch.inference_mode():
-            found = self.model.generate(
-                log_mel(audio, self.n_mels)[None],
-                temperature=_LADDER,
-                no_speech_threshold=_NO_SPEECH,
-                logprob_threshold=_LOGPROB,
-                compression_ratio_threshold=_COMPRESSION,
-                condition_on_prev_tokens=False,
-                return_segments=True,
-                **self._prompt(options, language),
-            )
+        with seeded():
+            if not timestamps:
+                encoded = self._encode([audio])
+                return whole(audio, settle(lambda t: self._attempts(encoded, language, t)[0]))
+            options = self.options | {"return_timestamps": True}
+            del options["do_sample"]
+            with torch.inference_mode():
+                found = self.model.generate(
+                    log_mel(audio, self.n_mels)[None],
+                    temperature=TEMPERATURES,
+                    no_speech_threshold=NO_SPEECH,
+                    logprob_threshold=LOGPROB,
+                    compression_ratio_threshold=_COMPRESSION,
+                    condition_on_prev_tokens=False,
+                    return_segments=True,
+                    **self._prompt(options, language),
+                )
         segments = found["segments"][0]
-        return language, [
+        return [
             Segment(float(s["start"]), float(s["end"]), self._text(s["tokens"])) for s in segments
         ]
 
-    def _decode(self, mels, language: str) -> list[str]:
-        """Text of each window, (B, n_mels, frames) float32; "" where nobody speaks."""
+    def _encode(self, clips: list[np.ndarray]):
+        import torch
+
+        mels = torch.stack([window(clip, self.n_mels, self.frames) for clip in clips])
+        with torch.inference_mode():
+            return self.model.get_encoder()(mels)
+
+    def _first(self, encoded):
+        """How probable each token is as the first of a window, (B, n_vocab)."""
+        import torch
+
+        size, token = len(encoded[0]), self.model.generation_config.decoder_start_token_id
+        with torch.inference_mode():
+            start = torch.full((size, 1), token)
+            logits = self.model(encoder_outputs=encoded, decoder_input_ids=start).logits
+        return logits[:, 0].softmax(-1)
+
+    def _attempts(self, encoded, language: str, temperature: float) -> list[Attempt]:
+        """What is said in windows that the encoder has heard."""
         import torch
 
         settings = self.model.generation_config
+        options = self._prompt(self.options, language)
+        if temperature:  # top_k 0: from all tokens
+            options |= {"do_sample": True, "temperature": temperature, "num_beams": 1, "top_k": 0}
+        # transformers tells it, too, but runs the encoder once more for it.
+        no_speech = self._first(encoded)[:, settings.no_timestamps_token_id - 1]
         with torch.inference_mode():
-            encoded = self.model.get_encoder()(mels)
-            # whisper.transcribe's rule for a window without speech. transformers has it too,
-            # but runs the encoder once more for it.
-            start = torch.full((len(mels), 1), settings.decoder_start_token_id)
-            first = self.model(encoder_outputs=encoded, decoder_input_ids=start).logits[:, 0]
-            no_speech = first.softmax(-1)[:, settings.no_timestamps_token_id - 1] > _NO_SPEECH
             found = self.model.generate(
                 encoder_outputs=encoded,
                 force_unique_generate_call=True,
                 return_dict_in_generate=True,
                 output_scores=True,
-                **self._prompt(self.options, language),
+                **options,
             )
             scores = self.model.compute_transition_scores(
-                found.sequences, found.scores, found.get("beam_indices"), normalize_logits=True
+                found.sequences,
+                tuple(step * (temperature or 1) for step in found.scores),  # as without it
+                found.get("beam_indices"),
+                normalize_logits=True,
             )
-        texts = []
+        attempts = []
         tokens = found.sequences[:, -scores.shape[1] :]
-        for ids, score, silent in zip(tokens, scores, no_speech, strict=True):
+        for ids, score, silence in zip(tokens, scores, no_speech, strict=True):
             ended = (ids == settings.eos_token_id).nonzero()
             length = int(ended[0]) if len(ended) else len(ids)
             mean = float(score[: length + 1].sum()) / (length + 1)
-            texts.append("" if silent and mean <= _LOGPROB else self._text(ids[:length]))
-        return texts
+            attempts.append(Attempt(self._text(ids[:length]), mean, float(silence)))
+        return attempts
 
     def _prompt(self, options: dict, language: str) -> dict:
         """`options` for `generate`: English-only models take neither language nor task."""
         if self.multilingual:
             return options | {"language": language}
         return {key: value for key, value in options.items() if key != "task"}
-
-    def _detect(self, mel) -> str:
-        if not self.multilingual:
-            return "en"
-        (token,) = self.model.detect_language(mel[None])
-        return self.tokenizer.convert_ids_to_tokens(int(token)).strip("<|>")
 
     def _text(self, ids) -> str:
         return self.tokenizer.decode(ids, skip_special_tokens=True).strip()
