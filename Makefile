@@ -26,5 +26,5 @@ audit: setup
 
 # Not among the tests: hours. See docs/reliability.md.
 faults: setup
-	.venv/bin/python -m tests.faults --faults kill,rename --tries 30 --work $(WORK)
-	.venv/bin/python -m tests.faults --work $(WORK)
+	.venv/bin/python -m benchmarks.faults --faults kill,rename --tries 30 --work $(WORK)
+	.venv/bin/python -m benchmarks.faults --work $(WORK)

@@ -35,7 +35,6 @@ from threading import Event, Semaphore
 from typing import BinaryIO
 
 from ablation_plan import REFERENCES, Run, check, read_plan
-
 from espnet_dq.bin.arguments import count
 from espnet_dq.errors import InputError, WorkError, run
 from espnet_dq.files import atomic

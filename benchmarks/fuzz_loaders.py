@@ -25,11 +25,11 @@ from datetime import date
 from pathlib import Path
 
 import torch
-from fuzz_files import LOADERS, SEPARATOR, originals
 from tqdm import tqdm
 
 from espnet_dq.errors import InputError, run
 from espnet_dq.files import atomic
+from fuzz_files import LOADERS, SEPARATOR, originals
 
 SPARE = 512 << 20  # bytes of address space beyond what the process has when it starts
 NUMBER = re.compile(rb"\d+")  # where a file says it in words, as JSON does

@@ -23,8 +23,6 @@ from datetime import date
 from pathlib import Path
 
 import torch
-from fuzz_changes import CHANGES, REWRITTEN, Unchanged
-from fuzz_worker import Worker
 from tqdm import tqdm
 from whisper.model import ModelDimensions, Whisper
 
@@ -39,6 +37,8 @@ from espnet_dq.formats.write import FOLDERS, write
 from espnet_dq.quant.checkpoint import quantize
 from espnet_dq.quant.grids import get_grid
 from espnet_dq.quant.prepare import assign_grids
+from fuzz_changes import CHANGES, REWRITTEN, Unchanged
+from fuzz_worker import Worker
 
 BATCH = 100  # changes, and a JSON line
 GRIDS = {"ct2": "ct2_int8", "ggml": "ggml_q5_0", "onnx": "onnx_int8", "hf": "uniform4",

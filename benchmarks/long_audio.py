@@ -19,7 +19,6 @@ from pathlib import Path
 import jiwer
 import numpy as np
 import soundfile
-from manifest_size import ROOT, measure
 
 from espnet_dq.bin.describe import commit
 from espnet_dq.data.audio import SAMPLE_RATE, load_audio
@@ -27,6 +26,7 @@ from espnet_dq.data.kaldi import KaldiDir, read_scp, validate, write_scp
 from espnet_dq.data.spelling import compared
 from espnet_dq.errors import InputError, run
 from espnet_dq.files import new_folder
+from manifest_size import ROOT, measure
 
 RESULTS = ROOT / "benchmarks/results/long_audio.jsonl"
 PAUSE = (0.5, 2.0)  # seconds

@@ -37,7 +37,7 @@ from espnet_dq.files import new_folder, remove
 from espnet_dq.report import train_log
 
 ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "tests/faults/results.jsonl"
+RESULTS = ROOT / "benchmarks/faults/results.jsonl"
 MOST = 2048  # MiB of a process
 CONFIG = ROOT / "egs2/dq_whisper/asr1/conf/train.yaml"
 SHARE = {"train": 10, "dev": 1, "test": 1}

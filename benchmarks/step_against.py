@@ -26,7 +26,6 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from step_cost import build, make_batch, step, warm_up
 
 from espnet_dq.bin import convert
 from espnet_dq.bin.describe import commit
@@ -37,6 +36,7 @@ from espnet_dq.errors import run
 from espnet_dq.files import atomic
 from espnet_dq.plugin import register
 from espnet_dq.whisper.forward import log_mel
+from step_cost import build, make_batch, step, warm_up
 
 ALPHA, LAMBDA = 0.5, 1.0
 

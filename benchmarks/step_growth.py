@@ -18,7 +18,6 @@ from datetime import date
 from pathlib import Path
 
 import torch
-from step_cost import build, make_batch, step, warm_up
 
 from espnet_dq.bin.describe import commit
 from espnet_dq.decode.folder import peak_rss_bytes
@@ -26,6 +25,7 @@ from espnet_dq.errors import run
 from espnet_dq.files import atomic
 from espnet_dq.plugin import register
 from espnet_dq.report.markdown import table
+from step_cost import build, make_batch, step, warm_up
 
 START = {"batch": 4, "seconds": 10, "layers": 4, "window": "full", "teacher": "base"}
 CASES = [

@@ -1,11 +1,17 @@
-"""Shared fixtures: real weights and real clips (fetched once, cached), and toy models."""
+"""Shared fixtures: real weights and real clips (fetched once, cached), and toy models.
 
+And what the markers mean: see CONTRIBUTING.md.
+"""
+
+import os
 import resource
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import torch
 
 from espnet_dq.data.audio import to_wav
 from espnet_dq.data.debian import Package
@@ -21,6 +27,56 @@ CLIPS = (
     ("fr", "conf-onlyperson"),
     ("ru", "agent-incorrect"),
 )
+
+# Fixture -> the marker of each test that uses it, itself or through other fixtures.
+MARKERS = {
+    **dict.fromkeys(("weights_dir", "source_files", "real_texts", "real_clip"), "network"),
+    "slurm": "slurm",
+}
+NO_PROXY = "127.0.0.1,localhost,::1"
+# For a test that is not marked `network`, and all that it starts: nowhere to keep what is fetched,
+# and all servers but this machine's are behind a port at which nothing listens.
+OFFLINE = {
+    "ESPNET_DQ_CACHE": f"{os.devnull}/this test is not marked network",
+    **{f"{name}_proxy": "http://127.0.0.1:9" for name in ("http", "https", "ftp", "all")},
+    **{f"{name}_PROXY": "http://127.0.0.1:9" for name in ("HTTP", "HTTPS", "FTP", "ALL")},
+    "no_proxy": NO_PROXY,
+    "NO_PROXY": NO_PROXY,
+}
+_offline = False
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for name in {MARKERS[x] for x in getattr(item, "fixturenames", ()) if x in MARKERS}:
+            item.add_marker(name)
+        if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="no GPU here"))
+
+
+@pytest.hookimpl(wrapper=True)  # around the fixtures of every scope
+def pytest_runtest_protocol(item: pytest.Item):
+    global _offline
+    _offline = item.get_closest_marker("network") is None
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in OFFLINE.items() if _offline else ():
+            patch.setenv(name, value)
+        result = yield
+    _offline = False
+    return result
+
+
+def _refuse(event: str, args: tuple) -> None:
+    """Let no test that is not marked `network` look up or connect to another machine."""
+    if not _offline or event not in ("socket.connect", "socket.getaddrinfo"):
+        return
+    address = args[1] if event == "socket.connect" else args
+    if isinstance(address, tuple) and address[0] not in (None, "", "127.0.0.1", "localhost", "::1"):
+        raise RuntimeError(f"{event} {address[0]}: this test is not marked `network`")
+
+
+sys.addaudithook(_refuse)
 
 
 @pytest.fixture(scope="session")

@@ -16,13 +16,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from toys import save_corpus
 
 from espnet_dq.data.kaldi import KaldiDir
 from espnet_dq.distill.cache import SHARD_FOLDER
 from espnet_dq.errors import InputError, run
 from espnet_dq.files import Folder, atomic, check_replaceable, new_folder, shared_place
 from espnet_dq.task.checkpoints import repair
+from tests.toys import save_corpus
 
 BIN = Path(__file__).parents[1] / "espnet_dq/bin"
 # What commands only read.

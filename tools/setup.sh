@@ -20,8 +20,8 @@ the packages of requirements.lock, hashes checked, and this project, editable. I
 Debian's sctk (sclite) where apt-get and the rights are there. Asks nothing. Can be run again at
 any time: a finished environment is kept as long as requirements.lock is the same.
 
-  --lock    make requirements.lock anew from setup.py, and tools/audit.lock (for make audit), then
-            stop
+  --lock    make requirements.lock anew from pyproject.toml, and tools/audit.lock (for make audit),
+            then stop
   --help    this text
 
 TORCH_BACKEND   handed to uv: cpu for PyTorch's smaller CPU build, or cu126, cu130, auto, ...
@@ -139,7 +139,7 @@ install_packages() {
     step "could not install the packages with TORCH_BACKEND=$backend" \
         "$uv" pip install -q --compile-bytecode --python "$venv/bin/python" \
         --torch-backend "$backend" --no-build-isolation \
-        -c "$tools/constraints.txt" -r "$root/setup.py" --all-extras
+        -c "$tools/constraints.txt" -r "$root/pyproject.toml" --all-extras
 }
 
 # Scoring works without sclite, so nothing here is an error.
@@ -196,7 +196,7 @@ main() {
             --upgrade --no-emit-index-url --no-emit-find-links
             --custom-compile-command "tools/setup.sh --lock")
         step "could not make requirements.lock" \
-            "${compile[@]}" setup.py --all-extras -o "$lock"
+            "${compile[@]}" pyproject.toml --all-extras -o "$lock"
         step "could not make tools/audit.lock" \
             "${compile[@]}" tools/audit.in -c "$lock" -o tools/audit.lock
         log "requirements.lock and tools/audit.lock are made anew"

@@ -196,10 +196,10 @@ def test_archives_give_only_what_is_named(tmp_path):
             module.unpack(path, tmp_path / "other", [member])
 
 
-def test_package_makes_the_checkpoint(tmp_path, monkeypatch, weights_dir):
+def test_package_makes_the_checkpoint(tmp_path, monkeypatch, weights_dir, source_files):
     """From the cached package: what stock openai-whisper loads, in float16, with its origin."""
     monkeypatch.setitem(whisper._MODELS, "tiny", f"{NOWHERE}/{'0' * 64}/tiny.pt")
-    cache = module.package_files("tiny").parent
+    cache = source_files["tiny"].parent
     assert main(["--model", "tiny", "--out", str(tmp_path), "--cache", str(cache)]) == 0
     model = whisper.load_model(str(tmp_path / "tiny.pt"))
     published = whisper.load_model(str(weights_dir / "tiny.pt")).state_dict()

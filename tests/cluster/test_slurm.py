@@ -10,9 +10,9 @@ import time
 import pytest
 import torch
 
+from benchmarks.faults.ddp import least_squares_apart
 from espnet_dq.bin.decode import main as decode
 from espnet_dq.data.kaldi import read_scp
-from tests.faults.ddp import least_squares_apart
 
 JOBS = [sys.executable, "-m", "espnet_dq.bin.jobs", "--backend", "slurm"]
 FAIL_ONCE = 'if [ "$1" = 2 ] && mkdir "$2"; then echo no luck; exit 7; fi; exec "${@:3}"'

@@ -78,7 +78,7 @@ def test_replace_needs_no_text_and_asks_once(folder, weights_dir, tmp_path, monk
         label_folder(folder, out, weights_dir / "base.pt", "replace")
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+@pytest.mark.gpu
 def test_a_gpu_hears_the_same(folder, weights_dir, tmp_path):
     for ngpu in "01":
         run(folder, weights_dir / "tiny.pt", tmp_path / ngpu / "out", "replace", "--ngpu", ngpu)

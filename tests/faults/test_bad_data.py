@@ -4,10 +4,10 @@ import json
 
 import pytest
 
+from benchmarks.faults.bad_data import WAYS, Clip, judge, make
 from espnet_dq.bin import format_data
 from espnet_dq.errors import InputError
 from local import kaldi_dir
-from tests.faults.bad_data import WAYS, Clip, judge, make
 
 
 @pytest.mark.slow

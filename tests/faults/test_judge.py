@@ -10,13 +10,13 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.faults import judge
+from benchmarks.faults.__main__ import lines
+from benchmarks.faults.chains import Try
+from benchmarks.faults.recipe import counting
 from espnet_dq.data.audio import save_wav
 from espnet_dq.files import atomic
 from tests import toys
-from tests.faults import judge
-from tests.faults.__main__ import lines
-from tests.faults.chains import Try
-from tests.faults.recipe import counting
 
 
 def sound(root: Path) -> Path:

@@ -20,7 +20,6 @@ from espnet_dq.formats.ctranslate2_binary import read_variables
 from espnet_dq.formats.ctranslate2_config import config, preprocessor
 from espnet_dq.quant.grids import get_grid
 from espnet_dq.whisper.dims import SIZES
-from espnet_dq.whisper.fetch import package_files
 
 
 @pytest.fixture(scope="module")
@@ -128,8 +127,8 @@ def test_size_and_companions(folder, toy):
     assert not variables["encoder/layer_0/self_attention/linear_0/bias"][64:128].any()
 
 
-def test_config_equals_the_published_one():
-    published = json.loads((package_files("base") / "config.json").read_text())
+def test_config_equals_the_published_one(source_files):
+    published = json.loads((source_files["base"] / "config.json").read_text())
     ours = config(SIZES["base"])
     assert ours == {key: published[key] for key in ours} and ours.keys() == published.keys()
 
@@ -143,9 +142,9 @@ def test_preprocessor():
         preprocessor(type(dims)(**{**vars(dims), "n_audio_ctx": 751}))
 
 
-def test_float16_file_of_another_writer(tmp_path):
+def test_float16_file_of_another_writer(source_files):
     """The published base: fp16, older converter; every name and shape as openai-whisper's."""
-    weights = reader.load(package_files("base"))
+    weights = reader.load(source_files["base"])
     assert weights.dims == SIZES["base"]
     assert {t.dtype for t in weights.state.values()} <= {torch.float16, torch.float32}
 

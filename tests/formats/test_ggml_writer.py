@@ -15,19 +15,18 @@ from espnet_dq.formats.write import write
 from espnet_dq.quant.checkpoint import quantize
 from espnet_dq.quant.grids import get_grid
 from espnet_dq.quant.prepare import assign_grids
-from espnet_dq.whisper.fetch import package_files
 
 GRIDS = ["ggml_q8_0", "ggml_q5_0", "ggml_q4_0"]
 
 
-def test_whisper_cpps_own_file(weights_dir, tmp_path):
+def test_whisper_cpps_own_file(weights_dir, source_files, tmp_path):
     """tiny.pt was made from whisper.cpp's published ggml-tiny.bin: written, each part is its own.
 
     Only the order of the tensors differs, and the sign of a zero among the mel filters.
     """
     out = tmp_path / "tiny.bin"
     write("ggml", out, openai.load(weights_dir / "tiny.pt"), {}, "float16")
-    theirs = package_files("tiny") / "ggml-tiny.bin"
+    theirs = source_files["tiny"] / "ggml-tiny.bin"
     mine, published = ggml.read(out), ggml.read(theirs)
     assert mine.tokens == published.tokens and mine.ftype == published.ftype
     assert np.array_equal(mine.filters, published.filters)
@@ -152,8 +151,8 @@ def test_whisper_cpp_says_what_torch_says_on_the_grid(weights_dir, clips, tmp_pa
     assert same >= len(clips) // 2
 
 
-def test_whisper_cpp_is_only_given_whole_files(weights_dir, tmp_path):
-    data = (package_files("tiny") / "ggml-tiny.bin").read_bytes()
+def test_whisper_cpp_is_only_given_whole_files(source_files, tmp_path):
+    data = (source_files["tiny"] / "ggml-tiny.bin").read_bytes()
     (tmp_path / "cut.bin").write_bytes(data[: len(data) // 2])
     with pytest.raises(InputError, match="truncated"):
         load_runtime("whisper.cpp", tmp_path / "cut.bin")

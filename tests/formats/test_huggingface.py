@@ -7,7 +7,6 @@ import pytest
 import torch
 import whisper
 from safetensors.torch import load_file, save_file
-from test_tokenizer_json import TEXTS
 from transformers import WhisperForConditionalGeneration, WhisperProcessor
 from whisper.decoding import DecodingOptions, DecodingTask
 from whisper.model import ModelDimensions, Whisper, sinusoids
@@ -22,6 +21,7 @@ from espnet_dq.formats.weights import Weights
 from espnet_dq.formats.write import write
 from espnet_dq.quant.grids import get_grid
 from espnet_dq.whisper.dims import any_tokenizer, weight_shapes
+from tests.formats.test_tokenizer_json import TEXTS
 from tests.spread import bound
 
 SHAPES = {  # positions for 2 s; turbo's proportions are 128 mels and fewer decoder layers

@@ -5,7 +5,6 @@ from dataclasses import replace
 import gguf
 import pytest
 import torch
-from test_ggml import write as write_ggml
 
 from espnet_dq.errors import InputError
 from espnet_dq.formats import ctranslate2_writer, ggml, integers, openai
@@ -14,6 +13,7 @@ from espnet_dq.quant.checkpoint import quantize
 from espnet_dq.quant.prepare import assign_grids
 from espnet_dq.whisper.dims import any_tokenizer
 from espnet_dq.whisper.vocabulary import token_strings
+from tests.formats.test_ggml import write as write_ggml
 
 NAME = "decoder.blocks.1.mlp.0.weight"
 

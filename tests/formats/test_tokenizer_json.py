@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 
 from espnet_dq.formats.tokenizer_json import build
 from espnet_dq.whisper.dims import any_tokenizer
-from espnet_dq.whisper.fetch import package_files
 from espnet_dq.whisper.vocabulary import token_strings
 
 TEXTS = [
@@ -57,9 +56,9 @@ def test_every_id(pair):
     assert [ours.token_to_id(token) for token in tokens] == list(range(encoding.n_vocab))
 
 
-def test_against_the_published_tokenizer():
+def test_against_the_published_tokenizer(source_files):
     """Hugging Face's files name one special token otherwise and lack the first merge."""
-    folder = package_files("base")
+    folder = source_files["base"]
     published = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]
     encoding = any_tokenizer(51865).encoding
     ours = json.loads(build(encoding).to_str())["model"]

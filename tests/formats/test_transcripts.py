@@ -8,7 +8,6 @@ from faster_whisper import WhisperModel
 from pywhispercpp.model import Model as WhisperCpp
 
 from espnet_dq.data.audio import load_audio
-from espnet_dq.whisper.fetch import package_files
 
 # whisper.cpp computes in float16: of a list of prompts tried, about four of five give the same
 # words in float32, the others part at a tie. These do not come close to one.
@@ -30,9 +29,9 @@ def speech(real_clip):
 
 
 @pytest.mark.slow
-def test_base_as_faster_whisper_from_the_package(weights_dir, speech):
+def test_base_as_faster_whisper_from_the_package(weights_dir, source_files, speech):
     runtime = WhisperModel(
-        str(package_files("base")), device="cpu", compute_type="float32", cpu_threads=1
+        str(source_files["base"]), device="cpu", compute_type="float32", cpu_threads=1
     )
     model = whisper.load_model(str(weights_dir / "base.pt"), device="cpu")
     options = {
@@ -48,8 +47,8 @@ def test_base_as_faster_whisper_from_the_package(weights_dir, speech):
 
 
 @pytest.mark.slow
-def test_tiny_as_whisper_cpp_from_the_package(weights_dir, speech):
-    path = package_files("tiny") / "ggml-tiny.bin"
+def test_tiny_as_whisper_cpp_from_the_package(weights_dir, source_files, speech):
+    path = source_files["tiny"] / "ggml-tiny.bin"
     with open(path, "rb") as f:  # the value that whisper.cpp publishes
         assert hashlib.file_digest(f, "sha1").hexdigest() == (
             "bd577a113a864445d4c299885e0cb97d4ba92b5f"

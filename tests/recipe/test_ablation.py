@@ -11,13 +11,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+import ablation
+import ablation_plan
 from espnet_dq.errors import InputError, WorkError
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "egs2/dq_whisper/asr1"
-sys.path.insert(0, str(ROOT / "benchmarks"))  # as for a script there
-import ablation  # noqa: E402
-import ablation_plan  # noqa: E402
 
 # Like dq.sh from outside: a finished stage is skipped. `rates` beside it holds TAG WER; a run
 # without a rate fails. A run whose rate is followed by `wait` trains until the file `go` is there.

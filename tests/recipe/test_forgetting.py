@@ -1,20 +1,17 @@
 """benchmarks/forgetting.py: the real tiny on real prompts, and its pieces on made-up ones."""
 
 import json
-import sys
 from pathlib import Path
 
 import jiwer
 import numpy as np
 import pytest
 
+import forgetting
 from espnet_dq.data.audio import SAMPLE_RATE, load_audio
 from espnet_dq.data.kaldi import KaldiDir, read_scp
 from espnet_dq.data.spelling import normalise
 from espnet_dq.errors import InputError
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))  # as for a script there
-import forgetting
 
 PROMPTS = (
     ("en", "conf-onlyperson"),

@@ -1,18 +1,13 @@
 """The files that benchmarks/long_audio.py makes hold the clips in order, with pauses."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import soundfile
 
+import long_audio
 from espnet_dq.data.audio import save_wav
 from espnet_dq.data.kaldi import KaldiDir
 from espnet_dq.errors import InputError
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))  # as for a script there
-import long_audio
 
 
 def test_clips_in_the_order_of_their_texts(tmp_path):

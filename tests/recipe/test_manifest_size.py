@@ -1,16 +1,11 @@
 """The manifests that benchmarks/manifest_size.py makes are good ones."""
 
-import sys
-from pathlib import Path
-
 import pytest
 
+import manifest_size
 from espnet_dq.bin.format_data import check_disjoint, shared_texts
 from espnet_dq.data.kaldi import validate
 from espnet_dq.data.splits import SPLITS
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))  # as for a script there
-import manifest_size
 
 
 @pytest.mark.parametrize("segments", [False, True])

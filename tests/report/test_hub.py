@@ -5,10 +5,10 @@ import subprocess
 import sys
 
 import pytest
-from fake_hub import LARGE, Hub, environment
 
 from espnet_dq.errors import InputError
 from espnet_dq.report.hub import check_upload
+from tests.report.fake_hub import LARGE, Hub, environment
 
 SCRIPT = """
 import sys

@@ -7,7 +7,6 @@ from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
-import made_up
 import pytest
 import whisper
 
@@ -16,6 +15,7 @@ from espnet_dq.errors import InputError
 from espnet_dq.report import collect, html, markdown
 from espnet_dq.report.headline import facts, students
 from espnet_dq.scoring.score import score
+from tests.report import made_up
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 

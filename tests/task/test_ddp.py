@@ -5,9 +5,9 @@ from argparse import Namespace
 import pytest
 import torch.distributed as dist
 
+from benchmarks.faults.ddp import NEAR, SEVEN, differences, one, two, weights
 from espnet_dq.errors import WorkError
 from espnet_dq.plugin import main_worker
-from tests.faults.ddp import NEAR, SEVEN, differences, one, two, weights
 from tests.task.toy_recipe import short_windows
 
 

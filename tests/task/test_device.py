@@ -8,7 +8,7 @@ import torch
 from espnet_dq.quant.activations import int8_per_token, int8_static, q8_0_blocks
 from espnet_dq.quant.grids import EXPORT_GRIDS, get_grid
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+pytestmark = pytest.mark.gpu
 
 
 @pytest.mark.parametrize(

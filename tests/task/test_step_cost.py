@@ -1,12 +1,7 @@
 """The benchmarks of a training step: what they time runs, and answers given are used."""
 
-import sys
-
 import pytest
 
-from tests.toys import RECIPE
-
-sys.path.insert(0, str(RECIPE.parents[2] / "benchmarks"))  # as for a script there
 import step_cost
 
 

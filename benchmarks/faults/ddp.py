@@ -1,6 +1,6 @@
 """Training in two processes: against one, and with one of the two killed.
 
-    .venv/bin/python -m tests.faults.ddp --work FOLDER
+    .venv/bin/python -m benchmarks.faults.ddp --work FOLDER
 
 Toys, seven utterances, batches of two, two and three: parts of one and of two utterances for the
 two processes, which ESPnet itself spawns (as for two GPUs; gloo, on the CPU). A try is ok
@@ -26,11 +26,11 @@ from pathlib import Path
 import psutil
 import torch
 
+from benchmarks.faults.results import RESULTS, put, result
 from espnet_dq.distill.projector import Projector
-from tests.faults.results import RESULTS, put, result
 from tests.task.toy_recipe import TEXTS, Recipe, short_windows
 
-COMMAND = "python -m tests.faults.ddp --work FOLDER"
+COMMAND = "python -m benchmarks.faults.ddp --work FOLDER"
 # Long enough for the projector's least squares, which make more of rounding errors from few tokens.
 SEVEN = tuple(" ".join([text] * 4) for text in (*TEXTS, "eins zwei"))
 EPOCHS = 4
@@ -181,7 +181,9 @@ def kill_one(recipe: Recipe, out: Path, rank: int, seed: int) -> tuple[str, list
 
 def main(argv: list[str] | None = None) -> int:
     """Run all; 0 if all is ok."""
-    parser = argparse.ArgumentParser(prog="tests.faults.ddp", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="benchmarks.faults.ddp", description=__doc__.split("\n")[0]
+    )
     parser.add_argument("--work", type=Path, required=True, help="folder for everything")
     parser.add_argument("--tries", type=int, default=4, help="how often one is killed (4)")
     parser.add_argument("--out", type=Path, default=RESULTS, help="results, added to")

@@ -1,6 +1,6 @@
 """Write the tables of `docs/reliability.md` anew from `results.jsonl`: what was tried, how often.
 
-    .venv/bin/python -m tests.faults.table
+    .venv/bin/python -m benchmarks.faults.table
 
 A line has `fault`, `stage` (its number, or several), `tries`, `ok` (how many of them), `command`,
 `date`, `commit`, and `happened`, in words; those of a manifest's length have `utterances`, `name`
@@ -11,13 +11,13 @@ import json
 from collections import Counter
 from pathlib import Path
 
+from benchmarks.faults.results import RESULTS
 from espnet_dq.files import atomic
 from espnet_dq.report.markdown import table
-from tests.faults.results import RESULTS
 
 PAGE = Path(__file__).parents[2] / "docs/reliability.md"
-FAULTS = "<!-- faults, made by tests.faults.table -->\n"
-LENGTHS = "<!-- lengths, made by tests.faults.table -->\n"
+FAULTS = "<!-- faults, made by benchmarks.faults.table -->\n"
+LENGTHS = "<!-- lengths, made by benchmarks.faults.table -->\n"
 END = "<!-- end -->\n"
 
 

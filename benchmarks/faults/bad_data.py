@@ -1,6 +1,6 @@
 """Break some clips of a corpus in ten ways, and see that the recipe leaves out exactly those.
 
-    .venv/bin/python -m tests.faults.bad_data --speech dump/asterisk/raw/train --work FOLDER
+    .venv/bin/python -m benchmarks.faults.bad_data --speech dump/asterisk/raw/train --work FOLDER
 
 Makes Kaldi folders of real speech: each utterance has a file of its own, a hard link to one of the
 clips of --speech, and some of the good ones are 8 kHz FLAC or 44.1 kHz WAV. Runs the recipe to
@@ -24,13 +24,13 @@ import numpy as np
 import soundfile
 from scipy.signal import resample_poly
 
+from benchmarks.faults.recipe import make_toys
+from benchmarks.faults.results import RESULTS, put, result
 from espnet_dq.data.audio import SAMPLE_RATE, load_audio
 from espnet_dq.data.kaldi import KaldiDir
 from espnet_dq.data.left_out import LEFT_OUT
 from espnet_dq.data.listing import rows
 from espnet_dq.errors import InputError, WorkError, run
-from tests.faults.recipe import make_toys
-from tests.faults.results import RESULTS, put, result
 
 ROOT = Path(__file__).parents[2]
 SPLITS = {"train": 8, "dev": 1, "test": 1}
@@ -216,7 +216,7 @@ def main(argv: list[str] | None = None) -> int:
         stopped = recipe(
             work, "--stage", "2", "--stop_stage", "2", "--max_left_out", f"{share / 2:g}"
         )
-    command = f"python -m tests.faults.bad_data --utterances {args.utterances} "
+    command = f"python -m benchmarks.faults.bad_data --utterances {args.utterances} "
     command += f"--share {args.share:g} --speech FOLDER --work FOLDER"
     happened = f"left out and counted; {len(wrong)} of {args.utterances} judged wrongly"
     results = [

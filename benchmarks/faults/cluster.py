@@ -1,6 +1,6 @@
 """The tests on a real Slurm (`tests/cluster`), each as a line of results.jsonl.
 
-    .venv/bin/python -m tests.faults.cluster
+    .venv/bin/python -m benchmarks.faults.cluster
 
 Needs root and Debian's slurm-wlm and munge. The lines take the place of those of an earlier run.
 """
@@ -13,10 +13,10 @@ import tempfile
 from pathlib import Path
 from xml.etree import ElementTree
 
-from tests.faults.results import RESULTS, put, result
+from benchmarks.faults.results import RESULTS, put, result
 
 ROOT = Path(__file__).parents[2]
-COMMAND = "python -m tests.faults.cluster"
+COMMAND = "python -m benchmarks.faults.cluster"
 TESTS = {  # test -> stage of the recipe, what is done to it, and what then has happened
     "test_array_decodes_and_a_failed_job_runs_again_alone": (
         9, "Slurm: a job of an array that decodes fails",
@@ -39,7 +39,7 @@ TESTS = {  # test -> stage of the recipe, what is done to it, and what then has 
 def main(argv: list[str] | None = None) -> int:
     """Run them; 0 if all are ok."""
     parser = argparse.ArgumentParser(
-        prog="tests.faults.cluster", description=__doc__.split("\n")[0]
+        prog="benchmarks.faults.cluster", description=__doc__.split("\n")[0]
     )
     parser.add_argument("--out", type=Path, default=RESULTS, help="results, added to")
     args = parser.parse_args(argv)

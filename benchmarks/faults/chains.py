@@ -11,9 +11,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from benchmarks.faults import judge
+from benchmarks.faults.recipe import ROOT, STAGES, Place, Reference, Run, counting
 from espnet_dq.files import atomic
-from tests.faults import judge
-from tests.faults.recipe import ROOT, STAGES, Place, Reference, Run, counting
 
 FULL = re.compile(r"No space left on device|are free")
 READ_ONLY = re.compile(r"Read-only file system")

@@ -1,6 +1,6 @@
 """Interrupt the recipe (egs2/dq_whisper/asr1/run.sh) in every way, go on, and judge what comes out.
 
-    .venv/bin/python -m tests.faults --faults kill,rename --tries 30 --work FOLDER
+    .venv/bin/python -m benchmarks.faults --faults kill,rename --tries 30 --work FOLDER
 
 Toys go through all 13 stages once undisturbed, then again and again with these faults in each
 stage, until there are --tries of them. After each fault no file may be half-written and no finished
@@ -8,7 +8,7 @@ stage may have begun again; in the end scores, texts and every trained weight mu
 undisturbed run. Of a chain of faults a line for each stage that was hit goes to --out. What is in
 there of the same commit, and in --work, counts: a killed harness goes on. If the recipe does not,
 the try before has failed, and the harness stops, to go on when that is mended. The table of
-`docs/reliability.md` is made of these lines by `python -m tests.faults.table`.
+`docs/reliability.md` is made of these lines by `python -m benchmarks.faults.table`.
 """
 
 import argparse
@@ -16,12 +16,12 @@ import json
 from collections import Counter
 from pathlib import Path
 
+from benchmarks.faults.chains import FAULTS, Chain, Try
+from benchmarks.faults.recipe import STAGES, Place, Reference, make_toys
+from benchmarks.faults.results import RESULTS, result
 from espnet_dq.bin.describe import commit
 from espnet_dq.errors import InputError, run
 from espnet_dq.files import atomic
-from tests.faults.chains import FAULTS, Chain, Try
-from tests.faults.recipe import STAGES, Place, Reference, make_toys
-from tests.faults.results import RESULTS, result
 
 HAPPENED = "went on; "
 REFUSED = "ended with a line that names the cause, then went on; "
@@ -33,7 +33,7 @@ SAME = {
 
 def main(argv: list[str] | None = None) -> int:
     """Run chains of faults until there are enough tries; 0 if all of them were ok."""
-    parser = argparse.ArgumentParser(prog="tests.faults", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="benchmarks.faults", description=__doc__.splitlines()[0])
     parser.add_argument(
         "--faults",
         type=lambda text: [name for name in FAULTS if name in text.split(",")],
@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=RESULTS, help="results, added to")
     args = parser.parse_args(argv)
     work, name = args.work.resolve(), "-".join([*args.faults, str(args.last)])
-    command = f"python -m tests.faults --faults {','.join(args.faults)} --last {args.last}"
+    command = f"python -m benchmarks.faults --faults {','.join(args.faults)} --last {args.last}"
     command += " --work FOLDER"
     _same_commit(work / "commit")
     toys = make_toys(work / "toys")

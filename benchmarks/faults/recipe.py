@@ -14,9 +14,9 @@ from pathlib import Path
 import psutil
 import soundfile
 
+from benchmarks.faults import judge
 from espnet_dq.files import Folder, atomic
 from tests import toys
-from tests.faults import judge
 
 ROOT = Path(__file__).parents[2]
 STAGES = range(1, 14)
@@ -215,7 +215,7 @@ class Reference:
 
 
 def counting(counter: Path, at: int = 0) -> dict[str, str]:
-    """Environment in which renames are counted, and one kills: see tests/faults/renames."""
+    """Environment in which renames are counted, and one kills: see benchmarks/faults/renames."""
     path = [str(Path(__file__).parent / "renames"), os.environ.get("PYTHONPATH", "")]
     return {
         "PYTHONPATH": ":".join(filter(None, path)),

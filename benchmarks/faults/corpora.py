@@ -1,6 +1,6 @@
 """Run the script of each corpus on a small one with all that can be wrong in it, and count.
 
-    .venv/bin/python -m tests.faults.corpora
+    .venv/bin/python -m benchmarks.faults.corpora
 
 The corpora are those of the tests (`tests/data/small_corpora.py`), their audio two seconds
 of noise. A try is ok when the script ends without an error, its folders are fit for use, and every
@@ -21,6 +21,7 @@ from types import ModuleType
 
 import numpy as np
 
+from benchmarks.faults.results import RESULTS, put, result
 from espnet_dq.data.audio import save_wav
 from espnet_dq.data.kaldi import faults, read_scp
 from local import (
@@ -38,9 +39,8 @@ from local import (
     voxpopuli,
 )
 from tests.data import small_corpora as small
-from tests.faults.results import RESULTS, put, result
 
-COMMAND = "python -m tests.faults.corpora"
+COMMAND = "python -m benchmarks.faults.corpora"
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ CORPORA = {
 def main(argv: list[str] | None = None) -> int:
     """Run all; 0 if all are ok."""
     parser = argparse.ArgumentParser(
-        prog="tests.faults.corpora", description=__doc__.split("\n")[0]
+        prog="benchmarks.faults.corpora", description=__doc__.split("\n")[0]
     )
     parser.add_argument("--out", type=Path, default=RESULTS, help="results, added to")
     args = parser.parse_args(argv)
