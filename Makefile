@@ -6,9 +6,9 @@ setup:
 test: setup
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist worksteal
 
-# All but what is long.
+# What needs neither a network nor minutes.
 check: setup
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist worksteal -m "not slow"
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist worksteal -m "not slow and not network"
 
 # Numeric tests with 1, 2 and 4 threads and as on lesser processors; a line a setting.
 test-processors: setup

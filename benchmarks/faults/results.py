@@ -20,9 +20,13 @@ def result(
 
 
 def put(path: Path, command: str, results: list[dict]) -> None:
-    """Put lines in the place of those that an earlier run of the command has left."""
+    """Put lines in the place of those that an earlier run of the command has left.
+
+    Earlier ones may have the programs' old place, `tests.faults`.
+    """
+    name = command.partition("faults")[2]
     old = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    kept = [x for x in map(json.loads, old) if x["command"] != command]
+    kept = [x for x in map(json.loads, old) if x["command"].partition("faults")[2] != name]
     with atomic(path) as tmp:
         lines = (json.dumps(x, ensure_ascii=False) + "\n" for x in (*kept, *results))
         tmp.write_text("".join(lines), encoding="utf-8")

@@ -44,6 +44,7 @@ def test_nothing_of_the_current_folder_runs(hostile, name):
     assert done.stdout.startswith("usage:") and not (hostile / "RAN").exists()
 
 
+@pytest.mark.slow
 def test_every_command_has_its_help_without_docstrings(tmp_path):
     script = (
         "import importlib, sys\nfor name in sys.argv[1:]:\n"
@@ -55,6 +56,7 @@ def test_every_command_has_its_help_without_docstrings(tmp_path):
     assert [x.split()[1] for x in done.stdout.splitlines() if x.startswith("END ")] == COMMANDS
 
 
+@pytest.mark.slow
 def test_nothing_runs_in_real_work(hostile, save_toy, tmp_path):
     toy, out = save_toy(text_ctx=64), tmp_path / "ct2"
     options = ("--from", toy, "--to", "ct2", "--grid", "ct2_int8", "--out", out)

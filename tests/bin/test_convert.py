@@ -104,6 +104,7 @@ def test_integers_and_scales_are_kept(toy, tmp_path, form, grid):
         assert bits(values[name]) == bits(get_grid(grid).dequantize(q)), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form,grid", HOLDERS)
 def test_verify_finds_what_was_kept(toy, tmp_path, form, grid):
     against = ["--against", str(toy), "--grid", grid]

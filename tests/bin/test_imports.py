@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 SCRIPT = """
 import sys
 for package in ("espnet", "espnet2", "transformers"):
@@ -20,6 +22,7 @@ for form, grid in (("openai", "none"), ("ct2", "ct2_int8"), ("ggml", "ggml_q5_0"
 """
 
 
+@pytest.mark.slow
 def test_convert_and_verify_need_neither_espnet_nor_transformers(save_toy, tmp_path):
     command = [sys.executable, "-c", SCRIPT, str(save_toy(text_ctx=64))]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)

@@ -62,6 +62,7 @@ def exp(tmp_path, make_toy):
     return exp
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "grid,forms",
     [("ct2_int8", {"ct2", "hf", "packed"}), ("ggml_q5_0", {"ggml", "hf", "packed"}),
@@ -93,6 +94,7 @@ def test_a_folder_for_each_runtime_that_holds_the_grid(exp, grid, forms, capsys)
     capsys.readouterr()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "grid,forms",
     [("ct2_int8", ["ct2"]), ("ggml_q5_0", ["ggml"]), ("onnx_int8", ["onnx"]),
@@ -119,6 +121,7 @@ def test_the_card_says_how_to_run_it(grid, forms, exp, tmp_path, monkeypatch, ca
         assert SAID.strip() in said, form
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset,compute", [("full", "default"), ("paper", "float32")])
 def test_the_card_asks_for_what_computes_exactly(preset, compute, exp, capsys):
     config = exp / "qat/config.yaml"
@@ -199,6 +202,7 @@ def test_without_a_report(exp):
     assert not (exp / "publish").exists()
 
 
+@pytest.mark.slow
 def test_uploads_what_it_wrote(exp, tmp_path):
     command = [sys.executable, "-m", "espnet_dq.bin.publish", "--exp", str(exp)]
     command += ["--data_licence", "CC-BY-SA-3.0", "--upload_to", "me/toy"]
@@ -215,6 +219,7 @@ def test_uploads_what_it_wrote(exp, tmp_path):
     assert f"uploaded to {hub.url}/me/toy-ct2" in done.stdout
 
 
+@pytest.mark.slow
 def test_nothing_is_uploaded_unless_all_is_verified(exp, tmp_path, monkeypatch, capsys):
     """The last format is damaged when it is written; the first ones are sound."""
 

@@ -93,6 +93,7 @@ def test_a_list_that_does_not_fit_is_refused(trimmed, tmp_path):
         convert(options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", GRIDS)
 def test_every_format_keeps_it(form, exported, trimmed, tmp_path):
     expected = openai.load(trimmed).dims

@@ -99,6 +99,7 @@ def test_totals_add_up(made, tmp_path, capsys):
     assert f"(counted): {report['paper_rule_bytes']} bytes" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "form,grid",
     [("ct2", "ct2_int8"), ("ggml", "ggml_q8_0"), ("ggml", "ggml_q4_0"), ("onnx", "onnx_int8"),

@@ -212,6 +212,7 @@ def mismatched(folder, checkpoint, grid, out):
     return report
 
 
+@pytest.mark.slow
 def test_verified_to_the_bit(on_grid, tmp_path):
     folder, checkpoint, grid = on_grid
     report = mismatched(folder, checkpoint, grid, tmp_path / "v.json")
@@ -237,6 +238,7 @@ def test_verified_to_the_bit(on_grid, tmp_path):
     assert all(row["integers"] for row in rows if row["grid"] == grid)
 
 
+@pytest.mark.slow
 def test_verify_sees_the_vocabulary_and_the_model(folders, copied, tmp_path):
     weights, _ = folders["english"]
     openai.save(tmp_path / "toy.pt", weights)

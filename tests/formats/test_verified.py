@@ -117,6 +117,7 @@ TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
 PREPROCESSOR, VOCABULARY = "preprocessor_config.json", "vocabulary.json"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "file,edit",
     [
@@ -470,6 +471,7 @@ def test_not_a_number_in_the_file_and_in_training(changed):
 # --- files that others saved again, unchanged
 
 
+@pytest.mark.slow
 def test_saved_again_by_transformers(made, tmp_path):
     transformers = pytest.importorskip("transformers")
     path, reference = made("hf")

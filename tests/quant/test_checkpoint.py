@@ -41,6 +41,7 @@ def test_reference_weights_are_the_grid_values(exp, make_toy):
     assert "decoder.token_embedding.weight" in student.grids
 
 
+@pytest.mark.slow
 def test_export_verify_and_break(exp, tmp_path, capsys):
     """One byte of an integer in the file, and one weight of the checkpoint, are both seen."""
     export(["--exp", str(exp), "--to", "ct2", "--out", str(tmp_path / "ct2")])
