@@ -79,6 +79,7 @@ def test_stage_2(signal, nj, tmp_path, capsys):
         format_data.main([*options, "--nj", str(nj), "--max_left_out", "1"])
 
 
+@pytest.mark.slow
 def test_stage_1_and_2_as_commands(crashing, tmp_path):
     names = ["a", "crash", "exit", "z"]
     entries = {x: str(sound(tmp_path / f"audio/{x}.ogg", n)) for n, x in enumerate(names)}

@@ -170,6 +170,7 @@ def test_other_sound_under_the_same_name_is_noticed(inputs, tmp_path):
         write_cache(data, tmp_path / "cache", *others)
 
 
+@pytest.mark.slow
 def test_parts_of_jobs_make_the_cache(inputs, tmp_path, monkeypatch):
     """The last call finds the shards of all parts, and has nothing left to ask."""
     monkeypatch.setattr(cache, "SHARD", 1)
