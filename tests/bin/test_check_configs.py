@@ -7,6 +7,7 @@ from espnet_dq.errors import InputError
 from tests import toys
 
 
+@pytest.mark.slow
 def test_what_would_fail_after_hours(save_toy, tmp_path):
     toy, good, bad = str(save_toy()), tmp_path / "good.yaml", tmp_path / "bad.yaml"
     good.write_text(toys.config("train"))

@@ -37,6 +37,7 @@ def python(folder, *arguments, **environment):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["transcribe", "check_configs"])
 def test_nothing_of_the_current_folder_runs(hostile, name):
     done = python(hostile, "-OO", "-m", f"espnet_dq.bin.{name}", "--help")

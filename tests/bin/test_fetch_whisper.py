@@ -107,6 +107,7 @@ def test_no_file_from_openai_and_no_network(server, tmp_path, monkeypatch, fault
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["tiny", "base"])
 def test_offline_is_one_line_and_exit_1(tmp_path, offline, model):
     """The command as a user runs it; OpenAI's address is closed as well."""

@@ -63,6 +63,7 @@ def long(tmp_path_factory):
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("what", "name", "times"),
     [

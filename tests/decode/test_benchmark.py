@@ -14,6 +14,7 @@ def write_run(path, *systems):
     return str(path)
 
 
+@pytest.mark.slow
 def test_two_systems(toy_models, toy_data, tmp_path, capsys):
     systems = [{"name": n, "runtime": n, "path": str(p)} for n, p in toy_models.items()]
     run = write_run(tmp_path / "run.json", *systems)

@@ -10,6 +10,7 @@ import pytest
 FUZZ = Path(__file__).parents[2] / "benchmarks/fuzz_loaders.py"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "form", ["openai", "ggml", "ct2", "packed", "hf", "hf_index", "onnx", "onnx_hf"]
 )

@@ -69,6 +69,7 @@ def against(path, checkpoint, grid):
     return verify([str(path), "--against", str(checkpoint), "--grid", grid])
 
 
+@pytest.mark.slow
 def test_verify_sees_one_changed_bit(written, toy, capsys):
     path, checkpoint, grid = written
     assert against(path, checkpoint, grid) == 0

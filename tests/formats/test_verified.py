@@ -84,6 +84,7 @@ def seen(path, reference) -> bool:
         return True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", GRIDS)
 def test_what_we_write_is_right_and_runs(form, made):
     path, reference = made(form)
@@ -190,6 +191,7 @@ def test_a_key_that_stands_twice(form, file, first, changed):
     assert seen(*changed(form, file, edit))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["hf", "ct2", "onnx"])
 @pytest.mark.parametrize("file", ["model.safetensors.index.json", "vocab.json", "normalizer.json",
                                   "vocabulary.txt", "modeling.py", "x"])  # fmt: skip
@@ -513,6 +515,7 @@ def swap_keys_and_values(model):
                 node.input[i] = {"k": "n_layer_cross_v", "v": "n_layer_cross_k"}[value[-1]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "form,file,edit",
     [

@@ -99,6 +99,7 @@ def test_every_stage(save_toy, tmp_path):
         assert path.read_bytes() != old, path
 
 
+@pytest.mark.slow
 def test_usage_and_mistakes(tmp_path):
     assert "unknown option --corpsu" in run(tmp_path, "--corpsu", "x", code=2)
     assert "--skip_train yes" in run(tmp_path, "--skip_train", "yes", code=2)

@@ -54,6 +54,7 @@ class Kept:
         self.bytes = sum(storage.nbytes() for storage in self.storages.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("conf", [
     {"preset": "none", "matching": "logits"},
     {"preset": "full", "matching": "dynamic", "ranges": "lsq", "tap": "ffn", "lambda_encoder": 1.0},
@@ -84,6 +85,7 @@ def test_checkpointing_changes_memory_and_no_gradient(build, batch, conf):
     assert conf.get("lambda_hidden") != "auto" or stats["lambda_hidden"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("own", [True, False], ids=["precision", "autocast"])
 @pytest.mark.parametrize("conf", [
     {"preset": "none"},

@@ -68,6 +68,7 @@ def test_a_grid_for_each_weight(build, make_toy):
         build(grid=grids | {"encoder.ln_post.weight": "uniform4"}, preset="full")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ranges", ["lsq", "pact"])
 def test_learned_ranges_start_from_a_float_student_and_learn(build, batch, ranges):
     model = build(preset="full", grid="uniform4", ranges=ranges)
@@ -117,6 +118,7 @@ def test_building_does_not_load_the_teacher(build):
         model.teacher.model()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("terms", [
     {"matching": "logits"},
     {"matching": "static"},
