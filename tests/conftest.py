@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 
@@ -27,6 +28,10 @@ CLIPS = (
     ("fr", "conf-onlyperson"),
     ("ru", "agent-incorrect"),
 )
+
+# A busy machine takes its time; how long tests take is measured elsewhere.
+hypothesis.settings.register_profile("no deadline", deadline=None)
+hypothesis.settings.load_profile("no deadline")
 
 # Fixture -> the marker of each test that uses it, itself or through other fixtures.
 MARKERS = {
