@@ -13,10 +13,9 @@ import numpy as np
 import safetensors.torch
 import soundfile
 import torch
-import yaml
 
 from espnet_dq.data.kaldi import FILES, KaldiDir, faults, read_scp
-from espnet_dq.files import TEMPORARY, sha256
+from espnet_dq.files import TEMPORARY, read_yaml, sha256
 from espnet_dq.formats import detect
 
 # Names under which things are written before they get their own (`espnet_dq.files`, dq.sh).
@@ -131,7 +130,7 @@ def _page(path: Path) -> None:
 
 CHECKS: dict[tuple[str, ...], Callable] = {
     (".json", ".dims", ".grid"): lambda p: json.loads(p.read_text(encoding="utf-8")),
-    (".yaml",): lambda p: dict(yaml.load(p.read_text(encoding="utf-8"), yaml.CSafeLoader)),
+    (".yaml",): lambda p: dict(read_yaml(p)),
     (".pt", ".pth"): _torch,
     (".safetensors",): safetensors.torch.load_file,
     ("model.bin",): lambda p: detect.load(p.parent),  # CTranslate2
