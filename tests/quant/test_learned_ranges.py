@@ -131,6 +131,7 @@ def test_grids_without_learned_ranges(make_toy):
         prepare(make_toy(), {"decoder.blocks.0.mlp.0.weight": "uniform4"}, "learned")
 
 
+@pytest.mark.slow
 def test_from_a_float_checkpoint_to_the_file(make_toy, tmp_path, capsys):
     """Float weights start the ranges; trained ones are saved, loaded strictly and exported."""
     plain, model = make_toy(seed=7), make_toy(seed=8)

@@ -277,6 +277,7 @@ def test_of_those_side_by_side_one_trains(tmp_path, recipe, interrupted):
     assert runner.wait(60) == 0 and len(trained(recipe)) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_killed_and_started_again(tmp_path, recipe, how):
     """After SIGKILL what it ran lives on and is waited for; an interruption ends that, too."""
