@@ -228,6 +228,7 @@ REAL = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "line"), [(c, line) for c, lines in REAL.items() for line in lines]
 )
@@ -427,6 +428,7 @@ def write_often(path: Path, folder: bool, number: int, rounds: int) -> None:
                 tmp.write_text(content)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", [False, True])
 @pytest.mark.parametrize("locks", [True, False])
 def test_of_two_that_write_one_target_one_is_whole(folder, locks, tmp_path, monkeypatch):

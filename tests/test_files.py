@@ -17,6 +17,7 @@ def tree(folder):
     return {path: path.is_dir() or path.read_bytes() for path in folder.rglob("*")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("form", "grid"),
     [

@@ -44,6 +44,7 @@ def relative_error(weight, grid):
     return float((get_grid(grid).fake(weight) - weight).double().norm() / weight.double().norm())
 
 
+@pytest.mark.slow
 def test_prints_each_tensor(made, tmp_path, capsys):
     folder, checkpoint = made
     capsys.readouterr()
@@ -136,6 +137,7 @@ def test_errors_of_every_format(made, tmp_path, form, grid, capsys):
     assert (line in said) == bool(open_) == ("although" in said)
 
 
+@pytest.mark.slow
 def test_fused_matrices_have_one_error(made, tmp_path):
     folder, checkpoint = made
     assert verify(folder, checkpoint, "--json", str(tmp_path / "v.json")) == 0

@@ -161,6 +161,7 @@ def replaced(path, content):
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change", ["nothing", "touch", "beam", "audio list", "audio", "language", "model"]
 )

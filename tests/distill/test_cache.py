@@ -47,6 +47,7 @@ def inputs(save_toy, tmp_path) -> tuple:
     return tmp_path / "data", teacher, student, settings
 
 
+@pytest.mark.slow
 def test_full_disk(inputs, tmp_path, full_disk, capsys):
     """One line that names the shard, and nothing of it is left; the next pass finishes."""
     data, *others = inputs
@@ -129,6 +130,7 @@ def test_what_configurations_agree_on(save_toy, tmp_path, capsys):
     assert json.loads((tmp_path / "cache/cache.json").read_text())["precision"] == "bfloat16"
 
 
+@pytest.mark.slow
 def test_precision_is_the_teachers(inputs, tmp_path):
     """In bfloat16 its answers are nearly the same, the encoder output of the student just that."""
     data, teacher, student, settings = inputs
@@ -146,6 +148,7 @@ def test_precision_is_the_teachers(inputs, tmp_path):
         replace(settings, precision="float16")
 
 
+@pytest.mark.slow
 def test_shared_by_all_that_want_the_same(inputs, tmp_path):
     """The second finds it, without a teacher to ask; with other settings, it lies elsewhere."""
     data, teacher, student, settings = inputs

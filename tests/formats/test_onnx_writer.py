@@ -281,6 +281,7 @@ def language(model):
             entry.value = entry.value.replace("50259", "50260", 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "side,edit,row",
     [

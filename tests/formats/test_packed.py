@@ -39,6 +39,7 @@ def test_long_tensors_are_packed_in_pieces(monkeypatch):
     assert torch.equal(packed.unpack(whole, 3, (7, 31)), values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "grid", ["uniform2", "uniform3", "uniform4", "ct2_int8", "onnx_int8", "ggml_q5_0", "ggml_q8_0"]
 )

@@ -157,6 +157,7 @@ def test_every_setting_of_hugging_face(file, edit, changed):
     assert seen(*changed("hf", file, edit))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "file,edit",
     [
@@ -442,6 +443,7 @@ def test_types_in_a_packed_file(edit, changed):
     assert seen(*changed("packed", "", tensors(edit)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", GRIDS)
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e5])
 def test_numbers_that_no_type_holds(form, value, made):

@@ -234,6 +234,7 @@ def pids(recipe: Path) -> list[int]:
     return [int(pid) for pid in file.read_text().split()] if file.exists() else []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_an_interruption_ends_all_that_run(tmp_path, recipe, how):
     path = plan(tmp_path, A_AND_B | {"c": None}, seeds=[0])
@@ -245,6 +246,7 @@ def test_an_interruption_ends_all_that_run(tmp_path, recipe, how):
     assert not any(map(alive, pids(recipe))) and len(trained(recipe)) == 2
 
 
+@pytest.mark.slow
 def test_runs_side_by_side(tmp_path, recipe):
     """Two wait until all have begun; the third has no rate and fails, and they end all the same."""
     path = plan(tmp_path, A_AND_B | {"c": None}, seeds=[0])
@@ -259,6 +261,7 @@ def test_runs_side_by_side(tmp_path, recipe):
     assert sum(cores) == max(3, len(os.sched_getaffinity(0)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("interrupted", [False, True])
 def test_of_those_side_by_side_one_trains(tmp_path, recipe, interrupted):
     rates(recipe, a_seed0="20 wait", b_seed0="24 wait")

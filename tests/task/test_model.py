@@ -176,6 +176,7 @@ def test_block_tap_is_the_block_output(build):
         assert torch.equal(decoder.ln(taps.states[-1]), hidden)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("matching", ["static", "dynamic", "dynamic_monotonic"])
 @pytest.mark.parametrize("tap", ["block", "ffn"])
 @pytest.mark.parametrize("distance", ["mse", "softmax_mse", "cosine"])

@@ -61,6 +61,7 @@ def test_the_model_inside_is_found(clips):
         assert torch.allclose(cut(mel, tokens), expected, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_fit_is_nearer_than_the_weights_that_stay(clips, monkeypatch):
     source, (mel, _) = model(192), clips[-1]
 
