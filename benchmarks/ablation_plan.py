@@ -28,10 +28,10 @@ from tempfile import TemporaryDirectory
 
 import yaml
 
+from espnet_dq.config import read_config
 from espnet_dq.errors import InputError
 from espnet_dq.files import atomic
 from espnet_dq.formats import openai
-from espnet_dq.quant.checkpoint import read_config
 from espnet_dq.quant.table import read_grid
 from espnet_dq.task.check import check_config
 from espnet_dq.whisper.dims import SIZES

@@ -22,13 +22,14 @@ from whisper import load_model
 from whisper.tokenizer import get_tokenizer
 
 from espnet_dq.bin.describe import commit
+from espnet_dq.config import TAPS
 from espnet_dq.data.audio import load_audio
 from espnet_dq.data.kaldi import KaldiDir
 from espnet_dq.distill.losses import pair_sums, prepare_features
 from espnet_dq.distill.matching import match, spaced
 from espnet_dq.distill.projector import Projector
 from espnet_dq.distill.similarity import linear_cka
-from espnet_dq.distill.taps import TAPS, Taps
+from espnet_dq.distill.taps import Taps
 from espnet_dq.errors import run
 from espnet_dq.whisper.forward import log_mel, window_samples
 

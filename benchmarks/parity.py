@@ -42,6 +42,7 @@ from espnet_dq.errors import run
 from espnet_dq.files import bytes_on_disk
 from espnet_dq.formats import openai
 from espnet_dq.quant.checkpoint import CHECKPOINT
+from espnet_dq.whisper.dims import espnet_name
 from espnet_dq.whisper.vocabulary import numbers
 
 NO_FLASH = " -nfa"
@@ -81,7 +82,7 @@ def as_experiment(checkpoint: Path, grid: str, activations: str, padding: str, o
     encoder = {"dims": numbers(weights.dims), "padding": padding}
     config = {**names, "encoder_conf": encoder, "model_conf": model}
     (out / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
-    state = {name.replace(".", ".net.", 1): w.float() for name, w in weights.state.items()}
+    state = {espnet_name(name): w.float() for name, w in weights.state.items()}
     torch.save(state, out / CHECKPOINT)
     return out
 

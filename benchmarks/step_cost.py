@@ -30,7 +30,7 @@ from espnet_dq.errors import run
 from espnet_dq.files import atomic
 from espnet_dq.plugin import register
 from espnet_dq.quant.prepare import RANGE
-from espnet_dq.whisper.dims import SIZES
+from espnet_dq.whisper.dims import SIZES, whisper_name
 
 VARIANTS = {
     "logits": {"matching": "logits", "preset": "none"},
@@ -124,7 +124,7 @@ def build(weights: Path, frozen: bool, layers: int = 4, window: str = "full", **
         if name.endswith(RANGE):
             del state[name]  # learned ones start from the weights
         elif value.isnan().any():
-            known = tiny.get(name.replace(".net.", ".", 1))
+            known = tiny.get(whisper_name(name))
             state[name] = torch.randn_like(value) * 0.02 if known is None else known.float()
     model.load_state_dict(state)
     model.encoder.requires_grad_(not frozen)
@@ -157,7 +157,7 @@ def cached_entries(model, batch: dict) -> dict:
         batch["text"], batch["text_lengths"], batch["lang"][:, 0], end, model.tokenizer
     )
     audio, _ = model.teacher.hear(batch["speech"], batch["speech_lengths"], 480000)
-    hidden, states = model.teacher(audio, seq.inputs, model.tap)
+    hidden, states = model.teacher(audio, seq.inputs, model.config.tap)
     ids, log_probs = topk_log_probs(model.teacher.logits(seq.select(hidden)), 64, 1.0)
     stacked = torch.stack([seq.select(s) for s in states], dim=1).flatten(1)
     size = len(end)

@@ -61,6 +61,20 @@ def _escaped(character: str) -> str:
     return ascii(character)[1:-1]
 
 
+def shown(value: object) -> str:
+    """What a file says where it should say something else, short enough for a line.
+
+    Of a list or a table only the kind: it may hold itself, or a billion others.
+    """
+    if isinstance(value, str):
+        return repr(value[:40] + "..." * (len(value) > 40))
+    if value is None or isinstance(value, bool | float):
+        return repr(value)
+    if type(value) is int:  # Python prints no huge ones
+        return repr(value) if value.bit_length() < 128 else "a huge number"
+    return f"a {type(value).__name__}"
+
+
 def say(text: object, file: TextIO | None = None) -> None:
     """Print what may hold names of others, as one line."""
     print(one_line(text), file=file)

@@ -66,7 +66,9 @@ def main(argv: list[str] | None = None) -> int:
 def _load(path: Path) -> Whisper:
     if path.is_dir():
         # What is measured is what the inputs are before they are rounded.
-        return replace(load_student(path), activations="none", activation_ranges=None).prepared()
+        student = load_student(path)
+        quant = replace(student.quant, activations="none", activation_ranges=None)
+        return replace(student, quant=quant).prepared()
     weights = openai.load(path)
     model = Whisper(weights.dims)
     model.load_state_dict(weights.state)

@@ -4,10 +4,10 @@ from collections import Counter
 from pathlib import Path
 
 from espnet_dq.bin.arguments import Parser
+from espnet_dq.config import QuantConfig, read_config
 from espnet_dq.data.kaldi import CATEGORY, read_scp
 from espnet_dq.errors import InputError, run, say
 from espnet_dq.formats import openai
-from espnet_dq.quant.checkpoint import read_config
 from espnet_dq.quant.table import read_grid
 from espnet_dq.task.check import check_config
 
@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     for path in args.configs:
         config = read_config(path)
         check_batches(path, config, args.processes, args.data)
-        ranges = (config.get("model_conf") or {}).get("activation_ranges")
+        ranges = QuantConfig.from_yaml(path).activation_ranges
         if ranges and not Path(ranges).exists():  # of a training that is yet to come
             say(f"{path}: not checked, since {ranges} is not there yet")
             continue

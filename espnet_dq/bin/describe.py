@@ -37,8 +37,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     check_replaceable(args.exp / "run.json")
     student = load_student(args.exp / "qat")
-    grid = student.grid if isinstance(student.grid, str) else "mixed"
-    on_grid = {"grid": grid, "grids": student.grids, "preset": student.preset}
+    grid = student.quant.grid if isinstance(student.quant.grid, str) else "mixed"
+    on_grid = {"grid": grid, "grids": student.grids, "preset": student.quant.preset}
     plain = {"grid": "none", "grids": {}, "preset": "none"}
     export = args.exp / "export"
     systems = [

@@ -12,16 +12,16 @@ import torch
 from whisper.model import ModelDimensions
 
 from espnet_dq.bin.arguments import Parser
+from espnet_dq.config import QuantConfig
 from espnet_dq.errors import InputError, run, say
 from espnet_dq.files import atomic, check_replaceable
 from espnet_dq.formats import openai
 from espnet_dq.formats.write import GRIDS, check_grids
-from espnet_dq.quant.checkpoint import read_config
 from espnet_dq.quant.prepare import assign_grids
 from espnet_dq.quant.sensitivity import stored_bytes
 from espnet_dq.quant.table import read_grid
 from espnet_dq.task.tokenizer import token_list
-from espnet_dq.whisper.dims import vocabulary_tokenizer
+from espnet_dq.whisper.dims import espnet_name, vocabulary_tokenizer
 from espnet_dq.whisper.vocabulary import numbers
 
 
@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
             raise InputError(f"{args.source}: {name}: {e}") from e
     if args.export:
         _check_export(*args.export, weights.dims, grid)
-    state = {name.replace(".", ".net.", 1): w.float() for name, w in weights.state.items()}
+    state = {espnet_name(name): w.float() for name, w in weights.state.items()}
     with atomic(args.out / "student.pth") as tmp, open(tmp, "wb") as f:
         torch.save(state, f)
     with atomic(args.out / "tokens.txt") as tmp:
@@ -76,7 +76,7 @@ def _check_export(
     """What stage 8 would find out after hours of training."""
     if form not in GRIDS:
         raise InputError(f"--export {form}: known formats are {', '.join(GRIDS)}")
-    preset = (read_config(Path(config)).get("model_conf") or {}).get("preset", "full")
+    preset = QuantConfig.from_yaml(config).preset
     try:
         grids = assign_grids(dims, grid, preset)
         check_grids(form, dims, grids)

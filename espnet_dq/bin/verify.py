@@ -80,7 +80,7 @@ def _reference(path: Path, grid: str | None) -> tuple[Reference, int]:
             _scales(student.quantized()),
             student.state,
         )
-        return reference, _by_rule(student.dims, student.preset, student.grid)
+        return reference, _by_rule(student.dims, student.quant.preset, student.quant.grid)
     if grid is None:
         raise InputError(f"--grid is missing: {path} does not say what was made of it")
     weights = detect.load(path)

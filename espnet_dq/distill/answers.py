@@ -1,15 +1,22 @@
 """What the teacher says of a batch: asked now, or read from stage 4's cache.
 
-Both give the KL term and the hidden states at the counted positions.
+Live training and the cache ask by the same `TeacherPass`. Both kinds of answers give the KL term
+and the hidden states at the counted positions.
 """
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from functools import cached_property
 
 import torch
 from torch import Tensor
+from whisper.tokenizer import Tokenizer
 
 from espnet_dq.distill.losses import kl_divergence, topk_kl_divergence
-from espnet_dq.distill.sequences import Sequences
+from espnet_dq.distill.sequences import Sequences, has_timestamps
 from espnet_dq.errors import InputError
-from espnet_dq.whisper.forward import SAMPLE_RATE
+from espnet_dq.whisper.forward import SAMPLE_RATE, products
+from espnet_dq.whisper.teacher import Teacher
 
 
 class LiveAnswers:
@@ -27,18 +34,8 @@ class LiveAnswers:
         return torch.stack([seq.select(s)[seq.counted] for s in self.states])
 
 
-def encoder_kind(samples: int, own: int) -> str:
-    """What a cache calls the encoder's output in windows of `samples`; `own`: of the model."""
-    return "encoder_out" if samples == own else f"encoder_out_{samples / SAMPLE_RATE:g}"
-
-
 class CachedAnswers:
     """Of a teacher that was asked before: the batch's entries, see `distill.cache`."""
-
-    @classmethod
-    def of(cls, cached: dict[str, Tensor]) -> "CachedAnswers | None":
-        """The answers among a batch's further entries; None if there are none."""
-        return cls(cached) if "teacher_ids" in cached else None
 
     def __init__(self, cached: dict[str, Tensor]):
         self.cached = cached
@@ -59,3 +56,84 @@ class CachedAnswers:
             raise InputError("the cache holds no hidden states: run stage 4 for this tap")
         states = self._flat("teacher_hidden")[seq.counted]
         return states.unflatten(1, (layers, -1)).transpose(0, 1)
+
+
+class TeacherPass:
+    """A batch before the teacher, who hears it when first asked, and once.
+
+    Args:
+        teacher: who answers; without one there are no timestamps, and nothing else to ask.
+        speech, lengths: (B, L) float at 16 kHz, (B,).
+        samples: the teacher's window.
+        precision: of its matrix products.
+        tap: of the decoder's states that are wanted, if any are.
+        tapped: whether the states of the encoder's blocks are wanted.
+        cached: what stage 4 has kept of the batch.
+    """
+
+    def __init__(
+        self,
+        teacher: Teacher | None,
+        speech: Tensor,
+        lengths: Tensor,
+        samples: int,
+        precision: str,
+        tap: str | None,
+        tapped: bool = False,
+        cached: dict[str, Tensor] | None = None,
+    ):
+        self.teacher, self.speech, self.lengths, self.samples = teacher, speech, lengths, samples
+        self.precision, self.tap, self.tapped = precision, tap, tapped
+        self.cached = cached or {}
+
+    def _products(self) -> AbstractContextManager:
+        return products(self.speech.device, self.precision)  # whoever asks, and when
+
+    @cached_property
+    def heard(self) -> tuple[Tensor, list[Tensor]]:
+        """Encoder output (B, P, D) and, if `tapped`, each block's."""
+        with self._products():
+            return self.teacher.hear(self.speech, self.lengths, self.samples, self.tapped)
+
+    def ends(
+        self,
+        names: Sequence[str],
+        share: float,
+        text: Tensor,
+        text_lengths: Tensor,
+        language: Tensor,
+        tokenizer: Tokenizer,
+    ) -> Tensor:
+        """Closing timestamp tokens (B,), -1 for all but a `share` of the utterances' names.
+
+        Text tokens (B, T) with lengths (B,), language tokens (B,).
+        """
+        if "teacher_end" in self.cached:
+            return self.cached["teacher_end"][:, 0]
+        timed = torch.tensor([has_timestamps(name, share) for name in names])
+        end = torch.full((len(names),), -1, device=text.device)
+        if not timed.any() or self.teacher is None:
+            return end
+        timed = timed.to(text.device)
+        with self._products():
+            asked = self.teacher.end_timestamps(
+                self.heard[0][timed], text[timed], text_lengths[timed], language[timed], tokenizer
+            )
+        return end.masked_scatter(timed, asked)
+
+    def first_linears(self) -> list[Tensor]:
+        """The first feed-forward weight, (4 D, D), of each layer of its decoder."""
+        return self.teacher.first_linears(self.speech.device)
+
+    def ask(self, seq: Sequences) -> LiveAnswers | CachedAnswers:
+        """What it says at the selected positions."""
+        if "teacher_ids" in self.cached:
+            return CachedAnswers(self.cached)
+        with self._products():
+            hidden, states = self.teacher(self.heard[0], seq.inputs, self.tap)
+            return LiveAnswers(self.teacher.logits(seq.select(hidden)), states)
+
+
+def encoder_kind(samples: int, own: int) -> str:
+    """What a cache calls the encoder's output in windows of `samples`; `own`: of the model."""
+    return "encoder_out" if samples == own else f"encoder_out_{samples / SAMPLE_RATE:g}"

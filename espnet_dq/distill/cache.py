@@ -24,7 +24,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import kaldiio
@@ -35,7 +35,8 @@ from tqdm import tqdm
 
 from espnet_dq.data.audio import load_audio
 from espnet_dq.data.kaldi import AUDIO, KaldiDir
-from espnet_dq.distill.answers import encoder_kind
+from espnet_dq.distill.answers import TeacherPass, encoder_kind
+from espnet_dq.distill.cache_settings import CacheSettings
 from espnet_dq.distill.losses import topk_log_probs
 from espnet_dq.distill.sequences import build_sequences, has_timestamps
 from espnet_dq.errors import InputError, one_line, say
@@ -45,12 +46,9 @@ from espnet_dq.quant.checkpoint import Student
 from espnet_dq.whisper.dims import encode_text, language_token, vocabulary_tokenizer
 from espnet_dq.whisper.forward import (
     SAMPLES_PER_POSITION,
-    check_padding,
-    check_precision,
     encode,
     log_mel,
     own_window,
-    products,
     window_samples,
 )
 from espnet_dq.whisper.teacher import Teacher
@@ -59,32 +57,6 @@ from espnet_dq.whisper.vocabulary import token_strings
 BATCH = 4
 SHARD = 4 * BATCH
 SHARD_FOLDER = Folder("shard", ("*.ark", "*.scp"))
-
-
-@dataclass(frozen=True)
-class CacheSettings:
-    """All that decides what a cache holds, besides the data."""
-
-    tap: str | None
-    temperature: float
-    top_k: int
-    teacher_window: str | float
-    timestamp_share: float
-    encoder: bool
-    windows: tuple[float, ...] = ()  # seconds; of the student encoder, besides its own window
-    padding: str = "zeros"  # of the student encoder's windows; the teacher hears zeros
-    precision: str = "float32"  # of the teacher's matrix products; the encoder's are in float32
-
-    def __post_init__(self):
-        check_padding(self.padding)
-        check_precision(self.precision)
-        if self.teacher_window == "student" and not self.encoder:
-            raise InputError(
-                "teacher_window: student cannot be cached while the encoder is trained, "
-                "since its window changes from batch to batch"
-            )
-        if self.teacher_window == "student" and self.windows:
-            raise InputError("teacher_window: student cannot be cached for several windows")
 
 
 def write_cache(
@@ -229,21 +201,14 @@ class _Pass:
         full = window_samples(speech.shape[1], "full", own_window(self.dims))
         window = settings.teacher_window
         heard = full if window == "student" else window_samples(speech.shape[1], window)
-        end = torch.full((len(names),), -1)
-        with products(speech.device, settings.precision):
-            audio, _ = self.teacher.hear(speech, spoken, heard)
-            timed = torch.tensor([has_timestamps(u, settings.timestamp_share) for u in names])
-            if timed.any():
-                end[timed] = self.teacher.end_timestamps(
-                    audio[timed], text[timed], lengths[timed], lang[timed], self.tokenizer
-                )
-            seq = build_sequences(text, lengths, lang, end, self.tokenizer)
-            hidden, states = self.teacher(audio, seq.inputs, settings.tap)
-            logits = self.teacher.logits(seq.select(hidden))
-        ids, log_probs = topk_log_probs(logits, settings.top_k, settings.temperature)
+        asked = TeacherPass(self.teacher, speech, spoken, heard, settings.precision, settings.tap)
+        end = asked.ends(names, settings.timestamp_share, text, lengths, lang, self.tokenizer)
+        seq = build_sequences(text, lengths, lang, end, self.tokenizer)
+        answers = asked.ask(seq)
+        ids, log_probs = topk_log_probs(answers.logits, settings.top_k, settings.temperature)
         values = {"teacher_ids": ids.float(), "teacher_log_probs": log_probs}
-        if states:
-            stacked = torch.stack([seq.select(s).float() for s in states], dim=1)
+        if answers.states:
+            stacked = torch.stack([seq.select(s).float() for s in answers.states], dim=1)
             values["teacher_hidden"] = stacked.flatten(1)
         encoded = {encoder_kind(w, full): self._encode(speech, spoken, w) for w in self.windows}
         for i, name in enumerate(names):

@@ -11,6 +11,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from espnet_dq.config import DistillConfig
 from espnet_dq.distill.losses import hidden_loss, pair_sums, prepare_features
 from espnet_dq.distill.matching import groups, match, spaced
 from espnet_dq.distill.projector import Projector
@@ -21,14 +22,10 @@ GRADIENT_PART = 0.3
 
 
 @dataclass(frozen=True)
-class HiddenTerm:
-    """How layers are compared and chosen; see `DQWhisperModel` for the words."""
+class LayerLoss:
+    """How layers are compared and chosen."""
 
-    matching: str
-    scope: str
-    normalization: str
-    distance: str
-    temperature: float
+    config: DistillConfig
 
     def __call__(
         self,
@@ -49,27 +46,27 @@ class HiddenTerm:
         together: outside ESPnet may ask one alone (it plots attention in the first). `weights` (N,)
         of the positions, 1 unless given.
         """
-        raw = student.detach().float()
-        student = prepare_features(student, self.distance, self.temperature)
+        config, raw = self.config, student.detach().float()
+        student = prepare_features(student, config.distance, config.temperature)
         with torch.autocast(raw.device.type, enabled=False):
             if training and projector.fitting:
                 # P maps to what the distance takes in: it normalises once more by itself.
-                if self.distance != "softmax_mse":
+                if config.distance != "softmax_mse":
                     raw = F.layer_norm(raw, raw.shape[-1:])
                 pairs = self._pairs(raw, teacher)
                 projector.fit(teacher[pairs], raw)
-            teacher = prepare_features(projector(teacher), self.distance, self.temperature)
+            teacher = prepare_features(projector(teacher), config.distance, config.temperature)
             if weights is not None:  # |s - t|^2 * weight, for the choice and for the loss
                 root = weights.sqrt()[None, :, None]
                 student, teacher = student * root, teacher * root
-            group, keys = groups(self.scope, rows, language)
+            group, keys = groups(config.matching_scope, rows, language)
             with torch.no_grad():
                 sums = pair_sums(student, teacher, group, len(keys))
                 sizes = torch.bincount(group, minlength=len(keys))
-                if training and distributed() and self.scope != "utterance":
+                if training and distributed() and config.matching_scope != "utterance":
                     sums, sizes = _over_processes(sums, sizes, keys)
                 distances = sums / sizes[:, None, None]
-        mapping = match(self.matching, distances, self.normalization)
+        mapping = match(config.matching, distances, config.matching_normalization)
         return hidden_loss(student, teacher, mapping, group, count), mapping, keys
 
     def _pairs(self, student: Tensor, teacher: Tensor) -> Tensor | list[int]:
@@ -78,10 +75,10 @@ class HiddenTerm:
         What it is fitted on is what it makes near, and so what is chosen afterwards. Where there is
         a choice, layers are therefore compared without it.
         """
-        if self.matching == "static":
+        if self.config.matching == "static":
             return spaced(len(student), len(teacher))
         unlike = 1 - linear_cka(student, teacher)
-        return match(self.matching, unlike[None], self.normalization)[0]
+        return match(self.config.matching, unlike[None], self.config.matching_normalization)[0]
 
 
 def distributed() -> bool:

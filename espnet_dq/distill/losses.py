@@ -12,11 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from espnet_dq.errors import InputError
+from espnet_dq.config import DISTANCES, DistillConfig, known
 from espnet_dq.slices import row_slices
 
 IGNORED = -100  # in place of a target
-DISTANCES = ("mse", "softmax_mse", "cosine")
 
 
 def cross_entropy(logits: Tensor, targets: Tensor, count: int) -> Tensor:
@@ -87,22 +86,23 @@ def topk_kl_divergence(
     return temperature**2 * kl / count
 
 
-def prepare_features(features: Tensor, distance: str, temperature: float = 1.0) -> Tensor:
+def prepare_features(
+    features: Tensor, distance: str, temperature: float = DistillConfig.temperature
+) -> Tensor:
     """Put hidden states [L, N, D] where `distance` is a squared Euclidean distance.
 
     `mse`: layer-normalised and divided by sqrt(D), which makes it a mean over features;
     `softmax_mse`: T times the softmax at temperature T; `cosine`: unit length over sqrt(2), which
     makes it 1 - cos.
     """
+    known("distance", distance, DISTANCES)
     features = features.float()
     width = features.shape[-1]
     if distance == "mse":
         return F.layer_norm(features, (width,)) / width**0.5
     if distance == "softmax_mse":
         return temperature * (features / temperature).softmax(dim=-1)
-    if distance == "cosine":
-        return F.normalize(features, dim=-1) / 2**0.5
-    raise InputError(f"unknown distance '{distance}': known are {', '.join(DISTANCES)}")
+    return F.normalize(features, dim=-1) / 2**0.5
 
 
 def pair_sums(student: Tensor, teacher: Tensor, group: Tensor, count: int) -> Tensor:

@@ -10,24 +10,13 @@ fixed, dynamic "without limit" and dynamic "with limit" matching (`static`, `dyn
 import torch
 from torch import Tensor
 
+from espnet_dq.config import MATCHINGS, DistillConfig, known
 from espnet_dq.errors import InputError
-
-MODES = (
-    "logits",
-    "static",
-    "dynamic",
-    "dynamic_monotonic",
-    "optimal_monotonic",
-    "optimal_increasing",
-)
-SCOPES = ("batch", "language", "utterance")
-NORMALIZATIONS = ("none", "student", "teacher")
 
 
 def check_mode(mode: str, students: int, teachers: int) -> None:
     """Raise `InputError` for an unknown mode, and where the layers do not suffice for one."""
-    if mode not in MODES:
-        raise InputError(f"unknown matching '{mode}': known are {', '.join(MODES)}")
+    known("matching", mode, MATCHINGS)
     if mode in ("static", "optimal_increasing") and teachers < students:
         raise InputError(
             f"{mode} matching needs at least as many teacher as student layers, "
@@ -109,7 +98,9 @@ def normalize(distances: Tensor, by: str) -> Tensor:
     return distances / mean.clamp(min=torch.finfo(distances.dtype).tiny)
 
 
-def match(mode: str, distances: Tensor, normalization: str = "none") -> Tensor:
+def match(
+    mode: str, distances: Tensor, normalization: str = DistillConfig.matching_normalization
+) -> Tensor:
     """Mappings [G, Ls] int64 of G groups, given their pair distances [G, Ls, Lt]."""
     chosen = normalize(distances.detach().cpu().double(), normalization)
     return torch.tensor([_CHOOSE[mode](d) for d in chosen], device=distances.device)

@@ -1,7 +1,7 @@
 """The linear map from teacher features to student features, shared by all layers.
 
 A random map would make the choice of the nearest layer meaningless, so it starts from least
-squares (teacher to student features, of the pairs that `HiddenTerm` chooses) on the first batches
+squares (teacher to student features, of the pairs that `LayerLoss` chooses) on the first batches
 and is trained by gradient from then on.
 """
 

@@ -10,18 +10,15 @@ from types import TracebackType
 from torch import Tensor, nn
 from whisper.model import AudioEncoder, TextDecoder
 
-from espnet_dq.errors import InputError
-
-TAPS = ("block", "ffn")
+from espnet_dq.config import TAPS, known
 
 
-def tapped_modules(net: TextDecoder | AudioEncoder, tap: str) -> list[nn.Module]:
-    """The module of each layer whose output `tap` names."""
-    if tap == "block":
-        return list(net.blocks)
-    if tap == "ffn":
-        return [block.mlp[1] for block in net.blocks]
-    raise InputError(f"unknown tap '{tap}': known are {', '.join(TAPS)}")
+def tapped_modules(net: TextDecoder | AudioEncoder, tap: str | None) -> list[nn.Module]:
+    """The module of each layer whose output `tap` names, none if there is no tap."""
+    if tap is None:
+        return []
+    known("tap", tap, TAPS)
+    return list(net.blocks) if tap == "block" else [block.mlp[1] for block in net.blocks]
 
 
 class Taps:
@@ -34,7 +31,7 @@ class Taps:
         hidden = taps.states  # one (B, T, D) tensor a layer
     """
 
-    def __init__(self, net: TextDecoder | AudioEncoder, tap: str):
+    def __init__(self, net: TextDecoder | AudioEncoder, tap: str | None):
         self._modules = tapped_modules(net, tap)
         self.states: list[Tensor] = []
 

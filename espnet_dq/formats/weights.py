@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from whisper.model import ModelDimensions, sinusoids
 
-from espnet_dq.errors import InputError
+from espnet_dq.errors import InputError, shown
 from espnet_dq.formats.generation import Generation
 from espnet_dq.whisper.dims import weight_shapes
 from espnet_dq.whisper.vocabulary import OwnVocabulary, own_vocabulary
@@ -26,20 +26,6 @@ _MOST = {
 }
 _MOST_OTHER = 1 << 13
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-
-
-def shown(value: object) -> str:
-    """What a file says where it should say something else, short enough for a line.
-
-    Of a list or a table only the kind: it may hold itself, or a billion others.
-    """
-    if isinstance(value, str):
-        return repr(value[:40] + "..." * (len(value) > 40))
-    if value is None or isinstance(value, bool | float):
-        return repr(value)
-    if type(value) is int:  # Python prints no huge ones
-        return repr(value) if value.bit_length() < 128 else "a huge number"
-    return f"a {type(value).__name__}"
 
 
 def is_token(value: object) -> bool:

@@ -24,11 +24,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from espnet_dq.config import QuantConfig
 from espnet_dq.errors import InputError
 from espnet_dq.quant.calibrate import linear_layers, load_ranges, on_input
 from espnet_dq.quant.grids import Ggml
 
-ACTIVATIONS = ("none", "int8_per_token", "q8_0_blocks", "int8_static")
 _TOP = 127.0
 
 
@@ -87,7 +87,10 @@ class _StraightThrough(torch.autograd.Function):
 
 
 def prepare_activations(
-    root: nn.Module, weights: Iterable[str], activations: str, ranges: str | Path | None = None
+    root: nn.Module,
+    weights: Iterable[str],
+    activations: str,
+    ranges: str | Path | None = QuantConfig.activation_ranges,
 ) -> None:
     """Register fake quantization of the input of every linear layer named in `weights`.
 
@@ -97,20 +100,14 @@ def prepare_activations(
         root: holds `encoder` and `decoder`, openai-whisper's.
         weights: names, below `root`, of the weights that are on a grid. The token embedding's
             stands for the output projection; convolutions are left out.
-        activations: one of `ACTIVATIONS`.
+        activations: one of `espnet_dq.config.ACTIVATIONS`.
         ranges: of `int8_static`, and of it alone: the file with a range for each layer.
 
     Raises:
         InputError: an unknown name, ranges missing or not wanted, a layer that the grid does
             not fit or that has no range, or no layer at all.
     """
-    if activations not in ACTIVATIONS:
-        raise InputError(f"unknown activations '{activations}': known are {', '.join(ACTIVATIONS)}")
-    if (activations == "int8_static") != (ranges is not None):
-        raise InputError(
-            f"activations {activations}: activation_ranges names a file of calibrated ranges, "
-            "for int8_static and for it alone"
-        )
+    QuantConfig(activations=activations, activation_ranges=ranges)  # refuses what does not fit
     if activations == "none":
         return
     layers = linear_layers(root, weights)

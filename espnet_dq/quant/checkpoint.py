@@ -8,15 +8,15 @@ import torch
 from torch import Tensor
 from whisper.model import ModelDimensions, Whisper
 
+from espnet_dq.config import QuantConfig, WindowConfig, read_config, read_section
 from espnet_dq.errors import InputError
-from espnet_dq.files import read_yaml
 from espnet_dq.formats import torch_file
-from espnet_dq.formats.weights import cast, check_dims, shown
+from espnet_dq.formats.weights import cast, check_dims
 from espnet_dq.quant.activations import prepare_activations
 from espnet_dq.quant.fake_quant import clip_of, range_shape
 from espnet_dq.quant.grids import Quantized, get_grid
 from espnet_dq.quant.prepare import RANGE, assign_grids, prepare
-from espnet_dq.whisper.dims import model_dims, weight_shapes
+from espnet_dq.whisper.dims import model_dims, weight_shapes, whisper_name
 from espnet_dq.whisper.vocabulary import WHOLE, with_tokens
 
 # What is exported and scored: the average of the best epochs by validation loss.
@@ -30,31 +30,23 @@ class Student:
     Attributes:
         dims: the model's.
         state: float weights.
-        grid: as the model's option: a name, or a table.
-        preset: as the model's option.
+        quant: which weights are on which grid.
         path: the checkpoint.
         learned: the parameters of learned ranges, {weight name: [rows, groups]}.
-        ranges: as the model's option.
-        activations: as the model's option.
-        activation_ranges: as the model's option.
-        padding: of the windows that it was trained with, as the encoder's option.
+        padding: of the windows that it was trained with.
     """
 
     dims: ModelDimensions
     state: dict[str, Tensor]
-    grid: str | Mapping[str, str]
-    preset: str
+    quant: QuantConfig
     path: Path
     learned: Mapping[str, Tensor] = field(default_factory=dict)
-    ranges: str = "max"
-    activations: str = "none"
-    activation_ranges: str | None = None
-    padding: str = "zeros"
+    padding: str = WindowConfig.padding
 
     @property
     def grids(self) -> dict[str, str]:
         """{weight name: grid name} for the weights that are on a grid."""
-        return assign_grids(self.dims, self.grid, self.preset)
+        return assign_grids(self.dims, self.quant.grid, self.quant.preset)
 
     def quantized(self) -> dict[str, Quantized]:
         """Integers and scales of the weights that are on a grid."""
@@ -63,11 +55,11 @@ class Student:
 
     def prepared(self) -> Whisper:
         """openai-whisper's model with the grid registered, float weights loaded strictly."""
-        model = Whisper(self.dims)
-        prepare(model, self.grids, self.ranges)
+        model, quant = Whisper(self.dims), self.quant
+        prepare(model, self.grids, quant.ranges)
         ranges = {name + RANGE: parameter for name, parameter in self.learned.items()}
         model.load_state_dict(self.state | ranges, strict=True)
-        prepare_activations(model, self.grids, self.activations, self.activation_ranges)
+        prepare_activations(model, self.grids, quant.activations, quant.activation_ranges)
         return model.requires_grad_(False).eval()
 
     def reference_weights(self) -> dict[str, Tensor]:
@@ -103,14 +95,6 @@ def training_folder(exp: str | Path) -> Path:
     raise InputError(f"{exp}: no training folder (no config.yaml in it, in qat/ or in kd/)")
 
 
-def read_config(path: Path) -> dict:
-    """A training configuration. Raises `InputError` when it is no YAML mapping."""
-    config = read_yaml(path)
-    if not isinstance(config, dict):
-        raise InputError(f"{path}: not a YAML mapping")
-    return config
-
-
 def load_student(exp: str | Path, checkpoint: str = CHECKPOINT) -> Student:
     """The student of an experiment. Raises `InputError` naming what is missing or wrong."""
     folder = training_folder(exp)
@@ -118,25 +102,21 @@ def load_student(exp: str | Path, checkpoint: str = CHECKPOINT) -> Student:
     config = read_config(source)
     if config.get("encoder") != "dq_whisper" or config.get("decoder") != "dq_whisper":
         raise InputError(f"{source}: not a dq_whisper model")
-    encoder, model = (_table(config, key, source) for key in ("encoder_conf", "model_conf"))
+    encoder, model = (read_section(config, key, source) for key in ("encoder_conf", "model_conf"))
     if "dims" not in encoder:
         raise InputError(f"{source}: encoder_conf has no key dims")
     loaded = _weights(path)
     student = Student(
         dims=_dims(encoder["dims"], config.get("token_list"), source),
         state={k: v for k, v in loaded.items() if not k.endswith(RANGE)},
-        grid=model.get("grid", "ct2_int8"),
-        preset=model.get("preset", "full"),
+        quant=_pick(QuantConfig, model, source),
         path=path,
         learned={k.removesuffix(RANGE): v for k, v in loaded.items() if k.endswith(RANGE)},
-        ranges=model.get("ranges", "max"),
-        activations=model.get("activations", "none"),
-        activation_ranges=model.get("activation_ranges"),
-        padding=encoder.get("padding", "zeros"),
+        padding=_pick(WindowConfig, encoder, source).padding,
     )
     expected = {name: tuple(shape) for name, shape in weight_shapes(student.dims).items()}
     grids = _grids(student, source)
-    if student.ranges != "max":
+    if student.quant.ranges != "max":
         for name, grid in grids.items():
             expected[name + RANGE] = range_shape(get_grid(grid), expected[name])
     for problem, keys in (
@@ -151,11 +131,11 @@ def load_student(exp: str | Path, checkpoint: str = CHECKPOINT) -> Student:
     return student
 
 
-def _table(config: dict, key: str, source: Path) -> dict:
-    table = config.get(key) or {}
-    if not isinstance(table, dict):
-        raise InputError(f"{source}: {key} is not a mapping")
-    return table
+def _pick[C: (QuantConfig, WindowConfig)](kind: type[C], values: dict, source: Path) -> C:
+    try:
+        return kind.pick(values)
+    except InputError as e:
+        raise InputError(f"{source}: {kind.SECTION}: {e}") from e
 
 
 def _dims(spec: str | Mapping[str, int], tokens, source: Path) -> ModelDimensions:
@@ -171,12 +151,6 @@ def _dims(spec: str | Mapping[str, int], tokens, source: Path) -> ModelDimension
 
 
 def _grids(student: Student, source: Path) -> dict[str, str]:
-    """The student's grids, if what its configuration says of them has a meaning."""
-    said = {key: getattr(student, key) for key in ("preset", "ranges", "activations")}
-    said |= student.grid if isinstance(student.grid, dict) else {"grid": student.grid}
-    for key, value in said.items():
-        if not isinstance(value, str):
-            raise InputError(f"{source}: model_conf: {key}: {shown(value)} is not a name")
     try:
         return student.grids
     except InputError as e:
@@ -194,6 +168,6 @@ def _weights(path: Path) -> dict[str, Tensor]:
         if isinstance(key, str) and key.startswith(("encoder.net.", "decoder.net."))
     }
     return {
-        key.replace(".net.", ".", 1): cast(value, torch.float32, key, path)
+        whisper_name(key): cast(value, torch.float32, key, path)
         for key, value in torch_file.tensors(ours, path).items()
     }

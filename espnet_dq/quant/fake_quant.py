@@ -16,11 +16,11 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from espnet_dq.config import RANGES, QuantConfig, known
 from espnet_dq.errors import InputError
 from espnet_dq.quant.grids import Grid
 from espnet_dq.slices import row_slices
 
-RANGES = ("max", "lsq", "pact")
 # An optimizer like Adam moves a parameter by about its learning rate. What it moves here is clip
 # over this power of two (so that no bit is lost): a rate of 1e-5 moves a range by 0.06 % a step.
 RATE = 64.0
@@ -85,11 +85,10 @@ class FakeQuantize(nn.Module):
             started. Raises `InputError` for a grid whose ranges cannot be learned.
     """
 
-    def __init__(self, grid: Grid, ranges: str = "max", shape: tuple[int, ...] = ()):
+    def __init__(self, grid: Grid, ranges: str = QuantConfig.ranges, shape: tuple[int, ...] = ()):
         super().__init__()
         self.grid, self.ranges = grid, ranges
-        if ranges not in RANGES:
-            raise InputError(f"unknown ranges '{ranges}': known are {', '.join(RANGES)}")
+        known("ranges", ranges, RANGES)
         if ranges == "max":
             self.range = None
         else:

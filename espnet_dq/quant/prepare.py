@@ -14,18 +14,12 @@ from torch import nn
 from torch.nn.utils import parametrize
 from whisper.model import ModelDimensions
 
+from espnet_dq.config import PRESETS, QuantConfig, known
 from espnet_dq.errors import InputError
 from espnet_dq.quant.fake_quant import RATE, FakeQuantize, least_error_clip
 from espnet_dq.quant.grids import get_grid
 from espnet_dq.whisper.dims import weight_shapes
 
-# name -> the sides of the model whose weights are on the grid
-PRESETS = {
-    "full": ("encoder.", "decoder."),
-    "paper": ("decoder.",),
-    "encoder": ("encoder.",),
-    "none": (),
-}
 RANGE = "_range"  # the end of a learned range's name in state dicts
 _ORIGINAL = re.compile(r"(.*)\.parametrizations\.weight\.(original|0\.range)")
 
@@ -41,7 +35,7 @@ def candidates(dims: ModelDimensions) -> list[str]:
 
 
 def assign_grids(
-    dims: ModelDimensions, grid: str | Mapping[str, str], preset: str = "full"
+    dims: ModelDimensions, grid: str | Mapping[str, str], preset: str = QuantConfig.preset
 ) -> dict[str, str]:
     """{name of a weight: name of its grid} for the weights that are to be on one.
 
@@ -56,8 +50,7 @@ def assign_grids(
         InputError: an unknown preset or grid, or a table that leaves out a weight, or names
             something else.
     """
-    if preset not in PRESETS:
-        raise InputError(f"unknown quantization preset '{preset}': known are {', '.join(PRESETS)}")
+    known("preset", preset, PRESETS)
     names = candidates(dims)
     if isinstance(grid, Mapping):
         for problem, odd in (
@@ -75,7 +68,7 @@ def assign_grids(
     return {name: grid for name, grid in table.items() if name.startswith(PRESETS[preset])}
 
 
-def prepare(root: nn.Module, grids: Mapping[str, str], ranges: str = "max") -> None:
+def prepare(root: nn.Module, grids: Mapping[str, str], ranges: str = QuantConfig.ranges) -> None:
     """Register fake quantization on the weights named in `grids` (paths below `root`).
 
     `root.state_dict()` and `root.load_state_dict()` go on using the plain names; `ranges` as in

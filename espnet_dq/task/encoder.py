@@ -8,8 +8,9 @@ from espnet2.asr.specaug.abs_specaug import AbsSpecAug
 from torch import Tensor
 from whisper.model import AudioEncoder
 
+from espnet_dq.config import WindowConfig
 from espnet_dq.whisper.dims import model_dims
-from espnet_dq.whisper.forward import check_padding, encode, log_mel, own_window, window_samples
+from espnet_dq.whisper.forward import encode, log_mel, own_window, window_samples
 
 
 class DQWhisperEncoder(AbsEncoder):
@@ -18,11 +19,8 @@ class DQWhisperEncoder(AbsEncoder):
     Args:
         input_size: ignored (ESPnet passes 1, for raw speech).
         dims: a size ("tiny") or all of openai-whisper's dimensions by name.
-        window: what training batches are padded to, `full` (the model's own, 30 s unless its
-            `n_audio_ctx` says less), `batch`, `random`, seconds of silence after the longest
-            utterance, or a list of lengths in seconds (see `window_samples`). Outside training
+        window, padding: of training batches, see `espnet_dq.config.WindowConfig`. Outside training
             the window is always the full one, as in the runtimes.
-        padding: what fills it: `zeros`, as in faster-whisper, or `silence`, as in whisper.cpp.
         checkpointing: compute blocks again in the backward pass, for less memory.
 
     ESPnet recognises a Whisper encoder by "Whisper" in the class name.
@@ -32,15 +30,15 @@ class DQWhisperEncoder(AbsEncoder):
         self,
         input_size: int = 1,
         dims: str | Mapping[str, int] = "tiny",
-        window: str | float | Sequence[float] = "random",
-        padding: str = "zeros",
+        window: str | float | Sequence[float] = WindowConfig.window,
+        padding: str = WindowConfig.padding,
         checkpointing: bool = False,
     ):
         super().__init__()
         self.dims = d = model_dims(dims)
-        window_samples(0, window)  # refuses an unknown window now, not in the first batch
+        WindowConfig(window, padding)  # refuses an unknown one now, not in the first batch
         self.window = window
-        self.padding = check_padding(padding)
+        self.padding = padding
         self.checkpointing = checkpointing
         self.net = AudioEncoder(
             d.n_mels, d.n_audio_ctx, d.n_audio_state, d.n_audio_head, d.n_audio_layer

@@ -55,6 +55,16 @@ def model_dims(spec: str | Mapping[str, int]) -> ModelDimensions:
     return ModelDimensions(**spec)
 
 
+def espnet_name(name: str) -> str:
+    """`decoder.ln.weight` as checkpoints of a training call it: `decoder.net.ln.weight`."""
+    return name.replace(".", ".net.", 1)
+
+
+def whisper_name(name: str) -> str:
+    """`decoder.net.ln.weight`, of a training's checkpoint, as openai-whisper calls it."""
+    return name.replace(".net.", ".", 1)
+
+
 def weight_shapes(dims: ModelDimensions) -> dict[str, tuple[int, ...]]:
     """Name -> shape of each entry of openai-whisper's `Whisper(dims).state_dict()`, in order.
 

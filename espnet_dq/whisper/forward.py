@@ -18,38 +18,28 @@ from torch.utils.checkpoint import checkpoint
 from whisper.audio import HOP_LENGTH, N_FFT, N_SAMPLES, log_mel_spectrogram
 from whisper.model import AudioEncoder, ModelDimensions, TextDecoder
 
+from espnet_dq.config import PRECISIONS, WindowConfig, check_window, known
 from espnet_dq.errors import InputError
 
 SAMPLE_RATE = 16000
 # Two hops of 160 samples make one encoder position (conv2 has stride 2).
 SAMPLES_PER_POSITION = 320
-PADDINGS = ("zeros", "silence")  # what fills the rest of a window, see `log_mel`
-PRECISIONS = ("float32", "bfloat16")
-
-
-def check_padding(padding: str) -> str:
-    """The padding itself, one of `PADDINGS`; raises `InputError` for another."""
-    if padding not in PADDINGS:
-        raise InputError(f"unknown padding '{padding}': known are {', '.join(PADDINGS)}")
-    return padding
-
-
-def check_precision(precision: str) -> str:
-    """The precision itself, one of `PRECISIONS`; raises `InputError` for another."""
-    if precision not in PRECISIONS:
-        raise InputError(f"unknown precision '{precision}': known are {', '.join(PRECISIONS)}")
-    return precision
 
 
 def products(device: torch.device, precision: str) -> AbstractContextManager:
     """Within it, matrix products are in one of `PRECISIONS`; float32 leaves them as they are."""
-    if check_precision(precision) == "float32":
+    known("precision", precision, PRECISIONS)
+    if precision == "float32":
         return nullcontext()
     return torch.autocast(device.type, torch.bfloat16)
 
 
 def log_mel(
-    speech: Tensor, lengths: Tensor, n_mels: int, samples: int, padding: str = "zeros"
+    speech: Tensor,
+    lengths: Tensor,
+    n_mels: int,
+    samples: int,
+    padding: str = WindowConfig.padding,
 ) -> Tensor:
     """Log-mel features of a padded batch, (B, n_mels, F), for a window of `samples`.
 
@@ -132,6 +122,7 @@ def window_samples(
     (the own window if none does), any as likely. Whole encoder positions. Raises `InputError` above
     the own window and for an unknown one.
     """
+    check_window("window", window)
     if longest > full:
         raise InputError(
             f"an utterance of {longest / SAMPLE_RATE:.1f} s; the model hears "
@@ -144,19 +135,10 @@ def window_samples(
         chosen = shortest
     elif window == "random":
         chosen = int(torch.randint(shortest, most + 1, ()))
-    elif isinstance(window, int | float) and window >= 0:
+    elif isinstance(window, int | float):
         chosen = min(most, positions(longest + int(window * SAMPLE_RATE)))
-    elif isinstance(window, list | tuple) and window and all(_is_length(w) for w in window):
+    else:
         lengths = (min(most, positions(int(seconds * SAMPLE_RATE))) for seconds in window)
         fitting = sorted({length for length in lengths if length >= shortest}) or [most]
         chosen = fitting[int(torch.randint(len(fitting), ()))]
-    else:
-        raise InputError(
-            f"unknown window '{window}': known are full, batch, random, seconds of silence, and a "
-            "list of lengths in seconds"
-        )
     return chosen * SAMPLES_PER_POSITION
-
-
-def _is_length(seconds: object) -> bool:
-    return isinstance(seconds, int | float) and seconds > 0

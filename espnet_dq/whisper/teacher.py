@@ -64,10 +64,8 @@ class Teacher:
         `speech` (B, L) float at 16 kHz, `lengths` (B,), heard in a window of `samples`.
         """
         encoder = self.model(speech.device).encoder
-        mel = log_mel(speech, lengths, self._model.dims.n_mels, samples)
-        if not tapped:
-            return encode(encoder, mel), []
-        with Taps(encoder, "block") as taps:
+        mel = log_mel(speech, lengths, self._model.dims.n_mels, samples, "zeros")
+        with Taps(encoder, "block" if tapped else None) as taps:
             audio = encode(encoder, mel)
         return audio, taps.states
 
@@ -80,11 +78,8 @@ class Teacher:
         `audio` (B, P, D) from `hear`; `tokens` (B, T) int64.
         """
         decoder = self.model(audio.device).decoder
-        tokens = self._own(tokens)
-        if tap is None:
-            return decode_hidden(decoder, tokens, audio), []
         with Taps(decoder, tap) as taps:
-            hidden = decode_hidden(decoder, tokens, audio)
+            hidden = decode_hidden(decoder, self._own(tokens), audio)
         return hidden, taps.states
 
     @torch.no_grad()

@@ -44,7 +44,7 @@ def test_configuration_builds(path, start, tmp_path):
     assert (model.specaug is None) == (given["specaug"] is None)
     steps = args.max_epoch * (args.num_iters_per_epoch or 0)
     assert steps in (0, args.scheduler_conf["max_steps"])
-    assert model.term.matching == given["model_conf"]["matching"]
+    assert model.config.matching == given["model_conf"]["matching"]
 
 
 def test_there_are_configurations():

@@ -1,0 +1,58 @@
+"""The loss of a training: cross-entropy, and the terms in which the student learns from a teacher.
+
+    L = (1 - alpha) * CE + alpha * (T^2 * KL + weight * term + ...)
+
+A new term is a subclass of `Term` in a file of its own, and its line in `TERMS`.
+"""
+
+from torch import Tensor
+
+from espnet_dq.config import DistillConfig, known
+from espnet_dq.distill.losses import IGNORED, cross_entropy
+from espnet_dq.distill.terms.encoder import EncoderTerm
+from espnet_dq.distill.terms.guide import GuideTerm
+from espnet_dq.distill.terms.hidden import HiddenTerm
+from espnet_dq.distill.terms.kl import KLTerm
+from espnet_dq.distill.terms.term import Step, Term
+
+TERMS: dict[str, type[Term]] = {
+    "kl": KLTerm,  # before all that are weighed against it
+    "hidden": HiddenTerm,
+    "encoder": EncoderTerm,
+    "guide": GuideTerm,
+}
+
+
+def wanted_terms(config: DistillConfig) -> list[type[Term]]:
+    """The terms that a training has. Raises `InputError` for a name in `terms` that is none."""
+    for name in config.terms:
+        known("terms", name, TERMS)
+    return [term for term in TERMS.values() if config.alpha > 0 and term.wanted(config)]
+
+
+def needs(terms: list[Term] | list[type[Term]]) -> set[str]:
+    """What the terms need, of all that they may (`Term.needs`)."""
+    return {need for term in terms for need in term.needs}
+
+
+def total_loss(
+    config: DistillConfig, terms: list[Term], step: Step
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss of a batch, and its statistics."""
+    counted = step.seq.counted
+    # Not logits[counted]: that would be a copy of them all, and of their gradients.
+    targets = step.seq.targets.masked_fill(~counted, IGNORED)
+    loss_ce = cross_entropy(step.logits, targets, step.count)
+    hits = (step.logits.argmax(-1) == step.seq.targets)[counted]
+    stats = {"loss_ce": loss_ce.detach(), "acc": hits.float().mean()}
+    loss = (1 - config.alpha) * loss_ce
+    for term in terms:
+        found, said = term(step)
+        step.losses[term.name] = found
+        stats |= {f"loss_{term.name}": found.detach(), **said}
+        weight = term.weight(step)
+        if isinstance(weight, Tensor):  # measured
+            stats[f"lambda_{term.name}"] = weight
+        loss = loss + config.alpha * weight * found
+    stats["loss"] = loss.detach()
+    return loss, stats
