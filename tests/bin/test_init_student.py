@@ -32,15 +32,25 @@ def test_what_fits(init, tmp_path, grid, form, preset):
 @pytest.mark.parametrize(
     "grid,form,preset,message",
     [
-        ("ggml_q8_0", "ggml", "paper", r"paper does not fit ggml: encoder\.blocks\.0\..*all matr"),
-        ("ggml_q4_0", "ggml", "encoder", r"encoder does not fit ggml: decoder\.blocks\.0\..*all m"),
-        ("uniform4", "ct2", "full", "full does not fit ct2: grid uniform4"),
-        ("ct2_int8", "ct2", "half", "half does not fit ct2: unknown quantization preset 'half'"),
-        ("ct2_int8", "ct2", "none", "none leaves no weight on the grid"),
+        (
+            "ggml_q8_0",
+            "ggml",
+            "paper",
+            r"preset paper does not fit ggml: encoder\.blocks\.0\..*all matr",
+        ),
+        (
+            "ggml_q4_0",
+            "ggml",
+            "encoder",
+            r"preset encoder does not fit ggml: decoder\.blocks\.0\..*all m",
+        ),
+        ("uniform4", "ct2", "full", "preset full does not fit ct2: grid uniform4"),
+        ("ct2_int8", "ct2", "half", "model_conf: unknown preset 'half'"),
+        ("ct2_int8", "ct2", "none", "preset none leaves no weight on the grid"),
     ],
 )
 def test_what_does_not_fit(init, tmp_path, grid, form, preset, message):
-    with pytest.raises(InputError, match=rf"{tmp_path / 'qat.yaml'}: preset {message}"):
+    with pytest.raises(InputError, match=rf"{tmp_path / 'qat.yaml'}: {message}"):
         init(grid, form, preset)
     assert not (tmp_path / "init").exists()
     with pytest.raises(InputError, match="--export tflite: known formats are"):

@@ -12,10 +12,12 @@ import torch
 import yaml
 
 import espnet_dq.distill.cache as cache
-from espnet_dq.bin.teacher_pass import cache_settings, main
+from espnet_dq.bin.teacher_pass import main
+from espnet_dq.config import QuantConfig
 from espnet_dq.data.audio import save_wav
 from espnet_dq.data.kaldi import KaldiDir, read_scp
-from espnet_dq.distill.cache import CacheSettings, _Pass, write_cache
+from espnet_dq.distill.cache import _Pass, write_cache
+from espnet_dq.distill.cache_settings import CacheSettings, wanted
 from espnet_dq.errors import InputError, run
 from espnet_dq.jobs import Part
 from espnet_dq.quant.checkpoint import Student
@@ -38,8 +40,7 @@ def inputs(save_toy, tmp_path) -> tuple:
     student = Student(
         dims=model_dims(saved["dims"]),
         state=saved["model_state_dict"],
-        grid="ct2_int8",
-        preset="none",
+        quant=QuantConfig("ct2_int8", preset="none"),
         path=save_toy(),
     )
     settings = CacheSettings("block", 1.0, 4, "full", 0.0, encoder=True)
@@ -106,9 +107,9 @@ def test_what_configurations_agree_on(save_toy, tmp_path, capsys):
     with pytest.raises(InputError, match="encoder is True, but False in"):
         teacher_pass(states, frozen)
     with pytest.raises(InputError, match=r"any\.yaml: encoder_conf.window is random: the output"):
-        cache_settings(Path(config("any", "random", train_encoder="none")), 64)
+        wanted(Path(config("any", "random", train_encoder="none")), 64, "zeros")
     some = config("some", [5, 30], train_encoder="none")
-    assert cache_settings(Path(some), 64)["windows"] == (5, 30)
+    assert wanted(Path(some), 64, "zeros").windows == (5, 30)
     other = config("other", [5], train_encoder="none")
     with pytest.raises(
         InputError, match=r"other\.yaml: windows is \(5,\), but \(5, 30\) in .*some"
@@ -118,7 +119,7 @@ def test_what_configurations_agree_on(save_toy, tmp_path, capsys):
         CacheSettings(None, 1.0, 4, "student", 0.0, True, (5,))
     # With inputs on a grid training takes no encoder output that was made before.
     rounding = config("rounding", train_encoder="none", activations="int8_per_token")
-    assert not cache_settings(Path(rounding), 64)["encoder"]
+    assert not wanted(Path(rounding), 64, "zeros").encoder
     old = tmp_path / "old.yaml"
     old.write_text("freeze_param: [encoder]\n")
     with pytest.raises(InputError, match=r"old\.yaml: freeze_param: .*train_encoder: none"):

@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from espnet_dq.config import DISTANCES
 from espnet_dq.distill.losses import (
-    DISTANCES,
     cross_entropy,
     hidden_loss,
     kl_divergence,

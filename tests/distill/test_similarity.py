@@ -4,7 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from espnet_dq.distill.hidden import HiddenTerm
+from espnet_dq.config import DistillConfig
+from espnet_dq.distill.hidden import LayerLoss
 from espnet_dq.distill.projector import FIT_BATCHES, Projector
 from espnet_dq.distill.similarity import linear_cka
 
@@ -38,7 +39,7 @@ def test_the_choice_is_of_layers_that_are_alike(matching, expected):
     """Regression: the projector was fitted on evenly spaced layers, which then were the nearest
     ones in all modes: none ever chose anything else."""
     torch.manual_seed(1)
-    shared, own = torch.randn(20, 16), HiddenTerm(matching, "batch", "none", "mse", 1.0)
+    shared, own = torch.randn(20, 16), LayerLoss(DistillConfig(matching=matching))
     projector = Projector(20, 16)
     for _ in range(FIT_BATCHES + 1):
         teacher = torch.randn(4, 200, 20)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch.nn.utils import parametrize
 from whisper.tokenizer import get_tokenizer
 
+from espnet_dq.config import QuantConfig
 from espnet_dq.data.audio import load_audio
 from espnet_dq.formats import openai
 from espnet_dq.formats.logits import whisper_cpp
@@ -60,10 +61,8 @@ def test_fake_quantized_logits_are_those_without_flash_attention(
     student = Student(
         dims=weights.dims,
         state={name: value.float() for name, value in weights.state.items()},
-        grid="ggml_q8_0",
-        preset="full",
+        quant=QuantConfig("ggml_q8_0", preset="full", activations="q8_0_blocks"),
         path=tmp_path,
-        activations="q8_0_blocks",
     )
     path = tmp_path / "tiny.bin"
     write("ggml", path, weights, student.quantized(), "float16")

@@ -14,6 +14,7 @@ from torch.nn.utils import parametrize
 from whisper.model import Whisper
 from whisper.tokenizer import get_tokenizer
 
+from espnet_dq.config import QuantConfig
 from espnet_dq.data.audio import load_audio
 from espnet_dq.errors import InputError
 from espnet_dq.formats import ctranslate2_writer, openai
@@ -213,11 +214,8 @@ def test_state_dict_stays_plain_and_a_student_applies_them(make_toy, heard, tmp_
         student = Student(
             dims=plain.dims,
             state=state,
-            grid="ct2_int8",
-            preset="full",
+            quant=QuantConfig("ct2_int8", activations=activations, activation_ranges=file),
             path=tmp_path,
-            activations=activations,
-            activation_ranges=file,
         )
         model = student.prepared()
         assert model.state_dict().keys() == state.keys()

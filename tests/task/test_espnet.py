@@ -11,6 +11,7 @@ import torch
 import yaml
 
 from espnet_dq.bin.check_resume import main as check_resume
+from espnet_dq.config import QuantConfig
 from espnet_dq.data.audio import load_audio
 from espnet_dq.formats import openai
 from espnet_dq.plugin import register
@@ -74,7 +75,7 @@ def test_train_resume_and_pack(train, trimmed, tmp_path, capsys):
     config = yaml.safe_load((whole / "config.yaml").read_text())
     assert config["encoder"] == "dq_whisper"
     student = load_student(whole)
-    assert student.grid == "ct2_int8" and student.preset == "full"
+    assert student.quant == QuantConfig("ct2_int8", preset="full")
     assert student.dims == openai.load(trimmed).dims  # its vocabulary, too
     assert torch.equal(student.state["decoder.ln.weight"], a["decoder.net.ln.weight"])
 

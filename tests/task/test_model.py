@@ -6,7 +6,9 @@ import pytest
 import torch
 import whisper
 
-from espnet_dq.distill.cache import CacheSettings, write_cache
+from espnet_dq.config import QuantConfig
+from espnet_dq.distill.cache import write_cache
+from espnet_dq.distill.cache_settings import CacheSettings
 from espnet_dq.distill.taps import Taps
 from espnet_dq.errors import InputError
 from espnet_dq.quant.checkpoint import Student
@@ -349,8 +351,8 @@ def test_the_cache_gives_the_same_losses(build, save_toy, corpus, tmp_path, matc
         teacher_window="full", timestamp_share=share, encoder=True,
     )  # fmt: skip
     student = Student(
-        whisper.model.ModelDimensions(**saved["dims"]), saved["model_state_dict"], "ct2_int8",
-        "encoder", tmp_path,
+        whisper.model.ModelDimensions(**saved["dims"]), saved["model_state_dict"],
+        QuantConfig("ct2_int8", preset="encoder"), tmp_path,
     )  # fmt: skip
     cache = write_cache(corpus, tmp_path / "cache", model.teacher, student, settings)
     model.encoder.requires_grad_(False)
@@ -388,8 +390,8 @@ def test_several_windows_are_cached(build, save_toy, corpus, tmp_path):
     model = build(matching="logits", window=windows, grid="ct2_int8", preset="none")
     saved = torch.load(save_toy(seed=0), weights_only=True)
     student = Student(
-        whisper.model.ModelDimensions(**saved["dims"]), saved["model_state_dict"], "ct2_int8",
-        "none", tmp_path,
+        whisper.model.ModelDimensions(**saved["dims"]), saved["model_state_dict"],
+        QuantConfig("ct2_int8", preset="none"), tmp_path,
     )  # fmt: skip
     settings = CacheSettings(None, 1.0, 51865, "full", 0.0, True, windows=tuple(windows))
     cache = write_cache(corpus, tmp_path / "cache", model.teacher, student, settings)
@@ -438,7 +440,7 @@ def test_a_cache_of_something_else_is_refused(build, save_toy, corpus, tmp_path)
     dims = whisper.model.ModelDimensions(**saved["dims"])
 
     def student(state, grid="ct2_int8"):
-        return Student(dims, state, grid, "encoder", tmp_path)
+        return Student(dims, state, QuantConfig(grid, preset="encoder"), tmp_path)
 
     settings = CacheSettings(None, 1.0, 8, "full", 0.0, True)
     state = saved["model_state_dict"]
