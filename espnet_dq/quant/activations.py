@@ -90,7 +90,7 @@ def prepare_activations(
     root: nn.Module,
     weights: Iterable[str],
     activations: str,
-    ranges: str | Path | None = QuantConfig.activation_ranges,
+    activation_ranges: str | Path | None = QuantConfig.activation_ranges,
 ) -> None:
     """Register fake quantization of the input of every linear layer named in `weights`.
 
@@ -101,18 +101,20 @@ def prepare_activations(
         weights: names, below `root`, of the weights that are on a grid. The token embedding's
             stands for the output projection; convolutions are left out.
         activations: one of `espnet_dq.config.ACTIVATIONS`.
-        ranges: of `int8_static`, and of it alone: the file with a range for each layer.
+        activation_ranges: of `int8_static`, and of it alone: the file with a range for each layer.
 
     Raises:
         InputError: an unknown name, ranges missing or not wanted, a layer that the grid does
             not fit or that has no range, or no layer at all.
     """
-    QuantConfig(activations=activations, activation_ranges=ranges)  # refuses what does not fit
+    # Refuses what does not fit.
+    QuantConfig(activations=activations, activation_ranges=activation_ranges)
     if activations == "none":
         return
     layers = linear_layers(root, weights)
     if not layers:
         raise InputError(f"activations {activations}: no linear layer has its weight on a grid")
+    ranges = activation_ranges
     tops = dict.fromkeys(layers, math.inf) if ranges is None else load_ranges(ranges)
     for layer in sorted({*tops} | {*layers}):
         if layer not in tops:

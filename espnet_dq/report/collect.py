@@ -10,6 +10,7 @@ from pathlib import Path
 
 import yaml
 
+from espnet_dq.config import QuantConfig
 from espnet_dq.errors import InputError
 from espnet_dq.files import bytes_on_disk
 from espnet_dq.formats import detect
@@ -162,7 +163,7 @@ def _system(system: dict, run: dict, decode: dict, score: dict, timed: dict | No
     path = Path(system["path"])
     preset, bits = None, FLOAT_BITS
     if system["role"] == "student":
-        preset = system.get("preset", "full")
+        preset = system.get("preset", QuantConfig.preset)
         bits = grid_bits(system["grids"] if system["grid"] == "mixed" else system["grid"])
     trained = path.suffix == ".pth"  # decoded as it was trained
     model = load_student(path.parent, path.name) if trained else detect.load(path)

@@ -15,7 +15,7 @@ from espnet_dq.config import DistillConfig, QuantConfig
 from espnet_dq.distill.answers import TeacherPass, encoder_kind
 from espnet_dq.distill.sequences import build_sequences
 from espnet_dq.distill.taps import Taps
-from espnet_dq.distill.terms import TERMS, Step, needs, total_loss, wanted_terms
+from espnet_dq.distill.terms import Step, needs, places, total_loss, wanted_terms
 from espnet_dq.errors import InputError
 from espnet_dq.quant.activations import prepare_activations
 from espnet_dq.quant.prepare import assign_grids, prepare, start_ranges
@@ -108,15 +108,12 @@ class DQWhisperModel(ESPnetASRModel):
 
     def _build_terms(self, teacher: ModelDimensions) -> None:
         """The terms of the loss; the trained part of each stands at its place in this model."""
-        for term in TERMS.values():
-            if term.place:
-                self.register_module(term.place, None)
         config, student = self.config, self.decoder.dims
         self.terms = [term(config, teacher, student) for term in wanted_terms(config)]
-        for term in self.terms:
-            if term.place:
-                self.register_module(term.place, term.part)
         self.needs = needs(self.terms)
+        parts = {term.place: term.part for term in self.terms}
+        for place in places():
+            self.register_module(place, parts.get(place))
 
     def _prepare(self) -> None:
         """Put the weights on their grids, and what they are multiplied with."""
@@ -263,7 +260,7 @@ def _leave_other_terms(module, state_dict, prefix, *_):
     and begin anew where they have other shapes, as another `tap` gives them.
     """
     own = module.state_dict(prefix=prefix)
-    for place in filter(None, (term.place for term in TERMS.values())):
+    for place in places():
         keys = [key for key in state_dict if key.startswith(f"{prefix}{place}.")]
         if all(key in own and own[key].shape == state_dict[key].shape for key in keys):
             continue

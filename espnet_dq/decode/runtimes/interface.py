@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from espnet_dq.config import WindowConfig
 from espnet_dq.data.audio import SAMPLE_RATE
 from espnet_dq.data.spelling import SPACELESS as SPACELESS
 
@@ -126,7 +127,9 @@ def log_mel(audio: np.ndarray, n_mels: int) -> "Tensor":
     return mel[:, : mel.shape[-1] - whisper.audio.N_FRAMES]
 
 
-def window(audio: np.ndarray, n_mels: int, frames: int = 3000, padding: str = "zeros") -> "Tensor":
+def window(
+    audio: np.ndarray, n_mels: int, frames: int = 3000, padding: str = WindowConfig.padding
+) -> "Tensor":
     """Features of a clip in a window (30 s unless told otherwise), (n_mels, frames) float32.
 
     The rest of the window is filled as `padding` says, see `espnet_dq.whisper.forward`.

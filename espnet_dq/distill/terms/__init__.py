@@ -30,6 +30,11 @@ def wanted_terms(config: DistillConfig) -> list[type[Term]]:
     return [term for term in TERMS.values() if config.alpha > 0 and term.wanted(config)]
 
 
+def places() -> list[str]:
+    """Where in a model, and so in checkpoints, trained parts of terms may stand."""
+    return [term.place for term in TERMS.values() if term.place]
+
+
 def needs(terms: list[Term] | list[type[Term]]) -> set[str]:
     """What the terms need, of all that they may (`Term.needs`)."""
     return {need for term in terms for need in term.needs}
