@@ -6,6 +6,7 @@ and the hidden states at the counted positions.
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -58,10 +59,11 @@ class CachedAnswers:
         return states.unflatten(1, (layers, -1)).transpose(0, 1)
 
 
+@dataclass
 class TeacherPass:
     """A batch before the teacher, who hears it when first asked, and once.
 
-    Args:
+    Attributes:
         teacher: who answers; without one there are no timestamps, and nothing else to ask.
         speech, lengths: (B, L) float at 16 kHz, (B,).
         samples: the teacher's window.
@@ -71,20 +73,14 @@ class TeacherPass:
         cached: what stage 4 has kept of the batch.
     """
 
-    def __init__(
-        self,
-        teacher: Teacher | None,
-        speech: Tensor,
-        lengths: Tensor,
-        samples: int,
-        precision: str,
-        tap: str | None,
-        tapped: bool = False,
-        cached: dict[str, Tensor] | None = None,
-    ):
-        self.teacher, self.speech, self.lengths, self.samples = teacher, speech, lengths, samples
-        self.precision, self.tap, self.tapped = precision, tap, tapped
-        self.cached = cached or {}
+    teacher: Teacher | None
+    speech: Tensor
+    lengths: Tensor
+    samples: int
+    precision: str
+    tap: str | None
+    tapped: bool = False
+    cached: dict[str, Tensor] = field(default_factory=dict)
 
     def _products(self) -> AbstractContextManager:
         return products(self.speech.device, self.precision)  # whoever asks, and when

@@ -15,10 +15,10 @@ class LastLayer(Term):
 
     name, place, needs = "last_layer", "last_layer_map", ("states",)
 
-    def __init__(self, config, teacher, student):
-        super().__init__(config, teacher, student)
+    def build(self, teacher, student):
+        """A linear."""
         self.layers = teacher.n_text_layer
-        self.part = torch.nn.Linear(teacher.n_text_state, student.n_text_state)
+        return torch.nn.Linear(teacher.n_text_state, student.n_text_state)
 
     def __call__(self, step):
         """Mean squared distance, and how large the teacher's states are."""

@@ -4,7 +4,6 @@ import torch
 from torch import Tensor
 from whisper.model import ModelDimensions
 
-from espnet_dq.config import DistillConfig
 from espnet_dq.distill.hidden import LayerLoss
 from espnet_dq.distill.matching import check_mode
 from espnet_dq.distill.projector import Projector
@@ -22,13 +21,10 @@ class EncoderTerm(LayerTerm):
 
     name, place, needs = "encoder", "encoder_projector", ("encoder_states",)
 
-    def __init__(
-        self, config: DistillConfig, teacher: ModelDimensions, student: ModelDimensions
-    ) -> None:
-        super().__init__(config, teacher, student)
-        check_mode(config.matching, student.n_audio_layer, teacher.n_audio_layer)
-        self.part = Projector(teacher.n_audio_state, student.n_audio_state)
-        self.loss = LayerLoss(config)
+    def build(self, teacher: ModelDimensions, student: ModelDimensions) -> Projector:
+        """From a teacher's block to a student's."""
+        check_mode(self.config.matching, student.n_audio_layer, teacher.n_audio_layer)
+        return Projector(teacher.n_audio_state, student.n_audio_state)
 
     def __call__(self, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss, and which layers were chosen."""
@@ -41,8 +37,8 @@ class EncoderTerm(LayerTerm):
             for states in (step.encoder_states, step.teacher.heard[1])
         )
         rows = valid.nonzero()[:, 0]
-        loss, mapping, keys = self.loss(
+        loss, mapping, keys = LayerLoss(self.config)(
             self.part, student, teacher, rows, step.language, step.count, step.training,
             weights=(counts / spoken)[rows],
         )  # fmt: skip
-        return loss, self._stats("match_encoder", mapping, keys, step)
+        return loss, self._stats("match_encoder", mapping, step, keys.tolist())

@@ -3,11 +3,10 @@
 from torch import Tensor
 from whisper.model import ModelDimensions
 
-from espnet_dq.config import DistillConfig
 from espnet_dq.distill.guide import WeightGuide
 from espnet_dq.distill.matching import check_mode
 from espnet_dq.distill.terms.hidden import LayerTerm
-from espnet_dq.distill.terms.term import Step, mapping_stats
+from espnet_dq.distill.terms.term import Step
 
 
 class GuideTerm(LayerTerm):
@@ -15,20 +14,15 @@ class GuideTerm(LayerTerm):
 
     name, place, needs = "guide", "guide", ("first_linears",)
 
-    def __init__(
-        self, config: DistillConfig, teacher: ModelDimensions, student: ModelDimensions
-    ) -> None:
-        super().__init__(config, teacher, student)
-        check_mode(config.matching, student.n_text_layer, teacher.n_text_layer)
-        self.part = WeightGuide(teacher.n_text_state, student.n_text_state)
+    def build(self, teacher: ModelDimensions, student: ModelDimensions) -> WeightGuide:
+        """Its two maps."""
+        check_mode(self.config.matching, student.n_text_layer, teacher.n_text_layer)
+        return WeightGuide(teacher.n_text_state, student.n_text_state)
 
     def __call__(self, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss, and which layers were chosen."""
-        teacher = step.teacher.first_linears()
+        config, teacher = self.config, step.teacher.first_linears()
         loss, mapping = self.part(
-            step.first_linears,
-            teacher,
-            self.config.matching,
-            self.config.matching_normalization,
+            step.first_linears, teacher, config.matching, config.matching_normalization
         )
-        return loss, mapping_stats("guide", mapping[None])
+        return loss, self._stats("guide", mapping[None], step)

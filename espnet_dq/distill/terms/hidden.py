@@ -1,5 +1,7 @@
 """The decoder's hidden states: student layers learn from the teacher layers chosen for them."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from whisper.model import ModelDimensions
@@ -8,7 +10,7 @@ from espnet_dq.config import DistillConfig
 from espnet_dq.distill.hidden import LayerLoss, distributed, gradient_ratio
 from espnet_dq.distill.matching import check_mode
 from espnet_dq.distill.projector import Projector
-from espnet_dq.distill.terms.term import Step, Term, mapping_stats
+from espnet_dq.distill.terms.term import Step, Term
 
 
 class LayerTerm(Term):
@@ -19,13 +21,16 @@ class LayerTerm(Term):
         """Whether a training has this term."""
         return config.matching != "logits" and super().wanted(config)
 
-    def _stats(self, prefix: str, mapping: Tensor, keys: Tensor, step: Step) -> dict[str, Tensor]:
-        """Of mappings [G, Ls] and the groups' keys (G,)."""
-        codes = []
+    def _stats(
+        self, prefix: str, mapping: Tensor, step: Step, keys: Sequence[int] = ()
+    ) -> dict[str, Tensor]:
+        """Of mappings [G, Ls]: the mean over groups, and in one process each language's own."""
+        named = [("", mapping.float().mean(dim=0))]
         # The keys of all processes must be the same, and their languages are not.
         if self.config.matching_scope == "language" and not distributed():
-            codes = [step.tokenizer.decode([key])[2:-2] for key in keys.tolist()]
-        return mapping_stats(prefix, mapping, codes)
+            codes = (step.tokenizer.decode([key])[2:-2] for key in keys)
+            named += [(f"{code}_", row.float()) for code, row in zip(codes, mapping, strict=False)]
+        return {f"{prefix}_{name}l{i}": j for name, row in named for i, j in enumerate(row)}
 
 
 class HiddenTerm(LayerTerm):
@@ -33,23 +38,21 @@ class HiddenTerm(LayerTerm):
 
     name, place, needs = "hidden", "projector", ("states",)
 
-    def __init__(
-        self, config: DistillConfig, teacher: ModelDimensions, student: ModelDimensions
-    ) -> None:
-        super().__init__(config, teacher, student)
-        check_mode(config.matching, student.n_text_layer, teacher.n_text_layer)
-        factor = 4 if config.tap == "ffn" else 1
-        self.part = Projector(factor * teacher.n_text_state, factor * student.n_text_state)
-        self.layers, self.loss = teacher.n_text_layer, LayerLoss(config)
+    def build(self, teacher: ModelDimensions, student: ModelDimensions) -> Projector:
+        """From a teacher's layer to a student's."""
+        check_mode(self.config.matching, student.n_text_layer, teacher.n_text_layer)
+        self.layers = teacher.n_text_layer
+        factor = 4 if self.config.tap == "ffn" else 1
+        return Projector(factor * teacher.n_text_state, factor * student.n_text_state)
 
     def __call__(self, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss, and which layers were chosen."""
         student = torch.stack([step.seq.select(s)[step.seq.counted] for s in step.states])
         teacher = step.answers.hidden(step.seq, self.layers)
-        loss, mapping, keys = self.loss(
+        loss, mapping, keys = LayerLoss(self.config)(
             self.part, student, teacher, step.rows, step.language, step.count, step.training
         )
-        return loss, self._stats("match", mapping, keys, step)
+        return loss, self._stats("match", mapping, step, keys.tolist())
 
     def weight(self, step: Step) -> float | Tensor:
         """As configured; with `auto`, 0 until it can be measured, then saved."""

@@ -1,6 +1,5 @@
 """What a term of the loss is, and what it sees of a batch."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar
@@ -74,19 +73,23 @@ class Term:
         place: what the trained part is called in the model, and so in checkpoints.
         needs: which fields of `Step` it reads that are else left empty: `states`,
             `encoder_states`, `first_linears`.
-        part: what only training has of it, a module at `place`, if there is any.
         config: how the student learns.
+        part: what `build` has made.
     """
 
     name: ClassVar[str]
     place: ClassVar[str | None] = None
     needs: ClassVar[tuple[str, ...]] = ()
-    part: nn.Module | None = None
 
     def __init__(
         self, config: DistillConfig, teacher: ModelDimensions, student: ModelDimensions
     ) -> None:
         self.config = config
+        self.part = self.build(teacher, student)
+
+    def build(self, teacher: ModelDimensions, student: ModelDimensions) -> nn.Module | None:
+        """What only training has of it, a module for `place`."""
+        return None
 
     @classmethod
     def wanted(cls, config: DistillConfig) -> bool:
@@ -100,10 +103,3 @@ class Term:
     def weight(self, step: Step) -> float | Tensor:
         """Against the KL term; `step.losses` holds this term's loss and those before it."""
         return self.config.weight(self.name)
-
-
-def mapping_stats(prefix: str, mapping: Tensor, languages: Sequence[str] = ()) -> dict[str, Tensor]:
-    """Statistics of mappings [G, Ls]: the mean over groups, and each of the `languages`' own."""
-    named = [("", mapping.float().mean(dim=0))]
-    named += [(f"{code}_", row.float()) for code, row in zip(languages, mapping, strict=False)]
-    return {f"{prefix}_{name}l{i}": j for name, row in named for i, j in enumerate(row)}
