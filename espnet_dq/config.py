@@ -6,9 +6,10 @@ the commands and the teacher's cache all take them from here. Imports no torch.
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
-from math import inf, isfinite
+from math import inf
 from os import PathLike
 from pathlib import Path
+from sys import float_info
 from typing import ClassVar, Self
 
 from espnet_dq.errors import InputError, shown
@@ -70,7 +71,7 @@ def check_window(key: str, window: object) -> None:
 
 def _is_number(value: object) -> bool:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and value >= 0 and isfinite(value)
+    return number and 0 <= value <= float_info.max  # exact, of integers that no float holds too
 
 
 class _Config:

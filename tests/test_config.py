@@ -105,6 +105,7 @@ def test_taken_from_the_configuration_is_no_second_default():
         (DistillConfig, {"alpha": True}, "alpha: True is not a number"),
         (DistillConfig, {"temperature": 0}, "temperature: 0 is not above 0"),
         (DistillConfig, {"temperature": float("nan")}, "temperature: nan is not a number"),
+        (DistillConfig, {"temperature": 10**400}, "temperature: a huge number is not a number"),
         (DistillConfig, {"temperature": "1"}, "temperature: '1' is not a number of 0 or more"),
         (DistillConfig, {"lambda_hidden": -1}, "lambda_hidden: -1 is neither a number nor auto"),
         (DistillConfig, {"lambda_encoder": "auto"}, "lambda_encoder: 'auto' is not a number"),

@@ -136,9 +136,10 @@ def window_samples(
     elif window == "random":
         chosen = int(torch.randint(shortest, most + 1, ()))
     elif isinstance(window, int | float):
-        chosen = min(most, positions(longest + int(window * SAMPLE_RATE)))
+        silence = min(window, full / SAMPLE_RATE)
+        chosen = min(most, positions(longest + int(silence * SAMPLE_RATE)))
     else:
-        lengths = (min(most, positions(int(seconds * SAMPLE_RATE))) for seconds in window)
+        lengths = (positions(int(min(s, full / SAMPLE_RATE) * SAMPLE_RATE)) for s in window)
         fitting = sorted({length for length in lengths if length >= shortest}) or [most]
         chosen = fitting[int(torch.randint(len(fitting), ()))]
     return chosen * SAMPLES_PER_POSITION

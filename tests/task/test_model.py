@@ -470,6 +470,7 @@ def test_windows(build):
     listed = build(window=[1, 2.5, 5, 40]).encoder.train()
     assert {listed.samples(16001) for _ in range(30)} == {40000, 80000, 480000}
     assert {build(window=[1]).encoder.train().samples(16001)} == {480000}
+    assert build(window=1e306).encoder.train().samples(16001) == 480000
     some = build(window=2.0).encoder.train()
     assert some.samples(16000) == 48000 and some.samples(479000) == 480000
     with pytest.raises(InputError, match=r"31\.0 s"):

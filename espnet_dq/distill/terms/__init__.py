@@ -7,13 +7,14 @@ A new term is a subclass of `Term` in a file of its own, and its line in `TERMS`
 
 from torch import Tensor
 
-from espnet_dq.config import DistillConfig, known
+from espnet_dq.config import DistillConfig
 from espnet_dq.distill.losses import IGNORED, cross_entropy
 from espnet_dq.distill.terms.encoder import EncoderTerm
 from espnet_dq.distill.terms.guide import GuideTerm
 from espnet_dq.distill.terms.hidden import HiddenTerm
 from espnet_dq.distill.terms.kl import KLTerm
 from espnet_dq.distill.terms.term import Step, Term
+from espnet_dq.errors import InputError, shown
 
 TERMS: dict[str, type[Term]] = {
     "kl": KLTerm,  # before all that are weighed against it
@@ -26,7 +27,8 @@ TERMS: dict[str, type[Term]] = {
 def wanted_terms(config: DistillConfig) -> list[type[Term]]:
     """The terms that a training has. Raises `InputError` for a name in `terms` that is none."""
     for name in config.terms:
-        known("terms", name, TERMS)
+        if name not in TERMS or name == KLTerm.name:
+            raise InputError(f"terms: {shown(name)} is no further term of espnet_dq.distill.terms")
     return [term for term in TERMS.values() if config.alpha > 0 and term.wanted(config)]
 
 
