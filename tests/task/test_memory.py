@@ -11,7 +11,7 @@ import torch
 
 import espnet_dq.distill.answers as answers
 import espnet_dq.distill.hidden as hidden
-import espnet_dq.task.model as task_model
+import espnet_dq.distill.terms as terms
 from espnet_dq.data.audio import save_wav
 from espnet_dq.data.kaldi import KaldiDir
 from espnet_dq.errors import InputError
@@ -109,7 +109,7 @@ def test_bf16_trains(build, batch, conf, own, monkeypatch):
 
         monkeypatch.setattr(module, name, wrapped)
 
-    for module, name in ((task_model, "cross_entropy"), (answers, "kl_divergence"),
+    for module, name in ((terms, "cross_entropy"), (answers, "kl_divergence"),
                          (hidden, "prepare_features"), (hidden, "pair_sums"),
                          (hidden, "hidden_loss")):  # fmt: skip
         spy(module, name)
