@@ -94,9 +94,7 @@ def _output(form: str, path: Path, probe: Probe) -> Output:
     seconds = probe.mels.shape[-1] / 100
     noise = np.random.default_rng(1).normal(0, 0.1, int(16000 * seconds)).astype(np.float32)
     engine = load_runtime(names.get(form, "torch"), path, threads=1, nj=1)
-    if form == "ct2":  # faster-whisper takes 448 positions for granted
-        engine.model.max_length = probe.n_text_ctx
     language = engine.detect(noise)[0] if len(engine.languages) > 1 else "en"
     segments = engine.transcribe(noise, language, timestamps=False)
-    texts = engine.decode([noise], "de")
+    texts = [said.text for said in engine.decode([noise], "de")]
     return Output(found, (language, *(s.text for s in segments), *texts))

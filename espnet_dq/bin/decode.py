@@ -8,7 +8,7 @@ from pathlib import Path
 
 from espnet_dq.bin.arguments import Parser, count
 from espnet_dq.data.kaldi import KaldiDir, read_scp
-from espnet_dq.decode.folder import decode_folder
+from espnet_dq.decode.folder import LIMITS, decode_folder
 from espnet_dq.decode.parts import join_parts
 from espnet_dq.decode.runtimes import RUNTIMES
 from espnet_dq.errors import run, say
@@ -70,8 +70,13 @@ def main(argv: list[str] | None = None) -> int:
     failed = len(report["failed"])
     cut = report["cut"]["utterances"]
     long = f", {cut} cut at pauses" if cut else ""
+    limit = report["token_limit"]
+    in_two, ends = (len(limit[kind]) for kind in LIMITS)
+    full = ""
+    if in_two or ends:
+        full = f", {in_two} decoded in two for want of tokens, {ends} cut at {limit['tokens']}"
     say(
-        f"{place}: {report['utterances']} utterances, {failed} failed{long}{speed}, "
+        f"{place}: {report['utterances']} utterances, {failed} failed{long}{full}{speed}, "
         f"peak memory {memory:.0f} MiB"
     )
     return 0
@@ -82,7 +87,7 @@ def _key(model: Path, runtime: str, data: Path, beam_size: int, timestamps: bool
     files = sorted(model.rglob("*")) if model.is_dir() else [model]
     weights = {f.relative_to(model).as_posix(): sha256(f) for f in files if f.is_file()}
     heard = KaldiDir(wav=read_scp(data / "wav.scp"), utt2lang=read_scp(data / "utt2lang"))
-    parts = [weights, runtime, heard.fingerprint(), beam_size]
+    parts = [weights, runtime, heard.fingerprint(), beam_size, LIMITS]
     if timestamps:
         parts.append("timestamps")
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

@@ -19,12 +19,13 @@ from espnet_dq.bin.arguments import Parser
 from espnet_dq.data.audio import SAMPLE_RATE
 from espnet_dq.data.kaldi import AUDIO, CATEGORY, FOLDER, KaldiDir
 from espnet_dq.data.left_out import LEFT_OUT, LeftOut
-from espnet_dq.data.pack import MAX_TOKENS, ROOM, Balance, pack
+from espnet_dq.data.pack import ROOM, Balance, pack
 from espnet_dq.errors import run, say
 from espnet_dq.files import alone, atomic, check_apart, check_replaceable, shared_place
 from espnet_dq.formats import openai
 from espnet_dq.whisper.dims import SIZES, encode_text, vocabulary_tokenizer
 from espnet_dq.whisper.forward import SAMPLES_PER_POSITION
+from espnet_dq.whisper.room import most_text
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -51,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--student",
         type=Path,
-        help=".pt whose window and tokens count (default: 30 s and any Whisper's tokens)",
+        help=".pt whose window, decoder and tokens count (default: 30 s and any Whisper's)",
     )
     args = parser.parse_args(argv)
     check_apart(args.out, args.data)
@@ -64,7 +65,8 @@ def main(argv: list[str] | None = None) -> int:
     longest = dims.n_audio_ctx * SAMPLES_PER_POSITION / SAMPLE_RATE - ROOM
     if args.shared:
         kept = vars(dims).get("kept")
-        key = (AUDIO, CATEGORY, data.fingerprint(), longest, args.singles, args.seed, kept, balance)
+        sizes = (longest, most_text(dims.n_text_ctx), kept)
+        key = (AUDIO, CATEGORY, data.fingerprint(), sizes, args.singles, args.seed, balance)
         out = shared_place(out, args.shared, hashlib.sha256(repr(key).encode()).hexdigest())
     with alone(out) if args.shared else nullcontext():
         if args.shared and out.is_dir():
@@ -88,15 +90,15 @@ def main(argv: list[str] | None = None) -> int:
 def _left_out(data: KaldiDir, dims: ModelDimensions, most: float) -> LeftOut:
     """Utterances with more text than the decoder takes, or more than `most` seconds."""
     left_out, tokenizer = LeftOut(), vocabulary_tokenizer(dims)
+    room = most_text(dims.n_text_ctx)
     for utt, samples in data.extra["utt2num_samples"].items():
         text, lang = data.text[utt], data.utt2lang[utt]
         if int(samples) > most * SAMPLE_RATE:
             left_out.add(utt, lang, f"longer than the student's {most:g} s", utt)
         # No token is less than a byte; one more is the space before a text.
-        elif len(text.encode()) + 1 > MAX_TOKENS and len(encode_text(tokenizer, text)) > MAX_TOKENS:
-            left_out.add(
-                utt, lang, "text too long for Whisper's decoder", f"{utt}: '{text[:40]}...'"
-            )
+        elif len(text.encode()) + 1 > room and len(encode_text(tokenizer, text)) > room:
+            cause = f"text of more than the decoder's {room} tokens"
+            left_out.add(utt, lang, cause, f"{utt}: '{text[:40]}...'")
     return left_out
 
 

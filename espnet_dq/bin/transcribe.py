@@ -48,7 +48,8 @@ def main(argv: list[str] | None = None) -> int:
         try:
             language = asked or _detect(runtime, path)
             heard = language and transcribe(runtime, path, language, timestamps, _warner())
-            for part in _parts(heard or (), args.format, args.timestamps, prefix):
+            segments = _limits(heard or (), path)
+            for part in _parts(segments, args.format, args.timestamps, prefix):
                 print(part, end="", flush=True)
         except InputError as e:
             say(f"transcribe: {e}", sys.stderr)
@@ -77,6 +78,15 @@ def _detect(runtime: Runtime, path: str) -> str | None:
     heard = f"language {language}{unsure}" if language else "no sound above -70 dB, so no language"
     say(f"transcribe: {path}: {heard}", sys.stderr)
     return language
+
+
+def _limits(segments: Iterable[Segment], path: str) -> Iterator[Segment]:
+    """The segments, with a warning for each that ends where the decoder does."""
+    for segment in segments:
+        if segment.limit == "cut":
+            where = f"transcribe: warning: {path}: text cut at the decoder's end"
+            say(f"{where}, {_clock(segment.start)} to {_clock(segment.end)}", sys.stderr)
+        yield segment
 
 
 def _parts(segments: Iterable[Segment], kind: str, timestamps: bool, prefix: str) -> Iterator[str]:

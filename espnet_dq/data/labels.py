@@ -28,10 +28,11 @@ from espnet_dq.data.audio import load_audio
 from espnet_dq.data.kaldi import KaldiDir, read_scp, read_wav
 from espnet_dq.data.spelling import compared
 from espnet_dq.data.unfit import has_special_token
-from espnet_dq.decode.runtimes.interface import join
+from espnet_dq.decode.runtimes.interface import join, repetition
 from espnet_dq.errors import InputError
 from espnet_dq.files import atomic, sha256
 from espnet_dq.whisper.forward import log_mel, window_samples
+from espnet_dq.whisper.room import most_tokens
 
 MODES = ("check", "replace")
 BATCH = {"cpu": 8, "cuda": 64}
@@ -41,8 +42,9 @@ BATCH = {"cpu": 8, "cuda": 64}
 class Label:
     """What the teacher said of an utterance, and how sure it was.
 
-    `logprob` is the mean over tokens, `compression` the text's bytes over its zlib bytes (high for
-    loops), `no_speech` the probability that nobody speaks.
+    `logprob` is the mean over tokens, `compression` how much shorter zlib makes the text (high for
+    loops, see `repetition`), `no_speech` the probability that nobody speaks. `cut`: the decoder had
+    room for no more of it.
     """
 
     utt: str
@@ -50,6 +52,7 @@ class Label:
     logprob: float
     compression: float
     no_speech: float
+    cut: bool
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,8 @@ class Limits:
             return "the teacher wrote a special token"
         if label.compression > self.max_compression:
             return "the teacher repeats itself"
+        if label.cut:
+            return "the teacher's text is longer than its decoder has room for"
         if label.no_speech > self.max_no_speech:
             return "the teacher heard no speech"
         return "the teacher is not sure" if label.logprob < self.min_logprob else None
@@ -191,7 +196,7 @@ def _known(path: Path, source: dict) -> dict[str, Label]:
         first, *lines = (json.loads(line) for line in whole.splitlines())
         labels = {line["utt"]: Label(**line) for line in lines}
     except (ValueError, TypeError, KeyError) as e:
-        raise InputError(f"{path}: broken, remove it: {e}") from None
+        raise InputError(f"{path}: broken or older, remove it: {e}") from None
     if first != source:
         raise InputError(f"{path}: the labels of another teacher or of other data: remove it")
     if whole != raw:
@@ -202,6 +207,7 @@ def _known(path: Path, source: dict) -> dict[str, Label]:
 
 @torch.inference_mode()
 def _ask(model: whisper.Whisper, data: KaldiDir, utts: list[str]) -> Iterator[Label]:
+    room = most_tokens(model.dims.n_text_ctx)
     for language in sorted({data.utt2lang[u] for u in utts}):
         names = [u for u in utts if data.utt2lang[u] == language]
         clips = [torch.from_numpy(load_audio(data.wav[u])) for u in names]
@@ -210,11 +216,16 @@ def _ask(model: whisper.Whisper, data: KaldiDir, utts: list[str]) -> Iterator[La
         full = window_samples(int(lengths.max()), "full")
         mel = log_mel(speech.to(model.device), lengths, model.dims.n_mels, full)
         options = whisper.DecodingOptions(
-            language=language, without_timestamps=True, temperature=0.0, fp16=False
+            language=language,
+            without_timestamps=True,
+            temperature=0.0,
+            sample_len=room,
+            fp16=False,
         )
         try:
             results = model.decode(mel, options)
         except ValueError as e:
             raise InputError(f"{names[0]}: language {language}: {e}") from e
         for utt, r in zip(names, results, strict=True):
-            yield Label(utt, join([r.text]), r.avg_logprob, r.compression_ratio, r.no_speech_prob)
+            text, cut = join([r.text]), len(r.tokens) >= room
+            yield Label(utt, text, r.avg_logprob, repetition(text), r.no_speech_prob, cut)

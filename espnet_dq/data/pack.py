@@ -19,11 +19,11 @@ from espnet_dq.data.audio import SAMPLE_RATE, load_audio, save_wav
 from espnet_dq.data.kaldi import AUDIO, CATEGORY, KaldiDir
 from espnet_dq.errors import InputError, one_line
 from espnet_dq.files import Folder, check_replaceable, sha256
-from espnet_dq.whisper.dims import encode_text, vocabulary_tokenizer
+from espnet_dq.whisper.dims import SIZES, encode_text, vocabulary_tokenizer
+from espnet_dq.whisper.room import most_text
 
 PAUSE = (0.1, 0.5)  # seconds between two utterances
 ROOM = 0.5  # seconds that are left free at the end of a window
-MAX_TOKENS = 420  # of the 448 positions of Whisper's decoder, prompt and end apart
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def plan_windows(
     longest: float,
     singles: int,
     seed: int,
-    vocabulary: ModelDimensions | int = 51865,
+    dims: ModelDimensions = SIZES["tiny"],
     balance: Balance = Balance(),
 ) -> list[list[str]]:
     """Which utterances go together: every one once, unless `balance` says otherwise.
@@ -77,17 +77,15 @@ def plan_windows(
     `singles` of those, drawn as `balance` left them, are alone in a window as well.
 
     Utterances are shuffled within their language and joined while the window has room for
-    `longest` seconds, the longest pauses counted, and for their tokens, which a trimmed
-    `vocabulary` has more of. Left out are utterances whose text alone is too long for the decoder,
-    or which are longer than a window (`longest` and `ROOM`).
+    `longest` seconds, the longest pauses counted, and the decoder of a model of these `dims` for
+    their tokens, which a trimmed vocabulary has more of. Left out are utterances whose text alone
+    is too long for the decoder, or which are longer than a window (`longest` and `ROOM`).
     """
     if not 1 <= longest <= 30:
         raise InputError(f"windows of {longest} s: 1 to 30 are possible")
-    tokenizer = vocabulary_tokenizer(vocabulary)
+    tokenizer, most = vocabulary_tokenizer(dims), most_text(dims.n_text_ctx)
     counts = {u: len(encode_text(tokenizer, t)) for u, t in data.text.items()}
-    fitting = sorted(
-        u for u in data.wav if counts[u] <= MAX_TOKENS and seconds[u] <= longest + ROOM
-    )
+    fitting = sorted(u for u in data.wav if counts[u] <= most and seconds[u] <= longest + ROOM)
     of: dict[str, list[str]] = {}
     for utt in fitting:
         of.setdefault(data.utt2lang[utt], []).append(utt)
@@ -101,7 +99,7 @@ def plan_windows(
         window, length, tokens = [], 0.0, 0
         for name in names:
             more = seconds[name] + PAUSE[1]
-            if window and (length + more > longest or tokens + counts[name] > MAX_TOKENS):
+            if window and (length + more > longest or tokens + counts[name] > most):
                 windows.append(window)
                 window, length, tokens = [], 0.0, 0
             window.append(name)
@@ -121,7 +119,7 @@ def pack(
     longest: float = 29.5,
     singles: int = 0,
     seed: int = 0,
-    vocabulary: ModelDimensions | int = 51865,
+    dims: ModelDimensions = SIZES["tiny"],
     balance: Balance = Balance(),
 ) -> KaldiDir:
     """Write the Kaldi folder `out` with the windows of `data`, which has `utt2num_samples`.
@@ -130,7 +128,7 @@ def pack(
     is the texts joined by spaces, and its category for ESPnet's `folded` batches its language.
     """
     seconds = {u: int(n) / SAMPLE_RATE for u, n in data.extra["utt2num_samples"].items()}
-    windows = plan_windows(data, seconds, longest, singles, seed, vocabulary, balance)
+    windows = plan_windows(data, seconds, longest, singles, seed, dims, balance)
     pauses = random.Random(seed)
     packed = KaldiDir(extra={"utt2num_samples": {}, AUDIO: {}})
     wav_dir = out.with_name(f"{out.name}_wav").resolve()

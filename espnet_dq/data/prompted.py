@@ -13,6 +13,7 @@ from espnet_dq.data.kaldi import KaldiDir
 from espnet_dq.errors import InputError
 from espnet_dq.whisper.dims import encode_text, language_token, vocabulary_tokenizer
 from espnet_dq.whisper.forward import log_mel, own_window, window_samples
+from espnet_dq.whisper.room import most_text
 
 
 class PromptedClips:
@@ -22,7 +23,7 @@ class PromptedClips:
     int64: the prompt and the text, without timestamps.
 
     Raises `InputError` for a `count` below 1 and, when it comes to it, for an utterance without a
-    text or language, or longer than the model's window.
+    text or language, or longer than the model's window or than its decoder has room for.
     """
 
     def __init__(
@@ -53,6 +54,9 @@ class PromptedClips:
             raise InputError(f"{utt}: {seconds}")
         language = language_token(tokenizer, data.utt2lang[utt])
         prompt = [tokenizer.sot, language, tokenizer.transcribe, tokenizer.no_timestamps]
-        tokens = torch.tensor([[*prompt, *encode_text(tokenizer, data.text[utt])]])
+        text, most = encode_text(tokenizer, data.text[utt]), most_text(self.dims.n_text_ctx)
+        if len(text) > most:
+            raise InputError(f"{utt}: {len(text)} tokens of text; the decoder has room for {most}")
+        tokens = torch.tensor([[*prompt, *text]])
         samples = window_samples(length, self.window, full)
         return log_mel(speech, torch.tensor([length]), self.dims.n_mels, samples), tokens

@@ -21,8 +21,9 @@ from espnet_dq.data.apart import read_apart
 from espnet_dq.data.audio import SAMPLE_RATE, AudioFault, at_16k, content_mark, read_audio
 from espnet_dq.data.kaldi import FOLDER, KaldiDir, Segment, read_scp, read_wav, write_scp
 from espnet_dq.data.pieces import pieces
+from espnet_dq.decode import halves
 from espnet_dq.decode.runtimes import Runtime, load_runtime
-from espnet_dq.decode.runtimes.interface import SPACELESS, join
+from espnet_dq.decode.runtimes.interface import SPACELESS, Hypothesis, Limit, join, worst
 from espnet_dq.decode.transcribe import transcribe_pieces
 from espnet_dq.errors import InputError, WorkError, one_line
 from espnet_dq.files import Folder, atomic, check_replaceable, remove, sha256
@@ -34,6 +35,7 @@ TIMED = "timed"
 _KALDI = tuple(f"{TIMED}/{name}" for name in FOLDER.files)
 PARTS = Folder("parts", tuple(f"*/*/{name}" for name in ("text", "decode.json", PARTIAL, *_KALDI)))
 SHORTEST = 0.01  # seconds of a segment
+LIMITS: tuple[Limit, ...] = ("in two", "cut")
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,9 @@ class Decoded:
 
     `pieces`: in how many it was decoded. `call_seconds`: what the runtime took for the first one,
     from the samples in memory to the text. `segments`: start, end and text of each, in seconds
-    from the beginning of the utterance, where timestamps were asked for. `audio`: what tells the
-    file's content, kept so that a run that goes on takes nothing of another sound.
+    from the beginning of the utterance, where timestamps were asked for. `limit`: what the
+    decoder's last position did to the text. `audio`: what tells the file's content, kept so that a
+    run that goes on takes nothing of another sound.
     """
 
     utt: str
@@ -53,6 +56,7 @@ class Decoded:
     pieces: int = 1
     call_seconds: float = 0.0
     segments: Sequence[tuple[float, float, str]] = ()
+    limit: Limit = ""
     audio: str = ""
 
 
@@ -87,7 +91,9 @@ def decode_folder(
     whole window) is null, too, with timestamps, and where several clips are decoded at a time.
 
     An utterance longer than the model's window is decoded in pieces, cut at pauses, and its text
-    is theirs, joined; `cut` says how many such utterances and pieces there were.
+    is theirs, joined; `cut` says how many such utterances and pieces there were. A piece with more
+    text than the decoder has room for is decoded in two (`espnet_dq.decode.halves`): `token_limit`
+    names the utterances that had one, and those whose text is cut all the same.
 
     Args:
         model: see `load_runtime`, as for `runtime`, `beam_size`, `threads` and `nj`.
@@ -118,7 +124,7 @@ def decode_folder(
     options = engine.options
     if timestamps:  # all else is then the runtime's own way, as in bin.transcribe
         options = {"timestamps": True, "beam_size": beam_size}
-    key = _key(runtime, options, model, wav, languages)
+    key = _key(runtime, options | {"most_tokens": engine.most_tokens}, model, wav, languages)
     if part:
         out = part_folder(out, part.number, part.count)
         wav = {utt: wav[utt] for utt in part.of(sorted(wav))}
@@ -162,6 +168,8 @@ def decode_folder(
         "utterances": len(wav),
         "failed": dict(sorted(failed.items())),
         "cut": {"utterances": len(cut), "pieces": sum(cut), "longest_seconds": engine.window},
+        "token_limit": {"tokens": engine.most_tokens}
+        | {limit: sorted(u for u, x in done.items() if x.limit == limit) for limit in LIMITS},
         "audio_seconds": round(seconds, 3),
         "wall_seconds": round(wall, 3),
         "load_seconds": round(load_seconds, 3),
@@ -285,7 +293,7 @@ def _read(path: str) -> Iterator[np.ndarray]:
 def _decode(engine: Runtime, job: Job) -> list[Decoded]:
     """Decode one job, a batch of pieces at a time; a bad clip in it costs only itself."""
     failed: dict[str, str] = {}
-    heard: dict[str, list[str]] = {utt: [] for utt in job.wav}
+    heard: dict[str, list[Hypothesis]] = {utt: [] for utt in job.wav}
     samples, call_seconds = dict.fromkeys(job.wav, 0), dict.fromkeys(job.wav, 0.0)
 
     def clips() -> Iterator[tuple[str, np.ndarray]]:
@@ -298,12 +306,12 @@ def _decode(engine: Runtime, job: Job) -> list[Decoded]:
     try:
         for batch in batched(clips(), engine.batch):
             started = time.perf_counter()
-            texts = engine.decode([clip for _, clip in batch], job.language)
+            said = halves.decode(engine, [clip for _, clip in batch], job.language)
             elapsed = time.perf_counter() - started
-            for (utt, clip), text in zip(batch, texts, strict=True):
+            for (utt, clip), hypothesis in zip(batch, said, strict=True):
                 call_seconds[utt] = call_seconds[utt] or elapsed
                 samples[utt] += len(clip)
-                heard[utt].append(text)
+                heard[utt].append(hypothesis)
     except (RuntimeError, ValueError, AssertionError) as e:
         if len(job.wav) > 1:
             alone = [Job(job.language, {utt: path}) for utt, path in job.wav.items()]
@@ -315,10 +323,11 @@ def _decode(engine: Runtime, job: Job) -> list[Decoded]:
         if utt in failed
         else Decoded(
             utt,
-            join(heard[utt], space),
+            join((hypothesis.text for hypothesis in heard[utt]), space),
             samples[utt] / SAMPLE_RATE,
             pieces=len(heard[utt]),
             call_seconds=call_seconds[utt],
+            limit=worst(hypothesis.limit for hypothesis in heard[utt]),
         )
         for utt in job.wav
     ]
@@ -349,6 +358,7 @@ def _timed_utterance(engine: Runtime, utt: str, path: str, language: str) -> Dec
         sum(lengths) / SAMPLE_RATE,
         pieces=len(lengths),
         segments=[(s.start, s.end, join([s.text])) for s in found],
+        limit=worst(s.limit for s in found),
     )
 
 
@@ -405,5 +415,5 @@ class _Partial:
 
     @staticmethod
     def _line(result: Decoded) -> str:
-        names = ("utt", "text", "seconds", "pieces", "segments", "audio")
+        names = ("utt", "text", "seconds", "pieces", "segments", "limit", "audio")
         return json.dumps({name: getattr(result, name) for name in names}) + "\n"

@@ -4,7 +4,15 @@ import json
 from pathlib import Path
 
 from espnet_dq.data.kaldi import KaldiDir, read_scp, read_wav, validate
-from espnet_dq.decode.folder import PARTS, TIMED, check_out, check_some, part_folder, write_decoded
+from espnet_dq.decode.folder import (
+    LIMITS,
+    PARTS,
+    TIMED,
+    check_out,
+    check_some,
+    part_folder,
+    write_decoded,
+)
 from espnet_dq.errors import InputError
 from espnet_dq.files import check_replaceable, remove
 
@@ -45,12 +53,17 @@ def join_parts(data: Path | str, out: Path | str, count: int) -> dict:
         return round(sum(report[name] for report in reports), 3)
 
     whole = {name: value for name, value in reports[0].items() if name != "key"}
+    limits = {
+        limit: sorted(utt for report in reports for utt in report["token_limit"][limit])
+        for limit in LIMITS
+    }
     cut = {n: sum(report["cut"][n] for report in reports) for n in ("utterances", "pieces")}
     resumed = any(report["rtf"] is None and report["audio_seconds"] for report in reports)
     whole |= {
         "utterances": len(wav),
         "failed": dict(sorted(failed.items())),
         "cut": whole["cut"] | cut,
+        "token_limit": whole["token_limit"] | limits,
         "audio_seconds": total("audio_seconds"),
         "wall_seconds": total("wall_seconds"),
         "load_seconds": total("load_seconds"),

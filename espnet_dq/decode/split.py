@@ -29,6 +29,7 @@ from espnet_dq.decode.runtimes import load_runtime
 from espnet_dq.decode.runtimes.interface import SPACELESS, window
 from espnet_dq.errors import InputError
 from espnet_dq.files import atomic, file_name, sha256
+from espnet_dq.whisper.room import most_tokens
 
 AROUND = 2  # words that are tried on each side of what the alignment says
 TRIED = 25  # places at most: where so many are in question, text and audio differ
@@ -151,7 +152,11 @@ class Splitter:
 
     def _hear(self, features: Tensor, language: str) -> str:
         options = whisper.DecodingOptions(
-            language=language, temperature=0.0, without_timestamps=True, fp16=False
+            language=language,
+            temperature=0.0,
+            without_timestamps=True,
+            sample_len=most_tokens(self.model.dims.n_text_ctx),
+            fp16=False,
         )
         (result,) = self.model.decode(features, options)
         return result.text

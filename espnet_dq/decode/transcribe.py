@@ -10,6 +10,7 @@ from espnet_dq.data.apart import read_apart
 from espnet_dq.data.audio import SAMPLE_RATE, AudioFault
 from espnet_dq.data.pieces import pieces
 from espnet_dq.data.unfit import sounding
+from espnet_dq.decode.halves import transcribe as transcribe_clip
 from espnet_dq.decode.runtimes.interface import Runtime, Segment
 
 # `Runtime.detect` gives clips of speech 0.38 at least, 0.26 behind 20 s of silence; noise, hum,
@@ -27,8 +28,9 @@ def transcribe(
     """Segments of a file, as they come, in order and with times from its beginning.
 
     The audio is read as it is needed, in pieces of the runtime's window, and each is decoded by
-    itself: they are cut at pauses, so that no word is in two, and an error in one stays there.
-    What does not rise above -70 dB says nothing.
+    itself: they are cut at pauses, so that no word is in two, and an error in one stays there. One
+    whose text is longer than the decoder has room for is decoded in two. What does not rise above
+    -70 dB says nothing.
 
     Args:
         runtime: what decodes, see `load_runtime`.
@@ -76,7 +78,7 @@ def transcribe_pieces(
     """`transcribe` of audio in pieces: first sample of each, and its samples, float32 at 16 kHz."""
     for start, audio in _sounds(parts):
         offset, length = start / SAMPLE_RATE, len(audio) / SAMPLE_RATE
-        for segment in runtime.transcribe(audio, language, timestamps):
+        for segment in transcribe_clip(runtime, audio, language, timestamps):
             # A model hears a window that is full, and may set a time behind the end.
             begin, end = (offset + min(t, length) for t in (segment.start, segment.end))
             if segment.text:

@@ -133,4 +133,25 @@ def failures(exp: Experiment) -> str:
     if failed:
         caption = f"Clips that failed ({min(MOST, len(failed))} of {len(failed)})"
         parts.append(table(caption, ["utterance", "system", "reason"], failed[:MOST], None, (1, 2)))
-    return section("Failures", *parts)
+    return section("Failures", *parts, *_token_limits(exp))
+
+
+def _token_limits(exp: Experiment) -> list[str]:
+    """How many texts each system's decoder had no room for, and which they are."""
+    # Older records do not say.
+    limits = {name: d["token_limit"] for name, d in exp.decodes.items() if "token_limit" in d}
+    if not limits:
+        return []
+    rows = [[name, x["tokens"], len(x["in two"]), len(x["cut"])] for name, x in limits.items()]
+    head = ["system", "tokens at most", "decoded in two", "cut"]
+    parts = [table("Texts that reached the decoder's last position", head, rows)]
+    named = [
+        [utt, name, what]
+        for name, x in limits.items()
+        for what in ("cut", "in two")
+        for utt in x[what]
+    ]
+    if named:
+        caption = f"Texts that reached it ({min(MOST, len(named))} of {len(named)})"
+        parts.append(table(caption, ["utterance", "system", "what"], named[:MOST], None, (1, 2)))
+    return parts

@@ -101,13 +101,14 @@ def test_no_gpu(folder, weights_dir, tmp_path):
 
 def test_limits():
     limits = Limits()
-    sound = Label("u", "text", -0.3, 1.2, 0.01)
+    sound = Label("u", "text", -0.3, 1.2, 0.01, False)
     assert limits.fault(sound) is None
     for changed, cause in (
         ({"text": ""}, "heard nothing"),
         ({"text": "a<|vi|> b"}, "special token"),
         ({"compression": 2.5}, "repeats itself"),
         ({"no_speech": 0.7}, "no speech"),
+        ({"cut": True}, "longer than its decoder has room for"),
         ({"logprob": -1.1}, "not sure"),
     ):
         assert cause in limits.fault(Label(**{**vars(sound), **changed}))
@@ -129,6 +130,9 @@ def test_bad_input(folder, weights_dir, tmp_path):
         label_folder(folder, tmp_path / "out", weights_dir / "tiny.pt", "guess")
     with pytest.raises(InputError, match="no such file"):
         label_folder(tmp_path, tmp_path / "out", weights_dir / "tiny.pt", "check")
-    (tmp_path / "data.labels.jsonl").write_text("{}\nnonsense\n")
-    with pytest.raises(InputError, match="broken, remove it"):
-        label_folder(folder, tmp_path / "out", weights_dir / "tiny.pt", "check")
+    # An older one may hold texts that are cut.
+    older = '{"utt": "u", "text": "x", "logprob": 0, "compression": 1, "no_speech": 0}'
+    for line, why in (("nonsense", "Expecting value"), (older, "'cut'")):
+        (tmp_path / "data.labels.jsonl").write_text(f"{{}}\n{line}\n")
+        with pytest.raises(InputError, match=f"broken or older, remove it: .*{why}"):
+            label_folder(folder, tmp_path / "out", weights_dir / "tiny.pt", "check")

@@ -4,19 +4,21 @@ import json
 import shutil
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from espnet_dq.bin.pack_windows import main as pack_windows
 from espnet_dq.data.audio import load_audio, save_wav
 from espnet_dq.data.kaldi import AUDIO, KaldiDir, validate
-from espnet_dq.data.pack import MAX_TOKENS, PAUSE, Balance, pack, plan_windows
+from espnet_dq.data.pack import PAUSE, Balance, pack, plan_windows
 from espnet_dq.errors import InputError
 from espnet_dq.files import alone, sha256
-from espnet_dq.whisper.dims import encode_text, vocabulary_tokenizer
+from espnet_dq.whisper.dims import SIZES, encode_text, vocabulary_tokenizer
 
 
 def tables(lengths):
@@ -47,16 +49,48 @@ def test_every_utterance_once_and_within_the_window(lengths, singles, seed):
     assert windows == plan_windows(data, seconds, 29.5, singles, seed)
 
 
-def test_text_fits_the_decoder():
+@pytest.mark.parametrize("positions", [448, 200])  # of a Whisper; of a smaller student
+def test_text_fits_the_decoder(positions):
+    """With its prompt, timestamps and end, as openai-whisper would put them together."""
     data, seconds = tables([0.2] * 30)
     for utt in data.text:
         data.text[utt], data.utt2lang[utt] = "слово " * 60, "ru"
-    tokenizer = vocabulary_tokenizer(51865)
+    dims = replace(SIZES["tiny"], n_text_ctx=positions)
+    tokenizer = vocabulary_tokenizer(dims)
     data.text["u007"] = "слово " * 500  # fits no window: left out
-    windows = plan_windows(data, seconds, 29.5, 0, 0)
+    windows = plan_windows(data, seconds, 29.5, 0, 0, dims)
     assert sorted(u for w in windows for u in w) == sorted(set(data.wav) - {"u007"})
+    lengths = []
     for window in windows:
-        assert sum(len(encode_text(tokenizer, data.text[u])) for u in window) <= MAX_TOKENS
+        text = [i for u in window for i in encode_text(tokenizer, data.text[u])]
+        around = [tokenizer.timestamp_begin, tokenizer.timestamp_begin + 1, tokenizer.eot]
+        lengths.append(len([*tokenizer.sot_sequence_including_notimestamps, *text, *around]))
+    assert positions - len(encode_text(tokenizer, data.text["u000"])) < max(lengths) <= positions
+
+
+def test_too_much_text_for_a_students_decoder_is_counted(save_toy, tmp_path):
+    """As it is for a Whisper's: by its own number of positions."""
+    model = torch.load(save_toy(), weights_only=True)
+    model["dims"]["n_text_ctx"] = 40
+    state = model["model_state_dict"]
+    state["decoder.positional_embedding"] = state["decoder.positional_embedding"][:40]
+    torch.save(model, tmp_path / "student.pt")
+    data = KaldiDir(extra={"utt2num_samples": {}})
+    for name, count in (("short", 10), ("long", 60), ("longer", 500)):
+        data.wav[name], data.text[name] = str(tmp_path / "x.wav"), "слово " * count
+        data.utt2spk[name], data.utt2lang[name] = name, "ru"
+        data.extra["utt2num_samples"][name] = "16000"
+    save_wav(tmp_path / "x.wav", np.full(16000, 0.1, np.float32))
+    data.save(tmp_path / "raw")
+    given = ["--data", str(tmp_path / "raw"), "--out", str(tmp_path / "packed")]
+    for more, room, left_out in (
+        ([], 441, ["longer"]),
+        (["--student", str(tmp_path / "student.pt")], 33, ["long", "longer"]),
+    ):
+        pack_windows([*given, *more])
+        rows = (tmp_path / "packed.left_out.tsv").read_text().splitlines()
+        assert [utt for utt in data.wav if any(f"\t{utt}: " in row for row in rows)] == left_out
+        assert all(f"more than the decoder's {room} tokens" in r for r in rows if "слово" in r)
 
 
 def test_audio_and_text_in_the_same_order(tmp_path):

@@ -20,6 +20,7 @@ from espnet_dq.data.kaldi import read_scp, validate, write_scp
 from espnet_dq.data.pieces import pieces
 from espnet_dq.decode import folder
 from espnet_dq.decode.folder import PARTIAL, Decoded, Job, _decode, _timed, decode_folder
+from espnet_dq.decode.runtimes.interface import Hypothesis
 from espnet_dq.errors import InputError, WorkError
 from tests.decode.test_transcribe import FakeRuntime, spoken
 
@@ -84,7 +85,7 @@ def test_pieces_come_in_batches_and_are_joined_as_the_language_is_written(
         def decode(self, clips, language):
             assert all(len(clip) <= 2 * SAMPLE_RATE for clip in clips)
             calls.append(len(clips))
-            return [f" {len(calls)}\n{i} " for i in range(len(clips))]
+            return [Hypothesis(f" {len(calls)}\n{i} ") for i in range(len(clips))]
 
     for name, seconds in (("long", 5), ("short", 1)):
         save_wav(tmp_path / f"{name}.wav", np.full(seconds * SAMPLE_RATE, 0.1, np.float32))
@@ -287,7 +288,7 @@ def test_timestamps_are_segments_of_a_kaldi_folder(tmp_path, monkeypatch):
     assert decoded(tmp_path / "parts", "--join", "3") == (segments, words, whole)
     # Without them, no older ones stay.
     monkeypatch.setattr(
-        Told, "decode", lambda _, clips, language: ["x"] * len(clips), raising=False
+        Told, "decode", lambda _, clips, language: [Hypothesis("x")] * len(clips), raising=False
     )
     decode_main([*given[:-1], "--out", str(tmp_path / "whole")])
     assert not (tmp_path / "whole/timed").exists() and texts(tmp_path / "whole")["short"] == "x"

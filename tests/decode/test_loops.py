@@ -6,7 +6,7 @@ import torch
 
 from espnet_dq.data.audio import SAMPLE_RATE
 from espnet_dq.decode.runtimes import guess_runtime, load_runtime
-from espnet_dq.decode.runtimes.interface import Attempt, settle
+from espnet_dq.decode.runtimes.interface import Attempt, Hypothesis, settle
 from espnet_dq.formats.weights import Weights
 from espnet_dq.formats.write import write
 from tests.decode.conftest import END
@@ -46,7 +46,7 @@ def test_a_loop_is_left_by_default_and_always_in_the_same_way(form, folder):
     one, other = (load_runtime(guess_runtime(path), path, threads=1, nj=1) for _ in range(2))
     audio = noise(2, 0)
     (greedy,) = one.decode([audio], "it")
-    assert len(set(greedy.split())) < 4 < 20 <= len(greedy.split())
+    assert len(set(greedy.text.split())) < 4 < 20 <= len(greedy.text.split())
     (segment,) = one.transcribe(audio, "it", timestamps=False)
     assert len(set(segment.text.split())) > 4
     other.transcribe(noise(1, 1), "it", timestamps=False)  # what was drawn before does not matter
@@ -72,5 +72,5 @@ def test_what_is_tried_again(said, text, tried):
         temperatures.append(temperature)
         return Attempt(*said[min(len(temperatures), len(said)) - 1])
 
-    assert settle(attempt) == text
+    assert settle(attempt) == Hypothesis(text)
     assert temperatures == [0.0, 0.2, 0.4, 0.6, 0.8, 1.0][:tried]

@@ -44,9 +44,9 @@ def test_real_clips(tiny, clips):
     texts = {}
     for name, runtime in tiny.items():
         texts[name] = [
-            text
+            said.text
             for language in ("en", "ru")
-            for text in runtime.decode(
+            for said in runtime.decode(
                 [load_audio(path) for path, lang, _ in clips if lang == language], language
             )
         ]

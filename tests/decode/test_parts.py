@@ -30,7 +30,7 @@ def test_joined_parts_are_the_whole(toy_models, toy_data, tmp_path, count):
     assert sorted(p.name for p in out.iterdir()) == ["decode.json", "text"]
     assert json.loads((out / "decode.json").read_text()) == joined
     assert joined.keys() == whole.keys() | {"jobs"} and joined["jobs"] == count
-    for same in ("utterances", "failed", "cut", "audio_seconds", "options", "model"):
+    for same in ("utterances", "failed", "cut", "token_limit", "audio_seconds", "options", "model"):
         assert joined[same] == whole[same], same
     assert joined["wall_seconds"] == pytest.approx(sum(p["wall_seconds"] for p in parts), abs=1e-3)
     assert joined["rtf"] == pytest.approx(joined["wall_seconds"] / 8, rel=1e-6, abs=0.000005)

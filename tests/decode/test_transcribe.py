@@ -52,7 +52,7 @@ def length_of(k):
 class FakeRuntime:
     """Hears exactly what is in the samples; half a word is no word."""
 
-    window, languages = 30.0, frozenset(["en", "it"])
+    window, languages, most_tokens = 30.0, frozenset(["en", "it"]), 444
 
     def detect(self, audio):
         return "it", 0.9
@@ -305,7 +305,7 @@ def test_long_audio_has_the_words_of_its_clips(real_clip, weights_dir, tmp_path,
     names = ("vm-options", "queue-periodic-announce", "vm-msginstruct", "demo-abouttotry")
     audio = [load_audio(real_clip("en", name)[0]) for name in names]
     runtime = load_runtime("torch", weights_dir / "tiny.pt", threads=1)
-    alone = [words(text) for text in runtime.decode(audio, "en")]
+    alone = [words(said.text) for said in runtime.decode(audio, "en")]
     quiet = np.zeros(SAMPLE_RATE // 2, np.float32)
     save_wav(tmp_path / "x.wav", np.concatenate([x for clip in audio for x in (clip, quiet)]))
     assert main([str(tmp_path / "x.wav"), "--model", str(weights_dir / "tiny.pt")]) == 0

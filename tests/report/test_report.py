@@ -179,6 +179,11 @@ def test_every_number_equals_results_json(page, results):
 def test_what_was_left_out_and_what_failed(exp, page):
     assert page.table("reason")["not speech <beep>"] == dict.fromkeys(made_up.SENTENCES, "7")
     assert page.table("utterance")["ru-003"]["reason"] == "audio is <empty> & broken"
+    limits = page.table("system", "tokens at most")
+    assert [*limits["student-ct2_int8"].values()] == ["444", "1", "1"]  # at most, in two, cut
+    assert limits["untouched-tiny"]["cut"] == "0" and "student-torch" not in limits
+    named = page.table("utterance", "system", "what")
+    assert (named["<ru-002>"]["what"], named["it-001"]["what"]) == ("cut", "in two")
     assert page.table("split")["test"]["left out"] == "2 longer than 30 s"
     raw = (exp / "report.html").read_text(encoding="utf-8")
     assert "<empty>" not in raw and "<beep>" not in raw and "<b>&'" not in raw

@@ -5,11 +5,21 @@ from pathlib import Path
 
 import numpy as np
 
-from espnet_dq.decode.runtimes.interface import SEED, WINDOW, Segment, first_line, join
+from espnet_dq.decode.runtimes.interface import (
+    SEED,
+    WINDOW,
+    Hypothesis,
+    Segment,
+    first_line,
+    join,
+    windows_cut,
+    worst,
+)
 from espnet_dq.errors import InputError
 from espnet_dq.formats import json_file
 from espnet_dq.formats.ctranslate2 import read_dims
 from espnet_dq.formats.ctranslate2_binary import read_variables
+from espnet_dq.whisper.room import most_tokens
 
 
 def compute_type(file: Path) -> str:
@@ -23,10 +33,9 @@ def compute_type(file: Path) -> str:
     return "float32" if len({weight.dtype == np.int8 for weight in weights}) > 1 else "default"
 
 
-def suppressed(folder: Path) -> list[int] | None:
+def suppressed(file: Path, rows: int) -> list[int] | None:
     """The model's own list, where faster-whisper would take OpenAI's; None if it has none."""
-    file, model = folder / "config.json", folder / "model.bin"
-    content, rows = json_file.read(file), read_dims(read_variables(model), model).n_vocab
+    content = json_file.read(file)
     found = content.get("suppress_ids") if isinstance(content, dict) else "nothing"
     if found is not None and not (
         isinstance(found, list) and all(type(i) is int and 0 <= i < rows for i in found)
@@ -35,14 +44,8 @@ def suppressed(folder: Path) -> list[int] | None:
     return found
 
 
-class Multilingual:
-    """A CTranslate2 model with a trimmed vocabulary that says of itself that it is multilingual.
-
-    CTranslate2 takes less than 51865 tokens for an English-only model, and faster-whisper would
-    then neither tell it the language nor the task. All else is the model's own.
-    """
-
-    is_multilingual = True
+class Wrapped:
+    """A CTranslate2 model, of which a subclass changes something; all else is the model's own."""
 
     def __init__(self, model) -> None:
         self._model = model
@@ -51,22 +54,48 @@ class Multilingual:
         return getattr(self._model, name)
 
 
-class Seeded:
-    """A CTranslate2 model that draws the same for the same audio, whatever was drawn before.
+class Multilingual(Wrapped):
+    """A model with a trimmed vocabulary that says of itself that it is multilingual.
+
+    CTranslate2 takes less than 51865 tokens for an English-only model, and faster-whisper would
+    then neither tell it the language nor the task.
+    """
+
+    is_multilingual = True
+
+
+class Seeded(Wrapped):
+    """A model that draws the same for the same audio, whatever was drawn before.
 
     CTranslate2 seeds each of its threads but once, so each draw is of a copy with new threads.
     """
 
     def __init__(self, model, copy: Callable) -> None:
-        self._model, self._copy = model, copy
+        super().__init__(model)
+        self._copy = copy
 
     def generate(self, *args, **options) -> list:
         """As the model's."""
         model = self._copy() if options.get("sampling_temperature") else self._model
         return model.generate(*args, **options)
 
-    def __getattr__(self, name: str):
-        return getattr(self._model, name)
+
+class AllPositions(Wrapped):
+    """A model that writes to the end of its decoder, which faster-whisper takes for 448 long.
+
+    CTranslate2 writes half of `max_length`, and not more than that has behind the prompt.
+    """
+
+    def __init__(self, model, positions: int) -> None:
+        super().__init__(model)
+        self._positions = positions
+
+    def generate(self, features, prompts: list[list[int]], *, max_length: int, **options) -> list:
+        """As the model's, whatever `max_length` is."""
+        before = len(prompts[0])  # text from before included
+        room = min(most_tokens(self._positions), self._positions - before)
+        max_length = max(2 * room, before - 1 + room)
+        return self._model.generate(features, prompts, max_length=max_length, **options)
 
 
 class FasterWhisper:
@@ -93,10 +122,14 @@ class FasterWhisper:
             )
         except Exception as e:  # tokenizers raises bare Exception
             raise InputError(f"{path}: faster-whisper cannot load it: {first_line(e)}") from e
-        self.model.model = Seeded(
-            self.model.model, lambda: Whisper(str(path), intra_threads=max(1, threads // nj), **how)
+        dims = read_dims(read_variables(path / "model.bin"), path / "model.bin")
+        self.most_tokens = most_tokens(dims.n_text_ctx)
+        self.whisper = self.model.model
+        self.compute_type = self.whisper.compute_type
+        seeded = Seeded(
+            self.whisper, lambda: Whisper(str(path), intra_threads=max(1, threads // nj), **how)
         )
-        self.compute_type = self.model.model.compute_type
+        self.model.model = AllPositions(seeded, dims.n_text_ctx)
         self._match_spectrogram(path)
         self.window = float(self.model.feature_extractor.chunk_length)
         if self.window < WINDOW:
@@ -123,7 +156,7 @@ class FasterWhisper:
             "without_timestamps": True,
             "vad_filter": False,
         }
-        if (own := suppressed(path)) is not None:
+        if (own := suppressed(path / "config.json", dims.n_vocab)) is not None:
             self.options["suppress_tokens"] = own
 
     def _match_spectrogram(self, path: Path) -> None:
@@ -137,12 +170,13 @@ class FasterWhisper:
         elif found != n_mels:
             raise InputError(f"{file}: feature_size is {found}, but the model hears {n_mels} bands")
 
-    def decode(self, clips: list[np.ndarray], language: str) -> list[str]:
-        texts = []
+    def decode(self, clips: list[np.ndarray], language: str) -> list[Hypothesis]:
+        said = []
         for clip in clips:
-            segments, _ = self.model.transcribe(clip, language=language, **self.options)
-            texts.append(join(segment.text for segment in segments))
-        return texts
+            segments = self._transcribe(clip, language, self.options)
+            limit = worst(s.limit for s in segments)
+            said.append(Hypothesis(join(s.text for s in segments), limit))
+        return said
 
     def detect(self, audio: np.ndarray) -> tuple[str, float]:
         from faster_whisper.audio import pad_or_trim
@@ -154,9 +188,9 @@ class FasterWhisper:
         features = self.model.feature_extractor(audio)
         features = features[..., : self.model.feature_extractor.nb_max_frames]
         encoded = self.model.encode(pad_or_trim(features))
-        token, probability = self.model.model.detect_language(encoded)[0][0]  # of the languages
+        token, probability = self.whisper.detect_language(encoded)[0][0]  # of the languages
         prompt = ("<|startoftranscript|>", token, "<|transcribe|>", "<|notimestamps|>")
-        (found,) = self.model.model.generate(
+        (found,) = self.whisper.generate(
             encoded,
             [[self.model.hf_tokenizer.token_to_id(each) for each in prompt]],
             max_length=len(prompt),
@@ -168,5 +202,13 @@ class FasterWhisper:
         # faster-whisper's own temperatures get it out of loops.
         options = {key: value for key, value in self.options.items() if key != "temperature"}
         options["without_timestamps"] = not timestamps
-        segments, _ = self.model.transcribe(audio, language=language, **options)
-        return [Segment(s.start, s.end, s.text.strip()) for s in segments]
+        return self._transcribe(audio, language, options)
+
+    def _transcribe(self, audio: np.ndarray, language: str, options: dict) -> list[Segment]:
+        found, _ = self.model.transcribe(audio, language=language, **options)
+        segments = list(found)
+        cut = windows_cut(((s.seek, len(s.tokens)) for s in segments), self.most_tokens)
+        return [
+            Segment(s.start, s.end, s.text.strip(), "cut" if s.seek in cut else "")
+            for s in segments
+        ]

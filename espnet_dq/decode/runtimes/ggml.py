@@ -8,11 +8,13 @@ import numpy as np
 from espnet_dq.decode.runtimes.interface import (
     WINDOW,
     Attempt,
+    Hypothesis,
     Segment,
     first_line,
     join,
     settle,
     whole,
+    worst,
 )
 from espnet_dq.errors import InputError
 
@@ -46,6 +48,7 @@ class WhisperCpp:
         vocabulary = content.dims.n_vocab  # 99 languages in 51865; 51864 is English-only
         known = list(LANGUAGES)[: vocabulary - 51766] if vocabulary >= 51865 else ["en"]
         self.languages = frozenset(known)
+        self.most_tokens = content.dims.n_text_ctx // 2 - 4  # whisper_full's, and no option
         self.options = {
             "temperature": 0.0,
             "temperature_inc": 0.0,
@@ -75,15 +78,9 @@ class WhisperCpp:
             **self.options,
         )
 
-    def decode(self, clips: list[np.ndarray], language: str) -> list[str]:
-        # What `transcribe` asks for would go on to be asked for.
-        return [
-            join(
-                part.text
-                for part in self.model.transcribe(clip, language=language, no_timestamps=True)
-            )
-            for clip in clips
-        ]
+    def decode(self, clips: list[np.ndarray], language: str) -> list[Hypothesis]:
+        found = (self._attempt(self.model, clip, language, False, 0.0) for clip in clips)
+        return [said.said for _, said in found]
 
     def detect(self, audio: np.ndarray) -> tuple[str, float]:
         (language, probability), _ = self.model.auto_detect_language(audio)
@@ -99,21 +96,19 @@ class WhisperCpp:
 
         def attempt(temperature: float) -> Attempt:
             model = drawing() if temperature else self.model
-            parts, said = self._attempt(model, audio, language, timestamps, temperature)
-            found[said.text] = parts
+            segments, said = self._attempt(model, audio, language, timestamps, temperature)
+            found[said.text] = segments
             return said
 
         # Not whisper.cpp's own temperatures: it lets pass what goes round for up to 32 tokens.
-        text = settle(attempt)
-        if not timestamps:
-            return whole(audio, text)
-        # Times are in hundredths of a second.
-        return [Segment(s.t0 / 100, s.t1 / 100, s.text.strip()) for s in found[text]]
+        said = settle(attempt)
+        return found[said.text] if timestamps else whole(audio, said)
 
     def _attempt(
         self, model, audio: np.ndarray, language: str, timestamps: bool, temperature: float
-    ) -> tuple[list, Attempt]:
-        """The parts of a decoding, and how good they are; none where nobody speaks."""
+    ) -> tuple[list[Segment], Attempt]:
+        """The segments of a decoding, and how good they are; none where nobody speaks."""
+        # What one call asks for, the next would go on to ask for: all is said each time.
         parts = model.transcribe(
             audio,
             language=language,
@@ -121,6 +116,25 @@ class WhisperCpp:
             temperature=temperature,
             extract_probability=True,
         )
+        # Times are in hundredths of a second.
+        segments = [
+            Segment(s.t0 / 100, s.t1 / 100, s.text.strip(), "cut" if _cut(model, number) else "")
+            for number, s in enumerate(parts)
+        ]
         sure = [part.probability for part in parts if part.probability > 0]  # not of no token
         mean = float(np.log(sure).mean()) if sure else 0.0
-        return parts, Attempt(join(part.text for part in parts), mean, no_speech=0.0)
+        text, limit = join(s.text for s in segments), worst(s.limit for s in segments)
+        return segments, Attempt(text, mean, no_speech=0.0, limit=limit)
+
+
+def _cut(model, segment: int) -> bool:
+    """Whether the last token of a segment of a model's last text ends nothing.
+
+    Others are <|endoftext|> or a timestamp, which have higher numbers than all of text.
+    """
+    import _pywhispercpp as cpp
+
+    context = model._ctx  # the package's own class does not ask for tokens
+    last = cpp.whisper_full_n_tokens(context, segment) - 1
+    token = cpp.whisper_full_get_token_id(context, segment, last)
+    return token < cpp.whisper_token_eot(context)

@@ -1,10 +1,11 @@
 """What every runtime offers, and what they share."""
 
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
@@ -20,6 +21,16 @@ WINDOW = 30.0  # seconds
 NO_SPEECH, LOGPROB, COMPRESSION = 0.6, -1.0, 2.4
 TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 SEED = 0  # of what is drawn at a temperature: a file has the same text every time
+# What the decoder's last position did to a text: nothing, it was decoded in two, or it ends there.
+Limit = Literal["", "in two", "cut"]
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """The text of a clip."""
+
+    text: str
+    limit: Limit = ""
 
 
 @dataclass(frozen=True)
@@ -29,6 +40,7 @@ class Segment:
     start: float
     end: float
     text: str
+    limit: Limit = ""
 
 
 class Runtime(Protocol):
@@ -42,6 +54,7 @@ class Runtime(Protocol):
         workers: how many threads may call `decode` at a time.
         batch: how many clips one call of `decode` takes at most.
         window: seconds of audio that the model hears at a time, and a clip has at most.
+        most_tokens: how many the decoder writes for a clip at most; a text of so many is cut.
     """
 
     compute_type: str
@@ -51,8 +64,9 @@ class Runtime(Protocol):
     workers: int
     batch: int
     window: float
+    most_tokens: int
 
-    def decode(self, clips: list[np.ndarray], language: str) -> list[str]:
+    def decode(self, clips: list[np.ndarray], language: str) -> list[Hypothesis]:
         """Text of each clip, (samples,) float32 at 16 kHz, of a window at most, in one language."""
 
     def detect(self, audio: np.ndarray) -> tuple[str, float]:
@@ -72,12 +86,13 @@ class Runtime(Protocol):
 
 @dataclass(frozen=True)
 class Attempt:
-    """What a model said of a window: its text, the mean log-probability of its tokens, and how
-    probable it is that nobody speaks."""
+    """What a model said of a window: its text, the mean log-probability of its tokens, how
+    probable it is that nobody speaks, and whether the text ends where the decoder does."""
 
     text: str
     logprob: float
     no_speech: float
+    limit: Limit = ""
 
     @property
     def silent(self) -> bool:
@@ -87,26 +102,42 @@ class Attempt:
     @property
     def circling(self) -> bool:
         """Whether it goes round in circles."""
-        text = self.text.encode()
-        return len(text) > COMPRESSION * len(zlib.compress(text))
+        return repetition(self.text) > COMPRESSION
+
+    @property
+    def said(self) -> Hypothesis:
+        """The text; none of silence."""
+        return Hypothesis("") if self.silent else Hypothesis(self.text, self.limit)
 
 
-def settle(attempt: Callable[[float], Attempt]) -> str:
+def settle(attempt: Callable[[float], Attempt]) -> Hypothesis:
     """The text of a window, tried at one temperature after the other until nothing is wrong.
 
     If all fail it is that of the likeliest attempt, if possible one that does not go round in
-    circles (faster-whisper's rule); of openai-whisper's it would be the last.
+    circles (faster-whisper's rule); of openai-whisper's it would be the last. One that is cut at
+    the decoder's end is not tried again for that: `espnet_dq.decode.halves` decodes it in two.
     """
     attempts = []
     for temperature in TEMPERATURES:
         found = attempt(temperature)
-        if found.silent:
-            return ""
-        if not found.circling and found.logprob >= LOGPROB:
-            return found.text
+        if found.silent or (not found.circling and found.logprob >= LOGPROB):
+            return found.said
         attempts.append(found)
     straight = [found for found in attempts if not found.circling]
-    return max(straight or attempts, key=lambda found: found.logprob).text
+    return max(straight or attempts, key=lambda found: found.logprob).said
+
+
+def repetition(text: str) -> float:
+    """How much shorter zlib makes a text, whatever its letters; more than `COMPRESSION` of loops.
+
+    In UTF-8, some scripts' letters take three bytes, of which two are nearly always the same: sound
+    Georgian would seem to go round in circles. So it does to the rules that openai-whisper has with
+    timestamps and faster-whisper always, which are left as they are.
+    """
+    numbers = {letter: number for number, letter in enumerate(dict.fromkeys(text))}
+    size = 1 if len(numbers) <= 256 else 2
+    content = b"".join(numbers[letter].to_bytes(size) for letter in text)
+    return len(content) / len(zlib.compress(content))  # 0 of no text
 
 
 @contextmanager
@@ -144,9 +175,26 @@ def window(
     return pad_or_trim(mel[:, :heard] if padding == "zeros" else mel, frames)
 
 
-def whole(audio: np.ndarray, text: str) -> list[Segment]:
+def whole(audio: np.ndarray, said: Hypothesis) -> list[Segment]:
     """A clip's text as its only segment; none if there is no text."""
-    return [Segment(0.0, len(audio) / SAMPLE_RATE, text)] if text else []
+    return [Segment(0.0, len(audio) / SAMPLE_RATE, said.text, said.limit)] if said.text else []
+
+
+def windows_cut(lengths: Iterable[tuple[int, int]], most_tokens: int) -> set[int]:
+    """Windows whose text is cut, by (window, tokens) of each segment.
+
+    A text of `most_tokens` has no end. Where segments behind the last timestamp were given up, to
+    be decoded again from there, less is left of it, and nothing is lost.
+    """
+    counts: Counter[int] = Counter()
+    for window, count in lengths:
+        counts[window] += count
+    return {window for window, count in counts.items() if count >= most_tokens}
+
+
+def worst(limits: Iterable[Limit]) -> Limit:
+    """What is to be said of a text whose parts met these limits."""
+    return max(limits, key=("", "in two", "cut").index, default="")
 
 
 def join(texts: Iterable[str], space: str = " ") -> str:

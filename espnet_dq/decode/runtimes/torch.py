@@ -4,8 +4,18 @@ from pathlib import Path
 
 import numpy as np
 
-from espnet_dq.decode.runtimes.interface import Attempt, Segment, seeded, settle, whole, window
+from espnet_dq.decode.runtimes.interface import (
+    Attempt,
+    Hypothesis,
+    Segment,
+    seeded,
+    settle,
+    whole,
+    window,
+    windows_cut,
+)
 from espnet_dq.errors import InputError
+from espnet_dq.whisper.room import most_tokens
 
 
 class Torch:
@@ -38,11 +48,13 @@ class Torch:
         self.window = self.frames / FRAMES_PER_SECOND
         known = list(LANGUAGES)[: self.model.num_languages]
         self.languages = frozenset(known if self.model.is_multilingual else ["en"])
+        self.most_tokens = most_tokens(self.model.dims.n_text_ctx)
         self.options = {
             "task": "transcribe",
             "beam_size": beam_size if beam_size > 1 else None,  # None: greedy, the same as 1
             "temperature": 0.0,
             "without_timestamps": True,
+            "sample_len": self.most_tokens,
             "fp16": False,
         }
 
@@ -63,7 +75,7 @@ class Torch:
         model.load_state_dict(weights.state)
         return model.eval()
 
-    def decode(self, clips: list[np.ndarray], language: str) -> list[str]:
+    def decode(self, clips: list[np.ndarray], language: str) -> list[Hypothesis]:
         import torch
         from torch.nn.utils import parametrize
 
@@ -74,7 +86,7 @@ class Torch:
         # cached: a fake-quantized weight is rounded once, not in every step of the decoder.
         with torch.inference_mode(), parametrize.cached():
             found = self._attempts(torch.stack(mels), language, 0.0)
-        return ["" if each.silent else each.text for each in found]
+        return [each.said for each in found]
 
     def detect(self, audio: np.ndarray) -> tuple[str, float]:
         import torch
@@ -108,7 +120,12 @@ class Torch:
             found = whisper.transcribe(
                 self.model, audio, language=language, verbose=None, **options
             )
-        return [Segment(s["start"], s["end"], s["text"].strip()) for s in found["segments"]]
+        segments = found["segments"]
+        cut = windows_cut(((s["seek"], len(s["tokens"])) for s in segments), self.most_tokens)
+        return [
+            Segment(s["start"], s["end"], s["text"].strip(), "cut" if s["seek"] in cut else "")
+            for s in segments
+        ]
 
     def _attempts(self, windows, language: str, temperature: float) -> list[Attempt]:
         """What is said in log-mel windows, or in what the encoder made of them."""
@@ -118,7 +135,15 @@ class Torch:
         if temperature:
             del options["beam_size"]
         found = self.model.decode(windows, DecodingOptions(language=language, **options))
-        return [Attempt(r.text.strip(), r.avg_logprob, r.no_speech_prob) for r in found]
+        return [
+            Attempt(
+                r.text.strip(),
+                r.avg_logprob,
+                r.no_speech_prob,
+                "cut" if len(r.tokens) >= self.most_tokens else "",
+            )
+            for r in found
+        ]
 
 
 def speak_whole(model) -> None:

@@ -9,6 +9,7 @@ from espnet_dq.decode.runtimes.interface import (
     NO_SPEECH,
     TEMPERATURES,
     Attempt,
+    Hypothesis,
     Segment,
     first_line,
     log_mel,
@@ -16,8 +17,10 @@ from espnet_dq.decode.runtimes.interface import (
     settle,
     whole,
     window,
+    windows_cut,
 )
 from espnet_dq.errors import InputError
+from espnet_dq.whisper.room import most_tokens
 
 _FILES = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
 _COMPRESSION = 1.35  # whisper.transcribe's limit on repetition (2.4, on text), on ids
@@ -72,19 +75,20 @@ class Transformers:
             if type(number) is not int or not 0 <= number < config.vocab_size:
                 raise InputError(f"{path / 'generation_config.json'}: {key} is no token's number")
         self.languages = frozenset(token.strip("<|>") for token in tokens)
+        self.most_tokens = most_tokens(config.max_target_positions)
         self.options = {
             "task": "transcribe",
             "num_beams": beam_size,
             "do_sample": False,
             "return_timestamps": False,
-            "max_new_tokens": config.max_target_positions // 2,  # openai-whisper's
+            "max_new_tokens": self.most_tokens,
         }
 
-    def decode(self, clips: list[np.ndarray], language: str) -> list[str]:
+    def decode(self, clips: list[np.ndarray], language: str) -> list[Hypothesis]:
         if not clips:
             return []
         found = self._attempts(self._encode(clips), language, 0.0)
-        return ["" if each.silent else each.text for each in found]
+        return [each.said for each in found]
 
     def detect(self, audio: np.ndarray) -> tuple[str, float]:
         tokens = self.model.generation_config.lang_to_id
@@ -113,8 +117,20 @@ class Transformers:
                     **self._prompt(options, language),
                 )
         segments = found["segments"][0]
+        end = self.model.generation_config.eos_token_id
+        # All segments of a window come with the same result.
+        cut = windows_cut(
+            ((id(s["result"]), int((s["tokens"] != end).sum())) for s in segments),
+            self.most_tokens,
+        )
         return [
-            Segment(float(s["start"]), float(s["end"]), self._text(s["tokens"])) for s in segments
+            Segment(
+                float(s["start"]),
+                float(s["end"]),
+                self._text(s["tokens"]),
+                "cut" if id(s["result"]) in cut else "",
+            )
+            for s in segments
         ]
 
     def _encode(self, clips: list[np.ndarray]):
@@ -164,7 +180,8 @@ class Transformers:
             ended = (ids == settings.eos_token_id).nonzero()
             length = int(ended[0]) if len(ended) else len(ids)
             mean = float(score[: length + 1].sum()) / (length + 1)
-            attempts.append(Attempt(self._text(ids[:length]), mean, float(silence)))
+            limit = "cut" if length >= self.most_tokens else ""
+            attempts.append(Attempt(self._text(ids[:length]), mean, float(silence), limit))
         return attempts
 
     def _prompt(self, options: dict, language: str) -> dict:

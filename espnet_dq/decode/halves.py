@@ -1,0 +1,72 @@
+"""Clips whose text is longer than a decoder has room for, decoded in two.
+
+Whisper's tokens are made for English. Georgian and Burmese take 2.4 to 2.8 for a letter, so that a
+window's text may need more than a decoder's 448 positions, or the half that whisper.cpp uses.
+"""
+
+from dataclasses import replace
+from itertools import batched
+
+import numpy as np
+
+from espnet_dq.data.audio import SAMPLE_RATE
+from espnet_dq.data.pieces import quietest
+from espnet_dq.decode.runtimes.interface import (
+    COMPRESSION,
+    SPACELESS,
+    Hypothesis,
+    Runtime,
+    Segment,
+    join,
+    repetition,
+    worst,
+)
+
+FASTEST = 100  # tokens a second: twice what 20 letters a second take in Burmese
+SHORTEST = 2.0  # seconds that are cut in two
+
+
+def decode(runtime: Runtime, clips: list[np.ndarray], language: str) -> list[Hypothesis]:
+    """As the runtime's `decode`; what is cut at the decoder's end is decoded in two, and so on.
+
+    Still cut are texts that go round in circles, which no room is enough for.
+    """
+    said = runtime.decode(clips, language)
+    for number, (clip, whole) in enumerate(zip(clips, said, strict=True)):
+        if whole.limit and (at := _middle(runtime, clip, whole.text)):
+            parts = [
+                part
+                for batch in batched((clip[:at], clip[at:]), runtime.batch)
+                for part in decode(runtime, list(batch), language)
+            ]
+            text = join((part.text for part in parts), "" if language in SPACELESS else " ")
+            said[number] = Hypothesis(text, worst(["in two", *(part.limit for part in parts)]))
+    return said
+
+
+def transcribe(
+    runtime: Runtime, audio: np.ndarray, language: str, timestamps: bool
+) -> list[Segment]:
+    """As the runtime's `transcribe`; what is cut at the decoder's end is decoded in two."""
+    segments = runtime.transcribe(audio, language, timestamps)
+    text = " ".join(segment.text for segment in segments)
+    if not worst(s.limit for s in segments) or not (at := _middle(runtime, audio, text)):
+        return segments
+    return [
+        replace(
+            segment,
+            start=start + min(segment.start, len(part) / SAMPLE_RATE),
+            end=start + min(segment.end, len(part) / SAMPLE_RATE),
+            limit=worst(["in two", segment.limit]),
+        )
+        for start, part in ((0.0, audio[:at]), (at / SAMPLE_RATE, audio[at:]))
+        for segment in transcribe(runtime, part, language, timestamps)
+    ]
+
+
+def _middle(runtime: Runtime, audio: np.ndarray, text: str) -> int:
+    """Where to cut a clip whose text is too long; 0 where that would not help."""
+    shortest = SAMPLE_RATE * max(SHORTEST, runtime.most_tokens / FASTEST)
+    if len(audio) < shortest or repetition(text) > COMPRESSION:
+        return 0
+    return quietest(audio, len(audio) // 4, 3 * len(audio) // 4)
