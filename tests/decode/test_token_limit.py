@@ -161,7 +161,7 @@ def stuck(tmp_path_factory):
 
 def test_circles_are_cut_and_named(stuck, data, tmp_path, capsys):
     """In parts as in one; no room is enough for them, so they are not decoded in two."""
-    given = ["--model", str(stuck), "--runtime", "torch", "--data", str(data)]
+    given = ["--model", str(stuck), "--runtime", "torch", "--data", str(data), "--threads", "1"]
     assert decode([*given, "--out", str(tmp_path / "whole")]) == 0
     said = "3 utterances, 0 failed, 0 decoded in two for want of tokens, 3 cut at 60, RTF"
     assert said in capsys.readouterr().out

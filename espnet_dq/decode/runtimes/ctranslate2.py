@@ -1,6 +1,7 @@
 """CTranslate2 folders in faster-whisper."""
 
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,6 @@ from espnet_dq.decode.runtimes.interface import (
 )
 from espnet_dq.errors import InputError
 from espnet_dq.formats import json_file
-from espnet_dq.formats.ctranslate2 import read_dims
 from espnet_dq.formats.ctranslate2_binary import read_variables
 from espnet_dq.whisper.room import most_tokens
 
@@ -122,14 +122,16 @@ class FasterWhisper:
             )
         except Exception as e:  # tokenizers raises bare Exception
             raise InputError(f"{path}: faster-whisper cannot load it: {first_line(e)}") from e
-        dims = read_dims(read_variables(path / "model.bin"), path / "model.bin")
-        self.most_tokens = most_tokens(dims.n_text_ctx)
+        variables = read_variables(path / "model.bin")  # a model's, since it could be loaded
+        rows = len(variables["decoder/embeddings/weight"])
+        positions = len(variables["decoder/position_encodings/encodings"])
+        self.most_tokens = most_tokens(positions)
         self.whisper = self.model.model
         self.compute_type = self.whisper.compute_type
         seeded = Seeded(
             self.whisper, lambda: Whisper(str(path), intra_threads=max(1, threads // nj), **how)
         )
-        self.model.model = AllPositions(seeded, dims.n_text_ctx)
+        self.model.model = AllPositions(seeded, positions)
         self._match_spectrogram(path)
         self.window = float(self.model.feature_extractor.chunk_length)
         if self.window < WINDOW:
@@ -156,7 +158,7 @@ class FasterWhisper:
             "without_timestamps": True,
             "vad_filter": False,
         }
-        if (own := suppressed(path / "config.json", dims.n_vocab)) is not None:
+        if (own := suppressed(path / "config.json", rows)) is not None:
             self.options["suppress_tokens"] = own
 
     def _match_spectrogram(self, path: Path) -> None:
@@ -205,7 +207,8 @@ class FasterWhisper:
         return self._transcribe(audio, language, options)
 
     def _transcribe(self, audio: np.ndarray, language: str, options: dict) -> list[Segment]:
-        found, _ = self.model.transcribe(audio, language=language, **options)
+        # A copy: faster-whisper adds to the list of suppressed tokens that it is given.
+        found, _ = self.model.transcribe(audio, language=language, **deepcopy(options))
         segments = list(found)
         cut = windows_cut(((s.seek, len(s.tokens)) for s in segments), self.most_tokens)
         return [
