@@ -20,7 +20,7 @@ from espnet_dq.bin.transcribe import main as transcribe
 from espnet_dq.data.audio import SAMPLE_RATE, load_audio, save_wav
 from espnet_dq.data.kaldi import KaldiDir, read_scp, write_scp
 from espnet_dq.data.labels import label_folder
-from espnet_dq.decode import halves
+from espnet_dq.decode import halves, runtimes
 from espnet_dq.decode.folder import decode_folder
 from espnet_dq.decode.runtimes import Segment, load_runtime
 from espnet_dq.decode.runtimes.interface import (
@@ -159,9 +159,10 @@ def stuck(tmp_path_factory):
     return path
 
 
-def test_circles_are_cut_and_named(stuck, data, tmp_path, capsys):
+def test_circles_are_cut_and_named(stuck, data, tmp_path, capsys, monkeypatch):
     """In parts as in one; no room is enough for them, so they are not decoded in two."""
-    given = ["--model", str(stuck), "--runtime", "torch", "--data", str(data), "--threads", "1"]
+    monkeypatch.setattr(runtimes, "cores", lambda: 1)  # of a toy, threads only wait for each other
+    given = ["--model", str(stuck), "--runtime", "torch", "--data", str(data)]
     assert decode([*given, "--out", str(tmp_path / "whole")]) == 0
     said = "3 utterances, 0 failed, 0 decoded in two for want of tokens, 3 cut at 60, RTF"
     assert said in capsys.readouterr().out
