@@ -103,7 +103,7 @@ def test_stage_1_and_2_as_commands(crashing, tmp_path):
 
 def test_transcribe(crashing, fake, tmp_path, capsys):  # noqa: F811
     files = [str(sound(tmp_path / name)) for name in ("a.ogg", "crash.ogg", "exit.ogg", "z.ogg")]
-    assert main([*files, *fake]) == 2
+    assert main([*files, *fake, "--language", "en"]) == 2
     out, err = capsys.readouterr()
     assert [line.split("\t")[0] for line in out.splitlines()] == [files[0], files[3]]
     first, second = err.splitlines()
