@@ -85,6 +85,8 @@ def test_a_folder_for_each_runtime_that_holds_the_grid(exp, grid, forms, capsys)
         assert head["language"] == ["en", "ru"]
         assert "10.0 / 10.0|20.5 / 20.5|15.2" in card and "CC-BY-SA-3.0" in card
         assert "0 mismatched values in" in card
+        if form == "ct2":
+            assert 'WhisperModel("PATH", compute_type="default")' in card
         run = json.loads((exp / "run.json").read_text())
         size = sum(p.stat().st_size for p in folder.iterdir() if p.name != "README.md")
         data = "training data: Asterisk's core sounds; licence: CC-BY-SA-3.0"
@@ -122,13 +124,12 @@ def test_the_card_says_how_to_run_it(grid, forms, exp, tmp_path, monkeypatch, ca
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("preset,compute", [("full", "default"), ("paper", "float32")])
-def test_the_card_asks_for_what_computes_exactly(preset, compute, exp, capsys):
+def test_the_card_asks_for_what_computes_exactly(exp, capsys):
     config = exp / "qat/config.yaml"
-    config.write_text(config.read_text().replace("preset: full", f"preset: {preset}"))
+    config.write_text(config.read_text().replace("preset: full", "preset: paper"))
     publish(["--exp", str(exp), "--data_licence", "CC-BY-SA-3.0"])
     card = (exp / "publish/ct2/README.md").read_text()
-    assert f'WhisperModel("PATH", compute_type="{compute}")' in card
+    assert 'WhisperModel("PATH", compute_type="float32")' in card
     capsys.readouterr()
 
 
