@@ -17,9 +17,9 @@ Usage: local/data.sh [--corpus NAME] [options]
   --untranscribed   kaldi: train and dev are audio only, for the teacher to label
   --allow_pipes     kaldi, lhotse_cuts: take audio from commands, which stage 2 runs
   --language NAME   kaldi, lhotse_cuts, hf_dataset: the language of all utterances
-  --languages LIST  common_voice, fleurs, mls, voxpopuli: those to take, by comma (default: all)
-  --language_tokens NAME=LANGUAGE,...  of these corpora: take languages that Whisper does not know
-                    through another one's token, as ast=es
+  --languages LIST  common_voice, fleurs, mls, voxpopuli: take only these, with commas between (all)
+  --language_tokens NAME=LANGUAGE,...  of these corpora: use another language's token for one that
+                    Whisper does not know, as ast=es
   --audio_column NAME  hf_dataset (also --text_column, --language_column, --speaker_column)
   --out DIR         where train, dev, test and report.json go (default: data)
   --downloads DIR   where downloaded packages are kept (default: downloads)

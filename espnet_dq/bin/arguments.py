@@ -30,8 +30,8 @@ def count(text: str) -> int:
 
 def add_data(parser: argparse.ArgumentParser) -> None:
     """`--data_name` and `--data_licence`, in the place of what is recorded."""
-    parser.add_argument("--data_name", help="what the data are called (as recorded)")
-    parser.add_argument("--data_licence", help="licence of the training data (as recorded)")
+    parser.add_argument("--data_name", help="name of the data (default: as recorded)")
+    parser.add_argument("--data_licence", help="licence of the data (default: as recorded)")
 
 
 def add_source(parser: argparse.ArgumentParser) -> None:

@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
         "--percentile",
         type=float,
         default=100.0,
-        help="of the magnitudes that the range of a layer holds; what is beyond is clipped (100)",
+        help="percentage of magnitudes that the range of a layer covers; others are clipped (100)",
     )
     args = parser.parse_args(argv)
     check_replaceable(args.out)

@@ -1,4 +1,4 @@
-"""Whether ESPnet will take the training configurations, asked before hours of work (stage 3)."""
+"""Check that ESPnet takes the training configurations, before hours of work (stage 3)."""
 
 from collections import Counter
 from pathlib import Path
@@ -21,7 +21,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--student", type=Path, required=True, help=".pt checkpoint")
     parser.add_argument("--teacher", type=Path, required=True, help=".pt checkpoint")
     parser.add_argument("--grid", required=True, help="the student's weight grid, or a file")
-    parser.add_argument("--processes", type=int, default=1, help="that will train (1)")
+    parser.add_argument("--processes", type=int, default=1, help="number that will train (1)")
     parser.add_argument(
         "--data", type=Path, nargs=2, metavar=("TRAIN", "DEV"), help="folders of windows"
     )

@@ -1,4 +1,4 @@
-"""Before training goes on: see to it that there is a sound checkpoint to go on from."""
+"""Make sure that there is a sound checkpoint before training resumes from it."""
 
 from pathlib import Path
 

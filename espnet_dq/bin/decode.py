@@ -32,8 +32,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--timestamps",
         action="store_true",
-        help="write OUT/timed, a Kaldi folder of the segments that the model makes, too; what goes "
-        "round in circles is tried again at random, as in bin.transcribe; one clip at a time",
+        help="also write OUT/timed, a Kaldi folder of the segments that the model makes; "
+        "repetitions are tried again at random, as in bin.transcribe; one clip at a time",
     )
     parser.add_argument("--threads", type=count, default=0, help="CPU threads (default: all)")
     parser.add_argument(

@@ -22,7 +22,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="file, or folder of the format")
     parser.add_argument("--checkpoint", default=CHECKPOINT, help=f"which one ({CHECKPOINT})")
     parser.add_argument(
-        "--float", action="store_true", help="the float weights in float16, whatever the grid"
+        "--float", action="store_true", help="write the float weights in float16, not on the grid"
     )
     args = parser.parse_args(argv)
     check_out(args.to, args.out)

@@ -1,4 +1,4 @@
-"""Stage 2: audio to 16 kHz, what is of no use left out, no overlap between the splits.
+"""Bring audio to 16 kHz, leave out what cannot be used, check that splits are apart (stage 2).
 
 Left out, each for a cause that is counted and listed: audio that cannot be read, silence, clipped
 speech (`espnet_dq.data.unfit`), text in another script or too much of it, clips too long or short.
@@ -254,7 +254,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--max_seconds", type=float, default=30.0, help="longest utterance")
     parser.add_argument("--min_seconds", type=float, default=0.1, help="shortest utterance")
     parser.add_argument(
-        "--long", choices=("drop", "split"), default="drop", help="what becomes of longer ones"
+        "--long", choices=("drop", "split"), default="drop", help="what to do with longer ones"
     )
     parser.add_argument("--aligner", type=Path, help="for --long split: a Whisper's .pt file")
     parser.add_argument("--nj", type=int, default=1, help="processes that read audio")
@@ -267,14 +267,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--allow_shared_text",
         action="store_true",
-        help="only warn when a sentence stands in two splits, as it may in a corpus of one's own",
+        help="only warn when a sentence is in two splits, as it may be in a corpus of your own",
     )
     parser.add_argument(
         "--max_left_out",
         type=float,
         default=10.0,
         metavar="PERCENT",
-        help="stop if more of the utterances are left out, whatever the causes (10)",
+        help="stop if more of the utterances are left out, in percent (10)",
     )
     args = parser.parse_args(argv)
     if args.out.resolve() == args.data.resolve():

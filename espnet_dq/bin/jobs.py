@@ -21,7 +21,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--backend", choices=BACKENDS, default="local", help="where (local)")
     parser.add_argument("--nj", type=count, required=True, help="number of jobs")
     parser.add_argument(
-        "--log", type=Path, required=True, help="of each job, as logs/decode.JOB.log; appended to"
+        "--log", type=Path, required=True, help="log of each job, as logs/decode.JOB.log"
     )
     parser.add_argument(
         "--at_once",
@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
         default=0,
         help="jobs at a time (local: as many as cores; slurm: as it decides)",
     )
-    parser.add_argument("--options", default="", help="of sbatch, in one string")
+    parser.add_argument("--options", default="", help="options of sbatch, in one string")
     argv = sys.argv[1:] if argv is None else argv
     end = argv.index("--") if "--" in argv else len(argv)
     args, command = parser.parse_args(argv[:end]), argv[end + 1 :]

@@ -33,8 +33,8 @@ def main(argv: list[str] | None = None) -> int:
         parser.add_argument(
             f"--{side}_layers",
             metavar="N|LIST",
-            help="so many, the first, the last and others spaced evenly (one: the last), or these, "
-            "counted from 0: 0,3,5 (default: all)",
+            help="how many to keep: the first, the last and others evenly between (1: the last); "
+            "or which ones, counted from 0: 0,3,5 (default: all)",
         )
     parser.add_argument(
         "--seconds", type=int, help="window, shorter than the source's (default: as the source)"
@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--width", type=int, help="channels, a multiple of 64 (default: all)")
     parser.add_argument("--data", type=Path, help="Kaldi folder with texts, for --width")
     parser.add_argument(
-        "--clips", type=int, default=64, help="its clips, spread evenly over the names (64)"
+        "--clips", type=int, default=64, help="number of its clips, evenly over the names (64)"
     )
     args = parser.parse_args(argv)
     check_replaceable(args.out)

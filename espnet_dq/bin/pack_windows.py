@@ -34,16 +34,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, help="formatted Kaldi folder")
     parser.add_argument("--out", type=Path, required=True, help="Kaldi folder to write")
     parser.add_argument(
-        "--singles", type=int, default=0, help="utterances that also get a window alone (0)"
+        "--singles", type=int, default=0, help="utterances that also get their own window (0)"
     )
     parser.add_argument(
         "--temperature",
         type=float,
         default=Balance.temperature,
-        help="1: languages as they are; more: those of few hours are heard more often (1)",
+        help="1: languages as they are; more: hear those of few hours more often (1)",
     )
     parser.add_argument(
-        "--max_hours", type=float, default=Balance.max_hours, help="of a language (no limit)"
+        "--max_hours", type=float, default=Balance.max_hours, help="most of a language (no limit)"
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of the shuffle (0)")
     parser.add_argument(
@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--student",
         type=Path,
-        help=".pt whose window, decoder and tokens count (default: 30 s and any Whisper's)",
+        help=".pt that sets window, decoder and tokens (default: 30 s and any Whisper's)",
     )
     args = parser.parse_args(argv)
     check_apart(args.out, args.data)

@@ -26,8 +26,8 @@ def main(argv: list[str] | None = None) -> int:
         "--mode",
         required=True,
         choices=MODES,
-        help="check: drop utterances whose text the teacher does not hear; replace: its text "
-        "instead (the folder needs none)",
+        help="check: drop utterances whose text the teacher does not hear; replace: use the "
+        "teacher's text (the folder needs none)",
     )
     parser.add_argument(
         "--max_error",

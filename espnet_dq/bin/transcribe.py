@@ -30,11 +30,11 @@ def main(argv: list[str] | None = None) -> int:
         help="folder of CTranslate2 (faster-whisper), ONNX (onnx) or Hugging Face (transformers), "
         "ggml .bin file (whisper.cpp), .pt, packed file or experiment folder (torch)",
     )
-    parser.add_argument("--language", help="code or name, e.g. it (default: detected, and said)")
-    parser.add_argument("--runtime", choices=RUNTIMES, help="default: what the model needs")
+    parser.add_argument("--language", help="code or name, e.g. it (default: detected and named)")
+    parser.add_argument("--runtime", choices=RUNTIMES, help="default: the one that reads the model")
     parser.add_argument("--timestamps", action="store_true", help="a line for each segment")
     parser.add_argument(
-        "--format", choices=("text", *HEAD), default="text", help="or subtitles, of one AUDIO"
+        "--format", choices=("text", *HEAD), default="text", help="text, or subtitles of one AUDIO"
     )
     args = parser.parse_args(argv)
     if args.format != "text" and len(args.audio) > 1:

@@ -1,4 +1,4 @@
-"""Leave out of a Whisper's vocabulary what texts in some languages do not need.
+"""Drop from a Whisper's vocabulary what texts in some languages do not need.
 
 Kept are the tokens of these texts, all that byte-pair encoding merges on the way to them, the
 256 bytes, the special tokens, digits, punctuation, and the tokens that decoding suppresses. Any
@@ -43,10 +43,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--keep_languages",
         metavar="en,es,...",
-        help="whose texts in --data count (default: all); no language token is left out",
+        help="use only their texts in --data (default: all); every language token stays",
     )
     parser.add_argument(
-        "--words", type=Path, nargs="+", default=[], help="texts or word lists, every line counts"
+        "--words", type=Path, nargs="+", default=[], help="texts or word lists, read line by line"
     )
     parser.add_argument("--out", type=Path, required=True, help="checkpoint (.pt) to write")
     args = parser.parse_args(argv)

@@ -20,11 +20,11 @@ def main(argv: list[str] | None = None) -> int:
     """Validate each folder; see `espnet_dq.data.kaldi.check` for what is looked at."""
     parser = Parser(__doc__)
     parser.add_argument(
-        "folders", nargs="+", type=Path, help="data folders, or what holds train, dev and test"
+        "folders", nargs="+", type=Path, help="data folders, or a folder of train, dev and test"
     )
-    parser.add_argument("--language", help="the language of all, in place of utt2lang")
+    parser.add_argument("--language", help="language of all utterances, instead of utt2lang")
     parser.add_argument("--untranscribed", action="store_true", help="audio only, without text")
-    parser.add_argument("--allow_pipes", action="store_true", help="commands in wav.scp are fine")
+    parser.add_argument("--allow_pipes", action="store_true", help="allow commands in wav.scp")
     parser.add_argument("--all", action="store_true", help="list all faults, not only the first")
     args = parser.parse_args(argv)
     language = known_language(args.language) if args.language else None

@@ -42,8 +42,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--grid",
         metavar="keep|none|GRID|FILE.yaml",
-        help="of what `convert` read: the grid that it was asked for; keep: its own integers and "
-        "scales",
+        help="where --against is what `convert` read: the grid that `convert` was given; keep: the "
+        "source's own integers and scales",
     )
     parser.add_argument("--json", type=Path, help="write the comparison to this file, too")
     args = parser.parse_args(argv)

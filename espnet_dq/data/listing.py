@@ -269,7 +269,7 @@ def language_folders(
 def lines(path: Path) -> Iterator[tuple[str, str | None]]:
     """(file and line, text) of each line that is not empty; None in place of one not in UTF-8.
 
-    A byte order mark and CR LF are put up with.
+    A byte order mark and CR LF are accepted.
 
     Raises:
         InputError: No such file.

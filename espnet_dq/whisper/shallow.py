@@ -34,7 +34,7 @@ def shorten(weights: Weights, seconds: int) -> Weights:
     positions = seconds * SAMPLE_RATE // SAMPLES_PER_POSITION
     if not 0 < positions < weights.dims.n_audio_ctx:
         own = weights.dims.n_audio_ctx * SAMPLES_PER_POSITION / SAMPLE_RATE
-        raise InputError(f"{seconds}: a window of less than {own:g} s and of 1 s or more is meant")
+        raise InputError(f"{seconds}: the window must be 1 s or more, and less than {own:g} s")
     name = "encoder.positional_embedding"
     state = weights.state | {name: weights.state[name][:positions].clone()}
     return Weights(replace(weights.dims, n_audio_ctx=positions), state).check("the cut model")

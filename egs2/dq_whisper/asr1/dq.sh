@@ -9,48 +9,50 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 usage() {
     cat <<'EOF'
 Usage: run.sh [options]
-  --stage N             run from here on, finished or not (default: what is not finished)
+  --stage N             run stage N and all after it again (default: what is not finished)
   --stop_stage N        last stage to run (default 13)
-  --skip_data true      leave out stages 1 and 2
-  --skip_train true     leave out stages 4 to 7
-  --skip_teacher_pass true  leave out stage 4: the teacher answers in every step instead
-  --skip_eval true      leave out stages 9 to 12
-  --skip_pack true      leave out stage 13
-  --corpus NAME         asterisk (default: en es fr it ru), debian7 (and cs nl), or one that you
+  --skip_data true      skip stages 1 and 2
+  --skip_train true     skip stages 4 to 7
+  --skip_teacher_pass true  skip stage 4: the teacher answers in every step instead
+  --skip_eval true      skip stages 9 to 12
+  --skip_pack true      skip stage 13
+  --corpus NAME         asterisk (default; en es fr it ru), debian7 (also cs nl), or one that you
                         have: common_voice, fleurs, mls, voxpopuli, librispeech, aishell, kaldi,
                         lhotse_cuts, hf_dataset (docs/corpora.md)
   --data_root DIR       the folder of a corpus that you have
-  --data_name TEXT      what the data are called in report and model card (the corpus's own name)
-  --data_licence TEXT   their licence, for the same (of a published corpus its own)
-  --local_data_opts STR more options for local/data.sh, as "--languages de,sv" or "--language ja"
+  --data_name TEXT      name of the data in report and model card (default: the corpus's own)
+  --data_licence TEXT   their licence there (default: that of a published corpus)
+  --local_data_opts STR more options for local/data.sh: "--languages de,sv" or "--language ja"
   --allow_pipes true    run the commands in a Kaldi folder's wav.scp
-  --long drop|split     utterances above 30 s: left out and counted, or those of train and dev split
-                        at pauses with their text, by the teacher, and those of test kept whole
-  --max_left_out P      stop if more than P percent of the utterances are of no use (10); which and
-                        why: left_out.tsv in the folders of the data
-  --labels NAME         text: as given (default); check: without the utterances whose text the
-                        teacher does not hear; replace: the teacher's text instead, of those that it
-                        is sure of (kaldi: train and dev need no text)
+  --long drop|split     utterances longer than 30 s. drop: leave them out and count them (default).
+                        split: let the teacher split those of train and dev at pauses, with their
+                        text; those of test stay whole
+  --max_left_out P      stop if more than P percent of the utterances are left out (10);
+                        left_out.tsv in the folders of the data says which and why
+  --labels NAME         text: use it as given (default). check: drop utterances whose text the
+                        teacher does not hear. replace: use the teacher's text, where the teacher is
+                        sure of it (kaldi: train and dev need no text)
   --teacher NAME|FILE   tiny, base (default), small, or an openai-whisper .pt file
-  --student NAME|FILE   the same (tiny); it becomes the small one (trimmed: bin.trim_vocabulary)
-  --grid NAME|FILE      weight grid and with it the runtime: ct2_int8 (default, faster-whisper),
+  --student NAME|FILE   the Whisper that learns: the same choices (tiny); bin.make_student and
+                        bin.trim_vocabulary cut smaller ones
+  --grid NAME|FILE      weight grid, and with it the runtime: ct2_int8 (default, faster-whisper),
                         ggml_q8_0, ggml_q5_0, ggml_q4_0 (whisper.cpp), onnx_int8 (ONNX Runtime);
                         uniform2 to uniform8, also as uniform4_tensor or uniform4_g16, or a .yaml
                         file with a grid for each weight (packed file, torch)
-  --mode MODE           kd_qat (default): float distillation, then on the grid; joint: on the grid
-                        at once
+  --mode MODE           kd_qat (default): distil in float, then on the grid; joint: on the grid
+                        from the first step
   --train_config FILE   training configuration of kd (conf/train.yaml), or of joint
                         (conf/joint.yaml)
   --qat_config FILE     training configuration of qat (conf/qat.yaml)
-  --singles N           utterances that get a 30 s window alone, besides the packed ones (30)
-  --temperature T       1: languages as they are (default); more: those of few hours more often
-  --max_hours N         of each language at most (no limit)
-  --test_clips N        score on at most N test utterances of each language, the same ones in every
-                        run (0: on all)
-  --test_windows true   score on test utterances joined into 30 s windows, as in training: several
+  --singles N           utterances that also get a 30 s window of their own (30)
+  --temperature T       1: languages as they are (default); more: hear those of few hours more often
+  --max_hours N         at most N hours of each language (no limit)
+  --test_clips N        score at most N test utterances of each language, the same ones in every run
+                        (0: all)
+  --test_windows true   score test utterances joined into 30 s windows, as in training: several
                         times faster, but scores are not those of single utterances
-  --systems LIST        what is scored, some of "untouched teacher float_student student
-                        student_torch" (all; student must be among them)
+  --systems LIST        systems to score, some of "untouched teacher float_student student
+                        student_torch" (default: all; student must be among them)
   --seed N              seed of packing and training (0)
   --nj N                parallel jobs for data and decoding, on Slurm also for the teacher pass
                         (number of cores)
@@ -60,8 +62,8 @@ Usage: run.sh [options]
   --cmd FILE            where long work runs: this machine or Slurm, and its options (cmd.sh)
   --expdir DIR          parent of the experiment folder (exp)
   --dumpdir DIR         formatted data (dump)
-  --cachedir DIR        packed windows, the teacher's answers and decoded texts are kept there, and
-                        used by all experiments that need the same (default: by none but this one)
+  --cachedir DIR        keep packed windows, the teacher's answers and decoded texts there, for all
+                        experiments that need the same (default: each has its own)
   --tag NAME            added to the experiment's name
   --upload_to USER/NAME  stage 13 also uploads each folder to the Hugging Face Hub, as the private
                         repository USER/NAME-FORMAT (log in first: hf auth login, or HF_TOKEN)
