@@ -16,7 +16,7 @@ RECIPE = ROOT / "egs2/dq_whisper/asr1"
 README = ROOT / "README.md"
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *RECIPE.glob("*.md")]
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
-ABBREVIATION = r"\b(e\.g|i\.e|etc|vs|cf|No)\.$"
+ABBREVIATION = r"\b(e\.g|i\.e|etc|vs|cf)\.$"
 
 
 def blocks(text: str) -> list[Token]:
@@ -102,13 +102,16 @@ def test_sentences_are_counted_as_a_reader_counts_them(text, counts):
     assert sentences(text) == counts
 
 
-def test_the_readme_is_short_and_so_are_its_sentences():
-    text = README.read_text(encoding="utf-8")
-    counts = sentences(text)
-    assert len(text.splitlines()) <= 150
-    assert len(counts) > 40  # something was read
-    assert sum(counts) / len(counts) <= 18
+def test_the_readme_is_short():
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= 150
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_sentences_are_short(name):
+    counts = sentences((ROOT / name).read_text(encoding="utf-8"))
+    assert len(counts) > 5  # something was read
     assert max(counts) <= 35
+    assert sum(counts) / len(counts) <= 18
 
 
 @pytest.mark.parametrize("name", NAMES)
