@@ -157,7 +157,7 @@ def render(
         *_sure(results, measured),
         "## What it was made from",
         "",
-        "The weights come from all of these. Look what their licences ask of you before you use or "
+        "The weights come from all of these. Check what their licences ask of you before you use or "
         "share them.",
         "",
         f"- training data: {data}; licence: {results['data_licence']}",
@@ -170,7 +170,7 @@ def render(
         f"- configuration: `{command(run.get('config', 'not recorded'))}`, seed {run['seed']}, "
         f"commit {run['commit']}, {run['date']}",
         "",
-        "It was trained for the languages above. What became of others was not measured.",
+        "It was trained for the languages above. Others were not measured.",
         "",
     ]
     return "\n".join(lines)
