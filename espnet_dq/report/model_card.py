@@ -157,7 +157,7 @@ def render(
         *_sure(results, measured),
         "## What it was made from",
         "",
-        "The weights come from all of these. Check what their licences ask of you before you use or "
+        "The weights come from all of these. Check what their licences ask before you use or "
         "share them.",
         "",
         f"- training data: {data}; licence: {results['data_licence']}",
