@@ -348,7 +348,7 @@ def test_the_trainer_itself_is_asked(tmp_path, save_toy):
     )
     variants, _ = ablation_plan.read_plan(path, RECIPE)
     ablation_plan.check(path, variants[0], RECIPE)
-    with pytest.raises(InputError, match="variants.bad: train_config: .*unknown key 'matchin'"):
+    with pytest.raises(InputError, match=r"variants.bad: train_config: .*unknown key 'matchin'"):
         ablation_plan.check(path, variants[1], RECIPE)
 
 
