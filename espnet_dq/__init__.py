@@ -1,9 +1,66 @@
-"""DQ-Whisper for ESPnet: distil a small multilingual Whisper while it is quantized."""
+"""DQ-Whisper for ESPnet: distil a small multilingual Whisper while it is quantized.
+
+Example usage::
+
+    import espnet_dq as dq
+
+    model = dq.load("openai:tiny")
+    dq.save(dq.quantize(model, "ggml_q4_0"), "tiny_q4.bin")
+    dq.verify("tiny_q4.bin", against=model, grid="ggml_q4_0").check()
+
+Each name is imported when it is first used: `import espnet_dq` itself imports nothing heavy.
+"""
 
 import os
 import sys
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from espnet_dq.api.models import Model as Model
+    from espnet_dq.api.models import load as load
+    from espnet_dq.api.models import prepare as prepare
+    from espnet_dq.api.models import quantize as quantize
+    from espnet_dq.api.models import save as save
+    from espnet_dq.api.speech import score as score
+    from espnet_dq.api.speech import transcribe as transcribe
+    from espnet_dq.api.verification import verify as verify
+    from espnet_dq.config import DistillConfig as DistillConfig
+    from espnet_dq.config import QuantConfig as QuantConfig
 
 __version__ = "0.1.0"
+__all__ = [
+    "DistillConfig",
+    "Model",
+    "QuantConfig",
+    "load",
+    "prepare",
+    "quantize",
+    "save",
+    "score",
+    "transcribe",
+    "verify",
+]
+# Those that are not in `espnet_dq.api.models`.
+_HOMES = {
+    "DistillConfig": "espnet_dq.config",
+    "QuantConfig": "espnet_dq.config",
+    "score": "espnet_dq.api.speech",
+    "transcribe": "espnet_dq.api.speech",
+    "verify": "espnet_dq.api.verification",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = import_module(_HOMES.get(name, "espnet_dq.api.models"))
+    value = globals()[name] = getattr(home, name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def _leave_current_folder() -> None:
@@ -34,8 +91,14 @@ def _open_streams() -> None:
             os.open(os.devnull, os.O_RDONLY)
 
 
-# A command of ours, which `python -m` is looking for: before anything else is imported.
-if sys.argv[:1] == ["-m"] and sys.orig_argv[-len(sys.argv)].split(".")[0].endswith("espnet_dq"):
+def _is_command() -> bool:
+    """Whether this is `espnet-dq`, or a command of ours that `python -m` is looking for."""
+    if sys.argv[:1] == ["-m"]:
+        return sys.orig_argv[-len(sys.argv)].split(".")[0].endswith("espnet_dq")
+    return bool(sys.argv) and os.path.basename(sys.argv[0]) == "espnet-dq"
+
+
+if _is_command():  # before anything else is imported
     _leave_current_folder()
     _open_streams()
     from espnet_dq.errors import hook

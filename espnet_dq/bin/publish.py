@@ -10,15 +10,12 @@ Example usage::
         --data_licence CC-BY-SA-3.0 --upload_to me/asterisk-tiny
 """
 
-import contextlib
-import io
-import json
 from pathlib import Path
 
+from espnet_dq.api.verification import verify
 from espnet_dq.bin.arguments import Parser, add_data
-from espnet_dq.bin.verify import main as verify
 from espnet_dq.decode.runtimes.ctranslate2 import compute_type
-from espnet_dq.errors import InputError, WorkError, run, say
+from espnet_dq.errors import InputError, run, say
 from espnet_dq.files import Folder, atomic, bytes_on_disk, check_replaceable
 from espnet_dq.formats.weights import Weights
 from espnet_dq.formats.write import FOLDERS, check_grids, write
@@ -66,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
             model = place(folder, form)
             write(form, model, Weights(student.dims, student.state), quantized, "float16")
             size = bytes_on_disk(folder)
-            parity = _verify(model, args.exp / "qat", folder)
+            parity = verify(model, args.exp / "qat").check().to_dict()
             exact = compute_type(model / "model.bin") if form == "ct2" else "default"
             trimmed = isinstance(student.dims, OwnVocabulary)
             card = render(form, described, results, size, parity, exact, trimmed)
@@ -83,19 +80,6 @@ def published(form: str) -> Folder:
     """What the folder of a format holds: the model's files and the model card."""
     files = FOLDERS[form].files if form in FOLDERS else (model_file(form),)
     return Folder(f"published {form}", (*files, "README.md"))
-
-
-def _verify(model: Path, exp: Path, folder: Path) -> dict[str, int]:
-    report = folder.with_name(folder.name + ".verify.json")
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            differs = verify([str(model), "--against", str(exp), "--json", str(report)])
-        counts = json.loads(report.read_text(encoding="utf-8"))
-    finally:
-        report.unlink(missing_ok=True)
-    if differs:
-        raise WorkError(f"{model}: {counts['mismatched']} values differ from {exp}")
-    return {key: counts[key] for key in ("tensors", "mismatched")}
 
 
 if __name__ == "__main__":

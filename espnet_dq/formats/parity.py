@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from whisper.model import ModelDimensions
 
+from espnet_dq.errors import WorkError
 from espnet_dq.formats.generation import Generation
 
 # What a row is; of a tensor in float it is why (`float_kind`).
@@ -84,14 +85,29 @@ class Row:
 
 @dataclass
 class Report:
-    """All rows of a comparison."""
+    """All rows of a comparison.
+
+    Attributes:
+        rows: one a variable, then what holds for the file as a whole.
+        path: the file, for messages.
+        sizes: `bytes_on_disk`, and `paper_rule_bytes` (counted), of the whole model.
+    """
 
     rows: list[Row] = field(default_factory=list)
+    path: str = "the file"
+    sizes: dict[str, int] = field(default_factory=dict)
 
     @property
     def mismatched(self) -> int:
         """Differing values and scales in all variables."""
         return sum(row.integers + row.scales for row in self.rows)
+
+    def check(self) -> "Report":
+        """Return self; raise `WorkError` if anything differs."""
+        if self.mismatched:
+            first = next(row.name for row in self.rows if row.integers + row.scales)
+            raise WorkError(f"{self.path}: {self.mismatched} values differ, the first in {first}")
+        return self
 
     def to_dict(self) -> dict:
         """For JSON: totals (`grid_bytes`: integers and scales; `float_bytes`: weights) and rows."""
@@ -99,7 +115,7 @@ class Report:
         other = sum(row.bytes for row in self.rows if row.kind == OTHER)
         tensors = [row for row in self.rows if row.kind not in NO_TENSORS]
         total = sum(row.bytes for row in tensors)
-        return {
+        return self.sizes | {
             "tensors": len(tensors),
             "bytes": total,
             "grid_bytes": on_grid,

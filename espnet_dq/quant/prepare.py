@@ -75,25 +75,33 @@ def prepare(root: nn.Module, grids: Mapping[str, str], ranges: str = QuantConfig
     `FakeQuantize`. Raises `InputError` when a weight is missing, has a grid already, or does not
     fit its grid.
     """
-    for name, grid in grids.items():
-        path, _, leaf = name.rpartition(".")
-        try:
-            module = root.get_submodule(path)
-        except AttributeError as e:
-            raise InputError(f"cannot quantize {name}: there is no such layer") from e
-        if leaf != "weight" or parametrize.is_parametrized(module, "weight"):
-            raise InputError(f"cannot quantize {name}: not a plain weight")
-        try:
-            # A shape that the grid cannot hold must stop here, not in the first forward pass;
-            # the values may not be loaded yet, so zeros of the same shape are tried.
-            get_grid(grid).fake(torch.zeros(module.weight.shape))
-            fake = FakeQuantize(get_grid(grid), ranges, module.weight.shape)
-        except InputError as e:
-            raise InputError(f"{name}: {e}") from e
+    # All of them, before the first is changed.
+    found = [_fake_quantized(root, name, grid, ranges) for name, grid in grids.items()]
+    for module, fake in found:
         # unsafe: it only skips a trial run of the parametrization on every weight.
         parametrize.register_parametrization(module, "weight", fake, unsafe=True)
     root.register_state_dict_post_hook(_plain_names)
     root.register_load_state_dict_pre_hook(_parametrized_names)
+
+
+def _fake_quantized(
+    root: nn.Module, name: str, grid: str, ranges: str
+) -> tuple[nn.Module, FakeQuantize]:
+    """The layer of a weight, and what its weight is to pass through."""
+    path, _, leaf = name.rpartition(".")
+    try:
+        module = root.get_submodule(path)
+    except AttributeError as e:
+        raise InputError(f"cannot quantize {name}: there is no such layer") from e
+    if leaf != "weight" or parametrize.is_parametrized(module, "weight"):
+        raise InputError(f"cannot quantize {name}: not a plain weight")
+    try:
+        # A shape that the grid cannot hold must stop here, not in the first forward pass;
+        # the values may not be loaded yet, so zeros of the same shape are tried.
+        get_grid(grid).fake(torch.zeros(module.weight.shape))
+        return module, FakeQuantize(get_grid(grid), ranges, module.weight.shape)
+    except InputError as e:
+        raise InputError(f"{name}: {e}") from e
 
 
 def start_ranges(module, state_dict, prefix, *_):

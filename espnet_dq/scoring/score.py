@@ -12,7 +12,7 @@ import json
 import logging
 import unicodedata
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import version
@@ -113,6 +113,18 @@ def read_texts(ref_dir: Path, hyp_dir: Path) -> Texts:
         raise InputError(f"{ref_dir / 'text'}: no reference left to score")
     utterances.sort(key=lambda u: (u.lang, u.utt))
     return Texts(utterances, [u.utt for u in utterances if u.utt not in hyp], left_out)
+
+
+def pair_texts(refs: Sequence[str], hyps: Sequence[str], lang: str) -> Texts:
+    """Pair texts of one language, as written; raises `InputError` as `read_texts`."""
+    if len(refs) != len(hyps):
+        raise InputError(f"{len(refs)} references, but {len(hyps)} hypotheses")
+    pairs = enumerate(zip(refs, hyps, strict=True))
+    utterances = [Utterance.of(f"{n:09d}", lang, ref, hyp) for n, (ref, hyp) in pairs]
+    kept = [u for u in utterances if u.ref]
+    if not kept:
+        raise InputError("no reference left to score")
+    return Texts(kept, [], Counter({lang: len(utterances) - len(kept)}))
 
 
 Form = Callable[[str, str], str]

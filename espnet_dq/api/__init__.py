@@ -1,0 +1,1 @@
+"""What `import espnet_dq` offers, and what the commands call."""

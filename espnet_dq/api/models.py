@@ -1,0 +1,265 @@
+"""Models in memory: loaded from any format, put on a grid, written to any format."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from torch import nn
+from torch.nn.utils import parametrize
+from whisper.model import ModelDimensions, Whisper
+
+from espnet_dq.config import QuantConfig
+from espnet_dq.errors import InputError
+from espnet_dq.files import check_apart
+from espnet_dq.formats import detect, integers
+from espnet_dq.formats.weights import Weights
+from espnet_dq.formats.write import GRIDS, check_grids, check_out, write
+from espnet_dq.quant import prepare as fake
+from espnet_dq.quant.activations import prepare_activations
+from espnet_dq.quant.checkpoint import load_student
+from espnet_dq.quant.checkpoint import quantize as on_grids
+from espnet_dq.quant.fake_quant import clip_of
+from espnet_dq.quant.grids import Quantized
+from espnet_dq.quant.table import read_grid
+from espnet_dq.whisper.fetch import source_path
+
+# End of a file's name -> format.
+SUFFIXES = {".pt": "openai", ".bin": "ggml", ".safetensors": "packed"}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A Whisper in memory, and its weights that are on a grid.
+
+    Attributes:
+        weights: dimensions, tensors under openai-whisper's names, own settings of decoding.
+        quantized: name -> integers and scales; what a file gets of these weights, whatever
+            `weights` holds.
+        float_dtype: what a file stores the other tensors in: `float16` or `float32`; None: the
+            smaller one if it changes no value.
+        path: where it comes from, which nothing may be written over.
+    """
+
+    weights: Weights
+    quantized: Mapping[str, Quantized] = field(default_factory=dict)
+    float_dtype: str | None = None
+    path: Path | None = None
+
+    @property
+    def dims(self) -> ModelDimensions:
+        """openai-whisper's dimensions."""
+        return self.weights.dims
+
+    @property
+    def grids(self) -> dict[str, str]:
+        """Name -> grid of the weights that are on one."""
+        return {name: q.grid for name, q in self.quantized.items()}
+
+
+def load(source: str | Path, keep: bool = True) -> Model:
+    """Read a model from a file or a folder in any format that is read here.
+
+    Args:
+        source: a path, whose format is detected (`.pt`, ggml, packed safetensors; a folder of
+            CTranslate2, Hugging Face, ONNX; an experiment), or `openai:tiny`, `openai:base`,
+            `openai:small`, fetched once.
+        keep: with the integers and scales of what lies on a grid; False: as floats only.
+
+    Raises:
+        InputError: nothing that is read here, or damaged.
+        WorkError: `openai:` without a network.
+
+    Example usage::
+
+        model = load("openai:tiny")
+        model.weights.state["decoder.ln.weight"].shape  # torch.Size([384])
+    """
+    path = source_path(str(source))
+    if is_experiment(path):
+        student = load_student(path)
+        weights = Weights(student.dims, student.state)
+        return Model(weights, student.quantized() if keep else {}, "float16", path)
+    return Model(detect.load(path), integers.load(path) if keep else {}, path=path)
+
+
+def is_experiment(path: Path) -> bool:
+    """Whether it is a folder, but not one of a format."""
+    if not path.is_dir():
+        return False
+    try:
+        detect.detect(path)
+    except InputError:
+        return not detect.adapter(path)
+    return False
+
+
+def quantize(model: Model, grid: str | Mapping[str, str]) -> Model:
+    """A model with its weights rounded to a grid; the model that is given stays as it is.
+
+    Args:
+        model: of `load`; what it has on a grid is rounded from the values there.
+        grid: a grid's name (`ct2_int8`, `ggml_q4_0`, `uniform4_g32`, ...), a table with a grid or
+            `none` for each weight, or a `.yaml` file with one.
+
+    Raises:
+        InputError: an unknown grid, one that does not fit a weight, or an incomplete table.
+
+    Example usage::
+
+        save(quantize(load("openai:tiny"), "ggml_q4_0"), "tiny_q4.bin")
+    """
+    state = model.weights.state
+    quantized = on_grids(state, assign(model.dims, grid))
+    # The few floats beside them are float16, to keep the file small.
+    return replace(model, quantized=quantized, float_dtype="float16")
+
+
+def assign(
+    dims: ModelDimensions, grid: str | Mapping[str, str], preset: str = QuantConfig.preset
+) -> dict[str, str]:
+    """Name -> grid, as `assign_grids`, of a grid that may be a `.yaml` file."""
+    return fake.assign_grids(dims, read_grid(grid) if isinstance(grid, str) else grid, preset)
+
+
+def prepare(
+    net: Whisper,
+    grid: str | Mapping[str, str],
+    preset: str = QuantConfig.preset,
+    ranges: str = QuantConfig.ranges,
+    activations: str = QuantConfig.activations,
+    activation_ranges: str | Path | None = QuantConfig.activation_ranges,
+) -> Whisper:
+    """Make an openai-whisper model see its weights on a grid, in place, in any training loop.
+
+    Its parameters stay float and are trained (straight-through gradients); its state dict keeps
+    openai-whisper's names. `save` then writes what the forward pass computed with.
+
+    Args:
+        net: a `whisper.model.Whisper` with its weights loaded.
+        grid: as of `quantize`.
+        preset: `full`, or a part only: `paper` (decoder) or `encoder`.
+        ranges: `max` (a range ends at its largest magnitude), or learned: `lsq`, `pact`. These are
+            parameters of their own: prepare before the optimizer is made.
+        activations: what a runtime rounds the layers' inputs to: `none`, `int8_per_token`
+            (CTranslate2), `q8_0_blocks` (ggml), `int8_static`.
+        activation_ranges: of `int8_static`: the file that `calibrate` wrote.
+
+    Returns:
+        The same `net`.
+
+    Raises:
+        InputError: no such model, a grid that does not fit, or a weight that has one already.
+
+    Example usage::
+
+        net = whisper.load_model("tiny")
+        prepare(net, "ct2_int8")
+        ...  # train
+        save(net, "student_ct2")
+    """
+    _check_net(net)
+    grids = assign(net.dims, grid, preset)
+    if on := fake.quantized_weights(net):
+        raise InputError(f"cannot prepare: {min(on)} is on a grid already")
+    state = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    net.register_load_state_dict_pre_hook(fake.start_ranges)
+    fake.prepare(net, grids, ranges)
+    net.to(next(iter(state.values())).device)  # the learned ranges, too
+    net.load_state_dict(state)
+    try:
+        prepare_activations(net, grids, activations, activation_ranges)
+    except InputError:
+        for name in grids:
+            layer = net.get_submodule(name.removesuffix(".weight"))
+            parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
+        raise
+    return net
+
+
+def _check_net(net: object) -> None:
+    if not isinstance(net, Whisper):
+        raise InputError(
+            f"a {type(net).__name__} is no openai-whisper model (whisper.model.Whisper)"
+        )
+
+
+def from_net(net: nn.Module) -> Model:
+    """What an openai-whisper model computes with: float weights, and those on a grid."""
+    _check_net(net)
+    held = {name: tensor.detach().cpu() for name, tensor in net.state_dict().items()}
+    state = {name: t for name, t in held.items() if not name.endswith(fake.RANGE)}
+    clips = {
+        name.removesuffix(fake.RANGE): clip_of(t)
+        for name, t in held.items()
+        if name.endswith(fake.RANGE)
+    }
+    weights = Weights(net.dims, state).check("the model")
+    quantized = on_grids(state, fake.quantized_weights(net), clips)
+    return Model(weights, quantized, "float16" if quantized else None)
+
+
+def save(model: Model | Whisper, path: str | Path, to: str | None = None) -> Path:
+    """Write a model, whole or not at all.
+
+    Args:
+        model: of `load` or `quantize`, or an openai-whisper model, prepared or not.
+        path: a file, or the folder of a format that is one. A model that stood there is replaced.
+        to: `openai` (`.pt`), `ggml`, `packed` (safetensors), `ct2`, `hf` or `onnx` (folders); None:
+            the only runtime's that has the grid, or what the name ends in (`.pt`, `.bin`,
+            `.safetensors`).
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: a format that does not hold the grid, or none that is clear, or something else
+            stands at `path`.
+
+    Example usage::
+
+        save(load("openai:tiny"), "tiny_hf", to="hf")
+    """
+    if isinstance(model, nn.Module):
+        model = from_net(model)
+    path = Path(path)
+    form = _format(model, path) if to is None else to
+    if form not in GRIDS:
+        raise InputError(f"unknown format '{form}': known are {', '.join(sorted(GRIDS))}")
+    check_out(form, path)
+    if model.path is not None:
+        check_apart(path, model.path)
+    weights, dtype = model.weights, model.float_dtype
+    if form == "ggml":  # whisper.cpp takes nothing else
+        dtype = "float16"
+    if dtype is None:
+        dtype = weights.lossless(weights.state.keys() - model.quantized.keys())
+    write(form, path, weights, model.quantized, dtype)
+    return path
+
+
+def _format(model: Model, path: Path) -> str:
+    """The format that is meant where none is said; raises `InputError` where that is not clear."""
+    named, grids = SUFFIXES.get(path.suffix), {*model.grids.values()}
+    if not grids:
+        if named is None:
+            raise InputError(
+                f"{path}: which format? It ends in none of {', '.join(SUFFIXES)}, and the model is "
+                f"on no grid: say to= one of {', '.join(sorted(GRIDS))}"
+            )
+        return named
+    held = [form for form, known in GRIDS.items() if known is not None and grids <= {*known}]
+    form = held[0] if held else "packed"  # which holds all
+    if named not in (None, form):
+        raise InputError(f"{path}: which format? Its name says {named}, its grid {form}: say to=")
+    return form
+
+
+def check_kept(model: Model, to: str) -> None:
+    """Raise `InputError` with the ways out if a format cannot hold what is on a grid already."""
+    try:
+        check_grids(to, model.dims, model.grids)
+    except InputError as e:
+        raise InputError(
+            f"{model.path}: {e}: to round its values again say --grid "
+            f"{' or '.join(GRIDS[to] or ())}, for floats --grid none"
+        ) from e

@@ -1,0 +1,110 @@
+"""What a model says of audio, and how much of it is wrong."""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from espnet_dq.data.languages import known_language
+from espnet_dq.decode.runtimes import Segment, guess_runtime, load_runtime
+from espnet_dq.decode.transcribe import SURE, spoken_language
+from espnet_dq.decode.transcribe import transcribe as segments
+from espnet_dq.errors import InputError
+
+if TYPE_CHECKING:
+    from espnet_dq.decode.runtimes import Runtime
+
+
+def transcribe(
+    audio: str | Path,
+    model: "str | Path | Runtime",
+    language: str | None = None,
+    timestamps: bool = False,
+    runtime: str | None = None,
+    damage: Callable[[str], None] | None = None,
+) -> Iterator[Segment]:
+    """What is said in an audio file of any kind and length, segment by segment, as it comes.
+
+    Args:
+        audio: wav, flac, mp3, ogg, ...
+        model: what `save` wrote, an experiment, or, to load it once for many files, what
+            `espnet_dq.decode.runtimes.load_runtime` returns.
+        language: Whisper's code or a name; None: detected, and logged.
+        timestamps: cut by the model's own timestamps; otherwise a segment is what is heard at a
+            time, up to 30 s.
+        runtime: `torch`, `faster-whisper`, `whisper.cpp`, `transformers`, `onnx`; None: what the
+            model's format needs.
+        damage: takes a line for each damaged spot of the file, which is passed over; None: damage
+            is an error.
+
+    Returns:
+        Segments with `start` and `end` in seconds and `text`; none where there is no sound.
+
+    Raises:
+        InputError: a model that cannot be read or an unknown language; of the audio while
+            iterating.
+
+    Example usage::
+
+        for segment in transcribe("talk.mp3", model="tiny_q4.bin", language="it"):
+            print(segment.start, segment.text)
+    """
+    if isinstance(model, str | Path):
+        model = load_runtime(runtime or guess_runtime(model), model, nj=1)
+    code = language and known_language(language, model.languages)
+    return _heard(audio, model, code, timestamps, damage)
+
+
+def _heard(audio, runtime, language, timestamps, damage) -> Iterator[Segment]:
+    if not language:
+        language, probability = spoken_language(runtime, audio)
+        level = logging.INFO if probability >= SURE else logging.WARNING
+        logging.log(level, "%s: language %s (probability %.2f)", audio, language, probability)
+    if language:
+        yield from segments(runtime, audio, language, timestamps, damage)
+
+
+def score(
+    ref: str | Path | Sequence[str],
+    hyp: str | Path | Sequence[str],
+    language: str | None = None,
+    out: str | Path | None = None,
+) -> dict:
+    """Word and character error rates of transcripts, in percent, by language.
+
+    Both sides are compared by their spelling (docs/scoring.md).
+
+    Args:
+        ref: a Kaldi folder with `text` and `utt2lang`, or a list of texts.
+        hyp: a decode folder with `text`, or as many texts.
+        language: of lists, and of them alone: Whisper's code.
+        out: of folders: also write tables (sclite's where it is installed) to this folder.
+
+    Returns:
+        `wer`, `cer` and their variants: {language: rate, "mean": rate}; `counts` and `unit` by
+        language; as `score.json` holds them if `out` is given.
+
+    Raises:
+        InputError: folders that do not fit each other, lists of two lengths, nothing to score.
+
+    Example usage::
+
+        score(["guten Tag"], ["guten Abend"], language="de")["wer"]["mean"]  # 50.0
+    """
+    from espnet_dq.scoring import sclite
+    from espnet_dq.scoring.score import pair_texts, rates, read_texts
+    from espnet_dq.scoring.score import score as write_score
+
+    if isinstance(ref, str | Path) != isinstance(hyp, str | Path):
+        raise InputError("ref and hyp: two folders, or two lists of texts")
+    if isinstance(ref, str | Path):
+        if language is not None:
+            raise InputError("language: for lists of texts; a folder says it in utt2lang")
+        if out is not None:
+            return write_score(Path(ref), Path(hyp), Path(out), sclite.find())
+        return rates(read_texts(Path(ref), Path(hyp)))
+    if language is None:
+        raise InputError("language is missing: lists of texts do not say it")
+    if out is not None:
+        raise InputError("out: for folders")
+    return rates(pair_texts(ref, hyp, known_language(language)))

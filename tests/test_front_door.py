@@ -1,0 +1,250 @@
+"""`import espnet_dq as dq`: what it offers, and docs/api.md as it stands."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import ctranslate2
+import gguf
+import numpy as np
+import pytest
+import torch
+import whisper
+from whisper.normalizers import BasicTextNormalizer
+
+import espnet_dq as dq
+from espnet_dq.data.audio import save_wav
+from espnet_dq.errors import InputError, WorkError
+
+ROOT = Path(__file__).parents[1]
+TOKENS = torch.tensor([[50258, 50259, 50359, 440, 7]])
+
+
+@pytest.fixture
+def toy(save_toy, tmp_path, monkeypatch):
+    """A toy's path, in an empty current folder."""
+    monkeypatch.chdir(tmp_path)
+    return str(save_toy(text_ctx=64))
+
+
+def steps(net, count: int = 2) -> None:
+    """Train it on noise, as any loop would."""
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)
+    mel = torch.randn(1, 80, 3000, generator=torch.Generator().manual_seed(0))
+    for _ in range(count):
+        optimizer.zero_grad()
+        logits = net(mel, TOKENS[:, :-1])
+        torch.nn.functional.cross_entropy(logits.flatten(0, 1), TOKENS[:, 1:].flatten()).backward()
+        optimizer.step()
+
+
+def test_the_import_is_light_and_names_come_when_they_are_used():
+    script = """
+import sys
+import espnet_dq as dq
+heavy = {"torch", "numpy", "whisper", "ctranslate2", "yaml"} & set(sys.modules)
+assert not heavy, heavy
+assert not [name for name in sys.modules if name.startswith("espnet_dq.")]
+assert set(dq.__all__) <= set(dir(dq)) and "load" not in vars(dq)
+assert callable(dq.load) and dq.load is vars(dq)["load"] and "torch" in sys.modules
+try:
+    dq.lode
+except AttributeError as e:
+    assert "espnet_dq" in str(e) and "lode" in str(e)
+else:
+    raise AssertionError
+"""
+    done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_type_checkers_see_every_name():
+    tree = ast.parse((ROOT / "espnet_dq/__init__.py").read_bytes())
+    seen = {
+        alias.asname: node.module
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and "TYPE_CHECKING" in ast.dump(block.test)
+        for node in block.body
+        for alias in node.names
+    }
+    assert seen.keys() == set(dq.__all__)
+    for name, module in seen.items():
+        value = getattr(dq, name)
+        assert value.__module__ == module and value.__doc__, name
+
+
+@pytest.mark.parametrize(
+    "grid,name,form",
+    [("ggml_q4_0", "q4.bin", "ggml"), ("ct2_int8", "folder", "ct2"),
+     ("onnx_int8", "folder", "onnx"), ("uniform4_g32", "u4.safetensors", "packed")],
+)  # fmt: skip
+@pytest.mark.slow
+def test_the_grid_says_the_format_and_nothing_differs(toy, grid, name, form):
+    model = dq.load(toy)
+    before = {name: tensor.clone() for name, tensor in model.weights.state.items()}
+    small = dq.quantize(model, grid)
+    path = dq.save(small, name)
+    assert not model.grids and set(small.grids.values()) == {grid}
+    assert all(torch.equal(model.weights.state[name], before[name]) for name in before)
+    for against, asked in ((model, grid), (toy, grid), (small, None), (small, "keep")):
+        report = dq.verify(path, against=against, grid=asked)
+        assert report.check().mismatched == 0 and len(report.rows) > 50
+    again = dq.load(path)
+    assert again.grids == small.grids
+    for key, q in small.quantized.items():
+        assert torch.equal(again.quantized[key].integers, q.integers), key
+    from espnet_dq.formats import detect
+
+    assert detect.detect(path) == form
+
+
+def test_q4_is_what_ggml_makes_of_it(toy):
+    """Against gguf's own quantizer."""
+    name = "decoder.blocks.0.mlp.0.weight"
+    model = dq.load(toy)
+    values = dq.load(dq.save(dq.quantize(model, "ggml_q4_0"), "q4.bin")).weights.state[name]
+    kind = gguf.GGMLQuantizationType.Q4_0
+    blocks = gguf.quants.quantize(model.weights.state[name].float().numpy(), kind)
+    assert np.array_equal(values.numpy(), gguf.quants.dequantize(blocks, kind))
+
+
+def test_verify_sees_a_changed_file(toy):
+    small = dq.quantize(dq.load(toy), "uniform4")
+    path = dq.save(small, "u4.safetensors")
+    dq.verify(path, against=small).check()
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    report = dq.verify(path, against=small)
+    assert report.mismatched == 1
+    with pytest.raises(WorkError, match=r"^u4\.safetensors: 1 values differ, the first in "):
+        report.check()
+
+
+def test_verify_sees_another_grid_and_other_floats(toy):
+    model = dq.load(toy)
+    path = dq.save(dq.quantize(model, "uniform4"), "u4.safetensors")
+    assert dq.verify(path, against=model, grid="uniform4").mismatched == 0
+    assert dq.verify(path, against=model, grid="uniform5").mismatched > 0
+    assert dq.verify(path, against=model).mismatched > 0  # floats, as the model is
+    model.weights.state["decoder.ln.bias"][3] += 1
+    assert dq.verify(path, against=model, grid="uniform4").mismatched == 1
+
+
+def test_floats_go_by_the_name(toy):
+    model = dq.load(toy)
+    for name in ("copy.pt", "copy.safetensors"):
+        state = dq.load(dq.save(model, name)).weights.state
+        for key, tensor in model.weights.state.items():
+            assert torch.equal(state[key].float(), tensor.float()), key
+        dq.verify(name, against=model).check()
+    assert whisper.load_model("copy.pt").dims == model.dims
+
+
+def test_what_is_not_clear_is_one_line(toy):
+    model = dq.load(toy)
+    small = dq.quantize(model, "ct2_int8")
+    for what, message in (
+        (lambda: dq.save(model, "folder"), r"^folder: which format\? .* say to= one of ct2, "),
+        (lambda: dq.save(small, "x.bin"), r"^x\.bin: which format\? .*says ggml, its grid ct2"),
+        (lambda: dq.save(small, "x.bin", to="ggml"), "grid ct2_int8 does not fit ggml"),
+        (lambda: dq.save(model, "x", to="gguf"), "unknown format 'gguf': known are ct2, "),
+        (lambda: dq.save(model, toy), "is read from"),
+        (lambda: dq.quantize(model, "ct2_int9"), "unknown grid 'ct2_int9'"),
+        (lambda: dq.load("openai:tini"), "openai:tini: known models are tiny"),
+        (lambda: dq.load("nothing.pt"), r"^nothing\.pt: no such file"),
+        (lambda: dq.verify(toy, against=toy), "grid is missing"),
+        (lambda: dq.prepare(torch.nn.Linear(2, 2), "ct2_int8"), "a Linear is no model of openai"),
+        (lambda: dq.save(torch.nn.Linear(2, 2), "x"), "a Linear is no model of openai"),
+        (lambda: dq.score(["a"], ["a"]), "language is missing"),
+        (lambda: dq.score(["a"], ["a", "b"], language="en"), "1 references, but 2 hypotheses"),
+        (lambda: dq.score(["?"], ["a"], language="en"), "no reference left to score"),
+        (lambda: dq.score("ref", ["a"], language="en"), "two folders, or two lists"),
+        (lambda: dq.transcribe("a.wav", model=toy, language="tlh"), "knows no such language"),
+    ):
+        with pytest.raises(InputError, match=message) as error:
+            what()
+        assert "\n" not in str(error.value)
+    assert not list(Path().iterdir())
+
+
+@pytest.mark.parametrize(
+    "grid,options",
+    [("ct2_int8", {"activations": "int8_per_token"}), ("ggml_q5_0", {}), ("uniform4", {}),
+     ("ct2_int8", {"preset": "paper"}), ("ct2_int8", {"ranges": "lsq"}),
+     ("uniform4_g32", {"ranges": "pact"})],
+)  # fmt: skip
+@pytest.mark.slow
+def test_what_was_trained_is_what_is_written(make_toy, tmp_path, grid, options):
+    net = make_toy(text_ctx=64)
+    names = set(net.state_dict())
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    assert dq.prepare(net, grid, **options) is net
+    assert {name for name in net.state_dict() if not name.endswith("_range")} == names
+    assert all(torch.equal(net.state_dict()[name], before[name]) for name in names)
+    steps(net)
+    path = dq.save(net, tmp_path / "student", to="packed")
+    report = dq.verify(path, against=net)
+    assert report.mismatched == 0
+    state = dq.load(path).weights.state
+    layer = "decoder.blocks.1.mlp.2"
+    seen = net.get_submodule(layer).weight.detach()
+    assert torch.equal(state[f"{layer}.weight"].float(), seen)
+    assert not torch.equal(seen, before[f"{layer}.weight"])
+    encoder = dq.load(path).grids.get("encoder.blocks.0.mlp.0.weight")
+    assert encoder == (None if options.get("preset") == "paper" else grid)
+    steps(net, 1)
+    assert dq.verify(path, against=net).mismatched > 0
+
+
+@pytest.mark.slow
+def test_ctranslate2_takes_what_was_trained(make_toy, tmp_path):
+    net = make_toy(text_ctx=64)
+    dq.prepare(net, "ct2_int8")
+    steps(net)
+    path = dq.save(net, tmp_path / "student")
+    dq.verify(path, against=net).check()
+    model = ctranslate2.models.Whisper(str(path), compute_type="int8")
+    assert model.compute_type.startswith("int8")
+
+
+def test_a_net_is_prepared_once_or_not_at_all(make_toy):
+    net = make_toy(state=48, text_ctx=64)  # no multiple of 32
+    with pytest.raises(InputError, match="is no multiple of 32"):
+        dq.prepare(net, "ggml_q4_0")
+    with pytest.raises(InputError, match="activation_ranges"):
+        dq.prepare(net, "ct2_int8", activations="int8_static")
+    dq.prepare(net, "ct2_int8")
+    with pytest.raises(InputError, match="is on a grid already"):
+        dq.prepare(net, "ct2_int8")
+
+
+def test_score_counts_words_and_letters():
+    rates = dq.score(["guten Tag", "Hallo"], ["guten Abend", "hallo!"], language="German")
+    assert rates["wer"] == {"de": pytest.approx(100 / 3), "mean": pytest.approx(100 / 3)}
+    assert rates["counts"]["de"]["sub"] == 1 and rates["counts"]["de"]["utterances"] == 2
+    assert BasicTextNormalizer()("hallo!").strip() == "hallo"
+    assert rates["wer_openai"] == rates["wer"]
+
+
+@pytest.mark.slow
+def test_the_page_of_the_api_runs_as_it_stands(make_toy, tmp_path, monkeypatch, capsys):
+    """On a toy, and on noise, in the place of tiny and of a talk."""
+    monkeypatch.chdir(tmp_path)
+    toy = make_toy(text_ctx=64)
+    torch.save({"dims": vars(toy.dims), "model_state_dict": toy.state_dict()}, "toy.pt")
+    save_wav("talk.wav", np.random.default_rng(0).normal(0, 0.1, 32000).astype(np.float32))
+    text = (ROOT / "docs/api.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    assert len(blocks) == text.count("```") / 2 > 5
+    names = {}
+    for block in blocks:
+        code = block.replace('"openai:tiny"', '"toy.pt"').replace('("tiny")', '("toy.pt")')
+        exec(compile(code, "docs/api.md", "exec"), names)
+    said = capsys.readouterr().out
+    assert said.startswith("0 values differ in ") and said.endswith(
+        "50.0 % of the words are wrong\n"
+    )
+    assert " s to 2.0 s: " in said
