@@ -25,9 +25,7 @@ in seconds:
 """
 
 import argparse
-import contextlib
 import hashlib
-import io
 import json
 from collections import Counter
 from datetime import date
@@ -40,7 +38,7 @@ import ctranslate2
 import numpy as np
 from tqdm import tqdm
 
-from espnet_dq.bin import convert
+from espnet_dq.api.models import convert
 from espnet_dq.bin.describe import commit
 from espnet_dq.data.audio import SAMPLE_RATE, load_audio
 from espnet_dq.data.kaldi import KaldiDir
@@ -76,9 +74,7 @@ class Model:
         if guess_runtime(path) != RUNTIME:
             self.path = work / "models" / f"{name}_{self.weights}"
             if not self.path.is_dir():
-                options = ["--from", str(path), "--to", "ct2", "--grid", "none"]
-                with contextlib.redirect_stdout(io.StringIO()):
-                    convert.main([*options, "--out", str(self.path)])
+                convert(path, self.path, "ct2", "none")
 
     @cached_property
     def engine(self):

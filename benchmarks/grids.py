@@ -11,8 +11,6 @@ there. What is in --out is not done again, and an unfinished training resumes.
 """
 
 import argparse
-import contextlib
-import io
 import json
 import shlex
 import subprocess
@@ -22,7 +20,8 @@ from pathlib import Path
 
 import yaml
 
-from espnet_dq.bin import convert, export, verify
+from espnet_dq.api.models import convert, export
+from espnet_dq.api.verification import verify
 from espnet_dq.bin.describe import commit
 from espnet_dq.decode.folder import decode_folder
 from espnet_dq.decode.runtimes import guess_runtime
@@ -87,29 +86,19 @@ def measure(method: str, grid: str, trained: Path, work: Path, data: Path) -> di
     """Write, verify, decode and score, in `work`, the student that lies in `trained`."""
     form, grid = FORMATS.get(grid, "packed"), grid.removesuffix("_ggml")
     model = work / f"model{SUFFIX[form]}"
-    report = work / "verify.json"
-    with contextlib.redirect_stdout(io.StringIO()):
-        if method == "qat":
-            export.main(["--exp", str(trained), "--to", form, "--out", str(model)])
-            verify.main([str(model), "--against", str(trained), "--json", str(report)])
-        else:
-            start = work / "start.pt"
-            export.main(["--exp", str(trained), "--to", "openai", "--float", "--out", str(start)])
-            convert.main(
-                ["--from", str(start), "--to", form, "--grid", grid, "--out", str(model)]
-            )  # fmt: skip
-            verify.main(
-                [str(model), "--against", str(start), "--grid", grid, "--json", str(report)]
-            )  # fmt: skip
-        parity = json.loads(report.read_text(encoding="utf-8"))
-        if parity["mismatched"]:
-            raise WorkError(f"{model}: {parity['mismatched']} values differ from {trained}")
-        decoded = model
-        if form == "packed":
-            decoded = work / "values"
-            convert.main(
-                ["--from", str(model), "--to", "ct2", "--grid", "none", "--out", str(decoded)]
-            )  # fmt: skip
+    if method == "qat":
+        export(trained, model, form)
+        report = verify(model, trained)
+    else:
+        start = work / "start.pt"
+        export(trained, start, "openai", floats=True)
+        convert(start, model, form, grid)
+        report = verify(model, start, grid)
+    parity = report.check().to_dict()
+    decoded = model
+    if form == "packed":
+        decoded = work / "values"
+        convert(model, decoded, "ct2", "none")
     runtime = guess_runtime(decoded)
     decode_folder(decoded, runtime, data, work / "decode")
     rates = score(data, work / "decode", work / "score", sclite.find())

@@ -22,8 +22,6 @@ One JSON line each, appended as soon as it is there; what is in --out is not don
 """
 
 import argparse
-import contextlib
-import io
 import json
 from datetime import date
 from pathlib import Path
@@ -32,14 +30,14 @@ import soundfile
 import torch
 import yaml
 
-from espnet_dq.bin import convert, verify
+from espnet_dq.api.models import convert
+from espnet_dq.api.verification import verify
 from espnet_dq.bin.describe import commit
 from espnet_dq.data.audio import SAMPLE_RATE, load_audio
 from espnet_dq.data.kaldi import read_scp, read_wav, write_scp
 from espnet_dq.decode.folder import decode_folder
 from espnet_dq.decode.runtimes.ggml import WhisperCpp
 from espnet_dq.errors import run
-from espnet_dq.files import bytes_on_disk
 from espnet_dq.formats import openai
 from espnet_dq.quant.checkpoint import CHECKPOINT
 from espnet_dq.whisper.dims import espnet_name
@@ -127,17 +125,10 @@ def compare(
 ) -> dict:
     """One line's findings; without `runtime` only of values."""
     suffix = {"ggml": ".bin", "packed": ".safetensors"}.get(form, "")
-    file, report = work / f"{grid}_{form}{suffix}", work / f"{grid}_{form}.json"
-    with contextlib.redirect_stdout(io.StringIO()):
-        convert.main(
-            ["--from", str(model), "--to", form, "--grid", grid, "--out", str(file)]
-        )  # fmt: skip
-        verify.main(
-            [str(file), "--against", str(model), "--grid", grid, "--json", str(report)]
-        )  # fmt: skip
-    found = json.loads(report.read_text(encoding="utf-8"))
-    line = {key: found[key] for key in ("tensors", "mismatched")}
-    line["bytes_on_disk"] = bytes_on_disk(file)
+    file = work / f"{grid}_{form}{suffix}"
+    convert(model, file, form, grid)
+    found = verify(file, model, grid).to_dict()
+    line = {key: found[key] for key in ("tensors", "mismatched", "bytes_on_disk")}
     if runtime is None:
         return line
     padding = "silence" if form == "ggml" else "zeros"

@@ -10,12 +10,10 @@ as fast in float16 as OpenAI's own.
 """
 
 import argparse
-import contextlib
-import io
 import json
 from pathlib import Path
 
-from espnet_dq.bin import convert
+from espnet_dq.api.models import convert
 from espnet_dq.bin.describe import commit
 from espnet_dq.decode.benchmark import benchmark
 from espnet_dq.decode.runtimes import guess_runtime
@@ -46,10 +44,7 @@ def build(weights: Path, work: Path) -> list[dict]:
         for form, grid in forms:
             path = work / f"{size}_{form}_{grid}{'.bin' if form == 'ggml' else ''}"
             if not path.exists():
-                with contextlib.redirect_stdout(io.StringIO()):
-                    convert.main(
-                        ["--from", str(source), "--to", form, "--grid", grid, "--out", str(path)]
-                    )  # fmt: skip
+                convert(source, path, form, grid)
             name = f"{size} {form} {grid}"
             systems.append({"name": name, "runtime": guess_runtime(path), "path": str(path)})
     return systems

@@ -27,7 +27,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from espnet_dq.bin import convert
+from espnet_dq.api.models import convert
 from espnet_dq.bin.describe import commit
 from espnet_dq.distill.matching import spaced
 from espnet_dq.distill.sequences import build_sequences
@@ -96,8 +96,7 @@ class Transformers:
         with tempfile.TemporaryDirectory() as scratch:
             for name in ("tiny", "base"):
                 out = Path(scratch) / name
-                source = str(weights / f"{name}.pt")
-                convert.main(["--from", source, "--to", "hf", "--out", str(out)])
+                convert(weights / f"{name}.pt", out, "hf")
                 models.append(WhisperForConditionalGeneration.from_pretrained(out).float())
         self.student, self.teacher = models
         self.student.train()

@@ -40,7 +40,7 @@ COMMANDS = {
 }
 
 
-def get_parser() -> argparse.ArgumentParser:
+def get_parser() -> Parser:
     """The options before a command; imports no command, and so no torch."""
     parser = Parser(
         "Distil a small multilingual Whisper on a runtime's grid, convert it, and run it.",

@@ -145,7 +145,7 @@ def run(main: Callable[[], int | None]) -> None:
     opened, an interrupt. A broken pipe ends quietly, as other Unix tools do. A traceback is a fault
     of ours.
     """
-    end_cleanly(_program())
+    end_cleanly(program())
     # Closed: what is printed is an error, as of other tools; what is said to stderr is not.
     out = sys.stdout or open(os.open(os.devnull, os.O_RDONLY), "w")  # noqa: SIM115
     err = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
@@ -181,14 +181,15 @@ def _told(error: BaseException) -> int | None:
     if known is None:
         return None
     code, line = known
-    prog = _program()
+    prog = program()
     if line and sys.stderr:
         with contextlib.suppress(OSError):
             say(f"{prog}: {line}", sys.stderr)
     return code
 
 
-def _program() -> str:
+def program() -> str:
+    """What this command is called in messages."""
     path, prog = os.path.split(sys.argv[0].removesuffix(".py"))
     return os.path.basename(path) if prog == "__main__" else prog
 

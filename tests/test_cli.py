@@ -1,8 +1,10 @@
 """`espnet-dq COMMAND`: every command, by its name, without what the others import."""
 
+import argparse
 import subprocess
 import sys
 import tomllib
+from importlib import import_module
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -52,7 +54,17 @@ def test_each_command_is_reached(command, capsys):
     with pytest.raises(SystemExit) as end:
         cli.main([command, "--help"])
     assert not end.value.code
-    assert capsys.readouterr().out.startswith(f"usage: espnet-dq {command} [-h]")
+    assert capsys.readouterr().out.startswith(f"usage: espnet-dq {command} ")
+    module = import_module(f"espnet_dq.bin.{cli.COMMANDS[command]}")
+    assert isinstance(module.get_parser(), argparse.ArgumentParser)
+
+
+def test_what_stands_behind_two_dashes_is_passed_on(tmp_path):
+    job = ["touch", str(tmp_path / "made.JOB")]
+    log = str(tmp_path / "log.JOB")
+    done = python("-Pm", "espnet_dq.cli", "jobs", "--nj", "2", "--log", log, "--", *job)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "made.1").exists() and (tmp_path / "made.2").exists()
 
 
 def test_an_unknown_command_names_the_nearest(capsys):

@@ -17,6 +17,7 @@ from whisper.normalizers import BasicTextNormalizer
 import espnet_dq as dq
 from espnet_dq.data.audio import save_wav
 from espnet_dq.errors import InputError, WorkError
+from espnet_dq.formats import detect
 
 ROOT = Path(__file__).parents[1]
 TOKENS = torch.tensor([[50258, 50259, 50359, 440, 7]])
@@ -78,7 +79,7 @@ def test_type_checkers_see_every_name():
 @pytest.mark.parametrize(
     "grid,name,form",
     [("ggml_q4_0", "q4.bin", "ggml"), ("ct2_int8", "folder", "ct2"),
-     ("onnx_int8", "folder", "onnx"), ("uniform4_g32", "u4.safetensors", "packed")],
+     ("onnx_int8", "folder", "onnx"), ("uniform4_g16", "u4.safetensors", "packed")],
 )  # fmt: skip
 @pytest.mark.slow
 def test_the_grid_says_the_format_and_nothing_differs(toy, grid, name, form):
@@ -88,15 +89,15 @@ def test_the_grid_says_the_format_and_nothing_differs(toy, grid, name, form):
     path = dq.save(small, name)
     assert not model.grids and set(small.grids.values()) == {grid}
     assert all(torch.equal(model.weights.state[name], before[name]) for name in before)
-    for against, asked in ((model, grid), (toy, grid), (small, None), (small, "keep")):
+    # Those that run in a runtime take seconds.
+    others = ((toy, grid), (small, None), (small, "keep"), (path, "keep"))
+    for against, asked in ((model, grid), *(others if form == "packed" else ())):
         report = dq.verify(path, against=against, grid=asked)
         assert report.check().mismatched == 0 and len(report.rows) > 50
     again = dq.load(path)
     assert again.grids == small.grids
     for key, q in small.quantized.items():
         assert torch.equal(again.quantized[key].integers, q.integers), key
-    from espnet_dq.formats import detect
-
     assert detect.detect(path) == form
 
 
@@ -151,7 +152,7 @@ def test_what_is_not_clear_is_one_line(toy):
         (lambda: dq.save(small, "x.bin"), r"^x\.bin: which format\? .*says ggml, its grid ct2"),
         (lambda: dq.save(small, "x.bin", to="ggml"), "grid ct2_int8 does not fit ggml"),
         (lambda: dq.save(model, "x", to="gguf"), "unknown format 'gguf': known are ct2, "),
-        (lambda: dq.save(model, toy), "is read from"),
+        (lambda: dq.save(model, toy), "is what is read: give another path"),
         (lambda: dq.quantize(model, "ct2_int9"), "unknown grid 'ct2_int9'"),
         (lambda: dq.load("openai:tini"), "openai:tini: known models are tiny"),
         (lambda: dq.load("nothing.pt"), r"^nothing\.pt: no such file"),
@@ -172,9 +173,9 @@ def test_what_is_not_clear_is_one_line(toy):
 
 @pytest.mark.parametrize(
     "grid,options",
-    [("ct2_int8", {"activations": "int8_per_token"}), ("ggml_q5_0", {}), ("uniform4", {}),
-     ("ct2_int8", {"preset": "paper"}), ("ct2_int8", {"ranges": "lsq"}),
-     ("uniform4_g32", {"ranges": "pact"})],
+    [("ct2_int8", {"activations": "int8_per_token"}), ("ggml_q5_0", {}),
+     ("ct2_int8", {"preset": "paper", "ranges": "lsq"}),
+     ("uniform4_g16", {"ranges": "pact"})],
 )  # fmt: skip
 @pytest.mark.slow
 def test_what_was_trained_is_what_is_written(make_toy, tmp_path, grid, options):
@@ -216,6 +217,8 @@ def test_a_net_is_prepared_once_or_not_at_all(make_toy):
         dq.prepare(net, "ggml_q4_0")
     with pytest.raises(InputError, match="activation_ranges"):
         dq.prepare(net, "ct2_int8", activations="int8_static")
+    with pytest.raises(InputError, match="do not fit rows of 48 values"):
+        dq.prepare(net, "ct2_int8", activations="q8_0_blocks")
     dq.prepare(net, "ct2_int8")
     with pytest.raises(InputError, match="is on a grid already"):
         dq.prepare(net, "ct2_int8")
@@ -234,6 +237,10 @@ def test_the_page_of_the_api_runs_as_it_stands(make_toy, tmp_path, monkeypatch, 
     """On a toy, and on noise, in the place of tiny and of a talk."""
     monkeypatch.chdir(tmp_path)
     toy = make_toy(text_ctx=64)
+    with torch.no_grad():  # strong positions decide each token, and the tenth ends
+        words = toy.decoder.token_embedding.weight
+        toy.decoder.positional_embedding.copy_(20 * words[1000:1064])
+        toy.decoder.positional_embedding[10] = 20 * words[50257]
     torch.save({"dims": vars(toy.dims), "model_state_dict": toy.state_dict()}, "toy.pt")
     save_wav("talk.wav", np.random.default_rng(0).normal(0, 0.1, 32000).astype(np.float32))
     text = (ROOT / "docs/api.md").read_text(encoding="utf-8")

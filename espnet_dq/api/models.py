@@ -16,7 +16,7 @@ from espnet_dq.formats.weights import Weights
 from espnet_dq.formats.write import GRIDS, check_grids, check_out, write
 from espnet_dq.quant import prepare as fake
 from espnet_dq.quant.activations import prepare_activations
-from espnet_dq.quant.checkpoint import load_student
+from espnet_dq.quant.checkpoint import CHECKPOINT, load_student
 from espnet_dq.quant.checkpoint import quantize as on_grids
 from espnet_dq.quant.fake_quant import clip_of
 from espnet_dq.quant.grids import Quantized
@@ -77,8 +77,8 @@ def load(source: str | Path, keep: bool = True) -> Model:
     path = source_path(str(source))
     if is_experiment(path):
         student = load_student(path)
-        weights = Weights(student.dims, student.state)
-        return Model(weights, student.quantized() if keep else {}, "float16", path)
+        quantized = student.quantized() if keep else {}
+        return Model(Weights(student.dims, student.state), quantized, _beside(quantized), path)
     return Model(detect.load(path), integers.load(path) if keep else {}, path=path)
 
 
@@ -98,7 +98,7 @@ def quantize(model: Model, grid: str | Mapping[str, str]) -> Model:
 
     Args:
         model: of `load`; what it has on a grid is rounded from the values there.
-        grid: a grid's name (`ct2_int8`, `ggml_q4_0`, `uniform4_g32`, ...), a table with a grid or
+        grid: a grid's name (`ct2_int8`, `ggml_q4_0`, `uniform4_g16`, ...), a table with a grid or
             `none` for each weight, or a `.yaml` file with one.
 
     Raises:
@@ -110,8 +110,12 @@ def quantize(model: Model, grid: str | Mapping[str, str]) -> Model:
     """
     state = model.weights.state
     quantized = on_grids(state, assign(model.dims, grid))
-    # The few floats beside them are float16, to keep the file small.
-    return replace(model, quantized=quantized, float_dtype="float16")
+    return replace(model, quantized=quantized, float_dtype=_beside(quantized))
+
+
+def _beside(quantized: Mapping[str, Quantized]) -> str | None:
+    """The `float_dtype` of what was trained or rounded: float16, where few floats are left."""
+    return "float16" if quantized else None
 
 
 def assign(
@@ -195,7 +199,7 @@ def from_net(net: nn.Module) -> Model:
     }
     weights = Weights(net.dims, state).check("the model")
     quantized = on_grids(state, fake.quantized_weights(net), clips)
-    return Model(weights, quantized, "float16" if quantized else None)
+    return Model(weights, quantized, _beside(quantized))
 
 
 def save(model: Model | Whisper, path: str | Path, to: str | None = None) -> Path:
@@ -254,8 +258,33 @@ def _format(model: Model, path: Path) -> str:
     return form
 
 
-def check_kept(model: Model, to: str) -> None:
-    """Raise `InputError` with the ways out if a format cannot hold what is on a grid already."""
+def convert(source: str | Path, path: str | Path, to: str, grid: str = "keep") -> Model:
+    """Load, quantize if asked, and save; `path` is looked at before the work.
+
+    Args:
+        source: as of `load`.
+        path: as of `save`.
+        to: as of `save`.
+        grid: `keep` (integers and scales as in the source, if it has any), `none` (floats), or as
+            of `quantize`.
+
+    Returns:
+        What was written.
+
+    Raises:
+        InputError: as `load`, `quantize` and `save`, or a format that cannot hold what is kept.
+    """
+    check_out(to, path)
+    model = load(source, keep=grid == "keep")
+    if grid == "keep":
+        _check_kept(model, to)
+    elif grid != "none":
+        model = quantize(model, grid)
+    save(model, path, to)
+    return model
+
+
+def _check_kept(model: Model, to: str) -> None:
     try:
         check_grids(to, model.dims, model.grids)
     except InputError as e:
@@ -263,3 +292,30 @@ def check_kept(model: Model, to: str) -> None:
             f"{model.path}: {e}: to round its values again say --grid "
             f"{' or '.join(GRIDS[to] or ())}, for floats --grid none"
         ) from e
+
+
+def export(
+    exp: str | Path,
+    path: str | Path,
+    to: str,
+    checkpoint: str = CHECKPOINT,
+    floats: bool = False,
+) -> None:
+    """Write a trained student of an experiment in a format, on its grid.
+
+    Args:
+        exp: experiment or training folder.
+        path: as of `save`.
+        to: as of `save`.
+        checkpoint: which one.
+        floats: the float weights instead, whatever the grid.
+
+    Raises:
+        InputError: no such student, or a format that does not hold its grid.
+    """
+    check_out(to, path)
+    student = load_student(exp, checkpoint)
+    # A float checkpoint for torch keeps float32; the runtimes' files have float16 beside a grid.
+    dtype = "float32" if to == "openai" else "float16"
+    quantized = {} if floats else student.quantized()
+    write(to, path, Weights(student.dims, student.state), quantized, dtype)

@@ -22,15 +22,20 @@ MB = 1_000_000
 _HEADER = 256  # bytes that a packed file's header needs for a tensor, at most
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Write the choice; returns 0."""
+def get_parser() -> Parser:
+    """The command's options."""
     parser = Parser(__doc__)
     parser.add_argument("--table", type=Path, required=True, help="what `sensitivity` wrote")
     parser.add_argument(
         "--budget_mb", type=float, required=True, help="largest packed file, in 10^6 bytes"
     )
     parser.add_argument("--out", type=Path, required=True, help="YAML file to write")
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the choice; returns 0."""
+    args = get_parser().parse_args(argv)
     check_replaceable(args.out)
     settings, losses = _table(args.table)
     # What no grid can be on stays, in float16, and so does the header.

@@ -3,7 +3,7 @@
 import argparse
 from typing import NoReturn
 
-from espnet_dq.errors import one_line
+from espnet_dq.errors import one_line, program
 from espnet_dq.whisper.sources import MODELS
 
 
@@ -14,7 +14,7 @@ class Parser(argparse.ArgumentParser):
     """
 
     def __init__(self, doc: str | None, **options) -> None:
-        super().__init__(description=doc and doc.splitlines()[0], **options)
+        super().__init__(description=doc and doc.splitlines()[0], **{"prog": program()} | options)
 
     def error(self, message: str) -> NoReturn:
         """Print it with the usage, and exit with 2."""

@@ -6,16 +6,21 @@ from espnet_dq.errors import run, say
 from espnet_dq.files import check_replaceable
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run `python -Pm espnet_dq.bin.benchmark`; see `espnet_dq.decode.benchmark`."""
-    parser = Parser(__doc__, prog="benchmark")
+def get_parser() -> Parser:
+    """The command's options."""
+    parser = Parser(__doc__)
     parser.add_argument("--systems", required=True, help="the experiment's run.json")
     parser.add_argument("--data", required=True, help="Kaldi folder: wav.scp and utt2lang")
     parser.add_argument("--out", required=True, help="JSON file to write")
     parser.add_argument("--clips", type=count, default=10, help="clips a turn (default: 10)")
     parser.add_argument("--rounds", type=count, default=3, help="turns a system (default: 3)")
     parser.add_argument("--threads", type=count, default=2, help="CPU threads (default: 2)")
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run `python -Pm espnet_dq.bin.benchmark`; see `espnet_dq.decode.benchmark`."""
+    args = get_parser().parse_args(argv)
     check_replaceable(args.out)
     report = benchmark(**vars(args))
     for name, system in report["systems"].items():

@@ -24,8 +24,8 @@ from espnet_dq.quant.prepare import candidates
 from espnet_dq.whisper.forward import decode_hidden, encode
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Calibrate; returns 0."""
+def get_parser() -> Parser:
+    """The command's options."""
     parser = Parser(__doc__)
     parser.add_argument(
         "--model",
@@ -46,7 +46,12 @@ def main(argv: list[str] | None = None) -> int:
         default=100.0,
         help="percentage of magnitudes that the range of a layer covers; others are clipped (100)",
     )
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Calibrate; returns 0."""
+    args = get_parser().parse_args(argv)
     check_replaceable(args.out)
     model = _load(args.model)
     clips = PromptedClips(args.data, args.clips, model.dims, "full")

@@ -14,8 +14,8 @@ from espnet_dq.task.check import check_config
 BY_COUNT = ("unsorted", "sorted", "folded")  # batch types of `batch_size` utterances
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Check them; returns 0."""
+def get_parser() -> Parser:
+    """The command's options."""
     parser = Parser(__doc__)
     parser.add_argument("configs", type=Path, nargs="+", help="training configurations")
     parser.add_argument("--student", type=Path, required=True, help=".pt checkpoint")
@@ -25,7 +25,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--data", type=Path, nargs=2, metavar=("TRAIN", "DEV"), help="folders of windows"
     )
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Check them; returns 0."""
+    args = get_parser().parse_args(argv)
     student, teacher = (openai.load(path).dims for path in (args.student, args.teacher))
     for path in args.configs:
         config = read_config(path)

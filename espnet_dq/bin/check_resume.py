@@ -7,11 +7,17 @@ from espnet_dq.errors import run, say
 from espnet_dq.task.checkpoints import repair
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Check one training folder, and say what was wrong; returns 0."""
+def get_parser() -> Parser:
+    """The command's options."""
     parser = Parser(__doc__)
     parser.add_argument("folder", type=Path, help="ESPnet's output_dir")
-    for line in repair(parser.parse_args(argv).folder):
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Check one training folder, and say what was wrong; returns 0."""
+    args = get_parser().parse_args(argv)
+    for line in repair(args.folder):
         say(line)
     return 0
 

@@ -14,12 +14,17 @@ from espnet_dq.errors import run
 from espnet_dq.files import atomic, check_replaceable
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Write the file; returns 0."""
+def get_parser() -> Parser:
+    """The command's options."""
     parser = Parser(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="formatted Kaldi folder")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the file; returns 0."""
+    args = get_parser().parse_args(argv)
     check_replaceable(args.out / "speech_shape")
     samples = read_scp(args.data / "utt2num_samples")
     names = sorted(samples, key=lambda utt: hashlib.sha256(utt.encode()).digest())

@@ -9,18 +9,17 @@ Example usage::
     python -Pm espnet_dq.bin.convert --from base.bin --to packed --out base.safetensors
 """
 
-import argparse
 import sys
 from pathlib import Path
 
-from espnet_dq.api.models import check_kept, load, quantize, save
+from espnet_dq.api.models import convert
 from espnet_dq.bin.arguments import Parser, add_source
 from espnet_dq.errors import run, say
-from espnet_dq.formats.write import GRIDS, WITH_GENERATION, check_out
+from espnet_dq.formats.write import GRIDS, WITH_GENERATION
 from espnet_dq.quant.grids import EXPORT_GRIDS
 
 
-def get_parser() -> argparse.ArgumentParser:
+def get_parser() -> Parser:
     """The command's options."""
     parser = Parser(__doc__)
     add_source(parser)
@@ -40,13 +39,7 @@ def get_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Convert; returns 0."""
     args = get_parser().parse_args(argv)
-    check_out(args.to, args.out)
-    model = load(args.source, keep=args.grid == "keep")
-    if args.grid == "keep":
-        check_kept(model, args.to)
-    elif args.grid != "none":
-        model = quantize(model, args.grid)
-    save(model, args.out, args.to)
+    model = convert(args.source, args.out, args.to, args.grid)
     if model.weights.generation is not None and args.to not in WITH_GENERATION:
         say(
             f"{args.to} has no place for the source's own settings of decoding (suppressed tokens, "

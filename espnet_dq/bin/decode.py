@@ -16,9 +16,9 @@ from espnet_dq.files import alone, sha256, shared_place
 from espnet_dq.jobs import Part
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run `python -Pm espnet_dq.bin.decode`; see `decode_folder`."""
-    parser = Parser(__doc__, prog="decode")
+def get_parser() -> Parser:
+    """The command's options."""
+    parser = Parser(__doc__)
     parser.add_argument(
         "--model",
         required=True,
@@ -50,7 +50,12 @@ def main(argv: list[str] | None = None) -> int:
         "--split", dest="part", type=Part.parse, metavar="K/N", help="only part K of N, for a job"
     )
     parts.add_argument("--join", type=count, metavar="N", help="write them from N decoded parts")
-    args = vars(parser.parse_args(argv))
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run `python -Pm espnet_dq.bin.decode`; see `decode_folder`."""
+    args = vars(get_parser().parse_args(argv))
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     place, shared, join = Path(args["out"]), args.pop("shared"), args.pop("join")
     if shared:

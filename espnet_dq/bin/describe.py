@@ -15,8 +15,8 @@ from espnet_dq.quant.checkpoint import CHECKPOINT, load_student
 NAMES = ("untouched", "teacher", "float_student", "student", "student_torch")
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Write the description; returns 0."""
+def get_parser() -> Parser:
+    """The command's options."""
     parser = Parser(__doc__)
     parser.add_argument("--exp", type=Path, required=True, help="experiment folder")
     parser.add_argument("--corpus", required=True, help="name of the corpus")
@@ -34,7 +34,12 @@ def main(argv: list[str] | None = None) -> int:
         "--systems", nargs="+", choices=NAMES, required=True, help="those that are scored"
     )
     parser.add_argument("--command", required=True, help="command line of the run, quoted")
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the description; returns 0."""
+    args = get_parser().parse_args(argv)
     check_replaceable(args.exp / "run.json")
     student = load_student(args.exp / "qat")
     grid = student.quant.grid if isinstance(student.quant.grid, str) else "mixed"

@@ -7,15 +7,15 @@ Example usage::
 
 from pathlib import Path
 
+from espnet_dq.api.models import export
 from espnet_dq.bin.arguments import Parser
 from espnet_dq.errors import run, say
-from espnet_dq.formats.weights import Weights
-from espnet_dq.formats.write import GRIDS, check_out, write
-from espnet_dq.quant.checkpoint import CHECKPOINT, load_student
+from espnet_dq.formats.write import GRIDS
+from espnet_dq.quant.checkpoint import CHECKPOINT
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Export; returns 0."""
+def get_parser() -> Parser:
+    """The command's options."""
     parser = Parser(__doc__)
     parser.add_argument("--exp", type=Path, required=True, help="experiment or training folder")
     parser.add_argument("--to", choices=sorted(GRIDS), required=True, help="format to write")
@@ -24,13 +24,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--float", action="store_true", help="write the float weights in float16, not on the grid"
     )
-    args = parser.parse_args(argv)
-    check_out(args.to, args.out)
-    student = load_student(args.exp, args.checkpoint)
-    # A float checkpoint for torch keeps float32; the runtimes' files have float16 beside a grid.
-    dtype = "float32" if args.to == "openai" else "float16"
-    quantized = {} if args.float else student.quantized()
-    write(args.to, args.out, Weights(student.dims, student.state), quantized, dtype)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Export; returns 0."""
+    args = get_parser().parse_args(argv)
+    export(args.exp, args.out, args.to, args.checkpoint, args.float)
     say(args.out)
     return 0
 

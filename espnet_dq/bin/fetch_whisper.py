@@ -13,8 +13,8 @@ from espnet_dq.whisper.fetch import default_cache, fetch
 from espnet_dq.whisper.sources import MODELS
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Fetch one model; returns 0 and prints the checkpoint's path."""
+def get_parser() -> Parser:
+    """The command's options."""
     parser = Parser(__doc__)
     parser.add_argument("--model", required=True, choices=MODELS, help="size of the Whisper")
     parser.add_argument(
@@ -26,7 +26,12 @@ def main(argv: list[str] | None = None) -> int:
         default=default_cache(),
         help="folder that keeps downloads (default: $ESPNET_DQ_CACHE or %(default)s)",
     )
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Fetch one model; returns 0 and prints the checkpoint's path."""
+    args = get_parser().parse_args(argv)
     say(fetch(args.model, args.out, args.cache))
     return 0
 

@@ -246,8 +246,8 @@ def _format(args: argparse.Namespace, splits: dict[str, KaldiDir], left_out: Lef
     return report
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Check, format and write the three splits."""
+def get_parser() -> Parser:
+    """The command's options."""
     parser = Parser(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="holds train, dev and test")
     parser.add_argument("--out", type=Path, required=True, help="where the same folders go")
@@ -276,7 +276,12 @@ def main(argv: list[str] | None = None) -> int:
         metavar="PERCENT",
         help="stop if more of the utterances are left out, in percent (10)",
     )
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Check, format and write the three splits."""
+    args = get_parser().parse_args(argv)
     if args.out.resolve() == args.data.resolve():
         raise InputError(f"--out {args.out}: is the folder of --data")
     if not 0 <= args.min_seconds < args.max_seconds:

@@ -25,8 +25,8 @@ from espnet_dq.whisper.dims import espnet_name, vocabulary_tokenizer
 from espnet_dq.whisper.vocabulary import numbers
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Write the files; returns 0."""
+def get_parser() -> Parser:
+    """The command's options."""
     parser = Parser(__doc__)
     parser.add_argument("--from", dest="source", type=Path, required=True, help=".pt checkpoint")
     parser.add_argument("--teacher", type=Path, required=True, help="teacher's .pt checkpoint")
@@ -38,7 +38,12 @@ def main(argv: list[str] | None = None) -> int:
         help="refuse a preset, in the training configuration, that the format cannot hold",
     )
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the files; returns 0."""
+    args = get_parser().parse_args(argv)
     for name in ("student.pth", "tokens.txt", "student.dims", "teacher.dims", "student.grid"):
         check_replaceable(args.out / name)
     weights = openai.load(args.source)

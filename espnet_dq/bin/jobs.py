@@ -10,11 +10,10 @@ from espnet_dq.errors import run
 from espnet_dq.jobs import BACKENDS, Jobs, run_jobs
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run `python -Pm espnet_dq.bin.jobs [options] -- COMMAND`; see `run_jobs`."""
+def get_parser() -> Parser:
+    """The command's options."""
     parser = Parser(
         __doc__,
-        prog="jobs",
         usage="%(prog)s [options] -- COMMAND with JOB",
         epilog="Jobs that failed are named with their logs; the same command runs only them again.",
     )
@@ -30,7 +29,12 @@ def main(argv: list[str] | None = None) -> int:
         help="jobs at a time (local: as many as cores; slurm: as it decides)",
     )
     parser.add_argument("--options", default="", help="options of sbatch, in one string")
-    argv = sys.argv[1:] if argv is None else argv
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run `python -Pm espnet_dq.bin.jobs [options] -- COMMAND`; see `run_jobs`."""
+    parser, argv = get_parser(), sys.argv[1:] if argv is None else argv
     end = argv.index("--") if "--" in argv else len(argv)
     args, command = parser.parse_args(argv[:end]), argv[end + 1 :]
     if not command:

@@ -24,8 +24,8 @@ from espnet_dq.whisper.narrow import check_width, narrow
 from espnet_dq.whisper.shallow import choose_layers, shallow, shorten
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Write the student's checkpoint; returns 0."""
+def get_parser() -> Parser:
+    """The command's options."""
     parser = Parser(__doc__)
     add_source(parser)
     parser.add_argument("--out", type=Path, required=True, help=".pt checkpoint to write")
@@ -44,7 +44,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--clips", type=int, default=64, help="number of its clips, evenly over the names (64)"
     )
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the student's checkpoint; returns 0."""
+    args = get_parser().parse_args(argv)
     check_replaceable(args.out)
     if args.out.suffix != ".pt":
         raise InputError(f"--out {args.out}: run.sh --student takes a .pt file")

@@ -28,8 +28,8 @@ from espnet_dq.whisper.forward import SAMPLES_PER_POSITION
 from espnet_dq.whisper.room import most_text
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Pack a formatted data folder; returns 0."""
+def get_parser() -> Parser:
+    """The command's options."""
     parser = Parser(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="formatted Kaldi folder")
     parser.add_argument("--out", type=Path, required=True, help="Kaldi folder to write")
@@ -54,7 +54,12 @@ def main(argv: list[str] | None = None) -> int:
         type=Path,
         help=".pt that sets window, decoder and tokens (default: 30 s and any Whisper's)",
     )
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Pack a formatted data folder; returns 0."""
+    args = get_parser().parse_args(argv)
     check_apart(args.out, args.data)
     if not args.shared:
         check_replaceable(args.out, FOLDER)

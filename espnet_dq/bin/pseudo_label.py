@@ -17,8 +17,8 @@ from espnet_dq.errors import InputError, run, say
 from espnet_dq.files import check_apart, check_replaceable
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Label a formatted data folder; returns 0."""
+def get_parser() -> Parser:
+    """The command's options."""
     parser = Parser(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="formatted Kaldi folder")
     parser.add_argument("--teacher", type=Path, required=True, help="teacher's .pt")
@@ -45,7 +45,12 @@ def main(argv: list[str] | None = None) -> int:
         "--ngpu", type=int, choices=(0, 1), default=0, help="1: the teacher runs on a GPU (0)"
     )
     parser.add_argument("--out", type=Path, required=True, help="Kaldi folder to write")
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Label a formatted data folder; returns 0."""
+    args = get_parser().parse_args(argv)
     check_apart(args.out, args.data)
     check_replaceable(args.out, FOLDER)
     if args.ngpu and not torch.cuda.is_available():

@@ -27,8 +27,8 @@ from espnet_dq.report.origin import data_of
 from espnet_dq.whisper.vocabulary import OwnVocabulary
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Write the folders EXP/publish/FORMAT, then upload them if asked; returns 0."""
+def get_parser() -> Parser:
+    """The command's options."""
     parser = Parser(__doc__)
     parser.add_argument("--exp", type=Path, required=True, help="experiment, reported (stage 12)")
     add_data(parser)
@@ -38,7 +38,12 @@ def main(argv: list[str] | None = None) -> int:
         help="upload each folder to the Hugging Face Hub as USER/NAME-FORMAT; new repositories "
         "are private",
     )
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the folders EXP/publish/FORMAT, then upload them if asked; returns 0."""
+    args = get_parser().parse_args(argv)
     if args.upload_to:
         check_upload(f"{args.upload_to}-{form}" for form in USES)
     for form in USES:

@@ -10,14 +10,19 @@ from espnet_dq.report import collect, html, markdown
 from espnet_dq.report.headline import facts
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Write the three files and print the headline. Returns 0."""
-    parser = Parser(__doc__, prog="report")
+def get_parser() -> Parser:
+    """The command's options."""
+    parser = Parser(__doc__)
     parser.add_argument(
         "--exp", type=Path, required=True, help="experiment folder with run.json", metavar="EXPDIR"
     )
     add_data(parser)
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the three files and print the headline. Returns 0."""
+    args = get_parser().parse_args(argv)
     for name in ("results.json", "RESULTS.md", "report.html"):
         check_replaceable(args.exp / name)
     exp = collect.load(args.exp, args.data_name, args.data_licence)

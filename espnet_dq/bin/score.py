@@ -11,13 +11,9 @@ from espnet_dq.scoring.results import tables
 from espnet_dq.scoring.score import FOLDER, MEAN, score
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Print the result block and the rates, and write SCORE_DIR, of each folder. Returns 0.
-
-    Raises:
-        InputError: one SCORE_DIR for several folders.
-    """
-    parser = Parser(__doc__, prog="score")
+def get_parser() -> Parser:
+    """The command's options."""
+    parser = Parser(__doc__)
     parser.add_argument(
         "--ref", type=Path, required=True, help="Kaldi folder: text, utt2lang", metavar="DATA_DIR"
     )
@@ -28,7 +24,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--out", type=Path, metavar="SCORE_DIR", help="folder to write (score in each DECODE_DIR)"
     )
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print the result block and the rates, and write SCORE_DIR, of each folder. Returns 0.
+
+    Raises:
+        InputError: one SCORE_DIR for several folders.
+    """
+    args = get_parser().parse_args(argv)
     logging.basicConfig(level="INFO", format="%(asctime)s %(levelname)s: %(message)s")
     if args.out and len(args.hyp) > 1:
         raise InputError("--out: for one --hyp only")

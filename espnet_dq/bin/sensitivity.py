@@ -30,8 +30,8 @@ from espnet_dq.quant.sensitivity import Loss, Probe, Utterance
 GRIDS = ("uniform8", "uniform6", "ggml_q5_0", "uniform5", "ggml_q4_0", "uniform4", "uniform3")
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Measure what is not in the table yet, and print the ranking; returns 0."""
+def get_parser() -> Parser:
+    """The command's options."""
     parser = Parser(__doc__)
     parser.add_argument(
         "--model", type=Path, required=True, help="file or folder of any format, or an experiment"
@@ -40,7 +40,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--clips", type=int, default=16, help="how many of its utterances (16)")
     parser.add_argument("--grids", nargs="+", default=GRIDS, metavar="GRID", help="what to try")
     parser.add_argument("--out", type=Path, required=True, help="table, JSON lines; is resumed")
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure what is not in the table yet, and print the ranking; returns 0."""
+    args = get_parser().parse_args(argv)
     check_replaceable(args.out)
     for grid in args.grids:
         get_grid(grid)

@@ -13,13 +13,18 @@ from espnet_dq.errors import InputError, run, say
 from espnet_dq.files import check_apart, check_replaceable
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Write the folder; returns 0."""
+def get_parser() -> Parser:
+    """The command's options."""
     parser = Parser(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="formatted Kaldi folder")
     parser.add_argument("--out", type=Path, required=True, help="Kaldi folder to write")
     parser.add_argument("--per_language", type=int, required=True, help="at most so many")
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the folder; returns 0."""
+    args = get_parser().parse_args(argv)
     check_apart(args.out, args.data)
     check_replaceable(args.out, FOLDER)
     if args.per_language < 1:

@@ -16,8 +16,8 @@ from espnet_dq.quant.table import read_grid
 from espnet_dq.whisper.teacher import Teacher
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the pass; returns 0."""
+def get_parser() -> Parser:
+    """The command's options."""
     parser = Parser(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="formatted Kaldi folder")
     parser.add_argument("--out", type=Path, required=True, help="folder of the cache")
@@ -47,7 +47,12 @@ def main(argv: list[str] | None = None) -> int:
         help="only part K of N, for a job; the same command without this then finishes the cache",
     )
     parser.add_argument("--top_k", type=int, default=64, help="teacher tokens a position (64)")
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the pass; returns 0."""
+    args = get_parser().parse_args(argv)
     settings, preset = wanted_by_all(args.train_config, args.top_k, args.padding)
     weights = openai.load(args.student)
     student = Student(

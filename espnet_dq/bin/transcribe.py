@@ -13,16 +13,9 @@ from espnet_dq.errors import InputError, one_line, run, say, spoken
 SHOWN = 5  # damaged spots of a file
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run `python -Pm espnet_dq.bin.transcribe`.
-
-    One file gives its text alone, several give `FILE<tab>text` lines. Text is printed as it comes,
-    and memory is that of one window however long a file is. Silence says nothing; what goes round
-    in circles is tried again at random, in the same way each time. Damaged spots of a file are
-    named and passed over. A bad file among several is named, the others are still transcribed, and
-    the exit code is 2.
-    """
-    parser = Parser(__doc__, prog="transcribe")
+def get_parser() -> Parser:
+    """The command's options."""
+    parser = Parser(__doc__)
     parser.add_argument("audio", nargs="+", metavar="AUDIO", help="audio file: wav, mp3, ogg, ...")
     parser.add_argument(
         "--model",
@@ -36,7 +29,19 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--format", choices=("text", *HEAD), default="text", help="text, or subtitles of one AUDIO"
     )
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run `python -Pm espnet_dq.bin.transcribe`.
+
+    One file gives its text alone, several give `FILE<tab>text` lines. Text is printed as it comes,
+    and memory is that of one window however long a file is. Silence says nothing; what goes round
+    in circles is tried again at random, in the same way each time. Damaged spots of a file are
+    named and passed over. A bad file among several is named, the others are still transcribed, and
+    the exit code is 2.
+    """
+    args = get_parser().parse_args(argv)
     if args.format != "text" and len(args.audio) > 1:
         raise InputError(f"--format {args.format}: one AUDIO at a time")
     runtime = load_runtime(args.runtime or guess_runtime(args.model), args.model, nj=1)

@@ -33,8 +33,8 @@ from espnet_dq.whisper.vocabulary import OwnVocabulary, closure, own_vocabulary
 EMBEDDING = "decoder.token_embedding.weight"
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Write the smaller checkpoint; returns 0."""
+def get_parser() -> Parser:
+    """The command's options."""
     parser = Parser(__doc__)
     add_source(parser)
     parser.add_argument(
@@ -49,7 +49,12 @@ def main(argv: list[str] | None = None) -> int:
         "--words", type=Path, nargs="+", default=[], help="texts or word lists, read line by line"
     )
     parser.add_argument("--out", type=Path, required=True, help="checkpoint (.pt) to write")
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the smaller checkpoint; returns 0."""
+    args = get_parser().parse_args(argv)
     check_replaceable(args.out)
     if not args.data and not args.words:
         raise InputError("nothing says what to keep: give --data, --words, or both")

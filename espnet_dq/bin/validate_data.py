@@ -16,8 +16,8 @@ from espnet_dq.data.languages import known_language
 from espnet_dq.errors import InputError, one_line, run, say
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Validate each folder; see `espnet_dq.data.kaldi.check` for what is looked at."""
+def get_parser() -> Parser:
+    """The command's options."""
     parser = Parser(__doc__)
     parser.add_argument(
         "folders", nargs="+", type=Path, help="data folders, or a folder of train, dev and test"
@@ -26,7 +26,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--untranscribed", action="store_true", help="audio only, without text")
     parser.add_argument("--allow_pipes", action="store_true", help="allow commands in wav.scp")
     parser.add_argument("--all", action="store_true", help="list all faults, not only the first")
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Validate each folder; see `espnet_dq.data.kaldi.check` for what is looked at."""
+    args = get_parser().parse_args(argv)
     language = known_language(args.language) if args.language else None
     count = 0
     for folder in [each for given in args.folders for each in _within(given)]:

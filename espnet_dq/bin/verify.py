@@ -6,7 +6,6 @@ Example usage::
         --against exp/asterisk_base_tiny_ct2_int8
 """
 
-import argparse
 import json
 from collections import Counter
 from pathlib import Path
@@ -18,7 +17,7 @@ from espnet_dq.files import atomic, check_replaceable
 from espnet_dq.formats.parity import NO_TENSORS, ON_GRID, OPEN, OTHER, SCALES, Report
 
 
-def get_parser() -> argparse.ArgumentParser:
+def get_parser() -> Parser:
     """The command's options."""
     parser = Parser(__doc__)
     parser.add_argument("path", type=Path, help="exported file or folder to verify")

@@ -71,12 +71,17 @@ def cut_of(data: KaldiDir, utt: str, recording: dict) -> dict:
     }
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Write the cuts of a folder."""
+def get_parser() -> Parser:
+    """The command's options."""
     parser = Parser(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="Kaldi folder")
     parser.add_argument("--out", type=Path, required=True, help="a .jsonl.gz file")
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the cuts of a folder."""
+    args = get_parser().parse_args(argv)
     check_replaceable(args.out)
     if not args.out.name.endswith(".jsonl.gz"):
         raise InputError(f"--out {args.out}: lhotse wants the ending .jsonl.gz")
