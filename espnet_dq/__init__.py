@@ -27,10 +27,12 @@ if TYPE_CHECKING:
     from espnet_dq.api.verification import verify as verify
     from espnet_dq.config import DistillConfig as DistillConfig
     from espnet_dq.config import QuantConfig as QuantConfig
+    from espnet_dq.distill.distiller import Distiller as Distiller
 
 __version__ = "0.1.0"
 __all__ = [
     "DistillConfig",
+    "Distiller",
     "Model",
     "QuantConfig",
     "load",
@@ -44,6 +46,7 @@ __all__ = [
 # Those that are not in `espnet_dq.api.models`.
 _HOMES = {
     "DistillConfig": "espnet_dq.config",
+    "Distiller": "espnet_dq.distill.distiller",
     "QuantConfig": "espnet_dq.config",
     "score": "espnet_dq.api.speech",
     "transcribe": "espnet_dq.api.speech",

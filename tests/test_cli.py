@@ -76,13 +76,12 @@ def test_an_unknown_command_names_the_nearest(capsys):
     assert said.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_errors_and_codes_are_the_commands(tmp_path):
     options = ["--from", str(tmp_path / "none.pt"), "--to", "ct2", "--out", str(tmp_path / "out")]
     done = python("-Pm", "espnet_dq.cli", "convert", *options)
     assert done.returncode == 2
     assert done.stderr == f"espnet-dq convert: {tmp_path}/none.pt: no such file\n"
-    done = python("-Pm", "espnet_dq.cli", "convert", "--to", "ct2")
-    assert done.returncode == 2 and done.stderr.startswith("usage: espnet-dq convert [-h] --from")
 
 
 def test_the_console_script():
@@ -92,6 +91,7 @@ def test_the_console_script():
     assert name == "espnet-dq" and EntryPoint(name, value, "console_scripts").load() is cli.entry
 
 
+@pytest.mark.slow
 def test_it_leaves_the_current_folder_out(tmp_path):
     """As `python -m` of a command does: what PYTHONPATH names relative to it is not imported."""
     (tmp_path / "yaml.py").write_text("raise SystemExit('ran')\n")

@@ -182,9 +182,7 @@ def prepare(
 
 def _check_net(net: object) -> None:
     if not isinstance(net, Whisper):
-        raise InputError(
-            f"a {type(net).__name__} is no openai-whisper model (whisper.model.Whisper)"
-        )
+        raise InputError(f"a {type(net).__name__} is no model of openai-whisper")
 
 
 def from_net(net: nn.Module) -> Model:

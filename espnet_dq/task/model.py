@@ -9,13 +9,11 @@ from espnet2.asr.espnet_model import ESPnetASRModel
 from espnet2.torch_utils.device_funcs import force_gatherable
 from torch import Tensor
 from torch.nn.utils import parametrize
-from whisper.model import ModelDimensions
 
 from espnet_dq.config import DistillConfig, QuantConfig
-from espnet_dq.distill.answers import TeacherPass, encoder_kind
-from espnet_dq.distill.sequences import build_sequences
-from espnet_dq.distill.taps import Taps
-from espnet_dq.distill.terms import Step, needs, places, total_loss, wanted_terms
+from espnet_dq.distill.answers import encoder_kind
+from espnet_dq.distill.distiller import Distilling
+from espnet_dq.distill.terms import places
 from espnet_dq.errors import InputError
 from espnet_dq.quant.activations import prepare_activations
 from espnet_dq.quant.prepare import assign_grids, prepare, start_ranges
@@ -23,15 +21,13 @@ from espnet_dq.whisper.dims import espnet_name, model_dims
 from espnet_dq.whisper.forward import (
     SAMPLE_RATE,
     SAMPLES_PER_POSITION,
-    output_logits,
     own_window,
     products,
-    window_samples,
 )
 from espnet_dq.whisper.teacher import Teacher
 
 
-class DQWhisperModel(ESPnetASRModel):
+class DQWhisperModel(ESPnetASRModel, Distilling):
     """DQ-Whisper's training model (arXiv 2305.10788).
 
     Args:
@@ -95,9 +91,9 @@ class DQWhisperModel(ESPnetASRModel):
         decoder.set_tokens(token_list)
         self.tokenizer = decoder.tokenizer
         self.teacher = None if teacher is None else Teacher(teacher, decoder.dims)
-        self._build_terms(model_dims(teacher_dims))
+        self.build_terms(model_dims(teacher_dims), decoder.dims)
         self._prepare()
-        self._freeze_encoder(self.config.train_encoder)
+        self.freeze_encoder(encoder.net, ["specaug"] * (specaug is not None))
         # Whisper is never trained from random weights: what no checkpoint fills stays NaN and
         # is found in the first pass, since ESPnet itself loads with strict=False.
         with torch.no_grad():
@@ -105,15 +101,6 @@ class DQWhisperModel(ESPnetASRModel):
                 for parameter in part.parameters():
                     parameter.fill_(torch.nan)
         self._loaded = False
-
-    def _build_terms(self, teacher: ModelDimensions) -> None:
-        """The terms of the loss; the trained part of each stands at its place in this model."""
-        config, student = self.config, self.decoder.dims
-        self.terms = [term(config, teacher, student) for term in wanted_terms(config)]
-        self.needs = needs(self.terms)
-        parts = {term.place: term.part for term in self.terms}
-        for place in places():
-            self.register_module(place, parts.get(place))
 
     def _prepare(self) -> None:
         """Put the weights on their grids, and what they are multiplied with."""
@@ -126,24 +113,6 @@ class DQWhisperModel(ESPnetASRModel):
         prepare(self, {espnet_name(name): grid for name, grid in grids.items()}, quant.ranges)
         nets = torch.nn.ModuleDict({"encoder": self.encoder.net, "decoder": self.decoder.net})
         prepare_activations(nets, grids, quant.activations, quant.activation_ranges)
-
-    def _freeze_encoder(self, trained: str | int) -> None:
-        """Leave `trained` of the encoder: `all`, `none` or the last N blocks."""
-        blocks = self.encoder.dims.n_audio_layer
-        if trained == "all":
-            return
-        if trained == "none":
-            trained = 0
-        if trained > blocks:
-            raise InputError(f"train_encoder '{trained}': all, none, or up to {blocks} blocks")
-        learning = [f"the {t.name} term" for t in self.terms if "encoder_states" in t.needs]
-        learning += ["specaug"] * (self.specaug is not None)
-        if trained == 0 and learning:
-            raise InputError(f"{learning[0]} needs an encoder that is trained")
-        self.encoder.requires_grad_(False)
-        for block in self.encoder.net.blocks[blocks - trained :]:
-            block.requires_grad_(True)
-        self.encoder.net.ln_post.requires_grad_(trained > 0)
 
     def encode(self, speech: Tensor, speech_lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Speech (B, L) at 16 kHz, lengths (B,) -> encoder output (B, P, D), lengths (B,)."""
@@ -173,33 +142,16 @@ class DQWhisperModel(ESPnetASRModel):
         """
         self._check_loaded()
         self._check_cached(encoder_out)
-        config, net, language = self.config, self.decoder.net, lang[:, 0]
-        tap = config.tap if "states" in self.needs else None
-        with parametrize.cached(), products(speech.device, config.precision):
+        batch = {
+            "speech": speech, "speech_lengths": speech_lengths, "text": text,
+            "text_lengths": text_lengths, "language": lang[:, 0],
+        }  # fmt: skip
+        with parametrize.cached(), products(speech.device, self.config.precision):
             audio, encoder_states = self._hear(speech, speech_lengths, encoder_out, cached)
-            window = audio.shape[1] * SAMPLES_PER_POSITION
-            if config.teacher_window != "student":
-                window = window_samples(int(speech_lengths.max()), config.teacher_window)
-            teacher = TeacherPass(
-                self.teacher, speech, speech_lengths, window, config.precision, tap,
-                "encoder_states" in self.needs, cached,
-            )  # fmt: skip
-            end = teacher.ends(
-                utt_id, config.timestamp_share, text, text_lengths, language, self.tokenizer
+            loss, stats, count = self.learn(
+                self.decoder.net, self.decoder.hidden, audio, encoder_states, batch, utt_id, cached
             )
-            seq = build_sequences(text, text_lengths, language, end, self.tokenizer)
-            with Taps(net, tap) as taps:
-                hidden = self.decoder.hidden(audio, seq.inputs)
-            logits = output_logits(net, seq.select(hidden))
-            linears = []
-            if "first_linears" in self.needs:
-                linears = [block.mlp[0].weight for block in net.blocks]
-        step = Step(
-            seq, language, speech_lengths, self.tokenizer, self.training, net, logits,
-            taps.states, encoder_states, linears, teacher,
-        )  # fmt: skip
-        loss, stats = total_loss(config, self.terms, step)
-        return force_gatherable((loss, stats, step.count), loss.device)
+        return force_gatherable((loss, stats, count), loss.device)
 
     def _check_cached(self, encoder_out: Tensor | None) -> None:
         """Stop when an encoder's output was kept that would now be another one."""
@@ -220,12 +172,11 @@ class DQWhisperModel(ESPnetASRModel):
         cached: dict[str, Tensor],
     ) -> tuple[Tensor, list[Tensor]]:
         """The student encoder's output (B, P, D), and each block's if a term needs them."""
-        tapped = "encoder_states" in self.needs
-        if encoder_out is not None and not tapped:
+        if encoder_out is not None and "encoder_states" not in self.needs:
             kept = {"encoder_out": encoder_out, **cached}
             return self._encoded(int(speech_lengths.max()), kept), []
         specaug = self.specaug if self.training else None
-        with Taps(self.encoder.net, "block" if tapped else None) as taps:
+        with self.encoder_taps(self.encoder.net) as taps:
             audio, _, _ = self.encoder(speech, speech_lengths, specaug=specaug)
         return audio, taps.states
 

@@ -1,0 +1,214 @@
+"""Distillation as a module: the loss of a batch, for ESPnet's training and for any other loop."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+from torch.nn.utils.rnn import pad_sequence
+from whisper.model import AudioEncoder, ModelDimensions, TextDecoder, Whisper
+from whisper.tokenizer import Tokenizer
+
+from espnet_dq.config import DistillConfig, WindowConfig
+from espnet_dq.distill.answers import TeacherPass
+from espnet_dq.distill.sequences import build_sequences
+from espnet_dq.distill.taps import Taps
+from espnet_dq.distill.terms import Step, needs, places, total_loss, wanted_terms
+from espnet_dq.errors import InputError
+from espnet_dq.whisper.dims import encode_text, language_token, vocabulary_tokenizer
+from espnet_dq.whisper.fetch import source_path
+from espnet_dq.whisper.forward import (
+    SAMPLES_PER_POSITION,
+    decode_hidden,
+    encode,
+    log_mel,
+    output_logits,
+    own_window,
+    products,
+    window_samples,
+)
+from espnet_dq.whisper.teacher import Teacher
+
+
+class Distilling(nn.Module):
+    """What learns from a teacher: the terms of the loss, and the way from a batch to it.
+
+    Attributes:
+        config: how it learns.
+        teacher: who answers; None with an `alpha` of 0.
+        tokenizer: the student's.
+        terms: of the loss; the trained part of each stands at its place in this module.
+        needs: what they need of a pass.
+    """
+
+    config: DistillConfig
+    teacher: Teacher | None
+    tokenizer: Tokenizer
+
+    def build_terms(self, teacher: ModelDimensions, student: ModelDimensions) -> None:
+        """Make the terms that `config` wants."""
+        self.terms = [term(self.config, teacher, student) for term in wanted_terms(self.config)]
+        self.needs = needs(self.terms)
+        parts = {term.place: term.part for term in self.terms}
+        for place in places():
+            self.register_module(place, parts.get(place))
+
+    def freeze_encoder(self, encoder: AudioEncoder, more: Sequence[str] = ()) -> None:
+        """Leave of it what `config.train_encoder` says; `more` also needs it to be trained."""
+        trained, blocks = self.config.train_encoder, len(encoder.blocks)
+        if trained == "all":
+            return
+        if trained == "none":
+            trained = 0
+        if trained > blocks:
+            raise InputError(f"train_encoder '{trained}': all, none, or up to {blocks} blocks")
+        learning = [f"the {t.name} term" for t in self.terms if "encoder_states" in t.needs]
+        learning += more
+        if trained == 0 and learning:
+            raise InputError(f"{learning[0]} needs an encoder that is trained")
+        encoder.requires_grad_(False)
+        for block in encoder.blocks[blocks - trained :]:
+            block.requires_grad_(True)
+        encoder.ln_post.requires_grad_(trained > 0)
+
+    def encoder_taps(self, encoder: AudioEncoder) -> Taps:
+        """Of its blocks, if a term needs them."""
+        return Taps(encoder, "block" if "encoder_states" in self.needs else None)
+
+    def learn(
+        self,
+        net: TextDecoder,
+        hidden_of: Callable[[Tensor, Tensor], Tensor],
+        audio: Tensor,
+        encoder_states: list[Tensor],
+        batch: Mapping[str, Tensor],
+        names: Sequence[str],
+        cached: dict[str, Tensor],
+    ) -> tuple[Tensor, dict[str, Tensor], int]:
+        """Loss, statistics and count of counted positions of a batch that the encoder has heard.
+
+        Args:
+            net: the student's decoder.
+            hidden_of: its last hidden states (B, T, D) of `audio` and tokens (B, T).
+            audio: encoder output (B, P, D).
+            encoder_states: what `encoder_taps` took.
+            batch: `speech` (B, L), `speech_lengths` (B,), `text` (B, T), `text_lengths` (B,) and
+                `language` (B,), tokens.
+            names: of the utterances, by which some are trained with timestamps.
+            cached: what stage 4 has kept of the batch.
+        """
+        config, lengths, language = self.config, batch["speech_lengths"], batch["language"]
+        tap = config.tap if "states" in self.needs else None
+        window = audio.shape[1] * SAMPLES_PER_POSITION
+        if config.teacher_window != "student":
+            window = window_samples(int(lengths.max()), config.teacher_window)
+        teacher = TeacherPass(
+            self.teacher, batch["speech"], lengths, window, config.precision, tap,
+            "encoder_states" in self.needs, cached,
+        )  # fmt: skip
+        text = batch["text"], batch["text_lengths"]
+        end = teacher.ends(names, config.timestamp_share, *text, language, self.tokenizer)
+        seq = build_sequences(*text, language, end, self.tokenizer)
+        with Taps(net, tap) as taps:
+            hidden = hidden_of(audio, seq.inputs)
+        logits = output_logits(net, seq.select(hidden))
+        linears = []
+        if "first_linears" in self.needs:
+            linears = [block.mlp[0].weight for block in net.blocks]
+        step = Step(
+            seq, language, lengths, self.tokenizer, self.training, net, logits,
+            taps.states, encoder_states, linears, teacher,
+        )  # fmt: skip
+        return *total_loss(config, self.terms, step), step.count
+
+
+class Distiller(Distilling):
+    """A student that learns from a teacher, for any training loop.
+
+    Its parameters are the student's, which is trained in place, and those of the terms; the teacher
+    is none of its modules. Quantization-aware if the student was prepared (`espnet_dq.prepare`).
+
+    Args:
+        student: openai-whisper's model, weights loaded.
+        teacher: a `.pt` file, or `openai:base` and the like; None needs an `alpha` of 0.
+        config: how it learns.
+        window: what the student hears in training.
+
+    Raises:
+        InputError: a value that does not fit, or no teacher.
+
+    Example usage::
+
+        distiller = Distiller(net, "openai:base", DistillConfig(matching="dynamic_monotonic"))
+        optimizer = torch.optim.AdamW(distiller.parameters(), lr=1e-5)
+        for examples in loader:  # lists of (audio, text, language)
+            loss, stats = distiller(distiller.batch(examples))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    """
+
+    def __init__(
+        self,
+        student: Whisper,
+        teacher: str | Path | None,
+        config: DistillConfig | None = None,
+        window: WindowConfig | None = None,
+    ):
+        super().__init__()
+        if not isinstance(student, Whisper):
+            raise InputError(f"a {type(student).__name__} is no model of openai-whisper")
+        self.student = student
+        self.config, self.window = config or DistillConfig(), window or WindowConfig()
+        if teacher is None and self.config.alpha > 0:
+            raise InputError("alpha above 0 needs a teacher")
+        self.tokenizer = vocabulary_tokenizer(student.dims)
+        self.teacher = None
+        theirs = student.dims
+        if teacher is not None:
+            self.teacher = Teacher(source_path(str(teacher)), student.dims)
+            theirs = self.teacher.model().dims
+        self.build_terms(theirs, student.dims)
+        self.freeze_encoder(student.encoder)
+
+    def batch(
+        self, examples: Sequence[tuple[np.ndarray | Tensor, str, str]]
+    ) -> dict[str, Tensor | list[str]]:
+        """A batch of (audio, text, language): (samples,) float at 16 kHz, and Whisper's code.
+
+        The names of its utterances, by which `timestamp_share` chooses, are their texts.
+        """
+        device = self.student.device
+        audio = [torch.as_tensor(a, dtype=torch.float32) for a, _, _ in examples]
+        text = [torch.tensor(encode_text(self.tokenizer, t)) for _, t, _ in examples]
+        language = [language_token(self.tokenizer, code) for _, _, code in examples]
+        tensors = {
+            "speech": pad_sequence(audio, batch_first=True),
+            "speech_lengths": torch.tensor([len(a) for a in audio]),
+            "text": pad_sequence(text, batch_first=True, padding_value=-1),
+            "text_lengths": torch.tensor([len(t) for t in text]),
+            "language": torch.tensor(language),
+        }
+        on_device = {name: tensor.to(device) for name, tensor in tensors.items()}
+        return on_device | {"names": [t for _, t, _ in examples]}
+
+    def forward(
+        self, batch: Mapping[str, Tensor | Sequence[str]]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss (a scalar) and statistics of a batch, as `batch` makes it."""
+        student, dims = self.student, self.student.dims
+        speech, lengths = batch["speech"], batch["speech_lengths"]
+        window = self.window.window if self.training else "full"
+        samples = window_samples(int(lengths.max()), window, own_window(dims))
+        with parametrize.cached(), products(speech.device, self.config.precision):
+            mel = log_mel(speech, lengths, dims.n_mels, samples, self.window.padding)
+            with self.encoder_taps(student.encoder) as taps:
+                audio = encode(student.encoder, mel)
+            loss, stats, _ = self.learn(
+                student.decoder,
+                lambda heard, tokens: decode_hidden(student.decoder, tokens, heard),
+                audio, taps.states, batch, batch["names"], {},
+            )  # fmt: skip
+        return loss, stats

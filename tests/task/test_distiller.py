@@ -1,0 +1,97 @@
+"""`Distiller`: the loss of ESPnet's training, in any loop."""
+
+import pytest
+import torch
+import whisper
+
+import espnet_dq as dq
+from espnet_dq.config import WindowConfig
+from espnet_dq.distill.terms import places
+from espnet_dq.errors import InputError
+
+OTHERS = {"state": 32, "layers": 3, "mels": 128}  # of the teacher of `build`
+
+
+@pytest.fixture
+def pair(save_toy):
+    """The student and the teacher of `build`."""
+    return whisper.load_model(str(save_toy(seed=0))), save_toy(seed=1, **OTHERS)
+
+
+def as_its_batch(batch):
+    """A batch of ESPnet's in `Distiller`'s terms."""
+    own = {name: value for name, value in batch.items() if name not in ("lang", "utt_id")}
+    return own | {"language": batch["lang"][:, 0], "names": batch["utt_id"]}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "conf",
+    [{"matching": "logits"}, {"lambda_encoder": 0.5, "lambda_guide": 0.1},
+     {"matching": "static", "tap": "ffn", "timestamp_share": 0.5, "train_encoder": 1}],
+)  # fmt: skip
+def test_loss_and_gradients_are_those_of_espnets_model(build, batch, pair, conf):
+    model = build(window="batch", grid="ct2_int8", **(conf | {"preset": "full"})).train()
+    student, teacher = pair
+    dq.prepare(student, "ct2_int8")
+    distiller = dq.Distiller(
+        student, teacher, dq.DistillConfig(**conf), WindowConfig(window="batch")
+    )
+    for place in places():  # trained parts of terms begin at random
+        if (part := getattr(model, place)) is not None:
+            getattr(distiller, place).load_state_dict(part.state_dict())
+    expected, said, _ = model(**batch)
+    loss, stats = distiller.train()(as_its_batch(batch))
+    assert torch.equal(loss, expected[0])
+    assert stats.keys() == said.keys() and all(float(stats[x]) == float(said[x]) for x in said)
+    for each in (loss, expected):
+        each.backward()
+    theirs = dict(model.named_parameters())
+    for name, p in student.named_parameters():
+        side, rest = name.split(".", 1)
+        other = theirs[f"{side}.net.{rest}"]
+        assert p.requires_grad == other.requires_grad, name
+        if other.grad is not None:
+            assert torch.equal(p.grad, other.grad), name
+
+
+@pytest.mark.slow
+def test_it_trains_what_is_exported(pair, tmp_path):
+    student, teacher = pair
+    dq.prepare(student, "uniform4", ranges="lsq")
+    distiller = dq.Distiller(student, teacher, window=WindowConfig(window="batch"))
+    noise = torch.randn(3, 8000, generator=torch.Generator().manual_seed(0)) * 0.1
+    batch = distiller.batch([(noise[0], "good morning", "en"), (noise[1, :6000], "ciao", "it")])
+    assert batch["speech"].shape == (2, 8000) and batch["speech_lengths"].tolist() == [8000, 6000]
+    optimizer = torch.optim.AdamW(distiller.parameters(), lr=1e-3)
+    losses = []
+    for _ in range(4):
+        loss, _ = distiller(batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < losses[0]
+    assert not [name for name in distiller.state_dict() if "teacher" in name]
+    path = dq.save(student, tmp_path / "student.safetensors")
+    assert dq.verify(path, against=student).mismatched == 0
+
+
+def test_what_does_not_fit_is_one_line(pair, tmp_path):
+    student, teacher = pair
+    for arguments, message in (
+        ((torch.nn.Linear(2, 2), teacher), "a Linear is no model of openai-whisper"),
+        ((student, None), "alpha above 0 needs a teacher"),
+        ((student, tmp_path / "none.pt"), r"none\.pt: no such teacher file"),
+        ((student, teacher, dq.DistillConfig(train_encoder=3)), "up to 2 blocks"),
+        ((student, teacher, dq.DistillConfig(train_encoder="none", lambda_encoder=1)),
+         "the encoder term needs an encoder that is trained"),
+        ((student, teacher, dq.DistillConfig(terms={"x": 1})), "'x' is no further term"),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=message):
+            dq.Distiller(*arguments)
+    alone = dq.Distiller(student, None, dq.DistillConfig(alpha=0, matching="logits"))
+    loss, stats = alone(alone.batch([(torch.zeros(4000), "hello", "en")]))
+    assert torch.equal(loss, stats["loss_ce"])
+    with pytest.raises(InputError, match="unknown language 'xx'"):
+        alone.batch([(torch.zeros(4000), "hello", "xx")])
