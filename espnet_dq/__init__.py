@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from espnet_dq.api.models import Model as Model
     from espnet_dq.api.models import load as load
-    from espnet_dq.api.models import prepare as prepare
     from espnet_dq.api.models import quantize as quantize
     from espnet_dq.api.models import save as save
+    from espnet_dq.api.nets import prepare as prepare
     from espnet_dq.api.speech import score as score
     from espnet_dq.api.speech import transcribe as transcribe
     from espnet_dq.api.verification import verify as verify
@@ -48,6 +48,7 @@ _HOMES = {
     "DistillConfig": "espnet_dq.config",
     "Distiller": "espnet_dq.distill.distiller",
     "QuantConfig": "espnet_dq.config",
+    "prepare": "espnet_dq.api.nets",
     "score": "espnet_dq.api.speech",
     "transcribe": "espnet_dq.api.speech",
     "verify": "espnet_dq.api.verification",

@@ -212,6 +212,41 @@ def test_ctranslate2_takes_what_was_trained(make_toy, tmp_path):
     assert model.compute_type.startswith("int8")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "grid,ranges,to", [("ct2_int8", "max", "ct2"), ("uniform4", "lsq", "packed")]
+)
+def test_transformers_trains_on_a_grid(toy, grid, ranges, to):
+    transformers = pytest.importorskip("transformers")
+    dq.save(dq.load(toy), "hf", to="hf")
+    load = transformers.WhisperForConditionalGeneration.from_pretrained
+    net = load("hf", dtype=torch.float32)
+    names = set(net.state_dict())
+    dq.prepare(net, grid, ranges=ranges)
+    assert {name for name in net.state_dict() if not name.endswith("_range")} == names
+    mel = torch.randn(1, 80, 3000, generator=torch.Generator().manual_seed(0))
+    # The same values as openai-whisper's, prepared.
+    other = dq.prepare(whisper.load_model(toy), grid, ranges=ranges)
+    ours = net(input_features=mel, decoder_input_ids=TOKENS).logits
+    torch.testing.assert_close(ours, other(mel, TOKENS), rtol=1e-4, atol=1e-4)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)
+    for _ in range(2):
+        optimizer.zero_grad()
+        net(input_features=mel, labels=TOKENS).loss.backward()
+        optimizer.step()
+    path = dq.save(net, "student", to=to)
+    dq.verify(path, against=net).check()
+    seen = dict(dq.load(path).weights.state)["decoder.token_embedding.weight"]
+    assert torch.equal(net.proj_out.weight, net.model.decoder.embed_tokens.weight)
+    assert torch.equal(seen.float(), net.proj_out.weight.detach())
+    assert set(dq.load(path).grids.values()) == {grid}
+    # A checkpoint is a plain one, and training goes on from it.
+    net.save_pretrained("checkpoint")
+    again = dq.prepare(load("checkpoint", dtype=torch.float32), grid)
+    plain = dict(again.named_parameters())["model.encoder.conv1.parametrizations.weight.original"]
+    assert torch.equal(plain, net.model.encoder.conv1.parametrizations.weight.original)
+
+
 def test_a_net_is_prepared_once_or_not_at_all(make_toy):
     net = make_toy(state=48, text_ctx=64)  # no multiple of 32
     with pytest.raises(InputError, match="is no multiple of 32"):

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torch import nn
-from torch.nn.utils import parametrize
-from whisper.model import ModelDimensions, Whisper
+from whisper.model import ModelDimensions
 
+from espnet_dq.api import nets
 from espnet_dq.config import QuantConfig
 from espnet_dq.errors import InputError
 from espnet_dq.files import check_apart
@@ -15,10 +15,8 @@ from espnet_dq.formats import detect, integers
 from espnet_dq.formats.weights import Weights
 from espnet_dq.formats.write import GRIDS, check_grids, check_out, write
 from espnet_dq.quant import prepare as fake
-from espnet_dq.quant.activations import prepare_activations
 from espnet_dq.quant.checkpoint import CHECKPOINT, load_student
 from espnet_dq.quant.checkpoint import quantize as on_grids
-from espnet_dq.quant.fake_quant import clip_of
 from espnet_dq.quant.grids import Quantized
 from espnet_dq.quant.table import read_grid
 from espnet_dq.whisper.fetch import source_path
@@ -125,86 +123,19 @@ def assign(
     return fake.assign_grids(dims, read_grid(grid) if isinstance(grid, str) else grid, preset)
 
 
-def prepare(
-    net: Whisper,
-    grid: str | Mapping[str, str],
-    preset: str = QuantConfig.preset,
-    ranges: str = QuantConfig.ranges,
-    activations: str = QuantConfig.activations,
-    activation_ranges: str | Path | None = QuantConfig.activation_ranges,
-) -> Whisper:
-    """Make an openai-whisper model see its weights on a grid, in place, in any training loop.
-
-    Its parameters stay float and are trained (straight-through gradients); its state dict keeps
-    openai-whisper's names. `save` then writes what the forward pass computed with.
-
-    Args:
-        net: a `whisper.model.Whisper` with its weights loaded.
-        grid: as of `quantize`.
-        preset: `full`, or a part only: `paper` (decoder) or `encoder`.
-        ranges: `max` (a range ends at its largest magnitude), or learned: `lsq`, `pact`. These are
-            parameters of their own: prepare before the optimizer is made.
-        activations: what a runtime rounds the layers' inputs to: `none`, `int8_per_token`
-            (CTranslate2), `q8_0_blocks` (ggml), `int8_static`.
-        activation_ranges: of `int8_static`: the file that `calibrate` wrote.
-
-    Returns:
-        The same `net`.
-
-    Raises:
-        InputError: no such model, a grid that does not fit, or a weight that has one already.
-
-    Example usage::
-
-        net = whisper.load_model("tiny")
-        prepare(net, "ct2_int8")
-        ...  # train
-        save(net, "student_ct2")
-    """
-    _check_net(net)
-    grids = assign(net.dims, grid, preset)
-    if on := fake.quantized_weights(net):
-        raise InputError(f"cannot prepare: {min(on)} is on a grid already")
-    state = {name: tensor.clone() for name, tensor in net.state_dict().items()}
-    net.register_load_state_dict_pre_hook(fake.start_ranges)
-    fake.prepare(net, grids, ranges)
-    net.to(next(iter(state.values())).device)  # the learned ranges, too
-    net.load_state_dict(state)
-    try:
-        prepare_activations(net, grids, activations, activation_ranges)
-    except InputError:
-        for name in grids:
-            layer = net.get_submodule(name.removesuffix(".weight"))
-            parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
-        raise
-    return net
-
-
-def _check_net(net: object) -> None:
-    if not isinstance(net, Whisper):
-        raise InputError(f"a {type(net).__name__} is no model of openai-whisper")
-
-
-def from_net(net: nn.Module) -> Model:
-    """What an openai-whisper model computes with: float weights, and those on a grid."""
-    _check_net(net)
-    held = {name: tensor.detach().cpu() for name, tensor in net.state_dict().items()}
-    state = {name: t for name, t in held.items() if not name.endswith(fake.RANGE)}
-    clips = {
-        name.removesuffix(fake.RANGE): clip_of(t)
-        for name, t in held.items()
-        if name.endswith(fake.RANGE)
-    }
-    weights = Weights(net.dims, state).check("the model")
-    quantized = on_grids(state, fake.quantized_weights(net), clips)
+def from_net(net: nets.Net) -> Model:
+    """What a model in training computes with: float weights, and those on a grid."""
+    weights, grids, clips = nets.read(net)
+    quantized = on_grids(weights.state, grids, clips)
     return Model(weights, quantized, _beside(quantized))
 
 
-def save(model: Model | Whisper, path: str | Path, to: str | None = None) -> Path:
+def save(model: Model | nets.Net, path: str | Path, to: str | None = None) -> Path:
     """Write a model, whole or not at all.
 
     Args:
-        model: of `load` or `quantize`, or an openai-whisper model, prepared or not.
+        model: of `load` or `quantize`, or a model of openai-whisper or transformers, prepared or
+            not.
         path: a file, or the folder of a format that is one. A model that stood there is replaced.
         to: `openai` (`.pt`), `ggml`, `packed` (safetensors), `ct2`, `hf` or `onnx` (folders); None:
             the only runtime's that has the grid, or what the name ends in (`.pt`, `.bin`,

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor, nn
-from whisper.model import ModelDimensions, Whisper
+from whisper.model import ModelDimensions
 
+from espnet_dq.api import nets
 from espnet_dq.api.models import Model, assign, from_net, is_experiment, load
 from espnet_dq.errors import InputError
 from espnet_dq.files import bytes_on_disk
@@ -23,7 +24,7 @@ from espnet_dq.whisper.dims import weight_shapes
 
 def verify(
     path: str | Path,
-    against: str | Path | Model | Whisper,
+    against: str | Path | Model | nets.Net,
     grid: str | Mapping[str, str] | None = None,
 ) -> Report:
     """Compare a file or folder with what it was made from: all that decides its output.
@@ -62,7 +63,7 @@ def verify(
 
 
 def _reference(
-    against: str | Path | Model | Whisper, grid: str | Mapping[str, str] | None
+    against: str | Path | Model | nets.Net, grid: str | Mapping[str, str] | None
 ) -> tuple[Reference, int]:
     """What the file should hold, and the model's bytes by the paper's rule."""
     if isinstance(against, nn.Module):
@@ -102,10 +103,7 @@ def _of_net(net: nn.Module, grid: object) -> tuple[Reference, int]:
         raise InputError("grid is for a file; a model in training knows its own")
     model = from_net(net)
     dims, state, grids = model.dims, model.weights.state, model.grids
-    seen = {
-        name: net.get_submodule(name.removesuffix(".weight")).weight.detach().cpu()
-        for name in grids
-    }
+    seen = nets.seen(net, grids)
     by_rule = _by_rule(dims, "full", dict.fromkeys(candidates(dims), "none") | grids)
     return Reference(dims, state | seen, grids, _scales(model.quantized), state), by_rule
 

@@ -1,0 +1,136 @@
+"""Models of openai-whisper and transformers, changed in place: any training loop goes on."""
+
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+from whisper.model import ModelDimensions, Whisper
+
+from espnet_dq.config import QuantConfig
+from espnet_dq.errors import InputError
+from espnet_dq.formats import huggingface
+from espnet_dq.formats.hf_names import hf_name, read_dims
+from espnet_dq.formats.weights import Weights
+from espnet_dq.quant import prepare as fake
+from espnet_dq.quant.activations import prepare_activations
+from espnet_dq.quant.fake_quant import clip_of
+from espnet_dq.quant.table import read_grid
+
+if TYPE_CHECKING:
+    from transformers import WhisperForConditionalGeneration
+
+type Net = Whisper | WhisperForConditionalGeneration
+_THEIRS = "WhisperForConditionalGeneration"  # transformers' class, which takes seconds to import
+
+
+def prepare(
+    net: Net,
+    grid: str | Mapping[str, str],
+    preset: str = QuantConfig.preset,
+    ranges: str = QuantConfig.ranges,
+    activations: str = QuantConfig.activations,
+    activation_ranges: str | Path | None = QuantConfig.activation_ranges,
+) -> Net:
+    """Make a model see its weights on a grid, in place, in any training loop.
+
+    Its parameters stay float and are trained (straight-through gradients); its state dict keeps
+    its own names. `save` then writes what the forward pass computed with.
+
+    Args:
+        net: openai-whisper's `Whisper` or transformers' `WhisperForConditionalGeneration`, weights
+            loaded; the latter in float32 (autocast does the rest).
+        grid: as of `quantize`.
+        preset: `full`, or a part only: `paper` (decoder) or `encoder`.
+        ranges: `max` (a range ends at its largest magnitude), or learned: `lsq`, `pact`. These are
+            parameters of their own: prepare before the optimizer is made.
+        activations: what a runtime rounds the layers' inputs to: `none`, `int8_per_token`
+            (CTranslate2), `q8_0_blocks` (ggml), `int8_static`; of openai-whisper's models only.
+        activation_ranges: of `int8_static`: the file that `calibrate` wrote.
+
+    Returns:
+        The same `net`.
+
+    Raises:
+        InputError: no such model, a grid that does not fit, or a weight that has one already.
+
+    Example usage::
+
+        net = whisper.load_model("tiny")
+        prepare(net, "ct2_int8")
+        ...  # train
+        save(net, "student_ct2")
+    """
+    dims, own_name = _described(net)
+    QuantConfig(grid, ranges, preset, activations, activation_ranges)
+    if on := fake.quantized_weights(net):
+        raise InputError(f"cannot prepare: {min(on)} is on a grid already")
+    if not isinstance(net, Whisper):
+        if activations != "none":
+            raise InputError(f"activations {activations}: of openai-whisper's models only")
+        if net.dtype.itemsize < 4:
+            raise InputError(f"cannot prepare a model in {net.dtype}: load it in float32")
+    grids = fake.assign_grids(dims, read_grid(grid) if isinstance(grid, str) else grid, preset)
+    state = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    net.register_load_state_dict_pre_hook(fake.start_ranges)
+    fake.prepare(net, {own_name(name): grid for name, grid in grids.items()}, ranges)
+    if not isinstance(net, Whisper):
+        _share_projection(net)
+    net.to(next(iter(state.values())).device)  # the learned ranges, too
+    net.load_state_dict(state)
+    try:
+        prepare_activations(net, grids, activations, activation_ranges)
+    except InputError:
+        for name in grids:
+            layer = net.get_submodule(name.removesuffix(".weight"))
+            parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
+        raise
+    return net
+
+
+def _share_projection(net: "WhisperForConditionalGeneration") -> None:
+    """Let transformers' output projection, tied to the embedding, see what the embedding sees."""
+    embedding = net.model.decoder.embed_tokens
+    if parametrize.is_parametrized(embedding, "weight"):
+        on = embedding.parametrizations.weight
+        if net.proj_out.weight is not on.original:
+            raise InputError("cannot prepare a model whose output projection is not tied")
+        parametrize.register_parametrization(net.proj_out, "weight", on[0], unsafe=True)
+
+
+def _described(net: nn.Module) -> tuple[ModelDimensions, Callable[[str], str]]:
+    """A model's dimensions, and what it calls a weight by its name in openai-whisper."""
+    if isinstance(net, Whisper):
+        return net.dims, str
+    if any(kind.__name__ == _THEIRS for kind in type(net).__mro__):
+        return read_dims(net.config.to_dict(), Path("the model's config")), hf_name
+    kind = type(net).__name__
+    if hasattr(net, "merge_and_unload"):
+        raise InputError(f"a {kind} has adapters: merge them first (merge_and_unload)")
+    raise InputError(f"a {kind} is no model of openai-whisper, and no {_THEIRS}")
+
+
+def read(net: Net) -> tuple[Weights, dict[str, str], dict[str, Tensor]]:
+    """Float weights, and, by openai-whisper's names, grids and the clips of learned ranges."""
+    dims, own_name = _described(net)
+    state = {name: tensor.detach().cpu() for name, tensor in net.state_dict().items()}
+    on = fake.quantized_weights(net)
+    plain = {name: t for name, t in state.items() if not name.endswith(fake.RANGE)}
+    names = [name for name in fake.candidates(dims) if own_name(name) in on]
+    ranges = {name: state.get(own_name(name) + fake.RANGE) for name in names}
+    clips = {name: clip_of(tensor) for name, tensor in ranges.items() if tensor is not None}
+    grids = {name: on[own_name(name)] for name in names}
+    if isinstance(net, Whisper):
+        return Weights(dims, plain).check("the model"), grids, clips
+    with tempfile.TemporaryDirectory() as folder:  # with its settings of decoding
+        net.save_pretrained(folder, state_dict=plain)
+        return huggingface.load(folder), grids, clips
+
+
+def seen(net: Net, names: Mapping[str, str]) -> dict[str, Tensor]:
+    """The weights of these names as the forward pass sees them."""
+    own_name = _described(net)[1]
+    layers = {n: net.get_submodule(own_name(n).removesuffix(".weight")) for n in names}
+    return {name: layer.weight.detach().cpu() for name, layer in layers.items()}
