@@ -12,12 +12,15 @@ import numpy as np
 import pytest
 import torch
 import whisper
+import yaml
 from whisper.normalizers import BasicTextNormalizer
 
 import espnet_dq as dq
 from espnet_dq.data.audio import save_wav
 from espnet_dq.errors import InputError, WorkError
 from espnet_dq.formats import detect
+from espnet_dq.quant.checkpoint import CHECKPOINT
+from espnet_dq.whisper.dims import espnet_name
 
 ROOT = Path(__file__).parents[1]
 TOKENS = torch.tensor([[50258, 50259, 50359, 440, 7]])
@@ -125,6 +128,22 @@ def test_verify_sees_a_changed_file(toy):
         report.check()
 
 
+def test_an_experiment_is_a_model(make_toy, tmp_path):
+    """As the recipe leaves it."""
+    net = dq.prepare(make_toy(text_ctx=64), "uniform4")
+    folder = tmp_path / "exp" / "qat"
+    folder.mkdir(parents=True)
+    state = {espnet_name(name): tensor for name, tensor in net.state_dict().items()}
+    torch.save(state, folder / CHECKPOINT)
+    names = dict.fromkeys(("encoder", "decoder"), "dq_whisper")
+    conf = {"encoder_conf": {"dims": vars(net.dims)}, "model_conf": {"grid": "uniform4"}}
+    (folder / "config.yaml").write_text(yaml.safe_dump(names | conf))
+    model = dq.load(tmp_path / "exp")
+    path = dq.save(model, tmp_path / "u4.safetensors")
+    for against in (tmp_path / "exp", model, net):
+        assert dq.verify(path, against=against).mismatched == 0
+
+
 def test_verify_sees_another_grid_and_other_floats(toy):
     model = dq.load(toy)
     path = dq.save(dq.quantize(model, "uniform4"), "u4.safetensors")
@@ -156,6 +175,7 @@ def test_what_is_not_clear_is_one_line(toy):
         (lambda: dq.save(model, toy), "is what is read: give another path"),
         (lambda: dq.quantize(model, "ct2_int9"), "unknown grid 'ct2_int9'"),
         (lambda: dq.load("openai:tini"), "openai:tini: known models are tiny"),
+        (lambda: dq.load(str(Path(toy).parent)), "holds neither model.bin"),
         (lambda: dq.load("nothing.pt"), r"^nothing\.pt: no such file"),
         (lambda: dq.verify(toy, against=toy), "grid is missing"),
         (lambda: dq.prepare(torch.nn.Linear(2, 2), "ct2_int8"), "a Linear is no model of openai"),
@@ -240,6 +260,12 @@ def test_transformers_trains_on_a_grid(toy, grid, ranges, to):
     assert torch.equal(net.proj_out.weight, net.model.decoder.embed_tokens.weight)
     assert torch.equal(seen.float(), net.proj_out.weight.detach())
     assert set(dq.load(path).grids.values()) == {grid}
+    with pytest.raises(InputError, match="bfloat16: load it in float32"):
+        dq.prepare(load("hf", dtype=torch.bfloat16), grid)
+    loose = load("hf", dtype=torch.float32)
+    loose.proj_out.weight = torch.nn.Parameter(loose.proj_out.weight.clone())
+    with pytest.raises(InputError, match="output projection is not tied"):
+        dq.prepare(loose, grid)
     # A checkpoint is a plain one, and training goes on from it.
     net.save_pretrained("checkpoint")
     again = dq.prepare(load("checkpoint", dtype=torch.float32), grid)

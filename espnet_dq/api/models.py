@@ -15,7 +15,7 @@ from espnet_dq.formats import detect, integers
 from espnet_dq.formats.weights import Weights
 from espnet_dq.formats.write import GRIDS, check_grids, check_out, write
 from espnet_dq.quant import prepare as fake
-from espnet_dq.quant.checkpoint import CHECKPOINT, load_student
+from espnet_dq.quant.checkpoint import CHECKPOINT, load_student, training_folder
 from espnet_dq.quant.checkpoint import quantize as on_grids
 from espnet_dq.quant.grids import Quantized
 from espnet_dq.quant.table import read_grid
@@ -73,7 +73,7 @@ def load(source: str | Path, keep: bool = True) -> Model:
         model.weights.state["decoder.ln.weight"].shape  # torch.Size([384])
     """
     path = source_path(str(source))
-    if is_experiment(path):
+    if is_experiment(path) and _was_trained(path):
         student = load_student(path)
         quantized = student.quantized() if keep else {}
         return Model(Weights(student.dims, student.state), quantized, _beside(quantized), path)
@@ -89,6 +89,15 @@ def is_experiment(path: Path) -> bool:
     except InputError:
         return not detect.adapter(path)
     return False
+
+
+def _was_trained(folder: Path) -> bool:
+    """Whether there is a training in it; if not, what formats there are is the better answer."""
+    try:
+        training_folder(folder)
+    except InputError:
+        return False
+    return True
 
 
 def quantize(model: Model, grid: str | Mapping[str, str]) -> Model:

@@ -41,7 +41,7 @@ def prepare(
 
     Args:
         net: openai-whisper's `Whisper` or transformers' `WhisperForConditionalGeneration`, weights
-            loaded; the latter in float32 (autocast does the rest).
+            loaded; the latter in float32.
         grid: as of `quantize`.
         preset: `full`, or a part only: `paper` (decoder) or `encoder`.
         ranges: `max` (a range ends at its largest magnitude), or learned: `lsq`, `pact`. These are
@@ -72,6 +72,8 @@ def prepare(
             raise InputError(f"activations {activations}: of openai-whisper's models only")
         if net.dtype.itemsize < 4:
             raise InputError(f"cannot prepare a model in {net.dtype}: load it in float32")
+        if net.proj_out.weight is not net.model.decoder.embed_tokens.weight:
+            raise InputError("cannot prepare a model whose output projection is not tied")
     grids = fake.assign_grids(dims, read_grid(grid) if isinstance(grid, str) else grid, preset)
     state = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     net.register_load_state_dict_pre_hook(fake.start_ranges)
@@ -94,10 +96,8 @@ def _share_projection(net: "WhisperForConditionalGeneration") -> None:
     """Let transformers' output projection, tied to the embedding, see what the embedding sees."""
     embedding = net.model.decoder.embed_tokens
     if parametrize.is_parametrized(embedding, "weight"):
-        on = embedding.parametrizations.weight
-        if net.proj_out.weight is not on.original:
-            raise InputError("cannot prepare a model whose output projection is not tied")
-        parametrize.register_parametrization(net.proj_out, "weight", on[0], unsafe=True)
+        on = embedding.parametrizations.weight[0]
+        parametrize.register_parametrization(net.proj_out, "weight", on, unsafe=True)
 
 
 def _described(net: nn.Module) -> tuple[ModelDimensions, Callable[[str], str]]:
