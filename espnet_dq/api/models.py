@@ -8,17 +8,14 @@ from torch import nn
 from whisper.model import ModelDimensions
 
 from espnet_dq.api import nets
-from espnet_dq.config import QuantConfig
 from espnet_dq.errors import InputError
 from espnet_dq.files import check_apart
 from espnet_dq.formats import detect, integers
 from espnet_dq.formats.weights import Weights
 from espnet_dq.formats.write import GRIDS, check_grids, check_out, write
-from espnet_dq.quant import prepare as fake
 from espnet_dq.quant.checkpoint import CHECKPOINT, load_student, training_folder
 from espnet_dq.quant.checkpoint import quantize as on_grids
 from espnet_dq.quant.grids import Quantized
-from espnet_dq.quant.table import read_grid
 from espnet_dq.whisper.fetch import source_path
 
 # End of a file's name -> format.
@@ -104,7 +101,7 @@ def quantize(model: Model, grid: str | Mapping[str, str]) -> Model:
     """A model with its weights rounded to a grid; the model that is given stays as it is.
 
     Args:
-        model: of `load`; what it has on a grid is rounded from the values there.
+        model: of `load`; what is rounded is `model.weights`.
         grid: a grid's name (`ct2_int8`, `ggml_q4_0`, `uniform4_g16`, ...), a table with a grid or
             `none` for each weight, or a `.yaml` file with one.
 
@@ -116,20 +113,13 @@ def quantize(model: Model, grid: str | Mapping[str, str]) -> Model:
         save(quantize(load("openai:tiny"), "ggml_q4_0"), "tiny_q4.bin")
     """
     state = model.weights.state
-    quantized = on_grids(state, assign(model.dims, grid))
+    quantized = on_grids(state, nets.assign(model.dims, grid))
     return replace(model, quantized=quantized, float_dtype=_beside(quantized))
 
 
 def _beside(quantized: Mapping[str, Quantized]) -> str | None:
     """The `float_dtype` of what was trained or rounded: float16, where few floats are left."""
     return "float16" if quantized else None
-
-
-def assign(
-    dims: ModelDimensions, grid: str | Mapping[str, str], preset: str = QuantConfig.preset
-) -> dict[str, str]:
-    """Name -> grid, as `assign_grids`, of a grid that may be a `.yaml` file."""
-    return fake.assign_grids(dims, read_grid(grid) if isinstance(grid, str) else grid, preset)
 
 
 def from_net(net: nets.Net) -> Model:

@@ -74,7 +74,7 @@ def prepare(
             raise InputError(f"cannot prepare a model in {net.dtype}: load it in float32")
         if net.proj_out.weight is not net.model.decoder.embed_tokens.weight:
             raise InputError("cannot prepare a model whose output projection is not tied")
-    grids = fake.assign_grids(dims, read_grid(grid) if isinstance(grid, str) else grid, preset)
+    grids = assign(dims, grid, preset)
     state = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     net.register_load_state_dict_pre_hook(fake.start_ranges)
     fake.prepare(net, {own_name(name): grid for name, grid in grids.items()}, ranges)
@@ -90,6 +90,13 @@ def prepare(
             parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
         raise
     return net
+
+
+def assign(
+    dims: ModelDimensions, grid: str | Mapping[str, str], preset: str = QuantConfig.preset
+) -> dict[str, str]:
+    """Name -> grid, as `assign_grids`, of a grid that may be a `.yaml` file."""
+    return fake.assign_grids(dims, read_grid(grid) if isinstance(grid, str) else grid, preset)
 
 
 def _share_projection(net: "WhisperForConditionalGeneration") -> None:

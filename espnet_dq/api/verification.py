@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from whisper.model import ModelDimensions
 
 from espnet_dq.api import nets
-from espnet_dq.api.models import Model, assign, from_net, is_experiment, load
+from espnet_dq.api.models import Model, from_net, is_experiment, load
 from espnet_dq.errors import InputError
 from espnet_dq.files import bytes_on_disk
 from espnet_dq.formats import detect
@@ -89,7 +89,7 @@ def _reference(
         quantized, on_grid, by_rule = {}, {}, paper_rule_bytes(weight_shapes(dims))
     else:
         table = read_grid(grid) if isinstance(grid, str) else grid
-        grids = assign(dims, table)
+        grids = nets.assign(dims, table)
         # By the grids' `fake`, which training uses, not by the integers that were written.
         on_grid = {name: get_grid(g).fake(state[name]) for name, g in grids.items()}
         quantized, by_rule = quantize(state, grids), _by_rule(dims, "full", table)
