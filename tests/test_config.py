@@ -15,12 +15,16 @@ from espnet_dq.errors import InputError
 CONFIGS = (DistillConfig, QuantConfig, WindowConfig)
 KEYS = {key: config.__name__ for config in CONFIGS for key in config.names()}
 PACKAGE = Path(espnet_dq.__file__).parent
-# Words of the same spelling: how languages are mixed, a model in float, integers that stay.
+# Words of the same spelling: how languages are mixed, a model in float, integers that stay, what a
+# file was made on, all that there is to say of windows.
 OTHERS = {
     ("data/pack.py", "temperature"),
     ("bin/pack_windows.py", "temperature"),
     ("report/size.py", "preset"),
     ("bin/convert.py", "grid"),
+    ("api/models.py", "grid"),
+    ("api/verification.py", "grid"),
+    ("distill/distiller.py", "window"),
 }
 
 
