@@ -14,8 +14,8 @@ Each name is imported when it is first used: `import espnet_dq` itself imports n
 import os
 import sys
 from importlib import import_module
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # not of `typing`, which the current folder might still have
 if TYPE_CHECKING:
     from espnet_dq.api.models import Model as Model
     from espnet_dq.api.models import load as load
