@@ -51,7 +51,9 @@ def test_english_only_says_the_same_everywhere(clips, tmp_path):
         model = load_runtime(runtime, tmp_path / PLACES[form], threads=1)
         assert "ru" not in model.languages
         said[runtime] = [
-            model.decode([load_audio(path)], "en")[0] for path, lang, _ in clips if lang == "en"
+            model.decode([load_audio(path)], "en")[0].text
+            for path, lang, _ in clips
+            if lang == "en"
         ]
     model = whisper.load_model(str(checkpoint), device="cpu")
     plain = [
