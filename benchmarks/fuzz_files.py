@@ -135,6 +135,7 @@ def _write(form: str, path: Path, weights: Weights, quantized: Mapping[str, Quan
         spec.validate()
         spec.optimize()
         spec.save(str(path.parent))
+        (path.parent / "config.json").unlink()  # settings of tokens, which no Whisper has so few of
 
 
 def _split(folder: Path) -> None:
