@@ -1,9 +1,9 @@
 """Audio that another process reads, so that a file which crashes its decoder costs only itself.
 
-`python -Pm espnet_dq.data.apart` is that process: a line of JSON, `[path, channel, whether damage
-is told]`, asks it for a file's blocks. Each comes as its number of samples, 8 bytes, and these, 4
-bytes each; END ends them, and FAULT with a number of bytes and the JSON of an `AudioFault`. DAMAGE
-comes between them, with the JSON of a line.
+`python -Pm espnet_dq.data.apart` is that process: a line of JSON, `[path, folder that it is
+relative to or null, channel, whether damage is told]`, asks it for a file's blocks. Each comes as
+its number of samples, 8 bytes, and these, 4 bytes each; END ends them, and FAULT with a number of
+bytes and the JSON of an `AudioFault`. DAMAGE comes between them, with the JSON of a line.
 """
 
 import atexit
@@ -59,7 +59,9 @@ def _blocks(
     channel: int | None,
     damage: Callable[[str], None] | None,
 ) -> Iterator[np.ndarray]:
-    reader.stdin.write(json.dumps([str(path), channel, damage is not None]).encode() + b"\n")
+    folder = None if os.path.isabs(path) else os.getcwd()  # the reader may be of another one
+    asked = [str(path), folder, channel, damage is not None]
+    reader.stdin.write(json.dumps(asked).encode() + b"\n")
     reader.stdin.flush()
     while (count := _number(reader)) != END:
         if count >= 0:
@@ -129,7 +131,9 @@ def main() -> None:
         out.write(NUMBER.pack(kind) + NUMBER.pack(len(said)) + said)
 
     for line in sys.stdin.buffer:
-        path, channel, told = json.loads(line)
+        path, folder, channel, told = json.loads(line)
+        if folder is not None:
+            os.chdir(folder)
         try:
             for block in read_audio(path, channel, partial(say, DAMAGE) if told else None):
                 out.write(NUMBER.pack(len(block)))

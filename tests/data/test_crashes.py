@@ -111,6 +111,16 @@ def test_transcribe(crashing, fake, tmp_path, capsys):  # noqa: F811
     assert second.endswith(f"{files[2]}: the process that read it ended with exit code 0")
 
 
+def test_relative_paths_are_those_of_the_current_folder(tmp_path, monkeypatch):
+    """Also when the process that reads was started in another one."""
+    for seed, name in enumerate(("one", "two")):
+        (tmp_path / name).mkdir()
+        sound(tmp_path / name / "x.ogg", seed)
+        monkeypatch.chdir(tmp_path / name)
+        found = np.concatenate(list(read_apart("x.ogg")))
+        assert np.array_equal(found, load_audio(tmp_path / name / "x.ogg"))
+
+
 def test_read_apart_is_read_audio(tmp_path):
     path = sound(tmp_path / "x.ogg", rate=44100)
     for _ in range(2):
