@@ -8,7 +8,7 @@ OUT/{train,dev,test} and OUT/report.json.
 
 from pathlib import Path
 
-from espnet_dq.data.audio import NO_AUDIO
+from espnet_dq.data.faults import NO_AUDIO
 from espnet_dq.data.listing import (
     BROKEN_ROW,
     NO_TRANSCRIPT,

@@ -10,7 +10,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from espnet_dq.bin.arguments import Parser
-from espnet_dq.data.audio import AudioFault, seconds
+from espnet_dq.data.audio import seconds
+from espnet_dq.data.faults import AudioFault
 from espnet_dq.data.kaldi import KaldiDir, check, is_command
 from espnet_dq.data.languages import known_language
 from espnet_dq.errors import InputError, one_line, run, say

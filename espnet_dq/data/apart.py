@@ -20,7 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from espnet_dq.data.audio import CRASH, AudioFault, read_audio
+from espnet_dq.data.audio import read_audio
+from espnet_dq.data.faults import CRASH, AudioFault
 
 NUMBER = struct.Struct("<q")
 END, FAULT, DAMAGE = -1, -2, -3

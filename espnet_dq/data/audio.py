@@ -8,26 +8,36 @@ Times are the file's: where it holds no sound, before the first frame or between
 silence. Damage is an `AudioFault`, unless somebody wants to hear of it: the rest is then decoded.
 """
 
-import io
 import os
 import wave
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import av
 import numpy as np
 import soundfile
 
+from espnet_dq.data.clock import BACK, HOLE, LONGEST, kind_of, on_time
+from espnet_dq.data.faults import (
+    DAMAGED,
+    EMPTY,
+    LOW_RATE,
+    NO_AUDIO,
+    NOT_NUMBERS,
+    TRUNCATED,
+    AudioFault,
+    Report,
+)
 from espnet_dq.data.names import path_fault
 from espnet_dq.data.spans import Span, spans
-from espnet_dq.errors import DQError, InputError
+from espnet_dq.data.virtual import Part
+from espnet_dq.errors import DQError
 from espnet_dq.files import atomic, sha256
 
 SAMPLE_RATE = 16000  # Hz
 BLOCK = 10 * SAMPLE_RATE  # samples that are read at a time
-LONGEST = 24 * 3600  # seconds that are held in memory, 5.5 GB: a small file can become that long
 # Containers that FFmpeg may take a file for. Left out are lists of other files and addresses (hls,
 # concat, sdp, ...), which it would open: a playlist in a corpus must not reach what is beside it.
 CONTAINERS = (
@@ -37,27 +47,10 @@ CONTAINERS = (
     "w64,wav,wv,wve,xwma"
 )
 RESAMPLED = 64  # channels that FFmpeg's resampler takes
-# Containers that give their frames times, of which the second list's may begin anywhere. In others
-# FFmpeg only counts, and counts wrong when the rate changes.
-FROM_ZERO = ("mov", "matroska", "avi", "nut", "mxf")
-FROM_ANY = ("mpegts", "mpeg", "ogg", "flv", "asf", "rm")
-RAW = ("aac", "ac3", "dts", "eac3", "mp3")  # frames and nothing else
-HOLE = 0.1  # seconds: less is the rounding of times; FFmpeg's aresample lets that be, too
-BACK = 1.0  # seconds by which times go back where another recording begins
 WIDE = 8  # channels of which `BLOCK` samples are read at once; of more, fewer
 UNKNOWN_FRAMES = 1 << 62  # libsndfile's count of samples where the header tells none: 2^63 - 1
 WEAK = ("HTK", "MAT4", "MP3", "MPC2K")  # which libsndfile sees in many bytes that are no audio
 SLOWEST = 4000  # Hz: below, vowels and all fricatives are gone; telephones have 8000
-
-# Why audio cannot be read, as those who count what is left out name it.
-NO_AUDIO = "no such audio file"
-EMPTY = "empty audio"
-TRUNCATED = "truncated audio"
-DAMAGED = "damaged audio"
-UNREADABLE = "unreadable audio"
-NOT_NUMBERS = "samples that are not numbers"
-LOW_RATE = "a sampling rate below 4 kHz"
-CRASH = "audio that ended its reader"
 
 
 class Readable(Protocol):
@@ -65,14 +58,6 @@ class Readable(Protocol):
 
     def read(self, size: int, /) -> bytes:
         """So many bytes, or fewer, or none at the end."""
-
-
-class AudioFault(InputError):
-    """Audio that cannot be read: the line says which and why, `cause` is one of those above."""
-
-    def __init__(self, line: str, cause: str = UNREADABLE):
-        super().__init__(line)
-        self.cause = cause
 
 
 @contextmanager
@@ -120,24 +105,6 @@ def read_audio(
     _check_file(path)
     report = Report(damage and (lambda line: damage(f"{path}: {line}")))
     yield from _sound(path, _gathered(_read(path, channel, report)), report)
-
-
-class Report:
-    """What becomes of damage: it is told to somebody, or else it is a fault.
-
-    `before` are the seconds before the recording that is read, `holes` those that a hole in it has
-    at least to be told of.
-    """
-
-    def __init__(self, damage: Callable[[str], None] | None = None) -> None:
-        self.damage = damage
-        self.before, self.holes = 0.0, BACK
-
-    def __call__(self, line: str, cause: str = DAMAGED) -> None:
-        """Tell of a spot, or raise an `AudioFault` of it."""
-        if self.damage is None:
-            raise AudioFault(line, cause)
-        self.damage(line)
 
 
 def read_stream(name: str, stream: Readable, channel: int | None) -> Iterator[np.ndarray]:
@@ -293,39 +260,10 @@ def _read(path: Path, channel: int | None, report: Report) -> Iterator[np.ndarra
         report.holes = HOLE if part.damaged else BACK
         length = 0
         with open(path, "rb") as file:
-            for block in _decode(path if whole else _Part(file, part), channel, report):
+            for block in _decode(path if whole else Part(file, part), channel, report):
                 length += len(block)
                 yield block
         report.before += length / SAMPLE_RATE
-
-
-class _Part(io.RawIOBase):
-    """A part of an open file, as a file."""
-
-    def __init__(self, file: io.BufferedReader, part: Span) -> None:
-        self.file, self.part, self.at = file, part, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self.at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        size = self.part.end - self.part.start
-        self.at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self.at, io.SEEK_END: size}[whence]
-        return self.at
-
-    def readinto(self, buffer: memoryview) -> int:
-        self.file.seek(self.part.start + self.at)
-        left = max(0, self.part.end - self.part.start - self.at)
-        content = self.file.read(min(left, len(buffer)))
-        buffer[: len(content)] = content
-        self.at += len(content)
-        return len(content)
 
 
 def _open(source: Path | Readable) -> av.container.InputContainer:
@@ -333,7 +271,7 @@ def _open(source: Path | Readable) -> av.container.InputContainer:
     # A name with a colon would be taken for an address.
     file = f"file:{source}" if isinstance(source, Path) else source
     options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
-    if isinstance(source, _Part) and not source.part.length_known:
+    if isinstance(source, Part) and not source.span.length_known:
         options["ignore_length"] = "1"
     try:
         # Titles in other encodings than UTF-8 are no fault of the sound.
@@ -361,7 +299,7 @@ def _decode(source: Path | Readable, channel: int | None, report: Report) -> Ite
             raise AudioFault("no decoder for its audio")
         _check_rate(stream.rate)
         if stream.channels <= RESAMPLED:
-            yield from _resampled(_on_time(stream, report), channel)
+            yield from _resampled(on_time(stream, report), channel)
             return
     yield from _by_soundfile(source, channel)
 
@@ -369,123 +307,6 @@ def _decode(source: Path | Readable, channel: int | None, report: Report) -> Ite
 def _file(source: Path | Readable) -> AbstractContextManager[Readable]:
     """The open file: for libsndfile, which would go by a path's suffix."""
     return open(source, "rb") if isinstance(source, Path) else nullcontext(source)
-
-
-def _kind(container: av.container.InputContainer) -> str:
-    return container.format.name.split(",")[0]
-
-
-class _Frame(NamedTuple):
-    """A frame, when it is to be heard, and what was lost before it."""
-
-    frame: av.AudioFrame | None  # None: the end
-    time: float | None  # seconds from the beginning
-    wrong: str  # why something before it could not be decoded
-
-
-def _packets(stream: av.AudioStream) -> Iterator[av.Packet | av.FFmpegError]:
-    """The packets of a stream, and the errors between them."""
-    stuck = False
-    while not stuck:
-        try:
-            stuck = True
-            for packet in stream.container.demux(stream):
-                yield packet
-                stuck = False
-            return
-        except av.FFmpegError as e:
-            yield e
-
-
-def _frames(stream: av.AudioStream) -> Iterator[_Frame]:
-    """The frames of a stream, and what could not be decoded."""
-    if stream.codec_context.name == "flac":
-        stream.codec_context.options = {"err_detect": "crccheck+explode"}
-    kind = _kind(stream.container)
-    zero = 0.0
-    if kind in FROM_ANY and stream.container.start_time is not None:
-        zero = stream.container.start_time / av.time_base
-    timed = kind in (*FROM_ZERO, *FROM_ANY)
-    first = start = None  # times of the first good packet, and of the beginning
-    counted, wrong = 0.0, ""  # seconds so far
-    size = length = 0.0  # bytes and seconds of what was decoded
-    for packet in _packets(stream):
-        try:
-            if isinstance(packet, av.FFmpegError):
-                raise packet
-            frames = packet.decode()
-        except av.FFmpegError as e:
-            wrong = wrong or e.strerror
-            if kind in RAW and size and isinstance(packet, av.Packet):
-                counted += packet.size * length / size  # a packet may hold many broken frames
-            continue
-        if first is None and packet.pts is not None and not packet.is_discard:
-            first = float(packet.pts * packet.time_base) if timed else counted
-        if kind == "flac" and frames:
-            time = _flac_sample(packet) / frames[0].sample_rate
-            if time - counted > 0.5 / frames[0].sample_rate:
-                counted, wrong = time, wrong or "frames are missing"
-        size += packet.size
-        for frame in frames:
-            time = frame.time if timed else counted
-            if start is None and time is not None:
-                # What is before the first frame is the encoder's delay, which is no time.
-                late = first is not None and first - zero > HOLE
-                start = zero if late else time
-            yield _Frame(frame, None if time is None else time - start, wrong)
-            wrong = ""
-            counted += frame.samples / frame.sample_rate
-            length += frame.samples / frame.sample_rate
-    if wrong:
-        yield _Frame(None, None, wrong)
-
-
-def _flac_sample(packet: av.Packet) -> int:
-    """The first sample of a frame of FLAC (RFC 9639, section 9.1); 0 if it has no header."""
-    head = bytes(memoryview(packet)[:11])
-    if len(head) < 11 or head[0] != 255 or head[1] & 254 != 248:
-        return 0
-    ones = 8 - (head[4] ^ 255).bit_length()  # as many bytes, or one
-    number = head[4] & (127 >> ones)
-    for byte in head[5 : 4 + ones]:
-        number = number << 6 | byte & 63
-    if head[1] & 1 == 0:  # it counts frames, which are of one size
-        number *= int.from_bytes(packet.stream.codec_context.extradata[2:4])
-    return number
-
-
-def _on_time(stream: av.AudioStream, report: Report) -> Iterator[tuple[av.AudioFrame, float]]:
-    """Frames, and for each the seconds of silence before it.
-
-    Where the file's clock jumps forward there is a hole. Where it goes back, another recording
-    begins, unless it is the time of a single frame that is wrong.
-    """
-    at = shift = 0.0
-    found = _frames(stream)
-    one = next(found, None)
-    while one is not None:
-        frame, time, wrong = one
-        one = next(found, None)
-        later = one.time if one else None
-        hole = 0.0
-        if frame and time is not None:
-            hole = time + shift - at
-            if hole < -BACK and (later is None or later + shift < at):
-                shift -= hole
-            believed = later is None or later >= time
-            if hole < (0 if wrong else HOLE) or not believed or at + hole > LONGEST:
-                hole = 0.0
-        missing = f"{hole:.2f} s without sound"
-        if wrong and frame is None and at == 0:
-            raise AudioFault(f"corrupt audio: {wrong}")
-        where = f"damaged at {report.before + at:.2f} s"
-        if wrong:
-            report(f"{where}: {wrong}, {missing}")
-        elif hole >= report.holes and at and report.damage:
-            report(f"{where}: {missing}")
-        if frame:
-            yield frame, hole
-            at += hole + frame.samples / frame.sample_rate
 
 
 def _resampled(
@@ -648,7 +469,7 @@ def _by_container(path: Path) -> float | None:
             if container.duration is None:
                 return None
             # MP4's is without the time before the first frame.
-            start = max(0, container.start_time or 0) if _kind(container) == "mov" else 0
+            start = max(0, container.start_time or 0) if kind_of(container) == "mov" else 0
             return (container.duration + start) / av.time_base
     except (AudioFault, av.FFmpegError):
         with suppress(soundfile.LibsndfileError), _file(path) as file:

@@ -9,7 +9,10 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from espnet_dq.data.audio import EMPTY, LONGEST, AudioFault, read_stream, whole
+from espnet_dq.data.audio import read_stream, whole
+from espnet_dq.data.clock import LONGEST
+from espnet_dq.data.faults import EMPTY, AudioFault
+from espnet_dq.data.virtual import Virtual
 
 CHUNK = 1 << 20  # bytes that are asked for at a time, at least
 IN_MEMORY = 1 << 26  # bytes of the output; what is longer goes to a temporary file
@@ -17,7 +20,7 @@ MOST = LONGEST * 48000 * 2 * 2  # bytes of output: the longest recording in ster
 SAID = 4096  # bytes of a command's messages that are kept, the last
 
 
-class _Output(io.RawIOBase):
+class _Output(Virtual):
     """What a process writes, as a file that can be read again: some containers need that.
 
     No more of it is taken than is asked for, so that a command without an end costs nothing once
@@ -27,48 +30,35 @@ class _Output(io.RawIOBase):
     def __init__(self, process: subprocess.Popen) -> None:
         self.process = process
         self.spool = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 (closed in close)
-        self.at = self.taken = 0
+        self.size = 0
         self.ended = False
 
     def close(self) -> None:
         self.spool.close()
         super().close()
 
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self.at
-
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         if whence == io.SEEK_END and not self.ended:
             return -1  # FFmpeg asks for the size, and this is its sign for what is not known
-        self.at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self.at, io.SEEK_END: self.taken}[whence]
-        return self.at
+        return super().seek(offset, whence)
 
-    def readinto(self, buffer: memoryview) -> int:
-        self.fill(self.at + len(buffer))
-        self.spool.seek(self.at)
-        content = self.spool.read(len(buffer))
-        buffer[: len(content)] = content
-        self.at += len(content)
-        return len(content)
+    def take(self, start: int, count: int) -> bytes:
+        self.fill(start + count)
+        self.spool.seek(start)
+        return self.spool.read(count)
 
     def fill(self, end: int) -> None:
         """Take the output up to `end` bytes, or all if there are fewer; never more than `MOST`."""
-        self.spool.seek(self.taken)
-        while self.taken < min(end, MOST) and not self.ended:
-            chunk = self.process.stdout.read(min(max(CHUNK, end - self.taken), 64 * CHUNK))
+        self.spool.seek(self.size)
+        while self.size < min(end, MOST) and not self.ended:
+            chunk = self.process.stdout.read(min(max(CHUNK, end - self.size), 64 * CHUNK))
             self.spool.write(chunk)
-            self.taken += len(chunk)
+            self.size += len(chunk)
             self.ended = not chunk
 
     def drain(self) -> None:
         """Let the command write what nobody needs, so that it can end by itself."""
-        rest = MOST - self.taken
+        rest = MOST - self.size
         while not self.ended and rest > 0:
             chunk = self.process.stdout.read(CHUNK)
             rest -= len(chunk)
@@ -152,7 +142,7 @@ def load_command(command: str, channel: int | None = None) -> np.ndarray:
         if code:
             last = said[0].decode("utf-8", "replace").strip().splitlines()[-1:]
             raise AudioFault(": ".join([f"'{command}' failed, exit code {code}", *last]))
-        if output.ended and not output.taken:
+        if output.ended and not output.size:
             raise AudioFault(f"'{command}' wrote no audio", EMPTY)
         if fault:
             raise fault

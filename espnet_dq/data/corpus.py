@@ -14,7 +14,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from espnet_dq.data.audio import CRASH, SAMPLE_RATE, AudioFault, content_mark, to_wav
+from espnet_dq.data.audio import SAMPLE_RATE, content_mark, to_wav
+from espnet_dq.data.faults import CRASH, AudioFault
 from espnet_dq.data.kaldi import KaldiDir
 from espnet_dq.data.parallel import DIED, parallel_map
 from espnet_dq.data.spelling import letters, normalise

@@ -13,9 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from espnet_dq.data.audio import (
-    CRASH,
     SAMPLE_RATE,
-    AudioFault,
     at_16k,
     content_mark,
     limited,
@@ -26,6 +24,7 @@ from espnet_dq.data.audio import (
     to_wav,
 )
 from espnet_dq.data.command import load_command
+from espnet_dq.data.faults import CRASH, AudioFault
 from espnet_dq.data.kaldi import KaldiDir, Segment, absolute, is_command
 from espnet_dq.data.parallel import DIED
 from espnet_dq.data.unfit import sound_fault

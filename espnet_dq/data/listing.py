@@ -20,8 +20,9 @@ from pathlib import Path, PurePosixPath
 from tqdm import tqdm
 
 from espnet_dq.data import names
-from espnet_dq.data.audio import CRASH, AudioFault, seconds
+from espnet_dq.data.audio import seconds
 from espnet_dq.data.corpus import EMPTY_TEXT, text_fault
+from espnet_dq.data.faults import CRASH, AudioFault
 from espnet_dq.data.kaldi import KaldiDir, Segment, absolute, is_command
 from espnet_dq.data.languages import (
     UNKNOWN_LANGUAGE,

@@ -18,7 +18,8 @@ import numpy as np
 from tqdm import tqdm
 
 from espnet_dq.data.apart import read_apart
-from espnet_dq.data.audio import SAMPLE_RATE, AudioFault, at_16k, content_mark, read_audio
+from espnet_dq.data.audio import SAMPLE_RATE, at_16k, content_mark, read_audio
+from espnet_dq.data.faults import AudioFault
 from espnet_dq.data.kaldi import FOLDER, KaldiDir, Segment, read_scp, read_wav, write_scp
 from espnet_dq.data.pieces import pieces
 from espnet_dq.decode import halves

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from espnet_dq.data.apart import read_apart
-from espnet_dq.data.audio import SAMPLE_RATE, AudioFault
+from espnet_dq.data.audio import SAMPLE_RATE
+from espnet_dq.data.faults import AudioFault
 from espnet_dq.data.pieces import pieces
 from espnet_dq.data.unfit import sounding
 from espnet_dq.decode.halves import transcribe as transcribe_clip

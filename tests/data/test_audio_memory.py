@@ -10,8 +10,8 @@ import pytest
 import soundfile
 
 from espnet_dq.data import audio, command
-from espnet_dq.data.audio import AudioFault
 from espnet_dq.data.command import load_command
+from espnet_dq.data.faults import AudioFault
 
 MINUTES = 15
 ONCE = MINUTES * 60 * 16000 * 4  # bytes of it as float32

@@ -12,7 +12,8 @@ import soundfile
 from espnet_dq.bin import format_data
 from espnet_dq.data import apart
 from espnet_dq.data.apart import read_apart
-from espnet_dq.data.audio import CRASH, AudioFault, load_audio
+from espnet_dq.data.audio import load_audio
+from espnet_dq.data.faults import CRASH, AudioFault
 from espnet_dq.data.kaldi import KaldiDir
 from tests.decode.test_transcribe import fake, main  # noqa: F401 (a fixture)
 

@@ -5,8 +5,9 @@ import pytest
 import soundfile
 
 from espnet_dq.data.apart import read_apart
-from espnet_dq.data.audio import DAMAGED, AudioFault, load_audio, read_audio
+from espnet_dq.data.audio import load_audio, read_audio
 from espnet_dq.data.cut import cut, jobs
+from espnet_dq.data.faults import DAMAGED, AudioFault
 from espnet_dq.data.kaldi import KaldiDir
 from tests.data.av_files import encode, noise
 

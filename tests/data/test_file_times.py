@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from espnet_dq.data.audio import AudioFault, load_audio, read_audio, seconds
+from espnet_dq.data.audio import load_audio, read_audio, seconds
+from espnet_dq.data.faults import AudioFault
 from tests.data.av_files import encode, heard, noise
 
 # Container, codec, and how early the codec's own delay may be heard, in seconds.

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from espnet_dq.data.audio import AudioFault, at_16k, load_audio, read_audio, seconds
+from espnet_dq.data.audio import at_16k, load_audio, read_audio, seconds
 from espnet_dq.data.command import load_command
 from espnet_dq.data.cut import cut, jobs
+from espnet_dq.data.faults import AudioFault
 from espnet_dq.data.kaldi import KaldiDir
 from espnet_dq.data.listing import Listing, write_listing
 from tests.data.av_files import encode, noise

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 
-from espnet_dq.data.audio import AudioFault, load_audio, seconds
+from espnet_dq.data.audio import load_audio, seconds
+from espnet_dq.data.faults import AudioFault
 from espnet_dq.data.kaldi import KaldiDir, faults, scan
 from espnet_dq.data.listing import Listing, write_listing
 from espnet_dq.data.names import key_fault, path_fault

@@ -1,5 +1,6 @@
 """What a term of the loss is, and what it sees of a batch."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar
@@ -62,7 +63,7 @@ class Step:
         return self.teacher.ask(self.seq)
 
 
-class Term:
+class Term(ABC):
     """One term of the loss, beside cross-entropy: what the student learns from the teacher.
 
     A term of your own is a subclass with a `name` and a `__call__`, entered in
@@ -96,9 +97,9 @@ class Term:
         """Whether a training has this term."""
         return config.weight(cls.name) != 0
 
+    @abstractmethod
     def __call__(self, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss, and further statistics by name."""
-        raise NotImplementedError
 
     def weight(self, step: Step) -> float | Tensor:
         """Against the KL term; `step.losses` holds this term's loss and those before it."""

@@ -1,0 +1,41 @@
+"""Why audio cannot be read, and what becomes of damage in it."""
+
+from collections.abc import Callable
+
+from espnet_dq.errors import InputError
+
+# Causes, as those who count what is left out name it.
+NO_AUDIO = "no such audio file"
+EMPTY = "empty audio"
+TRUNCATED = "truncated audio"
+DAMAGED = "damaged audio"
+UNREADABLE = "unreadable audio"
+NOT_NUMBERS = "samples that are not numbers"
+LOW_RATE = "a sampling rate below 4 kHz"
+CRASH = "audio that ended its reader"
+
+
+class AudioFault(InputError):
+    """Audio that cannot be read: the line says which and why, `cause` is one of those above."""
+
+    def __init__(self, line: str, cause: str = UNREADABLE):
+        super().__init__(line)
+        self.cause = cause
+
+
+class Report:
+    """What becomes of damage: it is told to somebody, or else it is a fault.
+
+    `before` are the seconds before the recording that is read, `holes` those that a hole in it has
+    at least to be told of.
+    """
+
+    def __init__(self, damage: Callable[[str], None] | None = None) -> None:
+        self.damage = damage
+        self.before = self.holes = 0.0
+
+    def __call__(self, line: str, cause: str = DAMAGED) -> None:
+        """Tell of a spot, or raise an `AudioFault` of it."""
+        if self.damage is None:
+            raise AudioFault(line, cause)
+        self.damage(line)
