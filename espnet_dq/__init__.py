@@ -75,8 +75,11 @@ def _leave_current_folder() -> None:
     is not installed.
     """
     home = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
-    if not sys.flags.safe_path and sys.path and os.path.realpath(sys.path[0]) != home:
+    safe = bool(sys.flags.safe_path)
+    if not safe and sys.path and os.path.realpath(sys.path[0]) != home:
         del sys.path[0]
+        safe = True
+    if safe:
         os.environ["PYTHONSAFEPATH"] = "1"
     named = os.environ.pop("PYTHONPATH", "").split(os.pathsep)
     kept = [os.path.abspath(p) for p in named if os.path.isabs(p) or os.path.realpath(p) == home]

@@ -1,5 +1,6 @@
 """Models in memory: loaded from any format, put on a grid, written to any format."""
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from espnet_dq.api import nets
 from espnet_dq.errors import InputError
 from espnet_dq.files import check_apart
 from espnet_dq.formats import detect, integers
+from espnet_dq.formats.generation import lost
 from espnet_dq.formats.weights import Weights
 from espnet_dq.formats.write import GRIDS, check_grids, check_out, write
 from espnet_dq.quant.checkpoint import CHECKPOINT, load_student, training_folder
@@ -141,7 +143,7 @@ def save(model: Model | nets.Net, path: str | Path, to: str | None = None) -> Pa
             `.safetensors`).
 
     Returns:
-        The path.
+        The path. A warning names settings of decoding that the format has no place for.
 
     Raises:
         InputError: a format that does not hold the grid, or none that is clear, or something else
@@ -157,6 +159,13 @@ def save(model: Model | nets.Net, path: str | Path, to: str | None = None) -> Pa
     form = _format(model, path) if to is None else to
     if form not in GRIDS:
         raise InputError(f"unknown format '{form}': known are {', '.join(sorted(GRIDS))}")
+    _save(model, path, form)
+    if line := lost(form, model.weights.generation, model.dims):
+        warnings.warn(line, stacklevel=2)
+    return path
+
+
+def _save(model: Model, path: Path, form: str) -> None:
     check_out(form, path)
     if model.path is not None:
         check_apart(path, model.path)
@@ -166,7 +175,6 @@ def save(model: Model | nets.Net, path: str | Path, to: str | None = None) -> Pa
     if dtype is None:
         dtype = weights.lossless(weights.state.keys() - model.quantized.keys())
     write(form, path, weights, model.quantized, dtype)
-    return path
 
 
 def _format(model: Model, path: Path) -> str:
@@ -203,12 +211,13 @@ def convert(source: str | Path, path: str | Path, to: str, grid: str = "keep") -
         InputError: as `load`, `quantize` and `save`, or a format that cannot hold what is kept.
     """
     check_out(to, path)
+    check_apart(Path(path), source_path(str(source)))
     model = load(source, keep=grid == "keep")
     if grid == "keep":
         _check_kept(model, to)
     elif grid != "none":
         model = quantize(model, grid)
-    save(model, path, to)
+    _save(model, Path(path), to)
     return model
 
 

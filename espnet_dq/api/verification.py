@@ -105,7 +105,8 @@ def _of_net(net: nn.Module, grid: object) -> tuple[Reference, int]:
     dims, state, grids = model.dims, model.weights.state, model.grids
     seen = nets.seen(net, grids)
     by_rule = _by_rule(dims, "full", dict.fromkeys(candidates(dims), "none") | grids)
-    return Reference(dims, state | seen, grids, _scales(model.quantized), state), by_rule
+    scales, own = _scales(model.quantized), model.weights.generation
+    return Reference(dims, state | seen, grids, scales, state, own), by_rule
 
 
 def _of_experiment(path: Path, grid: object) -> tuple[Reference, int]:

@@ -15,7 +15,8 @@ from pathlib import Path
 from espnet_dq.api.models import convert
 from espnet_dq.bin.arguments import Parser, add_source
 from espnet_dq.errors import run, say
-from espnet_dq.formats.write import GRIDS, WITH_GENERATION
+from espnet_dq.formats.generation import lost
+from espnet_dq.formats.write import GRIDS
 from espnet_dq.quant.grids import EXPORT_GRIDS
 
 
@@ -40,12 +41,8 @@ def main(argv: list[str] | None = None) -> int:
     """Convert; returns 0."""
     args = get_parser().parse_args(argv)
     model = convert(args.source, args.out, args.to, args.grid)
-    if model.weights.generation is not None and args.to not in WITH_GENERATION:
-        say(
-            f"{args.to} has no place for the source's own settings of decoding (suppressed tokens, "
-            "languages, alignment heads): OpenAI's hold",
-            sys.stderr,
-        )
+    if line := lost(args.to, model.weights.generation, model.dims):
+        say(line, sys.stderr)
     say(args.out)
     return 0
 

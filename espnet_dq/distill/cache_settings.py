@@ -57,8 +57,10 @@ def wanted(path: Path, top_k: int, padding: str) -> CacheSettings:
     window = WindowConfig.from_yaml(path).window
     if "encoder" in (read_config(path).get("freeze_param") or []):
         raise InputError(f"{path}: freeze_param: encoder: say train_encoder: none in model_conf")
-    # On the grid of its inputs an encoder's output changes with the batch (`DQWhisperModel`).
-    cached = distill.encoder_frozen and quant.activations == "none"
+    # On the grid of its inputs an encoder's output changes with the batch, and learned ranges start
+    # elsewhere than the grid's own rule (`DQWhisperModel`).
+    learned = quant.ranges != "max" and encoder_preset(path) == "encoder"
+    cached = distill.encoder_frozen and quant.activations == "none" and not learned
     if cached and not isinstance(window, list) and window != "full":
         raise InputError(
             f"{path}: encoder_conf.window is {window}: the output of a frozen encoder is cached in "

@@ -172,6 +172,7 @@ class Distiller(Distilling):
             theirs = self.teacher.model().dims
         self.build_terms(theirs, student.dims)
         self.freeze_encoder(student.encoder)
+        self.to(student.device)
 
     def batch(
         self, examples: Sequence[tuple[np.ndarray | Tensor, str, str]]

@@ -38,6 +38,7 @@ _NAMES = {
 # Keys of generation_config.json that hold ids, beside those of `Generation`.
 _MORE_IDS = ("bad_words_ids", "force_words_ids", "forced_bos_token_id", "forced_eos_token_id",
              "sequence_bias")  # fmt: skip
+_LISTS = ("suppress_tokens", "begin_suppress_tokens", "alignment_heads")
 # Of config.json, where older folders of Hugging Face have what they say of decoding.
 _OLD_KEYS = ("suppress_tokens", "begin_suppress_tokens", "forced_decoder_ids", "max_length")
 
@@ -209,6 +210,20 @@ def of_ctranslate2(
     return None if found == usual else found
 
 
+def lost(form: str, generation: Generation | None, dims: ModelDimensions) -> str:
+    """What of a model's own settings of decoding a format has no place for, in a line; or ""."""
+    if generation is None or form in ("hf", "packed"):
+        return ""
+    if form != "ct2":
+        return (
+            f"{form} has no place for the source's own settings of decoding (suppressed tokens, "
+            "languages, alignment heads): OpenAI's hold"
+        )
+    usual = openais(dims).others
+    gone = [key for key, value in generation.others.items() if usual.get(key) != value]
+    return f"ct2 has no place for the source's {', '.join(sorted(gone))}" if gone else ""
+
+
 def to_table(generation: Generation) -> dict[str, object]:
     """For JSON, under the names of the attributes."""
     return {
@@ -229,9 +244,16 @@ def of_table(table: object, dims: ModelDimensions, source) -> Generation:
     lists = [ids.each(key, table[key])
              for key in ("suppress_tokens", "begin_suppress_tokens", "languages")]  # fmt: skip
     heads = _pairs("alignment_heads", table["alignment_heads"], dims, source)
-    if not isinstance(table["others"], dict):
+    others = table["others"]
+    if not isinstance(others, dict):
         raise InputError(f"{source}: others is not a table")
-    return Generation(*lists, heads, table["others"])
+    # By the same rules as those that wrote it: what has a place of its own is not among the others.
+    odd = {*by_vocabulary(dims), "task_to_id", "lang_to_id", *_LISTS} & others.keys()
+    if odd - {"is_multilingual"} or others.get("is_multilingual", False) is not False:
+        raise InputError(f"{source}: {sorted(odd)[0]} is not one of the others")
+    if (forced := others.get("forced_decoder_ids")) is not None:
+        ids.forced(forced)
+    return Generation(*lists, heads, others)
 
 
 class _Ids:

@@ -154,7 +154,9 @@ def _threads() -> int:
 def _openai(path: Path, probe: Probe) -> np.ndarray:
     import whisper
 
-    return of_model(whisper.load_model(str(path), device="cpu"), probe, probe.mels)
+    # Absolute: of a file that is called `tiny` it would fetch OpenAI's.
+    model = whisper.load_model(str(path.absolute()), device="cpu")
+    return of_model(model, probe, probe.mels)
 
 
 def _ctranslate2(path: Path, probe: Probe) -> np.ndarray:
@@ -185,12 +187,18 @@ def _transformers(path: Path, probe: Probe) -> np.ndarray:
     from transformers import WhisperForConditionalGeneration
     from transformers.utils import logging
 
+    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    model, info = WhisperForConditionalGeneration.from_pretrained(
-        path, dtype=torch.float32, use_safetensors=True, local_files_only=True,
-        output_loading_info=True,
-    )  # fmt: skip
+    try:
+        model, info = WhisperForConditionalGeneration.from_pretrained(
+            path, dtype=torch.float32, use_safetensors=True, local_files_only=True,
+            output_loading_info=True,
+        )  # fmt: skip
+    finally:
+        logging.set_verbosity(before)
+        if bars:
+            logging.enable_progress_bar()
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if info[kind]:
             raise ValueError(f"{kind}: {sorted(map(str, info[kind]))[0]}")

@@ -152,13 +152,17 @@ def _resolved(folder: Path, written: Path) -> dict[str, list[str]] | str:
         import transformers
     except ImportError:
         return "transformers is not installed"
-    transformers.utils.logging.set_verbosity_error()
+    logging = transformers.utils.logging
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
     try:
         found = _as_read(transformers, folder)
+        expected = _as_read(transformers, written)
     except Exception as e:  # what odd values make it, tokenizers and others stumble on
         why = (str(e).strip() or type(e).__name__).splitlines()[0][:160]
         raise WorkError(f"{folder}: transformers cannot read it: {why}") from e
-    expected = _as_read(transformers, written)
+    finally:
+        logging.set_verbosity(before)
     return {name: companions.differing_keys(found[name], content)
             for name, content in expected.items()}  # fmt: skip
 

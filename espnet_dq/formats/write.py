@@ -29,7 +29,6 @@ GRIDS: dict[str, tuple[str, ...] | None] = {
     "hf": None,
     "onnx": (onnx_writer.GRID,),
 }
-WITH_GENERATION = ("ct2", "hf", "packed")  # what has a place for a model's `Generation`
 FOLDERS = {
     "ct2": ctranslate2_writer.FOLDER,
     "hf": huggingface.FOLDER,

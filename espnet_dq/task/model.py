@@ -163,6 +163,8 @@ class DQWhisperModel(ESPnetASRModel, Distilling):
             raise InputError(
                 "encoder_out is cached without activations on a grid: set them to none"
             )
+        if self.quant.ranges != "max" and self.quant.preset in ("full", "encoder"):
+            raise InputError("encoder_out is cached on the grid's own ranges: set ranges to max")
 
     def _hear(
         self,

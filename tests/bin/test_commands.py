@@ -68,6 +68,13 @@ def test_nothing_runs_in_real_work(hostile, save_toy, tmp_path):
     assert not (hostile / "RAN").exists()
 
 
+def test_children_of_a_safe_parent_are_safe(hostile):
+    script = "import subprocess, sys; sys.argv, sys.orig_argv = ['-m'], ['', '-m', 'espnet_dq.x']\n"
+    script += "import espnet_dq; subprocess.run([sys.executable, '-m', 'site'], check=True)"
+    done = python(hostile.parent, "-P", "-c", script)
+    assert done.returncode == 0 and f"'{hostile.parent}'" not in done.stdout, done.stderr
+
+
 def test_relative_entries_of_pythonpath(hostile):
     """Not those at which Python itself looks for sitecustomize: path.sh takes them out."""
     script = "import sys; sys.argv, sys.orig_argv = ['-m'], ['python', '-m', 'espnet_dq.x']\n"

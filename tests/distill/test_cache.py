@@ -120,6 +120,10 @@ def test_what_configurations_agree_on(save_toy, tmp_path, capsys):
     # With inputs on a grid training takes no encoder output that was made before.
     rounding = config("rounding", train_encoder="none", activations="int8_per_token")
     assert not wanted(Path(rounding), 64, "zeros").encoder
+    # Nor with learned ranges, which do not start where the grid's own rule has them.
+    for preset, grid in (("full", False), ("paper", True)):
+        learned = config("learned", train_encoder="none", ranges="lsq", preset=preset)
+        assert wanted(Path(learned), 64, "zeros").encoder == grid
     old = tmp_path / "old.yaml"
     old.write_text("freeze_param: [encoder]\n")
     with pytest.raises(InputError, match=r"old\.yaml: freeze_param: .*train_encoder: none"):

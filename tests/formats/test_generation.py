@@ -4,11 +4,15 @@ import json
 import shutil
 
 import pytest
+import safetensors.torch
 import torch
 from ctranslate2.converters import TransformersConverter
+from safetensors import safe_open
 from transformers import GenerationConfig, WhisperForConditionalGeneration
+from transformers.utils import logging
 from whisper.model import ModelDimensions
 
+import espnet_dq as dq
 from espnet_dq.bin.convert import main as convert
 from espnet_dq.errors import InputError, WorkError
 from espnet_dq.formats import detect, huggingface, openai
@@ -164,6 +168,53 @@ def test_said_where_there_is_no_place(form, tuned, base, tmp_path, capsys):
         assert convert(["--from", str(source), "--to", form, "--out", str(out)]) == 0
         assert ("no place for the source's own" in capsys.readouterr().err) == expected
         assert detect.load(out).generation is None
+
+
+def test_ctranslate2_has_four_lists_and_no_more(tuned, base, tmp_path, capsys):
+    for source in (base, tuned):
+        out = tmp_path / source.name
+        assert convert(["--from", str(source), "--to", "ct2", "--out", str(out)]) == 0
+        said = capsys.readouterr().err
+        names = ("forced_decoder_ids", "max_initial_timestamp_index", "no_repeat_ngram_size")
+        assert all((name in said) == (source is tuned) for name in names)
+    with pytest.warns(UserWarning, match="no place for the source's .*max_length"):
+        dq.save(dq.load(tuned), tmp_path / "again", to="ct2")
+
+
+@pytest.mark.parametrize(
+    "others,message",
+    [
+        ({"eos_token_id": 5}, "eos_token_id is not one of the others"),
+        ({"suppress_tokens": [7]}, "suppress_tokens is not one of the others"),
+        ({"is_multilingual": True}, "is_multilingual is not one of the others"),
+        ({"forced_decoder_ids": [[1, 99999]]}, "forced_decoder_ids is not pairs"),
+    ],
+)
+def test_others_of_a_packed_file_are_others(others, message, tuned, tmp_path):
+    assert convert(["--from", str(tuned), "--to", "packed", "--out", str(tmp_path / "x")]) == 0
+    with safe_open(tmp_path / "x", "pt") as f:
+        metadata, tensors = f.metadata(), {n: f.get_tensor(n) for n in f.keys()}  # noqa: SIM118
+    table = json.loads(metadata["generation"])
+    table["others"] |= others
+    metadata["generation"] = json.dumps(table)
+    safetensors.torch.save_file(tensors, tmp_path / "y", metadata)
+    with pytest.raises(InputError, match=message):
+        detect.load(tmp_path / "y")
+
+
+def test_a_model_in_training_is_verified_with_its_own(tuned, base, tmp_path):
+    nets = [WhisperForConditionalGeneration.from_pretrained(x, dtype=torch.float32)
+            for x in (tuned, base)]  # fmt: skip
+    path = dq.save(nets[0], tmp_path / "x.safetensors")
+    logging.set_verbosity_info()
+    random = torch.random.get_rng_state()
+    dq.verify(dq.save(nets[0], tmp_path / "hf", to="hf"), against=nets[0]).check()
+    # A training may go on behind it.
+    assert torch.equal(torch.random.get_rng_state(), random)
+    assert logging.get_verbosity() == logging.INFO and logging.is_progress_bar_enabled()
+    dq.verify(path, against=nets[0]).check()
+    with pytest.raises(WorkError):
+        dq.verify(path, against=nets[1]).check()
 
 
 @pytest.mark.parametrize(

@@ -54,3 +54,5 @@ def test_every_language_of_whisper():
     with pytest.raises(InputError, match="51864"):
         vocabulary_tokenizer(51864)
     assert encode_text(vocabulary_tokenizer(51865), " a ") == [257]
+    with pytest.raises(InputError, match=r"a text with <\|en\|>, which is no text: 'hello"):
+        encode_text(vocabulary_tokenizer(51865), "hello <|en|> there")
