@@ -31,7 +31,7 @@ import yaml
 from espnet_dq.config import read_config
 from espnet_dq.errors import InputError
 from espnet_dq.files import atomic
-from espnet_dq.formats import openai
+from espnet_dq.formats.openai import read as openai
 from espnet_dq.quant.table import read_grid
 from espnet_dq.task.check import check_config
 from espnet_dq.whisper.dims import SIZES

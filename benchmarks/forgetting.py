@@ -44,11 +44,11 @@ from espnet_dq.data.audio import SAMPLE_RATE, load_audio
 from espnet_dq.data.kaldi import KaldiDir
 from espnet_dq.data.spelling import compared
 from espnet_dq.decode.folder import decode_folder
-from espnet_dq.decode.runtimes import guess_runtime, load_runtime
-from espnet_dq.decode.runtimes.interface import Segment, join
 from espnet_dq.errors import InputError, run
 from espnet_dq.files import sha256
 from espnet_dq.report.markdown import table
+from espnet_dq.runtimes import guess_runtime, load_runtime
+from espnet_dq.runtimes.interface import Segment, join
 from espnet_dq.scoring.score import MAIN_RATES, MEAN, Texts, Utterance, rates, read_texts
 from espnet_dq.scoring.timestamps import Times, measure
 

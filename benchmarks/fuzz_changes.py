@@ -20,8 +20,8 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from safetensors import safe_open
 
-from espnet_dq.formats import ggml
-from espnet_dq.formats.ctranslate2_binary import read
+from espnet_dq.formats.ct2.binary import read
+from espnet_dq.formats.ggml import read as ggml
 
 REWRITTEN = "rewritten, nothing changed"
 Change = Callable[[Path, Path, random.Random], tuple[str, str]]

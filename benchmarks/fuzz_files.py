@@ -18,29 +18,31 @@ from onnx import helper, numpy_helper
 from torch import Tensor
 from whisper.model import ModelDimensions
 
-from espnet_dq.formats import (
-    ctranslate2,
-    ctranslate2_writer,
-    ggml,
-    ggml_writer,
-    huggingface,
-    onnx_reader,
-    onnx_writer,
-    openai,
-    packed,
-)
-from espnet_dq.formats import onnx as onnx_hf
-from espnet_dq.formats.hf_names import hf_name
-from espnet_dq.formats.weights import Weights
+from espnet_dq.formats import hf
+from espnet_dq.formats.ct2 import read as ctranslate2
+from espnet_dq.formats.ct2 import write as ctranslate2_writer
+from espnet_dq.formats.ggml import read as ggml
+from espnet_dq.formats.ggml import write as ggml_writer
+from espnet_dq.formats.hf import read as huggingface
+from espnet_dq.formats.hf import write as hf_write
+from espnet_dq.formats.hf.names import hf_name
+from espnet_dq.formats.onnx import read as onnx_reader
+from espnet_dq.formats.onnx import write as onnx_writer
+from espnet_dq.formats.onnx_hf import read as onnx_hf
+from espnet_dq.formats.openai import read as openai
+from espnet_dq.formats.openai.write import save as save_pt
+from espnet_dq.formats.packed import read as packed
+from espnet_dq.formats.packed.write import save as save_packed
 from espnet_dq.quant.grids import Quantized, get_grid
 from espnet_dq.quant.prepare import assign_grids
 from espnet_dq.whisper.dims import weight_shapes
+from espnet_dq.whisper.weights import Weights
 
 DIMS = ModelDimensions(80, 8, 32, 2, 1, 40, 8, 32, 2, 1)
 SEPARATOR = b"\0--8<--\0"  # between the files of a folder
 PARTS = {
-    "hf": ("config.json", huggingface.FILE),
-    "hf_index": ("config.json", huggingface.INDEX, "one.safetensors", "two.safetensors"),
+    "hf": ("config.json", hf.FILE),
+    "hf_index": ("config.json", hf.INDEX, "one.safetensors", "two.safetensors"),
     "onnx": onnx_reader.FILES,
     "onnx_hf": ("config.json", *onnx_hf.FILES.values()),
 }
@@ -87,7 +89,7 @@ def originals(form: str) -> list[bytes]:
     """Sound files of a format: in floats, and on grids where the format has them."""
     # Real vocabularies are large and have no structure to damage but their lengths.
     ggml_writer.ordinary_tokens = lambda dims: [b"a", b"bc", b"\xff"]
-    huggingface._ends = lambda dims: (0, 1)
+    hf_write._ends = lambda dims: (0, 1)
     onnx_writer.sherpa_metadata = lambda dims: {k: str(v) for k, v in asdict(dims).items()}
     onnx_writer.tokens_txt = lambda dims: ""
     generator = torch.Generator().manual_seed(0)
@@ -115,15 +117,15 @@ def originals(form: str) -> list[bytes]:
 
 def _write(form: str, path: Path, weights: Weights, quantized: Mapping[str, Quantized]) -> None:
     if form == "openai":
-        openai.save(path, weights)
+        save_pt(path, weights)
     elif form == "ggml":
         ggml_writer.save(path, weights, quantized)
     elif form == "packed":
-        packed.save(path, weights, quantized)
+        save_packed(path, weights, quantized)
     elif form == "hf":
-        huggingface.save_weights(path.parent, weights, "float16")
+        hf_write.save_weights(path.parent, weights, "float16")
     elif form == "hf_index":
-        huggingface.save_weights(path.parent, weights, "float16")
+        hf_write.save_weights(path.parent, weights, "float16")
         _split(path.parent)
     elif form == "onnx":
         onnx_writer.save(path.parent, weights, quantized)
@@ -140,19 +142,19 @@ def _write(form: str, path: Path, weights: Weights, quantized: Mapping[str, Quan
 
 def _split(folder: Path) -> None:
     """A Hugging Face folder's tensors in two files, and their index."""
-    tensors = safetensors.torch.load_file(folder / huggingface.FILE)
-    (folder / huggingface.FILE).unlink()
+    tensors = safetensors.torch.load_file(folder / hf.FILE)
+    (folder / hf.FILE).unlink()
     names, files = sorted(tensors), PARTS["hf_index"][2:]
     parts = {file: names[i :: len(files)] for i, file in enumerate(files)}
     for file, part in parts.items():
         safetensors.torch.save_file({n: tensors[n] for n in part}, folder / file)
     index = {"metadata": {}, "weight_map": {n: file for file, part in parts.items() for n in part}}
-    (folder / huggingface.INDEX).write_text(json.dumps(index), encoding="utf-8")
+    (folder / hf.INDEX).write_text(json.dumps(index), encoding="utf-8")
 
 
 def _write_onnx_hf(folder: Path, weights: Weights) -> None:
     """config.json and a pair as ONNX Runtime's quantizer leaves it; the nodes compute nothing."""
-    config = huggingface.config(weights.dims)
+    config = hf_write.config(weights.dims)
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     for side, file in onnx_hf.FILES.items():
         nodes, tensors = [], []

@@ -30,13 +30,13 @@ from espnet_dq.bin.arguments import Parser
 from espnet_dq.errors import DQError, InputError, run
 from espnet_dq.formats import detect, logits
 from espnet_dq.formats.logits import Probe
-from espnet_dq.formats.parity import Reference
+from espnet_dq.formats.registry import FORMATS
+from espnet_dq.formats.report import Reference
 from espnet_dq.formats.verify import compare, judge
-from espnet_dq.formats.weights import Weights
-from espnet_dq.formats.write import FOLDERS, write
-from espnet_dq.quant.checkpoint import quantize
+from espnet_dq.formats.write import write
 from espnet_dq.quant.grids import get_grid
-from espnet_dq.quant.prepare import assign_grids
+from espnet_dq.quant.prepare import assign_grids, quantize
+from espnet_dq.whisper.weights import Weights
 from fuzz_changes import CHANGES, REWRITTEN, Unchanged
 from fuzz_worker import Worker
 
@@ -62,7 +62,7 @@ def make(form: str, weights: Weights, folder: Path) -> Original:
     state = {name: tensor.float() for name, tensor in weights.state.items()}
     grids = assign_grids(weights.dims, GRIDS[form])
     quantized = quantize(state, grids)
-    path = folder / ("model" if form in FOLDERS else "model.bin")
+    path = folder / ("model" if FORMATS[form].folder else "model.bin")
     write(form, path, Weights(weights.dims, dict(state)), quantized, "float16")
     on_grid = {name: get_grid(grid).fake(state[name]) for name, grid in grids.items()}
     scales = {name: q.scale for name, q in quantized.items()}
@@ -128,8 +128,8 @@ def batch(original: Original, worker: Worker, seed: int, count: int, share: floa
             tally["run"] += 1
             tally["altered"] += altered
             if not word and not isinstance(found, str):
-                if original.form in logits.RUNTIMES:
-                    row = judge(original.form, found.logits, path, original.probe)
+                if FORMATS[original.form].engine:
+                    row = judge(FORMATS[original.form], found.logits, path, original.probe)
                     word = row.note * bool(row.integers)
             elif not word:
                 word = found  # it does not run, which verify's own run tells

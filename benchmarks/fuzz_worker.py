@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from espnet_dq.formats.logits import Probe
+from espnet_dq.formats.registry import FORMATS
 
 LIMIT = 60  # seconds for one file
 
@@ -76,10 +77,9 @@ def _serve(pipe, form: str, probe: Probe) -> None:
 
 
 def _output(form: str, path: Path, probe: Probe) -> Output:
-    from espnet_dq.decode.runtimes import load_runtime
     from espnet_dq.formats import logits
+    from espnet_dq.runtimes import load_runtime
 
-    names = {"ct2": "faster-whisper", "ggml": "whisper.cpp", "hf": "transformers", "onnx": "onnx"}
     if form == "packed":
         from whisper.model import Whisper
 
@@ -90,10 +90,10 @@ def _output(form: str, path: Path, probe: Probe) -> Output:
         model.load_state_dict(weights.state)
         found = logits.of_model(model, probe, probe.mels)
     else:
-        found = logits.of_file(form, path, probe)
+        found = FORMATS[form].logits(path, probe)
     seconds = probe.mels.shape[-1] / 100
     noise = np.random.default_rng(1).normal(0, 0.1, int(16000 * seconds)).astype(np.float32)
-    engine = load_runtime(names.get(form, "torch"), path, threads=1, nj=1)
+    engine = load_runtime(FORMATS[form].runtime, path, threads=1, nj=1)
     language = engine.detect(noise)[0] if len(engine.languages) > 1 else "en"
     segments = engine.transcribe(noise, language, timestamps=False)
     texts = [said.text for said in engine.decode([noise], "de")]

@@ -24,35 +24,25 @@ from espnet_dq.api.models import convert, export
 from espnet_dq.api.verification import verify
 from espnet_dq.bin.describe import commit
 from espnet_dq.decode.folder import decode_folder
-from espnet_dq.decode.runtimes import guess_runtime
 from espnet_dq.errors import InputError, WorkError, run
 from espnet_dq.files import bytes_on_disk
-from espnet_dq.quant.checkpoint import CHECKPOINT
+from espnet_dq.formats.format import Format
+from espnet_dq.formats.registry import FORMATS, home
 from espnet_dq.quant.table import read_grid
+from espnet_dq.runtimes import guess_runtime
 from espnet_dq.scoring import sclite
 from espnet_dq.scoring.score import MAIN_RATES, score
+from espnet_dq.student.checkpoint import CHECKPOINT
 
-# The format that holds a grid's integers, where it is one of a runtime that decodes here. The
-# others are packed, and what is decoded is their very values in float32 by CTranslate2.
-FORMATS = {
-    "none": "ct2",
-    "none_ggml": "ggml",  # float16 in whisper.cpp, whose texts are not CTranslate2's
-    "ct2_int8": "ct2",
-    "ggml_q8_0": "ggml",
-    "ggml_q5_0": "ggml",
-    "ggml_q4_0": "ggml",
-    "onnx_int8": "onnx",
-    "uniform8": "packed",
-    "uniform4": "packed",
-    "uniform3": "packed",
-    "uniform2": "packed",
-}
-SUFFIX = {"ct2": "", "onnx": "", "ggml": ".bin", "packed": ".safetensors"}
+# Beside the grids: floats, whose texts in whisper.cpp are not CTranslate2's.
+FLOATS = {"none": "ct2", "none_ggml": "ggml"}
+GRIDS = (*FLOATS, "ct2_int8", "ggml_q8_0", "ggml_q5_0", "ggml_q4_0", "onnx_int8",
+         "uniform8", "uniform4", "uniform3", "uniform2")  # fmt: skip
 
 
-def padding(grid: str) -> str:
-    """What the recipe fills the windows with: what the grid's runtime does."""
-    return "silence" if grid.startswith("ggml") else "zeros"
+def format_of(grid: str) -> Format:
+    """What holds a grid's integers. What is packed is decoded as float32 by CTranslate2."""
+    return FORMATS[FLOATS[grid]] if grid in FLOATS else home(grid)
 
 
 def train(experiment: Path, grid: str, config: Path, seed: int, out: Path) -> float:
@@ -72,7 +62,7 @@ def train(experiment: Path, grid: str, config: Path, seed: int, out: Path) -> fl
     at = next(i for i, word in enumerate(words) if word.startswith("grid="))
     words[at] = f"grid={json.dumps(read_grid(grid))}"
     at = next(i for i, word in enumerate(words) if word.startswith("padding="))
-    words[at] = f"padding={padding(grid)}"
+    words[at] = f"padding={format_of(grid).padding}"
     out.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     with open(out / "train.log", "a", encoding="utf-8") as log:
@@ -84,19 +74,19 @@ def train(experiment: Path, grid: str, config: Path, seed: int, out: Path) -> fl
 
 def measure(method: str, grid: str, trained: Path, work: Path, data: Path) -> dict:
     """Write, verify, decode and score, in `work`, the student that lies in `trained`."""
-    form, grid = FORMATS.get(grid, "packed"), grid.removesuffix("_ggml")
-    model = work / f"model{SUFFIX[form]}"
+    form, grid = format_of(grid), grid.removesuffix("_ggml")
+    model = work / f"model{form.suffix}"
     if method == "qat":
-        export(trained, model, form)
+        export(trained, model, form.name)
         report = verify(model, trained)
     else:
         start = work / "start.pt"
         export(trained, start, "openai", floats=True)
-        convert(start, model, form, grid)
+        convert(start, model, form.name, grid)
         report = verify(model, start, grid)
     parity = report.check().to_dict()
     decoded = model
-    if form == "packed":
+    if form.name == "packed":
         decoded = work / "values"
         convert(model, decoded, "ct2", "none")
     runtime = guess_runtime(decoded)
@@ -121,15 +111,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, help="Kaldi folder that is scored")
     parser.add_argument("--work", type=Path, required=True, help="folder for models and texts")
     parser.add_argument(
-        "--grids", nargs="+", metavar="GRID|FILE.yaml", default=list(FORMATS),
-        help=f"of {', '.join(FORMATS)} (all), or tables of `bin.allocate`, which are packed",
+        "--grids", nargs="+", metavar="GRID|FILE.yaml", default=list(GRIDS),
+        help=f"of {', '.join(GRIDS)} (all), or tables of `bin.allocate`, which are packed",
     )  # fmt: skip
     parser.add_argument("--methods", nargs="+", choices=["ptq", "qat"], default=["ptq", "qat"])
     parser.add_argument("--out", type=Path, required=True, help="JSON lines, appended to")
     args = parser.parse_args(argv)
     for grid in args.grids:
-        if grid not in FORMATS and isinstance(read_grid(grid), str):
-            raise InputError(f"--grids {grid}: known are {', '.join(FORMATS)} and .yaml files")
+        if grid not in GRIDS and isinstance(read_grid(grid), str):
+            raise InputError(f"--grids {grid}: known are {', '.join(GRIDS)} and .yaml files")
     experiment, config = args.experiment.resolve(), args.qat_config.resolve()
     keys = ("experiment", "method", "grid", "qat_config", "seed")
     done = set()
@@ -144,7 +134,7 @@ def main(argv: list[str] | None = None) -> int:
             if method == "qat":
                 settings = yaml.safe_load(config.read_text(encoding="utf-8"))
                 qat = {"qat_config": config.name, "lr": settings["optim_conf"]["lr"]}
-                qat |= {"seed": args.seed, "padding": padding(grid)}
+                qat |= {"seed": args.seed, "padding": format_of(grid).padding}
             name = Path(grid).name
             if (experiment.name, method, name, qat.get("qat_config"), qat.get("seed")) in done:
                 continue

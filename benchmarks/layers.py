@@ -29,9 +29,9 @@ from espnet_dq.distill.losses import pair_sums, prepare_features
 from espnet_dq.distill.matching import match, spaced
 from espnet_dq.distill.projector import Projector
 from espnet_dq.distill.similarity import linear_cka
-from espnet_dq.distill.taps import Taps
 from espnet_dq.errors import run
 from espnet_dq.whisper.forward import log_mel, window_samples
+from espnet_dq.whisper.taps import Taps
 
 RESULTS = Path(__file__).with_name("results") / "layers.jsonl"
 WAYS = ("dynamic", "dynamic_monotonic", "optimal_monotonic")

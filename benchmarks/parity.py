@@ -36,10 +36,11 @@ from espnet_dq.bin.describe import commit
 from espnet_dq.data.audio import SAMPLE_RATE, load_audio
 from espnet_dq.data.kaldi import read_scp, read_wav, write_scp
 from espnet_dq.decode.folder import decode_folder
-from espnet_dq.decode.runtimes.ggml import WhisperCpp
 from espnet_dq.errors import run
-from espnet_dq.formats import openai
-from espnet_dq.quant.checkpoint import CHECKPOINT
+from espnet_dq.formats.openai import read as openai
+from espnet_dq.formats.registry import FORMATS
+from espnet_dq.runtimes.ggml import WhisperCpp
+from espnet_dq.student.checkpoint import CHECKPOINT
 from espnet_dq.whisper.dims import espnet_name
 from espnet_dq.whisper.vocabulary import numbers
 
@@ -124,14 +125,13 @@ def compare(
     loud: list[Path],
 ) -> dict:
     """One line's findings; without `runtime` only of values."""
-    suffix = {"ggml": ".bin", "packed": ".safetensors"}.get(form, "")
-    file = work / f"{grid}_{form}{suffix}"
+    file = work / f"{grid}_{form}{FORMATS[form].suffix}"
     convert(model, file, form, grid)
     found = verify(file, model, grid).to_dict()
     line = {key: found[key] for key in ("tensors", "mismatched", "bytes_on_disk")}
     if runtime is None:
         return line
-    padding = "silence" if form == "ggml" else "zeros"
+    padding = FORMATS[form].padding
     folder = work / f"torch_{grid}_{activations}_{padding}"
     exp = as_experiment(model, grid, activations, padding, folder)
     name = "_".join([grid, form, *(["nfa"] if runtime.endswith(NO_FLASH) else [])])

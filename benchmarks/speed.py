@@ -16,9 +16,10 @@ from pathlib import Path
 from espnet_dq.api.models import convert
 from espnet_dq.bin.describe import commit
 from espnet_dq.decode.benchmark import benchmark
-from espnet_dq.decode.runtimes import guess_runtime
 from espnet_dq.errors import run
 from espnet_dq.files import atomic, bytes_on_disk
+from espnet_dq.formats.registry import FORMATS
+from espnet_dq.runtimes import guess_runtime
 
 FLOAT = [("ct2", "none")]
 ALL = [
@@ -42,7 +43,7 @@ def build(weights: Path, work: Path) -> list[dict]:
         source = weights / f"{size}.pt"
         systems.append({"name": f"{size} openai", "runtime": "torch", "path": str(source)})
         for form, grid in forms:
-            path = work / f"{size}_{form}_{grid}{'.bin' if form == 'ggml' else ''}"
+            path = work / f"{size}_{form}_{grid}{FORMATS[form].suffix}"
             if not path.exists():
                 convert(source, path, form, grid)
             name = f"{size} {form} {grid}"

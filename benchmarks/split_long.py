@@ -19,8 +19,8 @@ import numpy as np
 from espnet_dq.data.audio import SAMPLE_RATE, load_audio
 from espnet_dq.data.kaldi import KaldiDir
 from espnet_dq.data.pieces import pieces
-from espnet_dq.decode.split import Splitter
 from espnet_dq.errors import run
+from espnet_dq.labels.split import Splitter
 
 
 def build(data: KaldiDir, language: str, rng) -> tuple[np.ndarray, list[str], list[range]]:

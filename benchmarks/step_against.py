@@ -30,12 +30,12 @@ import torch.nn.functional as F
 from espnet_dq.api.models import convert
 from espnet_dq.bin.describe import commit
 from espnet_dq.distill.matching import spaced
-from espnet_dq.distill.sequences import build_sequences
-from espnet_dq.distill.taps import Taps
 from espnet_dq.errors import run
 from espnet_dq.files import atomic
-from espnet_dq.plugin import register
+from espnet_dq.task.plugin import register
 from espnet_dq.whisper.forward import log_mel
+from espnet_dq.whisper.sequences import build_sequences
+from espnet_dq.whisper.taps import Taps
 from step_cost import build, make_batch, step, warm_up
 
 ALPHA, LAMBDA = 0.5, 1.0

@@ -25,12 +25,12 @@ import torch
 from espnet_dq.bin.describe import commit
 from espnet_dq.decode.folder import peak_rss_bytes
 from espnet_dq.distill.losses import topk_log_probs
-from espnet_dq.distill.sequences import build_sequences
 from espnet_dq.errors import run
 from espnet_dq.files import atomic
-from espnet_dq.plugin import register
 from espnet_dq.quant.prepare import RANGE
+from espnet_dq.task.plugin import register
 from espnet_dq.whisper.dims import SIZES, whisper_name
+from espnet_dq.whisper.sequences import build_sequences
 
 VARIANTS = {
     "logits": {"matching": "logits", "preset": "none"},
@@ -106,7 +106,7 @@ def build(weights: Path, frozen: bool, layers: int = 4, window: str = "full", **
     """
     from espnet2.asr.ctc import CTC
 
-    from espnet_dq.formats import openai
+    from espnet_dq.formats.openai import read as openai
     from espnet_dq.task.decoder import DQWhisperDecoder
     from espnet_dq.task.encoder import DQWhisperEncoder
     from espnet_dq.task.model import DQWhisperModel

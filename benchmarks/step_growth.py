@@ -23,8 +23,8 @@ from espnet_dq.bin.describe import commit
 from espnet_dq.decode.folder import peak_rss_bytes
 from espnet_dq.errors import run
 from espnet_dq.files import atomic
-from espnet_dq.plugin import register
 from espnet_dq.report.markdown import table
+from espnet_dq.task.plugin import register
 from step_cost import build, make_batch, step, warm_up
 
 START = {"batch": 4, "seconds": 10, "layers": 4, "window": "full", "teacher": "base"}

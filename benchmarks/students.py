@@ -21,11 +21,11 @@ from whisper.model import Whisper
 
 from espnet_dq.data.prompted import PromptedClips
 from espnet_dq.errors import run
-from espnet_dq.formats import openai
-from espnet_dq.formats.weights import ENCODER_POSITIONS, Weights
+from espnet_dq.formats.openai import read as openai
+from espnet_dq.student.width import narrow
 from espnet_dq.whisper.dims import weight_shapes
 from espnet_dq.whisper.forward import decode_hidden, encode, output_logits
-from espnet_dq.whisper.narrow import narrow
+from espnet_dq.whisper.weights import ENCODER_POSITIONS, Weights
 
 POSITIONS = {"encoder": ENCODER_POSITIONS, "decoder": "decoder.positional_embedding"}
 

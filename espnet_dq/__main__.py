@@ -22,7 +22,7 @@ def main() -> None:
         )
     from torch.multiprocessing import ProcessExitedException
 
-    from espnet_dq.plugin import register
+    from espnet_dq.task.plugin import register
 
     register()
     sys.argv = arguments

@@ -13,9 +13,9 @@ from collections import Counter
 from pathlib import Path
 
 from espnet_dq.data.corpus import Clip, prepare
-from espnet_dq.data.debian import Package, fetch
 from espnet_dq.data.summary import Source
 from espnet_dq.errors import InputError, run
+from espnet_dq.fetch.debian import Package, fetch
 
 VERSION = "1.6.1-1"
 SOURCE = Source("Asterisk's core sounds (Debian's asterisk-core-sounds)", "CC-BY-SA-3.0")

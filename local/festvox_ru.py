@@ -10,9 +10,9 @@ from collections import Counter
 from pathlib import Path
 
 from espnet_dq.data.corpus import Clip, prepare
-from espnet_dq.data.debian import Package, fetch
 from espnet_dq.data.summary import Source
 from espnet_dq.errors import InputError, run
+from espnet_dq.fetch.debian import Package, fetch
 
 SOURCE = Source("a Russian voice of Festival (Debian's festvox-ru)", "BSD-like")
 PACKAGE = Package(

@@ -15,9 +15,9 @@ import pytest
 import torch
 
 from espnet_dq.data.audio import to_wav
-from espnet_dq.data.debian import Package
-from espnet_dq.data.debian import fetch as fetch_package
-from espnet_dq.whisper.fetch import default_cache, fetch, package_files
+from espnet_dq.fetch.debian import Package
+from espnet_dq.fetch.debian import fetch as fetch_package
+from espnet_dq.fetch.weights import default_cache, fetch, package_files
 from local.asterisk import SHA256, VERSION, read_texts
 from tests import toys
 

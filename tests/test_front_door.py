@@ -19,7 +19,7 @@ import espnet_dq as dq
 from espnet_dq.data.audio import save_wav
 from espnet_dq.errors import InputError, WorkError
 from espnet_dq.formats import detect
-from espnet_dq.quant.checkpoint import CHECKPOINT
+from espnet_dq.student.checkpoint import CHECKPOINT
 from espnet_dq.whisper.dims import espnet_name
 
 ROOT = Path(__file__).parents[1]

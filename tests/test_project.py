@@ -116,9 +116,9 @@ import sys
 
 import pytest
 
-from espnet_dq.whisper.fetch import default_cache, fetch
+from espnet_dq.fetch.weights import default_cache, fetch
 
-FETCH = "from espnet_dq.whisper.fetch import *; fetch('tiny', default_cache() / 'pt')"
+FETCH = "from espnet_dq.fetch.weights import *; fetch('tiny', default_cache() / 'pt')"
 CONNECT = "import urllib.request; urllib.request.urlopen('http://192.0.2.1/', timeout=5)"
 
 def test_fetches():

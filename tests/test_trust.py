@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from espnet_dq.whisper.sources import SOURCES
+from espnet_dq.fetch.sources import SOURCES
 from local import asterisk, festvox_ru, fillets
 
 ROOT = Path(__file__).parents[1]

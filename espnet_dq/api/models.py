@@ -10,18 +10,15 @@ from whisper.model import ModelDimensions
 
 from espnet_dq.api import nets
 from espnet_dq.errors import InputError
+from espnet_dq.fetch.weights import source_path
 from espnet_dq.files import check_apart
 from espnet_dq.formats import detect, integers
-from espnet_dq.formats.generation import lost
-from espnet_dq.formats.weights import Weights
-from espnet_dq.formats.write import GRIDS, check_grids, check_out, write
-from espnet_dq.quant.checkpoint import CHECKPOINT, load_student, training_folder
-from espnet_dq.quant.checkpoint import quantize as on_grids
+from espnet_dq.formats.registry import FORMATS, home, written
+from espnet_dq.formats.write import check_grids, check_out, write
 from espnet_dq.quant.grids import Quantized
-from espnet_dq.whisper.fetch import source_path
-
-# End of a file's name -> format.
-SUFFIXES = {".pt": "openai", ".bin": "ggml", ".safetensors": "packed"}
+from espnet_dq.quant.prepare import quantize as on_grids
+from espnet_dq.student.checkpoint import CHECKPOINT, load_student, training_folder
+from espnet_dq.whisper.weights import Weights
 
 
 @dataclass(frozen=True)
@@ -157,21 +154,23 @@ def save(model: Model | nets.Net, path: str | Path, to: str | None = None) -> Pa
         model = from_net(model)
     path = Path(path)
     form = _format(model, path) if to is None else to
-    if form not in GRIDS:
-        raise InputError(f"unknown format '{form}': known are {', '.join(sorted(GRIDS))}")
     _save(model, path, form)
-    if line := lost(form, model.weights.generation, model.dims):
+    if line := lost(form, model):
         warnings.warn(line, stacklevel=2)
     return path
+
+
+def lost(form: str, model: Model) -> str:
+    """What of a model's own settings of decoding a format has no place for, in a line; or ""."""
+    own = model.weights.generation
+    return "" if own is None else FORMATS[form].lost(own, model.dims)
 
 
 def _save(model: Model, path: Path, form: str) -> None:
     check_out(form, path)
     if model.path is not None:
         check_apart(path, model.path)
-    weights, dtype = model.weights, model.float_dtype
-    if form == "ggml":  # whisper.cpp takes nothing else
-        dtype = "float16"
+    weights, dtype = model.weights, FORMATS[form].float_dtype or model.float_dtype
     if dtype is None:
         dtype = weights.lossless(weights.state.keys() - model.quantized.keys())
     write(form, path, weights, model.quantized, dtype)
@@ -179,16 +178,17 @@ def _save(model: Model, path: Path, form: str) -> None:
 
 def _format(model: Model, path: Path) -> str:
     """The format that is meant where none is said; raises `InputError` where that is not clear."""
-    named, grids = SUFFIXES.get(path.suffix), {*model.grids.values()}
+    by_suffix = {f.suffix: f.name for f in FORMATS.values() if f.suffix}
+    named, grids = by_suffix.get(path.suffix), {*model.grids.values()}
     if not grids:
         if named is None:
             raise InputError(
-                f"{path}: which format? It ends in none of {', '.join(SUFFIXES)}, and the model is "
-                f"on no grid: say to= one of {', '.join(sorted(GRIDS))}"
+                f"{path}: which format? It ends in none of {', '.join(by_suffix)}, and the model "
+                f"is on no grid: say to= one of {', '.join(written())}"
             )
         return named
-    held = [form for form, known in GRIDS.items() if known is not None and grids <= {*known}]
-    form = held[0] if held else "packed"  # which holds all
+    homes = {home(grid).name for grid in grids}
+    form = homes.pop() if len(homes) == 1 else "packed"  # which holds all
     if named not in (None, form):
         raise InputError(f"{path}: which format? Its name says {named}, its grid {form}: say to=")
     return form
@@ -227,7 +227,7 @@ def _check_kept(model: Model, to: str) -> None:
     except InputError as e:
         raise InputError(
             f"{model.path}: {e}: to round its values again say --grid "
-            f"{' or '.join(GRIDS[to] or ())}, for floats --grid none"
+            f"{' or '.join(FORMATS[to].grids or ())}, for floats --grid none"
         ) from e
 
 

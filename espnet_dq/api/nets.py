@@ -11,13 +11,13 @@ from whisper.model import ModelDimensions, Whisper
 
 from espnet_dq.config import QuantConfig
 from espnet_dq.errors import InputError
-from espnet_dq.formats import huggingface
-from espnet_dq.formats.hf_names import hf_name, read_dims
-from espnet_dq.formats.weights import Weights
+from espnet_dq.formats.hf import read as huggingface
+from espnet_dq.formats.hf.names import hf_name, read_dims
 from espnet_dq.quant import prepare as fake
 from espnet_dq.quant.activations import prepare_activations
 from espnet_dq.quant.fake_quant import clip_of
 from espnet_dq.quant.table import read_grid
+from espnet_dq.whisper.weights import Weights
 
 if TYPE_CHECKING:
     from transformers import WhisperForConditionalGeneration

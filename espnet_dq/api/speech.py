@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from espnet_dq.data.languages import known_language
-from espnet_dq.decode.runtimes import Segment, guess_runtime, load_runtime
 from espnet_dq.decode.transcribe import SURE, spoken_language
 from espnet_dq.decode.transcribe import transcribe as segments
 from espnet_dq.errors import InputError
+from espnet_dq.runtimes import Segment, guess_runtime, load_runtime
 
 if TYPE_CHECKING:
-    from espnet_dq.decode.runtimes import Runtime
+    from espnet_dq.runtimes import Runtime
 
 
 def transcribe(
@@ -28,7 +28,7 @@ def transcribe(
     Args:
         audio: wav, flac, mp3, ogg, ...
         model: what `save` wrote, an experiment, or, to load it once for many files, what
-            `espnet_dq.decode.runtimes.load_runtime` returns.
+            `espnet_dq.runtimes.load_runtime` returns.
         language: Whisper's code or a name; None: detected, and logged.
         timestamps: cut by the model's own timestamps; otherwise a segment is what is heard at a
             time, up to 30 s.

@@ -11,14 +11,14 @@ from espnet_dq.api.models import Model, from_net, is_experiment, load
 from espnet_dq.errors import InputError
 from espnet_dq.files import bytes_on_disk
 from espnet_dq.formats import detect
-from espnet_dq.formats.parity import Reference, Report
+from espnet_dq.formats.report import Reference, Report
 from espnet_dq.formats.verify import verify as compare
 from espnet_dq.formats.write import check_grids
-from espnet_dq.quant.checkpoint import load_student, quantize
 from espnet_dq.quant.grids import Quantized, get_grid
-from espnet_dq.quant.prepare import candidates
+from espnet_dq.quant.prepare import candidates, quantize
 from espnet_dq.quant.table import read_grid
 from espnet_dq.report.size import grid_bits, paper_rule_bytes
+from espnet_dq.student.checkpoint import load_student
 from espnet_dq.whisper.dims import weight_shapes
 
 

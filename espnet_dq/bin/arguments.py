@@ -4,7 +4,7 @@ import argparse
 from typing import NoReturn
 
 from espnet_dq.errors import one_line, program
-from espnet_dq.whisper.sources import MODELS
+from espnet_dq.fetch.sources import MODELS
 
 
 class Parser(argparse.ArgumentParser):
@@ -35,7 +35,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
 
 
 def add_source(parser: argparse.ArgumentParser) -> None:
-    """`--from`, a model as `espnet_dq.whisper.fetch.source_path` takes it, stored as `source`."""
+    """`--from`, a model as `espnet_dq.fetch.weights.source_path` takes it, stored as `source`."""
     parser.add_argument(
         "--from",
         dest="source",

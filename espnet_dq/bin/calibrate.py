@@ -17,10 +17,10 @@ from espnet_dq.bin.arguments import Parser
 from espnet_dq.data.prompted import PromptedClips
 from espnet_dq.errors import run, say
 from espnet_dq.files import check_replaceable
-from espnet_dq.formats import openai
+from espnet_dq.formats.openai import read as openai
 from espnet_dq.quant.calibrate import Recorder, save_ranges
-from espnet_dq.quant.checkpoint import load_student
 from espnet_dq.quant.prepare import candidates
+from espnet_dq.student.checkpoint import load_student
 from espnet_dq.whisper.forward import decode_hidden, encode
 
 

@@ -7,7 +7,7 @@ from espnet_dq.bin.arguments import Parser
 from espnet_dq.config import QuantConfig, read_config
 from espnet_dq.data.kaldi import CATEGORY, read_scp
 from espnet_dq.errors import InputError, run, say
-from espnet_dq.formats import openai
+from espnet_dq.formats.openai import read as openai
 from espnet_dq.quant.table import read_grid
 from espnet_dq.task.check import check_config
 

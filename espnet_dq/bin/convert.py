@@ -12,25 +12,24 @@ Example usage::
 import sys
 from pathlib import Path
 
-from espnet_dq.api.models import convert
+from espnet_dq.api.models import convert, lost
 from espnet_dq.bin.arguments import Parser, add_source
 from espnet_dq.errors import run, say
-from espnet_dq.formats.generation import lost
-from espnet_dq.formats.write import GRIDS
-from espnet_dq.quant.grids import EXPORT_GRIDS
+from espnet_dq.formats.registry import written
+from espnet_dq.quant.grids import GRIDS
 
 
 def get_parser() -> Parser:
     """The command's options."""
     parser = Parser(__doc__)
     add_source(parser)
-    parser.add_argument("--to", required=True, choices=sorted(GRIDS), help="format to write")
+    parser.add_argument("--to", required=True, choices=written(), help="format to write")
     parser.add_argument(
         "--grid",
         default="keep",
         metavar="keep|none|GRID|FILE.yaml",
         help="keep (default): integers and scales as in the source, if it has any; none: floats; "
-        f"or round the weights to this grid: {', '.join(EXPORT_GRIDS)}, uniform2 to uniform8, "
+        f"or round the weights to this grid: {', '.join(GRIDS)}, uniform2 to uniform8, "
         "uniform4_tensor, uniform4_g32, ..., or a file with one for each weight",
     )
     parser.add_argument("--out", type=Path, required=True, help="file, or folder of the format")
@@ -41,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     """Convert; returns 0."""
     args = get_parser().parse_args(argv)
     model = convert(args.source, args.out, args.to, args.grid)
-    if line := lost(args.to, model.weights.generation, model.dims):
+    if line := lost(args.to, model):
         say(line, sys.stderr)
     say(args.out)
     return 0

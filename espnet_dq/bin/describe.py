@@ -10,7 +10,7 @@ from espnet_dq.bin.arguments import Parser
 from espnet_dq.data.summary import read_sources
 from espnet_dq.errors import run
 from espnet_dq.files import atomic, check_replaceable
-from espnet_dq.quant.checkpoint import CHECKPOINT, load_student
+from espnet_dq.student.checkpoint import CHECKPOINT, load_student
 
 NAMES = ("untouched", "teacher", "float_student", "student", "student_torch")
 

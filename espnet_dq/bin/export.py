@@ -10,15 +10,15 @@ from pathlib import Path
 from espnet_dq.api.models import export
 from espnet_dq.bin.arguments import Parser
 from espnet_dq.errors import run, say
-from espnet_dq.formats.write import GRIDS
-from espnet_dq.quant.checkpoint import CHECKPOINT
+from espnet_dq.formats.registry import written
+from espnet_dq.student.checkpoint import CHECKPOINT
 
 
 def get_parser() -> Parser:
     """The command's options."""
     parser = Parser(__doc__)
     parser.add_argument("--exp", type=Path, required=True, help="experiment or training folder")
-    parser.add_argument("--to", choices=sorted(GRIDS), required=True, help="format to write")
+    parser.add_argument("--to", choices=written(), required=True, help="format to write")
     parser.add_argument("--out", type=Path, required=True, help="file, or folder of the format")
     parser.add_argument("--checkpoint", default=CHECKPOINT, help=f"which one ({CHECKPOINT})")
     parser.add_argument(

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from espnet_dq.bin.arguments import Parser
 from espnet_dq.errors import run, say
-from espnet_dq.whisper.fetch import default_cache, fetch
-from espnet_dq.whisper.sources import MODELS
+from espnet_dq.fetch.sources import MODELS
+from espnet_dq.fetch.weights import default_cache, fetch
 
 
 def get_parser() -> Parser:

@@ -173,7 +173,7 @@ def split_long(
     long = [utt for utt, n in samples.items() if int(n) > max_seconds * SAMPLE_RATE]
     made = KaldiDir(extra={"utt2num_samples": {}})
     if long:
-        from espnet_dq.decode.split import Splitter  # imports torch
+        from espnet_dq.labels.split import Splitter  # imports torch
 
         splitter = Splitter(aligner, max_seconds, threads)
         for utt in tqdm(long, desc="split", unit="utterance"):

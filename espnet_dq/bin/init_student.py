@@ -15,8 +15,8 @@ from espnet_dq.bin.arguments import Parser
 from espnet_dq.config import QuantConfig
 from espnet_dq.errors import InputError, run, say
 from espnet_dq.files import atomic, check_replaceable
-from espnet_dq.formats import openai
-from espnet_dq.formats.write import GRIDS, check_grids
+from espnet_dq.formats.openai import read as openai
+from espnet_dq.formats.write import check_grids, get_format
 from espnet_dq.quant.prepare import assign_grids
 from espnet_dq.quant.sensitivity import stored_bytes
 from espnet_dq.quant.table import read_grid
@@ -79,8 +79,10 @@ def _check_export(
     form: str, config: str, dims: ModelDimensions, grid: str | Mapping[str, str]
 ) -> None:
     """What stage 8 would find out after hours of training."""
-    if form not in GRIDS:
-        raise InputError(f"--export {form}: known formats are {', '.join(GRIDS)}")
+    try:
+        get_format(form)
+    except InputError as e:
+        raise InputError(f"--export {form}: {e}") from e
     preset = QuantConfig.from_yaml(config).preset
     try:
         grids = assign_grids(dims, grid, preset)

@@ -1,7 +1,7 @@
 """Cut a Whisper to fewer layers or channels, or a shorter window, for distillation to start from.
 
 Layers that stay are the source's, bit for bit. Fewer channels (`--width`) need clips with texts,
-on which the layers are fitted (`espnet_dq.whisper.narrow`).
+on which the layers are fitted (`espnet_dq.student.width`).
 
 Example usage::
 
@@ -15,13 +15,13 @@ from pathlib import Path
 from espnet_dq.bin.arguments import Parser, add_source
 from espnet_dq.data.prompted import PromptedClips
 from espnet_dq.errors import InputError, run, say
+from espnet_dq.fetch.weights import source_path
 from espnet_dq.files import check_apart, check_replaceable
 from espnet_dq.formats import detect
 from espnet_dq.formats.write import write
-from espnet_dq.whisper.fetch import source_path
+from espnet_dq.student.depth import choose_layers, shallow, shorten
+from espnet_dq.student.width import check_width, narrow
 from espnet_dq.whisper.forward import SAMPLE_RATE, SAMPLES_PER_POSITION
-from espnet_dq.whisper.narrow import check_width, narrow
-from espnet_dq.whisper.shallow import choose_layers, shallow, shorten
 
 
 def get_parser() -> Parser:

@@ -22,7 +22,7 @@ from espnet_dq.data.left_out import LEFT_OUT, LeftOut
 from espnet_dq.data.pack import ROOM, Balance, pack
 from espnet_dq.errors import run, say
 from espnet_dq.files import alone, atomic, check_apart, check_replaceable, shared_place
-from espnet_dq.formats import openai
+from espnet_dq.formats.openai import read as openai
 from espnet_dq.whisper.dims import SIZES, encode_text, vocabulary_tokenizer
 from espnet_dq.whisper.forward import SAMPLES_PER_POSITION
 from espnet_dq.whisper.room import most_text

@@ -12,9 +12,9 @@ import torch
 
 from espnet_dq.bin.arguments import Parser
 from espnet_dq.data.kaldi import FOLDER
-from espnet_dq.data.labels import MODES, Limits, label_folder
 from espnet_dq.errors import InputError, run, say
 from espnet_dq.files import check_apart, check_replaceable
+from espnet_dq.labels.pseudo import MODES, Limits, label_folder
 
 
 def get_parser() -> Parser:

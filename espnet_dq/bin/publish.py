@@ -14,17 +14,18 @@ from pathlib import Path
 
 from espnet_dq.api.verification import verify
 from espnet_dq.bin.arguments import Parser, add_data
-from espnet_dq.decode.runtimes.ctranslate2 import compute_type
 from espnet_dq.errors import InputError, run, say
 from espnet_dq.files import Folder, atomic, bytes_on_disk, check_replaceable
-from espnet_dq.formats.weights import Weights
-from espnet_dq.formats.write import FOLDERS, check_grids, write
-from espnet_dq.quant.checkpoint import load_student
+from espnet_dq.formats.registry import FORMATS
+from espnet_dq.formats.write import check_grids, write
 from espnet_dq.report.collect import read_json
 from espnet_dq.report.hub import check_upload, upload
-from espnet_dq.report.model_card import USES, model_file, place, render
+from espnet_dq.report.model_card import render
 from espnet_dq.report.origin import data_of
+from espnet_dq.runtimes.ctranslate2 import compute_type
+from espnet_dq.student.checkpoint import load_student
 from espnet_dq.whisper.vocabulary import OwnVocabulary
+from espnet_dq.whisper.weights import Weights
 
 
 def get_parser() -> Parser:
@@ -44,9 +45,10 @@ def get_parser() -> Parser:
 def main(argv: list[str] | None = None) -> int:
     """Write the folders EXP/publish/FORMAT, then upload them if asked; returns 0."""
     args = get_parser().parse_args(argv)
+    forms = [name for name, form in FORMATS.items() if form.card]
     if args.upload_to:
-        check_upload(f"{args.upload_to}-{form}" for form in USES)
-    for form in USES:
+        check_upload(f"{args.upload_to}-{form}" for form in forms)
+    for form in forms:
         check_replaceable(args.exp / "publish" / form, published(form))
     student = load_student(args.exp / "qat")
     described, results = (read_json(args.exp / f) for f in ("run.json", "results.json"))
@@ -57,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     quantized = student.quantized()
     written = []
-    for form in USES:
+    for form in forms:
         try:
             check_grids(form, student.dims, student.grids)
         except InputError as e:
@@ -65,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
             continue
         with atomic(args.exp / "publish" / form, published(form)) as folder:
             folder.mkdir()
-            model = place(folder, form)
+            model = FORMATS[form].place(folder)
             write(form, model, Weights(student.dims, student.state), quantized, "float16")
             size = bytes_on_disk(folder)
             parity = verify(model, args.exp / "qat").check().to_dict()
@@ -83,8 +85,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def published(form: str) -> Folder:
     """What the folder of a format holds: the model's files and the model card."""
-    files = FOLDERS[form].files if form in FOLDERS else (model_file(form),)
-    return Folder(f"published {form}", (*files, "README.md"))
+    return Folder(f"published {form}", (*FORMATS[form].files, "README.md"))
 
 
 if __name__ == "__main__":

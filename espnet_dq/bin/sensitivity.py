@@ -21,11 +21,11 @@ from espnet_dq.data.kaldi import KaldiDir
 from espnet_dq.errors import InputError, run, say
 from espnet_dq.files import atomic, check_replaceable
 from espnet_dq.formats import detect
-from espnet_dq.formats.weights import Weights
-from espnet_dq.quant.checkpoint import load_student, training_folder
 from espnet_dq.quant.grids import get_grid
 from espnet_dq.quant.prepare import candidates
 from espnet_dq.quant.sensitivity import Loss, Probe, Utterance
+from espnet_dq.student.checkpoint import load_student, training_folder
+from espnet_dq.whisper.weights import Weights
 
 GRIDS = ("uniform8", "uniform6", "ggml_q5_0", "uniform5", "ggml_q4_0", "uniform4", "uniform3")
 

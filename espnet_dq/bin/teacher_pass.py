@@ -8,12 +8,12 @@ from espnet_dq.bin.arguments import Parser
 from espnet_dq.config import PADDINGS, QuantConfig, WindowConfig
 from espnet_dq.distill.cache import write_cache
 from espnet_dq.distill.cache_settings import wanted_by_all
+from espnet_dq.distill.teacher import Teacher
 from espnet_dq.errors import run, say
-from espnet_dq.formats import openai
+from espnet_dq.formats.openai import read as openai
 from espnet_dq.jobs import Part
-from espnet_dq.quant.checkpoint import Student
 from espnet_dq.quant.table import read_grid
-from espnet_dq.whisper.teacher import Teacher
+from espnet_dq.student.checkpoint import Student
 
 
 def get_parser() -> Parser:

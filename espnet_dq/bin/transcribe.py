@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterable, Iterator
 
 from espnet_dq.bin.arguments import Parser
 from espnet_dq.data.languages import known_language
-from espnet_dq.decode.runtimes import RUNTIMES, Runtime, Segment, guess_runtime, load_runtime
 from espnet_dq.decode.subtitles import HEAD, cue
 from espnet_dq.decode.transcribe import SURE, spoken_language, transcribe
 from espnet_dq.errors import InputError, one_line, run, say, spoken
+from espnet_dq.runtimes import RUNTIMES, Runtime, Segment, guess_runtime, load_runtime
 
 SHOWN = 5  # damaged spots of a file
 

@@ -23,12 +23,13 @@ from espnet_dq.bin.arguments import Parser, add_source
 from espnet_dq.data.kaldi import read_scp
 from espnet_dq.data.languages import whisper_code
 from espnet_dq.errors import InputError, run, say
+from espnet_dq.fetch.weights import source_path
 from espnet_dq.files import bytes_on_disk, check_apart, check_replaceable
-from espnet_dq.formats import detect, openai
-from espnet_dq.formats.weights import Weights
+from espnet_dq.formats import detect
+from espnet_dq.formats.openai.write import save as save_pt
 from espnet_dq.whisper.dims import encode_text, vocabulary_tokenizer
-from espnet_dq.whisper.fetch import source_path
 from espnet_dq.whisper.vocabulary import OwnVocabulary, closure, own_vocabulary
+from espnet_dq.whisper.weights import Weights
 
 EMBEDDING = "decoder.token_embedding.weight"
 
@@ -82,7 +83,7 @@ def main(argv: list[str] | None = None) -> int:
     dims = own_vocabulary(replace(weights.dims, n_vocab=len(kept)), kept, str(source))
     state = weights.state | {EMBEDDING: weights.state[EMBEDDING][kept]}
     trimmed = Weights(dims, state)
-    openai.save(args.out, trimmed, getattr(torch, trimmed.lossless(state)))
+    save_pt(args.out, trimmed, getattr(torch, trimmed.lossless(state)))
     say(
         f"{args.out}: {len(kept)} of {weights.dims.n_vocab} tokens kept, "
         f"for {texts} texts, {bytes_on_disk(args.out)} bytes"

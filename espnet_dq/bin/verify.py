@@ -14,7 +14,7 @@ from espnet_dq.api.verification import verify
 from espnet_dq.bin.arguments import Parser
 from espnet_dq.errors import one_line, run, say
 from espnet_dq.files import atomic, check_replaceable
-from espnet_dq.formats.parity import NO_TENSORS, ON_GRID, OPEN, OTHER, SCALES, Report
+from espnet_dq.formats.report import NO_TENSORS, ON_GRID, OPEN, OTHER, SCALES, Report
 
 
 def get_parser() -> Parser:

@@ -13,9 +13,9 @@ from tqdm import tqdm
 
 from espnet_dq.data.audio import seconds
 from espnet_dq.data.kaldi import read_scp, read_wav, write_scp
-from espnet_dq.decode.runtimes import RUNTIMES, WINDOW
 from espnet_dq.errors import InputError, WorkError
 from espnet_dq.files import atomic
+from espnet_dq.runtimes import RUNTIMES, WINDOW
 
 
 def benchmark(

@@ -23,12 +23,12 @@ from espnet_dq.data.faults import AudioFault
 from espnet_dq.data.kaldi import FOLDER, KaldiDir, Segment, read_scp, read_wav, write_scp
 from espnet_dq.data.pieces import pieces
 from espnet_dq.decode import halves
-from espnet_dq.decode.runtimes import Runtime, load_runtime
-from espnet_dq.decode.runtimes.interface import SPACELESS, Hypothesis, Limit, join, worst
 from espnet_dq.decode.transcribe import transcribe_pieces
 from espnet_dq.errors import InputError, WorkError, one_line
 from espnet_dq.files import Folder, atomic, check_replaceable, remove, sha256
 from espnet_dq.jobs import Part
+from espnet_dq.runtimes import Runtime, load_runtime
+from espnet_dq.runtimes.interface import SPACELESS, Hypothesis, Limit, join, worst
 
 PARTIAL = ".partial.jsonl"
 TIMED = "timed"

@@ -11,7 +11,7 @@ import numpy as np
 
 from espnet_dq.data.audio import SAMPLE_RATE
 from espnet_dq.data.pieces import quietest
-from espnet_dq.decode.runtimes.interface import (
+from espnet_dq.runtimes.interface import (
     COMPRESSION,
     SPACELESS,
     Hypothesis,

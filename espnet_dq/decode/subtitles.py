@@ -2,8 +2,8 @@
 
 from html import escape
 
-from espnet_dq.decode.runtimes.interface import Segment
 from espnet_dq.errors import spoken
+from espnet_dq.runtimes.interface import Segment
 
 HEAD = {"srt": "", "vtt": "WEBVTT\n\n"}
 

@@ -12,7 +12,7 @@ from espnet_dq.data.faults import AudioFault
 from espnet_dq.data.pieces import pieces
 from espnet_dq.data.unfit import sounding
 from espnet_dq.decode.halves import transcribe as transcribe_clip
-from espnet_dq.decode.runtimes.interface import Runtime, Segment
+from espnet_dq.runtimes.interface import Runtime, Segment
 
 # `Runtime.detect` gives clips of speech 0.38 at least, 0.26 behind 20 s of silence; noise, hum,
 # clicks, a tone and a tune 0.19 at most (base and tiny; 8 clips in 5 languages, 11 other sounds).

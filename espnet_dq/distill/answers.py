@@ -14,10 +14,10 @@ from torch import Tensor
 from whisper.tokenizer import Tokenizer
 
 from espnet_dq.distill.losses import kl_divergence, topk_kl_divergence
-from espnet_dq.distill.sequences import Sequences, has_timestamps
+from espnet_dq.distill.teacher import Teacher
 from espnet_dq.errors import InputError
 from espnet_dq.whisper.forward import SAMPLE_RATE, products
-from espnet_dq.whisper.teacher import Teacher
+from espnet_dq.whisper.sequences import Sequences, has_timestamps
 
 
 class LiveAnswers:

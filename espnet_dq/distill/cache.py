@@ -38,11 +38,11 @@ from espnet_dq.data.kaldi import AUDIO, KaldiDir
 from espnet_dq.distill.answers import TeacherPass, encoder_kind
 from espnet_dq.distill.cache_settings import CacheSettings
 from espnet_dq.distill.losses import topk_log_probs
-from espnet_dq.distill.sequences import build_sequences, has_timestamps
+from espnet_dq.distill.teacher import Teacher
 from espnet_dq.errors import InputError, one_line, say
 from espnet_dq.files import Folder, alone, atomic, sha256, shared_place
 from espnet_dq.jobs import Part
-from espnet_dq.quant.checkpoint import Student
+from espnet_dq.student.checkpoint import Student
 from espnet_dq.whisper.dims import encode_text, language_token, vocabulary_tokenizer
 from espnet_dq.whisper.forward import (
     SAMPLES_PER_POSITION,
@@ -51,7 +51,7 @@ from espnet_dq.whisper.forward import (
     own_window,
     window_samples,
 )
-from espnet_dq.whisper.teacher import Teacher
+from espnet_dq.whisper.sequences import build_sequences, has_timestamps
 from espnet_dq.whisper.vocabulary import token_strings
 
 BATCH = 4

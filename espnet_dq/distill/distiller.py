@@ -13,12 +13,11 @@ from whisper.tokenizer import Tokenizer
 
 from espnet_dq.config import DistillConfig, WindowConfig
 from espnet_dq.distill.answers import TeacherPass
-from espnet_dq.distill.sequences import build_sequences
-from espnet_dq.distill.taps import Taps
+from espnet_dq.distill.teacher import Teacher
 from espnet_dq.distill.terms import Step, needs, places, total_loss, wanted_terms
 from espnet_dq.errors import InputError
+from espnet_dq.fetch.weights import source_path
 from espnet_dq.whisper.dims import encode_text, language_token, vocabulary_tokenizer
-from espnet_dq.whisper.fetch import source_path
 from espnet_dq.whisper.forward import (
     SAMPLES_PER_POSITION,
     decode_hidden,
@@ -29,7 +28,8 @@ from espnet_dq.whisper.forward import (
     products,
     window_samples,
 )
-from espnet_dq.whisper.teacher import Teacher
+from espnet_dq.whisper.sequences import build_sequences
+from espnet_dq.whisper.taps import Taps
 
 
 class Distilling(nn.Module):

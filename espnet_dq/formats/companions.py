@@ -12,15 +12,11 @@ from pathlib import Path
 
 from tiktoken import Encoding
 from tokenizers import Tokenizer
-from whisper.model import ModelDimensions
 
 from espnet_dq.errors import InputError
-from espnet_dq.formats import ctranslate2_config, json_file, onnx_writer
-from espnet_dq.formats.generation import Generation
-from espnet_dq.formats.parity import BESIDE, Row
+from espnet_dq.formats import json_file
+from espnet_dq.formats.report import BESIDE, Row
 from espnet_dq.formats.tokenizer_json import build
-from espnet_dq.whisper.dims import any_tokenizer
-from espnet_dq.whisper.vocabulary import token_strings
 
 # What people put beside a model, and the hub's own: no runtime reads it.
 _DOCUMENT = re.compile(
@@ -29,38 +25,6 @@ _DOCUMENT = re.compile(
     re.IGNORECASE,
 )
 _MOST = 3  # keys that a note names
-
-
-def ctranslate2(
-    folder: Path, dims: ModelDimensions, generation: Generation | None = None
-) -> list[Row]:
-    """Rows for all files of a CTranslate2 folder but model.bin."""
-    encoding = any_tokenizer(dims).encoding
-    words = folder / "vocabulary.json"
-    if words.is_file() or not (folder / "vocabulary.txt").is_file():
-        tokens = settings(words, token_strings(encoding))
-    else:  # as older converters wrote it
-        words = folder / "vocabulary.txt"
-        tokens = _row(
-            words, [] if json_file.lines(words) == token_strings(encoding) else ["the tokens"]
-        )
-    return [
-        settings(folder / "config.json", ctranslate2_config.config(dims, generation)),
-        settings(folder / "preprocessor_config.json", ctranslate2_config.preprocessor(dims)),
-        tokens,
-        tokenizer(folder / "tokenizer.json", encoding),
-        files(folder, {"model.bin", "config.json", "preprocessor_config.json", words.name,
-                       "tokenizer.json"}),
-    ]  # fmt: skip
-
-
-def onnx(folder: Path, dims: ModelDimensions) -> list[Row]:
-    """Rows for the files of an ONNX folder beside the graphs."""
-    path = folder / "tokens.txt"
-    wrong = (
-        [] if json_file.lines(path) == onnx_writer.tokens_txt(dims).splitlines() else ["the tokens"]
-    )
-    return [_row(path, wrong), files(folder, {"encoder.onnx", "decoder.onnx", path.name})]
 
 
 def files(folder: Path, known: Iterable[str]) -> Row:
@@ -77,17 +41,17 @@ def files(folder: Path, known: Iterable[str]) -> Row:
 
 def settings(path: Path, expected: object) -> Row:
     """The row of a JSON file: the keys whose values are not exactly those expected."""
-    return _row(path, differing_keys(json_file.read(path), expected))
+    return text_row(path, differing_keys(json_file.read(path), expected))
 
 
 def tokenizer(path: Path, encoding: Encoding) -> Row:
     """The row of a tokenizer.json: how the tokenizers library itself reads it has to be equal."""
     found, wanted = json_file.read(path), json.loads(build(encoding).to_str())
     if same(found, wanted):
-        return _row(path, [])
+        return text_row(path, [])
     read = json.loads(load_tokenizer(path).to_str())
     wrong = differing_keys(read, wanted)
-    row = _row(path, wrong)
+    row = text_row(path, wrong)
     row.note = row.note or "differs in form only: the tokenizers library reads the same"
     return row
 
@@ -121,6 +85,7 @@ def differs(names: list[str]) -> str:
     return f"{', '.join(map(str, names[:_MOST]))} {verb}" if names else ""
 
 
-def _row(path: Path, wrong: list[str]) -> Row:
+def text_row(path: Path, wrong: list[str]) -> Row:
+    """The row of a file, of which some parts are wrong."""
     size = path.stat().st_size if path.is_file() else 0
     return Row(path.name, (), "text", 8, size, BESIDE, integers=len(wrong), note=differs(wrong))

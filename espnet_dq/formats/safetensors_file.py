@@ -9,7 +9,7 @@ from torch import Tensor
 from espnet_dq.errors import InputError
 from espnet_dq.files import file_size
 from espnet_dq.formats import json_file
-from espnet_dq.formats.weights import FLOATS
+from espnet_dq.whisper.weights import FLOATS
 
 TYPES = (*FLOATS, torch.uint8, torch.int32)  # what any format here keeps in such a file
 

@@ -8,7 +8,7 @@ says, nothing in it is compressed, and each name stands in it once.
 import struct
 from typing import BinaryIO
 
-from espnet_dq.formats.weights import shown
+from espnet_dq.whisper.weights import shown
 
 MAGIC = b"PK\x03\x04"
 _PICKLE = 4 << 20  # bytes; a large Whisper's has 0.2 million, and what is built of it is larger

@@ -6,27 +6,18 @@ all positions have to be those of torch on the grid, within what that runtime's 
 of audio that is louder by a millionth.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.nn import Conv1d, LayerNorm, Linear
 from whisper.model import Whisper
 
 from espnet_dq.errors import WorkError
-from espnet_dq.formats import companions, detect, ggml, logits
+from espnet_dq.formats import detect, logits
+from espnet_dq.formats.format import Format
 from espnet_dq.formats.logits import Probe
-from espnet_dq.formats.parity import BESIDE, RUN, Reference, Report, Row, differing_values
-from espnet_dq.formats.parity_ctranslate2 import compare_ctranslate2
-from espnet_dq.formats.parity_ggml import compare_ggml
-from espnet_dq.formats.parity_huggingface import compare_huggingface
-from espnet_dq.formats.parity_onnx import compare_onnx
-from espnet_dq.formats.parity_openai import compare_openai
-from espnet_dq.formats.parity_packed import compare_packed
-from espnet_dq.quant.activations import q8_0_blocks
+from espnet_dq.formats.registry import FORMATS
+from espnet_dq.formats.report import BESIDE, RUN, Reference, Report, Row, differing_values
 
 # Two runs of one arithmetic whose inputs differ in the last bit differ by the spread; two orders
 # of summation do, too, but where one has its largest error the other need not have it.
@@ -45,30 +36,17 @@ def verify(path: Path | str, reference: Reference) -> Report:
         report.rows.append(Row("logits", (), "float32", 32, 0, RUN,
                                note="not run: the file is not what it should be"))  # fmt: skip
         return report
-    form = detect.detect(path)
-    if form in logits.RUNTIMES:
+    form = FORMATS[detect.detect(path)]
+    if form.engine:
         probe = logits.make_probe(reference.dims)
         with torch.random.fork_rng(devices=[]):  # models begin at random, a training may go on
-            report.rows.append(judge(form, logits.run(form, Path(path), probe), path, probe))
+            report.rows.append(judge(form, logits.run(form, Path(path), probe), Path(path), probe))
     return report
 
 
 def compare(path: Path, reference: Reference) -> Report:
     """Compare without running; raises as `verify`."""
-    form = detect.detect(path)
-    if form == "ct2":
-        report = compare_ctranslate2(path / "model.bin", reference)
-        report.rows += companions.ctranslate2(path, reference.dims, reference.generation)
-    elif form == "ggml":
-        report = compare_ggml(path, reference)
-    elif form == "packed":
-        report = compare_packed(path, reference)
-    elif form == "hf":
-        report = compare_huggingface(path, reference)
-    elif form == "onnx":
-        report = compare_onnx(path, reference)
-    else:
-        report = compare_openai(path, reference)
+    report = FORMATS[detect.detect(path)].compare(path, reference)
     _check_finite(reference)
     if not report.mismatched:
         report.rows.append(_loaded(path, reference))
@@ -94,16 +72,16 @@ def _loaded(path: Path, reference: Reference) -> Row:
     return Row("as loaded", (len(weights.state),), "tensors", 32, 0, BESIDE, integers=wrong)
 
 
-def judge(form: str, found: np.ndarray | str, path: Path | str, probe: Probe) -> Row:
+def judge(form: Format, found: np.ndarray | str, path: Path, probe: Probe) -> Row:
     """The row of a runtime's logits: positions whose logits are not those of torch.
 
     Args:
-        form: the format.
+        form: the file's format.
         found: as `logits.run` returns them.
         path: the file, whose weights were compared before.
         probe: the audio and the texts.
     """
-    name = f"logits in {logits.RUNTIMES[form]}"
+    name = f"logits in {form.engine}"
     if isinstance(found, str):
         return Row(name, (), "float32", 32, 0, RUN, integers=not found.startswith("not run"),
                    note=found)  # fmt: skip
@@ -116,8 +94,8 @@ def judge(form: str, found: np.ndarray | str, path: Path | str, probe: Probe) ->
         row.integers, row.note = expected[0, ..., 0].size, f"are {found.shape[1:]}"
         return row
     spread = max(_worst(found[1], found[0]), _worst(expected[1], expected[0]))
-    if form == "ggml":
-        with _as_whisper_cpp(model, ggml.read(path).ftype != ggml.FTYPES["F16"]):
+    if rounded := form.rounded(path, model):
+        with rounded:
             rough = logits.of_model(model, probe, probe.mels[:1])
         spread = max(spread, _worst(rough[0], expected[0]))
     distance = _rows(found[0], expected[0])
@@ -136,35 +114,3 @@ def _rows(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 def _worst(one: np.ndarray, other: np.ndarray) -> float:
     return float(_rows(one, other).max())
-
-
-@contextmanager
-def _as_whisper_cpp(model: Whisper, blocks: bool) -> Iterator[None]:
-    """Meanwhile a model rounds about as whisper.cpp does.
-
-    It keeps keys, values and GELU in float16, and multiplies by float16, or, where the weights are
-    in blocks, by 8 bits in blocks.
-    """
-
-    def halve(_, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        return output.half().float()
-
-    def to_blocks(_, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return tuple(q8_0_blocks(x) for x in args)
-
-    def out_in_blocks(_, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        return q8_0_blocks(output)  # of the last LayerNorm: what the embedding is multiplied by
-
-    hooks = []
-    for module in model.modules():
-        if isinstance(module, Linear | Conv1d | LayerNorm):
-            hooks.append(module.register_forward_hook(halve))
-        if blocks and isinstance(module, Linear):
-            hooks.append(module.register_forward_pre_hook(to_blocks))
-    if blocks:
-        hooks.append(model.decoder.ln.register_forward_hook(out_in_blocks))
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()

@@ -1,59 +1,40 @@
-"""Write a Whisper in the format of a runtime: which format holds which grid."""
+"""Write a Whisper in the format of a runtime."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
-import torch
 from whisper.model import ModelDimensions
 
 from espnet_dq.errors import InputError
 from espnet_dq.files import check_replaceable
-from espnet_dq.formats import (
-    ctranslate2_writer,
-    ggml_writer,
-    huggingface,
-    onnx_writer,
-    openai,
-    packed,
-)
-from espnet_dq.formats.weights import Weights
+from espnet_dq.formats.format import Format
+from espnet_dq.formats.registry import FORMATS, written
 from espnet_dq.quant.grids import Quantized, get_grid
+from espnet_dq.whisper.weights import Weights
 
-# None: any grid. `packed` holds its integers, `openai` and `hf` its float32 values.
-GRIDS: dict[str, tuple[str, ...] | None] = {
-    "openai": None,
-    "ct2": (ctranslate2_writer.GRID,),
-    "ggml": tuple(ggml_writer.GRIDS),
-    "packed": None,
-    "hf": None,
-    "onnx": (onnx_writer.GRID,),
-}
-FOLDERS = {
-    "ct2": ctranslate2_writer.FOLDER,
-    "hf": huggingface.FOLDER,
-    "onnx": onnx_writer.FOLDER,
-}
+
+def get_format(name: str) -> Format:
+    """A format that models are written in; raises `InputError`."""
+    if name not in written():
+        raise InputError(f"unknown format '{name}': known are {', '.join(written())}")
+    return FORMATS[name]
 
 
 def check_grids(form: str, dims: ModelDimensions, grids: Mapping[str, str]) -> None:
     """Raise `InputError` if a format does not hold these weights' integers or tokens.
 
     Args:
-        form: a key of `GRIDS`.
+        form: a key of `FORMATS`.
         dims: the model's.
         grids: openai-whisper's name -> grid, of what is on one.
     """
+    known = FORMATS[form].grids
     for grid in sorted({*grids.values()}):
         get_grid(grid)
-        if (known := GRIDS[form]) is not None and grid not in known:
-            raise InputError(f"grid {grid} does not fit {form}, which holds {', '.join(known)}")
-    if form == "ggml":
-        ggml_writer.check_grids(dims, grids)
-    if form in ("openai", "ct2", "onnx"):
-        {"openai": openai, "ct2": ctranslate2_writer, "onnx": onnx_writer}[form].check_vocabulary(
-            dims
-        )
+        if known is not None and grid not in known:
+            what = ", ".join(known) or "none of our grids"
+            raise InputError(f"grid {grid} does not fit {form}, which holds {what}")
+    FORMATS[form].check(dims, grids)
 
 
 def check_out(form: str, path: Path | str) -> None:
@@ -61,7 +42,7 @@ def check_out(form: str, path: Path | str) -> None:
 
     `write` asks this, too, but by then the work is done.
     """
-    check_replaceable(path, FOLDERS.get(form))
+    check_replaceable(path, get_format(form).folder)
 
 
 def write(
@@ -74,7 +55,7 @@ def write(
     """Write `weights`, those in `quantized` on their grids, as integers where possible.
 
     Args:
-        form: `openai`, `ggml`, `packed` (a file), `ct2`, `hf`, `onnx` (a folder).
+        form: a key of `FORMATS`.
         path: where; appears whole or not at all.
         weights: the model; tensors named in `quantized` are not read from it.
         quantized: openai-whisper's name -> integers and scales.
@@ -90,16 +71,4 @@ def write(
     for name, q in quantized.items():
         if not get_grid(q.grid).dequantize(q).isfinite().all():
             raise InputError(f"{path}: {name} holds values on {q.grid} that are not all finite")
-    if form == "openai":
-        values = {name: get_grid(q.grid).dequantize(q) for name, q in quantized.items()}
-        dtype = torch.float32 if quantized else getattr(torch, float_dtype)
-        openai.save(path, replace(weights, state=weights.state | values), dtype=dtype)
-        return
-    writers = {
-        "ct2": ctranslate2_writer,
-        "ggml": ggml_writer,
-        "packed": packed,
-        "hf": huggingface,
-        "onnx": onnx_writer,
-    }
-    writers[form].save(path, weights, quantized, float_dtype=float_dtype)
+    FORMATS[form].save(path, weights, quantized, float_dtype)

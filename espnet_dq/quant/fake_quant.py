@@ -138,7 +138,7 @@ def clip_of(parameter: Tensor) -> Tensor:
 
 def range_shape(grid: Grid, shape: tuple[int, ...]) -> tuple[int, int]:
     """[rows, groups] of the learned ranges of a weight; raises `InputError` if it has none."""
-    if not hasattr(grid, "groups") or grid.name == "onnx_int8":
+    if not grid.learns:
         raise InputError(f"grid {grid.name} takes no learned range")
     return tuple(grid.groups(torch.empty(shape, device="meta")).shape[:2])
 

@@ -14,9 +14,11 @@ Example usage::
 """
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -59,26 +61,57 @@ def _in_slices(
     return values.reshape(weight.shape)
 
 
+class Grid(ABC):
+    """The values that weights may have, and what a file stores of them.
+
+    Attributes:
+        name: in options and files.
+        bits: of an integer, at most 8.
+        bottom: the smallest integer on the grid.
+        matrices: whether it is for matrices only, so that convolutions stay in float.
+        learns: whether a group's range can end below its largest magnitude, at a `clip`; such a
+            grid has `groups` and `top`, see `CTranslate2Int8`.
+    """
+
+    matrices: ClassVar[bool] = False
+    learns: ClassVar[bool] = False
+    name: str
+    bits: int
+    bottom: int
+
+    @abstractmethod
+    def scale_like(self, shape: tuple[int, ...]) -> tuple[torch.dtype, tuple[int, ...]]:
+        """Type and shape of the scales of a weight of this shape."""
+
+    @abstractmethod
+    def quantize(self, weight: Tensor, clip: Tensor | None = None) -> Quantized:
+        """Integers int8 of the weight's shape, and scales; `clip` is None unless it `learns`.
+
+        Raises `InputError` for a weight that the grid cannot hold.
+        """
+
+    @abstractmethod
+    def dequantize(self, q: Quantized) -> Tensor:
+        """The float32 weight on the grid."""
+
+    def fake(self, weight: Tensor, clip: Tensor | None = None) -> Tensor:
+        """The float32 weight on the grid, which training computes with, bit for bit as stored."""
+        return self.dequantize(self.quantize(weight, clip))
+
+
 @dataclass(frozen=True)
-class CTranslate2Int8:
+class CTranslate2Int8(Grid):
     """CTranslate2's int8: one scale a row, `scale = 127 / max|row|`, `q = rint(w * scale)`.
 
     The value is `q * (1 / scale)`, both in float32, and never `q * (max / 127)`: these differ.
     A row of zeros has scale 1. Source: the rule of CTranslate2's converter and its kernels.
     """
 
-    name: str = "ct2_int8"
-    bits: int = 8
-
-    @property
-    def top(self) -> int:
-        """The largest integer on the grid."""
-        return 127
-
-    @property
-    def bottom(self) -> int:
-        """The smallest integer on the grid."""
-        return -127
+    name = "ct2_int8"
+    bits = 8
+    top = 127  # the largest integer
+    bottom = -127
+    learns = True
 
     def groups(self, weight: Tensor) -> Tensor:
         """[rows, 1, columns]: what shares a scale lies along the last dimension."""
@@ -126,7 +159,7 @@ class CTranslate2Int8:
 
 
 @dataclass(frozen=True)
-class Uniform:
+class Uniform(Grid):
     """Symmetric uniform grid of 2 to 8 bits with one step a tensor, row, or group of a row.
 
     `step = max|group| / (2^(bits-1) - 1)`, `q = round_half_even(w / step)` clamped to
@@ -136,6 +169,8 @@ class Uniform:
 
     bits: int
     group: str | int = "row"  # "tensor", "row", or the number of columns in a group
+
+    learns = True
 
     def __post_init__(self):
         if not 2 <= self.bits <= 8:
@@ -224,6 +259,8 @@ class OnnxInt8(Uniform):
     `quantize_nparray` of ONNX Runtime's quantization tools.
     """
 
+    learns = False
+
     def __init__(self):
         super().__init__(bits=8, group="row")
 
@@ -242,7 +279,7 @@ class OnnxInt8(Uniform):
 
 
 @dataclass(frozen=True)
-class Ggml:
+class Ggml(Grid):
     """ggml's blocks of 32 along the row, with a float16 scale `d`: q8_0, q5_0 and q4_0.
 
     The integer is chosen with the float32 `d`, the value is computed with the stored float16
@@ -255,6 +292,7 @@ class Ggml:
     bits: int
 
     BLOCK = 32
+    matrices = True
 
     @property
     def name(self) -> str:
@@ -328,28 +366,24 @@ class Ggml:
         return q.mul_(d.half().float()).reshape(matrix.shape)
 
 
-Grid = CTranslate2Int8 | Uniform | Ggml
-
-# One by one, for command lines and messages; `uniform` is a family.
-EXPORT_GRIDS = ("ct2_int8", "ggml_q8_0", "ggml_q5_0", "ggml_q4_0", "onnx_int8")
+# One by one; `uniform` is a family. Another one is a `Grid` that is added here.
+GRIDS: dict[str, Grid] = {
+    grid.name: grid for grid in (CTranslate2Int8(), Ggml(8), Ggml(5), Ggml(4), OnnxInt8())
+}
 _UNIFORM = re.compile(r"uniform(\d+)(?:_(tensor|g([1-9]\d*)))?")
 
 
 def get_grid(name: str) -> Grid:
-    """The grid called `name`: one of `EXPORT_GRIDS`, `uniform4`, `uniform4_tensor`, `uniform4_g64`.
+    """The grid called `name`: one of `GRIDS`, `uniform4`, `uniform4_tensor`, `uniform4_g64`.
 
     Raises `InputError` for a name that is no grid.
     """
-    if name == "ct2_int8":
-        return CTranslate2Int8()
-    if name == "onnx_int8":
-        return OnnxInt8()
-    if name in EXPORT_GRIDS:
-        return Ggml(int(name[len("ggml_q")]))
+    if name in GRIDS:
+        return GRIDS[name]
     if m := _UNIFORM.fullmatch(name):
         group = int(m[3]) if m[3] else m[2] or "row"
         return Uniform(int(m[1]), group)
     raise InputError(
-        f"unknown grid '{name}': known are {', '.join(EXPORT_GRIDS)} and uniform2 to uniform8, "
+        f"unknown grid '{name}': known are {', '.join(GRIDS)} and uniform2 to uniform8, "
         "the latter also as uniform4_tensor or uniform4_g64"
     )

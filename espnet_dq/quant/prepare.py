@@ -10,14 +10,14 @@ import re
 from collections.abc import Mapping
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from whisper.model import ModelDimensions
 
 from espnet_dq.config import PRESETS, QuantConfig, known
 from espnet_dq.errors import InputError
 from espnet_dq.quant.fake_quant import RATE, FakeQuantize, least_error_clip
-from espnet_dq.quant.grids import get_grid
+from espnet_dq.quant.grids import Quantized, get_grid
 from espnet_dq.whisper.dims import weight_shapes
 
 RANGE = "_range"  # the end of a learned range's name in state dicts
@@ -61,11 +61,26 @@ def assign_grids(
                 raise InputError(f"{min(odd)} {problem}")
         table = {name: grid[name] for name in names if grid[name] != "none"}
     else:
-        shapes, ggml = weight_shapes(dims), grid.startswith("ggml_")
-        table = {name: grid for name in names if not (ggml and len(shapes[name]) == 3)}
+        shapes, matrices = weight_shapes(dims), get_grid(grid).matrices
+        table = {name: grid for name in names if not (matrices and len(shapes[name]) == 3)}
     for name in {*table.values()}:
         get_grid(name)
     return {name: grid for name, grid in table.items() if name.startswith(PRESETS[preset])}
+
+
+def quantize(
+    state: Mapping[str, Tensor],
+    grids: Mapping[str, str],
+    clips: Mapping[str, Tensor] | None = None,
+) -> dict[str, Quantized]:
+    """Each weight named in `grids` on its grid, its range at its clip; `InputError` names it."""
+    quantized = {}
+    for name, grid in grids.items():
+        try:
+            quantized[name] = get_grid(grid).quantize(state[name], (clips or {}).get(name))
+        except InputError as e:
+            raise InputError(f"{name}: {e}") from e
+    return quantized
 
 
 def prepare(root: nn.Module, grids: Mapping[str, str], ranges: str = QuantConfig.ranges) -> None:

@@ -11,9 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from whisper.model import Whisper
 
-from espnet_dq.distill.sequences import Sequences, build_sequences
 from espnet_dq.errors import InputError
-from espnet_dq.formats.weights import Weights
 from espnet_dq.quant.grids import get_grid
 from espnet_dq.quant.prepare import candidates
 from espnet_dq.whisper.dims import encode_text, language_token, vocabulary_tokenizer
@@ -25,6 +23,8 @@ from espnet_dq.whisper.forward import (
     own_window,
     window_samples,
 )
+from espnet_dq.whisper.sequences import Sequences, build_sequences
+from espnet_dq.whisper.weights import Weights
 
 BATCH = 4  # windows at a time: their logits are the largest thing in memory
 

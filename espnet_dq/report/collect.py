@@ -14,11 +14,11 @@ from espnet_dq.config import QuantConfig
 from espnet_dq.errors import InputError
 from espnet_dq.files import bytes_on_disk
 from espnet_dq.formats import detect
-from espnet_dq.quant.checkpoint import load_student
 from espnet_dq.report import examples, train_log
 from espnet_dq.report.origin import data_of
 from espnet_dq.report.size import FLOAT_BITS, grid_bits, paper_rule_bytes
 from espnet_dq.report.train_log import TrainLog
+from espnet_dq.student.checkpoint import load_student
 
 ROLES = ("untouched", "teacher", "float_student", "student")
 TRAININGS = ("kd", "qat")

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from espnet_dq.formats.parity import OPEN
+from espnet_dq.formats.report import OPEN
 from espnet_dq.report.collect import Experiment
 from espnet_dq.report.markup import details, paragraph, section, side, table
 from espnet_dq.report.origin import prose

@@ -1,63 +1,15 @@
 """The README.md of a published model: what it is, how good it was measured to be, how it is run."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import yaml
 
 from espnet_dq.data.spelling import LETTERS_AS_WORDS
 from espnet_dq.errors import InputError
+from espnet_dq.formats.registry import FORMATS
 from espnet_dq.report.headline import sure
 from espnet_dq.report.origin import command, weights
 from espnet_dq.scoring.score import MEAN
-
-# format -> (runtime, how it is run with the files of the folder, where its tokenizer is)
-USES = {
-    "ct2": (
-        "faster-whisper",
-        "# pip install faster-whisper\n"
-        "from faster_whisper import WhisperModel\n\nTRIMMED"
-        'model = WhisperModel("PATH", compute_type="COMPUTE")\n'
-        'segments, _ = model.transcribe("audio.wav", language="LANGUAGE")\n'
-        'print(" ".join(segment.text for segment in segments))',
-        "in `tokenizer.json`",
-    ),
-    "ggml": (
-        "whisper.cpp",
-        "# pip install pywhispercpp\n"
-        'from pywhispercpp.model import Model\n\nmodel = Model("PATH/model.bin")\n'
-        'print(" ".join(s.text for s in model.transcribe("audio.wav", language="LANGUAGE")))',
-        "in the model file",
-    ),
-    "onnx": (
-        "onnx",
-        "# pip install sherpa-onnx soundfile\nimport sherpa_onnx\nimport soundfile\n\n"
-        "recognizer = sherpa_onnx.OfflineRecognizer.from_whisper(\n"
-        '    encoder="PATH/encoder.onnx", decoder="PATH/decoder.onnx", tokens="PATH/tokens.txt",\n'
-        '    language="LANGUAGE",\n)\nstream = recognizer.create_stream()\n'
-        'samples, rate = soundfile.read("audio.wav", dtype="float32")\n'
-        "stream.accept_waveform(rate, samples)\nrecognizer.decode_stream(stream)\n"
-        "print(stream.result.text)",
-        "in `tokens.txt`",
-    ),
-    "hf": (
-        "transformers",
-        "# pip install transformers torch soundfile\n"
-        "import soundfile\nfrom transformers import pipeline\n\n"
-        'model = pipeline("automatic-speech-recognition", "PATH")\n'
-        'samples, rate = soundfile.read("audio.wav")\n'
-        'audio = {"raw": samples, "sampling_rate": rate}\n'
-        'print(model(audio, generate_kwargs={"language": "LANGUAGE"})["text"])',
-        "in `tokenizer.json`",
-    ),
-    "packed": (
-        "torch",
-        "# with espnet_dq installed\n"
-        "python -Pm espnet_dq.bin.transcribe audio.wav --model PATH/model.safetensors "
-        "--language LANGUAGE",
-        "openai-whisper's, which espnet_dq brings",
-    ),
-}
 
 _TRIMMED = (
     "import ctranslate2\n\n"
@@ -78,7 +30,7 @@ def render(
     """The model card, Markdown with Hugging Face's YAML head.
 
     Args:
-        form: format of the files, a key of `USES`.
+        form: format of the files, one with a `card`.
         run: what the experiment's run.json holds.
         results: what its results.json holds, with `data_name` and `data_licence`.
         size: bytes of the model's files.
@@ -92,12 +44,12 @@ def render(
     students = [s for s in results["systems"] if s["role"] == "student"]
     if not students:
         raise InputError("results.json: no system has the role student")
-    runtime, use, tokenizer = USES[form]
+    runtime, card = FORMATS[form].runtime, FORMATS[form].card
     # The rates of this runtime if it was measured, else those of the first one that was.
     measured = next((s for s in students if s["runtime"] == runtime), students[0])
     data = results["data_name"]
     languages = [code for code in measured["wer"] if code != MEAN]
-    use = use.replace("LANGUAGE", languages[0]).replace("COMPUTE", compute_type)
+    use = card.usage.replace("LANGUAGE", languages[0]).replace("COMPUTE", compute_type)
     use = use.replace("TRIMMED", _TRIMMED if trimmed else "")
     head = {
         "language": languages,
@@ -131,11 +83,11 @@ def render(
         "",
         "## Run it",
         "",
-        "```" + ("sh" if form == "packed" else "python"),
+        f"```{card.language}",
         use,
         "```",
         "",
-        f"`PATH` is the folder with this file. The tokenizer is {tokenizer}.",
+        f"`PATH` is the folder with this file. The tokenizer is {card.tokenizer}.",
         "",
         "## Error rates",
         "",
@@ -194,13 +146,3 @@ def _sure(results: Mapping, measured: Mapping) -> list[str]:
         return []
     return ["How sure the differences in mean WER are (paired bootstrap over utterances):", "",
             *found, ""]  # fmt: skip
-
-
-def model_file(form: str) -> str:
-    """Name of the model within its folder; empty where the folder is the model."""
-    return {"ggml": "model.bin", "packed": "model.safetensors"}.get(form, "")
-
-
-def place(folder: Path, form: str) -> Path:
-    """Where the model lies within its folder."""
-    return folder / model_file(form) if model_file(form) else folder

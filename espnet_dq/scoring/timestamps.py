@@ -19,7 +19,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from espnet_dq.decode.runtimes.interface import Segment
+from espnet_dq.runtimes.interface import Segment
 from espnet_dq.scoring.align import align
 
 

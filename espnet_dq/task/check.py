@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from whisper.model import ModelDimensions
 
 from espnet_dq.errors import DQError, InputError
-from espnet_dq.plugin import register
+from espnet_dq.task.plugin import register
 from espnet_dq.task.tokenizer import token_list
 from espnet_dq.whisper.vocabulary import numbers
 

@@ -13,6 +13,7 @@ from torch.nn.utils import parametrize
 from espnet_dq.config import DistillConfig, QuantConfig
 from espnet_dq.distill.answers import encoder_kind
 from espnet_dq.distill.distiller import Distilling
+from espnet_dq.distill.teacher import Teacher
 from espnet_dq.distill.terms import places
 from espnet_dq.errors import InputError
 from espnet_dq.quant.activations import prepare_activations
@@ -24,7 +25,6 @@ from espnet_dq.whisper.forward import (
     own_window,
     products,
 )
-from espnet_dq.whisper.teacher import Teacher
 
 
 class DQWhisperModel(ESPnetASRModel, Distilling):

@@ -12,12 +12,17 @@ from espnet_dq.bin.verify import main as verify
 from espnet_dq.data.audio import load_audio
 from espnet_dq.errors import InputError
 from espnet_dq.files import bytes_on_disk
-from espnet_dq.formats import ctranslate2, detect, ggml, integers, openai, packed
-from espnet_dq.formats.weights import ENCODER_POSITIONS, Weights
-from espnet_dq.formats.write import GRIDS, write
-from espnet_dq.quant.checkpoint import quantize
+from espnet_dq.formats import detect, integers
+from espnet_dq.formats.ct2 import read as ctranslate2
+from espnet_dq.formats.ggml import read as ggml
+from espnet_dq.formats.openai import read as openai
+from espnet_dq.formats.openai.write import save as save_pt
+from espnet_dq.formats.packed import read as packed
+from espnet_dq.formats.registry import written
+from espnet_dq.formats.write import write
 from espnet_dq.quant.grids import get_grid
-from espnet_dq.quant.prepare import assign_grids
+from espnet_dq.quant.prepare import assign_grids, quantize
+from espnet_dq.whisper.weights import ENCODER_POSITIONS, Weights
 
 TOY = ModelDimensions(80, 50, 64, 2, 1, 51865, 16, 64, 2, 1)
 
@@ -29,7 +34,7 @@ def toy(tmp_path):
     state = Whisper(TOY).state_dict()
     for name in state.keys() - {ENCODER_POSITIONS}:
         state[name].normal_(0, 0.1)
-    openai.save(tmp_path / "toy.pt", Weights(TOY, state))
+    save_pt(tmp_path / "toy.pt", Weights(TOY, state))
     return tmp_path / "toy.pt"
 
 
@@ -38,11 +43,11 @@ def convert(source, to, out, *more):
     return out
 
 
-@pytest.mark.parametrize("source", GRIDS)
+@pytest.mark.parametrize("source", written())
 def test_floats_go_from_any_format_to_any_other(toy, tmp_path, source):
     first = openai.load(toy)
     write(source, tmp_path / "source", first, {}, "float16")
-    for form in GRIDS.keys() - {source}:
+    for form in {*written()} - {source}:
         last = detect.load(convert(tmp_path / "source", form, tmp_path / form))
         assert first.dims == last.dims
         for name, tensor in first.state.items():

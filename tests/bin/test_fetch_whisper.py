@@ -16,10 +16,10 @@ from whisper.model import ModelDimensions, Whisper
 
 from espnet_dq.bin.fetch_whisper import main
 from espnet_dq.errors import InputError, WorkError
-from espnet_dq.formats import openai
-from espnet_dq.formats.weights import Weights
-from espnet_dq.whisper import fetch as module
-from espnet_dq.whisper.sources import SOURCES, Member
+from espnet_dq.fetch import weights as module
+from espnet_dq.fetch.sources import SOURCES, Member
+from espnet_dq.formats.openai.write import save as save_pt
+from espnet_dq.whisper.weights import Weights
 from tests.loopback import serve
 
 TOY = ModelDimensions(80, 50, 64, 2, 1, 200, 16, 64, 2, 1)
@@ -31,7 +31,7 @@ def toy_bytes(tmp_path_factory):
     path = tmp_path_factory.mktemp("toy") / "toy.pt"
     state = Whisper(TOY).state_dict()
     state["decoder.positional_embedding"].normal_()  # openai-whisper leaves it uninitialised
-    openai.save(path, Weights(TOY, state))
+    save_pt(path, Weights(TOY, state))
     return path.read_bytes()
 
 

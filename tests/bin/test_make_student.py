@@ -11,10 +11,10 @@ from espnet_dq.bin.init_student import main as init_student
 from espnet_dq.bin.make_student import main
 from espnet_dq.data.audio import load_audio, save_wav
 from espnet_dq.data.kaldi import KaldiDir
-from espnet_dq.decode.runtimes import load_runtime
 from espnet_dq.errors import InputError
-from espnet_dq.formats import openai
+from espnet_dq.formats.openai import read as openai
 from espnet_dq.formats.write import write
+from espnet_dq.runtimes import load_runtime
 from espnet_dq.whisper.forward import encode, log_mel
 
 

@@ -19,9 +19,9 @@ from espnet_dq.bin.transcribe import main as transcribe
 from espnet_dq.data.audio import save_wav
 from espnet_dq.errors import InputError, WorkError
 from espnet_dq.formats import detect
-from espnet_dq.quant.checkpoint import CHECKPOINT, load_student
 from espnet_dq.report.model_card import render
 from espnet_dq.report.origin import data_of
+from espnet_dq.student.checkpoint import CHECKPOINT, load_student
 from tests.report.fake_hub import TOKEN, Hub
 from tests.report.made_up import build
 

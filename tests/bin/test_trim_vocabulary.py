@@ -14,10 +14,12 @@ from espnet_dq.bin.trim_vocabulary import main
 from espnet_dq.bin.verify import main as verify
 from espnet_dq.data.kaldi import write_scp
 from espnet_dq.errors import InputError, WorkError
-from espnet_dq.formats import detect, openai
-from espnet_dq.formats.weights import Weights
+from espnet_dq.formats import detect
+from espnet_dq.formats.openai import read as openai
+from espnet_dq.formats.openai.write import save as save_pt
 from espnet_dq.whisper.dims import encode_text, vocabulary_tokenizer
 from espnet_dq.whisper.vocabulary import closure, own_vocabulary
+from espnet_dq.whisper.weights import Weights
 
 TEXTS = {"a": ("en", "hello there"), "b": ("es", "adiós, amigo"), "c": ("ru", "привет")}
 GRIDS = {"ct2": "ct2_int8", "onnx": "onnx_int8", "packed": "uniform4", "hf": "none"}
@@ -114,7 +116,7 @@ def other(trimmed, tmp_path_factory):
     new = next(i for i in range(last + 1, whole.eot) if closure(whole, [i]) <= rest | {i})
     dims = own_vocabulary(weights.dims, sorted(rest | {new}), "other")
     path = tmp_path_factory.mktemp("other") / "other.pt"
-    openai.save(path, Weights(dims, weights.state), torch.float32)
+    save_pt(path, Weights(dims, weights.state), torch.float32)
     return path
 
 

@@ -10,12 +10,13 @@ from espnet_dq.bin.export import main as export
 from espnet_dq.bin.verify import main
 from espnet_dq.errors import InputError
 from espnet_dq.files import bytes_on_disk
-from espnet_dq.formats import openai
-from espnet_dq.formats.parity import NO_TENSORS, OPEN, float_kind
-from espnet_dq.formats.weights import Weights
+from espnet_dq.formats.openai import read as openai
+from espnet_dq.formats.openai.write import save as save_pt
+from espnet_dq.formats.report import NO_TENSORS, OPEN, float_kind
 from espnet_dq.quant.grids import get_grid
 from espnet_dq.quant.prepare import assign_grids, candidates
 from espnet_dq.whisper.dims import weight_shapes
+from espnet_dq.whisper.weights import Weights
 
 EMBEDDING = "decoder.token_embedding.weight"
 TOY = ModelDimensions(80, 50, 64, 2, 1, 51865, 16, 64, 2, 1)
@@ -30,7 +31,7 @@ def made(tmp_path):
     for tensor in state.values():
         if tensor.dim() == 1:  # equal ones would be stored once
             tensor += 0.1 * torch.randn_like(tensor)
-    openai.save(tmp_path / "toy.pt", Weights(TOY, state))
+    save_pt(tmp_path / "toy.pt", Weights(TOY, state))
     out = ["--to", "ct2", "--out", str(tmp_path / "ct2"), "--grid", "ct2_int8"]
     assert convert(["--from", str(tmp_path / "toy.pt"), *out]) == 0
     return tmp_path / "ct2", tmp_path / "toy.pt"

@@ -8,8 +8,8 @@ from contextlib import suppress
 
 import pytest
 
-from espnet_dq.data.debian import Package, fetch
 from espnet_dq.errors import InputError, WorkError
+from espnet_dq.fetch.debian import Package, fetch
 from espnet_dq.files import sha256
 
 pytestmark = pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="needs Debian's dpkg-deb")

@@ -94,7 +94,7 @@ def test_long_ones_are_split(tmp_path, splits, monkeypatch):
             good = [(str(p), 16000, word) for p, word in zip(paths, text.split(), strict=True)]
             return good, Counter({"nothing said": 1})
 
-    monkeypatch.setattr("espnet_dq.decode.split.Splitter", Halves)
+    monkeypatch.setattr("espnet_dq.labels.split.Splitter", Halves)
     for name in splits:
         add(splits[name], tmp_path / f"audio/{name}-x.wav", f"s-{name}-x", f"in {name}", 3.0)
     options = ["--long", "split", "--aligner", str(tmp_path / "x.pt"), "--max_seconds", "1.5"]

@@ -9,8 +9,8 @@ import whisper
 from espnet_dq.bin.pseudo_label import main
 from espnet_dq.data.audio import load_audio
 from espnet_dq.data.kaldi import KaldiDir, read_scp
-from espnet_dq.data.labels import Label, Limits, _known, error_rate, label_folder
 from espnet_dq.errors import InputError
+from espnet_dq.labels.pseudo import Label, Limits, _known, error_rate, label_folder
 
 
 @pytest.fixture

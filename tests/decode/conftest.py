@@ -8,8 +8,9 @@ import torch
 
 from espnet_dq.data.audio import SAMPLE_RATE, save_wav
 from espnet_dq.data.kaldi import write_scp
-from espnet_dq.formats import ctranslate2_writer, openai
-from espnet_dq.formats.weights import Weights
+from espnet_dq.formats.ct2 import write as ctranslate2_writer
+from espnet_dq.formats.openai.write import save as save_pt
+from espnet_dq.whisper.weights import Weights
 
 END = 50257  # <|endoftext|>
 
@@ -25,7 +26,7 @@ def toy_models(make_toy, tmp_path_factory) -> dict[str, Path]:
         model.decoder.positional_embedding[10] = 20 * model.decoder.token_embedding.weight[END]
     folder = tmp_path_factory.mktemp("toy_models")
     weights = Weights(model.dims, model.state_dict())
-    openai.save(folder / "toy.pt", weights, torch.float32)
+    save_pt(folder / "toy.pt", weights, torch.float32)
     ctranslate2_writer.save(folder / "ct2", weights, {}, float_dtype="float32")
     return {"torch": folder / "toy.pt", "faster-whisper": folder / "ct2"}
 

@@ -20,8 +20,8 @@ from espnet_dq.data.kaldi import read_scp, validate, write_scp
 from espnet_dq.data.pieces import pieces
 from espnet_dq.decode import folder
 from espnet_dq.decode.folder import PARTIAL, Decoded, Job, _decode, _timed, decode_folder
-from espnet_dq.decode.runtimes.interface import Hypothesis
 from espnet_dq.errors import InputError, WorkError
+from espnet_dq.runtimes.interface import Hypothesis
 from tests.decode.test_transcribe import FakeRuntime, spoken
 
 RUNTIMES = ("faster-whisper", "torch")

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from espnet_dq.data.audio import SAMPLE_RATE
-from espnet_dq.decode.runtimes import guess_runtime, load_runtime
-from espnet_dq.decode.runtimes.interface import Attempt, Hypothesis, settle
-from espnet_dq.formats.weights import Weights
 from espnet_dq.formats.write import write
+from espnet_dq.runtimes import guess_runtime, load_runtime
+from espnet_dq.runtimes.interface import Attempt, Hypothesis, settle
+from espnet_dq.whisper.weights import Weights
 from tests.decode.conftest import END
 
 FILES = {"openai": "toy.pt", "ct2": "ct2", "ggml": "toy.bin", "hf": "hf", "onnx": "onnx"}

@@ -9,13 +9,15 @@ from espnet_dq.bin.convert import main
 from espnet_dq.data.audio import SAMPLE_RATE, load_audio
 from espnet_dq.data.kaldi import read_scp
 from espnet_dq.decode.folder import decode_folder
-from espnet_dq.decode.runtimes import guess_runtime, load_runtime
 from espnet_dq.errors import InputError
-from espnet_dq.formats import onnx_reader, onnx_writer, openai
-from espnet_dq.formats.weights import Weights
+from espnet_dq.formats.onnx import read as onnx_reader
+from espnet_dq.formats.onnx import write as onnx_writer
+from espnet_dq.formats.openai import read as openai
+from espnet_dq.formats.openai.write import save as save_pt
 from espnet_dq.formats.write import write
-from espnet_dq.quant.checkpoint import quantize
-from espnet_dq.quant.prepare import assign_grids
+from espnet_dq.quant.prepare import assign_grids, quantize
+from espnet_dq.runtimes import guess_runtime, load_runtime
+from espnet_dq.whisper.weights import Weights
 
 
 @pytest.fixture
@@ -107,7 +109,7 @@ def test_a_short_window_student(tmp_path):
     torch.manual_seed(0)
     state = Whisper(dims).state_dict()
     state["decoder.positional_embedding"].normal_()
-    openai.save(tmp_path / "toy.pt", Weights(dims, state), torch.float32)
+    save_pt(tmp_path / "toy.pt", Weights(dims, state), torch.float32)
     onnx_writer.save(tmp_path / "onnx", Weights(dims, state), {}, float_dtype="float32")
     audio = np.random.default_rng(0).normal(0, 0.1, 16 * SAMPLE_RATE).astype(np.float32)
     texts = []

@@ -14,12 +14,11 @@ import whisper
 from espnet_dq.data.audio import load_audio
 from espnet_dq.data.kaldi import read_scp, write_scp
 from espnet_dq.decode.folder import decode_folder
-from espnet_dq.decode.runtimes import guess_runtime, load_runtime
 from espnet_dq.errors import InputError
-from espnet_dq.formats import ctranslate2_writer
-from espnet_dq.formats.weights import Weights
-from espnet_dq.quant.checkpoint import quantize
-from espnet_dq.quant.prepare import assign_grids
+from espnet_dq.formats.ct2 import write as ctranslate2_writer
+from espnet_dq.quant.prepare import assign_grids, quantize
+from espnet_dq.runtimes import guess_runtime, load_runtime
+from espnet_dq.whisper.weights import Weights
 
 
 @pytest.fixture
@@ -77,7 +76,7 @@ def test_faster_whisper_workers_give_its_own_text(real_data, source_files, tmp_p
 
 
 def test_faster_whisper_runs_without_pytorch(toy_models):
-    script = "import sys; from espnet_dq.decode.runtimes import load_runtime\n"
+    script = "import sys; from espnet_dq.runtimes import load_runtime\n"
     script += "load_runtime('faster-whisper', sys.argv[1]); print('torch' in sys.modules)"
     command = [sys.executable, "-c", script, str(toy_models["faster-whisper"])]
     assert subprocess.run(command, capture_output=True, text=True).stdout == "False\n"

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from espnet_dq.decode.runtimes import load_runtime
 from espnet_dq.errors import InputError
-from espnet_dq.formats import ctranslate2_writer
-from espnet_dq.formats.weights import Weights
+from espnet_dq.formats.ct2 import write as ctranslate2_writer
+from espnet_dq.runtimes import load_runtime
+from espnet_dq.whisper.weights import Weights
 from tests.toys import make_model
 
 SOUND = np.random.default_rng(0).normal(0, 0.1, 48000).astype(np.float32)

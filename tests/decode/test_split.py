@@ -5,9 +5,9 @@ import pytest
 
 from espnet_dq.data.audio import SAMPLE_RATE, load_audio, save_wav
 from espnet_dq.data.pieces import pieces
-from espnet_dq.decode import split
-from espnet_dq.decode.split import Splitter, split_words
 from espnet_dq.errors import InputError
+from espnet_dq.labels import split
+from espnet_dq.labels.split import Splitter, split_words
 
 NAMES = ("vm-options", "dictate/play_help", "vm-msginstruct")  # 16, 10 and 15 s
 

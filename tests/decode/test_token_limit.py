@@ -14,27 +14,29 @@ import torch
 from whisper.model import ModelDimensions, Whisper
 from whisper.utils import compression_ratio
 
+from espnet_dq import runtimes
 from espnet_dq.bin.convert import main as convert
 from espnet_dq.bin.decode import main as decode
 from espnet_dq.bin.transcribe import main as transcribe
 from espnet_dq.data.audio import SAMPLE_RATE, load_audio, save_wav
 from espnet_dq.data.kaldi import KaldiDir, read_scp, write_scp
-from espnet_dq.data.labels import label_folder
-from espnet_dq.decode import halves, runtimes
+from espnet_dq.decode import halves
 from espnet_dq.decode.folder import decode_folder
-from espnet_dq.decode.runtimes import Segment, load_runtime
-from espnet_dq.decode.runtimes.interface import (
+from espnet_dq.errors import InputError
+from espnet_dq.formats.ct2 import write as ctranslate2_writer
+from espnet_dq.formats.openai.write import save as save_pt
+from espnet_dq.labels.pseudo import label_folder
+from espnet_dq.runtimes import Segment, load_runtime
+from espnet_dq.runtimes.interface import (
     COMPRESSION,
     Attempt,
     Hypothesis,
     repetition,
     settle,
 )
-from espnet_dq.errors import InputError
-from espnet_dq.formats import ctranslate2_writer, openai
-from espnet_dq.formats.weights import Weights
 from espnet_dq.whisper.dims import vocabulary_tokenizer
 from espnet_dq.whisper.room import most_text, most_tokens
+from espnet_dq.whisper.weights import Weights
 
 FORMATS = {
     "torch": "openai",
@@ -88,7 +90,7 @@ def models(tmp_path_factory):
     """Runtime -> the toy in its format."""
     folder = tmp_path_factory.mktemp("models")
     paths = {"torch": folder / "toy.pt"}
-    openai.save(paths["torch"], speaking(), torch.float32)
+    save_pt(paths["torch"], speaking(), torch.float32)
     for name, form in list(FORMATS.items())[1:]:
         paths[name] = folder / (form + ".bin" * (form == "ggml"))
         given = ["--from", str(paths["torch"]), "--to", form]
@@ -155,7 +157,7 @@ def stuck(tmp_path_factory):
     positions[:] = positions[10]
     positions[:, 0] = 0
     path = tmp_path_factory.mktemp("stuck") / "toy.pt"
-    openai.save(path, weights, torch.float32)
+    save_pt(path, weights, torch.float32)
     return path
 
 

@@ -18,11 +18,11 @@ from whisper.normalizers import BasicTextNormalizer
 from espnet_dq.bin import transcribe as command
 from espnet_dq.bin.transcribe import main
 from espnet_dq.data.audio import SAMPLE_RATE, load_audio, save_wav
-from espnet_dq.decode.runtimes import Segment, load_runtime
 from espnet_dq.decode.transcribe import spoken_language, transcribe
 from espnet_dq.errors import InputError
-from espnet_dq.formats import openai
+from espnet_dq.formats.openai import read as openai
 from espnet_dq.formats.write import write
+from espnet_dq.runtimes import Segment, load_runtime
 from tests.data.av_files import encode
 
 FIRST, STEP = 4000, 8  # word k is a square wave of FIRST + k STEP in 16 bits

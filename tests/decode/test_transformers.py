@@ -9,23 +9,26 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from espnet_dq.data.audio import SAMPLE_RATE, load_audio
-from espnet_dq.decode.runtimes import guess_runtime, load_runtime
 from espnet_dq.errors import InputError
-from espnet_dq.formats import huggingface, openai
+from espnet_dq.formats import hf
+from espnet_dq.formats.hf.write import save as save_hf
+from espnet_dq.formats.openai import read as openai
+from espnet_dq.formats.openai.write import save as save_pt
+from espnet_dq.runtimes import guess_runtime, load_runtime
 
 
 @pytest.fixture(scope="module")
 def folder(toy_models, tmp_path_factory):
     """The toy model of the other runtimes, as a Hugging Face folder."""
     path = tmp_path_factory.mktemp("hf") / "toy"
-    huggingface.save(path, openai.load(toy_models["torch"]), {}, float_dtype="float32")
+    save_hf(path, openai.load(toy_models["torch"]), {}, float_dtype="float32")
     return path
 
 
 @pytest.fixture(scope="module")
 def tiny(weights_dir, tmp_path_factory):
     path = tmp_path_factory.mktemp("hf") / "tiny"
-    huggingface.save(path, openai.load(weights_dir / "tiny.pt"), {})
+    save_hf(path, openai.load(weights_dir / "tiny.pt"), {})
     return path
 
 
@@ -96,8 +99,8 @@ def test_short_window_student(toy_models, tmp_path):
     weights = openai.load(toy_models["torch"])
     positions = "encoder.positional_embedding"
     weights.dims.n_audio_ctx, weights.state[positions] = 750, weights.state[positions][:750]
-    openai.save(tmp_path / "short.pt", weights, torch.float32)
-    huggingface.save(tmp_path / "short", weights, {}, float_dtype="float32")
+    save_pt(tmp_path / "short.pt", weights, torch.float32)
+    save_hf(tmp_path / "short", weights, {}, float_dtype="float32")
     runtime = load_runtime("transformers", tmp_path / "short", threads=1)
     theirs = load_runtime("torch", tmp_path / "short.pt", threads=1)
     assert runtime.window == theirs.window == 15
@@ -128,9 +131,9 @@ def test_never_looks_for_a_model_elsewhere(folder, tmp_path, missing):
 )
 def test_never_goes_on_with_random_weights(folder, tmp_path, edit, message):
     copy = shutil.copytree(folder, tmp_path / "copy")
-    tensors = load_file(copy / huggingface.FILE)
+    tensors = load_file(copy / hf.FILE)
     edit(tensors)
-    save_file(tensors, copy / huggingface.FILE, {"format": "pt"})
+    save_file(tensors, copy / hf.FILE, {"format": "pt"})
     with pytest.raises(InputError, match=message):
         load_runtime("transformers", copy)
 
@@ -146,7 +149,7 @@ def test_truncated_is_named(folder, tmp_path, name):
 
 def test_pickled_weights_are_not_loaded(folder, tmp_path):
     copy = shutil.copytree(folder, tmp_path / "copy")
-    torch.save(load_file(copy / huggingface.FILE), copy / huggingface.PICKLE)
-    (copy / huggingface.FILE).unlink()
+    torch.save(load_file(copy / hf.FILE), copy / hf.PICKLE)
+    (copy / hf.FILE).unlink()
     with pytest.raises(InputError, match=f"{copy}: transformers cannot load it"):
         load_runtime("transformers", copy)

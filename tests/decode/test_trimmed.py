@@ -12,9 +12,9 @@ from whisper.tokenizer import get_tokenizer
 
 from espnet_dq.bin.convert import main as convert
 from espnet_dq.data.audio import load_audio
-from espnet_dq.decode.runtimes import load_runtime
 from espnet_dq.errors import InputError
-from espnet_dq.formats import openai
+from espnet_dq.formats.openai import read as openai
+from espnet_dq.runtimes import load_runtime
 
 RUNTIMES = {"torch": "openai", "faster-whisper": "ct2", "transformers": "hf", "onnx": "onnx"}
 

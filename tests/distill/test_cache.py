@@ -18,11 +18,11 @@ from espnet_dq.data.audio import save_wav
 from espnet_dq.data.kaldi import KaldiDir, read_scp
 from espnet_dq.distill.cache import _Pass, write_cache
 from espnet_dq.distill.cache_settings import CacheSettings, wanted
+from espnet_dq.distill.teacher import Teacher
 from espnet_dq.errors import InputError, run
 from espnet_dq.jobs import Part
-from espnet_dq.quant.checkpoint import Student
+from espnet_dq.student.checkpoint import Student
 from espnet_dq.whisper.dims import model_dims
-from espnet_dq.whisper.teacher import Teacher
 
 
 @pytest.fixture

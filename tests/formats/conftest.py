@@ -4,9 +4,9 @@ import pytest
 import torch
 from whisper.model import ModelDimensions, Whisper, sinusoids
 
-from espnet_dq.formats.weights import Weights
 from espnet_dq.quant.grids import get_grid
 from espnet_dq.quant.prepare import assign_grids
+from espnet_dq.whisper.weights import Weights
 
 TOY = ModelDimensions(
     n_mels=80,

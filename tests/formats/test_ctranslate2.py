@@ -13,11 +13,11 @@ from whisper.model import Whisper
 
 from espnet_dq.bin.convert import main as convert
 from espnet_dq.errors import InputError
-from espnet_dq.formats import ctranslate2 as reader
-from espnet_dq.formats import ctranslate2_writer as writer
-from espnet_dq.formats import openai
-from espnet_dq.formats.ctranslate2_binary import read_variables
-from espnet_dq.formats.ctranslate2_config import config, preprocessor
+from espnet_dq.formats.ct2 import read as reader
+from espnet_dq.formats.ct2 import write as writer
+from espnet_dq.formats.ct2.binary import read_variables
+from espnet_dq.formats.ct2.config import config, preprocessor
+from espnet_dq.formats.openai.write import save as save_pt
 from espnet_dq.quant.grids import get_grid
 from espnet_dq.whisper.dims import SIZES
 
@@ -43,7 +43,7 @@ def test_integers_and_scales_are_ours(folder, toy, toy_quantized):
 
 def test_the_file_is_what_ctranslate2s_own_converter_writes(toy, tmp_path):
     """Every variable, bit for bit, from the same float32 weights by way of transformers."""
-    openai.save(tmp_path / "toy.pt", toy, dtype=torch.float32)
+    save_pt(tmp_path / "toy.pt", toy, dtype=torch.float32)
     for to, grid in (("ct2", "ct2_int8"), ("hf", "none")):
         paths = ["--from", str(tmp_path / "toy.pt"), "--out", str(tmp_path / to)]
         assert convert([*paths, "--to", to, "--grid", grid]) == 0

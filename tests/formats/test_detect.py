@@ -1,11 +1,13 @@
 import pytest
 
 from espnet_dq.errors import InputError
-from espnet_dq.formats import ctranslate2_writer, detect, openai
+from espnet_dq.formats import detect
+from espnet_dq.formats.ct2 import write as ctranslate2_writer
+from espnet_dq.formats.openai.write import save as save_pt
 
 
 def test_by_content_not_by_name(toy, tmp_path):
-    openai.save(tmp_path / "model.bin.pt", toy)
+    save_pt(tmp_path / "model.bin.pt", toy)
     (tmp_path / "model.bin.pt").rename(tmp_path / "checkpoint")
     assert detect.detect(tmp_path / "checkpoint") == "openai"
     assert detect.load(tmp_path / "checkpoint").dims == toy.dims

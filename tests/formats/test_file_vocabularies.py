@@ -12,18 +12,20 @@ from transformers import WhisperForConditionalGeneration, WhisperProcessor, Whis
 from whisper.model import ModelDimensions, sinusoids
 
 from espnet_dq.bin.convert import main as convert
-from espnet_dq.decode.runtimes import load_runtime
 from espnet_dq.errors import InputError
-from espnet_dq.formats import ctranslate2, detect, hf_vocabulary, huggingface, integers, json_file
-from espnet_dq.formats.parity import Reference
+from espnet_dq.fetch.weights import package_files
+from espnet_dq.formats import detect, hf, integers, json_file
+from espnet_dq.formats.ct2 import read as ctranslate2
+from espnet_dq.formats.hf import vocabulary as hf_vocabulary
+from espnet_dq.formats.hf.write import save as save_hf
+from espnet_dq.formats.report import Reference
 from espnet_dq.formats.verify import compare
-from espnet_dq.formats.weights import EMBEDDING, Weights
-from espnet_dq.quant.checkpoint import quantize
 from espnet_dq.quant.grids import get_grid
-from espnet_dq.quant.prepare import assign_grids
+from espnet_dq.quant.prepare import assign_grids, quantize
+from espnet_dq.runtimes import load_runtime
 from espnet_dq.whisper.dims import any_tokenizer, weight_shapes
-from espnet_dq.whisper.fetch import package_files
 from espnet_dq.whisper.vocabulary import token_strings
+from espnet_dq.whisper.weights import EMBEDDING, Weights
 
 ROWS = "model.decoder.embed_tokens.weight"
 SOUND = np.random.default_rng(0).normal(0, 0.1, 48000).astype(np.float32)
@@ -63,7 +65,7 @@ def fine_tune(base, out, add, special=False, multiple=None):
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
     folder = tmp_path_factory.mktemp("base") / "hf"
-    huggingface.save(folder, weights(), {}, float_dtype="float32")
+    save_hf(folder, weights(), {}, float_dtype="float32")
     return folder
 
 
@@ -83,7 +85,7 @@ def tuned(base, tmp_path_factory):
 def rows_of(folder):
     """Token -> its row, by what transformers says of a folder."""
     tokenizer = WhisperTokenizer.from_pretrained(folder)
-    rows = load_file(folder / huggingface.FILE)[ROWS]
+    rows = load_file(folder / hf.FILE)[ROWS]
     return {token: rows[i] for token, i in tokenizer.get_vocab().items()}
 
 
@@ -167,7 +169,7 @@ def test_openais_decoder_refuses_it(tuned, tmp_path):
 
 
 def test_english_and_a_token_more(tmp_path):
-    huggingface.save(tmp_path / "base", weights(51864), {}, float_dtype="float32")
+    save_hf(tmp_path / "base", weights(51864), {}, float_dtype="float32")
     source = fine_tune_english(tmp_path / "base", tmp_path / "tuned")
     for form in ("onnx", "packed"):
         out = tmp_path / form
@@ -293,9 +295,9 @@ def test_pairs_that_nobody_has(base, tmp_path):
     folder = change(base, tmp_path / "hf", lambda c: c["model"]["vocab"].update({"Ġqqqq": 51865}))
     config = json_file.read(folder / "config.json") | {"vocab_size": 51866}
     (folder / "config.json").write_text(json.dumps(config))
-    tensors = load_file(folder / huggingface.FILE)
+    tensors = load_file(folder / hf.FILE)
     tensors[ROWS] = torch.cat([tensors[ROWS], tensors[ROWS][:1]])
-    save_file(tensors, folder / huggingface.FILE)
+    save_file(tensors, folder / hf.FILE)
     with pytest.raises(InputError, match="'Ġqqqq' is no token of Whisper's, nor one that was"):
         detect.load(folder)
 

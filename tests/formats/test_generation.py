@@ -15,13 +15,15 @@ from whisper.model import ModelDimensions
 import espnet_dq as dq
 from espnet_dq.bin.convert import main as convert
 from espnet_dq.errors import InputError, WorkError
-from espnet_dq.formats import detect, huggingface, openai
-from espnet_dq.formats.ctranslate2_config import config
-from espnet_dq.formats.generation import openais
-from espnet_dq.formats.parity import Reference
+from espnet_dq.formats import detect
+from espnet_dq.formats.ct2.config import config
+from espnet_dq.formats.hf.write import save as save_hf
+from espnet_dq.formats.openai.write import save as save_pt
+from espnet_dq.formats.report import Reference
 from espnet_dq.formats.verify import compare
-from espnet_dq.formats.weights import Weights
 from espnet_dq.whisper.dims import weight_shapes
+from espnet_dq.whisper.generation import openais
+from espnet_dq.whisper.weights import Weights
 
 DIMS = ModelDimensions(80, 100, 32, 2, 1, 51865, 32, 32, 2, 2)
 OWN = {
@@ -42,7 +44,7 @@ def base(tmp_path_factory):
     shapes = weight_shapes(DIMS).items()
     state = {name: 0.1 * torch.randn(shape, generator=random) for name, shape in shapes}
     folder = tmp_path_factory.mktemp("base") / "hf"
-    huggingface.save(folder, Weights(DIMS, state), {}, float_dtype="float32")
+    save_hf(folder, Weights(DIMS, state), {}, float_dtype="float32")
     return folder
 
 
@@ -259,7 +261,7 @@ def test_values_that_are_none_in_ctranslate2s(value, base, tmp_path):
 
 def test_from_openais_file_they_are_openais(base, tmp_path):
     weights = detect.load(base)
-    openai.save(tmp_path / "toy.pt", weights)
+    save_pt(tmp_path / "toy.pt", weights)
     assert (
         convert(["--from", str(tmp_path / "toy.pt"), "--to", "ct2", "--out", str(tmp_path / "ct2")])
         == 0

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from espnet_dq.errors import InputError
-from espnet_dq.formats import ggml
+from espnet_dq.formats.ggml import read as ggml
 
 F16 = gguf.GGMLQuantizationType.F16
 F32 = gguf.GGMLQuantizationType.F32

@@ -8,13 +8,14 @@ import torch
 from espnet_dq.bin.convert import main as convert
 from espnet_dq.bin.verify import main as verify
 from espnet_dq.data.audio import load_audio
-from espnet_dq.decode.runtimes import load_runtime
 from espnet_dq.errors import InputError
-from espnet_dq.formats import ggml, openai
+from espnet_dq.formats.ggml import read as ggml
+from espnet_dq.formats.openai import read as openai
+from espnet_dq.formats.openai.write import save as save_pt
 from espnet_dq.formats.write import write
-from espnet_dq.quant.checkpoint import quantize
 from espnet_dq.quant.grids import get_grid
-from espnet_dq.quant.prepare import assign_grids
+from espnet_dq.quant.prepare import assign_grids, quantize
+from espnet_dq.runtimes import load_runtime
 
 GRIDS = ["ggml_q8_0", "ggml_q5_0", "ggml_q4_0"]
 
@@ -41,7 +42,7 @@ def test_whisper_cpps_own_file(weights_dir, source_files, tmp_path):
 def written(request, toy, tmp_path):
     """(file on a grid, its checkpoint, grid)."""
     path, checkpoint = tmp_path / "toy.bin", tmp_path / "toy.pt"
-    openai.save(checkpoint, toy, dtype=torch.float32)
+    save_pt(checkpoint, toy, dtype=torch.float32)
     names = assign_grids(toy.dims, request.param)
     write("ggml", path, toy, quantize(toy.state, names), "float16")
     return path, checkpoint, request.param
@@ -87,7 +88,7 @@ def test_verify_sees_one_changed_bit(written, toy, capsys):
     changed = toy.state[name.decode()].clone()
     changed[0, 5] = -changed[0].abs().max()
     toy.state[name.decode()] = changed
-    openai.save(checkpoint, toy, dtype=torch.float32)
+    save_pt(checkpoint, toy, dtype=torch.float32)
     assert against(path, checkpoint, grid) == 1
 
 
@@ -95,7 +96,7 @@ def test_a_float32_checkpoint_runs_in_whisper_cpp(weights_dir, clips, tmp_path):
     """Regression: a float32 file was written, on which whisper.cpp aborted the process."""
     weights = openai.load(weights_dir / "tiny.pt")
     weights.state["decoder.ln.bias"] = weights.state["decoder.ln.bias"].float() + 1e-6
-    openai.save(tmp_path / "tiny.pt", weights, dtype=torch.float32)
+    save_pt(tmp_path / "tiny.pt", weights, dtype=torch.float32)
     out = tmp_path / "tiny.bin"
     assert convert(["--from", str(tmp_path / "tiny.pt"), "--to", "ggml", "--out", str(out)]) == 0
     path, lang, _ = clips[0]
@@ -139,7 +140,7 @@ def test_whisper_cpp_says_what_torch_says_on_the_grid(weights_dir, clips, tmp_pa
     path = tmp_path / "tiny.bin"
     write("ggml", path, weights, quantize(weights.state, names), "float16")
     floats = openai.Weights(weights.dims, weights.state | on_grid)
-    openai.save(tmp_path / "tiny.pt", floats, dtype=torch.float32)
+    save_pt(tmp_path / "tiny.pt", floats, dtype=torch.float32)
     cpp = load_runtime("whisper.cpp", path, threads=1)
     assert cpp.compute_type == grid.removeprefix("ggml_") and "ru" in cpp.languages
     ours = load_runtime("torch", tmp_path / "tiny.pt", threads=1)

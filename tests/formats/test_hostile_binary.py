@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from espnet_dq.errors import InputError
 from espnet_dq.formats import detect, integers
-from espnet_dq.formats.packed import read as read_packed
+from espnet_dq.formats.packed.read import read as read_packed
 from espnet_dq.formats.write import write
 
 NAME = "decoder.blocks.0.mlp.0.weight"

@@ -133,7 +133,7 @@ def test_a_tokenizer_of_another_kind(hf, tmp_path, tokenizer):
 
 @pytest.mark.parametrize("text", ["{}", '["a", 3]', "[null]", '"a"', '["' + "a" * 5000 + '"]', "["])
 def test_a_vocabulary_of_another_kind(tmp_path, text):
-    from espnet_dq.formats import ctranslate2
+    from espnet_dq.formats.ct2 import read as ctranslate2
 
     (tmp_path / "vocabulary.json").write_text(text)
     with pytest.raises(InputError, match=r"vocabulary\.json: not "):

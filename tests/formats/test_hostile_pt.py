@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from espnet_dq.errors import InputError
-from espnet_dq.formats import detect, openai, torch_file
+from espnet_dq.formats import detect, torch_file
+from espnet_dq.formats.openai import read as openai
 
 NAME = "decoder.blocks.0.mlp.0.weight"
 

@@ -15,12 +15,15 @@ from espnet_dq.bin.convert import main as convert
 from espnet_dq.bin.verify import main as verify
 from espnet_dq.data.audio import load_audio
 from espnet_dq.errors import InputError, WorkError
-from espnet_dq.formats import detect, huggingface, openai
-from espnet_dq.formats.parity import NO_TENSORS
-from espnet_dq.formats.weights import Weights
+from espnet_dq.formats import detect, hf
+from espnet_dq.formats.hf.write import save as save_hf
+from espnet_dq.formats.openai import read as openai
+from espnet_dq.formats.openai.write import save as save_pt
+from espnet_dq.formats.report import NO_TENSORS
 from espnet_dq.formats.write import write
 from espnet_dq.quant.grids import get_grid
 from espnet_dq.whisper.dims import any_tokenizer, weight_shapes
+from espnet_dq.whisper.weights import Weights
 from tests.formats.test_tokenizer_json import TEXTS
 from tests.spread import bound
 
@@ -49,7 +52,7 @@ def folders(tmp_path_factory):
     for shape, dims in SHAPES.items():
         folder = tmp_path_factory.mktemp("hf") / shape
         made[shape] = random_weights(dims), folder
-        huggingface.save(folder, made[shape][0], {})
+        save_hf(folder, made[shape][0], {})
     return made
 
 
@@ -92,7 +95,7 @@ def test_stock_transformers_computes_openais_logits(folders, shape):
 
 def test_logits_of_tiny_on_speech(weights_dir, clips, tmp_path):
     weights = openai.load(weights_dir / "tiny.pt")
-    huggingface.save(tmp_path / "tiny", weights, {})
+    save_hf(tmp_path / "tiny", weights, {})
     path, _, text = next(clip for clip in clips if clip[1] == "ru")
     mel = whisper.log_mel_spectrogram(load_audio(path), padding=whisper.audio.N_SAMPLES)
     mel = whisper.pad_or_trim(mel, whisper.audio.N_FRAMES)[None]
@@ -158,7 +161,7 @@ def test_tokens_are_openais(folders, shape):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_round_trip_in_float16(folders, shape, tmp_path):
     weights, _ = folders[shape]
-    openai.save(tmp_path / "first.pt", weights)
+    save_pt(tmp_path / "first.pt", weights)
     steps = [tmp_path / "first.pt", tmp_path / "hf", tmp_path / "last.pt"]
     for source, form, out in zip(steps, ("hf", "openai"), steps[1:], strict=False):
         assert convert(["--from", str(source), "--to", form, "--out", str(out)]) == 0
@@ -177,7 +180,7 @@ def test_folder_is_shared_and_the_embedding_stored_once(folders):
     assert {"generation_config.json", "preprocessor_config.json", "tokenizer.json"} < names
     modes = {path.stat().st_mode for path in folder.iterdir()}
     assert len(modes) == 1
-    assert "proj_out.weight" not in load_file(folder / huggingface.FILE)
+    assert "proj_out.weight" not in load_file(folder / hf.FILE)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
@@ -185,7 +188,7 @@ def test_what_transformers_saves_in_several_files(folders, dtype, tmp_path):
     weights, folder = folders["multilingual"]
     model = WhisperForConditionalGeneration.from_pretrained(folder, dtype=dtype)
     model.save_pretrained(tmp_path / "saved", max_shard_size="5MB")
-    assert (tmp_path / "saved" / huggingface.INDEX).is_file()
+    assert (tmp_path / "saved" / hf.INDEX).is_file()
     assert detect.detect(tmp_path / "saved") == "hf"
     back = detect.load(tmp_path / "saved")
     for name, tensor in weights.state.items():
@@ -199,7 +202,7 @@ def test_what_transformers_saves_in_several_files(folders, dtype, tmp_path):
 @pytest.fixture(params=["ct2_int8", "ggml_q5_0", "uniform3"])
 def on_grid(request, folders, tmp_path):
     """(folder of a model on a grid, the checkpoint it was made from, the grid)."""
-    openai.save(tmp_path / "toy.pt", folders["english"][0])
+    save_pt(tmp_path / "toy.pt", folders["english"][0])
     options = ["--from", str(tmp_path / "toy.pt"), "--grid", request.param]
     assert convert([*options, "--to", "hf", "--out", str(tmp_path / "out")]) == 0
     return tmp_path / "out", tmp_path / "toy.pt", request.param
@@ -219,21 +222,21 @@ def test_verified_to_the_bit(on_grid, tmp_path):
     assert report["mismatched"] == 0
     stored = [r for r in report["rows"] if r["kind"] not in NO_TENSORS and r["bytes"]]
     assert {row["grid"] for row in stored} == {grid, "float32", "bytes"}
-    size = (folder / huggingface.FILE).stat().st_size + (folder / "tokenizer.json").stat().st_size
+    size = (folder / hf.FILE).stat().st_size + (folder / "tokenizer.json").stat().st_size
     assert 0.99 * size < report["bytes"] <= size
     weight, name = openai.load(checkpoint).state["decoder.blocks.0.mlp.0.weight"], WEIGHT
     values = load_stock(folder).state_dict()[name]
     assert torch.equal(values, get_grid(grid).fake(weight.float()))
     for name in (WEIGHT, "model.encoder.layer_norm.bias", EMBEDDING):
-        tensors = load_file(folder / huggingface.FILE)
+        tensors = load_file(folder / hf.FILE)
         flat = tensors[name].view(torch.int32).view(-1)
         flat[7] ^= 1  # the lowest bit of one value
         changed = shutil.copytree(folder, tmp_path / name)
-        save_file(tensors, changed / huggingface.FILE, {"format": "pt"})
+        save_file(tensors, changed / hf.FILE, {"format": "pt"})
         assert mismatched(changed, checkpoint, grid, tmp_path / "v.json")["mismatched"] == 1
     # Halved, every weight is off its grid, whatever its values.
-    tensors = {name: tensor.half() for name, tensor in load_file(folder / huggingface.FILE).items()}
-    save_file(tensors, folder / huggingface.FILE, {"format": "pt"})
+    tensors = {name: tensor.half() for name, tensor in load_file(folder / hf.FILE).items()}
+    save_file(tensors, folder / hf.FILE, {"format": "pt"})
     rows = mismatched(folder, checkpoint, grid, tmp_path / "v.json")["rows"]
     assert all(row["integers"] for row in rows if row["grid"] == grid)
 
@@ -241,7 +244,7 @@ def test_verified_to_the_bit(on_grid, tmp_path):
 @pytest.mark.slow
 def test_verify_sees_the_vocabulary_and_the_model(folders, copied, tmp_path):
     weights, _ = folders["english"]
-    openai.save(tmp_path / "toy.pt", weights)
+    save_pt(tmp_path / "toy.pt", weights)
     args = copied, tmp_path / "toy.pt", "none", tmp_path / "v.json"
     assert mismatched(*args)["mismatched"] == 0
     path = copied / "tokenizer.json"
@@ -297,9 +300,9 @@ def test_bad_configuration(copied, key, value, message):
     ],
 )
 def test_bad_tensors(copied, edit, message):
-    tensors = load_file(copied / huggingface.FILE)
+    tensors = load_file(copied / hf.FILE)
     edit(tensors)
-    save_file(tensors, copied / huggingface.FILE, {"format": "pt"})
+    save_file(tensors, copied / hf.FILE, {"format": "pt"})
     with pytest.raises(InputError, match=message) as caught:
         detect.load(copied)
     assert str(copied) in str(caught.value)
@@ -307,8 +310,8 @@ def test_bad_tensors(copied, edit, message):
 
 def test_tied_projection_may_be_stored(folders, copied):
     weights, _ = folders["english"]
-    tensors = load_file(copied / huggingface.FILE)
-    save_file(tensors | {"proj_out.weight": tensors[EMBEDDING].clone()}, copied / huggingface.FILE)
+    tensors = load_file(copied / hf.FILE)
+    save_file(tensors | {"proj_out.weight": tensors[EMBEDDING].clone()}, copied / hf.FILE)
     assert torch.equal(
         detect.load(copied).state["decoder.token_embedding.weight"],
         weights.state["decoder.token_embedding.weight"],
@@ -316,7 +319,7 @@ def test_tied_projection_may_be_stored(folders, copied):
 
 
 def test_truncated(copied):
-    path = copied / huggingface.FILE
+    path = copied / hf.FILE
     data = path.read_bytes()
     for size in (0, 7, 100, len(data) // 2, len(data) - 1):
         path.write_bytes(data[:size])
@@ -329,7 +332,7 @@ def test_truncated(copied):
 
 
 def test_a_pickle_that_is_none(copied):
-    (copied / huggingface.FILE).rename(copied / huggingface.PICKLE)
+    (copied / hf.FILE).rename(copied / hf.PICKLE)
     with pytest.raises(InputError, match=r"pytorch_model.bin: not a torch checkpoint"):
         detect.load(copied)
 
@@ -350,9 +353,9 @@ def test_a_pickle_that_is_none(copied):
     ],
 )
 def test_bad_index(copied, table, message):
-    (copied / huggingface.FILE).rename(copied / "part.safetensors")
+    (copied / hf.FILE).rename(copied / "part.safetensors")
     content = {} if table is None else {"weight_map": table}
-    (copied / huggingface.INDEX).write_text(json.dumps(content))
+    (copied / hf.INDEX).write_text(json.dumps(content))
     with pytest.raises(InputError, match=message):
         detect.load(copied)
 
@@ -363,11 +366,11 @@ def test_nothing_appears_when_saving_fails(folders, tmp_path):
     positions = weights.state["encoder.positional_embedding"][:99]
     odd = Weights(dims, weights.state | {"encoder.positional_embedding": positions})
     with pytest.raises(InputError, match="no whole number of seconds"):
-        huggingface.save(tmp_path / "out", odd, {})
+        save_hf(tmp_path / "out", odd, {})
     assert not [*tmp_path.iterdir()]
     quantized = {"nothing": get_grid("ct2_int8").quantize(torch.ones(2, 2))}
     with pytest.raises(InputError, match="nothing is quantized"):
-        huggingface.save(tmp_path / "out", weights, quantized)
+        save_hf(tmp_path / "out", weights, quantized)
     (tmp_path / "out").write_text("a file")
     with pytest.raises(InputError, match="a hf folder is to be written"):
         write("hf", tmp_path / "out", weights, {}, "float16")

@@ -7,10 +7,12 @@ import pytest
 import torch
 
 from espnet_dq.errors import InputError
-from espnet_dq.formats import ctranslate2_writer, ggml, integers, openai
+from espnet_dq.formats import integers
+from espnet_dq.formats.ct2 import write as ctranslate2_writer
+from espnet_dq.formats.ggml import read as ggml
+from espnet_dq.formats.openai.write import save as save_pt
 from espnet_dq.formats.write import write
-from espnet_dq.quant.checkpoint import quantize
-from espnet_dq.quant.prepare import assign_grids
+from espnet_dq.quant.prepare import assign_grids, quantize
 from espnet_dq.whisper.dims import any_tokenizer
 from espnet_dq.whisper.vocabulary import token_strings
 from tests.formats.test_ggml import write as write_ggml
@@ -67,7 +69,7 @@ def test_int8_of_ctranslate2(toy, tmp_path):
 
 
 def test_what_is_on_no_grid_of_ours(toy, tmp_path):
-    openai.save(tmp_path / "toy.pt", toy)
+    save_pt(tmp_path / "toy.pt", toy)
     write_ggml(tmp_path / "toy.bin", toy, gguf.GGMLQuantizationType.Q5_1)
     for file in ("toy.pt", "toy.bin"):
         assert integers.load(tmp_path / file) == {}

@@ -14,8 +14,8 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from espnet_dq.errors import InputError
 from espnet_dq.formats import integers
-from espnet_dq.formats import onnx as reader
-from espnet_dq.formats.hf_names import DIMS
+from espnet_dq.formats.hf.names import DIMS
+from espnet_dq.formats.onnx_hf import read as reader
 
 SIDES = ("encoder", "decoder")
 PARTS = {

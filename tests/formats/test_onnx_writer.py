@@ -21,15 +21,19 @@ from espnet_dq.bin.verify import main as verify
 from espnet_dq.data.audio import load_audio
 from espnet_dq.errors import InputError, WorkError
 from espnet_dq.files import bytes_on_disk
-from espnet_dq.formats import detect, logits, onnx_reader, onnx_writer, openai
-from espnet_dq.formats.parity import Reference
-from espnet_dq.formats.parity_onnx import compare_onnx
+from espnet_dq.formats import detect, logits
+from espnet_dq.formats.onnx import read as onnx_reader
+from espnet_dq.formats.onnx import write as onnx_writer
+from espnet_dq.formats.onnx.verify import compare
+from espnet_dq.formats.openai import read as openai
+from espnet_dq.formats.openai.write import save as save_pt
+from espnet_dq.formats.registry import FORMATS
+from espnet_dq.formats.report import Reference
 from espnet_dq.formats.verify import judge
-from espnet_dq.formats.weights import Weights
-from espnet_dq.quant.checkpoint import quantize
 from espnet_dq.quant.grids import get_grid
-from espnet_dq.quant.prepare import assign_grids
+from espnet_dq.quant.prepare import assign_grids, quantize
 from espnet_dq.whisper.dims import weight_shapes
+from espnet_dq.whisper.weights import Weights
 from tests.spread import bound
 
 GRID = "onnx_int8"
@@ -198,7 +202,7 @@ def test_decoder_only_on_the_grid(toy, tmp_path):
         {name: q.scale for name, q in quantized.items()},
         toy.state,
     )
-    assert compare_onnx(tmp_path / "toy", reference).mismatched == 0
+    assert compare(tmp_path / "toy", reference).mismatched == 0
 
 
 def test_same_bytes_each_time(toy, made, tmp_path):
@@ -208,7 +212,7 @@ def test_same_bytes_each_time(toy, made, tmp_path):
 
 
 def test_nothing_differs(made):
-    report = compare_onnx(*made)
+    report = compare(*made)
     assert report.mismatched == 0
     assert {row.name for row in report.rows} == {
         *made[1].weights, "types of floats", "encoder graph", "decoder graph", "encoder metadata",
@@ -244,7 +248,7 @@ def flip(name, at):
 def test_one_changed_bit_is_found(side, name, column, made):
     folder, reference = made
     change(folder, side, flip(name, 40))
-    rows = {row.name: row for row in compare_onnx(folder, reference).rows}
+    rows = {row.name: row for row in compare(folder, reference).rows}
     wrong = rows.pop(name.removesuffix(".scale"))
     assert getattr(wrong, column) >= 1
     others = [row for name, row in rows.items() if name in reference.weights]
@@ -296,26 +300,26 @@ def language(model):
 def test_right_weights_in_a_wrong_graph_are_found(side, edit, row, made):
     folder, reference = made
     change(folder, side, edit)
-    rows = {r.name: r for r in compare_onnx(folder, reference).rows}
+    rows = {r.name: r for r in compare(folder, reference).rows}
     assert rows.pop(row).integers
     assert not any(rows[name].integers for name in reference.weights)
     if row.endswith("graph"):  # what runs tells it as well
         probe = logits.make_probe(reference.dims)
-        found = logits.run("onnx", folder, probe)
-        assert isinstance(found, str) or judge("onnx", found, folder, probe).integers
+        found = logits.run(FORMATS["onnx"], folder, probe)
+        assert isinstance(found, str) or judge(FORMATS["onnx"], found, folder, probe).integers
 
 
 def test_a_changed_token_is_found(made):
     folder, reference = made
     text = (folder / "tokens.txt").read_text().replace("IQ== 0\n", "Ig== 0\n")
     (folder / "tokens.txt").write_text(text)
-    rows = compare_onnx(folder, reference).rows
+    rows = compare(folder, reference).rows
     assert [r.name for r in rows if r.integers] == ["tokens.txt"]
 
 
 def test_floats_where_integers_should_be(toy, made, tmp_path):
     onnx_writer.save(tmp_path / "float", toy, {})
-    rows = compare_onnx(tmp_path / "float", made[1]).rows
+    rows = compare(tmp_path / "float", made[1]).rows
     wrong = {row.name for row in rows if row.integers}
     assert wrong & made[1].weights.keys() == set(made[1].grids)
 
@@ -324,7 +328,7 @@ def test_another_model_is_told(made):
     folder, reference = made
     odd = {**reference.weights, "decoder.extra": torch.zeros(1)}
     with pytest.raises(WorkError, match=r"decoder\.extra is missing"):
-        compare_onnx(folder, replace(reference, weights=odd))
+        compare(folder, replace(reference, weights=odd))
 
 
 def drop(name):
@@ -426,7 +430,7 @@ def test_a_failed_write_leaves_what_was_there(toy, made):
 
 def test_commands(toy, tmp_path, capsys):
     checkpoint, folder = str(tmp_path / "toy.pt"), str(tmp_path / "onnx")
-    openai.save(checkpoint, toy)
+    save_pt(checkpoint, toy)
     with pytest.raises(InputError, match="grid ggml_q5_0 does not fit onnx"):
         convert(["--from", checkpoint, "--to", "onnx", "--grid", "ggml_q5_0", "--out", folder])
     assert convert(["--from", checkpoint, "--to", "onnx", "--grid", GRID, "--out", folder]) == 0

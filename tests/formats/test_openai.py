@@ -7,11 +7,12 @@ import torch
 import whisper
 
 from espnet_dq.errors import InputError
-from espnet_dq.formats import openai
+from espnet_dq.formats.openai import read as openai
+from espnet_dq.formats.openai.write import save as save_pt
 
 
 def test_stock_whisper_loads_what_is_saved(toy, tmp_path):
-    openai.save(tmp_path / "toy.pt", toy)
+    save_pt(tmp_path / "toy.pt", toy)
     model = whisper.load_model(str(tmp_path / "toy.pt"))
     assert model.dims == toy.dims
     for name, tensor in model.state_dict().items():
@@ -20,7 +21,7 @@ def test_stock_whisper_loads_what_is_saved(toy, tmp_path):
 
 def test_round_trip_keeps_type_and_bits(toy, tmp_path):
     for dtype in (torch.float16, torch.float32):
-        openai.save(tmp_path / "toy.pt", toy, dtype=dtype)
+        save_pt(tmp_path / "toy.pt", toy, dtype=dtype)
         loaded = openai.load(tmp_path / "toy.pt")
         assert loaded.dims == toy.dims
         for name, tensor in toy.state.items():
@@ -30,7 +31,7 @@ def test_round_trip_keeps_type_and_bits(toy, tmp_path):
 
 def test_missing_sinusoids_are_openais(toy, tmp_path):
     del toy.state["encoder.positional_embedding"]
-    openai.save(tmp_path / "toy.pt", toy, dtype=torch.float32)
+    save_pt(tmp_path / "toy.pt", toy, dtype=torch.float32)
     loaded = openai.load(tmp_path / "toy.pt").state["encoder.positional_embedding"]
     assert torch.equal(loaded, whisper.model.Whisper(toy.dims).encoder.positional_embedding)
 
@@ -38,7 +39,7 @@ def test_missing_sinusoids_are_openais(toy, tmp_path):
 @pytest.mark.parametrize("share", [0.0, 0.0001, 0.01, 0.5, 0.9, 0.9999])
 def test_truncated(toy, tmp_path, share):
     path = tmp_path / "toy.pt"
-    openai.save(path, toy)
+    save_pt(path, toy)
     data = path.read_bytes()
     path.write_bytes(data[: int(share * len(data))])
     with pytest.raises(InputError, match=r"toy\.pt") as caught:
@@ -108,7 +109,7 @@ def test_code_in_a_pickle_is_not_run(tmp_path):
 def test_no_memory_for_more_than_the_file_holds(toy, tmp_path):
     """torch would unpack a compressed member, and one that two entries share, twice."""
     path = tmp_path / "toy.pt"
-    openai.save(path, toy)
+    save_pt(path, toy)
     with zipfile.ZipFile(path) as archive:
         content = {info.filename: archive.read(info) for info in archive.infolist()}
     packed = tmp_path / "packed.pt"
@@ -133,5 +134,5 @@ def test_failed_save_leaves_the_old_file(toy, tmp_path):
     path.write_bytes(b"old")
     del toy.state["decoder.ln.weight"]
     with pytest.raises(InputError, match=r"decoder\.ln\.weight is missing"):
-        openai.save(path, toy)
+        save_pt(path, toy)
     assert path.read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 1

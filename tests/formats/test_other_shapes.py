@@ -6,14 +6,14 @@ import whisper
 from whisper.model import ModelDimensions, sinusoids
 
 from espnet_dq.data.audio import load_audio
-from espnet_dq.decode.runtimes import load_runtime
-from espnet_dq.formats import detect, openai
-from espnet_dq.formats.weights import Weights
+from espnet_dq.fetch.weights import default_cache, fetch
+from espnet_dq.formats import detect
+from espnet_dq.formats.openai import read as openai
 from espnet_dq.formats.write import write
-from espnet_dq.quant.checkpoint import quantize
-from espnet_dq.quant.prepare import assign_grids
+from espnet_dq.quant.prepare import assign_grids, quantize
+from espnet_dq.runtimes import load_runtime
 from espnet_dq.whisper.dims import weight_shapes
-from espnet_dq.whisper.fetch import default_cache, fetch
+from espnet_dq.whisper.weights import Weights
 
 PLACES = {"openai": "toy.pt", "ct2": "toy_ct2", "ggml": "toy.bin", "packed": "toy.safetensors"}
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from espnet_dq.errors import InputError
-from espnet_dq.formats.write import GRIDS, write
+from espnet_dq.formats.registry import written
+from espnet_dq.formats.write import write
 
 NAMES = ("decoder.blocks.0.mlp.0.weight", "decoder.token_embedding.weight", "encoder.conv1.weight")
 BIAS = "decoder.blocks.0.mlp.0.bias"
@@ -20,7 +21,7 @@ VALUES = {
 
 
 @pytest.mark.parametrize("kind", VALUES)
-@pytest.mark.parametrize("form", GRIDS)
+@pytest.mark.parametrize("form", written())
 def test_the_tensor_is_named_and_nothing_is_written(toy, tmp_path, form, kind):
     value, dtype = VALUES[kind]
     for name in (*NAMES, *(() if form == "ggml" and "float16" in kind else (BIAS,))):
@@ -32,7 +33,7 @@ def test_the_tensor_is_named_and_nothing_is_written(toy, tmp_path, form, kind):
         assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("form", sorted(GRIDS.keys() - {"ggml"}))
+@pytest.mark.parametrize("form", [f for f in written() if f != "ggml"])
 def test_float32_holds_what_float16_does_not(toy, tmp_path, form):
     from espnet_dq.formats import detect
 
@@ -41,7 +42,7 @@ def test_float32_holds_what_float16_does_not(toy, tmp_path, form):
     assert torch.equal(detect.load(tmp_path / "m.pt").state[BIAS], toy.state[BIAS])
 
 
-@pytest.mark.parametrize("form", GRIDS)
+@pytest.mark.parametrize("form", written())
 def test_float64_is_rounded_as_float32_is(toy, tmp_path, form):
     from espnet_dq.formats import detect
 
@@ -56,8 +57,7 @@ def test_float64_is_rounded_as_float32_is(toy, tmp_path, form):
     ("form", "scale"), [("ct2", 1e-45), ("onnx", 3e38), ("packed", 1e-45), ("openai", 1e-45)]
 )
 def test_integers_whose_values_are_no_numbers(toy, toy_quantized, tmp_path, form, scale):
-    from espnet_dq.quant.checkpoint import quantize
-    from espnet_dq.quant.prepare import assign_grids
+    from espnet_dq.quant.prepare import assign_grids, quantize
 
     name, quantized = NAMES[0], dict(toy_quantized)
     if form == "onnx":

@@ -12,11 +12,14 @@ from safetensors.torch import load_file, safe_open, save_file
 from espnet_dq.bin.convert import main as convert
 from espnet_dq.bin.verify import main as verify
 from espnet_dq.errors import InputError
-from espnet_dq.formats import detect, openai, packed
+from espnet_dq.formats import detect
+from espnet_dq.formats.openai.write import save as save_pt
+from espnet_dq.formats.packed import read as packed
+from espnet_dq.formats.packed.write import pack
+from espnet_dq.formats.packed.write import save as save_packed
 from espnet_dq.formats.write import write
-from espnet_dq.quant.checkpoint import quantize
 from espnet_dq.quant.grids import get_grid
-from espnet_dq.quant.prepare import assign_grids
+from espnet_dq.quant.prepare import assign_grids, quantize
 
 NAME = "decoder.blocks.0.mlp.0.weight"
 
@@ -25,7 +28,7 @@ NAME = "decoder.blocks.0.mlp.0.weight"
 @settings(max_examples=60, deadline=None)
 def test_bits_are_laid_out_as_documented(bits, count, random):
     values = [random.randrange(-(2 ** (bits - 1)), 2 ** (bits - 1)) for _ in range(count)]
-    data = packed.pack(torch.tensor(values, dtype=torch.int8), bits)
+    data = pack(torch.tensor(values, dtype=torch.int8), bits)
     number = sum((v + 2 ** (bits - 1)) << (i * bits) for i, v in enumerate(values))
     assert data.numpy().tobytes() == number.to_bytes(-(-count * bits // 8), "little")
     assert packed.unpack(data, bits, (count,)).tolist() == values
@@ -33,9 +36,10 @@ def test_bits_are_laid_out_as_documented(bits, count, random):
 
 def test_long_tensors_are_packed_in_pieces(monkeypatch):
     values = torch.randint(-3, 4, (7, 31), dtype=torch.int8)
-    whole = packed.pack(values, 3)
-    monkeypatch.setattr(packed, "_CHUNK", 16)
-    assert torch.equal(packed.pack(values, 3), whole)
+    whole = pack(values, 3)
+    for module in ("read", "write"):
+        monkeypatch.setattr(f"espnet_dq.formats.packed.{module}.CHUNK", 16)
+    assert torch.equal(pack(values, 3), whole)
     assert torch.equal(packed.unpack(whole, 3, (7, 31)), values)
 
 
@@ -45,7 +49,7 @@ def test_long_tensors_are_packed_in_pieces(monkeypatch):
 )
 def test_the_very_weights_come_back(toy, tmp_path, grid, capsys):
     path, checkpoint = tmp_path / "toy.safetensors", tmp_path / "toy.pt"
-    openai.save(checkpoint, toy, dtype=torch.float32)
+    save_pt(checkpoint, toy, dtype=torch.float32)
     options = ["--to", "packed", "--grid", grid, "--out", str(path)]
     assert convert(["--from", str(checkpoint), *options]) == 0
     assert detect.detect(path) == "packed"
@@ -68,7 +72,7 @@ def mixed(toy, tmp_path):
     grids |= {NAME: "uniform4", "decoder.token_embedding.weight": "ggml_q4_0"}
     grids["encoder.conv1.weight"] = "ct2_int8"
     path = tmp_path / "mixed.safetensors"
-    packed.save(path, toy, quantize(toy.state, grids))
+    save_packed(path, toy, quantize(toy.state, grids))
     return path, grids
 
 
@@ -81,7 +85,7 @@ def test_grids_may_be_mixed(mixed, toy):
 
 def test_each_changed_bit_is_seen(toy, tmp_path, capsys):
     path, checkpoint = tmp_path / "toy.safetensors", tmp_path / "toy.pt"
-    openai.save(checkpoint, toy, dtype=torch.float32)
+    save_pt(checkpoint, toy, dtype=torch.float32)
     quantized = quantize(toy.state, assign_grids(toy.dims, "uniform5"))
     write("packed", path, toy, quantized, "float16")
     data = path.read_bytes()

@@ -8,10 +8,10 @@ import torch
 from whisper.model import Whisper
 
 from espnet_dq.errors import DQError, InputError, WorkError
-from espnet_dq.formats import ctranslate2_writer
-from espnet_dq.formats.ctranslate2_binary import read_variables
-from espnet_dq.formats.parity import Reference
-from espnet_dq.formats.parity_ctranslate2 import compare_ctranslate2 as verify
+from espnet_dq.formats.ct2 import write as ctranslate2_writer
+from espnet_dq.formats.ct2.binary import read_variables
+from espnet_dq.formats.ct2.verify import compare_weights as verify
+from espnet_dq.formats.report import Reference
 from espnet_dq.quant.grids import get_grid
 from espnet_dq.quant.prepare import assign_grids, prepare
 

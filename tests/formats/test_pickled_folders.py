@@ -9,8 +9,9 @@ import torch
 from transformers import WhisperForConditionalGeneration
 
 from espnet_dq.errors import InputError
-from espnet_dq.formats import detect, huggingface
-from espnet_dq.formats.huggingface import FILE, PICKLE, PICKLE_INDEX
+from espnet_dq.formats import detect
+from espnet_dq.formats.hf import FILE, PICKLE, PICKLE_INDEX
+from espnet_dq.formats.hf.write import save as save_hf
 
 PROJECTION = "proj_out.weight"
 
@@ -18,7 +19,7 @@ PROJECTION = "proj_out.weight"
 @pytest.fixture(scope="module")
 def plain(toy_weights, tmp_path_factory):
     folder = tmp_path_factory.mktemp("plain") / "hf"
-    huggingface.save(folder, toy_weights(), {}, float_dtype="float32")
+    save_hf(folder, toy_weights(), {}, float_dtype="float32")
     (folder / "tokenizer.json").unlink()  # its size says which it is, and reading it takes time
     return folder
 

@@ -15,14 +15,14 @@ from whisper.model import ModelDimensions, Whisper
 
 from espnet_dq.errors import DQError, WorkError
 from espnet_dq.formats import logits
-from espnet_dq.formats.ctranslate2_binary import read
-from espnet_dq.formats.parity import Reference
+from espnet_dq.formats.ct2.binary import read
+from espnet_dq.formats.registry import FORMATS
+from espnet_dq.formats.report import Reference
 from espnet_dq.formats.verify import compare, judge, verify
-from espnet_dq.formats.weights import Weights
-from espnet_dq.formats.write import FOLDERS, write
-from espnet_dq.quant.checkpoint import quantize
+from espnet_dq.formats.write import write
 from espnet_dq.quant.grids import get_grid
-from espnet_dq.quant.prepare import assign_grids
+from espnet_dq.quant.prepare import assign_grids, quantize
+from espnet_dq.whisper.weights import Weights
 
 DIMS = ModelDimensions(80, 100, 32, 2, 2, 51865, 32, 32, 2, 2)
 GRIDS = {"ct2": "ct2_int8", "ggml": "ggml_q5_0", "onnx": "onnx_int8", "hf": "uniform4",
@@ -50,7 +50,7 @@ def made(state, tmp_path_factory):
         if form not in known:
             grids = assign_grids(DIMS, GRIDS[form])
             quantized = quantize(state, grids)
-            path = folder / (form if form in FOLDERS else f"{form}.bin")
+            path = folder / (form if FORMATS[form].folder else f"{form}.bin")
             write(form, path, Weights(DIMS, dict(state)), quantized, "float16")
             fake = {name: get_grid(grid).fake(state[name]) for name, grid in grids.items()}
             scales = {name: q.scale for name, q in quantized.items()}
@@ -91,7 +91,7 @@ def test_what_we_write_is_right_and_runs(form, made):
     report = verify(path, reference)
     assert report.mismatched == 0, [row for row in report.rows if row.integers + row.scales]
     runs = [row for row in report.rows if row.kind == "run"]
-    assert len(runs) == (form in logits.RUNTIMES)
+    assert len(runs) == bool(FORMATS[form].engine)
     # 32 positions, of which 16 are asked for behind each of the two prompts.
     assert all(row.shape == (2, 16, 51865) and "at the worst of 32" in row.note for row in runs)
 
@@ -533,13 +533,13 @@ def test_right_weights_in_a_wrong_model(form, file, edit, changed):
     """Without the comparison of everything else: logits alone tell."""
     path, reference = changed(form, file, edit)
     probe = logits.make_probe(reference.dims)
-    found = logits.run(form, path, probe)
+    found = logits.run(FORMATS[form], path, probe)
     assert not isinstance(found, str), found
     if form == "hf":  # our loader refuses it
         with pytest.raises(DQError, match="activation_function"):
-            judge(form, found, path, probe)
+            judge(FORMATS[form], found, path, probe)
     else:
-        assert judge(form, found, path, probe).integers > 0
+        assert judge(FORMATS[form], found, path, probe).integers > 0
 
 
 def test_a_runtime_that_ends_with_the_file(changed):
@@ -551,5 +551,5 @@ def test_a_runtime_that_ends_with_the_file(changed):
         path.write_bytes(data)
 
     path, reference = changed("ggml", "", edit)
-    found = logits.run("ggml", path, logits.make_probe(reference.dims))
+    found = logits.run(FORMATS["ggml"], path, logits.make_probe(reference.dims))
     assert isinstance(found, str) and found.startswith("whisper.cpp does not run it (exit code")

@@ -11,10 +11,10 @@ from whisper.tokenizer import get_tokenizer
 
 from espnet_dq.config import QuantConfig
 from espnet_dq.data.audio import load_audio
-from espnet_dq.formats import openai
-from espnet_dq.formats.logits import whisper_cpp
+from espnet_dq.formats.ggml.run import whisper_cpp
+from espnet_dq.formats.openai import read as openai
 from espnet_dq.formats.write import write
-from espnet_dq.quant.checkpoint import Student
+from espnet_dq.student.checkpoint import Student
 from espnet_dq.whisper.forward import decode_hidden, encode, log_mel, output_logits
 
 

@@ -17,8 +17,8 @@ from whisper.tokenizer import get_tokenizer
 from espnet_dq.config import QuantConfig
 from espnet_dq.data.audio import load_audio
 from espnet_dq.errors import InputError
-from espnet_dq.formats import ctranslate2_writer, openai
-from espnet_dq.formats.weights import Weights
+from espnet_dq.formats.ct2 import write as ctranslate2_writer
+from espnet_dq.formats.openai import read as openai
 from espnet_dq.quant.activations import (
     int8_per_token,
     int8_static,
@@ -26,11 +26,12 @@ from espnet_dq.quant.activations import (
     q8_0_blocks,
 )
 from espnet_dq.quant.calibrate import Recorder, save_ranges
-from espnet_dq.quant.checkpoint import Student, quantize
 from espnet_dq.quant.grids import get_grid
-from espnet_dq.quant.prepare import assign_grids, candidates, prepare
+from espnet_dq.quant.prepare import assign_grids, candidates, prepare, quantize
+from espnet_dq.student.checkpoint import Student
+from espnet_dq.student.depth import shallow
 from espnet_dq.whisper.forward import decode_hidden, encode, log_mel, output_logits
-from espnet_dq.whisper.shallow import shallow
+from espnet_dq.whisper.weights import Weights
 
 WIDTH = 64
 

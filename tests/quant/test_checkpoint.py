@@ -9,8 +9,8 @@ import yaml
 from espnet_dq.bin.export import main as export
 from espnet_dq.bin.verify import main as verify
 from espnet_dq.errors import InputError
-from espnet_dq.quant.checkpoint import CHECKPOINT, load_student
 from espnet_dq.quant.grids import get_grid
+from espnet_dq.student.checkpoint import CHECKPOINT, load_student
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from espnet_dq import slices
 from espnet_dq.bin.export import main as export
 from espnet_dq.bin.verify import main as verify
 from espnet_dq.errors import InputError
-from espnet_dq.quant.checkpoint import CHECKPOINT, load_student
 from espnet_dq.quant.fake_quant import (
     LOWEST,
     RATE,
@@ -22,6 +21,7 @@ from espnet_dq.quant.fake_quant import (
 )
 from espnet_dq.quant.grids import get_grid
 from espnet_dq.quant.prepare import assign_grids, prepare, start_ranges
+from espnet_dq.student.checkpoint import CHECKPOINT, load_student
 
 GRIDS = ["ct2_int8", "uniform4", "uniform3_tensor", "uniform2_g8"]
 

@@ -25,7 +25,7 @@ def start(save_toy, tmp_path_factory):
 def test_configuration_builds(path, start, tmp_path):
     import torch
 
-    from espnet_dq.plugin import register
+    from espnet_dq.task.plugin import register
 
     register()
     from espnet2.tasks.asr import ASRTask

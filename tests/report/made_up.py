@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 from whisper.model import ModelDimensions
 
-from espnet_dq.formats import openai
-from espnet_dq.formats.weights import Weights
+from espnet_dq.formats.openai.write import save as save_pt
 from espnet_dq.scoring.score import score
 from espnet_dq.whisper.dims import weight_shapes
+from espnet_dq.whisper.weights import Weights
 
 SENTENCES = {
     "en": "please enter your password followed by the pound key",
@@ -35,7 +35,7 @@ def save_model(path: Path, dims: tuple[int, ...]) -> None:
     sizes = ModelDimensions(*dims)
     state = {k: torch.zeros(s, dtype=torch.float16) for k, s in weight_shapes(sizes).items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    openai.save(path, Weights(sizes, state))
+    save_pt(path, Weights(sizes, state))
 
 
 def spoil(text: str, share: float, rng: random.Random) -> str:

@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 
-from espnet_dq.decode.runtimes.interface import Segment
+from espnet_dq.runtimes.interface import Segment
 from espnet_dq.scoring.timestamps import Times, measure
 
 

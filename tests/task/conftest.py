@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from espnet_dq.plugin import register
+from espnet_dq.task.plugin import register
 from tests.task.toy_recipe import TEXTS, Recipe, make_corpus
 
 DEADLINE = 300  # seconds, of a run of toys: processes that wait for each other would wait for ever
@@ -28,7 +28,7 @@ def build(save_toy):
     register()
     from espnet2.asr.ctc import CTC
 
-    from espnet_dq.formats import openai
+    from espnet_dq.formats.openai import read as openai
     from espnet_dq.task.decoder import DQWhisperDecoder
     from espnet_dq.task.encoder import DQWhisperEncoder
     from espnet_dq.task.model import DQWhisperModel

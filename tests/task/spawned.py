@@ -9,7 +9,7 @@ from argparse import Namespace
 def worker(args: Namespace) -> None:
     """The target of the children, which begin with nothing imported."""
     args.ngpu = 0
-    from espnet_dq.plugin import main_worker
+    from espnet_dq.task.plugin import main_worker
 
     main_worker(args)
 

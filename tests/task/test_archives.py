@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from espnet_dq.errors import InputError
-from espnet_dq.plugin import register
+from espnet_dq.task.plugin import register
 
 
 @pytest.mark.parametrize(

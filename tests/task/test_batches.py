@@ -10,7 +10,7 @@ from espnet_dq.bin.collect_shapes import main as collect_shapes
 from espnet_dq.data.kaldi import CATEGORY, KaldiDir, write_scp
 from espnet_dq.data.pack import pack
 from espnet_dq.errors import InputError
-from espnet_dq.plugin import register
+from espnet_dq.task.plugin import register
 from espnet_dq.task.tokenizer import token_list
 from espnet_dq.whisper.dims import SIZES
 from tests.task.toy_recipe import make_corpus

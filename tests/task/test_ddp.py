@@ -7,7 +7,7 @@ import torch.distributed as dist
 
 from benchmarks.faults.ddp import NEAR, SEVEN, differences, one, two, weights
 from espnet_dq.errors import WorkError
-from espnet_dq.plugin import main_worker
+from espnet_dq.task.plugin import main_worker
 from tests.task.toy_recipe import short_windows
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from espnet_dq.quant.activations import int8_per_token, int8_static, q8_0_blocks
-from espnet_dq.quant.grids import EXPORT_GRIDS, get_grid
+from espnet_dq.quant.grids import GRIDS, get_grid
 
 pytestmark = pytest.mark.gpu
 
@@ -47,7 +47,7 @@ def test_steps_are_those_of_the_cpu(build, batch, conf):
     assert losses["cuda"] == pytest.approx(losses["cpu"], rel=1e-2 if rounded else 1e-4)
 
 
-@pytest.mark.parametrize("name", [*EXPORT_GRIDS, "uniform4", "uniform5_g16", "uniform3_tensor"])
+@pytest.mark.parametrize("name", [*GRIDS, "uniform4", "uniform5_g16", "uniform3_tensor"])
 def test_a_grid_is_the_same_bit_for_bit(name):
     """What is trained on a GPU is quantized on the CPU when it is exported."""
     grid = get_grid(name)

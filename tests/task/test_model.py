@@ -9,13 +9,13 @@ import whisper
 from espnet_dq.config import QuantConfig
 from espnet_dq.distill.cache import write_cache
 from espnet_dq.distill.cache_settings import CacheSettings
-from espnet_dq.distill.taps import Taps
 from espnet_dq.errors import InputError
-from espnet_dq.quant.checkpoint import Student
 from espnet_dq.quant.prepare import assign_grids, quantized_weights
+from espnet_dq.student.checkpoint import Student
 from espnet_dq.task.preprocessor import DQWhisperPreprocessor
 from espnet_dq.task.tokenizer import DQWhisperTokenizer, token_list
 from espnet_dq.whisper.forward import decode_hidden, log_mel
+from espnet_dq.whisper.taps import Taps
 from tests.spread import bound
 
 

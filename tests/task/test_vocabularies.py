@@ -13,12 +13,12 @@ from whisper.tokenizer import get_tokenizer
 from espnet_dq.bin.teacher_pass import main as teacher_pass
 from espnet_dq.data.audio import load_audio
 from espnet_dq.data.kaldi import KaldiDir
+from espnet_dq.distill.teacher import Teacher
 from espnet_dq.errors import InputError
-from espnet_dq.formats import openai
+from espnet_dq.formats.openai import read as openai
 from espnet_dq.task.preprocessor import DQWhisperPreprocessor
 from espnet_dq.task.tokenizer import token_list
 from espnet_dq.whisper.dims import vocabulary_tokenizer
-from espnet_dq.whisper.teacher import Teacher
 
 TEXTS = ["hello there", "adiós"]
 

@@ -6,8 +6,8 @@ import whisper
 from faster_whisper.feature_extractor import FeatureExtractor
 from whisper.audio import N_SAMPLES
 
-from espnet_dq.decode.runtimes.interface import window
 from espnet_dq.errors import InputError
+from espnet_dq.runtimes.interface import window
 from espnet_dq.task.encoder import DQWhisperEncoder
 from espnet_dq.whisper.forward import log_mel
 

@@ -6,9 +6,9 @@ import torch.nn.functional as F
 from whisper.model import ModelDimensions, Whisper
 
 from espnet_dq.errors import InputError
-from espnet_dq.formats.weights import Weights
-from espnet_dq.whisper import narrow as module
-from espnet_dq.whisper.narrow import narrow
+from espnet_dq.student import width as module
+from espnet_dq.student.width import narrow
+from espnet_dq.whisper.weights import Weights
 
 
 def dims(width: int) -> ModelDimensions:

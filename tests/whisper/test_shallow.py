@@ -6,8 +6,9 @@ import whisper
 from torch import nn
 
 from espnet_dq.errors import InputError
-from espnet_dq.formats import openai
-from espnet_dq.whisper.shallow import choose_layers, shallow
+from espnet_dq.formats.openai import read as openai
+from espnet_dq.formats.openai.write import save as save_pt
+from espnet_dq.student.depth import choose_layers, shallow
 
 
 @pytest.mark.parametrize(
@@ -38,7 +39,7 @@ def test_layers_that_cannot_be(chosen):
 def test_what_is_left_is_the_source(save_toy, tmp_path):
     """Against the source with its lists of blocks cut, in openai-whisper's own forward."""
     source = save_toy(seed=0, state=64, layers=4)
-    openai.save(tmp_path / "cut.pt", shallow(openai.load(source), [1, 3], [0, 2, 3]), torch.float32)
+    save_pt(tmp_path / "cut.pt", shallow(openai.load(source), [1, 3], [0, 2, 3]), torch.float32)
     found = whisper.load_model(str(tmp_path / "cut.pt"), device="cpu")
     assert (found.dims.n_audio_layer, found.dims.n_text_layer) == (2, 3)
     expected = whisper.load_model(str(source), device="cpu")

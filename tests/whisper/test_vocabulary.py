@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from whisper.tokenizer import get_tokenizer
 
 from espnet_dq.errors import InputError
-from espnet_dq.formats import openai
+from espnet_dq.formats.openai import read as openai
 from espnet_dq.formats.tokenizer_json import build
 from espnet_dq.whisper.dims import SIZES, any_tokenizer, encode_text, vocabulary_tokenizer
 from espnet_dq.whisper.vocabulary import own_vocabulary, token_strings, with_tokens

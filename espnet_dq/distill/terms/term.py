@@ -11,7 +11,7 @@ from whisper.tokenizer import Tokenizer
 
 from espnet_dq.config import DistillConfig
 from espnet_dq.distill.answers import CachedAnswers, LiveAnswers, TeacherPass
-from espnet_dq.distill.sequences import Sequences
+from espnet_dq.whisper.sequences import Sequences
 
 
 @dataclass

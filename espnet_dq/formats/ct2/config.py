@@ -1,0 +1,68 @@
+"""What a CTranslate2 Whisper folder holds beside its weights, for faster-whisper to run it."""
+
+import json
+from pathlib import Path
+
+from whisper.audio import HOP_LENGTH, N_FFT, SAMPLE_RATE
+from whisper.model import ModelDimensions
+
+from espnet_dq.errors import InputError
+from espnet_dq.formats.tokenizer_json import build
+from espnet_dq.whisper.dims import any_tokenizer
+from espnet_dq.whisper.generation import Generation, openais
+from espnet_dq.whisper.vocabulary import token_strings
+
+_POSITIONS_PER_SECOND = SAMPLE_RATE // HOP_LENGTH // 2
+
+
+def config(dims: ModelDimensions, generation: Generation | None = None) -> dict[str, list]:
+    """config.json: the tokens that decoding suppresses, the languages, the alignment heads.
+
+    The model's own, or OpenAI's.
+    """
+    found = generation or openais(dims)
+    return {
+        "suppress_ids": [*found.suppress_tokens],
+        "suppress_ids_begin": [*found.begin_suppress_tokens],
+        "lang_ids": [*found.languages],
+        "alignment_heads": [[*pair] for pair in found.alignment_heads],
+    }
+
+
+def preprocessor(dims: ModelDimensions) -> dict[str, int]:
+    """preprocessor_config.json: the window in seconds and the spectrogram's sizes.
+
+    Raises:
+        InputError: the model's window is no whole number of seconds.
+    """
+    seconds, rest = divmod(dims.n_audio_ctx, _POSITIONS_PER_SECOND)
+    if rest:
+        raise InputError(
+            f"n_audio_ctx = {dims.n_audio_ctx} is no whole number of seconds "
+            f"({_POSITIONS_PER_SECOND} positions each), which faster-whisper needs"
+        )
+    return {
+        "feature_size": dims.n_mels,
+        "sampling_rate": SAMPLE_RATE,
+        "hop_length": HOP_LENGTH,
+        "n_fft": N_FFT,
+        "chunk_length": seconds,
+    }
+
+
+def save_companions(
+    folder: Path, dims: ModelDimensions, generation: Generation | None = None
+) -> None:
+    """Write config.json, vocabulary.json, tokenizer.json and preprocessor_config.json.
+
+    Without indentation: a small student's vocabulary would otherwise weigh half a megabyte more.
+    """
+    encoding = any_tokenizer(dims).encoding
+    for name, content in {
+        "config.json": config(dims, generation),
+        "preprocessor_config.json": preprocessor(dims),
+        "vocabulary.json": token_strings(encoding),
+    }.items():
+        text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+        (folder / name).write_text(text + "\n", encoding="utf-8")
+    build(encoding).save(str(folder / "tokenizer.json"), pretty=False)

@@ -1,0 +1,63 @@
+"""whisper.cpp's file."""
+
+from espnet_dq.formats.format import Card, Format
+
+_MAGIC = 0x67676D6C.to_bytes(4, "little")
+
+
+class Ggml(Format):
+    """See `Format`."""
+
+    name = "ggml"
+    known_by = "a ggml file"
+    exported = "student.bin"
+    runtime = "whisper.cpp"
+    grids = ("ggml_q8_0", "ggml_q5_0", "ggml_q4_0")
+    float_dtype = "float16"  # whisper.cpp's convolution aborts on another
+    padding = "silence"
+    engine = "whisper.cpp"
+    isolated = True
+    card = Card(
+        "# pip install pywhispercpp\n"
+        'from pywhispercpp.model import Model\n\nmodel = Model("PATH/model.bin")\n'
+        'print(" ".join(s.text for s in model.transcribe("audio.wav", language="LANGUAGE")))',
+        "in the model file",
+    )
+
+    def recognizes(self, path, start):
+        return start[:4] == _MAGIC
+
+    def load(self, path):
+        from espnet_dq.formats.ggml import read
+
+        return read.load(path)
+
+    def integers(self, path):
+        from espnet_dq.formats.ggml import integers
+
+        return integers.load(path)
+
+    def check(self, dims, grids):
+        from espnet_dq.formats.ggml import write
+
+        write.check_grids(dims, grids)
+
+    def save(self, path, weights, quantized, float_dtype):
+        from espnet_dq.formats.ggml import write
+
+        write.save(path, weights, quantized, float_dtype=float_dtype)
+
+    def compare(self, path, reference):
+        from espnet_dq.formats.ggml import verify
+
+        return verify.compare(path, reference)
+
+    def logits(self, path, probe):
+        from espnet_dq.formats.ggml import run
+
+        return run.logits(path, probe)
+
+    def rounded(self, path, model):
+        from espnet_dq.formats.ggml import read, rounding
+
+        return rounding.as_whisper_cpp(model, read.read(path).ftype != read.FTYPES["F16"])

@@ -1,0 +1,67 @@
+"""Hugging Face's folder, which transformers reads."""
+
+from os.path import lexists
+
+from espnet_dq.files import Folder
+from espnet_dq.formats.format import Card, Format
+
+FILE = "model.safetensors"
+INDEX = f"{FILE}.index.json"  # of a model in several files
+PICKLE = "pytorch_model.bin"
+PICKLE_INDEX = f"{PICKLE}.index.json"
+# What such a folder is known by; the first that is there is read, as transformers does.
+FILES = (FILE, INDEX, PICKLE, PICKLE_INDEX)
+
+
+class HuggingFace(Format):
+    """See `Format`. It holds a grid's values as float32, so nothing gets smaller."""
+
+    name = "hf"
+    known_by = FILE
+    exported = "student_hf"
+    runtime = "transformers"
+    folder = Folder(
+        "hf",
+        (FILE, "config.json", "generation_config.json", "preprocessor_config.json",
+         "tokenizer.json", "tokenizer_config.json"),
+    )  # fmt: skip
+    engine = "transformers"
+    card = Card(
+        "# pip install transformers torch soundfile\n"
+        "import soundfile\nfrom transformers import pipeline\n\n"
+        'model = pipeline("automatic-speech-recognition", "PATH")\n'
+        'samples, rate = soundfile.read("audio.wav")\n'
+        'audio = {"raw": samples, "sampling_rate": rate}\n'
+        'print(model(audio, generate_kwargs={"language": "LANGUAGE"})["text"])',
+        "in `tokenizer.json`",
+    )
+
+    def recognizes(self, path, start):
+        return any(lexists(path / name) for name in FILES)
+
+    def decoder(self, path):
+        safe = any(lexists(path / name) for name in (FILE, INDEX))
+        return self.runtime if safe else "torch"  # pickles are only read by our own reader
+
+    def load(self, path):
+        from espnet_dq.formats.hf import read
+
+        return read.load(path)
+
+    def save(self, path, weights, quantized, float_dtype):
+        from espnet_dq.formats.hf import write
+
+        write.save(path, weights, quantized, float_dtype=float_dtype)
+
+    def compare(self, path, reference):
+        from espnet_dq.formats.hf import verify
+
+        return verify.compare(path, reference)
+
+    def logits(self, path, probe):
+        from espnet_dq.formats.hf import run
+
+        return run.logits(path, probe)
+
+    def lost(self, generation, dims):
+        return ""

@@ -1,0 +1,94 @@
+"""The tokens of a Hugging Face folder, and what it says of decoding."""
+
+from collections.abc import Callable
+from os.path import lexists
+from pathlib import Path
+
+from whisper.model import ModelDimensions
+
+from espnet_dq.errors import InputError
+from espnet_dq.formats.hf.names import read_json
+from espnet_dq.whisper.generation import Generation, of_huggingface, of_old_config
+from espnet_dq.whisper.vocabulary import added_tokens, arrange
+from espnet_dq.whisper.weights import is_token
+
+GENERATION = "generation_config.json"
+TOKENIZER = "tokenizer.json"
+_OLD = "vocab.json"  # of a tokenizer in several files
+
+
+def read_vocabulary(dims: ModelDimensions, folder: Path) -> tuple[ModelDimensions, list[int]]:
+    """`dims` with the tokens that the folder's tokenizer has, and their rows, as `arrange`.
+
+    Without a tokenizer its size says which vocabulary it is. Raises `InputError`.
+    """
+    if lexists(folder / TOKENIZER):
+        path, read = folder / TOKENIZER, _tokenizer_json
+    elif lexists(folder / _OLD):
+        path, read = folder / _OLD, _old_files
+    else:
+        return dims, [*range(dims.n_vocab)]
+    vocabulary, added, special = _read(read, path)
+    ids = vocabulary | added
+    if not all(map(is_token, ids)) or any(type(i) is not int for i in ids.values()):
+        raise InputError(f"{path}: not a byte-pair tokenizer (no table of tokens and ids)")
+    tokens = {i: token for token, i in ids.items()}
+    if len(tokens) < len(ids):
+        twice = next(i for token, i in ids.items() if tokens[i] != token)
+        raise InputError(f"{path}: two of its tokens have the id {twice}")
+    if odd := [t for t, i in added.items() if vocabulary.get(t, i) != i]:
+        raise InputError(f"{path}: {odd[0]!r} has two ids")
+    found, order = arrange(dims, tokens, special, str(path))
+    # Text is cut into added tokens by their strings, into others by pairs that nobody has here.
+    if odd := [token for token in added_tokens(found) if token not in added]:
+        raise InputError(f"{path}: {odd[0]!r} is no token of Whisper's, nor one that was added")
+    return found, order
+
+
+def special_tokens(path: Path) -> set[str]:
+    """The added tokens of a tokenizer.json that are no text; raises `InputError`."""
+    return _read(_tokenizer_json, path)[2]
+
+
+def _read(reader: Callable[[Path], tuple[dict, dict, set]], path: Path) -> tuple[dict, dict, set]:
+    try:
+        return reader(path)
+    except (KeyError, TypeError, AttributeError, ValueError) as e:
+        raise InputError(f"{path}: not a byte-pair tokenizer ({type(e).__name__})") from e
+
+
+def _tokenizer_json(path: Path) -> tuple[dict, dict, set]:
+    """Tables of token -> id, byte pairs and added ones, and which of these are no text."""
+    content = read_json(path)
+    added = content["added_tokens"]
+    special = {token["content"] for token in added if token.get("special")}
+    return (
+        {**content["model"]["vocab"]},
+        {token["content"]: token["id"] for token in added},
+        special,
+    )
+
+
+def _old_files(path: Path) -> tuple[dict, dict, set]:
+    """The same, of vocab.json and, if they are there, the files beside it."""
+    added, special = {}, set()
+    if lexists(path.with_name("added_tokens.json")):
+        added |= read_json(path.with_name("added_tokens.json"))
+    if lexists(path.with_name("tokenizer_config.json")):
+        table = read_json(path.with_name("tokenizer_config.json")).get("added_tokens_decoder", {})
+        added |= {token["content"]: int(i) for i, token in table.items()}
+        special = {token["content"] for token in table.values() if token.get("special")}
+    return read_json(path), added, special
+
+
+def read_generation(
+    config: dict, folder: Path, dims: ModelDimensions, order: list[int], rows: int
+) -> Generation | None:
+    """The folder's own settings; None if there are none, or OpenAI's. Raises `InputError`.
+
+    `order` is as `read_vocabulary` gives it, `rows` the file's number of them.
+    """
+    path = folder / GENERATION
+    if lexists(path):
+        return of_huggingface(read_json(path), dims, order, rows, path)
+    return of_old_config(config, dims, order, rows, folder / "config.json")

@@ -1,0 +1,62 @@
+"""A folder for ONNX Runtime and sherpa-onnx."""
+
+from os.path import lexists
+
+from espnet_dq.files import Folder
+from espnet_dq.formats.format import Card, Format
+
+
+class Onnx(Format):
+    """See `Format`."""
+
+    name = "onnx"
+    known_by = "encoder.onnx"
+    exported = "student_onnx"
+    runtime = "onnx"
+    grids = ("onnx_int8",)
+    folder = Folder("onnx", ("encoder.onnx", "decoder.onnx", "tokens.txt"))
+    engine = "ONNX Runtime"
+    isolated = True
+    card = Card(
+        "# pip install sherpa-onnx soundfile\nimport sherpa_onnx\nimport soundfile\n\n"
+        "recognizer = sherpa_onnx.OfflineRecognizer.from_whisper(\n"
+        '    encoder="PATH/encoder.onnx", decoder="PATH/decoder.onnx", tokens="PATH/tokens.txt",\n'
+        '    language="LANGUAGE",\n)\nstream = recognizer.create_stream()\n'
+        'samples, rate = soundfile.read("audio.wav", dtype="float32")\n'
+        "stream.accept_waveform(rate, samples)\nrecognizer.decode_stream(stream)\n"
+        "print(stream.result.text)",
+        "in `tokens.txt`",
+    )
+
+    def recognizes(self, path, start):
+        return lexists(path / "encoder.onnx")
+
+    def load(self, path):
+        from espnet_dq.formats.onnx import read
+
+        return read.load(path)
+
+    def integers(self, path):
+        from espnet_dq.formats.onnx import integers
+
+        return integers.load(path)
+
+    def check(self, dims, grids):
+        from espnet_dq.formats.onnx import write
+
+        write.check_vocabulary(dims)
+
+    def save(self, path, weights, quantized, float_dtype):
+        from espnet_dq.formats.onnx import write
+
+        write.save(path, weights, quantized, float_dtype=float_dtype)
+
+    def compare(self, path, reference):
+        from espnet_dq.formats.onnx import verify
+
+        return verify.compare(path, reference)
+
+    def logits(self, path, probe):
+        from espnet_dq.formats.onnx import run
+
+        return run.logits(path, probe)

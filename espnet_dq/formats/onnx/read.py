@@ -1,0 +1,181 @@
+"""Read the ONNX Whisper that `write` writes: `encoder.onnx` and `decoder.onnx` in a folder.
+
+Weights are found by their names, which are openai-whisper's. Every size is checked against the
+dimensions in the encoder's metadata before any value is converted.
+"""
+
+import base64
+from dataclasses import dataclass, fields
+from math import prod
+from os.path import lexists
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from google.protobuf.message import DecodeError
+from onnx import TensorProto
+from whisper.model import ModelDimensions
+
+from espnet_dq.errors import InputError
+from espnet_dq.files import read_limited
+from espnet_dq.formats.onnx.graph import Stored, is_linear, scale_shape, stored_shape
+from espnet_dq.formats.onnx.wire import check_structure
+from espnet_dq.whisper.dims import weight_shapes
+from espnet_dq.whisper.vocabulary import (
+    WHOLE,
+    arrange,
+    printable,
+    token_strings,
+    whole_ids,
+    whole_tokenizer,
+)
+from espnet_dq.whisper.weights import Weights, check_dims
+
+FILES = ("encoder.onnx", "decoder.onnx")
+LARGEST = 2 << 30  # bytes of a file, by protobuf's own rule
+_TOKENS = 16 << 20
+_TYPES = {
+    TensorProto.FLOAT: np.dtype("<f4"),
+    TensorProto.FLOAT16: np.dtype("<f2"),
+    TensorProto.INT8: np.dtype("i1"),
+}
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a folder holds: dimensions, and each tensor as stored, in openai-whisper's shape."""
+
+    dims: ModelDimensions
+    tensors: dict[str, Stored]
+
+
+def read(folder: Path | str) -> Content:
+    """Read both files; nothing is dequantized.
+
+    Raises:
+        InputError: a file is missing or damaged, or a tensor is missing, unknown, stored twice,
+            or of the wrong type or size.
+    """
+    folder = Path(folder)
+    graphs: dict[str, onnx.GraphProto] = {}
+    for file in FILES:
+        model = read_model(folder / file)
+        graphs[file] = model.graph
+        if file == FILES[0]:
+            dims = _dims(model, folder / file)
+    found: dict[str, tuple[onnx.TensorProto, Path]] = {}
+    for file, graph in graphs.items():
+        for tensor in graph.initializer:
+            name = text(tensor.name, folder / file)
+            if name in found:
+                raise InputError(f"{folder / file}: {name} is stored twice")
+            found[name] = tensor, folder / file
+    tensors = {}
+    for name, shape in weight_shapes(dims).items():
+        if name not in found:
+            raise InputError(f"{folder}: {name} is missing")
+        values = _array(*found.pop(name), stored_shape(name, shape))
+        values = values.T if is_linear(name) else values
+        if values.dtype != np.int8:
+            tensors[name] = Stored(values)
+            continue
+        if len(shape) < 2 or f"{name}.scale" not in found:
+            raise InputError(f"{folder}: {name} holds integers without scales")
+        scale = _array(*found.pop(f"{name}.scale"), scale_shape(name, shape))
+        if scale.dtype != np.float32 or not np.isfinite(scale).all():
+            raise InputError(f"{folder}: {name}.scale is not finite float32")
+        if values.min() < -127:
+            raise InputError(f"{folder}: {name} holds -128, which is not on grid onnx_int8")
+        tensors[name] = Stored(values, scale.reshape(-1))
+    if found:
+        raise InputError(f"{folder}: {min(found)} is not a Whisper weight")
+    return Content(_vocabulary(dims, folder), tensors)
+
+
+def load(folder: Path | str) -> Weights:
+    """Floats as stored, the rest dequantized to float32; raises `InputError` as `read`."""
+    content = read(folder)
+    state = {}
+    for name, (values, scale) in content.tensors.items():
+        if scale is not None:
+            with np.errstate(over="ignore"):  # checked with all others
+                values = values.astype(np.float32) * scale.reshape(-1, *(1,) * (values.ndim - 1))
+        state[name] = torch.from_numpy(np.array(values, order="C"))
+    return Weights(content.dims, state).check(str(folder))
+
+
+def read_model(path: Path) -> onnx.ModelProto:
+    """The model in a file; raises `InputError` when it holds none."""
+    content = read_limited(path, LARGEST)
+    check_structure(content, path)
+    try:
+        model = onnx.ModelProto.FromString(content)
+    except (DecodeError, ValueError, RecursionError) as e:
+        raise InputError(f"{path}: not an ONNX model, or truncated") from e
+    if not model.graph.node:
+        raise InputError(f"{path}: not an ONNX model, or truncated")
+    return model
+
+
+def text(value: str | bytes, path: Path) -> str:
+    """A string of a model in `path`; protobuf gives bytes where it is not UTF-8."""
+    if isinstance(value, bytes):
+        raise InputError(f"{path}: {value[:40]!r} is not UTF-8")
+    return value
+
+
+def _dims(model: onnx.ModelProto, path: Path) -> ModelDimensions:
+    metadata = {text(e.key, path): text(e.value, path) for e in model.metadata_props}
+    values = {}
+    for field in fields(ModelDimensions):
+        value = metadata.get(field.name, "")
+        if not (value.isascii() and value.isdecimal() and len(value) < 10):
+            raise InputError(f"{path}: metadata key {field.name} is {value[:20]!r}, no number")
+        values[field.name] = int(value)
+    return check_dims(ModelDimensions(**values), str(path))
+
+
+def _vocabulary(dims: ModelDimensions, folder: Path) -> ModelDimensions:
+    """`dims` with the tokens of text that tokens.txt has, and all special ones."""
+    path = folder / "tokens.txt"
+    if not lexists(path):
+        return dims
+    content = read_limited(path, _TOKENS)
+    try:
+        lines = [line.split(" ") for line in content.decode("ascii").splitlines()]
+        found = [base64.b64decode(t, validate=True) if t != "=" else b"" for t, _ in lines]
+        in_order = [int(i) for _, i in lines] == [*range(len(lines))]
+        whole = whole_ids({printable(token) for token in found})
+        names: dict[str, int] = {}
+        for i, token in enumerate(found):  # an added one is what it says, as special ones are
+            name = printable(token)
+            names[name if name in whole and name not in names else token.decode("utf-8")] = i
+    except ValueError as e:
+        why = (str(e) or type(e).__name__)[:160]
+        raise InputError(f"{path}: not a list of tokens ({why})") from e
+    count = dims.n_vocab - len(found)
+    languages = {WHOLE[1]: WHOLE[1:]}.get(len(whole), (len(whole),))  # 100 have one token more
+    special = {n - whole_tokenizer(n).eot: whole_tokenizer(n).encoding for n in languages}
+    if not in_order or count not in special or len(names) < len(found):
+        raise InputError(f"{path}: {len(found)} tokens in order do not fit n_vocab {dims.n_vocab}")
+    rest = token_strings(special[count])[-count:]
+    tokens = {i: name for name, i in names.items()} | dict(enumerate(rest, len(found)))
+    dims, order = arrange(dims, tokens, (), str(path))
+    if order != [*range(dims.n_vocab)]:
+        raise InputError(f"{path}: its tokens are not in Whisper's order")
+    return dims
+
+
+def _array(tensor: onnx.TensorProto, path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """A view of a tensor's values, which must have this shape."""
+    dtype = _TYPES.get(tensor.data_type)
+    if dtype is None:
+        raise InputError(f"{path}: {tensor.name} has type {tensor.data_type}, no float nor int8")
+    if tuple(tensor.dims) != shape:
+        raise InputError(f"{path}: {tensor.name} has shape {tuple(tensor.dims)}, expected {shape}")
+    if tensor.data_location != TensorProto.DEFAULT:
+        raise InputError(f"{path}: {tensor.name} lies in another file, which is not read")
+    if len(tensor.raw_data) != prod(shape) * dtype.itemsize:
+        raise InputError(f"{path}: {tensor.name} has {len(tensor.raw_data)} bytes, not {shape}")
+    return np.frombuffer(tensor.raw_data, dtype).reshape(shape)

@@ -1,0 +1,203 @@
+"""Is what an ONNX folder holds what training's forward pass used? Counted, bit by bit.
+
+The tensors are read here with the `onnx` package alone; no code is shared with `quant/`, the writer
+of tensors or its reader. A right weight can still be used wrongly, so all else in both files, nodes
+and their attributes, inputs, outputs and metadata, has to be what `onnx_graph` builds for the same
+model; what that computes, `logits` runs.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import numpy_helper
+from whisper.model import ModelDimensions
+
+from espnet_dq.errors import InputError, WorkError
+from espnet_dq.formats import companions, json_file
+from espnet_dq.formats.onnx import graph as onnx_graph
+from espnet_dq.formats.onnx import write as onnx_writer
+from espnet_dq.formats.onnx.graph import Stored
+from espnet_dq.formats.report import (
+    BESIDE,
+    ON_GRID,
+    Reference,
+    Report,
+    Row,
+    differing_bits,
+    differing_values,
+    float_row,
+    float_types,
+    rounding_error,
+)
+from espnet_dq.whisper.dims import weight_shapes
+
+_SIDES = ("encoder", "decoder")
+
+
+def compare(path: Path, reference: Reference) -> Report:
+    """Compare each tensor of both files, their graphs, the metadata and tokens.txt.
+
+    Integers times scales have to equal the reference's float32 values, and the scales the
+    reference's, bit for bit. Floats: the reference cast to the file's type, bit for bit. Of the
+    rest what no runtime heeds may differ: who wrote it, its descriptions, and shapes that were
+    inferred.
+
+    Raises:
+        InputError: no readable ONNX folder.
+        WorkError: it is another Whisper, or a tensor is missing or unknown.
+    """
+    models = {side: _read(path / f"{side}.onnx") for side in _SIDES}
+    stored = {
+        tensor.name: tensor for model in models.values() for tensor in model.graph.initializer
+    }
+    on_grid = {name for name in reference.weights if f"{name}.scale" in stored}
+    wanted = {*reference.weights, *(f"{name}.scale" for name in on_grid)}
+    if odd := sorted(wanted ^ stored.keys()):
+        raise WorkError(f"{path}: {odd[0]} is {'missing' if odd[0] in wanted else 'unknown'}")
+    if len(stored) != sum(len(model.graph.initializer) for model in models.values()):
+        raise WorkError(f"{path}: a tensor is stored twice")
+    rows, types = [], {}
+    for name, weight in reference.weights.items():
+        expected = weight.detach().cpu().float().numpy()
+        values = _values(stored[name], path)
+        size, grid = values.nbytes, reference.grids.get(name, "none")
+        # Linear layers are stored for x W: [in, out].
+        turned = ".blocks." in name and values.ndim == 2
+        if values.shape != (expected.T if turned else expected).shape:
+            raise WorkError(f"{path}: {name} has shape {values.shape}, of {expected.shape}")
+        values = values.T if turned else values
+        if name not in on_grid:
+            rows.append(float_row(name, values, expected, reference))
+            types[name] = values.dtype.name
+            continue
+        scale = _values(stored[f"{name}.scale"], path)
+        if values.dtype != np.int8 or scale.dtype != np.float32 or scale.size != len(expected):
+            raise WorkError(f"{path}: {name} is not int8 with a float32 scale for each row")
+        each = scale.reshape(-1, *[1] * (expected.ndim - 1))
+        dequantized = values.astype(np.float32) * each
+        wrong = differing_values(dequantized, expected)
+        if grid == "onnx_int8":
+            theirs = reference.scales[name].detach().cpu().float().numpy()
+            differing = differing_bits(scale.ravel(), theirs.ravel())
+        else:
+            wrong, differing = expected.size, scale.size
+        error, size = rounding_error({name: dequantized}, reference.floats), size + scale.nbytes
+        rows.append(Row(name, values.shape, grid, 8, size, ON_GRID, error, wrong, differing))
+    rows.append(float_types(types))
+    dtype = np.dtype(next(iter(types.values())))
+    if rows[-1].integers == 0:
+        rows += [_graph(side, models[side], reference.dims, on_grid, dtype) for side in _SIDES]
+    rows += [_metadata(side, models[side], reference.dims) for side in _SIDES]
+    return Report([*rows, *_companions(path, reference.dims)])
+
+
+def _companions(folder: Path, dims: ModelDimensions) -> list[Row]:
+    """Rows for the files of an ONNX folder beside the graphs."""
+    path = folder / "tokens.txt"
+    wrong = (
+        [] if json_file.lines(path) == onnx_writer.tokens_txt(dims).splitlines() else ["the tokens"]
+    )
+    return [
+        companions.text_row(path, wrong),
+        companions.files(folder, {"encoder.onnx", "decoder.onnx", path.name}),
+    ]
+
+
+def _read(path: Path) -> onnx.ModelProto:
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except (OSError, DecodeError, ValueError) as e:
+        raise InputError(f"{path}: not a readable ONNX model ({type(e).__name__})") from e
+    return model
+
+
+def _graph(
+    side: str, model: onnx.ModelProto, dims: ModelDimensions, on_grid: set[str], dtype: np.dtype
+) -> Row:
+    """The row for all of a file but the values of its tensors and its metadata."""
+    graph = getattr(onnx_graph, side)(dims, _empty(dims, on_grid, dtype))
+    expected = onnx_writer.model(graph, {})
+    found = onnx.ModelProto()
+    found.CopyFrom(model)
+    wrong = _tensors(found.graph, expected.graph)
+    for each in (found, expected):
+        _clear(each)
+    names = [f"{node.op_type} {node.output[0] if node.output else ''}" for node in found.graph.node]
+    nodes = [node.SerializeToString(deterministic=True) for node in found.graph.node]
+    wanted = [node.SerializeToString(deterministic=True) for node in expected.graph.node]
+    wrong += [name for name, node, other in zip(names, nodes, wanted, strict=False)
+              if node != other]  # fmt: skip
+    if len(nodes) != len(wanted):
+        wrong.append(f"{len(nodes)} nodes instead of {len(wanted)}")
+    if not wrong and found.SerializeToString(deterministic=True) != expected.SerializeToString(
+        deterministic=True
+    ):
+        wrong.append("inputs, outputs, operator sets or what else a model may hold")
+    note = f"{', '.join(wrong[:3])}: not as the writer's" if wrong else ""
+    return Row(f"{side} graph", (len(nodes),), "nodes", 8, model.ByteSize(), BESIDE,
+               integers=len(wrong), note=note)  # fmt: skip
+
+
+def _empty(dims: ModelDimensions, on_grid: set[str], dtype: np.dtype) -> dict[str, Stored]:
+    """Tensors of these shapes and types: a graph depends on no more."""
+    return {
+        name: Stored(np.zeros(shape, np.int8), np.zeros(shape[0], np.float32))
+        if name in on_grid
+        else Stored(np.zeros(shape, dtype))
+        for name, shape in weight_shapes(dims).items()
+    }
+
+
+def _tensors(found: onnx.GraphProto, expected: onnx.GraphProto) -> list[str]:
+    """Initializers that are not as they should be, but for their values; all are removed."""
+    headers = []
+    for graph in (found, expected):
+        table = {}
+        for tensor in graph.initializer:
+            tensor.ClearField("raw_data")
+            tensor.ClearField("doc_string")
+            table[tensor.name] = tensor.SerializeToString(deterministic=True)
+        headers.append(table)
+        del graph.initializer[:]
+    theirs, ours = headers
+    return sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) !=
+                  ours.get(name))  # fmt: skip
+
+
+def _clear(model: onnx.ModelProto) -> None:
+    """Remove what no runtime heeds, and the metadata, which has a row of its own."""
+    for key in ("producer_name", "producer_version", "domain", "model_version", "doc_string"):
+        model.ClearField(key)
+    del model.metadata_props[:]
+    model.graph.ClearField("doc_string")
+    model.graph.ClearField("name")
+    del model.graph.value_info[:]
+    for node in model.graph.node:
+        node.ClearField("doc_string")
+        node.ClearField("name")
+        node.attribute.sort(key=lambda attribute: attribute.name)
+
+
+def _metadata(side: str, model: onnx.ModelProto, dims: ModelDimensions) -> Row:
+    """The row of a file's metadata, from which sherpa-onnx takes dimensions and tokens."""
+    entries = [(entry.key, entry.value) for entry in model.metadata_props]
+    found, expected = dict(entries), onnx_writer.sherpa_metadata(dims)
+    wrong = companions.differing_keys(found, expected)
+    wrong += ["a key that is there twice"] * (len(entries) != len(found))
+    size = sum(len(str(value)) for value in found.values())
+    return Row(f"{side} metadata", (len(found),), "text", 8, size, BESIDE, integers=len(wrong),
+               note=companions.differs(wrong))  # fmt: skip
+
+
+def _values(tensor: onnx.TensorProto, path: Path) -> np.ndarray:
+    """A tensor's values, stored as bytes: readers differ in what they take of two kinds."""
+    if tensor.data_location == onnx.TensorProto.EXTERNAL:
+        raise InputError(f"{path}: {tensor.name} lies in another file, which is not read")
+    if not tensor.HasField("raw_data"):
+        raise InputError(f"{path}: {tensor.name} is not stored as bytes")
+    try:
+        return numpy_helper.to_array(tensor)
+    except (ValueError, TypeError, KeyError) as e:
+        raise InputError(f"{path}: {tensor.name} is damaged ({type(e).__name__})") from e

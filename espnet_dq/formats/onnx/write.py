@@ -1,0 +1,142 @@
+"""Write a Whisper as ONNX for ONNX Runtime and sherpa-onnx: our integers and scales as they are.
+
+`encoder.onnx`, `decoder.onnx` and `tokens.txt` in a folder, with sherpa-onnx's inputs, outputs and
+metadata; `read` reads them. Weights on a grid are int8 in the file, float32 in memory.
+"""
+
+import base64
+from collections.abc import Mapping
+from pathlib import Path
+
+import onnx
+import torch
+from onnx import helper
+from whisper.model import ModelDimensions
+from whisper.tokenizer import LANGUAGES
+
+from espnet_dq.errors import InputError
+from espnet_dq.files import atomic
+from espnet_dq.formats.ggml.write import ordinary_tokens
+from espnet_dq.formats.onnx import Onnx
+from espnet_dq.formats.onnx import graph as onnx_graph
+from espnet_dq.formats.onnx.graph import IR_VERSION, OPSET, Stored
+from espnet_dq.quant.grids import Quantized
+from espnet_dq.whisper.dims import any_tokenizer
+from espnet_dq.whisper.vocabulary import OwnVocabulary, numbers
+from espnet_dq.whisper.weights import Weights, cast
+
+GRID, FOLDER = Onnx.grids[0], Onnx.folder
+
+
+def check_vocabulary(dims: ModelDimensions) -> None:
+    """Raise `InputError` for added special tokens: tokens.txt only lists those of text."""
+    if isinstance(dims, OwnVocabulary) and dims.special:
+        raise InputError(f"ONNX folders list no added special tokens, as {dims.special[0]!r}")
+
+
+def save(
+    folder: Path | str,
+    weights: Weights,
+    quantized: Mapping[str, Quantized],
+    *,
+    float_dtype: str = "float16",
+) -> None:
+    """Write both graphs and tokens.txt into a new folder.
+
+    Args:
+        folder: where; appears whole or not at all, and replaces a folder of its own kind only.
+        weights: the model; tensors named in `quantized` are not read from it.
+        quantized: openai-whisper's name -> integers and scales on grid `onnx_int8`.
+        float_dtype: `float16` or `float32`, for everything else. All is computed in float32.
+
+    Raises:
+        InputError: the weights are no Whisper, a quantized tensor does not fit, or a graph is
+            larger than an ONNX file can be (2 GiB).
+    """
+    weights.check(str(folder))
+    check_vocabulary(weights.dims)
+    tensors = _stored(weights, quantized, float_dtype, folder)
+    metadata = sherpa_metadata(weights.dims)
+    with atomic(folder, FOLDER) as tmp:
+        tmp.mkdir()
+        for side in ("encoder", "decoder"):
+            graph = getattr(onnx_graph, side)(weights.dims, tensors)
+            if sum(len(tensor.raw_data) for tensor in graph.initializer) > (2 << 30) - (1 << 20):
+                raise InputError(
+                    f"{folder}: the {side} is over 2 GiB, too large for ONNX as {float_dtype}"
+                )
+            onnx.save(model(graph, metadata), tmp / f"{side}.onnx")
+        (tmp / "tokens.txt").write_text(tokens_txt(weights.dims), encoding="ascii")
+
+
+def model(graph: onnx.GraphProto, metadata: Mapping[str, str]) -> onnx.ModelProto:
+    """A graph as the model that a file holds."""
+    made = helper.make_model(
+        graph,
+        producer_name="espnet_dq",
+        ir_version=IR_VERSION,
+        opset_imports=[helper.make_opsetid("", OPSET)],
+    )
+    helper.set_model_props(made, metadata)
+    return made
+
+
+def _stored(
+    weights: Weights, quantized: Mapping[str, Quantized], float_dtype: str, folder: Path | str
+) -> dict[str, Stored]:
+    for name, q in quantized.items():
+        if name not in weights.state:
+            raise InputError(f"{name} is quantized, but no Whisper weight")
+        shape = tuple(weights.state[name].shape)
+        if q.grid != GRID:
+            raise InputError(f"{name} is on grid {q.grid}, ONNX needs {GRID}")
+        if tuple(q.integers.shape) != shape or q.integers.dtype != torch.int8:
+            raise InputError(f"{name}: the integers are not int8 of shape {shape}")
+        if tuple(q.scale.shape) != (shape[0], 1) or q.scale.dtype != torch.float32:
+            raise InputError(f"{name}: the scales are not one float32 for each row")
+    tensors = {}
+    for name, tensor in weights.state.items():
+        if name in quantized:
+            q = quantized[name]
+            tensors[name] = Stored(q.integers.cpu().numpy(), q.scale.cpu().numpy())
+        else:
+            values = cast(tensor, getattr(torch, float_dtype), name, folder)
+            tensors[name] = Stored(values.numpy())
+    return tensors
+
+
+def sherpa_metadata(dims: ModelDimensions) -> dict[str, str]:
+    """What sherpa-onnx reads from the encoder, with all of openai-whisper's dimensions."""
+    tokenizer = any_tokenizer(dims)
+    # In the order of their ids; the tokenizer's own lists are in that of a set, another each time.
+    languages = list(LANGUAGES)[: tokenizer.num_languages]
+    values = {
+        "model_type": "whisper",
+        "version": 1,
+        **numbers(dims),
+        "is_multilingual": int(tokenizer.language is not None),
+        "sot": tokenizer.sot,
+        "sot_index": 0,
+        "sot_sequence": tokenizer.sot_sequence,
+        "sot_prev": tokenizer.sot_prev,
+        "sot_lm": tokenizer.sot_lm,
+        "eot": tokenizer.eot,
+        "blank_id": tokenizer.encode(" ")[0],
+        "no_speech": tokenizer.no_speech,
+        "transcribe": tokenizer.transcribe,
+        "translate": tokenizer.translate,
+        "no_timestamps": tokenizer.no_timestamps,
+        "non_speech_tokens": tokenizer.non_speech_tokens,
+        "all_language_tokens": [tokenizer.to_language_token(code) for code in languages],
+        "all_language_codes": languages,
+    }
+    return {
+        key: ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
+        for key, value in values.items()
+    }
+
+
+def tokens_txt(dims: ModelDimensions) -> str:
+    """The ordinary tokens, one `base64 id` a line; an empty token is `=`."""
+    encoded = (base64.b64encode(token).decode() or "=" for token in ordinary_tokens(dims))
+    return "".join(f"{token} {i}\n" for i, token in enumerate(encoded))

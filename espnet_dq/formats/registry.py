@@ -1,0 +1,25 @@
+"""The formats of models, by name. Another one is a `Format` that is added to `FORMATS`."""
+
+from espnet_dq.formats.ct2 import CTranslate2
+from espnet_dq.formats.format import Format
+from espnet_dq.formats.ggml import Ggml
+from espnet_dq.formats.hf import HuggingFace
+from espnet_dq.formats.onnx import Onnx
+from espnet_dq.formats.onnx_hf import OnnxHuggingFace
+from espnet_dq.formats.openai import OpenAI
+from espnet_dq.formats.packed import Packed
+
+# In this order a path is asked what it holds, and a grid who holds it.
+_OURS = (CTranslate2(), HuggingFace(), Onnx(), OnnxHuggingFace(), OpenAI(), Ggml(), Packed())
+FORMATS: dict[str, Format] = {form.name: form for form in _OURS}
+
+
+def written() -> list[str]:
+    """Names of the formats that models are written in, for command lines."""
+    return sorted(name for name, form in FORMATS.items() if form.writes)
+
+
+def home(grid: str) -> Format:
+    """The format that has a grid's integers for a runtime; `packed`, which holds all, if none."""
+    held = (f for f in FORMATS.values() if f.grids is not None and grid in f.grids)
+    return next(held, FORMATS[Packed.name])

@@ -1,0 +1,231 @@
+"""Labels from the teacher: text for audio that has none, a check of text that it has.
+
+The teacher transcribes every utterance once (greedy, language given, no timestamps). `check` keeps
+the text of a folder where the teacher heard about the same, `replace` takes the teacher's own where
+it is sure of it. Filtering by the error rate between label and text is Distil-Whisper's (arXiv
+2311.00430), and so is its limit; the limits of sureness are openai-whisper's own for a decode
+that failed.
+
+What the teacher said is kept beside the result, under the name of the source, a line an utterance:
+a killed run goes on, and the other mode or other limits ask the teacher nothing.
+"""
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from itertools import batched
+from pathlib import Path
+
+import jiwer
+import torch
+import whisper
+from tqdm import tqdm
+
+from espnet_dq.data.audio import load_audio
+from espnet_dq.data.kaldi import KaldiDir, read_scp, read_wav
+from espnet_dq.data.spelling import compared
+from espnet_dq.data.unfit import has_special_token
+from espnet_dq.errors import InputError
+from espnet_dq.files import atomic, sha256
+from espnet_dq.runtimes.interface import join, repetition
+from espnet_dq.whisper.forward import log_mel, window_samples
+from espnet_dq.whisper.room import most_tokens
+
+MODES = ("check", "replace")
+BATCH = {"cpu": 8, "cuda": 64}
+
+
+@dataclass(frozen=True)
+class Label:
+    """What the teacher said of an utterance, and how sure it was.
+
+    `logprob` is the mean over tokens, `compression` how much shorter zlib makes the text (high for
+    loops, see `repetition`), `no_speech` the probability that nobody speaks. `cut`: the decoder had
+    room for no more of it.
+    """
+
+    utt: str
+    text: str
+    logprob: float
+    compression: float
+    no_speech: float
+    cut: bool
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is kept: error rate in percent, for `check`; the rest for both."""
+
+    max_error: float = 10.0
+    min_logprob: float = -1.0
+    max_compression: float = 2.4
+    max_no_speech: float = 0.6
+
+    def fault(self, label: Label) -> str | None:
+        """Why a label is not to be trusted, or None."""
+        if not label.text:
+            return "the teacher heard nothing"
+        if has_special_token(label.text):  # as a model may, in a place for words
+            return "the teacher wrote a special token"
+        if label.compression > self.max_compression:
+            return "the teacher repeats itself"
+        if label.cut:
+            return "the teacher's text is longer than its decoder has room for"
+        if label.no_speech > self.max_no_speech:
+            return "the teacher heard no speech"
+        return "the teacher is not sure" if label.logprob < self.min_logprob else None
+
+
+def label_folder(
+    source: Path,
+    out: Path,
+    teacher: Path,
+    mode: str,
+    limits: Limits = Limits(),
+    device: str = "cpu",
+) -> dict:
+    """Write the Kaldi folder `out` with what is kept of `source`; returns the report.
+
+    Args:
+        source: formatted Kaldi folder; for `replace` its `text` is not read.
+        out: written whole, with `labels.json`, the report: utterances kept, and dropped by cause.
+        teacher: openai-whisper's `.pt`.
+        mode: `check`: the text stays, utterances whose error rate against the label is above the
+            limit are dropped; `replace`: the label is the text.
+        limits: what is kept.
+        device: where the teacher runs, `cpu` or `cuda`, in float32.
+
+    Raises:
+        InputError: an unknown mode, bad data, a language that the teacher does not know, or nothing
+            is left.
+    """
+    if mode not in MODES:
+        raise InputError(f"unknown mode '{mode}': known are {', '.join(MODES)}")
+    data = _load(source, mode)
+    labels = _labels(data, out.with_name(f"{source.name}.labels.jsonl"), teacher, device)
+    dropped: Counter[str] = Counter()
+    kept = []
+    for utt in sorted(data.wav):
+        label = labels[utt]
+        cause = limits.fault(label)
+        if cause is None and mode == "check":
+            rate = error_rate(data.text[utt], label.text, data.utt2lang[utt])
+            cause = "text and teacher differ" if rate > limits.max_error else None
+        if cause:
+            dropped[cause] += 1
+        else:
+            kept.append(utt)
+            if mode == "replace":
+                data.text[utt] = label.text
+    if not kept:
+        raise InputError(f"{source}: no utterance is left: {dict(dropped)}")
+    data.select(kept).save(out)
+    report = {
+        "mode": mode,
+        "teacher": sha256(teacher),
+        **asdict(limits),
+        "utterances": len(data.wav),
+        "kept": len(kept),
+        "dropped": dict(sorted(dropped.items())),
+    }
+    with atomic(out / "labels.json") as tmp:
+        tmp.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    return report
+
+
+def error_rate(text: str, label: str, language: str) -> float:
+    """WER in percent between text and label; where words have no spaces, letters are the words.
+
+    Text that normalises to nothing has a rate of 0 with a label that does, else 100.
+    """
+    reference, hypothesis = (" ".join(compared(side, language)) for side in (text, label))
+    if not reference:
+        return 100.0 if hypothesis else 0.0
+    return 100.0 * jiwer.wer(reference, hypothesis)
+
+
+def _load(source: Path, mode: str) -> KaldiDir:
+    if mode == "check":
+        return KaldiDir.load(source, extra=["utt2num_samples"])
+    wav = read_wav(source)
+    names = ("utt2spk", "utt2lang", "utt2num_samples")
+    utt2spk, utt2lang, lengths = (read_scp(source / name) for name in names)
+    return KaldiDir(wav, dict.fromkeys(wav, ""), utt2spk, utt2lang, {"utt2num_samples": lengths})
+
+
+def _labels(data: KaldiDir, path: Path, teacher: Path, device: str) -> dict[str, Label]:
+    """Labels of all utterances: those in `path`, and the teacher's for the rest, appended."""
+    content = json.dumps([data.audio(), data.utt2lang], sort_keys=True).encode()
+    source = {"teacher": sha256(teacher), "data": hashlib.sha256(content).hexdigest()}
+    known = _known(path, source)
+    wanted = sorted((u for u in data.wav if u not in known), key=lambda u: (data.utt2lang[u], u))
+    if not wanted:
+        return known
+    path.parent.mkdir(parents=True, exist_ok=True)
+    model = whisper.load_model(str(teacher), device=device).float().eval()
+    with open(path, "a", encoding="utf-8") as f, tqdm(total=len(wanted), desc="label") as bar:
+        if f.tell() == 0:
+            f.write(json.dumps(source) + "\n")
+            f.flush()
+        for batch in batched(wanted, BATCH[device]):
+            for label in _ask(model, data, list(batch)):
+                known[label.utt] = label
+                f.write(json.dumps(asdict(label), ensure_ascii=False) + "\n")
+            f.flush()
+            os.fsync(f.fileno())
+            bar.update(len(batch))
+    return known
+
+
+_HEAD = b'{"teacher": '  # how a file of labels begins
+
+
+def _known(path: Path, source: dict) -> dict[str, Label]:
+    """What stands in `path`; a last line that a kill cut off is taken away."""
+    if not path.is_file():
+        return {}
+    raw = path.read_bytes()
+    whole = raw[: raw.rfind(b"\n") + 1]
+    if not whole and (_HEAD.startswith(raw) or raw.startswith(_HEAD)):
+        os.truncate(path, 0)
+        return {}
+    try:
+        first, *lines = (json.loads(line) for line in whole.splitlines())
+        labels = {line["utt"]: Label(**line) for line in lines}
+    except (ValueError, TypeError, KeyError) as e:
+        raise InputError(f"{path}: broken or older, remove it: {e}") from None
+    if first != source:
+        raise InputError(f"{path}: the labels of another teacher or of other data: remove it")
+    if whole != raw:
+        with atomic(path) as tmp:
+            tmp.write_bytes(whole)
+    return labels
+
+
+@torch.inference_mode()
+def _ask(model: whisper.Whisper, data: KaldiDir, utts: list[str]) -> Iterator[Label]:
+    room = most_tokens(model.dims.n_text_ctx)
+    for language in sorted({data.utt2lang[u] for u in utts}):
+        names = [u for u in utts if data.utt2lang[u] == language]
+        clips = [torch.from_numpy(load_audio(data.wav[u])) for u in names]
+        speech = torch.nn.utils.rnn.pad_sequence(clips, batch_first=True)
+        lengths = torch.tensor([len(c) for c in clips])
+        full = window_samples(int(lengths.max()), "full")
+        mel = log_mel(speech.to(model.device), lengths, model.dims.n_mels, full)
+        options = whisper.DecodingOptions(
+            language=language,
+            without_timestamps=True,
+            temperature=0.0,
+            sample_len=room,
+            fp16=False,
+        )
+        try:
+            results = model.decode(mel, options)
+        except ValueError as e:
+            raise InputError(f"{names[0]}: language {language}: {e}") from e
+        for utt, r in zip(names, results, strict=True):
+            text, cut = join([r.text]), len(r.tokens) >= room
+            yield Label(utt, text, r.avg_logprob, repetition(text), r.no_speech_prob, cut)

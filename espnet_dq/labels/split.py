@@ -1,0 +1,277 @@
+"""Long utterances in pieces of a window, each with its part of the text.
+
+The audio is cut at pauses. Which words are in which piece, a Whisper is asked, twice. What it hears
+of the pieces, aligned with the text, says about where the text is to be cut. Then it reads the
+text itself: for each place in question, how likely are the words before it as all of the one
+piece, and those behind it as the beginning of the next? The likeliest place is taken, if no other
+comes near; otherwise the pieces on both sides are left out, as no text is better than a wrong one.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from functools import lru_cache
+from itertools import accumulate, chain, pairwise
+from pathlib import Path
+
+import jiwer
+import numpy as np
+import regex
+import torch
+import whisper
+from torch import Tensor
+from whisper.tokenizer import get_tokenizer
+
+from espnet_dq.data.audio import SAMPLE_RATE, read_audio, save_wav
+from espnet_dq.data.pieces import pieces
+from espnet_dq.data.spelling import compared
+from espnet_dq.errors import InputError
+from espnet_dq.files import atomic, file_name, sha256
+from espnet_dq.runtimes import load_runtime
+from espnet_dq.runtimes.interface import SPACELESS, window
+from espnet_dq.whisper.room import most_tokens
+
+AROUND = 2  # words that are tried on each side of what the alignment says
+TRIED = 25  # places at most: where so many are in question, text and audio differ
+BEHIND = 8  # words that are read behind the last place
+MARGIN = 3.0  # nats between the best place and the second, so 20 to 1
+UNLIKE = 0.4  # share of characters heard otherwise
+PAUSE = 0.1  # loudness around a cut against that of the speech, so -10 dB
+KEPT = 64  # pieces whose features are kept, half an hour
+EDGE = int(0.15 * SAMPLE_RATE)  # samples on each side of a cut
+NO_PAUSE = "piece cut where there is no pause"
+
+
+class Splitter:
+    """Splits utterances with the Whisper in a `.pt` file.
+
+    Args:
+        aligner: the file; the better it knows the language, the fewer pieces are left out.
+        longest: seconds that a piece has at most.
+        threads: CPU threads.
+
+    Raises:
+        InputError: it is no such file.
+    """
+
+    def __init__(self, aligner: Path | str, longest: float, threads: int) -> None:
+        self.path = Path(aligner)
+        runtime = load_runtime("torch", self.path, threads)
+        self.model, self.languages = runtime.model, runtime.languages
+        self.longest = min(longest, runtime.window)
+        self.weights = sha256(self.path)
+
+    def split(
+        self, utt: str, source: Path, text: str, language: str, folder: Path
+    ) -> tuple[list[tuple[str, int, str]], Counter[str]]:
+        """Write the pieces of an utterance to `folder`, as WAV, and what they are beside them.
+
+        A split of the same by the same model that is there already is taken as it is.
+
+        Returns:
+            Path, samples and text of each good piece, and why how many others were left out.
+
+        Raises:
+            InputError: the audio cannot be read, or the model does not know the language.
+        """
+        if language not in self.languages:
+            raise InputError(f"{self.path}: '{utt}': the model knows no language '{language}'")
+        parts = [self.weights, sha256(source), text, language, self.longest]
+        key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+        record = folder / f"{file_name(utt)}.json"
+        if record.is_file():
+            found = json.loads(record.read_text(encoding="utf-8"))
+            if found["key"] == key:
+                return [tuple(good) for good in found["good"]], Counter(found["left_out"])
+        # Copies: a piece is a view of more than it needs.
+        audio = [piece.copy() for _, piece in pieces(read_audio(source), self.longest)]
+        good, left_out = [], Counter()
+        for number, (piece, part, fault) in enumerate(
+            zip(audio, *self.assign(audio, text, language), strict=True)
+        ):
+            if fault:
+                left_out[fault] += 1
+                continue
+            wav = folder / f"{file_name(utt)}-{number:04d}.wav"
+            save_wav(wav, piece)
+            good.append((str(wav), len(piece), part))
+        with atomic(record) as tmp:
+            content = {"key": key, "good": good, "left_out": left_out}
+            tmp.write_text(json.dumps(content, ensure_ascii=False) + "\n", encoding="utf-8")
+        return good, left_out
+
+    @torch.inference_mode()
+    def assign(
+        self, audio: list[np.ndarray], text: str, language: str
+    ) -> tuple[list[str], list[str]]:
+        """The text of each piece, and why it is not to be trusted, or "".
+
+        Of audio without a text only where it is cut is judged.
+
+        Args:
+            audio: consecutive pieces, (samples,) float32 at 16 kHz.
+            text: what is said in all of them.
+            language: in which.
+        """
+        quiet = [_pause(a, b) for a, b in pairwise(audio)]
+        edges = [slice(max(i - 1, 0), i + 1) for i in range(len(audio))]  # cuts before and behind
+        if not text:
+            return [""] * len(audio), ["" if all(quiet[each]) else NO_PAUSE for each in edges]
+        units = split_words(text, language)
+        # Of a day of audio they are many gigabytes; to encode twice what is longer costs only time.
+        features = lru_cache(KEPT)(lambda i: self._encode(audio[i]))
+        heard = [compared(self._hear(features(i), language), language) for i in range(len(audio))]
+        cuts, sure = [0], []
+        for i, (first, last) in enumerate(_places(units, heard, language)):
+            places = range(
+                max(cuts[-1], first - AROUND), max(cuts[-1], min(last + AROUND, len(units))) + 1
+            )
+            best, margin = self._best(
+                places, units, cuts[-1], [features(i), features(i + 1)], language
+            )
+            cuts.append(best)
+            sure.append(margin >= MARGIN)
+        texts = ["".join(units[a:b]).strip() for a, b in pairwise([*cuts, len(units)])]
+        faults = []
+        for i, words in enumerate(heard):
+            said = "".join(compared(texts[i], language))
+            if not all(quiet[edges[i]]):
+                faults.append(NO_PAUSE)
+            elif not all(sure[edges[i]]):
+                faults.append("piece whose text is uncertain")
+            elif not said:
+                faults.append("piece in which nothing is said")
+            else:
+                unlike = jiwer.cer(said, "".join(words)) > UNLIKE
+                faults.append("piece whose text is unlike what is heard" if unlike else "")
+        return texts, faults
+
+    def _encode(self, piece: np.ndarray) -> Tensor:
+        mel = window(piece, self.model.dims.n_mels, 2 * self.model.dims.n_audio_ctx)
+        return self.model.encoder(mel[None])
+
+    def _hear(self, features: Tensor, language: str) -> str:
+        options = whisper.DecodingOptions(
+            language=language,
+            temperature=0.0,
+            without_timestamps=True,
+            sample_len=most_tokens(self.model.dims.n_text_ctx),
+            fp16=False,
+        )
+        (result,) = self.model.decode(features, options)
+        return result.text
+
+    def _best(
+        self, places: range, units: list[str], start: int, features: list[Tensor], language: str
+    ) -> tuple[int, float]:
+        """The likeliest of the places, and its margin in nats (0 where none can be told).
+
+        The units from `start` up to the place are in the first piece, the others follow.
+        """
+        middle = places[len(places) // 2]
+        if len(places) > TRIED:
+            return middle, 0.0
+        tokenizer = get_tokenizer(
+            self.model.is_multilingual,
+            num_languages=self.model.num_languages,
+            language=language,
+            task="transcribe",
+        )
+        before = _encode_units(tokenizer, units[start : places[-1]])
+        behind = [
+            list(chain(*_encode_units(tokenizer, units[place : places[-1] + BEHIND])))
+            for place in places
+        ]
+        ends = list(accumulate((len(ids) for ids in before), initial=0))
+        longest = max(ends[-1], *map(len, behind))
+        prompt = list(tokenizer.sot_sequence_including_notimestamps)
+        if len(prompt) + longest > self.model.dims.n_text_ctx:
+            return middle, 0.0
+        of_text, of_end = self._read(features[0], prompt, [list(chain(*before))], tokenizer.eot)
+        of_next, _ = self._read(features[1], prompt, behind, tokenizer.eot)
+        scores = torch.stack(
+            [
+                of_text[0, ends[place - start]]
+                + of_end[0, ends[place - start]]
+                + of_next[row, len(behind[row])]
+                for row, place in enumerate(places)
+            ]
+        )
+        if len(scores) == 1:
+            return places[0], float("inf")
+        (best, second), (row, _) = scores.topk(2)
+        return places[int(row)], float(best - second)
+
+    def _read(
+        self, features: Tensor, prompt: list[int], rows: list[list[int]], end: int
+    ) -> tuple[Tensor, Tensor]:
+        """Log-likelihood of the first n tokens of each row, and of the end after them.
+
+        Both (rows, T + 1), n from 0 to T, the length of the longest row.
+        """
+        longest = max(map(len, rows))
+        ids = torch.tensor([row + [end] * (longest - len(row)) for row in rows], dtype=torch.long)
+        tokens = torch.cat([torch.tensor([prompt]).expand(len(rows), -1), ids], dim=1)
+        logits = self.model.decoder(tokens, features.expand(len(rows), -1, -1))
+        logp = logits[:, len(prompt) - 1 :].float().log_softmax(-1)
+        steps = logp[:, :-1].gather(2, ids[:, :, None])[:, :, 0]
+        return torch.nn.functional.pad(steps.cumsum(1), (1, 0)), logp[:, :, end]
+
+
+def split_words(text: str, language: str) -> list[str]:
+    """Where the text may be cut: words with the space behind them, which together are the text.
+
+    In languages that are written without spaces, letters with their marks. What is no word, as a
+    dash, goes with the word before it.
+    """
+    pattern = r"[!-~]+ ?|(?! )\X ?" if language in SPACELESS else r"[^ ]+ ?"
+    units: list[str] = []
+    for unit in regex.findall(pattern, " ".join(text.split())):
+        if units and not (compared(unit, language) and compared(units[0], language)):
+            units[-1] += unit
+        else:
+            units.append(unit)
+    return units
+
+
+def _places(units: list[str], heard: list[list[str]], language: str) -> list[tuple[int, int]]:
+    """For each cut of the audio, the first and the last place in the text where it may be.
+
+    They are behind the last word that was heard rightly before the cut, and before the first one
+    that was heard rightly after it.
+    """
+    words, unit_of = [], []
+    for i, unit in enumerate(units):
+        for word in compared(unit, language):
+            words.append(word)
+            unit_of.append(i)
+    right: list[tuple[int, int]] = []  # position among the heard, unit
+    told = [word for piece in heard for word in piece]
+    if words and told:
+        for chunk in jiwer.process_words(" ".join(words), " ".join(told)).alignments[0]:
+            if chunk.type == "equal":
+                count = chunk.ref_end_idx - chunk.ref_start_idx
+                right += [
+                    (chunk.hyp_start_idx + k, unit_of[chunk.ref_start_idx + k])
+                    for k in range(count)
+                ]
+    places = []
+    for cut in list(accumulate(map(len, heard)))[:-1]:
+        first = max((unit + 1 for at, unit in right if at < cut), default=0)
+        last = min((unit for at, unit in right if at >= cut), default=len(units))
+        places.append((min(first, last), max(first, last)))
+    return places
+
+
+def _encode_units(tokenizer, units: list[str]) -> list[list[int]]:
+    """Token ids of each unit, with the space before it that Whisper's text has."""
+    spaces = [" ", *(" " if unit.endswith(" ") else "" for unit in units)]
+    return [
+        tokenizer.encode(space + unit.rstrip()) for space, unit in zip(spaces, units, strict=False)
+    ]
+
+
+def _pause(before: np.ndarray, behind: np.ndarray) -> bool:
+    """Whether it is quiet around the cut between two pieces."""
+    around = np.concatenate([before[-EDGE:], behind[:EDGE]])
+    return bool(around.var() <= PAUSE * max(before.var(), behind.var()))

@@ -1,0 +1,72 @@
+"""The runtimes that decode, behind one small interface.
+
+Every runtime sees each clip padded to Whisper's 30 s window and decodes greedily by default:
+temperature 0, no text from before, no timestamp tokens, no voice activity detection. Longer audio
+is cut into clips before, at pauses (`espnet_dq.data.pieces`). `transcribe`, which is for people and
+not for scores, tries at random again what went wrong.
+
+How the work is spread was measured (two cores, base, 60 clips): the encoder takes 5/6 of the time
+and gains nothing from a batch in CTranslate2, so faster-whisper decodes one clip in each of
+`nj` workers; PyTorch takes `nj` clips of one language as a batch.
+"""
+
+import os
+from pathlib import Path
+from pkgutil import resolve_name
+
+from espnet_dq.errors import InputError
+from espnet_dq.formats.detect import detect
+from espnet_dq.formats.registry import FORMATS
+from espnet_dq.runtimes.interface import WINDOW, Runtime, Segment
+
+__all__ = ["RUNTIMES", "WINDOW", "Runtime", "Segment", "cores", "guess_runtime", "load_runtime"]
+
+# Name -> its class, or where that is, since each imports much. Another one is added here.
+RUNTIMES: dict[str, str | type[Runtime]] = {
+    "torch": "espnet_dq.runtimes.torch:Torch",
+    "faster-whisper": "espnet_dq.runtimes.ctranslate2:FasterWhisper",
+    "whisper.cpp": "espnet_dq.runtimes.ggml:WhisperCpp",
+    "transformers": "espnet_dq.runtimes.transformers:Transformers",
+    "onnx": "espnet_dq.runtimes.onnx:OnnxRuntime",
+}
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def guess_runtime(path: Path | str) -> str:
+    """That of the format of a file or a folder; `torch` for what is none, as an experiment."""
+    try:
+        return FORMATS[detect(path)].decoder(Path(path))
+    except InputError:
+        return "torch"
+
+
+def load_runtime(
+    name: str, path: Path | str, threads: int = 0, nj: int = 0, beam_size: int = 1
+) -> Runtime:
+    """Load a model into a runtime.
+
+    Args:
+        name: a key of `RUNTIMES`.
+        path: `torch`: a `.pt`, ggml or packed file, or an experiment folder or a checkpoint
+            (`.pth`) in one, whose model is decoded as it was trained, with its fake quantization
+            and its padding. `faster-whisper`: a CTranslate2 folder.
+            `whisper.cpp`: a ggml file. `transformers`: a Hugging Face folder.
+            `onnx`: an ONNX folder of ours.
+        threads: CPU threads in all; 0 takes every core.
+        nj: clips at a time; 0 takes one for each thread (faster-whisper) or 8 (torch,
+            transformers, onnx). whisper.cpp decodes one.
+        beam_size: 1 is greedy.
+
+    Raises:
+        InputError: the path does not hold a model that this runtime reads.
+    """
+    if name not in RUNTIMES:
+        raise InputError(f"unknown runtime '{name}': known are {', '.join(RUNTIMES)}")
+    runtime = RUNTIMES[name]
+    if isinstance(runtime, str):
+        runtime = resolve_name(runtime)
+    return runtime(Path(path), threads or cores(), nj, beam_size)

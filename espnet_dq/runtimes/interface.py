@@ -1,0 +1,208 @@
+"""What every runtime offers, and what they share."""
+
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import numpy as np
+
+from espnet_dq.config import WindowConfig
+from espnet_dq.data.audio import SAMPLE_RATE
+from espnet_dq.data.spelling import SPACELESS as SPACELESS
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+WINDOW = 30.0  # seconds
+BATCH = 8  # clips at a time, where more of them are faster
+# whisper.transcribe's rules for a window that was decoded badly, and its temperatures.
+NO_SPEECH, LOGPROB, COMPRESSION = 0.6, -1.0, 2.4
+TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+SEED = 0  # of what is drawn at a temperature: a file has the same text every time
+# What the decoder's last position did to a text: nothing, it was decoded in two, or it ends there.
+Limit = Literal["", "in two", "cut"]
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """The text of a clip."""
+
+    text: str
+    limit: Limit = ""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A piece of a transcript; times in seconds from the beginning of the audio."""
+
+    start: float
+    end: float
+    text: str
+    limit: Limit = ""
+
+
+class Runtime(Protocol):
+    """What a runtime offers.
+
+    Attributes:
+        compute_type: the type that matrix products really run in (`float32`, `int8_float32`).
+        options: all that decides the text, for the records.
+        languages: codes that the model knows.
+        threads: CPU threads in all.
+        workers: how many threads may call `decode` at a time.
+        batch: how many clips one call of `decode` takes at most.
+        window: seconds of audio that the model hears at a time, and a clip has at most.
+        most_tokens: how many the decoder writes for a clip at most; a text of so many is cut.
+    """
+
+    compute_type: str
+    options: dict
+    languages: frozenset[str]
+    threads: int
+    workers: int
+    batch: int
+    window: float
+    most_tokens: int
+
+    def decode(self, clips: list[np.ndarray], language: str) -> list[Hypothesis]:
+        """Text of each clip, (samples,) float32 at 16 kHz, of a window at most, in one language."""
+
+    def detect(self, audio: np.ndarray) -> tuple[str, float]:
+        """The likeliest language of a clip, and how probable it is that it is spoken in it.
+
+        The rest is for other languages and for no speech at all: what the model expects behind
+        `<|startoftranscript|>`. Of a runtime with more than one language.
+        """
+
+    def transcribe(self, audio: np.ndarray, language: str, timestamps: bool) -> list[Segment]:
+        """Segments of a clip; with `timestamps` cut by the model's timestamp tokens.
+
+        What makes a model stop too early or go round in circles is tried again at random, as in
+        openai-whisper's `transcribe`; the same clip has the same text every time.
+        """
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What a model said of a window: its text, the mean log-probability of its tokens, how
+    probable it is that nobody speaks, and whether the text ends where the decoder does."""
+
+    text: str
+    logprob: float
+    no_speech: float
+    limit: Limit = ""
+
+    @property
+    def silent(self) -> bool:
+        """Whether nobody speaks."""
+        return self.no_speech > NO_SPEECH and self.logprob <= LOGPROB
+
+    @property
+    def circling(self) -> bool:
+        """Whether it goes round in circles."""
+        return repetition(self.text) > COMPRESSION
+
+    @property
+    def said(self) -> Hypothesis:
+        """The text; none of silence."""
+        return Hypothesis("") if self.silent else Hypothesis(self.text, self.limit)
+
+
+def settle(attempt: Callable[[float], Attempt]) -> Hypothesis:
+    """The text of a window, tried at one temperature after the other until nothing is wrong.
+
+    If all fail it is that of the likeliest attempt, if possible one that does not go round in
+    circles (faster-whisper's rule); of openai-whisper's it would be the last. One that is cut at
+    the decoder's end is not tried again for that: `espnet_dq.decode.halves` decodes it in two.
+    """
+    attempts = []
+    for temperature in TEMPERATURES:
+        found = attempt(temperature)
+        if found.silent or (not found.circling and found.logprob >= LOGPROB):
+            return found.said
+        attempts.append(found)
+    straight = [found for found in attempts if not found.circling]
+    return max(straight or attempts, key=lambda found: found.logprob).said
+
+
+def repetition(text: str) -> float:
+    """How much shorter zlib makes a text, whatever its letters; more than `COMPRESSION` of loops.
+
+    In UTF-8, some scripts' letters take three bytes, of which two are nearly always the same: sound
+    Georgian would seem to go round in circles. So it does to the rules that openai-whisper has with
+    timestamps and faster-whisper always, which are left as they are.
+    """
+    numbers = {letter: number for number, letter in enumerate(dict.fromkeys(text))}
+    size = 1 if len(numbers) <= 256 else 2
+    content = b"".join(numbers[letter].to_bytes(size) for letter in text)
+    return len(content) / len(zlib.compress(content))  # 0 of no text
+
+
+@contextmanager
+def seeded() -> Iterator[None]:
+    """What torch draws in it is the same every time."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        yield
+
+
+def log_mel(audio: np.ndarray, n_mels: int) -> "Tensor":
+    """Log-mel features (n_mels, frames) float32 of audio, as whisper.transcribe makes them."""
+    import whisper
+
+    mel = whisper.log_mel_spectrogram(audio, n_mels, padding=whisper.audio.N_SAMPLES)
+    return mel[:, : mel.shape[-1] - whisper.audio.N_FRAMES]
+
+
+def window(
+    audio: np.ndarray, n_mels: int, frames: int = 3000, padding: str = WindowConfig.padding
+) -> "Tensor":
+    """Features of a clip in a window (30 s unless told otherwise), (n_mels, frames) float32.
+
+    The rest of the window is filled as `padding` says, see `espnet_dq.whisper.forward`.
+    """
+    import whisper
+    from whisper.audio import N_FRAMES, N_SAMPLES, pad_or_trim
+
+    mel = whisper.log_mel_spectrogram(audio, n_mels, padding=N_SAMPLES)
+    heard = mel.shape[-1] - N_FRAMES
+    if heard > frames:
+        raise ValueError(f"a clip of {heard} frames for a window of {frames}")
+    return pad_or_trim(mel[:, :heard] if padding == "zeros" else mel, frames)
+
+
+def whole(audio: np.ndarray, said: Hypothesis) -> list[Segment]:
+    """A clip's text as its only segment; none if there is no text."""
+    return [Segment(0.0, len(audio) / SAMPLE_RATE, said.text, said.limit)] if said.text else []
+
+
+def windows_cut(lengths: Iterable[tuple[int, int]], most_tokens: int) -> set[int]:
+    """Windows whose text is cut, by (window, tokens) of each segment.
+
+    A text of `most_tokens` has no end. Where segments behind the last timestamp were given up, to
+    be decoded again from there, less is left of it, and nothing is lost.
+    """
+    counts: Counter[int] = Counter()
+    for window, count in lengths:
+        counts[window] += count
+    return {window for window, count in counts.items() if count >= most_tokens}
+
+
+def worst(limits: Iterable[Limit]) -> Limit:
+    """What is to be said of a text whose parts met these limits."""
+    return max(limits, key=("", "in two", "cut").index, default="")
+
+
+def join(texts: Iterable[str], space: str = " ") -> str:
+    """Segments' texts as one line."""
+    return space.join(filter(None, (" ".join(text.split()) for text in texts)))
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, in one line."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

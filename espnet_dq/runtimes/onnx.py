@@ -1,0 +1,123 @@
+"""ONNX folders in ONNX Runtime, searched by openai-whisper's decoder."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from whisper.decoding import decode, detect_language
+from whisper.model import Whisper
+
+from espnet_dq.errors import InputError
+from espnet_dq.runtimes.interface import first_line
+from espnet_dq.runtimes.torch import Torch
+
+
+class OnnxRuntime(Torch):
+    """ONNX Runtime on the CPU; features, search and rules are those of `Torch`."""
+
+    def _load(self, path: Path) -> "Model":
+        return Model(path, self.threads)
+
+
+class Model:
+    """What openai-whisper's decoder wants of a Whisper, computed by ONNX Runtime.
+
+    Audio features are the keys and values of cross attention, (B, 2, layer, position, state).
+    """
+
+    device = torch.device("cpu")
+
+    def __init__(self, path: Path, threads: int) -> None:
+        from espnet_dq.formats.onnx import read as onnx_reader
+
+        # Read by us first: native code is only given files whose every size fits.
+        self.dims = onnx_reader.read(path).dims
+        from onnxruntime import InferenceSession, SessionOptions
+
+        options = SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3  # errors
+        try:
+            encoder, decoder = (
+                InferenceSession(path / file, options, providers=["CPUExecutionProvider"])
+                for file in onnx_reader.FILES
+            )
+        except Exception as e:  # ONNX Runtime raises its own, of no common base
+            raise InputError(f"{path}: ONNX Runtime cannot load it: {first_line(e)}") from e
+        self.encoder, self.decoder = Encoder(encoder), Decoder(decoder, self.dims)
+
+    decode = decode
+    # By the size of the vocabulary.
+    is_multilingual, num_languages = Whisper.is_multilingual, Whisper.num_languages
+    detect_language = detect_language
+
+    def logits(self, tokens: Tensor, audio_features: Tensor) -> Tensor:
+        """(B, n, n_vocab), without a cache."""
+        return self.decoder(tokens, audio_features)
+
+    def install_kv_cache_hooks(self) -> tuple[dict, list]:
+        """An empty cache; nothing is hooked, the graph itself takes and gives it."""
+        return {}, []
+
+
+class Encoder:
+    """Log-mel features (B, mels, frames) -> audio features."""
+
+    def __init__(self, session) -> None:
+        self.session = session
+
+    def __call__(self, mel: Tensor) -> Tensor:
+        cross = self.session.run(None, {"mel": mel.numpy()})
+        return torch.from_numpy(np.stack(cross)).permute(2, 0, 1, 3, 4)
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Names under which openai-whisper's decoder finds the caches, to reorder beams in them."""
+
+    key: str = "key"
+    value: str = "value"
+
+
+@dataclass(frozen=True)
+class Block:
+    """The graph's cache holds all layers, which are one block here."""
+
+    attn: Attention = Attention()
+
+
+class Decoder(torch.nn.Module):
+    """tokens (B, n) that follow those in the cache -> logits (B, n, n_vocab)."""
+
+    blocks = (Block(),)
+
+    def __init__(self, session, dims) -> None:
+        super().__init__()
+        self.session = session
+        self.empty = (dims.n_text_layer, 0, dims.n_text_state)
+
+    def forward(
+        self, tokens: Tensor, audio_features: Tensor, kv_cache: dict[str, Tensor] | None = None
+    ) -> Tensor:
+        kv_cache = {} if kv_cache is None else kv_cache
+        empty = torch.zeros(len(tokens), *self.empty)
+        # Clips come first for openai-whisper and second in the graph.
+        key, value = (kv_cache.get(name, empty).transpose(0, 1) for name in ("key", "value"))
+        # One clip's features serve all its beams.
+        cross = audio_features.expand(len(tokens), -1, -1, -1, -1).permute(1, 2, 0, 3, 4)
+        inputs = {
+            "tokens": tokens,
+            "in_n_layer_self_k_cache": key,
+            "in_n_layer_self_v_cache": value,
+            "n_layer_cross_k": cross[0],
+            "n_layer_cross_v": cross[1],
+            "offset": torch.tensor([key.shape[2]]),
+        }
+        found = self.session.run(
+            None, {name: np.ascontiguousarray(tensor.numpy()) for name, tensor in inputs.items()}
+        )
+        logits, key, value = map(torch.from_numpy, found)
+        kv_cache |= {"key": key.transpose(0, 1), "value": value.transpose(0, 1)}
+        return logits

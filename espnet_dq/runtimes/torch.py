@@ -1,0 +1,172 @@
+"""Checkpoints and experiment folders in openai-whisper's own decoder."""
+
+from pathlib import Path
+
+import numpy as np
+
+from espnet_dq.errors import InputError
+from espnet_dq.runtimes.interface import (
+    BATCH,
+    Attempt,
+    Hypothesis,
+    Segment,
+    seeded,
+    settle,
+    whole,
+    window,
+    windows_cut,
+)
+from espnet_dq.whisper.room import most_tokens
+
+
+class Torch:
+    """openai-whisper's decoder, with its key/value cache, on the CPU in float32."""
+
+    workers = 1
+    compute_type = "float32"
+    padding = "zeros"  # of the windows; an experiment's are padded as it was trained
+
+    def __init__(self, path: Path, threads: int, nj: int, beam_size: int) -> None:
+        import torch
+        from whisper.audio import FRAMES_PER_SECOND
+        from whisper.tokenizer import LANGUAGES
+
+        from espnet_dq.whisper.vocabulary import OwnVocabulary, added_tokens
+
+        torch.set_num_threads(threads)
+        # openai-whisper's beam search takes one clip.
+        self.threads, self.batch = threads, (nj or BATCH) if beam_size == 1 else 1
+        self.model = self._load(path)
+        if more := added_tokens(self.model.dims):
+            raise InputError(
+                f"{path}: openai-whisper's decoder has no token {more[0]!r}: use faster-whisper or "
+                "transformers"
+            )
+        if isinstance(self.model.dims, OwnVocabulary):
+            speak_whole(self.model)
+        # The model's window: 3000 log-mel frames, of a short-window student fewer.
+        self.frames = 2 * self.model.dims.n_audio_ctx
+        self.window = self.frames / FRAMES_PER_SECOND
+        known = list(LANGUAGES)[: self.model.num_languages]
+        self.languages = frozenset(known if self.model.is_multilingual else ["en"])
+        self.most_tokens = most_tokens(self.model.dims.n_text_ctx)
+        self.options = {
+            "task": "transcribe",
+            "beam_size": beam_size if beam_size > 1 else None,  # None: greedy, the same as 1
+            "temperature": 0.0,
+            "without_timestamps": True,
+            "sample_len": self.most_tokens,
+            "fp16": False,
+        }
+
+    def _load(self, path: Path):
+        """What is decoded: a `whisper.model.Whisper`, or what behaves like one, strictly loaded."""
+        if path.is_dir() or path.suffix == ".pth":
+            from espnet_dq.student.checkpoint import load_student
+
+            student = load_student(path) if path.is_dir() else load_student(path.parent, path.name)
+            self.padding = student.padding
+            return student.prepared()
+        from whisper.model import Whisper
+
+        from espnet_dq.formats import detect
+
+        weights = detect.load(path)
+        model = Whisper(weights.dims)
+        model.load_state_dict(weights.state)
+        return model.eval()
+
+    def decode(self, clips: list[np.ndarray], language: str) -> list[Hypothesis]:
+        import torch
+        from torch.nn.utils import parametrize
+
+        if not clips:
+            return []
+        n_mels = self.model.dims.n_mels
+        mels = [window(clip, n_mels, self.frames, self.padding) for clip in clips]
+        # cached: a fake-quantized weight is rounded once, not in every step of the decoder.
+        with torch.inference_mode(), parametrize.cached():
+            found = self._attempts(torch.stack(mels), language, 0.0)
+        return [each.said for each in found]
+
+    def detect(self, audio: np.ndarray) -> tuple[str, float]:
+        import torch
+        from torch.nn.utils import parametrize
+        from whisper.tokenizer import get_tokenizer
+
+        tokenizer = get_tokenizer(True, num_languages=self.model.num_languages)
+        # whisper.transcribe hears silence in the window's rest when it detects the language.
+        mel = window(audio, self.model.dims.n_mels, self.frames, "silence")
+        with torch.inference_mode(), parametrize.cached():
+            features = self.model.encoder(mel[None])
+            logits = self.model.logits(torch.tensor([[tokenizer.sot]]), features)[0, 0]
+        probabilities = logits.softmax(-1)[list(tokenizer.all_language_tokens)]
+        best = int(probabilities.argmax())
+        return tokenizer.all_language_codes[best], float(probabilities[best])
+
+    def transcribe(self, audio: np.ndarray, language: str, timestamps: bool) -> list[Segment]:
+        import torch
+        import whisper
+        from torch.nn.utils import parametrize
+
+        if timestamps and self.frames != whisper.audio.N_FRAMES:
+            raise InputError(f"timestamps need a window of 30 s, this model's is {self.window:g}")
+        with torch.inference_mode(), parametrize.cached(), seeded():
+            if not timestamps:
+                mel = window(audio, self.model.dims.n_mels, self.frames, self.padding)
+                features = self.model.encoder(mel[None])
+                return whole(audio, settle(lambda t: self._attempts(features, language, t)[0]))
+            options = {k: v for k, v in self.options.items() if k != "temperature"}  # its own
+            options |= {"without_timestamps": False, "condition_on_previous_text": False}
+            found = whisper.transcribe(
+                self.model, audio, language=language, verbose=None, **options
+            )
+        segments = found["segments"]
+        cut = windows_cut(((s["seek"], len(s["tokens"])) for s in segments), self.most_tokens)
+        return [
+            Segment(s["start"], s["end"], s["text"].strip(), "cut" if s["seek"] in cut else "")
+            for s in segments
+        ]
+
+    def _attempts(self, windows, language: str, temperature: float) -> list[Attempt]:
+        """What is said in log-mel windows, or in what the encoder made of them."""
+        from whisper import DecodingOptions
+
+        options = self.options | {"temperature": temperature}
+        if temperature:
+            del options["beam_size"]
+        found = self.model.decode(windows, DecodingOptions(language=language, **options))
+        return [
+            Attempt(
+                r.text.strip(),
+                r.avg_logprob,
+                r.no_speech_prob,
+                "cut" if len(r.tokens) >= self.most_tokens else "",
+            )
+            for r in found
+        ]
+
+
+def speak_whole(model) -> None:
+    """Let openai-whisper's search, which only knows whole vocabularies, run a trimmed model.
+
+    From then on its decoder takes and gives the whole vocabulary's ids, and what was left out of
+    it is never likely. `model` is a `whisper.model.Whisper` or behaves like one.
+    """
+    import torch
+    from whisper.model import ModelDimensions
+
+    from espnet_dq.whisper.vocabulary import numbers, whole_size
+
+    size, kept = whole_size(model.dims), torch.tensor(model.dims.kept)
+    places = torch.zeros(size, dtype=torch.long)
+    places[kept] = torch.arange(len(kept))
+
+    def widen(_, args, logits):
+        wide = logits.new_full((*logits.shape[:-1], size), -torch.inf)
+        wide[..., kept] = logits
+        return wide
+
+    model.decoder.register_forward_pre_hook(lambda _, args: (places[args[0]], *args[1:]))
+    model.decoder.register_forward_hook(widen)
+    model.dims = ModelDimensions(**numbers(model.dims) | {"n_vocab": size})

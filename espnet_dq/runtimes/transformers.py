@@ -1,0 +1,195 @@
+"""Hugging Face folders in transformers."""
+
+from pathlib import Path
+
+import numpy as np
+
+from espnet_dq.errors import InputError
+from espnet_dq.runtimes.interface import (
+    BATCH,
+    LOGPROB,
+    NO_SPEECH,
+    TEMPERATURES,
+    Attempt,
+    Hypothesis,
+    Segment,
+    first_line,
+    log_mel,
+    seeded,
+    settle,
+    whole,
+    window,
+    windows_cut,
+)
+from espnet_dq.whisper.room import most_tokens
+
+_FILES = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
+_COMPRESSION = 1.35  # whisper.transcribe's limit on repetition (2.4, on text), on ids
+_FRAMES = 100  # log-mel frames a second
+
+
+class Transformers:
+    """`WhisperForConditionalGeneration` on the CPU in float32."""
+
+    workers = 1
+    compute_type = "float32"
+
+    def __init__(self, path: Path, threads: int, nj: int, beam_size: int) -> None:
+        # A name that is no folder would be looked up on the model hub.
+        for name in _FILES:
+            if not (path / name).is_file():
+                raise InputError(f"{path}: not a Hugging Face folder, {name} is missing")
+        import torch
+        from transformers import WhisperForConditionalGeneration, WhisperTokenizer
+        from transformers.utils import logging
+
+        torch.set_num_threads(threads)
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+        self.threads, self.batch = threads, nj or BATCH
+        local = {"local_files_only": True}
+        try:
+            self.model, found = WhisperForConditionalGeneration.from_pretrained(
+                path, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **local
+            )
+            self.tokenizer = WhisperTokenizer.from_pretrained(path, **local)
+        except Exception as e:  # what damaged files make safetensors, tokenizers and others raise
+            raise InputError(f"{path}: transformers cannot load it: {first_line(e)}") from e
+        for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+            if found[kind]:  # transformers would go on with random numbers
+                key = min(map(str, found[kind]))
+                raise InputError(f"{path}: {key} is among transformers' {kind}")
+        self.model.eval()
+        config = self.model.config
+        # The window: 3000 log-mel frames, of a short-window student fewer.
+        self.n_mels, self.frames = config.num_mel_bins, 2 * config.max_source_positions
+        self.window = self.frames / _FRAMES
+        settings = self.model.generation_config
+        self.multilingual = bool(getattr(settings, "is_multilingual", False))
+        tokens = getattr(settings, "lang_to_id", None) if self.multilingual else {"<|en|>": 0}
+        if not isinstance(tokens, dict) or not all(isinstance(token, str) for token in tokens):
+            raise InputError(f"{path / 'generation_config.json'}: lang_to_id is no table of tokens")
+        names = ("decoder_start_token_id", "no_timestamps_token_id", "eos_token_id")
+        for key, number in (
+            tokens | {name: getattr(settings, name, None) for name in names}
+        ).items():
+            if type(number) is not int or not 0 <= number < config.vocab_size:
+                raise InputError(f"{path / 'generation_config.json'}: {key} is no token's number")
+        self.languages = frozenset(token.strip("<|>") for token in tokens)
+        self.most_tokens = most_tokens(config.max_target_positions)
+        self.options = {
+            "task": "transcribe",
+            "num_beams": beam_size,
+            "do_sample": False,
+            "return_timestamps": False,
+            "max_new_tokens": self.most_tokens,
+        }
+
+    def decode(self, clips: list[np.ndarray], language: str) -> list[Hypothesis]:
+        if not clips:
+            return []
+        found = self._attempts(self._encode(clips), language, 0.0)
+        return [each.said for each in found]
+
+    def detect(self, audio: np.ndarray) -> tuple[str, float]:
+        tokens = self.model.generation_config.lang_to_id
+        expected = self._first(self._encode([audio]))[0, list(tokens.values())]
+        best = int(expected.argmax())
+        return list(tokens)[best].strip("<|>"), float(expected[best])
+
+    def transcribe(self, audio: np.ndarray, language: str, timestamps: bool) -> list[Segment]:
+        import torch
+
+        with seeded():
+            if not timestamps:
+                encoded = self._encode([audio])
+                return whole(audio, settle(lambda t: self._attempts(encoded, language, t)[0]))
+            options = self.options | {"return_timestamps": True}
+            del options["do_sample"]
+            with torch.inference_mode():
+                found = self.model.generate(
+                    log_mel(audio, self.n_mels)[None],
+                    temperature=TEMPERATURES,
+                    no_speech_threshold=NO_SPEECH,
+                    logprob_threshold=LOGPROB,
+                    compression_ratio_threshold=_COMPRESSION,
+                    condition_on_prev_tokens=False,
+                    return_segments=True,
+                    **self._prompt(options, language),
+                )
+        segments = found["segments"][0]
+        end = self.model.generation_config.eos_token_id
+        # All segments of a window come with the same result.
+        cut = windows_cut(
+            ((id(s["result"]), int((s["tokens"] != end).sum())) for s in segments),
+            self.most_tokens,
+        )
+        return [
+            Segment(
+                float(s["start"]),
+                float(s["end"]),
+                self._text(s["tokens"]),
+                "cut" if id(s["result"]) in cut else "",
+            )
+            for s in segments
+        ]
+
+    def _encode(self, clips: list[np.ndarray]):
+        import torch
+
+        mels = torch.stack([window(clip, self.n_mels, self.frames) for clip in clips])
+        with torch.inference_mode():
+            return self.model.get_encoder()(mels)
+
+    def _first(self, encoded):
+        """How probable each token is as the first of a window, (B, n_vocab)."""
+        import torch
+
+        size, token = len(encoded[0]), self.model.generation_config.decoder_start_token_id
+        with torch.inference_mode():
+            start = torch.full((size, 1), token)
+            logits = self.model(encoder_outputs=encoded, decoder_input_ids=start).logits
+        return logits[:, 0].softmax(-1)
+
+    def _attempts(self, encoded, language: str, temperature: float) -> list[Attempt]:
+        """What is said in windows that the encoder has heard."""
+        import torch
+
+        settings = self.model.generation_config
+        options = self._prompt(self.options, language)
+        if temperature:  # top_k 0: from all tokens
+            options |= {"do_sample": True, "temperature": temperature, "num_beams": 1, "top_k": 0}
+        # transformers tells it, too, but runs the encoder once more for it.
+        no_speech = self._first(encoded)[:, settings.no_timestamps_token_id - 1]
+        with torch.inference_mode():
+            found = self.model.generate(
+                encoder_outputs=encoded,
+                force_unique_generate_call=True,
+                return_dict_in_generate=True,
+                output_scores=True,
+                **options,
+            )
+            scores = self.model.compute_transition_scores(
+                found.sequences,
+                tuple(step * (temperature or 1) for step in found.scores),  # as without it
+                found.get("beam_indices"),
+                normalize_logits=True,
+            )
+        attempts = []
+        tokens = found.sequences[:, -scores.shape[1] :]
+        for ids, score, silence in zip(tokens, scores, no_speech, strict=True):
+            ended = (ids == settings.eos_token_id).nonzero()
+            length = int(ended[0]) if len(ended) else len(ids)
+            mean = float(score[: length + 1].sum()) / (length + 1)
+            limit = "cut" if length >= self.most_tokens else ""
+            attempts.append(Attempt(self._text(ids[:length]), mean, float(silence), limit))
+        return attempts
+
+    def _prompt(self, options: dict, language: str) -> dict:
+        """`options` for `generate`: English-only models take neither language nor task."""
+        if self.multilingual:
+            return options | {"language": language}
+        return {key: value for key, value in options.items() if key != "task"}
+
+    def _text(self, ids) -> str:
+        return self.tokenizer.decode(ids, skip_special_tokens=True).strip()

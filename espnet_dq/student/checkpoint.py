@@ -1,0 +1,158 @@
+"""A trained student read back from its folder, exactly as its forward pass used it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from whisper.model import ModelDimensions, Whisper
+
+from espnet_dq.config import QuantConfig, WindowConfig, read_config, read_section
+from espnet_dq.errors import InputError
+from espnet_dq.formats import torch_file
+from espnet_dq.quant.activations import prepare_activations
+from espnet_dq.quant.fake_quant import clip_of, range_shape
+from espnet_dq.quant.grids import Quantized, get_grid
+from espnet_dq.quant.prepare import RANGE, assign_grids, prepare, quantize
+from espnet_dq.whisper.dims import model_dims, weight_shapes, whisper_name
+from espnet_dq.whisper.vocabulary import WHOLE, with_tokens
+from espnet_dq.whisper.weights import cast, check_dims
+
+# What is exported and scored: the average of the best epochs by validation loss.
+CHECKPOINT = "valid.loss.ave.pth"
+
+
+@dataclass(frozen=True)
+class Student:
+    """Float weights under openai-whisper's names, and the grids that they are seen on.
+
+    Attributes:
+        dims: the model's.
+        state: float weights.
+        quant: which weights are on which grid.
+        path: the checkpoint.
+        learned: the parameters of learned ranges, {weight name: [rows, groups]}.
+        padding: of the windows that it was trained with.
+    """
+
+    dims: ModelDimensions
+    state: dict[str, Tensor]
+    quant: QuantConfig
+    path: Path
+    learned: Mapping[str, Tensor] = field(default_factory=dict)
+    padding: str = WindowConfig.padding
+
+    @property
+    def grids(self) -> dict[str, str]:
+        """{weight name: grid name} for the weights that are on a grid."""
+        return assign_grids(self.dims, self.quant.grid, self.quant.preset)
+
+    def quantized(self) -> dict[str, Quantized]:
+        """Integers and scales of the weights that are on a grid."""
+        clips = {name: clip_of(parameter) for name, parameter in self.learned.items()}
+        return quantize(self.state, self.grids, clips)
+
+    def prepared(self) -> Whisper:
+        """openai-whisper's model with the grid registered, float weights loaded strictly."""
+        model, quant = Whisper(self.dims), self.quant
+        prepare(model, self.grids, quant.ranges)
+        ranges = {name + RANGE: parameter for name, parameter in self.learned.items()}
+        model.load_state_dict(self.state | ranges, strict=True)
+        prepare_activations(model, self.grids, quant.activations, quant.activation_ranges)
+        return model.requires_grad_(False).eval()
+
+    def reference_weights(self) -> dict[str, Tensor]:
+        """Every weight as the prepared model's forward pass computes with it, float32."""
+        model = self.prepared()
+        weights = dict(self.state)
+        for name in self.grids:
+            weights[name] = model.get_submodule(name.removesuffix(".weight")).weight.detach()
+        return weights
+
+
+def training_folder(exp: str | Path) -> Path:
+    """The ESPnet folder under `exp`: itself, or its `qat`, or its `kd`. Raises `InputError`."""
+    exp = Path(exp)
+    for folder in (exp, exp / "qat", exp / "kd"):
+        if (folder / "config.yaml").is_file():
+            return folder
+    raise InputError(f"{exp}: no training folder (no config.yaml in it, in qat/ or in kd/)")
+
+
+def load_student(exp: str | Path, checkpoint: str = CHECKPOINT) -> Student:
+    """The student of an experiment. Raises `InputError` naming what is missing or wrong."""
+    folder = training_folder(exp)
+    source, path = folder / "config.yaml", folder / checkpoint
+    config = read_config(source)
+    if config.get("encoder") != "dq_whisper" or config.get("decoder") != "dq_whisper":
+        raise InputError(f"{source}: not a dq_whisper model")
+    encoder, model = (read_section(config, key, source) for key in ("encoder_conf", "model_conf"))
+    if "dims" not in encoder:
+        raise InputError(f"{source}: encoder_conf has no key dims")
+    loaded = _weights(path)
+    student = Student(
+        dims=_dims(encoder["dims"], config.get("token_list"), source),
+        state={k: v for k, v in loaded.items() if not k.endswith(RANGE)},
+        quant=_pick(QuantConfig, model, source),
+        path=path,
+        learned={k.removesuffix(RANGE): v for k, v in loaded.items() if k.endswith(RANGE)},
+        padding=_pick(WindowConfig, encoder, source).padding,
+    )
+    expected = {name: tuple(shape) for name, shape in weight_shapes(student.dims).items()}
+    grids = _grids(student, source)
+    if student.quant.ranges != "max":
+        for name, grid in grids.items():
+            expected[name + RANGE] = range_shape(get_grid(grid), expected[name])
+    for problem, keys in (
+        ("missing", expected.keys() - loaded.keys()),
+        ("unknown", loaded.keys() - expected.keys()),
+    ):
+        if keys:
+            raise InputError(f"{path}: {problem} key {min(keys)}")
+    for key, shape in expected.items():
+        if tuple(loaded[key].shape) != shape:
+            raise InputError(f"{path}: {key} has shape {tuple(loaded[key].shape)}, not {shape}")
+    return student
+
+
+def _pick[C: (QuantConfig, WindowConfig)](kind: type[C], values: dict, source: Path) -> C:
+    try:
+        return kind.pick(values)
+    except InputError as e:
+        raise InputError(f"{source}: {kind.SECTION}: {e}") from e
+
+
+def _dims(spec: str | Mapping[str, int], tokens, source: Path) -> ModelDimensions:
+    try:
+        dims = check_dims(model_dims(spec), "dims")
+    except InputError as e:
+        raise InputError(f"{source}: encoder_conf: {e}") from e
+    if dims.n_vocab in WHOLE:
+        return dims
+    if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
+        raise InputError(f"{source}: token_list is not a list of tokens")
+    return with_tokens(dims, tokens, f"{source}: token_list")
+
+
+def _grids(student: Student, source: Path) -> dict[str, str]:
+    try:
+        return student.grids
+    except InputError as e:
+        raise InputError(f"{source}: model_conf: {e}") from e
+
+
+def _weights(path: Path) -> dict[str, Tensor]:
+    """What a checkpoint holds of encoder and decoder, under openai-whisper's names, float32."""
+    saved = torch_file.read(path)
+    if not isinstance(saved, dict):
+        raise InputError(f"{path}: holds no state dict but a {type(saved).__name__}")
+    ours = {
+        key: value
+        for key, value in saved.items()
+        if isinstance(key, str) and key.startswith(("encoder.net.", "decoder.net."))
+    }
+    return {
+        whisper_name(key): cast(value, torch.float32, key, path)
+        for key, value in torch_file.tensors(ours, path).items()
+    }
