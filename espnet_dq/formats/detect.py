@@ -2,11 +2,14 @@
 
 from os.path import isdir, lexists
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from espnet_dq.errors import InputError
 from espnet_dq.files import file_size
 from espnet_dq.formats.registry import FORMATS
-from espnet_dq.whisper.weights import Weights
+
+if TYPE_CHECKING:
+    from espnet_dq.whisper.weights import Weights
 
 _START = 16  # bytes of a file by which formats know their own
 # transformers would look for the model elsewhere, whatever else is in the folder.
@@ -43,6 +46,6 @@ def adapter(folder: Path) -> Path | None:
     return next((folder / name for name in _ADAPTER if lexists(folder / name)), None)
 
 
-def load(path: Path | str) -> Weights:
+def load(path: Path | str) -> "Weights":
     """Detect the format of `path` and load it; raises `InputError` as the loaders do."""
     return FORMATS[detect(path)].load(Path(path))
