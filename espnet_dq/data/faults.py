@@ -27,15 +27,17 @@ class Report:
     """What becomes of damage: it is told to somebody, or else it is a fault.
 
     `before` are the seconds before the recording that is read, `holes` those that a hole in it has
-    at least to be told of.
+    at least to be told of, and `told` is how many spots were.
     """
 
     def __init__(self, damage: Callable[[str], None] | None = None) -> None:
         self.damage = damage
         self.before = self.holes = 0.0
+        self.told = 0
 
     def __call__(self, line: str, cause: str = DAMAGED) -> None:
         """Tell of a spot, or raise an `AudioFault` of it."""
         if self.damage is None:
             raise AudioFault(line, cause)
+        self.told += 1
         self.damage(line)

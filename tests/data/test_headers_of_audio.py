@@ -201,6 +201,16 @@ def test_the_name_decides_nothing(right, wrong, tmp_path):
         assert len(soundfile.read(other)[0]) == 16000
 
 
+@pytest.mark.parametrize("kind", ["PAF", "SVX", "SDS"])
+def test_what_only_libsndfile_knows(kind, tmp_path):
+    """As a file, and as what a command writes."""
+    path = tmp_path / "x"
+    soundfile.write(path, noise(1, 16000), 16000, format=kind, subtype="PCM_16")
+    expected = soundfile.read(path, dtype="float32")[0]
+    assert np.array_equal(load_audio(path), expected)
+    assert np.array_equal(load_command(f"cat '{path}'"), expected)
+
+
 def test_two_bytes_make_no_audio(tmp_path):
     """Those of a sampler's files, which libsndfile knows."""
     path = tmp_path / "x.wav"
