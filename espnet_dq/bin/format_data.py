@@ -184,15 +184,12 @@ def split_long(
                 left_out.add(utt, data.utt2lang[utt], fault, f"a piece of {utt}")
             for wav, length, text in good:
                 key = f"{utt}-{Path(wav).stem[-4:]}"
-                made.wav[key], made.text[key] = wav, text
-                made.utt2spk[key], made.utt2lang[key] = data.utt2spk[utt], data.utt2lang[utt]
-                made.extra["utt2num_samples"][key] = str(length)
+                of = data.utt2spk[utt], data.utt2lang[utt]
+                made.add(key, wav, text, *of, utt2num_samples=length)
     rest = data.select(samples.keys() - set(long))
-    for name, table in rest.tables().items():
-        more = made.tables()[name]
-        if table.keys() & more.keys():
-            raise InputError(f"'{min(table.keys() & more.keys())}' is an utterance and a piece")
-        table |= more
+    if both := rest.wav.keys() & made.wav.keys():
+        raise InputError(f"'{min(both)}' is an utterance and a piece")
+    rest.update(made)
     return rest, {"utterances": len(long), "pieces": len(made.wav)}
 
 

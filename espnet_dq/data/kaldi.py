@@ -323,6 +323,31 @@ class KaldiDir:
         found.update(b"}")
         return found.hexdigest()
 
+    def add(
+        self,
+        utt: str,
+        wav: Path | str,
+        text: str,
+        speaker: str,
+        language: str,
+        segment: Segment | None = None,
+        **extra: object,
+    ) -> None:
+        """Put an utterance into all tables, or another in its place; `extra` by file name."""
+        self.wav[utt], self.text[utt] = str(wav), text
+        self.utt2spk[utt], self.utt2lang[utt] = speaker, language
+        if segment:
+            self.segments[utt] = segment
+        for name, value in extra.items():
+            self.extra.setdefault(name, {})[utt] = str(value)
+
+    def update(self, other: "KaldiDir") -> None:
+        """Take in the utterances of a folder with the same tables; of one id, those."""
+        others = other.tables()
+        for name, table in self.tables().items():
+            table.update(others[name])
+        self.segments.update(other.segments)
+
     def remove(self, utts: Iterable[str]) -> None:
         """Take utterances out of all tables, in place."""
         for utt in utts:

@@ -124,11 +124,7 @@ class Listing:
         if fault:
             self.skip(lang, fault, where, utt or "-")
             return
-        data = self.splits[split]
-        data.wav[utt] = str(audio)
-        data.text[utt], data.utt2lang[utt], data.utt2spk[utt] = text, lang, speaker or utt
-        if segment:
-            data.segments[utt] = segment
+        self.splits[split].add(utt, audio, text, speaker or utt, lang, segment)
 
 
 def _is_odd(utt: str, speaker: str, text: str, audio: Path | str) -> bool:

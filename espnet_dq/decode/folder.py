@@ -22,13 +22,14 @@ from espnet_dq.data.audio import SAMPLE_RATE, at_16k, content_mark, read_audio
 from espnet_dq.data.faults import AudioFault
 from espnet_dq.data.kaldi import FOLDER, KaldiDir, Segment, read_scp, read_wav, write_scp
 from espnet_dq.data.pieces import pieces
+from espnet_dq.data.texts import join
 from espnet_dq.decode import halves
 from espnet_dq.decode.transcribe import transcribe_pieces
 from espnet_dq.errors import InputError, WorkError, one_line
 from espnet_dq.files import Folder, atomic, check_replaceable, remove, sha256
 from espnet_dq.jobs import Part
 from espnet_dq.runtimes import Runtime, load_runtime
-from espnet_dq.runtimes.interface import SPACELESS, Hypothesis, Limit, join, worst
+from espnet_dq.runtimes.interface import LIMITS, Hypothesis, Limit, worst
 
 PARTIAL = ".partial.jsonl"
 TIMED = "timed"
@@ -36,7 +37,6 @@ TIMED = "timed"
 _KALDI = tuple(f"{TIMED}/{name}" for name in FOLDER.files)
 PARTS = Folder("parts", tuple(f"*/*/{name}" for name in ("text", "decode.json", PARTIAL, *_KALDI)))
 SHORTEST = 0.01  # seconds of a segment
-LIMITS: tuple[Limit, ...] = ("in two", "cut")
 
 
 @dataclass(frozen=True)
@@ -235,11 +235,10 @@ def _timed(wav: dict[str, str], languages: dict[str, str], done: dict[str, Decod
     for utt, path in wav.items():
         for number, (start, end, text) in enumerate(done[utt].segments):
             name = f"{utt}-{number:05d}"
-            timed.wav[name], timed.text[name] = path, text
-            timed.utt2spk[name], timed.utt2lang[name] = utt, languages[utt]
             # A model may give a segment no time at all; Kaldi knows no such thing.
             start = max(0.0, min(start, end - SHORTEST))
-            timed.segments[name] = Segment(utt, start, max(end, start + SHORTEST))
+            part = Segment(utt, start, max(end, start + SHORTEST))
+            timed.add(name, path, text, utt, languages[utt], part)
     return timed
 
 
@@ -318,13 +317,12 @@ def _decode(engine: Runtime, job: Job) -> list[Decoded]:
             alone = [Job(job.language, {utt: path}) for utt, path in job.wav.items()]
             return [result for each in alone for result in _decode(engine, each)]
         return [Decoded(utt, failed=_reason(e)) for utt in job.wav]
-    space = "" if job.language in SPACELESS else " "
     return [
         Decoded(utt, failed=failed[utt])
         if utt in failed
         else Decoded(
             utt,
-            join((hypothesis.text for hypothesis in heard[utt]), space),
+            join((hypothesis.text for hypothesis in heard[utt]), job.language),
             samples[utt] / SAMPLE_RATE,
             pieces=len(heard[utt]),
             call_seconds=call_seconds[utt],
@@ -355,10 +353,10 @@ def _timed_utterance(engine: Runtime, utt: str, path: str, language: str) -> Dec
         return Decoded(utt, failed=_reason(e))
     return Decoded(
         utt,
-        join((segment.text for segment in found), "" if language in SPACELESS else " "),
+        join((segment.text for segment in found), language),
         sum(lengths) / SAMPLE_RATE,
         pieces=len(lengths),
-        segments=[(s.start, s.end, join([s.text])) for s in found],
+        segments=[(s.start, s.end, join([s.text], language)) for s in found],
         limit=worst(s.limit for s in found),
     )
 

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from espnet_dq.data.kaldi import KaldiDir, read_scp, read_wav, validate
 from espnet_dq.decode.folder import (
-    LIMITS,
     PARTS,
     TIMED,
     check_out,
@@ -13,6 +12,7 @@ from espnet_dq.decode.folder import (
     part_folder,
     write_decoded,
 )
+from espnet_dq.decode.runtimes.interface import LIMITS
 from espnet_dq.errors import InputError
 from espnet_dq.files import check_replaceable, remove
 
@@ -40,10 +40,7 @@ def join_parts(data: Path | str, out: Path | str, count: int) -> dict:
             raise InputError(f"{folder}: decoded from another model or data than {folders[0]}")
         texts |= read_scp(folder / "text", empty=True)
         if (folder / TIMED / "text").is_file() and (folder / TIMED / "text").stat().st_size:
-            part = validate(folder / TIMED, allow_pipes=True)
-            for table, more in zip(timed.tables().values(), part.tables().values(), strict=True):
-                table |= more
-            timed.segments |= part.segments
+            timed.update(validate(folder / TIMED, allow_pipes=True))
     if texts.keys() != wav.keys():
         raise InputError(f"{folders[0].parent}: these parts are not those of {data}")
     failed = {utt: why for report in reports for utt, why in report["failed"].items()}

@@ -32,8 +32,7 @@ def test_lhotse_reads_our_cuts(call, tmp_path):
         "c": Segment("call", 0.25, 0.75),
     }
     for utt, part in parts.items():
-        data.wav[utt], data.text[utt], data.segments[utt] = str(path), f"Текст, {utt}!", part
-        data.utt2spk[utt], data.utt2lang[utt] = utt, "ru"
+        data.add(utt, path, f"Текст, {utt}!", utt, "ru", part)
     data.save(tmp_path / "data")
     write_cuts.main(["--data", str(tmp_path / "data"), "--out", str(tmp_path / "x.jsonl.gz")])
     cuts = lhotse.CutSet.from_file(tmp_path / "x.jsonl.gz")

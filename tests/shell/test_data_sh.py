@@ -36,12 +36,7 @@ def corpus(tmp_path):
             audio.parent.mkdir(parents=True, exist_ok=True)
             soundfile.write(audio, np.random.default_rng(i).normal(0, 0.1, 48000), 16000)
             utt = f"ann-{name}{i}"
-            data.wav[utt] = f"audio/{audio.name}"
-            data.text[utt], data.utt2spk[utt], data.utt2lang[utt] = (
-                f"Habari {name} {i}",
-                "ann",
-                "sw",
-            )
+            data.add(utt, f"audio/{audio.name}", f"Habari {name} {i}", "ann", "sw")
         data.save(root / name)
     return root
 
