@@ -12,8 +12,8 @@ import re
 import shutil
 import tarfile
 import zlib
-from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Collection, Iterable, Iterator
+from argparse import ArgumentParser
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -220,14 +220,19 @@ def parser(doc: str | None, languages: bool = False) -> ArgumentParser:
 
 
 def language_folders(
-    root: Path, mark: str, args: Namespace, prefix: str = ""
+    root: Path,
+    mark: str,
+    languages: str | None,
+    tokens: Mapping[str, str],
+    prefix: str = "",
 ) -> list[tuple[Path, str, str | None]]:
     """(folder, the corpus's name of its language, Whisper's code or None) of each language.
 
     Args:
         root: The folder that holds them, or one of them.
         mark: What a language's folder must have in it, such as "train.tsv".
-        args: `languages` and `language_tokens` of `parser`.
+        languages: Which are wanted, by comma, as the corpus or Whisper names them; None: all.
+        tokens: See `language_tokens`.
         prefix: What stands before the language in a folder's name.
 
     Raises:
@@ -242,16 +247,16 @@ def language_folders(
     for folder in folders:
         if folder.name.startswith(prefix):
             name = folder.name.removeprefix(prefix)
-            found.append((folder, name, corpus_language(name, args.language_tokens)))
+            found.append((folder, name, corpus_language(name, tokens)))
     if not found:
         raise InputError(f"--data_root {root}: no {prefix}LANGUAGE/{mark} in it")
-    for name in args.language_tokens:
+    for name in tokens:
         if not any(is_named(x[1], name) for x in found):
             raise InputError(f"--language_tokens {name}: no folder of it with {mark} in {root}")
-    if args.languages is None:
+    if languages is None:
         return found
     chosen = []
-    for wanted in args.languages.split(","):
+    for wanted in languages.split(","):
         these = [x for x in found if wanted in x[1:]]
         code = whisper_code(wanted)
         these = these or [x for x in found if (x[2] == code if code else is_named(x[1], wanted))]

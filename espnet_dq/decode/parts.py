@@ -12,9 +12,9 @@ from espnet_dq.decode.folder import (
     part_folder,
     write_decoded,
 )
-from espnet_dq.decode.runtimes.interface import LIMITS
 from espnet_dq.errors import InputError
 from espnet_dq.files import check_replaceable, remove
+from espnet_dq.runtimes.interface import LIMITS
 
 
 def join_parts(data: Path | str, out: Path | str, count: int) -> dict:
