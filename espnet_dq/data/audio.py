@@ -43,7 +43,8 @@ from espnet_dq.data.virtual import Part
 from espnet_dq.errors import DQError
 from espnet_dq.files import atomic, sha256
 
-DAMAGED_PAGE = "a page of it is not what its checksum says"
+DAMAGED_PAGE = "bytes of it are no page with a right checksum"
+UNKNOWN_SIZE = 0x7F000000  # bytes and more that programs write which cannot go back to the header
 UNKNOWN_FRAMES = 1 << 62  # libsndfile's count of samples where the header tells none: 2^63 - 1
 
 
@@ -225,6 +226,16 @@ def _check_span(part: Span, report: Report) -> None:
         report(f"damaged: {DAMAGED_PAGE}")
 
 
+def _check_length(part: Span, seconds: float, report: Report) -> None:
+    """Report a recording that is shorter than its header says, decoded as it is."""
+    least = max(report.least, part.seconds - TOLD)
+    # As of WAV, lengths near 2^31 bytes and above stand for "not known".
+    size = (part.end - part.start) * least / seconds if seconds else 0
+    if seconds and seconds < least < LONGEST and size < UNKNOWN_SIZE:
+        line = f"truncated: it ends at {seconds:.2f} s, its header says more than {least:.2f}"
+        report(line, TRUNCATED)
+
+
 def _read(path: Path, channel: int | None, report: Report) -> Iterator[np.ndarray]:
     """Parts of a file's sound, of any length; those of one file in another follow each other.
 
@@ -242,7 +253,7 @@ def _read(path: Path, channel: int | None, report: Report) -> Iterator[np.ndarra
     for number, part in enumerate(parts, 1):
         _check_span(part, report)
         report.holes = HOLE if part.damaged else TOLD
-        length, told = 0, report.told
+        length, told, report.least = 0, report.told, 0.0
         try:
             with open(path, "rb") as file:
                 alone = len(parts) == 1 and part.length_known
@@ -257,6 +268,8 @@ def _read(path: Path, channel: int | None, report: Report) -> Iterator[np.ndarra
             at = report.before + length / SAMPLE_RATE
             report(f"damaged at {at:.2f} s: {of}{fault}; the rest of it is left out")
             faults.append(fault)
+        else:
+            _check_length(part, length / SAMPLE_RATE, report)
         end = report.before + length / SAMPLE_RATE
         if part.damaged and report.told == told:  # in a spot that no hole shows
             report(f"damaged between {report.before:.2f} and {end:.2f} s: {DAMAGED_PAGE}")
@@ -348,7 +361,7 @@ def _by_container(path: Path) -> float | None:
     """Seconds until the end that a file's container tells; None if FFmpeg has none."""
     try:
         with open_container(path) as container:
-            if container.duration is None:
+            if not container.duration:  # RealMedia's may be 0
                 return None
             # MP4's is without the time before the first frame.
             start = max(0, container.start_time or 0) if kind_of(container) == "mov" else 0

@@ -13,7 +13,7 @@ import av
 import numpy as np
 import soundfile
 
-from espnet_dq.data.clock import on_time
+from espnet_dq.data.clock import HOLE, TOLD, kind_of, on_time
 from espnet_dq.data.faults import DAMAGED, LOW_RATE, AudioFault, Report
 from espnet_dq.data.virtual import Part
 
@@ -79,11 +79,29 @@ def decode(source: Path | Readable, channel: int | None, report: Report) -> Iter
         if stream is None:
             raise AudioFault("no decoder for its audio")
         check_rate(stream.rate)
+        report.least = _least(stream)
         if stream.channels <= RESAMPLED:
             yield from _resampled(on_time(stream, report), channel)
             return
     with opened(source) as file:
         yield from by_soundfile(file, channel)
+
+
+def _least(stream: av.AudioStream) -> float:
+    """Seconds that a stream has at least, if all of it is there, by its container's header; or 0.
+
+    Others tell none, or FFmpeg guesses them by the size of what is there.
+    """
+    container, kind = stream.container, kind_of(stream.container)
+    if kind in ("aiff", "au", "nistsphere") and stream.duration:
+        return float(stream.duration * stream.time_base) - HOLE
+    if kind == "caf" and stream.codec_context.name.startswith("pcm_"):
+        return stream.frames / stream.rate - HOLE
+    if kind == "mov" and stream.duration:
+        return float(stream.duration * stream.time_base) - TOLD
+    if kind == "matroska" and container.duration and len(container.streams) == 1:
+        return container.duration / av.time_base - TOLD
+    return 0.0
 
 
 def opened(source: Path | Readable) -> AbstractContextManager[Readable]:

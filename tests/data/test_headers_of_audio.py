@@ -106,6 +106,49 @@ def test_what_lacks_bytes_is_truncated(riff, tmp_path):
     assert len(held) == (20000 - 44) / 2 and "truncated: 20000 bytes" in lines[0]
 
 
+CUT = {  # by soundfile, or by FFmpeg's codec
+    "aiff": "AIFF", "au": "AU", "sph": "NIST", "caf": "CAF", "mp3": "MP3", "ogg": "OGG",
+    "mov": "pcm_s16le", "mka": "flac", "webm": "libopus", "oga": "flac",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", CUT)
+def test_what_is_shorter_than_its_header_says(suffix, tmp_path):
+    path, rate = tmp_path / f"x.{suffix}", 48000 if suffix == "webm" else 16000
+    if CUT[suffix].isupper():
+        soundfile.write(path, noise(4, rate), rate, format=CUT[suffix])
+    else:
+        options = {"movflags": "+faststart"} if suffix == "mov" else {}
+        encode(path, CUT[suffix], noise(4, rate), rate, **options)
+    good, content = load_audio(path), path.read_bytes()
+    assert len(good) == 4 * 16000
+    path.write_bytes(content[: len(content) * 6 // 10])
+    with pytest.raises(AudioFault) as error:
+        load_audio(path)
+    assert error.value.cause == ("damaged audio" if suffix[0] == "o" else "truncated audio")
+    lines = []
+    held = np.concatenate(list(read_audio(path, damage=lines.append)))
+    (line,) = lines
+    assert line.startswith(f"{path}: ") and 1.5 * 16000 < len(held) < 2.5 * 16000
+    assert np.allclose(held[:16000], good[:16000], atol=1e-4)
+
+
+@pytest.mark.parametrize(("kind", "at"), [("AIFF", 22), ("AU", 8)])
+def test_a_size_that_was_written_into_a_pipe(kind, at, tmp_path):
+    """As sox writes it: bytes in AU, samples in AIFF."""
+    path = tmp_path / "x"
+    soundfile.write(path, noise(1, 16000), 16000, format=kind, subtype="PCM_16")
+    good, content = load_audio(path), bytearray(path.read_bytes())
+    content[at : at + 4] = (0x7F000000 // (2 if kind == "AIFF" else 1)).to_bytes(4)
+    path.write_bytes(content)
+    assert np.array_equal(load_audio(path), good)
+
+
+def test_a_length_of_0(tmp_path):
+    path = encode(tmp_path / "x.rm", "real_144", noise(1, 8000), 8000)
+    assert seconds(path) == len(load_audio(path)) / 16000 > 0.9
+
+
 def test_flac_of_unknown_length(tmp_path):
     path = tmp_path / "x.flac"
     soundfile.write(path, noise(1, 16000), 16000)
