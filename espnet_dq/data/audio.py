@@ -32,6 +32,7 @@ from espnet_dq.data.decoders import (
 from espnet_dq.data.faults import (
     EMPTY,
     NO_AUDIO,
+    NO_SCALE,
     NOT_NUMBERS,
     TRUNCATED,
     AudioFault,
@@ -45,6 +46,7 @@ from espnet_dq.files import atomic, sha256
 
 DAMAGED_PAGE = "bytes of it are no page with a right checksum"
 UNKNOWN_SIZE = 0x7F000000  # bytes and more that programs write which cannot go back to the header
+LOUDEST = 32.0  # 30 dB above full scale: no recording, but integers that are written as floats
 UNKNOWN_FRAMES = 1 << 62  # libsndfile's count of samples where the header tells none: 2^63 - 1
 
 
@@ -92,9 +94,10 @@ def read_audio(
 
     Raises:
         AudioFault: The file is missing, corrupt, shorter than its header says, or empty, or has
-            no such channel, or too low a rate. What is wrong in the middle of a file is only found
-            there. That a rate in a header is not the true one cannot be told from the samples, and
-            a lossy file that was cut off says so only if its format does.
+            no such channel, too low a rate, or samples that are integers, not in [-1, 1]. What is
+            wrong in the middle of a file is only found there. That a rate in a header is not the
+            true one cannot be told from the samples, and a lossy file that was cut off says so only
+            if its format does.
     """
     path = Path(path)
     _check_file(path)
@@ -121,6 +124,10 @@ def _sound(name: Path | str, blocks: Iterator[np.ndarray], report: Report) -> It
             block = next(blocks, None)
         if block is None:
             break
+        peak = np.abs(block).max()
+        if LOUDEST < peak < np.inf:
+            at = (before + np.abs(block).argmax()) / SAMPLE_RATE
+            raise AudioFault(f"{name}: {NO_SCALE}: {peak:g} at {at:.2f} s", NO_SCALE)
         numbers = np.isfinite(block)
         if not numbers.all():
             with naming(name):

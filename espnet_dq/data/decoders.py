@@ -27,6 +27,7 @@ CONTAINERS = (
     "mpegts,mulaw,mxf,nistsphere,nut,ogg,oma,pvf,qcp,rm,rso,shn,sln,sox,tak,truehd,tta,voc,vqf,"
     "w64,wav,wv,wve,xwma"
 )
+G711 = (".al", ".ul")  # headerless files by their names, of 8 kHz, which FFmpeg takes for 44.1 kHz
 RESAMPLED = 64  # channels that FFmpeg's resampler takes
 WIDE = 8  # channels of which `BLOCK` samples are read at once; of more, fewer
 UNKNOWN_FRAMES = 1 << 62  # libsndfile's count of samples where the header tells none: 2^63 - 1
@@ -54,6 +55,8 @@ def open_container(source: Path | Readable) -> av.container.InputContainer:
     options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
     if isinstance(source, Part) and not source.span.length_known:
         options["ignore_length"] = "1"
+    if isinstance(source, Path) and source.suffix.lower() in G711:
+        options["sample_rate"] = "8000"
     try:
         # Titles in other encodings than UTF-8 are no fault of the sound.
         return av.open(file, options=options, metadata_errors="replace")

@@ -11,6 +11,7 @@ TRUNCATED = "truncated audio"
 DAMAGED = "damaged audio"
 UNREADABLE = "unreadable audio"
 NOT_NUMBERS = "samples that are not numbers"
+NO_SCALE = "samples far beyond full scale"
 LOW_RATE = "a sampling rate below 4 kHz"
 CRASH = "audio that ended its reader"
 

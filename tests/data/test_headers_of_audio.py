@@ -144,6 +144,27 @@ def test_a_size_that_was_written_into_a_pipe(kind, at, tmp_path):
     assert np.array_equal(load_audio(path), good)
 
 
+@pytest.mark.parametrize(("suffix", "subtype"), [("ul", "ULAW"), ("AL", "ALAW")])
+def test_telephone_speech_without_a_header(suffix, subtype, tmp_path):
+    soundfile.write(tmp_path / "x.wav", noise(1, 8000), 8000, subtype=subtype)
+    path = tmp_path / f"x.{suffix}"
+    path.write_bytes((tmp_path / "x.wav").read_bytes()[-8000:])
+    assert np.array_equal(load_audio(path), load_audio(tmp_path / "x.wav")) and seconds(path) == 1
+
+
+@pytest.mark.parametrize("rate", [16000, 8000])
+def test_integers_that_are_written_as_floats(rate, tmp_path):
+    path = tmp_path / "x.wav"
+    soundfile.write(path, noise(1, rate) * 20, rate, subtype="FLOAT")  # loud, no more
+    assert 4 < np.abs(load_audio(path)).max() < 32
+    soundfile.write(path, noise(1, rate) * 32768, rate, subtype="FLOAT")
+    with pytest.raises(
+        AudioFault, match=f"^{path}: samples far beyond full scale: [0-9]+"
+    ) as error:
+        load_audio(path)
+    assert error.value.cause == "samples far beyond full scale"
+
+
 def test_a_length_of_0(tmp_path):
     path = encode(tmp_path / "x.rm", "real_144", noise(1, 8000), 8000)
     assert seconds(path) == len(load_audio(path)) / 16000 > 0.9
