@@ -26,13 +26,15 @@ from tqdm import tqdm
 from espnet_dq.bin.arguments import Parser
 from espnet_dq.data.audio import SAMPLE_RATE
 from espnet_dq.data.cut import cut, died, jobs
-from espnet_dq.data.kaldi import FOLDER, KaldiDir, Segment, absolute, is_command, validate
+from espnet_dq.data.kaldi import FOLDER, KaldiDir, absolute, is_command
 from espnet_dq.data.left_out import COLUMNS, LEFT_OUT, LeftOut, Row
 from espnet_dq.data.listing import UNKNOWN_LANGUAGE, rows
 from espnet_dq.data.parallel import parallel_map
+from espnet_dq.data.segments import Segment
 from espnet_dq.data.spelling import normalise
 from espnet_dq.data.splits import SPLITS
 from espnet_dq.data.unfit import text_fault
+from espnet_dq.data.validation import validate
 from espnet_dq.errors import InputError, one_line, run, say
 from espnet_dq.files import atomic, check_replaceable
 

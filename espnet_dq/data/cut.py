@@ -25,8 +25,9 @@ from espnet_dq.data.audio import (
 )
 from espnet_dq.data.command import load_command
 from espnet_dq.data.faults import CRASH, AudioFault
-from espnet_dq.data.kaldi import KaldiDir, Segment, absolute, is_command
+from espnet_dq.data.kaldi import KaldiDir, absolute, is_command
 from espnet_dq.data.parallel import DIED
+from espnet_dq.data.segments import Segment
 from espnet_dq.data.unfit import sound_fault
 from espnet_dq.files import file_name, sha256
 

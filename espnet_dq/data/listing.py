@@ -23,7 +23,7 @@ from espnet_dq.data import names
 from espnet_dq.data.audio import seconds
 from espnet_dq.data.corpus import EMPTY_TEXT, text_fault
 from espnet_dq.data.faults import CRASH, AudioFault
-from espnet_dq.data.kaldi import KaldiDir, Segment, absolute, is_command
+from espnet_dq.data.kaldi import KaldiDir, absolute, is_command
 from espnet_dq.data.languages import (
     UNKNOWN_LANGUAGE,
     corpus_language,
@@ -33,6 +33,7 @@ from espnet_dq.data.languages import (
 )
 from espnet_dq.data.left_out import LEFT_OUT, LeftOut
 from espnet_dq.data.parallel import DIED, parallel_map
+from espnet_dq.data.segments import Segment
 from espnet_dq.data.splits import SPLITS
 from espnet_dq.data.summary import Source, write_splits
 from espnet_dq.errors import InputError, one_line

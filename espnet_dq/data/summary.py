@@ -6,7 +6,8 @@ from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from espnet_dq.data.kaldi import FOLDER, KaldiDir, validate
+from espnet_dq.data.kaldi import FOLDER, KaldiDir
+from espnet_dq.data.validation import validate
 from espnet_dq.errors import InputError, WorkError, say
 from espnet_dq.files import atomic, check_replaceable
 from espnet_dq.formats import json_file

@@ -16,7 +16,8 @@ from tqdm import tqdm
 
 from espnet_dq.data.audio import content_mark
 from espnet_dq.data.faults import AudioFault
-from espnet_dq.data.kaldi import FOLDER, KaldiDir, Segment, read_scp, read_wav, write_scp
+from espnet_dq.data.kaldi import FOLDER, KaldiDir, read_scp, read_wav, write_scp
+from espnet_dq.data.segments import Segment
 from espnet_dq.decode.utterances import Decoded, decode, decode_timed, jobs_of, run
 from espnet_dq.errors import InputError, WorkError, one_line
 from espnet_dq.files import Folder, atomic, check_replaceable, remove, sha256

@@ -3,7 +3,8 @@
 import json
 from pathlib import Path
 
-from espnet_dq.data.kaldi import KaldiDir, read_scp, read_wav, validate
+from espnet_dq.data.kaldi import KaldiDir, read_scp, read_wav
+from espnet_dq.data.validation import validate
 from espnet_dq.decode.folder import (
     PARTS,
     TIMED,

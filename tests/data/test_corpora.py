@@ -10,9 +10,10 @@ from whisper.tokenizer import LANGUAGES
 
 from espnet_dq.bin import format_data
 from espnet_dq.data.audio import load_audio
-from espnet_dq.data.kaldi import KaldiDir, faults
+from espnet_dq.data.kaldi import KaldiDir
 from espnet_dq.data.languages import ISO, whisper_code
 from espnet_dq.data.summary import read_sources
+from espnet_dq.data.validation import faults
 from espnet_dq.errors import InputError, WorkError
 from local import aishell, common_voice, fleurs, kaldi_dir, librispeech, mls, voxpopuli
 from tests.data import small_corpora as small

@@ -7,7 +7,9 @@ import soundfile
 
 from espnet_dq.bin import format_data, pack_windows, validate_data
 from espnet_dq.data.audio import load_audio, save_wav
-from espnet_dq.data.kaldi import KaldiDir, Segment, faults, read_scp
+from espnet_dq.data.kaldi import KaldiDir, read_scp
+from espnet_dq.data.segments import Segment
+from espnet_dq.data.validation import faults
 from espnet_dq.errors import InputError
 from local import kaldi_dir
 

@@ -5,7 +5,9 @@ import pytest
 import soundfile
 
 from espnet_dq.bin import format_data, write_cuts
-from espnet_dq.data.kaldi import KaldiDir, Segment, validate
+from espnet_dq.data.kaldi import KaldiDir
+from espnet_dq.data.segments import Segment
+from espnet_dq.data.validation import validate
 from local import hf_dataset, lhotse_cuts
 
 SPLITS = ("train", "dev", "test")

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from espnet_dq.bin.pack_windows import main as pack_windows
 from espnet_dq.data.audio import load_audio, save_wav
-from espnet_dq.data.kaldi import AUDIO, KaldiDir, validate
+from espnet_dq.data.kaldi import AUDIO, KaldiDir
 from espnet_dq.data.pack import PAUSE, Balance, pack, plan_windows
+from espnet_dq.data.validation import validate
 from espnet_dq.errors import InputError
 from espnet_dq.files import alone, sha256
 from espnet_dq.whisper.dims import SIZES, encode_text, vocabulary_tokenizer

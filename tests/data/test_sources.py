@@ -12,8 +12,9 @@ import soundfile
 from espnet_dq.bin import format_data
 from espnet_dq.data.audio import load_audio
 from espnet_dq.data.corpus import Clip, prepare
-from espnet_dq.data.kaldi import KaldiDir, Segment
+from espnet_dq.data.kaldi import KaldiDir
 from espnet_dq.data.listing import unpack
+from espnet_dq.data.segments import Segment
 
 TIME = 1_000_000_000  # seconds; the packages of a distribution have all but one
 

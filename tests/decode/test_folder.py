@@ -16,8 +16,9 @@ import pytest
 
 from espnet_dq.bin.decode import main as decode_main
 from espnet_dq.data.audio import SAMPLE_RATE, load_audio, save_wav
-from espnet_dq.data.kaldi import read_scp, validate, write_scp
+from espnet_dq.data.kaldi import read_scp, write_scp
 from espnet_dq.data.pieces import pieces
+from espnet_dq.data.validation import validate
 from espnet_dq.decode import folder
 from espnet_dq.decode.folder import PARTIAL, _timed, decode_folder
 from espnet_dq.decode.utterances import Decoded, Job, decode

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from espnet_dq.data.kaldi import KaldiDir, faults
+from espnet_dq.data.kaldi import KaldiDir
+from espnet_dq.data.validation import faults
 
 DATA_SH = Path(__file__).resolve().parents[2] / "local/data.sh"
 
