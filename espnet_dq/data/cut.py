@@ -108,8 +108,10 @@ def _cut_command(wav_dir: Path, recording: Recording) -> list[Piece]:
 
 
 def _words(command: str) -> list[str]:
+    lexer = shlex.shlex(command, posix=True, punctuation_chars=True)  # of `<x.wav`, too
+    lexer.whitespace_split, lexer.commenters = True, ""
     try:
-        return shlex.split(command)
+        return list(lexer)
     except ValueError:  # quotes that only the shell understands
         return command.split()
 

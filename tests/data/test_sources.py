@@ -46,10 +46,10 @@ def formatted(tmp_path):
     return load_audio(path), os.stat(path).st_ino
 
 
-@pytest.mark.parametrize("kind", ["file", "segment", "command"])
+@pytest.mark.parametrize("kind", ["file", "segment", "cat ", "cat <", "cat 2>/dev/null </dev/null;cat <"])
 def test_stage_2(kind, tmp_path):
     source = sound(tmp_path / "x.wav", 0)
-    wav = f"cat '{source}' |" if kind == "command" else str(source)
+    wav = f"{kind}'{source}'|" if kind.startswith("cat") else str(source)
     folders(tmp_path, wav, Segment("r", 0.5, 1.5) if kind == "segment" else None)
     first, number = formatted(tmp_path)
     assert formatted(tmp_path)[1] == number  # not decoded again

@@ -86,7 +86,7 @@ def test_every_word_once_and_at_its_time(tmp_path):
     found = list(transcribe(FakeRuntime(), tmp_path / "long.wav", "it", True))
     assert [s.text for s in found] == [f"w{k}" for k in range(len(starts))]
     assert np.allclose([s.start * SAMPLE_RATE for s in found], starts, atol=0.01)
-    assert all(a.end <= b.start for a, b in pairwise(found))
+    assert all(a.end <= b.start and a.language == "it" for a, b in pairwise(found))
     whole = list(transcribe(FakeRuntime(), tmp_path / "long.wav", "it", False))
     assert len(whole) >= 500 / 30
     assert " ".join(s.text for s in whole) == " ".join(s.text for s in found)
