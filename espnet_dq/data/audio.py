@@ -343,8 +343,8 @@ def content_mark(source: Path | str) -> str:
 def seconds(path: Path | str) -> float:
     """Length by the file's header, without reading the audio, unless it tells none.
 
-    Of several recordings in one file it is that of all in WAV; in FLAC, Ogg, mp3 and AAC it tells
-    one of them only, since all of the file would have to be searched for the others.
+    Of several recordings in one file it is that of all in WAV, AIFF and MP4; in FLAC, Ogg, mp3 and
+    AAC it tells one of them only, since all of the file would have to be searched for the others.
 
     Raises:
         AudioFault: The file is missing, empty or cut short, or its header is broken; of one that

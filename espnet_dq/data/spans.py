@@ -1,4 +1,4 @@
-"""Where in a file its sound lies, as far as WAV, FLAC, Ogg and MPEG tell it.
+"""Where in a file its sound lies, as far as WAV, AIFF, MP4, FLAC, Ogg and MPEG tell it.
 
 Decoders take such a file for one recording, of the length that its header tells. But recorders that
 were killed and programs that write into a pipe leave sizes that nobody knew, a copy that broke off
@@ -28,7 +28,7 @@ BACKWARDS = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 class Span:
     """The bytes of one recording."""
 
-    kind: str | None  # a key of `SEARCH`, "WAV"; None: not known here
+    kind: str | None  # a key of `WALK` or `SEARCH`, "WAV"; None: not known here
     start: int
     end: int
     length_known: bool = True  # whether the header tells a length
@@ -42,7 +42,7 @@ def spans(path: Path, search: bool = True) -> list[Span]:
 
     Args:
         path: A file that is not empty.
-        search: Read all of a file of other formats than WAV to find more than one.
+        search: Read all of a FLAC, Ogg or MPEG file to find more than one.
 
     Raises:
         OSError: It cannot be read.
@@ -53,6 +53,8 @@ def spans(path: Path, search: bool = True) -> list[Span]:
         kind = _kind(file, start)
         if kind == "WAV":
             return list(_wavs(file, start, size)) or [Span(None, 0, size)]
+        if kind in WALK:
+            return list(WALK[kind](file, size))
         if search and kind in SEARCH:
             return list(SEARCH[kind](file, size))
     return [Span(kind, 0, size)]
@@ -90,6 +92,10 @@ def _kind(file: BinaryIO, start: int) -> str | None:
     head = _read(file, start, 12)
     if head[:4] in WAV and head[8:] == b"WAVE":
         return "WAV"
+    if head[:4] == b"FORM" and head[8:] in (b"AIFF", b"AIFC"):
+        return "AIFF"
+    if head[4:8] == b"ftyp":
+        return "MP4"
     if _is_mpeg(head[:2]):
         return "MPEG"
     return {b"fLaC": "FLAC", b"OggS": "Ogg"}.get(head[:4])
@@ -165,6 +171,32 @@ def _checksum(page: bytes) -> bytes:
     return found.to_bytes(4, "big").translate(BACKWARDS)
 
 
+def _aiffs(file: BinaryIO, size: int) -> Iterator[Span]:
+    start = 0
+    while _kind(file, start) == "AIFF":
+        length = int.from_bytes(_read(file, start + 4, 4))
+        end = start + 8 + length + length % 2
+        behind = end if _kind(file, end) == "AIFF" else size
+        yield Span("AIFF", start, behind)
+        start = behind
+
+
+def _mp4s(file: BinaryIO, size: int) -> Iterator[Span]:
+    """Each begins with a box of its type (ISO/IEC 14496-12)."""
+    start = at = 0
+    while at + 8 <= size:
+        head = _read(file, at, 16)
+        if head[4:8] == b"ftyp" and at > start:
+            yield Span("MP4", start, at)
+            start = at
+        length = int.from_bytes(head[8:] if head[:4] == b"\0\0\0\1" else head[:4])
+        if length < 8:  # 0: until the end
+            break
+        at += length
+    yield Span("MP4", start, size)
+
+
+WALK = {"AIFF": _aiffs, "MP4": _mp4s}
 SEARCH = {"FLAC": _flacs, "Ogg": _oggs, "MPEG": _mpegs}
 
 

@@ -186,8 +186,8 @@ def recordings(tmp_path, kind):
         path, samples = tmp_path / f"{number}.{kind}", noise(1, rate, channels, number)
         if kind == "opus":
             soundfile.write(path, noise(1, 48000, channels), 48000, format="OGG", subtype="OPUS")
-        elif kind == "aac":
-            encode(path, "aac", samples, rate, format="adts")
+        elif kind in ("aac", "m4a"):
+            encode(path, "aac", samples, rate, format={"aac": "adts", "m4a": "mp4"}[kind])
         else:
             soundfile.write(path, samples, rate)
         if kind == "mp3":
@@ -196,7 +196,7 @@ def recordings(tmp_path, kind):
         yield path
 
 
-@pytest.mark.parametrize("kind", ["wav", "flac", "ogg", "opus", "mp3"])
+@pytest.mark.parametrize("kind", ["wav", "aiff", "m4a", "flac", "ogg", "opus", "mp3"])
 def test_several_recordings_in_one_file(kind, tmp_path):
     parts = list(recordings(tmp_path, kind))
     for some in (parts, parts[::-1], [parts[0], parts[0]]):
@@ -204,7 +204,7 @@ def test_several_recordings_in_one_file(kind, tmp_path):
         path.write_bytes(b"".join(part.read_bytes() for part in some))
         assert np.array_equal(load_audio(path), np.concatenate([load_audio(x) for x in some]))
         assert not at_16k(path)
-        if kind == "wav":  # of others a look at the header does not tell
+        if kind in ("wav", "aiff"):  # of others a look at the header does not tell
             assert seconds(path) == pytest.approx(len(some), abs=0.001)
 
 

@@ -46,7 +46,7 @@ def formatted(tmp_path):
     return load_audio(path), os.stat(path).st_ino
 
 
-@pytest.mark.parametrize("kind", ["file", "segment", "cat ", "cat <", "cat 2>/dev/null </dev/null;cat <"])
+@pytest.mark.parametrize("kind", ["file", "segment", "cat ", "cat <", "cat;cat <"])
 def test_stage_2(kind, tmp_path):
     source = sound(tmp_path / "x.wav", 0)
     wav = f"{kind}'{source}'|" if kind.startswith("cat") else str(source)
