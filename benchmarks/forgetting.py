@@ -43,12 +43,13 @@ from espnet_dq.bin.describe import commit
 from espnet_dq.data.audio import SAMPLE_RATE, load_audio
 from espnet_dq.data.kaldi import KaldiDir
 from espnet_dq.data.spelling import compared
+from espnet_dq.data.texts import join
 from espnet_dq.decode.folder import decode_folder
 from espnet_dq.errors import InputError, run
 from espnet_dq.files import sha256
 from espnet_dq.report.markdown import table
 from espnet_dq.runtimes import guess_runtime, load_runtime
-from espnet_dq.runtimes.interface import Segment, join
+from espnet_dq.runtimes.interface import Segment
 from espnet_dq.scoring.score import MAIN_RATES, MEAN, Texts, Utterance, rates, read_texts
 from espnet_dq.scoring.timestamps import Times, measure
 
@@ -151,7 +152,7 @@ def long(model: Model, folder: Folder, args: argparse.Namespace) -> dict:
             segments, _ = model.engine.model.transcribe(audio, language=lang)
             heard = [Segment(s.start, s.end, s.text) for s in segments]
             times[lang] += measure(truth, heard, lambda text, lang=lang: compared(text, lang))
-            ref, hyp = join(c.text for c in truth), join(s.text for s in heard)
+            ref, hyp = (join((s.text for s in side), lang) for side in (truth, heard))
             texts.append(Utterance.of(f"{lang}-{number}", lang, ref, hyp))
             seconds += len(audio) / SAMPLE_RATE
     found = rates(Texts(texts, [], Counter()))
@@ -195,7 +196,7 @@ def translation(model: Model, folder: Folder, _: argparse.Namespace) -> dict:
         for utt in tqdm(utts, desc=f"{model.name} {folder.name} {lang}: translation", unit="clip"):
             audio = load_audio(folder.data.wav[utt])
             segments, _ = model.engine.model.transcribe(audio, language=lang, **options)
-            said[utt] = compared(join(s.text for s in segments), "en")
+            said[utt] = compared(join((s.text for s in segments), "en"), "en")
         counts[lang] = len(utts)
         english[lang] = f1([(compared(folder.english[u], "en"), said[u]) for u in utts])
         transcript[lang] = f1([(words(folder.data, u), said[u]) for u in utts])

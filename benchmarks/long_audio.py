@@ -22,8 +22,9 @@ import soundfile
 
 from espnet_dq.bin.describe import commit
 from espnet_dq.data.audio import SAMPLE_RATE, load_audio
-from espnet_dq.data.kaldi import KaldiDir, read_scp, validate, write_scp
+from espnet_dq.data.kaldi import KaldiDir, read_scp, write_scp
 from espnet_dq.data.spelling import compared
+from espnet_dq.data.validation import validate
 from espnet_dq.errors import InputError, run
 from espnet_dq.files import new_folder
 from manifest_size import ROOT, measure

@@ -41,8 +41,9 @@ def add_language(listing: Listing, folder: Path, name: str, lang: str | None) ->
 def main(argv: list[str] | None = None) -> int:
     """Write the splits of all languages."""
     args = parser(__doc__, languages=True).parse_args(argv)
+    languages = args.languages, args.language_tokens
     listing = Listing(source=SOURCE)
-    for language in language_folders(args.data_root, "train.tsv", args):
+    for language in language_folders(args.data_root, "train.tsv", *languages):
         add_language(listing, *language)
     write_listing(listing, args.out, args.nj)
     return 0

@@ -50,10 +50,11 @@ def _place(audio: Path, row: dict[str, str]) -> tuple[Path, str]:
 def main(argv: list[str] | None = None) -> int:
     """Write the splits of all languages."""
     args = parser(__doc__, languages=True).parse_args(argv)
+    languages = args.languages, args.language_tokens
     listing = Listing(source=SOURCE)
     inner = args.data_root / "data"
     root = inner if inner.is_dir() else args.data_root
-    for language in language_folders(root, "train.tsv", args):
+    for language in language_folders(root, "train.tsv", *languages):
         add_language(listing, *language, args.out)
     write_listing(listing, args.out, args.nj)
     return 0

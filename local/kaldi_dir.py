@@ -11,10 +11,10 @@ OUT/{train,dev,test}, OUT/report.json and OUT/left_out.tsv.
 import argparse
 from pathlib import Path
 
-from espnet_dq.data.kaldi import validate
 from espnet_dq.data.languages import known_language
 from espnet_dq.data.listing import Listing, write_listing
 from espnet_dq.data.splits import SPLITS
+from espnet_dq.data.validation import validate
 from espnet_dq.errors import InputError, run
 
 

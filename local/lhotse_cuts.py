@@ -18,9 +18,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from espnet_dq.data.kaldi import Segment
 from espnet_dq.data.languages import UNKNOWN_LANGUAGE, known_language, whisper_code
 from espnet_dq.data.listing import Listing, write_listing
+from espnet_dq.data.segments import Segment
 from espnet_dq.data.splits import SPLITS
 from espnet_dq.errors import InputError, one_line, run
 

@@ -48,9 +48,10 @@ def add_language(listing: Listing, folder: Path, name: str, lang: str | None) ->
 def main(argv: list[str] | None = None) -> int:
     """Write the splits of all languages."""
     args = parser(__doc__, languages=True).parse_args(argv)
+    languages = args.languages, args.language_tokens
     listing = Listing(source=SOURCE)
     mark = "train/transcripts.txt"
-    for language in language_folders(args.data_root, mark, args, prefix="mls_"):
+    for language in language_folders(args.data_root, mark, *languages, prefix="mls_"):
         add_language(listing, *language)
     write_listing(listing, args.out, args.nj)
     return 0

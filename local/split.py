@@ -21,11 +21,9 @@ def merge(parts: list[Path]) -> tuple[KaldiDir, dict[str, Counter[str]]]:
     left_out: dict[str, Counter[str]] = {}
     for part in parts:
         data = KaldiDir.load(part, extra=("utt2prompt", "utt2dur"))
-        for name, table in whole.tables().items():
-            both = table.keys() & data.wav.keys()
-            if both:
-                raise InputError(f"{part / name}: '{min(both)}' is in another corpus too")
-            table.update(data.tables()[name])
+        if both := whole.wav.keys() & data.wav.keys():
+            raise InputError(f"{part / 'wav.scp'}: '{min(both)}' is in another corpus too")
+        whole.update(data)
         for lang, reasons in json.loads((part / "left_out.json").read_bytes()).items():
             left_out.setdefault(lang, Counter()).update(reasons)
     return whole, left_out
@@ -39,7 +37,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     parts = [args.out / "parts" / name for name in args.corpora]
     data, left_out = merge(parts)
-    sources = [source for part in parts for source in read_sources(part / SOURCES)]
+    told = [part / SOURCES for part in parts if (part / SOURCES).exists()]
+    sources = [source for path in told for source in read_sources(path)]
     utts = sorted(data.wav)
     entries = [(data.utt2lang[u], data.extra["utt2prompt"][u], data.text[u]) for u in utts]
     splits = {name: [] for name in SPLITS}

@@ -48,10 +48,11 @@ def add_language(listing: Listing, folder: Path, name: str, lang: str | None) ->
 def main(argv: list[str] | None = None) -> int:
     """Write the splits of all languages."""
     args = parser(__doc__, languages=True).parse_args(argv)
+    languages = args.languages, args.language_tokens
     listing = Listing(source=SOURCE)
     inner = args.data_root / "transcribed_data"
     root = inner if inner.is_dir() else args.data_root
-    for folder, name, lang in language_folders(root, "asr_test.tsv", args):
+    for folder, name, lang in language_folders(root, "asr_test.tsv", *languages):
         if name != "en_accented" or args.languages:
             add_language(listing, folder, name, lang)
     write_listing(listing, args.out, args.nj)

@@ -64,10 +64,9 @@ def save_corpus(root: Path) -> Path:
             wav = root / "wav" / f"{utt}.wav"
             wav.parent.mkdir(parents=True, exist_ok=True)
             save_wav(wav, random.normal(0, 0.05, 16000).astype(np.float32))
-            data.wav[utt] = str(wav)
-            lang = data.utt2lang[utt] = ("en", "ru")[number % 2]
-            data.text[utt] = f"{WORDS[lang][number % 8]} {WORDS[lang][number // 8]}"
-            data.utt2spk[utt] = utt.split("-")[0]
+            lang = ("en", "ru")[number % 2]
+            text = f"{WORDS[lang][number % 8]} {WORDS[lang][number // 8]}"
+            data.add(utt, wav, text, utt.split("-")[0], lang)
         data.save(root / split)
     return root
 

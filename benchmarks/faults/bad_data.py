@@ -155,9 +155,7 @@ def make(folder: Path, speech: list[Clip], utterances: int, broken: int) -> dict
             soundfile.write(path, 0.9 * audio / np.abs(audio).max(), SAMPLE_RATE * up // down)
         else:
             _good(clip, path)
-        data = splits[split]
-        data.wav[utt], data.text[utt] = str(path), text
-        data.utt2spk[utt], data.utt2lang[utt] = utt[:5], clip.language
+        splits[split].add(utt, path, text, utt[:5], clip.language)
     for name, data in splits.items():
         data.save(folder / name)
     return planted

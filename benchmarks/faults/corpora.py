@@ -23,7 +23,8 @@ import numpy as np
 
 from benchmarks.faults.results import RESULTS, put, result
 from espnet_dq.data.audio import save_wav
-from espnet_dq.data.kaldi import faults, read_scp
+from espnet_dq.data.kaldi import read_scp
+from espnet_dq.data.validation import faults
 from local import (
     aishell,
     asterisk,

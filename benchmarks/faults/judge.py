@@ -14,7 +14,8 @@ import safetensors.torch
 import soundfile
 import torch
 
-from espnet_dq.data.kaldi import FILES, KaldiDir, faults, read_scp
+from espnet_dq.data.kaldi import FILES, KaldiDir, read_scp
+from espnet_dq.data.validation import faults
 from espnet_dq.files import TEMPORARY, read_yaml, sha256
 from espnet_dq.formats import detect
 

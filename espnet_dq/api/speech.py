@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from espnet_dq.data.languages import known_language
-from espnet_dq.decode.transcribe import SURE, spoken_language
+from espnet_dq.decode.transcribe import SURE
 from espnet_dq.decode.transcribe import transcribe as segments
 from espnet_dq.errors import InputError
 from espnet_dq.runtimes import Segment, guess_runtime, load_runtime
@@ -38,7 +38,8 @@ def transcribe(
             is an error.
 
     Returns:
-        Segments with `start` and `end` in seconds and `text`; none where there is no sound.
+        Segments with `start` and `end` in seconds, `text` and `language`; none where there is no
+        sound.
 
     Raises:
         InputError: a model that cannot be read or an unknown language; of the audio while
@@ -51,17 +52,13 @@ def transcribe(
     """
     if isinstance(model, str | Path):
         model = load_runtime(runtime or guess_runtime(model), model, nj=1)
-    code = language and known_language(language, model.languages)
-    return _heard(audio, model, code, timestamps, damage)
+    code = known_language(language, model.languages) if language else None
 
-
-def _heard(audio, runtime, language, timestamps, damage) -> Iterator[Segment]:
-    if not language:
-        language, probability = spoken_language(runtime, audio)
+    def detected(language: str | None, probability: float) -> None:
         level = logging.INFO if probability >= SURE else logging.WARNING
         logging.log(level, "%s: language %s (probability %.2f)", audio, language, probability)
-    if language:
-        yield from segments(runtime, audio, language, timestamps, damage)
+
+    return segments(model, audio, code, timestamps, damage, detected)
 
 
 def score(

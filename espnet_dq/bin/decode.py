@@ -8,12 +8,13 @@ from pathlib import Path
 
 from espnet_dq.bin.arguments import Parser, count
 from espnet_dq.data.kaldi import KaldiDir, read_scp
-from espnet_dq.decode.folder import LIMITS, decode_folder
+from espnet_dq.decode.folder import decode_folder
 from espnet_dq.decode.parts import join_parts
 from espnet_dq.errors import run, say
 from espnet_dq.files import alone, sha256, shared_place
 from espnet_dq.jobs import Part
 from espnet_dq.runtimes import RUNTIMES
+from espnet_dq.runtimes.interface import LIMITS
 
 
 def get_parser() -> Parser:

@@ -65,7 +65,8 @@ def main(argv: list[str] | None = None) -> int:
             "path": str(args.exp / "qat" / CHECKPOINT),
         }
     )
-    sources = read_sources(args.data_sources) if args.data_sources else []
+    there = args.data_sources and args.data_sources.exists()
+    sources = read_sources(args.data_sources) if there else []
     description = {
         "corpus": args.corpus,
         "sources": [asdict(source) for source in sources],

@@ -26,13 +26,15 @@ from tqdm import tqdm
 from espnet_dq.bin.arguments import Parser
 from espnet_dq.data.audio import SAMPLE_RATE
 from espnet_dq.data.cut import cut, died, jobs
-from espnet_dq.data.kaldi import FOLDER, KaldiDir, Segment, absolute, is_command, validate
+from espnet_dq.data.kaldi import FOLDER, KaldiDir, absolute, is_command
 from espnet_dq.data.left_out import COLUMNS, LEFT_OUT, LeftOut, Row
 from espnet_dq.data.listing import UNKNOWN_LANGUAGE, rows
 from espnet_dq.data.parallel import parallel_map
+from espnet_dq.data.segments import Segment
 from espnet_dq.data.spelling import normalise
 from espnet_dq.data.splits import SPLITS
 from espnet_dq.data.unfit import text_fault
+from espnet_dq.data.validation import validate
 from espnet_dq.errors import InputError, one_line, run, say
 from espnet_dq.files import atomic, check_replaceable
 
@@ -184,15 +186,12 @@ def split_long(
                 left_out.add(utt, data.utt2lang[utt], fault, f"a piece of {utt}")
             for wav, length, text in good:
                 key = f"{utt}-{Path(wav).stem[-4:]}"
-                made.wav[key], made.text[key] = wav, text
-                made.utt2spk[key], made.utt2lang[key] = data.utt2spk[utt], data.utt2lang[utt]
-                made.extra["utt2num_samples"][key] = str(length)
+                of = data.utt2spk[utt], data.utt2lang[utt]
+                made.add(key, wav, text, *of, utt2num_samples=length)
     rest = data.select(samples.keys() - set(long))
-    for name, table in rest.tables().items():
-        more = made.tables()[name]
-        if table.keys() & more.keys():
-            raise InputError(f"'{min(table.keys() & more.keys())}' is an utterance and a piece")
-        table |= more
+    if both := rest.wav.keys() & made.wav.keys():
+        raise InputError(f"'{min(both)}' is an utterance and a piece")
+    rest.update(made)
     return rest, {"utterances": len(long), "pieces": len(made.wav)}
 
 

@@ -3,12 +3,13 @@
 import logging
 from pathlib import Path
 
+from espnet_dq.api.speech import score
 from espnet_dq.bin.arguments import Parser
 from espnet_dq.errors import InputError, run, say
 from espnet_dq.files import check_replaceable
-from espnet_dq.scoring import beside, sclite
+from espnet_dq.scoring import beside
 from espnet_dq.scoring.results import tables
-from espnet_dq.scoring.score import FOLDER, MEAN, score
+from espnet_dq.scoring.score import FOLDER, MEAN
 
 
 def get_parser() -> Parser:
@@ -40,9 +41,8 @@ def main(argv: list[str] | None = None) -> int:
     outs = [args.out or hyp / "score" for hyp in args.hyp]
     for out in outs:
         check_replaceable(out, FOLDER)
-    program = sclite.find()
     for hyp, out in zip(args.hyp, outs, strict=True):
-        result = score(args.ref, hyp, out, program)
+        result = score(args.ref, hyp, out=out)
         for line in tables({hyp.name: result}).split("\n"):
             say(line)
         for name in ("wer", "cer"):

@@ -2,13 +2,15 @@
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 from espnet_dq.bin.arguments import Parser
 from espnet_dq.data.languages import known_language
+from espnet_dq.data.texts import between
 from espnet_dq.decode.subtitles import HEAD, cue
-from espnet_dq.decode.transcribe import SURE, spoken_language, transcribe
+from espnet_dq.decode.transcribe import SURE, transcribe
 from espnet_dq.errors import InputError, one_line, run, say, spoken
-from espnet_dq.runtimes import RUNTIMES, Runtime, Segment, guess_runtime, load_runtime
+from espnet_dq.runtimes import RUNTIMES, Segment, guess_runtime, load_runtime
 
 SHOWN = 5  # damaged spots of a file
 
@@ -45,16 +47,15 @@ def main(argv: list[str] | None = None) -> int:
     if args.format != "text" and len(args.audio) > 1:
         raise InputError(f"--format {args.format}: one AUDIO at a time")
     runtime = load_runtime(args.runtime or guess_runtime(args.model), args.model, nj=1)
-    asked = args.language and known_language(args.language, runtime.languages)
+    asked = known_language(args.language, runtime.languages) if args.language else None
     timestamps = args.timestamps or args.format != "text"
     code = 0
     for path in args.audio:
         prefix = f"{one_line(path)}\t" if len(args.audio) > 1 else ""
         try:
-            language = asked or _detect(runtime, path)
-            heard = language and transcribe(runtime, path, language, timestamps, _warner())
-            segments = _limits(heard or (), path)
-            for part in _parts(segments, args.format, args.timestamps, prefix):
+            detected = partial(_name_language, path)
+            segments = transcribe(runtime, path, asked, timestamps, _warner(), detected)
+            for part in _parts(_limits(segments, path), args.format, args.timestamps, prefix):
                 print(part, end="", flush=True)
         except InputError as e:
             say(f"transcribe: {e}", sys.stderr)
@@ -76,13 +77,11 @@ def _warner() -> Callable[[str], None]:
     return warn
 
 
-def _detect(runtime: Runtime, path: str) -> str | None:
-    """`spoken_language`, which is told to whoever waits."""
-    language, probability = spoken_language(runtime, path)
+def _name_language(path: str, language: str | None, probability: float) -> None:
+    """Tell whoever waits what was detected."""
     unsure = "" if probability >= SURE else ", which is not sure (--language)"
     heard = f"language {language}{unsure}" if language else "no sound above -70 dB, so no language"
     say(f"transcribe: {path}: {heard}", sys.stderr)
-    return language
 
 
 def _limits(segments: Iterable[Segment], path: str) -> Iterator[Segment]:
@@ -107,7 +106,7 @@ def _parts(segments: Iterable[Segment], kind: str, timestamps: bool, prefix: str
         begun = False
         try:
             for segment in segments:
-                yield (" " if begun else prefix) + spoken(segment.text)
+                yield (between(segment.language) if begun else prefix) + spoken(segment.text)
                 begun = True
         except InputError:
             if begun:

@@ -12,8 +12,9 @@ from tqdm import tqdm
 from espnet_dq.bin.arguments import Parser
 from espnet_dq.data.audio import seconds
 from espnet_dq.data.faults import AudioFault
-from espnet_dq.data.kaldi import KaldiDir, check, is_command
+from espnet_dq.data.kaldi import KaldiDir, is_command
 from espnet_dq.data.languages import known_language
+from espnet_dq.data.validation import check
 from espnet_dq.errors import InputError, one_line, run, say
 
 
@@ -31,7 +32,7 @@ def get_parser() -> Parser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Validate each folder; see `espnet_dq.data.kaldi.check` for what is looked at."""
+    """Validate each folder; see `espnet_dq.data.validation.check` for what is looked at."""
     args = get_parser().parse_args(argv)
     language = known_language(args.language) if args.language else None
     count = 0

@@ -13,7 +13,9 @@ from tqdm import tqdm
 
 from espnet_dq.bin.arguments import Parser
 from espnet_dq.data.audio import naming
-from espnet_dq.data.kaldi import KaldiDir, Segment, validate
+from espnet_dq.data.kaldi import KaldiDir
+from espnet_dq.data.segments import Segment
+from espnet_dq.data.validation import validate
 from espnet_dq.errors import InputError, run, say
 from espnet_dq.files import atomic, check_replaceable
 

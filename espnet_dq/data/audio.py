@@ -1,8 +1,8 @@
 """Audio in, mono float32 at 16 kHz out.
 
 FLAC, and WAV at 16 kHz, go through soundfile, all else (g722, ogg, mp3, other sample rates) through
-PyAV, which brings its own FFmpeg libraries: no system ffmpeg is needed. The content decides, not
-the name, and what one of them cannot open, the other is asked for.
+PyAV (`espnet_dq.data.decoders`). The content decides, not the name, and what one of them cannot
+open, the other is asked for.
 
 Times are the file's: where it holds no sound, before the first frame or between two, there is
 silence. Damage is an `AudioFault`, unless somebody wants to hear of it: the rest is then decoded.
@@ -11,20 +11,28 @@ silence. Damage is an `AudioFault`, unless somebody wants to hear of it: the res
 import os
 import wave
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Protocol
 
 import av
 import numpy as np
 import soundfile
 
-from espnet_dq.data.clock import BACK, HOLE, LONGEST, kind_of, on_time
+from espnet_dq.data.clock import HOLE, LONGEST, TOLD, kind_of
+from espnet_dq.data.decoders import (
+    BLOCK,
+    SAMPLE_RATE,
+    WEAK,
+    Readable,
+    by_soundfile,
+    decode,
+    open_container,
+    opened,
+)
 from espnet_dq.data.faults import (
-    DAMAGED,
     EMPTY,
-    LOW_RATE,
     NO_AUDIO,
+    NO_SCALE,
     NOT_NUMBERS,
     TRUNCATED,
     AudioFault,
@@ -36,28 +44,10 @@ from espnet_dq.data.virtual import Part
 from espnet_dq.errors import DQError
 from espnet_dq.files import atomic, sha256
 
-SAMPLE_RATE = 16000  # Hz
-BLOCK = 10 * SAMPLE_RATE  # samples that are read at a time
-# Containers that FFmpeg may take a file for. Left out are lists of other files and addresses (hls,
-# concat, sdp, ...), which it would open: a playlist in a corpus must not reach what is beside it.
-CONTAINERS = (
-    "aac,ac3,aiff,alaw,amr,amrnb,amrwb,ape,asf,au,avi,avr,caf,codec2,dsf,dss,dts,eac3,flac,flv,"
-    "g722,g723_1,g726,g726le,g729,gsm,ilbc,ircam,lc3,loas,matroska,mlp,mmf,mov,mp3,mpc,mpc8,mpeg,"
-    "mpegts,mulaw,mxf,nistsphere,nut,ogg,oma,pvf,qcp,rm,rso,shn,sln,sox,tak,truehd,tta,voc,vqf,"
-    "w64,wav,wv,wve,xwma"
-)
-RESAMPLED = 64  # channels that FFmpeg's resampler takes
-WIDE = 8  # channels of which `BLOCK` samples are read at once; of more, fewer
+DAMAGED_PAGE = "bytes of it are no page with a right checksum"
+UNKNOWN_SIZE = 0x7F000000  # bytes and more that programs write which cannot go back to the header
+LOUDEST = 32.0  # 30 dB above full scale: no recording, but integers that are written as floats
 UNKNOWN_FRAMES = 1 << 62  # libsndfile's count of samples where the header tells none: 2^63 - 1
-WEAK = ("HTK", "MAT4", "MP3", "MPC2K")  # which libsndfile sees in many bytes that are no audio
-SLOWEST = 4000  # Hz: below, vowels and all fricatives are gone; telephones have 8000
-
-
-class Readable(Protocol):
-    """An open file; without `seek` it is taken for a stream."""
-
-    def read(self, size: int, /) -> bytes:
-        """So many bytes, or fewer, or none at the end."""
 
 
 @contextmanager
@@ -65,20 +55,27 @@ def naming(path: Path | str) -> Iterator[None]:
     """Turn what soundfile and PyAV raise within into an `AudioFault` that names the file."""
     try:
         yield
-    except soundfile.LibsndfileError as e:
-        raise AudioFault(f"{path}: corrupt audio: {e.error_string}") from e
-    except av.FFmpegError as e:
-        raise AudioFault(f"{path}: corrupt audio: {e.strerror}") from e
-    except OSError as e:
-        raise AudioFault(f"{path}: cannot be read: {e.strerror or type(e).__name__}") from e
-    except AudioFault as e:
-        raise AudioFault(f"{path}: {e}", e.cause) from e
-    except DQError:
-        raise
-    # PyAV's, of layouts, rates, texts in headers and whatever else it does not know.
     except Exception as e:
-        why = " ".join(f"{type(e).__name__} {e}".split())
-        raise AudioFault(f"{path}: corrupt audio: {why}") from e
+        fault = _as_fault(e)
+        raise AudioFault(f"{path}: {fault}", fault.cause) from e
+
+
+def _as_fault(error: Exception) -> AudioFault:
+    """What soundfile and PyAV raise, without the file's name; other faults of ours as they are."""
+    match error:
+        case AudioFault():
+            return error
+        case DQError():
+            raise error
+        case soundfile.LibsndfileError():
+            return AudioFault(f"corrupt audio: {error.error_string}")
+        case av.FFmpegError():
+            return AudioFault(f"corrupt audio: {error.strerror}")
+        case OSError():
+            return AudioFault(f"cannot be read: {error.strerror or type(error).__name__}")
+    # PyAV's, of layouts, rates, texts in headers and whatever else it does not know.
+    why = " ".join(f"{type(error).__name__} {error}".split())
+    return AudioFault(f"corrupt audio: {why}")
 
 
 def read_audio(
@@ -97,9 +94,10 @@ def read_audio(
 
     Raises:
         AudioFault: The file is missing, corrupt, shorter than its header says, or empty, or has
-            no such channel, or too low a rate. What is wrong in the middle of a file is only found
-            there. That a rate in a header is not the true one cannot be told from the samples, and
-            a lossy file that was cut off says so only if its format does.
+            no such channel, too low a rate, or samples that are integers, not in [-1, 1]. What is
+            wrong in the middle of a file is only found there. That a rate in a header is not the
+            true one cannot be told from the samples, and a lossy file that was cut off says so only
+            if its format does.
     """
     path = Path(path)
     _check_file(path)
@@ -110,7 +108,7 @@ def read_audio(
 def read_stream(name: str, stream: Readable, channel: int | None) -> Iterator[np.ndarray]:
     """`read_audio` of an open file that is called `name`."""
     # Not by soundfile: headers of streams tell lengths that nobody knew when they were written.
-    yield from _sound(name, _gathered(_decode(stream, channel, Report())), Report())
+    yield from _sound(name, _gathered(decode(stream, channel, Report())), Report())
 
 
 def load_audio(path: Path | str, channel: int | None = None) -> np.ndarray:
@@ -126,6 +124,10 @@ def _sound(name: Path | str, blocks: Iterator[np.ndarray], report: Report) -> It
             block = next(blocks, None)
         if block is None:
             break
+        peak = np.abs(block).max()
+        if LOUDEST < peak < np.inf:
+            at = (before + np.abs(block).argmax()) / SAMPLE_RATE
+            raise AudioFault(f"{name}: {NO_SCALE}: {peak:g} at {at:.2f} s", NO_SCALE)
         numbers = np.isfinite(block)
         if not numbers.all():
             with naming(name):
@@ -163,15 +165,6 @@ def whole(name: Path | str, blocks: Iterable[np.ndarray]) -> np.ndarray:
     return sound
 
 
-def _mono(samples: np.ndarray, channel: int | None) -> np.ndarray:
-    """(samples,) of (samples, channels): one of them, or their mean."""
-    if channel is None:
-        return samples.T.mean(axis=0, dtype=np.float32)
-    if channel >= samples.shape[1]:
-        raise AudioFault(f"no channel {channel}: it has {samples.shape[1]}, counted from 0")
-    return samples[:, channel]
-
-
 def _gathered(parts: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
     """(samples,) of any length as blocks of `BLOCK` samples at least, but for the last."""
     held: list[np.ndarray] = []
@@ -196,11 +189,6 @@ def _check_file(path: Path) -> None:
         raise AudioFault(f"{path}: {NO_AUDIO}", NO_AUDIO)
     if os.path.getsize(path) == 0:
         raise AudioFault(f"{path}: empty audio file", EMPTY)
-
-
-def _check_rate(rate: int) -> None:
-    if rate < SLOWEST:
-        raise AudioFault(f"sampled at {rate} Hz", LOW_RATE)
 
 
 def at_16k(path: Path, channels: int | None = None) -> bool:
@@ -241,149 +229,60 @@ def _check_span(part: Span, report: Report) -> None:
         size = part.end - part.start
         line = f"truncated: {size} bytes, its header says {size + part.missing}"
         report(line, TRUNCATED)
-    if part.damaged and report.damage is None:  # else the hole is told of
-        report("damaged: a page of it is not what its checksum says")
+    if part.damaged and report.damage is None:  # else where it is damaged is told
+        report(f"damaged: {DAMAGED_PAGE}")
+
+
+def _check_length(part: Span, seconds: float, report: Report) -> None:
+    """Report a recording that is shorter than its header says, decoded as it is."""
+    least = max(report.least, part.seconds - TOLD)
+    # As of WAV, lengths near 2^31 bytes and above stand for "not known".
+    size = (part.end - part.start) * least / seconds if seconds else 0
+    if seconds and seconds < least < LONGEST and size < UNKNOWN_SIZE:
+        line = f"truncated: it ends at {seconds:.2f} s, its header says more than {least:.2f}"
+        report(line, TRUNCATED)
 
 
 def _read(path: Path, channel: int | None, report: Report) -> Iterator[np.ndarray]:
-    """Parts of a file's sound, of any length; those of one file in another follow each other."""
+    """Parts of a file's sound, of any length; those of one file in another follow each other.
+
+    Where damage is told, a recording that cannot be read, or not to its end, is damage, too, unless
+    nothing can be read at all.
+    """
     parts = spans(path)
     if report.damage is None:
         # Only libsndfile finds all that is wrong with a FLAC.
         info = _info(path, parts)
         if info and (info.samplerate == SAMPLE_RATE or info.format == "FLAC"):
-            yield from _by_soundfile(path, channel)
+            yield from by_soundfile(path, channel)
             return
-    whole = len(parts) == 1 and parts[0].length_known
-    for part in parts:
+    heard, faults = False, []
+    for number, part in enumerate(parts, 1):
         _check_span(part, report)
-        report.holes = HOLE if part.damaged else BACK
-        length = 0
-        with open(path, "rb") as file:
-            for block in _decode(path if whole else Part(file, part), channel, report):
-                length += len(block)
-                yield block
-        report.before += length / SAMPLE_RATE
-
-
-def _open(source: Path | Readable) -> av.container.InputContainer:
-    """What FFmpeg makes of a file, or of a command's output, and of nothing else."""
-    # A name with a colon would be taken for an address.
-    file = f"file:{source}" if isinstance(source, Path) else source
-    options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
-    if isinstance(source, Part) and not source.span.length_known:
-        options["ignore_length"] = "1"
-    try:
-        # Titles in other encodings than UTF-8 are no fault of the sound.
-        return av.open(file, options=options, metadata_errors="replace")
-    except av.ArgumentError as e:
-        raise AudioFault("corrupt, or not one of the containers that are read") from e
-
-
-def _decode(source: Path | Readable, channel: int | None, report: Report) -> Iterator[np.ndarray]:
-    """Decode anything FFmpeg knows, or else libsndfile; resample to 16 kHz mono."""
-    try:
-        container = _open(source)
-    except (AudioFault, av.FFmpegError):
-        with suppress(soundfile.LibsndfileError), _file(source) as file:
-            if hasattr(file, "seek") and soundfile.info(file).format not in WEAK:
-                yield from _by_soundfile(file, channel)
-                return
-        raise
-    with container:
-        if not container.streams.audio:
-            raise AudioFault("no audio in this file")
-        # Others are of a codec that this FFmpeg does not have.
-        stream = next((x for x in container.streams.audio if x.codec_context), None)
-        if stream is None:
-            raise AudioFault("no decoder for its audio")
-        _check_rate(stream.rate)
-        if stream.channels <= RESAMPLED:
-            yield from _resampled(on_time(stream, report), channel)
-            return
-    yield from _by_soundfile(source, channel)
-
-
-def _file(source: Path | Readable) -> AbstractContextManager[Readable]:
-    """The open file: for libsndfile, which would go by a path's suffix."""
-    return open(source, "rb") if isinstance(source, Path) else nullcontext(source)
-
-
-def _resampled(
-    frames: Iterator[tuple[av.AudioFrame, float]], channel: int | None
-) -> Iterator[np.ndarray]:
-    """(samples,) of frames and of the silence between them, at 16 kHz."""
-    # The channels stay apart: FFmpeg's own mix of two is louder than their mean. They are packed:
-    # of eight planes and more PyAV reads beyond the last.
-    resampler = before = None
-    at, given = 0.0, 0  # seconds, samples
-    for frame, hole in frames:
-        kind = frame.format.name, frame.layout.name, frame.sample_rate
-        if resampler and (hole or kind != before):  # broadcasts change from stereo to mono
-            for part in resampler.resample(None):
-                given += part.samples
-                yield _mono(_packed(part), channel)
-        if hole:
-            silence = max(0, round((at + hole) * SAMPLE_RATE) - given)
-            given += silence
-            for first in range(0, silence, BLOCK):
-                yield np.zeros(min(BLOCK, silence - first), np.float32)
-        if hole or kind != before:
-            _check_rate(frame.sample_rate)
-            resampler, before = av.AudioResampler(format="flt", rate=SAMPLE_RATE), kind
-        at += hole + frame.samples / frame.sample_rate
-        for part in resampler.resample(frame):
-            given += part.samples
-            yield _mono(_packed(part), channel)
-    if resampler:
-        yield from (_mono(_packed(part), channel) for part in resampler.resample(None))
-
-
-def _packed(frame: av.AudioFrame) -> np.ndarray:
-    """(samples, channels) of a frame of packed float32."""
-    return frame.to_ndarray().reshape(-1, frame.layout.nb_channels)
-
-
-def _by_soundfile(source: Path | Readable, channel: int | None) -> Iterator[np.ndarray]:
-    """Parts of audio at 16 kHz, all of it or an error, decoded by libsndfile."""
-    if not isinstance(source, Path):
-        if not hasattr(source, "seek"):
-            raise AudioFault(f"more than {RESAMPLED} channels in a stream")
-        source.seek(0)
-    with soundfile.SoundFile(os.fsencode(source) if isinstance(source, Path) else source) as file:
-        _check_rate(file.samplerate)
-        parts = _samples(file)
-        mono = (_mono(part, channel) for part in parts)
-        if file.samplerate == SAMPLE_RATE:
-            yield from mono
-        elif file.channels <= RESAMPLED:
-            frames = (_as_frame(part, file.samplerate) for part in parts)
-            yield from _resampled(frames, channel)
-        else:  # more than FFmpeg resamples: mixed first
-            frames = (_as_frame(part[:, None], file.samplerate) for part in mono)
-            yield from _resampled(frames, None)
-
-
-def _samples(file: soundfile.SoundFile) -> Iterator[np.ndarray]:
-    """(samples, channels) float32 of a file, so many at a time that their memory is bounded."""
-    size, at = WIDE * BLOCK // max(WIDE, file.channels), 0
-    try:
-        while len(samples := file.read(size, dtype="float32", always_2d=True)):
-            yield samples
-            at += len(samples)
-    except soundfile.LibsndfileError as e:
-        first, last = (x / file.samplerate for x in (at, at + size))
-        line = f"damaged between {first:.2f} and {last:.2f} s: {e.error_string}"
-        raise AudioFault(line, DAMAGED) from e
-
-
-def _as_frame(samples: np.ndarray, rate: int) -> tuple[av.AudioFrame, float]:
-    """(samples, channels) as `_resampled` takes them."""
-    layout = f"{samples.shape[1]} channels"
-    packed = np.ascontiguousarray(samples).reshape(1, -1)
-    frame = av.AudioFrame.from_ndarray(packed, format="flt", layout=layout)
-    frame.sample_rate = rate
-    return frame, 0.0
+        report.holes = HOLE if part.damaged else TOLD
+        length, told, report.least = 0, report.told, 0.0
+        try:
+            with open(path, "rb") as file:
+                alone = len(parts) == 1 and part.length_known
+                for block in decode(path if alone else Part(file, part), channel, report):
+                    length += len(block)
+                    yield block
+        except Exception as e:
+            fault = _as_fault(e)
+            if report.damage is None or (len(parts) == 1 and not length):
+                raise
+            of = f"recording {number} of {len(parts)}: " if len(parts) > 1 else ""
+            at = report.before + length / SAMPLE_RATE
+            report(f"damaged at {at:.2f} s: {of}{fault}; the rest of it is left out")
+            faults.append(fault)
+        else:
+            _check_length(part, length / SAMPLE_RATE, report)
+        end = report.before + length / SAMPLE_RATE
+        if part.damaged and report.told == told:  # in a spot that no hole shows
+            report(f"damaged between {report.before:.2f} and {end:.2f} s: {DAMAGED_PAGE}")
+        heard, report.before = heard or length > 0, end
+    if faults and not heard:
+        raise faults[0]
 
 
 def save_wav(path: Path | str, samples: np.ndarray) -> None:
@@ -444,6 +343,9 @@ def content_mark(source: Path | str) -> str:
 def seconds(path: Path | str) -> float:
     """Length by the file's header, without reading the audio, unless it tells none.
 
+    Of several recordings in one file it is that of all in WAV, AIFF and MP4; in FLAC, Ogg, mp3 and
+    AAC it tells one of them only, since all of the file would have to be searched for the others.
+
     Raises:
         AudioFault: The file is missing, empty or cut short, or its header is broken; of one that
             tells no length, as `read_audio`.
@@ -465,14 +367,14 @@ def seconds(path: Path | str) -> float:
 def _by_container(path: Path) -> float | None:
     """Seconds until the end that a file's container tells; None if FFmpeg has none."""
     try:
-        with _open(path) as container:
-            if container.duration is None:
+        with open_container(path) as container:
+            if not container.duration:  # RealMedia's may be 0
                 return None
             # MP4's is without the time before the first frame.
             start = max(0, container.start_time or 0) if kind_of(container) == "mov" else 0
             return (container.duration + start) / av.time_base
     except (AudioFault, av.FFmpegError):
-        with suppress(soundfile.LibsndfileError), _file(path) as file:
+        with suppress(soundfile.LibsndfileError), opened(path) as file:
             info = soundfile.info(file)
             if info.format not in WEAK:
                 return info.duration

@@ -18,6 +18,7 @@ FROM_ZERO = ("mov", "matroska", "avi", "nut", "mxf")
 FROM_ANY = ("mpegts", "mpeg", "ogg", "flv", "asf", "rm")
 RAW = ("aac", "ac3", "dts", "eac3", "mp3")  # frames and nothing else
 HOLE = 0.1  # seconds: less is the rounding of times; FFmpeg's aresample lets that be, too
+TOLD = 1.0  # seconds of a hole, or at the end, that are told of where nothing else says of damage
 BACK = 1.0  # seconds by which times go back where another recording begins
 
 

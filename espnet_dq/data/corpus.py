@@ -112,7 +112,7 @@ def prepare(
             good.append(clip)
     jobs = [(clip.audio, out / "wav" / clip.lang / clip.prompt) for clip in good]
     decoded = parallel_map(_decode, jobs, len(jobs), nj, "decode", _died)
-    data = KaldiDir(extra={"utt2prompt": {}, "utt2dur": {}})
+    data = KaldiDir()
     for clip, (wav, seconds) in zip(good, decoded, strict=True):
         if isinstance(wav, str):
             fault = wav
@@ -124,12 +124,8 @@ def prepare(
             continue
         if clip.utt in data.wav:
             raise WorkError(f"{name}: two clips have the id {clip.utt}")
-        data.wav[clip.utt] = str(wav)
-        data.text[clip.utt] = clip.text
-        data.utt2spk[clip.utt] = clip.speaker
-        data.utt2lang[clip.utt] = clip.lang
-        data.extra["utt2prompt"][clip.utt] = clip.prompt
-        data.extra["utt2dur"][clip.utt] = f"{seconds:.3f}"
+        lengths = {"utt2prompt": clip.prompt, "utt2dur": f"{seconds:.3f}"}
+        data.add(clip.utt, wav, clip.text, clip.speaker, clip.lang, **lengths)
     if not data.wav:
         raise WorkError(f"{name}: no usable clip")
     part = out / "parts" / name

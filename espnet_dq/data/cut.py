@@ -25,8 +25,9 @@ from espnet_dq.data.audio import (
 )
 from espnet_dq.data.command import load_command
 from espnet_dq.data.faults import CRASH, AudioFault
-from espnet_dq.data.kaldi import KaldiDir, Segment, absolute, is_command
+from espnet_dq.data.kaldi import KaldiDir, absolute, is_command
 from espnet_dq.data.parallel import DIED
+from espnet_dq.data.segments import Segment
 from espnet_dq.data.unfit import sound_fault
 from espnet_dq.files import file_name, sha256
 
@@ -107,8 +108,10 @@ def _cut_command(wav_dir: Path, recording: Recording) -> list[Piece]:
 
 
 def _words(command: str) -> list[str]:
+    lexer = shlex.shlex(command, posix=True, punctuation_chars=True)  # of `<x.wav`, too
+    lexer.whitespace_split, lexer.commenters = True, ""
     try:
-        return shlex.split(command)
+        return list(lexer)
     except ValueError:  # quotes that only the shell understands
         return command.split()
 

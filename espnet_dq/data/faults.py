@@ -11,6 +11,7 @@ TRUNCATED = "truncated audio"
 DAMAGED = "damaged audio"
 UNREADABLE = "unreadable audio"
 NOT_NUMBERS = "samples that are not numbers"
+NO_SCALE = "samples far beyond full scale"
 LOW_RATE = "a sampling rate below 4 kHz"
 CRASH = "audio that ended its reader"
 
@@ -27,15 +28,18 @@ class Report:
     """What becomes of damage: it is told to somebody, or else it is a fault.
 
     `before` are the seconds before the recording that is read, `holes` those that a hole in it has
-    at least to be told of.
+    at least to be told of, and `told` is how many spots were. A decoder fills in `least`, the
+    seconds that the recording has at least by its header; 0: that does not tell.
     """
 
     def __init__(self, damage: Callable[[str], None] | None = None) -> None:
         self.damage = damage
-        self.before = self.holes = 0.0
+        self.before = self.holes = self.least = 0.0
+        self.told = 0
 
     def __call__(self, line: str, cause: str = DAMAGED) -> None:
         """Tell of a spot, or raise an `AudioFault` of it."""
         if self.damage is None:
             raise AudioFault(line, cause)
+        self.told += 1
         self.damage(line)

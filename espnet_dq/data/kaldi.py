@@ -1,4 +1,4 @@
-"""Kaldi data folders: read, check, and write them whole.
+"""Kaldi data folders: read and write them whole; `espnet_dq.data.validation` checks them.
 
 A folder holds `wav.scp text utt2spk spk2utt utt2lang`, one `KEY VALUE` a line, UTF-8, in the
 byte order of the keys (`LC_ALL=C sort`). Relative paths in `wav.scp` are relative to the
@@ -9,27 +9,23 @@ refused unless they are asked for: a data folder must not be able to run program
 
 import hashlib
 import json
-import math
 import os
 import random
 import re
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import cache
-from itertools import pairwise
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO
 
-from espnet_dq.data.languages import whisper_code
-from espnet_dq.data.names import key_fault, path_fault, text_fault
+from espnet_dq.data.names import key_fault, text_fault
+from espnet_dq.data.segments import Segment
 from espnet_dq.errors import InputError
 from espnet_dq.files import Folder, atomic, sha256
 
 FILES = ("wav.scp", "text", "utt2spk", "spk2utt", "utt2lang")
 AUDIO = "utt2sha256"  # a table with the hash of each utterance's audio file
 CATEGORY = "utt2category"  # a table by which ESPnet's `folded` batches are of one kind each
-Texts = Literal["needed", "may be empty", "none"]  # see `validate`
 # A Kaldi folder of ours: its tables, and the reports that its writers put beside them.
 FOLDER = Folder(
     "Kaldi",
@@ -47,14 +43,6 @@ FOLDER = Folder(
     ),
 )
 FEW = 1000  # values of a table that are kept once, however often they occur
-
-
-@cache
-def whisper_languages() -> frozenset[str]:
-    """Whisper's language codes (`en`, `yue`, ...), from openai-whisper's own table."""
-    from whisper.tokenizer import LANGUAGES  # imports torch: not for the workers that decode
-
-    return frozenset(LANGUAGES)
 
 
 def scan(path: Path | str, empty: bool = False) -> tuple[dict[str, str], list[str]]:
@@ -173,60 +161,6 @@ def absolute(wav: str) -> str:
     return wav if wav == place else place  # millions of them are in memory once, not twice
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """A part of a recording, as in a line of `segments`."""
-
-    recording: str  # its key in wav.scp
-    start: float = 0.0  # seconds
-    end: float | None = None  # seconds; None: where the recording ends
-    channel: int | None = None  # from 0; None: the mean of all
-
-    @classmethod
-    def parse(cls, line: str) -> "Segment":
-        """Read `RECORDING START END [CHANNEL]`; an END of -1 is the recording's.
-
-        Raises:
-            ValueError: It has another form, or times that make no sense.
-        """
-        parts = line.split()
-        if len(parts) not in (3, 4):
-            raise ValueError("not of the form UTTERANCE RECORDING START END [CHANNEL]")
-        start, end = float(parts[1]), float(parts[2])
-        if not (math.isfinite(start) and math.isfinite(end)) or start < 0:
-            raise ValueError(f"no time in seconds: {parts[1]} {parts[2]}")
-        if end != -1 and end <= start:
-            raise ValueError(f"ends at {parts[2]}, before it begins ({parts[1]})")
-        channel = None
-        if len(parts) == 4:
-            channel = {"A": 0, "B": 1}.get(parts[3])
-            if channel is None and not parts[3].isdecimal():
-                raise ValueError(f"no channel: {parts[3]}")
-            channel = int(parts[3]) if channel is None else channel
-        return cls(parts[0], start, None if end == -1 else end, channel)
-
-    def __str__(self) -> str:
-        """The line that `parse` reads, times to the microsecond."""
-        end = -1 if self.end is None else self.end
-        times = (f"{x:.6f}".rstrip("0").rstrip(".") for x in (self.start, end))
-        channel = [] if self.channel is None else [str(self.channel)]
-        return " ".join([self.recording, *times, *channel])
-
-
-def scan_segments(path: Path) -> tuple[dict[str, Segment], list[str]]:
-    """The entries of a `segments` file and its faults, as `scan` gives them."""
-    lines, faults = scan(path)
-    if faults:
-        return {}, faults
-    segments = {}
-    for number, (utt, line) in enumerate(lines.items(), 1):
-        try:
-            segments[utt] = Segment.parse(line)
-        except ValueError as e:
-            faults.append(f"{path}:{number}: '{utt}': {e}")
-    return segments, faults
-
-
 def read_wav(folder: Path | str) -> dict[str, str]:
     """The `wav.scp` of a folder with one file an utterance, as stage 2 leaves it.
 
@@ -323,6 +257,31 @@ class KaldiDir:
         found.update(b"}")
         return found.hexdigest()
 
+    def add(
+        self,
+        utt: str,
+        wav: Path | str,
+        text: str,
+        speaker: str,
+        language: str,
+        segment: Segment | None = None,
+        **extra: object,
+    ) -> None:
+        """Put an utterance into all tables, or another in its place; `extra` by file name."""
+        self.wav[utt], self.text[utt] = str(wav), text
+        self.utt2spk[utt], self.utt2lang[utt] = speaker, language
+        if segment:
+            self.segments[utt] = segment
+        for name, value in extra.items():
+            self.extra.setdefault(name, {})[utt] = str(value)
+
+    def update(self, other: "KaldiDir") -> None:
+        """Take in the utterances of a folder with the same tables; of one id, those."""
+        others = other.tables()
+        for name, table in self.tables().items():
+            table.update(others[name])
+        self.segments.update(other.segments)
+
     def remove(self, utts: Iterable[str]) -> None:
         """Take utterances out of all tables, in place."""
         for utt in utts:
@@ -350,103 +309,3 @@ class KaldiDir:
             count = min(per_language, len(utts))
             drawn += random.Random(f"{seed} {lang}").sample(utts, count)
         return self.select(sorted(drawn))
-
-
-def faults(
-    path: Path | str, allow_pipes: bool = False, lang: str | None = None, text: Texts = "needed"
-) -> list[str]:
-    """All that is wrong with a data folder, one line each; an empty list for a good one.
-
-    Args:
-        path: The folder.
-        allow_pipes: Commands in `wav.scp` are no fault.
-        lang: The language of all utterances; `utt2lang` is then not looked at.
-        text: `needed`; `may be empty`, of single utterances; `none`: it is not looked at and need
-            not be there, all utterances have an empty text.
-    """
-    return check(Path(path), allow_pipes, lang, text)[1]
-
-
-def check(
-    path: Path, allow_pipes: bool, lang: str | None, text: Texts, names: bool = False
-) -> tuple[KaldiDir, list[str]]:
-    """The folder, of use if there are no faults, and its faults; arguments as of `faults`."""
-    if not path.is_dir():
-        return KaldiDir(), [f"{path}: no such folder"]
-    tables: dict[str, dict[str, str]] = {}
-    segments: dict[str, Segment] = {}
-    found: list[str] = []
-    not_needed = {"utt2lang": lang is not None, "text": text == "none"}
-    files = [name for name in FILES if not not_needed.get(name)]
-    if (path / "segments").exists():
-        files.insert(1, "segments")
-    for name in files:
-        if name == "segments":
-            segments, broken = scan_segments(path / name)
-            tables[name] = dict.fromkeys(segments, "")
-        else:
-            tables[name], broken = scan(path / name, text == "may be empty" and name == "text")
-        found += broken
-        for before, key in pairwise(tables[name]):
-            if key < before:
-                found.append(f"{path / name}: not sorted: '{key}' stands after '{before}'")
-                break
-    if found:  # further checks would only repeat the same faults in other words
-        return KaldiDir(), found
-    recordings = tables.pop("wav.scp")
-    for number, (key, audio) in enumerate(recordings.items(), 1):
-        if is_command(audio):
-            if not allow_pipes:
-                why = f"'{key}' is a command, which is run only with --allow_pipes: {audio}"
-                found.append(f"{path / 'wav.scp'}:{number}: {why}")
-        elif fault := path_fault(audio):
-            found.append(f"{path / 'wav.scp'}:{number}: '{key}': the path {fault}: {audio}")
-        elif not os.path.isfile(audio):
-            found.append(f"{path / 'wav.scp'}:{number}: '{key}': no such file: {audio}")
-    keys, wav = "wav.scp", recordings
-    if "segments" in tables:
-        keys, wav = "segments", {}
-        for utt, part in segments.items():
-            if part.recording not in recordings:
-                found.append(f"{path / keys}: '{utt}': '{part.recording}' is not in wav.scp")
-            wav[utt] = recordings.get(part.recording, "")
-    if not wav:
-        return KaldiDir(), [*found, f"{path / keys}: no utterances"]
-    languages = tables.setdefault("utt2lang", dict.fromkeys(wav, lang or ""))
-    if names:
-        languages |= {utt: whisper_code(name) or name for utt, name in languages.items()}
-    tables.setdefault("text", dict.fromkeys(wav, ""))
-    for name in ("text", "utt2spk", "utt2lang"):
-        other = tables[name]
-        found += [f"{path / name}: no line for '{u}' of {keys}" for u in wav if u not in other]
-        found += [f"{path / name}: '{u}' is not in {keys}" for u in other if u not in wav]
-    for utt, code in languages.items():
-        if code not in whisper_languages():
-            found.append(f"{path / 'utt2lang'}: '{utt}': not a language code of Whisper: {code}")
-    derived = spk2utt(tables["utt2spk"])
-    for speaker in sorted(derived.keys() | tables["spk2utt"].keys()):
-        if derived.get(speaker) != tables["spk2utt"].get(speaker):
-            found.append(f"{path / 'spk2utt'}: '{speaker}' does not agree with utt2spk")
-    data = KaldiDir(wav, tables["text"], tables["utt2spk"], languages, {}, segments)
-    return data, found
-
-
-def validate(
-    path: Path | str,
-    allow_pipes: bool = False,
-    lang: str | None = None,
-    text: Texts = "needed",
-    names: bool = False,
-) -> KaldiDir:
-    """Load a data folder that is fit for use; arguments as those of `faults`.
-
-    With `names`, languages may have others than Whisper's codes, which they get (`whisper_code`).
-
-    Raises:
-        InputError: The first fault found, naming file and line or utterance.
-    """
-    data, found = check(Path(path), allow_pipes, lang, text, names)
-    if found:
-        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-        raise InputError(found[0] + more)
-    return data

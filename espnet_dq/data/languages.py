@@ -9,9 +9,6 @@ from espnet_dq.errors import InputError
 UNKNOWN_LANGUAGE = "not a language of Whisper"
 # Where Whisper's code is not the first part of a name.
 SPECIAL = {
-    "zh-hk": "yue",  # Common Voice's Hong Kong is Cantonese
-    "zh-mo": "yue",
-    "zh-yue": "yue",
     "fil": "tl",
     "nb": "no",
     "jv": "jw",  # Whisper keeps an old code for Javanese
@@ -25,6 +22,7 @@ SPECIAL = {
     "bokmal": "no",
     "bokm\u00e5l": "no",
     "norwegian nynorsk": "nn",
+    "latin american spanish": "es",
 }
 # ISO 639-3, the members of its macrolanguages that corpora name, and, where they differ, the
 # bibliographic codes of 639-2.
@@ -41,9 +39,12 @@ ISO = """
     sun:su swe:sv swa:sw swh:sw tam:ta tel:te tgk:tg tha:th tuk:tk tgl:tl tur:tr tat:tt ukr:uk
     urd:ur uzb:uz uzn:uz vie:vi yid:yi ydd:yi yor:yo yue:yue zho:zh chi:zh cmn:zh
 """
-# Chinese languages that Whisper does not know, as the second part of a code.
+# Chinese languages that Whisper does not know, as they stand behind "zh" or "Chinese".
 CHINESE = frozenset({"cdo", "cjy", "cpx", "czh", "czo", "gan", "hak", "hsn", "min", "mnp", "nan"})
-CHINESE |= {"wuu", "lzh"}
+CHINESE |= {"wuu", "lzh", "wu", "jin", "xiang", "hakka", "hokkien", "taiwanese", "teochew"}
+CHINESE |= {"minnan", "shanghainese", "classical", "literary"}
+# Cantonese, or where it is what Common Voice means by zh-HK.
+CANTONESE = frozenset({"yue", "cantonese", "hk", "hong", "hongkong", "mo", "macau", "macao"})
 
 
 @cache
@@ -66,8 +67,10 @@ def whisper_code(name: str) -> str | None:
         whisper_code("zh-CN"), whisper_code("german"), whisper_code("ga-IE")  # zh, de, None
     """
     parts = _parts(name)
-    if parts[0] in ("zh", "zho") and CHINESE.intersection(parts[1:]):
-        return None
+    if parts[0] in ("zh", "zho", "chi", "chinese"):
+        if CHINESE.intersection(parts[1:]):
+            return None
+        return "yue" if CANTONESE.intersection(parts[1:]) else "zh"
     places = [part for part in parts[1:] if len(part) in (2, 3)]
     for tried in (" ".join(parts), "-".join([parts[0], *places[:1]]), parts[0]):
         if code := _names().get(tried):

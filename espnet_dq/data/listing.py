@@ -12,8 +12,8 @@ import re
 import shutil
 import tarfile
 import zlib
-from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Collection, Iterable, Iterator
+from argparse import ArgumentParser
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -23,7 +23,7 @@ from espnet_dq.data import names
 from espnet_dq.data.audio import seconds
 from espnet_dq.data.corpus import EMPTY_TEXT, text_fault
 from espnet_dq.data.faults import CRASH, AudioFault
-from espnet_dq.data.kaldi import KaldiDir, Segment, absolute, is_command
+from espnet_dq.data.kaldi import KaldiDir, absolute, is_command
 from espnet_dq.data.languages import (
     UNKNOWN_LANGUAGE,
     corpus_language,
@@ -33,6 +33,7 @@ from espnet_dq.data.languages import (
 )
 from espnet_dq.data.left_out import LEFT_OUT, LeftOut
 from espnet_dq.data.parallel import DIED, parallel_map
+from espnet_dq.data.segments import Segment
 from espnet_dq.data.splits import SPLITS
 from espnet_dq.data.summary import Source, write_splits
 from espnet_dq.errors import InputError, one_line
@@ -124,11 +125,7 @@ class Listing:
         if fault:
             self.skip(lang, fault, where, utt or "-")
             return
-        data = self.splits[split]
-        data.wav[utt] = str(audio)
-        data.text[utt], data.utt2lang[utt], data.utt2spk[utt] = text, lang, speaker or utt
-        if segment:
-            data.segments[utt] = segment
+        self.splits[split].add(utt, audio, text, speaker or utt, lang, segment)
 
 
 def _is_odd(utt: str, speaker: str, text: str, audio: Path | str) -> bool:
@@ -224,14 +221,19 @@ def parser(doc: str | None, languages: bool = False) -> ArgumentParser:
 
 
 def language_folders(
-    root: Path, mark: str, args: Namespace, prefix: str = ""
+    root: Path,
+    mark: str,
+    languages: str | None,
+    tokens: Mapping[str, str],
+    prefix: str = "",
 ) -> list[tuple[Path, str, str | None]]:
     """(folder, the corpus's name of its language, Whisper's code or None) of each language.
 
     Args:
         root: The folder that holds them, or one of them.
         mark: What a language's folder must have in it, such as "train.tsv".
-        args: `languages` and `language_tokens` of `parser`.
+        languages: Which are wanted, by comma, as the corpus or Whisper names them; None: all.
+        tokens: See `language_tokens`.
         prefix: What stands before the language in a folder's name.
 
     Raises:
@@ -246,16 +248,16 @@ def language_folders(
     for folder in folders:
         if folder.name.startswith(prefix):
             name = folder.name.removeprefix(prefix)
-            found.append((folder, name, corpus_language(name, args.language_tokens)))
+            found.append((folder, name, corpus_language(name, tokens)))
     if not found:
         raise InputError(f"--data_root {root}: no {prefix}LANGUAGE/{mark} in it")
-    for name in args.language_tokens:
+    for name in tokens:
         if not any(is_named(x[1], name) for x in found):
             raise InputError(f"--language_tokens {name}: no folder of it with {mark} in {root}")
-    if args.languages is None:
+    if languages is None:
         return found
     chosen = []
-    for wanted in args.languages.split(","):
+    for wanted in languages.split(","):
         these = [x for x in found if wanted in x[1:]]
         code = whisper_code(wanted)
         these = these or [x for x in found if (x[2] == code if code else is_named(x[1], wanted))]

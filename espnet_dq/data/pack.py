@@ -17,6 +17,7 @@ from whisper.model import ModelDimensions
 
 from espnet_dq.data.audio import SAMPLE_RATE, load_audio, save_wav
 from espnet_dq.data.kaldi import AUDIO, CATEGORY, KaldiDir
+from espnet_dq.data.texts import between
 from espnet_dq.errors import InputError, one_line
 from espnet_dq.files import Folder, check_replaceable, sha256
 from espnet_dq.whisper.dims import SIZES, encode_text, vocabulary_tokenizer
@@ -125,12 +126,13 @@ def pack(
     """Write the Kaldi folder `out` with the windows of `data`, which has `utt2num_samples`.
 
     Audio goes beside it, to `out`_wav, 16-bit. The name of a window ends in its number; its text
-    is the texts joined by spaces, and its category for ESPnet's `folded` batches its language.
+    is the texts joined as its language joins words, and its category for ESPnet's `folded` batches
+    its language.
     """
     seconds = {u: int(n) / SAMPLE_RATE for u, n in data.extra["utt2num_samples"].items()}
     windows = plan_windows(data, seconds, longest, singles, seed, dims, balance)
     pauses = random.Random(seed)
-    packed = KaldiDir(extra={"utt2num_samples": {}, AUDIO: {}})
+    packed = KaldiDir()
     wav_dir = out.with_name(f"{out.name}_wav").resolve()
     check_replaceable(wav_dir, WAVS)
     bar = tqdm(windows, desc=one_line(f"pack {out.name}"), unit="window")
@@ -144,12 +146,10 @@ def pack(
         key = f"{speaker}-window{number:06d}"
         path = wav_dir / f"{number:06d}.wav"
         save_wav(path, audio)
-        packed.wav[key] = str(path)
-        packed.text[key] = " ".join(data.text[u].strip() for u in window)
-        packed.utt2spk[key] = speaker
-        packed.utt2lang[key] = data.utt2lang[window[0]]
-        packed.extra["utt2num_samples"][key] = str(len(audio))
-        packed.extra[AUDIO][key] = sha256(path)
+        language = data.utt2lang[window[0]]
+        text = between(language).join(data.text[u].strip() for u in window)
+        tables = {"utt2num_samples": len(audio), AUDIO: sha256(path)}
+        packed.add(key, path, text, speaker, language, **tables)
     packed.extra[CATEGORY] = dict(packed.utt2lang)
     packed.save(out)
     return packed

@@ -1,4 +1,4 @@
-"""Where in a file its sound lies, as far as WAV, FLAC, Ogg and MPEG tell it.
+"""Where in a file its sound lies, as far as WAV, AIFF, MP4, FLAC, Ogg and MPEG tell it.
 
 Decoders take such a file for one recording, of the length that its header tells. But recorders that
 were killed and programs that write into a pipe leave sizes that nobody knew, a copy that broke off
@@ -28,12 +28,13 @@ BACKWARDS = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 class Span:
     """The bytes of one recording."""
 
-    kind: str | None  # a key of `SEARCH`, "WAV"; None: not known here
+    kind: str | None  # a key of `WALK` or `SEARCH`, "WAV"; None: not known here
     start: int
     end: int
     length_known: bool = True  # whether the header tells a length
     missing: int = 0  # bytes that the header promises and the file has not
-    damaged: bool = False  # whether a checksum between its pages is wrong, or bytes are no page
+    damaged: bool = False  # whether a checksum of its pages is wrong, or bytes are no page
+    seconds: float = 0.0  # that the first frame of an mp3 tells; 0: nothing tells them there
 
 
 def spans(path: Path, search: bool = True) -> list[Span]:
@@ -41,7 +42,7 @@ def spans(path: Path, search: bool = True) -> list[Span]:
 
     Args:
         path: A file that is not empty.
-        search: Read all of a file of other formats than WAV to find more than one.
+        search: Read all of a FLAC, Ogg or MPEG file to find more than one.
 
     Raises:
         OSError: It cannot be read.
@@ -52,6 +53,8 @@ def spans(path: Path, search: bool = True) -> list[Span]:
         kind = _kind(file, start)
         if kind == "WAV":
             return list(_wavs(file, start, size)) or [Span(None, 0, size)]
+        if kind in WALK:
+            return list(WALK[kind](file, size))
         if search and kind in SEARCH:
             return list(SEARCH[kind](file, size))
     return [Span(kind, 0, size)]
@@ -89,6 +92,10 @@ def _kind(file: BinaryIO, start: int) -> str | None:
     head = _read(file, start, 12)
     if head[:4] in WAV and head[8:] == b"WAVE":
         return "WAV"
+    if head[:4] == b"FORM" and head[8:] in (b"AIFF", b"AIFC"):
+        return "AIFF"
+    if head[4:8] == b"ftyp":
+        return "MP4"
     if _is_mpeg(head[:2]):
         return "MPEG"
     return {b"fLaC": "FLAC", b"OggS": "Ogg"}.get(head[:4])
@@ -96,7 +103,7 @@ def _kind(file: BinaryIO, start: int) -> str | None:
 
 def _is_mpeg(head: bytes) -> bool:
     """Whether a frame of MPEG audio, mp3 or AAC, begins so."""
-    return len(head) == 2 and head[0] == 255 and head[1] >= 224
+    return len(head) > 1 and head[0] == 255 and head[1] >= 224
 
 
 def _mpegs(file: BinaryIO, size: int) -> Iterator[Span]:
@@ -106,7 +113,28 @@ def _mpegs(file: BinaryIO, size: int) -> Iterator[Span]:
         if _is_mpeg(_read(file, at + _size(_read(file, at, 10)), 2)):
             starts.add(at)
     for start, end in pairwise([*sorted(starts), size]):
-        yield Span("MPEG", start, end)
+        yield Span("MPEG", start, end, seconds=_mp3_seconds(file, start))
+
+
+# MPEG audio of layer 3, by the two bits of the version (2.5, none, 2, 1): rates in Hz.
+RATES = ((11025, 12000, 8000), (), (22050, 24000, 16000), (44100, 48000, 32000))
+
+
+def _mp3_seconds(file: BinaryIO, start: int) -> float:
+    """What encoders say of the length in a first frame without sound (Xing's and LAME's header)."""
+    tag = ID3.match(_read(file, start, 10))
+    frame = _read(file, start + (_size(tag[0]) if tag else 0), 48)
+    if len(frame) < 48 or not _is_mpeg(frame) or frame[1] & 6 != 2:
+        return 0.0
+    version, rate = frame[1] >> 3 & 3, frame[2] >> 2 & 3
+    if version == 1 or rate == 3:
+        return 0.0
+    mono = frame[3] >> 6 == 3
+    side = (17 if mono else 32) if version == 3 else (9 if mono else 17)
+    mark, flags, count = (frame[4 + side + n : 8 + side + n] for n in (0, 4, 8))
+    if mark not in (b"Xing", b"Info") or not flags[3] & 1:
+        return 0.0
+    return int.from_bytes(count) * (1152 if version == 3 else 576) / RATES[version][rate]
 
 
 def _flacs(file: BinaryIO, size: int) -> Iterator[Span]:
@@ -117,7 +145,7 @@ def _flacs(file: BinaryIO, size: int) -> Iterator[Span]:
 
 def _oggs(file: BinaryIO, size: int) -> Iterator[Span]:
     """Each begins with the first pages of all its streams (RFC 3533)."""
-    start, end, begins, damaged = 0, None, True, False
+    start, end, begins, damaged, wrong = 0, None, True, False, 0
     for at in _find(file, OGG):
         if end is not None and at < end:
             continue
@@ -125,6 +153,7 @@ def _oggs(file: BinaryIO, size: int) -> Iterator[Span]:
         counts = head[27 : 27 + head[26]] if len(head) > 26 else b""
         page = _read(file, at, 27 + len(counts) + sum(counts))
         if len(page) < 27 or _checksum(page[:22] + bytes(4) + page[26:]) != page[22:26]:
+            wrong = at
             continue
         if page[5] & 2 and not begins:
             yield Span("Ogg", start, at, damaged=damaged)
@@ -132,7 +161,8 @@ def _oggs(file: BinaryIO, size: int) -> Iterator[Span]:
         elif end is not None and at > end:
             damaged = True
         begins, end = bool(page[5] & 2), at + len(page)
-    yield Span("Ogg", start, size, damaged=damaged)
+    cut_off = end is not None and wrong >= end
+    yield Span("Ogg", start, size, damaged=damaged or cut_off)
 
 
 def _checksum(page: bytes) -> bytes:
@@ -141,6 +171,32 @@ def _checksum(page: bytes) -> bytes:
     return found.to_bytes(4, "big").translate(BACKWARDS)
 
 
+def _aiffs(file: BinaryIO, size: int) -> Iterator[Span]:
+    start = 0
+    while _kind(file, start) == "AIFF":
+        length = int.from_bytes(_read(file, start + 4, 4))
+        end = start + 8 + length + length % 2
+        behind = end if _kind(file, end) == "AIFF" else size
+        yield Span("AIFF", start, behind)
+        start = behind
+
+
+def _mp4s(file: BinaryIO, size: int) -> Iterator[Span]:
+    """Each begins with a box of its type (ISO/IEC 14496-12)."""
+    start = at = 0
+    while at + 8 <= size:
+        head = _read(file, at, 16)
+        if head[4:8] == b"ftyp" and at > start:
+            yield Span("MP4", start, at)
+            start = at
+        length = int.from_bytes(head[8:] if head[:4] == b"\0\0\0\1" else head[:4])
+        if length < 8:  # 0: until the end
+            break
+        at += length
+    yield Span("MP4", start, size)
+
+
+WALK = {"AIFF": _aiffs, "MP4": _mp4s}
 SEARCH = {"FLAC": _flacs, "Ogg": _oggs, "MPEG": _mpegs}
 
 

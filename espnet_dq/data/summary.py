@@ -6,9 +6,11 @@ from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from espnet_dq.data.kaldi import FOLDER, KaldiDir, validate
-from espnet_dq.errors import WorkError, say
+from espnet_dq.data.kaldi import FOLDER, KaldiDir
+from espnet_dq.data.validation import validate
+from espnet_dq.errors import InputError, WorkError, say
 from espnet_dq.files import atomic, check_replaceable
+from espnet_dq.formats import json_file
 
 SOURCES = "sources.json"
 
@@ -29,10 +31,22 @@ def write_sources(path: Path, sources: Collection[Source]) -> None:
 
 
 def read_sources(path: Path) -> list[Source]:
-    """What `write_sources` wrote; nothing where nobody did."""
-    if not path.exists():
-        return []
-    return [Source(**source) for source in json.loads(path.read_text(encoding="utf-8"))]
+    """What `write_sources` wrote.
+
+    Raises:
+        InputError: No such file, or another JSON: names the line, or the corpus and the key.
+    """
+    listed = json_file.read(path)
+    if not isinstance(listed, list):
+        raise InputError(f"{path}: not a list of corpora")
+    sources = []
+    for number, source in enumerate(listed):
+        of = source if isinstance(source, dict) else {}
+        for key in ("name", "licence"):
+            if not isinstance(of.get(key), str):
+                raise InputError(f"{path}: [{number}]: '{key}' is missing or not a text")
+        sources.append(Source(of["name"], of["licence"]))
+    return sources
 
 
 def summarise(splits: dict[str, KaldiDir], left_out: dict[str, Counter[str]]) -> dict[str, dict]:

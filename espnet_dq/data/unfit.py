@@ -27,9 +27,7 @@ TOO_MUCH = "more text than can be said in its time"
 GATE = 10 ** (-70 / 20)  # -70 dB of full scale
 NEAR, FLAT = 0.7, 0.25  # 3 dB below the loudest; the share of samples above that
 FRAME = SAMPLE_RATE // 10  # samples
-EDGE = (
-    2  # frames: what is kept of the silence around a sound, which may begin or end below the gate
-)
+EDGE = 2  # frames that are kept around a sound, which may begin or end below the gate
 LETTERS, SPARE = 30, 10  # letters or digits in a second, and more of them in any text
 FEW = 10  # Latin letters: a name or an acronym, which stand in texts of all languages
 

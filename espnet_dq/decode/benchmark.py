@@ -11,10 +11,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from espnet_dq.data.audio import seconds
+from espnet_dq.data.audio import SAMPLE_RATE, read_audio
 from espnet_dq.data.kaldi import read_scp, read_wav, write_scp
 from espnet_dq.errors import InputError, WorkError
 from espnet_dq.files import atomic
+from espnet_dq.formats import json_file
 from espnet_dq.runtimes import RUNTIMES, WINDOW
 
 
@@ -76,12 +77,7 @@ def read_systems(path: Path | str) -> dict[str, dict]:
     Raises:
         InputError: the file is missing or no such JSON; names the file and the key.
     """
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError as e:
-        raise InputError(f"{path}: no such file") from e
-    except ValueError as e:
-        raise InputError(f"{path}: not JSON: {e}") from e
+    content = json_file.read(path)
     listed = content.get("systems") if isinstance(content, dict) else None
     if not isinstance(listed, list) or not listed:
         raise InputError(f"{path}: key 'systems' is not a list with at least one system")
@@ -109,7 +105,7 @@ def cpu_name() -> str:
 def _choose(data: Path, subset: Path, clips: int) -> int:
     """Write a folder with at most `clips` utterances of `data`; returns how many."""
     wav, languages = read_wav(data), read_scp(data / "utt2lang")
-    fit = [utt for utt in sorted(wav) if seconds(wav[utt]) <= WINDOW]
+    fit = [utt for utt in sorted(wav) if _fits(wav[utt])]
     if not fit:
         raise InputError(f"{data / 'wav.scp'}: no clip of {WINDOW:.0f} s or less")
     count = min(clips, len(fit))
@@ -118,6 +114,12 @@ def _choose(data: Path, subset: Path, clips: int) -> int:
     for name, table in (("wav.scp", wav), ("utt2lang", languages)):
         write_scp(subset / name, {utt: table[utt] for utt in utts if utt in table})
     return count
+
+
+def _fits(path: str) -> bool:
+    """Whether a clip is of a window at most, decoded: a header may tell less than there is."""
+    left = WINDOW * SAMPLE_RATE
+    return all((left := left - len(block)) >= 0 for block in read_audio(path))
 
 
 def _turn(name: str, system: dict, data: Path, out: Path, threads: int) -> dict:

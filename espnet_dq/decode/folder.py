@@ -7,28 +7,23 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from datetime import datetime
-from itertools import batched
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
-from espnet_dq.data.apart import read_apart
-from espnet_dq.data.audio import SAMPLE_RATE, at_16k, content_mark, read_audio
+from espnet_dq.data.audio import content_mark
 from espnet_dq.data.faults import AudioFault
-from espnet_dq.data.kaldi import FOLDER, KaldiDir, Segment, read_scp, read_wav, write_scp
-from espnet_dq.data.pieces import pieces
-from espnet_dq.decode import halves
-from espnet_dq.decode.transcribe import transcribe_pieces
+from espnet_dq.data.kaldi import FOLDER, KaldiDir, read_scp, read_wav, write_scp
+from espnet_dq.data.segments import Segment
+from espnet_dq.decode.utterances import Decoded, decode, decode_timed, jobs_of, run
 from espnet_dq.errors import InputError, WorkError, one_line
 from espnet_dq.files import Folder, atomic, check_replaceable, remove, sha256
 from espnet_dq.jobs import Part
-from espnet_dq.runtimes import Runtime, load_runtime
-from espnet_dq.runtimes.interface import SPACELESS, Hypothesis, Limit, join, worst
+from espnet_dq.runtimes import load_runtime
+from espnet_dq.runtimes.interface import LIMITS
 
 PARTIAL = ".partial.jsonl"
 TIMED = "timed"
@@ -36,37 +31,6 @@ TIMED = "timed"
 _KALDI = tuple(f"{TIMED}/{name}" for name in FOLDER.files)
 PARTS = Folder("parts", tuple(f"*/*/{name}" for name in ("text", "decode.json", PARTIAL, *_KALDI)))
 SHORTEST = 0.01  # seconds of a segment
-LIMITS: tuple[Limit, ...] = ("in two", "cut")
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """What became of one utterance: its text and length in seconds, or why it failed.
-
-    `pieces`: in how many it was decoded. `call_seconds`: what the runtime took for the first one,
-    from the samples in memory to the text. `segments`: start, end and text of each, in seconds
-    from the beginning of the utterance, where timestamps were asked for. `limit`: what the
-    decoder's last position did to the text. `audio`: what tells the file's content, kept so that a
-    run that goes on takes nothing of another sound.
-    """
-
-    utt: str
-    text: str = ""
-    seconds: float = 0.0
-    failed: str = ""
-    pieces: int = 1
-    call_seconds: float = 0.0
-    segments: Sequence[tuple[float, float, str]] = ()
-    limit: Limit = ""
-    audio: str = ""
-
-
-@dataclass
-class Job:
-    """Utterances of one language that the runtime takes in one call."""
-
-    language: str
-    wav: dict[str, str] = field(default_factory=dict)
 
 
 def decode_folder(
@@ -133,7 +97,7 @@ def decode_folder(
     earlier = _read_partial(out / PARTIAL, key)
     done = {u: x for u, x in earlier.items() if u in wav and x.audio == _content(wav[u])}
     resumed = bool(done)
-    jobs = _jobs({u: p for u, p in wav.items() if u not in done}, languages, engine.batch)
+    jobs = jobs_of({u: p for u, p in wav.items() if u not in done}, languages, engine.batch)
     failed = {}
     quiet = 0.5 if sys.stderr.isatty() else 30  # seconds: a log is no screen
     started = time.perf_counter()
@@ -147,7 +111,7 @@ def decode_folder(
             mininterval=quiet,
         ) as bar,
     ):
-        for result in _run(engine, jobs, _decode_timed if timestamps else _decode):
+        for result in run(engine, jobs, decode_timed if timestamps else decode):
             bar.update()
             if result.failed:
                 failed[result.utt] = result.failed
@@ -235,11 +199,10 @@ def _timed(wav: dict[str, str], languages: dict[str, str], done: dict[str, Decod
     for utt, path in wav.items():
         for number, (start, end, text) in enumerate(done[utt].segments):
             name = f"{utt}-{number:05d}"
-            timed.wav[name], timed.text[name] = path, text
-            timed.utt2spk[name], timed.utt2lang[name] = utt, languages[utt]
             # A model may give a segment no time at all; Kaldi knows no such thing.
             start = max(0.0, min(start, end - SHORTEST))
-            timed.segments[name] = Segment(utt, start, max(end, start + SHORTEST))
+            part = Segment(utt, start, max(end, start + SHORTEST))
+            timed.add(name, path, text, utt, languages[utt], part)
     return timed
 
 
@@ -260,112 +223,6 @@ def _check_languages(path: Path, wav: dict, languages: dict, known: frozenset[st
             raise InputError(f"{path}: no line for '{utt}' of wav.scp")
         if languages[utt] not in known:
             raise InputError(f"{path}: '{utt}': the model knows no language '{languages[utt]}'")
-
-
-def _jobs(wav: dict[str, str], languages: dict[str, str], batch: int) -> list[Job]:
-    """Cut the utterances into jobs of at most `batch` of one language."""
-    by_language: dict[str, list[str]] = {}
-    for utt in sorted(wav):
-        by_language.setdefault(languages[utt], []).append(utt)
-    return [
-        Job(language, {utt: wav[utt] for utt in part})
-        for language, utts in sorted(by_language.items())
-        for part in batched(utts, batch)
-    ]
-
-
-def _run(
-    engine: Runtime, jobs: list[Job], decode: Callable[[Runtime, Job], list[Decoded]]
-) -> Iterator[Decoded]:
-    with ThreadPoolExecutor(engine.workers) as pool:
-        futures = [pool.submit(decode, engine, job) for job in jobs]
-        try:
-            for future in futures:
-                yield from future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _read(path: str) -> Iterator[np.ndarray]:
-    """`read_audio`, and what is for FFmpeg in another process: a crash costs only that."""
-    return read_audio(path) if at_16k(Path(path)) else read_apart(path)
-
-
-def _decode(engine: Runtime, job: Job) -> list[Decoded]:
-    """Decode one job, a batch of pieces at a time; a bad clip in it costs only itself."""
-    failed: dict[str, str] = {}
-    heard: dict[str, list[Hypothesis]] = {utt: [] for utt in job.wav}
-    samples, call_seconds = dict.fromkeys(job.wav, 0), dict.fromkeys(job.wav, 0.0)
-
-    def clips() -> Iterator[tuple[str, np.ndarray]]:
-        for utt, path in job.wav.items():
-            try:
-                yield from ((utt, piece) for _, piece in pieces(_read(path), engine.window))
-            except InputError as e:
-                failed[utt] = str(e)
-
-    try:
-        for batch in batched(clips(), engine.batch):
-            started = time.perf_counter()
-            said = halves.decode(engine, [clip for _, clip in batch], job.language)
-            elapsed = time.perf_counter() - started
-            for (utt, clip), hypothesis in zip(batch, said, strict=True):
-                call_seconds[utt] = call_seconds[utt] or elapsed
-                samples[utt] += len(clip)
-                heard[utt].append(hypothesis)
-    except (RuntimeError, ValueError, AssertionError) as e:
-        if len(job.wav) > 1:
-            alone = [Job(job.language, {utt: path}) for utt, path in job.wav.items()]
-            return [result for each in alone for result in _decode(engine, each)]
-        return [Decoded(utt, failed=_reason(e)) for utt in job.wav]
-    space = "" if job.language in SPACELESS else " "
-    return [
-        Decoded(utt, failed=failed[utt])
-        if utt in failed
-        else Decoded(
-            utt,
-            join((hypothesis.text for hypothesis in heard[utt]), space),
-            samples[utt] / SAMPLE_RATE,
-            pieces=len(heard[utt]),
-            call_seconds=call_seconds[utt],
-            limit=worst(hypothesis.limit for hypothesis in heard[utt]),
-        )
-        for utt in job.wav
-    ]
-
-
-def _decode_timed(engine: Runtime, job: Job) -> list[Decoded]:
-    """Decode one job, an utterance at a time and a piece of it at a time, with timestamps."""
-    return [_timed_utterance(engine, utt, path, job.language) for utt, path in job.wav.items()]
-
-
-def _timed_utterance(engine: Runtime, utt: str, path: str, language: str) -> Decoded:
-    lengths = []
-
-    def heard() -> Iterator[tuple[int, np.ndarray]]:
-        for start, audio in pieces(_read(path), engine.window):
-            lengths.append(len(audio))
-            yield start, audio
-
-    try:
-        found = list(transcribe_pieces(engine, heard(), language, timestamps=True))
-    except AudioFault as e:
-        return Decoded(utt, failed=str(e))
-    except (RuntimeError, ValueError, AssertionError) as e:
-        return Decoded(utt, failed=_reason(e))
-    return Decoded(
-        utt,
-        join((segment.text for segment in found), "" if language in SPACELESS else " "),
-        sum(lengths) / SAMPLE_RATE,
-        pieces=len(lengths),
-        segments=[(s.start, s.end, join([s.text])) for s in found],
-        limit=worst(s.limit for s in found),
-    )
-
-
-def _reason(error: Exception) -> str:
-    """What a failure is called in the records, in one line."""
-    return f"{type(error).__name__}: {str(error).strip()}".splitlines()[0]
 
 
 def _key(runtime: str, options: dict, model: Path, wav: dict, languages: dict) -> str:

@@ -11,16 +11,8 @@ import numpy as np
 
 from espnet_dq.data.audio import SAMPLE_RATE
 from espnet_dq.data.pieces import quietest
-from espnet_dq.runtimes.interface import (
-    COMPRESSION,
-    SPACELESS,
-    Hypothesis,
-    Runtime,
-    Segment,
-    join,
-    repetition,
-    worst,
-)
+from espnet_dq.data.texts import join, repetition
+from espnet_dq.runtimes.interface import COMPRESSION, Hypothesis, Runtime, Segment, worst
 
 FASTEST = 100  # tokens a second: twice what 20 letters a second take in Burmese
 SHORTEST = 2.0  # seconds that are cut in two
@@ -39,7 +31,7 @@ def decode(runtime: Runtime, clips: list[np.ndarray], language: str) -> list[Hyp
                 for batch in batched((clip[:at], clip[at:]), runtime.batch)
                 for part in decode(runtime, list(batch), language)
             ]
-            text = join((part.text for part in parts), "" if language in SPACELESS else " ")
+            text = join((part.text for part in parts), language)
             said[number] = Hypothesis(text, worst(["in two", *(part.limit for part in parts)]))
     return said
 

@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
-from espnet_dq.data.kaldi import KaldiDir, read_scp, read_wav, validate
+from espnet_dq.data.kaldi import KaldiDir, read_scp, read_wav
+from espnet_dq.data.validation import validate
 from espnet_dq.decode.folder import (
-    LIMITS,
     PARTS,
     TIMED,
     check_out,
@@ -15,6 +15,7 @@ from espnet_dq.decode.folder import (
 )
 from espnet_dq.errors import InputError
 from espnet_dq.files import check_replaceable, remove
+from espnet_dq.runtimes.interface import LIMITS
 
 
 def join_parts(data: Path | str, out: Path | str, count: int) -> dict:
@@ -40,10 +41,7 @@ def join_parts(data: Path | str, out: Path | str, count: int) -> dict:
             raise InputError(f"{folder}: decoded from another model or data than {folders[0]}")
         texts |= read_scp(folder / "text", empty=True)
         if (folder / TIMED / "text").is_file() and (folder / TIMED / "text").stat().st_size:
-            part = validate(folder / TIMED, allow_pipes=True)
-            for table, more in zip(timed.tables().values(), part.tables().values(), strict=True):
-                table |= more
-            timed.segments |= part.segments
+            timed.update(validate(folder / TIMED, allow_pipes=True))
     if texts.keys() != wav.keys():
         raise InputError(f"{folders[0].parent}: these parts are not those of {data}")
     failed = {utt: why for report in reports for utt, why in report["failed"].items()}

@@ -22,9 +22,10 @@ SURE = 0.5
 def transcribe(
     runtime: Runtime,
     path: Path | str,
-    language: str,
+    language: str | None,
     timestamps: bool,
     damage: Callable[[str], None] | None = None,
+    detected: Callable[[str | None, float], None] = lambda *_: None,
 ) -> Iterator[Segment]:
     """Segments of a file, as they come, in order and with times from its beginning.
 
@@ -36,15 +37,20 @@ def transcribe(
     Args:
         runtime: what decodes, see `load_runtime`.
         path: an audio file.
-        language: code; `spoken_language` detects it.
+        language: code; None: that of `spoken_language`.
         timestamps: cut by the model's own timestamps; otherwise a piece is a segment.
         damage: takes a line for each damaged spot, which is passed over; None: it is an error.
+        detected: takes what `spoken_language` found.
 
     Raises:
         InputError: as in `read_apart`, possibly after some segments.
     """
-    parts = pieces(read_apart(path, damage=damage), runtime.window)
-    return transcribe_pieces(runtime, parts, language, timestamps)
+    if language is None:
+        language, probability = spoken_language(runtime, path)
+        detected(language, probability)
+    if language:
+        parts = pieces(read_apart(path, damage=damage), runtime.window)
+        yield from transcribe_pieces(runtime, parts, language, timestamps)
 
 
 def spoken_language(runtime: Runtime, path: Path | str) -> tuple[str | None, float]:
@@ -83,7 +89,7 @@ def transcribe_pieces(
             # A model hears a window that is full, and may set a time behind the end.
             begin, end = (offset + min(t, length) for t in (segment.start, segment.end))
             if segment.text:
-                yield replace(segment, start=begin, end=end)
+                yield replace(segment, start=begin, end=end, language=language)
 
 
 def _sounds(parts: Iterable[tuple[int, np.ndarray]]) -> Iterator[tuple[int, np.ndarray]]:

@@ -27,10 +27,10 @@ from tqdm import tqdm
 from espnet_dq.data.audio import load_audio
 from espnet_dq.data.kaldi import KaldiDir, read_scp, read_wav
 from espnet_dq.data.spelling import compared
+from espnet_dq.data.texts import join, repetition
 from espnet_dq.data.unfit import has_special_token
 from espnet_dq.errors import InputError
 from espnet_dq.files import atomic, sha256
-from espnet_dq.runtimes.interface import join, repetition
 from espnet_dq.whisper.forward import log_mel, window_samples
 from espnet_dq.whisper.room import most_tokens
 
@@ -227,5 +227,5 @@ def _ask(model: whisper.Whisper, data: KaldiDir, utts: list[str]) -> Iterator[La
         except ValueError as e:
             raise InputError(f"{names[0]}: language {language}: {e}") from e
         for utt, r in zip(names, results, strict=True):
-            text, cut = join([r.text]), len(r.tokens) >= room
+            text, cut = join([r.text], language), len(r.tokens) >= room
             yield Label(utt, text, r.avg_logprob, repetition(text), r.no_speech_prob, cut)

@@ -24,11 +24,11 @@ from whisper.tokenizer import get_tokenizer
 
 from espnet_dq.data.audio import SAMPLE_RATE, read_audio, save_wav
 from espnet_dq.data.pieces import pieces
-from espnet_dq.data.spelling import compared
+from espnet_dq.data.spelling import SPACELESS, compared
 from espnet_dq.errors import InputError
 from espnet_dq.files import atomic, file_name, sha256
 from espnet_dq.runtimes import load_runtime
-from espnet_dq.runtimes.interface import SPACELESS, window
+from espnet_dq.runtimes.interface import window
 from espnet_dq.whisper.room import most_tokens
 
 AROUND = 2  # words that are tried on each side of what the alignment says

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from espnet_dq.data.texts import join
 from espnet_dq.errors import InputError
 from espnet_dq.formats import json_file
 from espnet_dq.formats.ct2.binary import read_variables
@@ -15,7 +16,6 @@ from espnet_dq.runtimes.interface import (
     Hypothesis,
     Segment,
     first_line,
-    join,
     windows_cut,
     worst,
 )
@@ -178,7 +178,7 @@ class FasterWhisper:
         for clip in clips:
             segments = self._transcribe(clip, language, self.options)
             limit = worst(s.limit for s in segments)
-            said.append(Hypothesis(join(s.text for s in segments), limit))
+            said.append(Hypothesis(join((s.text for s in segments), language), limit))
         return said
 
     def detect(self, audio: np.ndarray) -> tuple[str, float]:

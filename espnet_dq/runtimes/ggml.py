@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from espnet_dq.data.texts import join
 from espnet_dq.errors import InputError
 from espnet_dq.runtimes.interface import (
     WINDOW,
@@ -12,7 +13,6 @@ from espnet_dq.runtimes.interface import (
     Hypothesis,
     Segment,
     first_line,
-    join,
     settle,
     whole,
     worst,
@@ -123,7 +123,8 @@ class WhisperCpp:
         ]
         sure = [part.probability for part in parts if part.probability > 0]  # not of no token
         mean = float(np.log(sure).mean()) if sure else 0.0
-        text, limit = join(s.text for s in segments), worst(s.limit for s in segments)
+        text = join((s.text for s in segments), language)
+        limit = worst(s.limit for s in segments)
         return segments, Attempt(text, mean, no_speech=0.0, limit=limit)
 
 

@@ -1,17 +1,16 @@
 """What every runtime offers, and what they share."""
 
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 import numpy as np
 
 from espnet_dq.config import WindowConfig
 from espnet_dq.data.audio import SAMPLE_RATE
-from espnet_dq.data.spelling import SPACELESS as SPACELESS
+from espnet_dq.data.texts import repetition
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,6 +23,7 @@ TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 SEED = 0  # of what is drawn at a temperature: a file has the same text every time
 # What the decoder's last position did to a text: nothing, it was decoded in two, or it ends there.
 Limit = Literal["", "in two", "cut"]
+LIMITS: tuple[Limit, ...] = get_args(Limit)[1:]  # those that are told of
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class Segment:
     end: float
     text: str
     limit: Limit = ""
+    language: str = ""  # Whisper's code, where it is of a file (`espnet_dq.decode.transcribe`)
 
 
 class Runtime(Protocol):
@@ -128,19 +129,6 @@ def settle(attempt: Callable[[float], Attempt]) -> Hypothesis:
     return max(straight or attempts, key=lambda found: found.logprob).said
 
 
-def repetition(text: str) -> float:
-    """How much shorter zlib makes a text, whatever its letters; more than `COMPRESSION` of loops.
-
-    In UTF-8, some scripts' letters take three bytes, of which two are nearly always the same: sound
-    Georgian would seem to go round in circles. So it does to the rules that openai-whisper has with
-    timestamps and faster-whisper always, which are left as they are.
-    """
-    numbers = {letter: number for number, letter in enumerate(dict.fromkeys(text))}
-    size = 1 if len(numbers) <= 256 else 2
-    content = b"".join(numbers[letter].to_bytes(size) for letter in text)
-    return len(content) / len(zlib.compress(content))  # 0 of no text
-
-
 @contextmanager
 def seeded() -> Iterator[None]:
     """What torch draws in it is the same every time."""
@@ -195,12 +183,7 @@ def windows_cut(lengths: Iterable[tuple[int, int]], most_tokens: int) -> set[int
 
 def worst(limits: Iterable[Limit]) -> Limit:
     """What is to be said of a text whose parts met these limits."""
-    return max(limits, key=("", "in two", "cut").index, default="")
-
-
-def join(texts: Iterable[str], space: str = " ") -> str:
-    """Segments' texts as one line."""
-    return space.join(filter(None, (" ".join(text.split()) for text in texts)))
+    return max(limits, key=("", *LIMITS).index, default="")
 
 
 def first_line(error: Exception) -> str:

@@ -15,8 +15,7 @@ def data(clips, tmp_path):
     folder = KaldiDir()
     for path, language, text in clips:
         utt = path.stem
-        folder.wav[utt], folder.text[utt] = str(path), text
-        folder.utt2spk[utt], folder.utt2lang[utt] = utt, language
+        folder.add(utt, path, text, utt, language)
     folder.save(tmp_path / "data")
     return tmp_path / "data"
 

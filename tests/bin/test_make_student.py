@@ -24,8 +24,7 @@ def data(tmp_path):
     data, random = KaldiDir(), torch.Generator().manual_seed(0)
     for utt in "abcd":
         save_wav(tmp_path / f"{utt}.wav", (torch.randn(4000, generator=random) * 0.1).numpy())
-        data.wav[utt], data.text[utt] = str(tmp_path / f"{utt}.wav"), f"this is {utt}"
-        data.utt2spk[utt], data.utt2lang[utt] = utt, "en"
+        data.add(utt, tmp_path / f"{utt}.wav", f"this is {utt}", utt, "en")
     data.save(tmp_path / "data")
     return tmp_path / "data"
 

@@ -193,8 +193,7 @@ def kaldi(root: Path, clip: Path) -> int:
             audio = root / "audio" / f"{name} {i}.wav"
             put(clip, audio)
             utt = f"ann-{name}{i}"
-            data.wav[utt], data.text[utt] = str(audio), f"Habari {name} {i}"
-            data.utt2spk[utt], data.utt2lang[utt] = "ann", "sw"
+            data.add(utt, audio, f"Habari {name} {i}", "ann", "sw")
         data.save(root / name)
     (root / "audio/train 1.wav").write_bytes(b"")
     return 2 * len(SPLITS)

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from espnet_dq.data.audio import load_audio, save_wav, to_wav
 from espnet_dq.data.cut import Recording, cut
-from espnet_dq.data.kaldi import Segment
+from espnet_dq.data.segments import Segment
 
 def peak():
     lines = Path("/proc/self/status").read_text().splitlines()

@@ -10,8 +10,10 @@ from whisper.tokenizer import LANGUAGES
 
 from espnet_dq.bin import format_data
 from espnet_dq.data.audio import load_audio
-from espnet_dq.data.kaldi import KaldiDir, faults
+from espnet_dq.data.kaldi import KaldiDir
 from espnet_dq.data.languages import ISO, whisper_code
+from espnet_dq.data.summary import read_sources
+from espnet_dq.data.validation import faults
 from espnet_dq.errors import InputError, WorkError
 from local import aishell, common_voice, fleurs, kaldi_dir, librispeech, mls, voxpopuli
 from tests.data import small_corpora as small
@@ -65,8 +67,19 @@ def prepare(script, root, tmp_path, *options):
         ("zh_CN.UTF-8", "zh"),
         ("zh-Hant-HK", "yue"),
         ("zho_Hans", "zh"),
+        ("zho-Hant-HK", "yue"),
+        ("chi-HK", "yue"),
+        ("Chinese (Cantonese)", "yue"),
+        ("Chinese (Hong Kong)", "yue"),
+        ("Chinese-Yue", "yue"),
+        ("zh-Hant-TW", "zh"),
+        ("cmn-Hant-HK", "zh"),
         ("nan-tw", None),
         ("zh-min-nan", None),
+        ("chi-nan", None),
+        ("Chinese (Min Nan)", None),
+        ("Chinese Wu", None),
+        ("Latin American Spanish", "es"),
         ("deu", "de"),
         ("ger", "de"),
         ("arb_Arab", "ar"),
@@ -94,6 +107,25 @@ def test_iso_639_3_names_all_of_whispers_languages():
     assert all(len(name) == 3 and whisper_code(name) == code for name, code in pairs)
     for code, name in LANGUAGES.items():
         assert whisper_code(code) == whisper_code(name.title().replace(" ", "_")) == code
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('[{"name": "A"', r"line 1"),
+        ('{"name": "A", "licence": "B"}', "not a list"),
+        ('[{"name": "A", "licence": ""}, {"name": "B"}]', r"\[1\]: 'licence'"),
+        ('[{"name": 1, "licence": ""}]', r"\[0\]: 'name'"),
+        ("[7]", r"\[0\]: 'name'"),
+    ],
+)
+def test_broken_sources_are_named(content, message, tmp_path):
+    path = tmp_path / "sources.json"
+    with pytest.raises(InputError, match=f"{path}: "):
+        read_sources(path)
+    path.write_text(content)
+    with pytest.raises(InputError, match=f"{path}: .*{message}"):
+        read_sources(path)
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,9 @@ import pytest
 import soundfile
 
 from espnet_dq.data.corpus import Clip, audio_fault, prepare, text_fault
-from espnet_dq.data.kaldi import KaldiDir, faults
+from espnet_dq.data.kaldi import KaldiDir
 from espnet_dq.data.summary import write_splits
+from espnet_dq.data.validation import faults
 from espnet_dq.errors import WorkError
 
 

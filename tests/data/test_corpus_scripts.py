@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from espnet_dq.data.kaldi import KaldiDir, faults
+from espnet_dq.data.kaldi import KaldiDir
 from espnet_dq.data.summary import write_sources
+from espnet_dq.data.validation import faults
 from espnet_dq.errors import InputError
 
 LOCAL = Path(__file__).resolve().parents[2] / "local"

@@ -9,7 +9,9 @@ import soundfile
 from espnet_dq.bin import format_data, validate_data
 from espnet_dq.data.audio import load_audio
 from espnet_dq.data.command import load_command
-from espnet_dq.data.kaldi import KaldiDir, Segment, faults, validate
+from espnet_dq.data.kaldi import KaldiDir
+from espnet_dq.data.segments import Segment
+from espnet_dq.data.validation import faults, validate
 from espnet_dq.errors import InputError
 from local import kaldi_dir
 

@@ -98,6 +98,54 @@ def test_a_spot_in_the_second_recording(tmp_path):
         load_audio(tmp_path / "x.ogg")
 
 
+def spoiled(content, kind):
+    """Of a format that nobody knows, by its header."""
+    content = bytearray(content)
+    if kind == "wav":
+        content[20:22] = b"\x77\x77"  # the codec
+    else:
+        content[18:22] = bytes(4)  # the rate
+    return bytes(content)
+
+
+@pytest.mark.parametrize("kind", ["wav", "flac"])
+@pytest.mark.parametrize("bad", [0, 1, 2])
+def test_a_recording_of_several_that_is_bad(bad, kind, tmp_path):
+    good, contents = [], []
+    for number in range(3):
+        path = tmp_path / f"{number}.{kind}"
+        soundfile.write(path, noise(1, 16000, seed=number), 16000)
+        content = path.read_bytes()
+        contents.append(spoiled(content, kind) if number == bad else content)
+        good += [] if number == bad else [load_audio(path)]
+    path = tmp_path / f"x.{kind}"
+    path.write_bytes(b"".join(contents))
+    lines = []
+    samples = np.concatenate(list(read_audio(path, damage=lines.append)))
+    assert np.array_equal(samples, np.concatenate(good))
+    (line,) = lines
+    where = f"{path}: damaged at {bad:.2f} s: recording {bad + 1} of 3: "
+    assert line.startswith(where)
+    with pytest.raises(AudioFault):
+        load_audio(path)
+    path.write_bytes(b"".join(spoiled(content, kind) for content in contents))
+    with pytest.raises(AudioFault, match=f"^{path}: "):
+        list(read_audio(path, damage=lines.append))
+
+
+def test_bytes_between_two_pages_leave_no_hole(tmp_path):
+    soundfile.write(tmp_path / "good.ogg", noise(8, 16000), 16000)
+    good, content = load_audio(tmp_path / "good.ogg"), (tmp_path / "good.ogg").read_bytes()
+    at = content.index(b"OggS", len(content) // 2)
+    path = tmp_path / "x.ogg"
+    path.write_bytes(content[:at] + bytes(300) + content[at:])
+    lines = []
+    samples = np.concatenate(list(read_audio(path, damage=lines.append)))
+    assert np.array_equal(samples, good)
+    (line,) = lines
+    assert line.startswith(f"{path}: damaged between 0.00 and 8.00 s: ")
+
+
 def test_samples_that_are_no_numbers(tmp_path):
     path = tmp_path / "x.wav"
     good = noise(30, 16000)[:, 0].astype(np.float32)

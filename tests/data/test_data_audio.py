@@ -8,15 +8,9 @@ import pytest
 import soundfile
 
 import espnet_dq.data.audio as audio
-from espnet_dq.data.audio import (
-    CONTAINERS,
-    at_16k,
-    load_audio,
-    save_wav,
-    seconds,
-    to_wav,
-)
+from espnet_dq.data.audio import at_16k, load_audio, save_wav, seconds, to_wav
 from espnet_dq.data.command import load_command
+from espnet_dq.data.decoders import CONTAINERS
 from espnet_dq.errors import InputError
 
 

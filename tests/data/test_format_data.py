@@ -7,7 +7,9 @@ import soundfile
 
 from espnet_dq.bin import format_data, pack_windows, validate_data
 from espnet_dq.data.audio import load_audio, save_wav
-from espnet_dq.data.kaldi import KaldiDir, Segment, faults, read_scp
+from espnet_dq.data.kaldi import KaldiDir, read_scp
+from espnet_dq.data.segments import Segment
+from espnet_dq.data.validation import faults
 from espnet_dq.errors import InputError
 from local import kaldi_dir
 
@@ -16,8 +18,7 @@ def add(data, path, utt, text, length=1.0, rate=16000, channels=1, lang="en"):
     path.parent.mkdir(parents=True, exist_ok=True)
     noise = np.random.default_rng(1).normal(0, 0.1, (int(rate * length), channels))
     soundfile.write(path, noise, rate)
-    data.wav[utt], data.text[utt] = str(path), text
-    data.utt2spk[utt], data.utt2lang[utt] = "s", lang
+    data.add(utt, path, text, "s", lang)
 
 
 @pytest.fixture
@@ -206,8 +207,7 @@ def test_validate_data_says_what_is_in_a_good_folder(tmp_path, capsys):
     for n, lang in enumerate(["ru", "it", "it"]):
         utt, wav = f"a-{n}", tmp_path / f"{n} .wav"
         save_wav(wav, np.zeros(16000 * 30 * (n + 1), np.float32))
-        data.wav[utt], data.text[utt], data.utt2spk[utt] = str(wav), "so", "a"
-        data.utt2lang[utt] = lang
+        data.add(utt, wav, "so", "a", lang)
     data.save(tmp_path / "mine/train")
     data.segments = {u: Segment(u, 12.0, None if u == "a-0" else 24.0) for u in data.wav}
     data.save(tmp_path / "mine/test")

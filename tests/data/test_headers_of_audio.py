@@ -106,6 +106,70 @@ def test_what_lacks_bytes_is_truncated(riff, tmp_path):
     assert len(held) == (20000 - 44) / 2 and "truncated: 20000 bytes" in lines[0]
 
 
+CUT = {  # by soundfile, or by FFmpeg's codec
+    "aiff": "AIFF", "au": "AU", "sph": "NIST", "caf": "CAF", "mp3": "MP3", "ogg": "OGG",
+    "mov": "pcm_s16le", "mka": "flac", "webm": "libopus", "oga": "flac",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", CUT)
+def test_what_is_shorter_than_its_header_says(suffix, tmp_path):
+    path, rate = tmp_path / f"x.{suffix}", 48000 if suffix == "webm" else 16000
+    if CUT[suffix].isupper():
+        soundfile.write(path, noise(4, rate), rate, format=CUT[suffix])
+    else:
+        options = {"movflags": "+faststart"} if suffix == "mov" else {}
+        encode(path, CUT[suffix], noise(4, rate), rate, **options)
+    good, content = load_audio(path), path.read_bytes()
+    assert len(good) == 4 * 16000
+    path.write_bytes(content[: len(content) * 6 // 10])
+    with pytest.raises(AudioFault) as error:
+        load_audio(path)
+    assert error.value.cause == ("damaged audio" if suffix[0] == "o" else "truncated audio")
+    lines = []
+    held = np.concatenate(list(read_audio(path, damage=lines.append)))
+    (line,) = lines
+    assert line.startswith(f"{path}: ") and 1.5 * 16000 < len(held) < 2.5 * 16000
+    assert np.allclose(held[:16000], good[:16000], atol=1e-4)
+
+
+@pytest.mark.parametrize(("kind", "at"), [("AIFF", 22), ("AU", 8)])
+def test_a_size_that_was_written_into_a_pipe(kind, at, tmp_path):
+    """As sox writes it: bytes in AU, samples in AIFF."""
+    path = tmp_path / "x"
+    soundfile.write(path, noise(1, 16000), 16000, format=kind, subtype="PCM_16")
+    good, content = load_audio(path), bytearray(path.read_bytes())
+    content[at : at + 4] = (0x7F000000 // (2 if kind == "AIFF" else 1)).to_bytes(4)
+    path.write_bytes(content)
+    assert np.array_equal(load_audio(path), good)
+
+
+@pytest.mark.parametrize(("suffix", "subtype"), [("ul", "ULAW"), ("AL", "ALAW")])
+def test_telephone_speech_without_a_header(suffix, subtype, tmp_path):
+    soundfile.write(tmp_path / "x.wav", noise(1, 8000), 8000, subtype=subtype)
+    path = tmp_path / f"x.{suffix}"
+    path.write_bytes((tmp_path / "x.wav").read_bytes()[-8000:])
+    assert np.array_equal(load_audio(path), load_audio(tmp_path / "x.wav")) and seconds(path) == 1
+
+
+@pytest.mark.parametrize("rate", [16000, 8000])
+def test_integers_that_are_written_as_floats(rate, tmp_path):
+    path = tmp_path / "x.wav"
+    soundfile.write(path, noise(1, rate) * 20, rate, subtype="FLOAT")  # loud, no more
+    assert 4 < np.abs(load_audio(path)).max() < 32
+    soundfile.write(path, noise(1, rate) * 32768, rate, subtype="FLOAT")
+    with pytest.raises(
+        AudioFault, match=f"^{path}: samples far beyond full scale: [0-9]+"
+    ) as error:
+        load_audio(path)
+    assert error.value.cause == "samples far beyond full scale"
+
+
+def test_a_length_of_0(tmp_path):
+    path = encode(tmp_path / "x.rm", "real_144", noise(1, 8000), 8000)
+    assert seconds(path) == len(load_audio(path)) / 16000 > 0.9
+
+
 def test_flac_of_unknown_length(tmp_path):
     path = tmp_path / "x.flac"
     soundfile.write(path, noise(1, 16000), 16000)
@@ -122,8 +186,8 @@ def recordings(tmp_path, kind):
         path, samples = tmp_path / f"{number}.{kind}", noise(1, rate, channels, number)
         if kind == "opus":
             soundfile.write(path, noise(1, 48000, channels), 48000, format="OGG", subtype="OPUS")
-        elif kind == "aac":
-            encode(path, "aac", samples, rate, format="adts")
+        elif kind in ("aac", "m4a"):
+            encode(path, "aac", samples, rate, format={"aac": "adts", "m4a": "mp4"}[kind])
         else:
             soundfile.write(path, samples, rate)
         if kind == "mp3":
@@ -132,7 +196,7 @@ def recordings(tmp_path, kind):
         yield path
 
 
-@pytest.mark.parametrize("kind", ["wav", "flac", "ogg", "opus", "mp3"])
+@pytest.mark.parametrize("kind", ["wav", "aiff", "m4a", "flac", "ogg", "opus", "mp3"])
 def test_several_recordings_in_one_file(kind, tmp_path):
     parts = list(recordings(tmp_path, kind))
     for some in (parts, parts[::-1], [parts[0], parts[0]]):
@@ -140,7 +204,7 @@ def test_several_recordings_in_one_file(kind, tmp_path):
         path.write_bytes(b"".join(part.read_bytes() for part in some))
         assert np.array_equal(load_audio(path), np.concatenate([load_audio(x) for x in some]))
         assert not at_16k(path)
-        if kind == "wav":  # of others a look at the header does not tell
+        if kind in ("wav", "aiff"):  # of others a look at the header does not tell
             assert seconds(path) == pytest.approx(len(some), abs=0.001)
 
 
@@ -199,6 +263,16 @@ def test_the_name_decides_nothing(right, wrong, tmp_path):
     assert np.array_equal(load_audio(other), good) and abs(seconds(other) - 1) < 0.1
     if at_16k(other):  # stage 2 leaves it where it is, and ESPnet opens it by soundfile
         assert len(soundfile.read(other)[0]) == 16000
+
+
+@pytest.mark.parametrize("kind", ["PAF", "SVX", "SDS"])
+def test_what_only_libsndfile_knows(kind, tmp_path):
+    """As a file, and as what a command writes."""
+    path = tmp_path / "x"
+    soundfile.write(path, noise(1, 16000), 16000, format=kind, subtype="PCM_16")
+    expected = soundfile.read(path, dtype="float32")[0]
+    assert np.array_equal(load_audio(path), expected)
+    assert np.array_equal(load_command(f"cat '{path}'"), expected)
 
 
 def test_two_bytes_make_no_audio(tmp_path):

@@ -6,7 +6,7 @@ import shutil
 import pyarrow.parquet as pq
 import pytest
 
-from espnet_dq.data.kaldi import validate
+from espnet_dq.data.validation import validate
 from espnet_dq.errors import InputError
 from local import hf_dataset
 from tests.data import small_corpora as small

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from espnet_dq.data.kaldi import KaldiDir, faults, read_scp, spk2utt, validate, write_scp
+from espnet_dq.data.kaldi import KaldiDir, read_scp, spk2utt, write_scp
+from espnet_dq.data.validation import faults, validate
 from espnet_dq.errors import InputError
 
 

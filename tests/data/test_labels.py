@@ -16,12 +16,10 @@ from espnet_dq.labels.pseudo import Label, Limits, _known, error_rate, label_fol
 @pytest.fixture
 def folder(clips, tmp_path):
     """Five real prompts as a formatted folder, the third with the text of another."""
-    data = KaldiDir(extra={"utt2num_samples": {}})
+    data = KaldiDir()
     for i, (path, lang, text) in enumerate(clips):
         utt = f"u{i}"
-        data.wav[utt], data.text[utt], data.utt2spk[utt] = str(path), text, utt
-        data.utt2lang[utt] = lang
-        data.extra["utt2num_samples"][utt] = str(len(load_audio(path)))
+        data.add(utt, path, text, utt, lang, utt2num_samples=len(load_audio(path)))
     data.text["u2"] = "what nobody said at all"
     data.save(tmp_path / "data")
     return tmp_path / "data"

@@ -8,7 +8,9 @@ import pytest
 import soundfile
 
 from espnet_dq.bin import format_data, write_cuts
-from espnet_dq.data.kaldi import KaldiDir, Segment, validate
+from espnet_dq.data.kaldi import KaldiDir
+from espnet_dq.data.segments import Segment
+from espnet_dq.data.validation import validate
 from espnet_dq.errors import InputError
 from local import lhotse_cuts
 from tests.data import small_corpora as small

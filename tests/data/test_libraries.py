@@ -5,7 +5,9 @@ import pytest
 import soundfile
 
 from espnet_dq.bin import format_data, write_cuts
-from espnet_dq.data.kaldi import KaldiDir, Segment, validate
+from espnet_dq.data.kaldi import KaldiDir
+from espnet_dq.data.segments import Segment
+from espnet_dq.data.validation import validate
 from local import hf_dataset, lhotse_cuts
 
 SPLITS = ("train", "dev", "test")
@@ -32,8 +34,7 @@ def test_lhotse_reads_our_cuts(call, tmp_path):
         "c": Segment("call", 0.25, 0.75),
     }
     for utt, part in parts.items():
-        data.wav[utt], data.text[utt], data.segments[utt] = str(path), f"Текст, {utt}!", part
-        data.utt2spk[utt], data.utt2lang[utt] = utt, "ru"
+        data.add(utt, path, f"Текст, {utt}!", utt, "ru", part)
     data.save(tmp_path / "data")
     write_cuts.main(["--data", str(tmp_path / "data"), "--out", str(tmp_path / "x.jsonl.gz")])
     cuts = lhotse.CutSet.from_file(tmp_path / "x.jsonl.gz")

@@ -13,9 +13,10 @@ import soundfile
 
 from espnet_dq.data.audio import load_audio, seconds
 from espnet_dq.data.faults import AudioFault
-from espnet_dq.data.kaldi import KaldiDir, faults, scan
+from espnet_dq.data.kaldi import KaldiDir, scan
 from espnet_dq.data.listing import Listing, write_listing
 from espnet_dq.data.names import key_fault, path_fault
+from espnet_dq.data.validation import faults
 from local import common_voice, hf_dataset, lhotse_cuts
 
 KEYS = {

@@ -1,6 +1,7 @@
 """Windows hold every utterance once, and audio and text stay together."""
 
 import json
+import re
 import shutil
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -14,8 +15,9 @@ from hypothesis import strategies as st
 
 from espnet_dq.bin.pack_windows import main as pack_windows
 from espnet_dq.data.audio import load_audio, save_wav
-from espnet_dq.data.kaldi import AUDIO, KaldiDir, validate
+from espnet_dq.data.kaldi import AUDIO, KaldiDir
 from espnet_dq.data.pack import PAUSE, Balance, pack, plan_windows
+from espnet_dq.data.validation import validate
 from espnet_dq.errors import InputError
 from espnet_dq.files import alone, sha256
 from espnet_dq.whisper.dims import SIZES, encode_text, vocabulary_tokenizer
@@ -25,8 +27,7 @@ def tables(lengths):
     data = KaldiDir()
     for i in range(len(lengths)):
         utt = f"u{i:03d}"
-        data.wav[utt], data.text[utt] = f"{utt}.wav", f"text number {i}"
-        data.utt2spk[utt], data.utt2lang[utt] = utt, ("en", "ru", "fr")[i % 3]
+        data.add(utt, f"{utt}.wav", f"text number {i}", utt, ("en", "ru", "fr")[i % 3])
     return data, {f"u{i:03d}": s for i, s in enumerate(lengths)}
 
 
@@ -75,11 +76,9 @@ def test_too_much_text_for_a_students_decoder_is_counted(save_toy, tmp_path):
     state = model["model_state_dict"]
     state["decoder.positional_embedding"] = state["decoder.positional_embedding"][:40]
     torch.save(model, tmp_path / "student.pt")
-    data = KaldiDir(extra={"utt2num_samples": {}})
+    data = KaldiDir()
     for name, count in (("short", 10), ("long", 60), ("longer", 500)):
-        data.wav[name], data.text[name] = str(tmp_path / "x.wav"), "слово " * count
-        data.utt2spk[name], data.utt2lang[name] = name, "ru"
-        data.extra["utt2num_samples"][name] = "16000"
+        data.add(name, tmp_path / "x.wav", "слово " * count, name, "ru", utt2num_samples=16000)
     save_wav(tmp_path / "x.wav", np.full(16000, 0.1, np.float32))
     data.save(tmp_path / "raw")
     given = ["--data", str(tmp_path / "raw"), "--out", str(tmp_path / "packed")]
@@ -93,39 +92,38 @@ def test_too_much_text_for_a_students_decoder_is_counted(save_toy, tmp_path):
         assert all(f"more than the decoder's {room} tokens" in r for r in rows if "слово" in r)
 
 
-def test_audio_and_text_in_the_same_order(tmp_path):
+@pytest.mark.parametrize(("language", "space"), [("en", " "), ("zh", "")])
+def test_audio_and_text_in_the_same_order(language, space, tmp_path):
     """Each utterance is a level of its own, so its place in the window can be heard."""
-    data, level = KaldiDir(extra={"utt2num_samples": {}}), {}
+    data, level = KaldiDir(), {}
     for i in range(9):
         utt, wav = f"spk-{i}", tmp_path / f"{i}.wav"
         level[f"word{i}"] = (i + 1) / 16
         save_wav(wav, np.full(16000, level[f"word{i}"], np.float32))
-        data.wav[utt], data.text[utt] = str(wav), f"word{i}"
-        data.utt2spk[utt], data.utt2lang[utt] = "spk", "en"
-        data.extra["utt2num_samples"][utt] = "16000"
+        data.add(utt, wav, f"word{i}", "spk", language, utt2num_samples=16000)
     data.save(tmp_path / "raw")
     raw = KaldiDir.load(tmp_path / "raw", extra=["utt2num_samples"])
     pack(raw, tmp_path / "packed", longest=5.0, singles=2, seed=1)
     packed = validate(tmp_path / "packed")
     hashes = KaldiDir.load(tmp_path / "packed", extra=[AUDIO]).extra[AUDIO]
     assert hashes == packed.audio() == {u: sha256(path) for u, path in packed.wav.items()}
-    assert len(packed.wav) == 5 and sum(len(t.split()) == 1 for t in packed.text.values()) == 2
+    assert len(packed.wav) == 5 and sum(t.count("word") == 1 for t in packed.text.values()) == 2
     for utt, text in packed.text.items():
+        texts = re.findall(r"word\d", text)
+        assert text == space.join(texts)
         audio = load_audio(packed.wav[utt])
         heard = audio[np.flatnonzero(np.diff(audio, prepend=0.0))]
         heard = [x for x in heard if x > 0]
-        assert np.allclose(heard, [level[w] for w in text.split()], atol=1e-4)
+        assert np.allclose(heard, [level[w] for w in texts], atol=1e-4)
 
 
 def test_shared_by_all_that_want_the_same(tmp_path, capsys):
     """Packed once for the same seed; again for another, and when a clip sounds otherwise."""
-    data = KaldiDir(extra={"utt2num_samples": {}})
+    data = KaldiDir()
     for i in range(4):
         utt, wav = f"spk-{i}", tmp_path / f"{i}.wav"
         save_wav(wav, np.full(16000, i / 8, np.float32))
-        data.wav[utt], data.text[utt] = str(wav), f"word{i}"
-        data.utt2spk[utt], data.utt2lang[utt] = "spk", "en"
-        data.extra["utt2num_samples"][utt] = "16000"
+        data.add(utt, wav, f"word{i}", "spk", "en", utt2num_samples=16000)
     data.save(tmp_path / "raw")
 
     def packed(name, seed=0):

@@ -12,8 +12,9 @@ import soundfile
 from espnet_dq.bin import format_data
 from espnet_dq.data.audio import load_audio
 from espnet_dq.data.corpus import Clip, prepare
-from espnet_dq.data.kaldi import KaldiDir, Segment
+from espnet_dq.data.kaldi import KaldiDir
 from espnet_dq.data.listing import unpack
+from espnet_dq.data.segments import Segment
 
 TIME = 1_000_000_000  # seconds; the packages of a distribution have all but one
 
@@ -45,10 +46,10 @@ def formatted(tmp_path):
     return load_audio(path), os.stat(path).st_ino
 
 
-@pytest.mark.parametrize("kind", ["file", "segment", "command"])
+@pytest.mark.parametrize("kind", ["file", "segment", "cat ", "cat <", "cat;cat <"])
 def test_stage_2(kind, tmp_path):
     source = sound(tmp_path / "x.wav", 0)
-    wav = f"cat '{source}' |" if kind == "command" else str(source)
+    wav = f"{kind}'{source}'|" if kind.startswith("cat") else str(source)
     folders(tmp_path, wav, Segment("r", 0.5, 1.5) if kind == "segment" else None)
     first, number = formatted(tmp_path)
     assert formatted(tmp_path)[1] == number  # not decoded again

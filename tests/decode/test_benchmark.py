@@ -2,9 +2,12 @@
 
 import json
 
+import numpy as np
 import pytest
+import soundfile
 
 from espnet_dq.bin.benchmark import main
+from espnet_dq.data.kaldi import write_scp
 from espnet_dq.decode.benchmark import read_systems
 from espnet_dq.errors import InputError, WorkError
 
@@ -35,6 +38,18 @@ def test_two_systems(toy_models, toy_data, tmp_path, capsys):
     memory = {name: system["peak_rss_bytes"] for name, system in report["systems"].items()}
     assert memory["faster-whisper"] < memory["torch"]
     assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_a_clip_that_is_longer_than_its_header_says(tmp_path):
+    """Two recordings of 20 s in one FLAC, which has no clip of a window then."""
+    soundfile.write(tmp_path / "x.flac", np.zeros(20 * 16000), 16000)
+    path = tmp_path / "y.flac"
+    path.write_bytes((tmp_path / "x.flac").read_bytes() * 2)
+    write_scp(tmp_path / "wav.scp", {"y": str(path)})
+    write_scp(tmp_path / "utt2lang", {"y": "en"})
+    run = write_run(tmp_path / "run.json", {"name": "a", "runtime": "torch", "path": "none.pt"})
+    with pytest.raises(InputError, match=r"wav\.scp: no clip of 30 s or less"):
+        main(["--systems", run, "--data", str(tmp_path), "--out", str(tmp_path / "out.json")])
 
 
 def test_broken_system_is_named_and_nothing_is_written(toy_data, tmp_path):

@@ -16,10 +16,12 @@ import pytest
 
 from espnet_dq.bin.decode import main as decode_main
 from espnet_dq.data.audio import SAMPLE_RATE, load_audio, save_wav
-from espnet_dq.data.kaldi import read_scp, validate, write_scp
+from espnet_dq.data.kaldi import read_scp, write_scp
 from espnet_dq.data.pieces import pieces
+from espnet_dq.data.validation import validate
 from espnet_dq.decode import folder
-from espnet_dq.decode.folder import PARTIAL, Decoded, Job, _decode, _timed, decode_folder
+from espnet_dq.decode.folder import PARTIAL, _timed, decode_folder
+from espnet_dq.decode.utterances import Decoded, Job, decode
 from espnet_dq.errors import InputError, WorkError
 from espnet_dq.runtimes.interface import Hypothesis
 from tests.decode.test_transcribe import FakeRuntime, spoken
@@ -90,7 +92,7 @@ def test_pieces_come_in_batches_and_are_joined_as_the_language_is_written(
     for name, seconds in (("long", 5), ("short", 1)):
         save_wav(tmp_path / f"{name}.wav", np.full(seconds * SAMPLE_RATE, 0.1, np.float32))
     wav = {name: str(tmp_path / f"{name}.wav") for name in ("long", "short", "none")}
-    long, short, none = _decode(Engine(), Job(language, wav))
+    long, short, none = decode(Engine(), Job(language, wav))
     assert calls == [2, 2, 1]
     assert long.text == space.join(["1 0", "1 1", "2 0", "2 1"]) and long.pieces == 4
     assert (long.seconds, short.seconds, short.text, short.pieces) == (5, 1, "3 0", 1)

@@ -20,6 +20,7 @@ from espnet_dq.bin.decode import main as decode
 from espnet_dq.bin.transcribe import main as transcribe
 from espnet_dq.data.audio import SAMPLE_RATE, load_audio, save_wav
 from espnet_dq.data.kaldi import KaldiDir, read_scp, write_scp
+from espnet_dq.data.texts import repetition
 from espnet_dq.decode import halves
 from espnet_dq.decode.folder import decode_folder
 from espnet_dq.errors import InputError
@@ -27,13 +28,7 @@ from espnet_dq.formats.ct2 import write as ctranslate2_writer
 from espnet_dq.formats.openai.write import save as save_pt
 from espnet_dq.labels.pseudo import label_folder
 from espnet_dq.runtimes import Segment, load_runtime
-from espnet_dq.runtimes.interface import (
-    COMPRESSION,
-    Attempt,
-    Hypothesis,
-    repetition,
-    settle,
-)
+from espnet_dq.runtimes.interface import COMPRESSION, Attempt, Hypothesis, settle
 from espnet_dq.whisper.dims import vocabulary_tokenizer
 from espnet_dq.whisper.room import most_text, most_tokens
 from espnet_dq.whisper.weights import Weights

@@ -17,7 +17,9 @@ from whisper.normalizers import BasicTextNormalizer
 
 from espnet_dq.bin import transcribe as command
 from espnet_dq.bin.transcribe import main
+from espnet_dq.data.apart import read_apart
 from espnet_dq.data.audio import SAMPLE_RATE, load_audio, save_wav
+from espnet_dq.data.faults import AudioFault
 from espnet_dq.decode.transcribe import spoken_language, transcribe
 from espnet_dq.errors import InputError
 from espnet_dq.formats.openai import read as openai
@@ -84,7 +86,7 @@ def test_every_word_once_and_at_its_time(tmp_path):
     found = list(transcribe(FakeRuntime(), tmp_path / "long.wav", "it", True))
     assert [s.text for s in found] == [f"w{k}" for k in range(len(starts))]
     assert np.allclose([s.start * SAMPLE_RATE for s in found], starts, atol=0.01)
-    assert all(a.end <= b.start for a, b in pairwise(found))
+    assert all(a.end <= b.start and a.language == "it" for a, b in pairwise(found))
     whole = list(transcribe(FakeRuntime(), tmp_path / "long.wav", "it", False))
     assert len(whole) >= 500 / 30
     assert " ".join(s.text for s in whole) == " ".join(s.text for s in found)
@@ -211,19 +213,42 @@ def test_subtitles_are_read_by_ffmpeg(kind, fake, tmp_path, capsys):
         main(["a.wav", "b.wav", *fake, "--format", kind])
 
 
-def test_what_was_heard_of_a_broken_file_is_printed(fake, tmp_path, capsys):
+def test_what_was_heard_of_a_broken_file_is_printed(fake, monkeypatch, tmp_path, capsys):
+    """Of one that ends its reader; a recording in a file that cannot be read costs only itself."""
     audio, starts = spoken(100)
     save_wav(tmp_path / "x.wav", audio)
-    soundfile.write(tmp_path / "low.wav", np.zeros(3000), 3000)
-    with open(tmp_path / "x.wav", "ab") as file:  # another recording, with too low a rate
-        file.write((tmp_path / "low.wav").read_bytes())
     save_wav(tmp_path / "y.wav", spoken(5)[0])
+    soundfile.write(tmp_path / "low.wav", np.zeros(3000), 3000)
+    with open(tmp_path / "y.wav", "ab") as file:
+        file.write((tmp_path / "low.wav").read_bytes())
+
+    def read(path, damage):
+        yield from read_apart(path, damage=damage)
+        if path.endswith("x.wav"):
+            raise AudioFault(f"{path}: the process that read it was killed")
+
+    monkeypatch.setattr("espnet_dq.decode.transcribe.read_apart", read)
     code = main([str(tmp_path / name) for name in ("x.wav", "y.wav")] + fake)
     out, err = capsys.readouterr()
     broken, good = out.splitlines()
-    assert code == 2 and f"{tmp_path}/x.wav: sampled at 3000 Hz" in err
+    assert code == 2 and f"transcribe: {tmp_path}/x.wav: the process that read it" in err
     assert broken.startswith(f"{tmp_path}/x.wav\tw0 w1 ") and 10 < broken.count("w") < len(starts)
     assert good.startswith(f"{tmp_path}/y.wav\tw0")
+    where = f"transcribe: warning: {tmp_path}/y.wav: damaged at 5.00 s: recording 2 of 2: "
+    assert f"{where}sampled at 3000 Hz" in err
+
+
+@pytest.mark.parametrize(("language", "space"), [("zh", ""), ("ja", ""), ("th", ""), ("it", " ")])
+def test_pieces_are_joined_as_words_are(language, space, fake, monkeypatch, tmp_path, capsys):
+    """Of a file that is cut; so they are in what `bin.decode` writes (test_folder.py)."""
+    monkeypatch.setattr(FakeRuntime, "languages", frozenset({language, "en"}))
+    monkeypatch.setattr(FakeRuntime, "detect", lambda *_: (language, 0.9))
+    monkeypatch.setattr(FakeRuntime, "transcribe", lambda *_: [Segment(0, 9, "你好")])
+    save_wav(tmp_path / "x.wav", spoken(70)[0])
+    for options in ([], ["--language", language]):
+        assert main([str(tmp_path / "x.wav"), *fake, *options]) == 0
+        out = capsys.readouterr().out
+        assert out.count("你好") >= 3 and out == space.join(["你好"] * out.count("你好")) + "\n"
 
 
 @pytest.mark.parametrize("kind", ["spot", "numbers", "end"])

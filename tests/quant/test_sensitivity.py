@@ -33,8 +33,7 @@ def table(make_toy, clips, tmp_path_factory):
     data = KaldiDir()
     for i, (wav, lang, text) in enumerate(clips[:3]):
         utt = f"u{i}"
-        data.wav[utt], data.text[utt], data.utt2lang[utt] = str(wav), text, lang
-        data.utt2spk[utt] = utt
+        data.add(utt, wav, text, utt, lang)
     data.save(folder / "data")
     sensitivity(options(folder))
     return folder

@@ -28,8 +28,7 @@ def prompts(real_clip, tmp_path_factory) -> Path:
     for lang, name in PROMPTS:
         wav, _, text = real_clip(lang, name)
         utt = f"voice_{lang}-{name}"
-        data.wav[utt], data.text[utt] = str(wav), text
-        data.utt2spk[utt], data.utt2lang[utt] = f"voice_{lang}", lang
+        data.add(utt, wav, text, f"voice_{lang}", lang)
     folder = tmp_path_factory.mktemp("forgetting") / "prompts"
     data.save(folder)
     return folder

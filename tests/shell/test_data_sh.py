@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from espnet_dq.data.kaldi import KaldiDir, faults
+from espnet_dq.data.kaldi import KaldiDir
+from espnet_dq.data.validation import faults
 
 DATA_SH = Path(__file__).resolve().parents[2] / "local/data.sh"
 
@@ -36,12 +37,7 @@ def corpus(tmp_path):
             audio.parent.mkdir(parents=True, exist_ok=True)
             soundfile.write(audio, np.random.default_rng(i).normal(0, 0.1, 48000), 16000)
             utt = f"ann-{name}{i}"
-            data.wav[utt] = f"audio/{audio.name}"
-            data.text[utt], data.utt2spk[utt], data.utt2lang[utt] = (
-                f"Habari {name} {i}",
-                "ann",
-                "sw",
-            )
+            data.add(utt, f"audio/{audio.name}", f"Habari {name} {i}", "ann", "sw")
         data.save(root / name)
     return root
 

@@ -178,13 +178,11 @@ def test_autocast_changes_neither_features_nor_the_grid(build, batch):
 @pytest.mark.slow
 def test_gradients_of_two_half_batches_are_one_batchs(train, tmp_path):
     """ESPnet's `accum_grad`, which takes a mean of means: texts of one length, as many in each."""
-    data, random = KaldiDir(extra={"utt2num_samples": {}}), np.random.default_rng(0)
+    data, random = KaldiDir(), np.random.default_rng(0)
     for i, text in enumerate(("one two", "two one", "one one", "two two")):
         wav = tmp_path / f"u{i}.wav"
         save_wav(wav, random.normal(0, 0.05, 8000).astype(np.float32))
-        data.wav[f"u{i}"], data.text[f"u{i}"] = str(wav), text
-        data.utt2spk[f"u{i}"], data.utt2lang[f"u{i}"] = f"u{i}", "en"
-        data.extra["utt2num_samples"][f"u{i}"] = "8000"
+        data.add(f"u{i}", wav, text, f"u{i}", "en", utt2num_samples=8000)
     data.save(tmp_path / "data")
 
     def run(size: int) -> Path:

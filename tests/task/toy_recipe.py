@@ -21,14 +21,13 @@ LANGUAGES = ["en", "de", "ru", "it", "en", "es"]
 
 def make_corpus(folder: Path, texts: Sequence[str] = TEXTS) -> Path:
     """Utterances of noise, half a second and longer, with texts in five languages."""
-    data, random = KaldiDir(extra={"utt2num_samples": {}}), np.random.default_rng(0)
+    data, random = KaldiDir(), np.random.default_rng(0)
     for i, text in enumerate(texts):
         samples = random.normal(0, 0.05, 8000 + 1600 * i).astype(np.float32)
         wav = folder / f"u{i}.wav"
         save_wav(wav, samples)
-        data.wav[f"u{i}"], data.text[f"u{i}"] = str(wav), text
-        data.utt2spk[f"u{i}"], data.utt2lang[f"u{i}"] = f"u{i}", LANGUAGES[i % len(LANGUAGES)]
-        data.extra["utt2num_samples"][f"u{i}"] = str(len(samples))
+        lang = LANGUAGES[i % len(LANGUAGES)]
+        data.add(f"u{i}", wav, text, f"u{i}", lang, utt2num_samples=len(samples))
     data.save(folder / "data")
     return folder / "data"
 

@@ -1,0 +1,137 @@
+"""What is wrong with a Kaldi data folder."""
+
+import os
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal
+
+from espnet_dq.data.kaldi import FILES, KaldiDir, is_command, scan, spk2utt
+from espnet_dq.data.languages import whisper_code
+from espnet_dq.data.names import path_fault
+from espnet_dq.data.segments import Segment
+from espnet_dq.errors import InputError
+
+Texts = Literal["needed", "may be empty", "none"]  # see `faults`
+
+
+@cache
+def whisper_languages() -> frozenset[str]:
+    """Whisper's language codes (`en`, `yue`, ...), from openai-whisper's own table."""
+    from whisper.tokenizer import LANGUAGES  # imports torch: not for the workers that decode
+
+    return frozenset(LANGUAGES)
+
+
+def faults(
+    path: Path | str, allow_pipes: bool = False, lang: str | None = None, text: Texts = "needed"
+) -> list[str]:
+    """All that is wrong with a data folder, one line each; an empty list for a good one.
+
+    Args:
+        path: The folder.
+        allow_pipes: Commands in `wav.scp` are no fault.
+        lang: The language of all utterances; `utt2lang` is then not looked at.
+        text: `needed`; `may be empty`, of single utterances; `none`: it is not looked at and need
+            not be there, all utterances have an empty text.
+    """
+    return check(Path(path), allow_pipes, lang, text)[1]
+
+
+def check(
+    path: Path, allow_pipes: bool, lang: str | None, text: Texts, names: bool = False
+) -> tuple[KaldiDir, list[str]]:
+    """The folder, of use if there are no faults, and its faults; arguments as of `faults`."""
+    if not path.is_dir():
+        return KaldiDir(), [f"{path}: no such folder"]
+    tables: dict[str, dict[str, str]] = {}
+    segments: dict[str, Segment] = {}
+    found: list[str] = []
+    not_needed = {"utt2lang": lang is not None, "text": text == "none"}
+    files = [name for name in FILES if not not_needed.get(name)]
+    if (path / "segments").exists():
+        files.insert(1, "segments")
+    for name in files:
+        if name == "segments":
+            segments, broken = scan_segments(path / name)
+            tables[name] = dict.fromkeys(segments, "")
+        else:
+            tables[name], broken = scan(path / name, text == "may be empty" and name == "text")
+        found += broken
+        for before, key in pairwise(tables[name]):
+            if key < before:
+                found.append(f"{path / name}: not sorted: '{key}' stands after '{before}'")
+                break
+    if found:  # further checks would only repeat the same faults in other words
+        return KaldiDir(), found
+    recordings = tables.pop("wav.scp")
+    for number, (key, audio) in enumerate(recordings.items(), 1):
+        if is_command(audio):
+            if not allow_pipes:
+                why = f"'{key}' is a command, which is run only with --allow_pipes: {audio}"
+                found.append(f"{path / 'wav.scp'}:{number}: {why}")
+        elif fault := path_fault(audio):
+            found.append(f"{path / 'wav.scp'}:{number}: '{key}': the path {fault}: {audio}")
+        elif not os.path.isfile(audio):
+            found.append(f"{path / 'wav.scp'}:{number}: '{key}': no such file: {audio}")
+    keys, wav = "wav.scp", recordings
+    if "segments" in tables:
+        keys, wav = "segments", {}
+        for utt, part in segments.items():
+            if part.recording not in recordings:
+                found.append(f"{path / keys}: '{utt}': '{part.recording}' is not in wav.scp")
+            wav[utt] = recordings.get(part.recording, "")
+    if not wav:
+        return KaldiDir(), [*found, f"{path / keys}: no utterances"]
+    languages = tables.setdefault("utt2lang", dict.fromkeys(wav, lang or ""))
+    if names:
+        languages |= {utt: whisper_code(name) or name for utt, name in languages.items()}
+    tables.setdefault("text", dict.fromkeys(wav, ""))
+    for name in ("text", "utt2spk", "utt2lang"):
+        other = tables[name]
+        found += [f"{path / name}: no line for '{u}' of {keys}" for u in wav if u not in other]
+        found += [f"{path / name}: '{u}' is not in {keys}" for u in other if u not in wav]
+    for utt, code in languages.items():
+        if code not in whisper_languages():
+            found.append(f"{path / 'utt2lang'}: '{utt}': not a language code of Whisper: {code}")
+    derived = spk2utt(tables["utt2spk"])
+    for speaker in sorted(derived.keys() | tables["spk2utt"].keys()):
+        if derived.get(speaker) != tables["spk2utt"].get(speaker):
+            found.append(f"{path / 'spk2utt'}: '{speaker}' does not agree with utt2spk")
+    data = KaldiDir(wav, tables["text"], tables["utt2spk"], languages, {}, segments)
+    return data, found
+
+
+def validate(
+    path: Path | str,
+    allow_pipes: bool = False,
+    lang: str | None = None,
+    text: Texts = "needed",
+    names: bool = False,
+) -> KaldiDir:
+    """Load a data folder that is fit for use; arguments as those of `faults`.
+
+    With `names`, languages may have others than Whisper's codes, which they get (`whisper_code`).
+
+    Raises:
+        InputError: The first fault found, naming file and line or utterance.
+    """
+    data, found = check(Path(path), allow_pipes, lang, text, names)
+    if found:
+        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        raise InputError(found[0] + more)
+    return data
+
+
+def scan_segments(path: Path) -> tuple[dict[str, Segment], list[str]]:
+    """The entries of a `segments` file and its faults, as `scan` gives them."""
+    lines, faults = scan(path)
+    if faults:
+        return {}, faults
+    segments = {}
+    for number, (utt, line) in enumerate(lines.items(), 1):
+        try:
+            segments[utt] = Segment.parse(line)
+        except ValueError as e:
+            faults.append(f"{path}:{number}: '{utt}': {e}")
+    return segments, faults
