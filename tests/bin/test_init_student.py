@@ -53,5 +53,5 @@ def test_what_does_not_fit(init, tmp_path, grid, form, preset, message):
     with pytest.raises(InputError, match=rf"{tmp_path / 'qat.yaml'}: {message}"):
         init(grid, form, preset)
     assert not (tmp_path / "init").exists()
-    with pytest.raises(InputError, match="--export tflite: known formats are"):
+    with pytest.raises(InputError, match="--export tflite: unknown format 'tflite': known are"):
         init(grid, "tflite", preset)

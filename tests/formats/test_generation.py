@@ -209,6 +209,7 @@ def test_a_model_in_training_is_verified_with_its_own(tuned, base, tmp_path):
             for x in (tuned, base)]  # fmt: skip
     path = dq.save(nets[0], tmp_path / "x.safetensors")
     logging.set_verbosity_info()
+    logging.enable_progress_bar()  # which the runtime of another test may have disabled
     random = torch.random.get_rng_state()
     dq.verify(dq.save(nets[0], tmp_path / "hf", to="hf"), against=nets[0]).check()
     # A training may go on behind it.
