@@ -178,11 +178,11 @@ def parts(token: bytes, ranks: Mapping[bytes, int], limit: int) -> list[bytes]:
     return found
 
 
-def _alphabet() -> list[str]:
+def _alphabet() -> dict[int, str]:
     """The character that stands for each byte: itself if visible, else one from U+0100 on."""
     visible = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     stand_ins = iter(range(0x100, 0x200))
-    return [chr(byte if byte in visible else next(stand_ins)) for byte in range(256)]
+    return {byte: chr(byte if byte in visible else next(stand_ins)) for byte in range(256)}
 
 
 _ALPHABET = _alphabet()
@@ -190,14 +190,19 @@ _ALPHABET = _alphabet()
 
 def printable(token: bytes) -> str:
     """A token's bytes as byte-level BPE prints them, each as one visible character."""
-    return "".join(_ALPHABET[byte] for byte in token)
+    return token.decode("latin-1").translate(_ALPHABET)
 
 
 def token_strings(encoding: tiktoken.Encoding) -> list[str]:
     """Every token by its id: ordinary ones `printable`, special ones as they are (`<|ru|>`)."""
+    return [*_strings(encoding)]
+
+
+@cache  # a tenth of a second, and asked for again and again
+def _strings(encoding: tiktoken.Encoding) -> tuple[str, ...]:
     tokens = {rank: printable(token) for token, rank in encoding._mergeable_ranks.items()}
     tokens |= {rank: token for token, rank in encoding._special_tokens.items()}
-    return [tokens[i] for i in range(encoding.n_vocab)]
+    return tuple(tokens[i] for i in range(encoding.n_vocab))
 
 
 def partners(ours: tiktoken.Encoding, theirs: tiktoken.Encoding) -> list[int] | None:
@@ -215,6 +220,11 @@ def partners(ours: tiktoken.Encoding, theirs: tiktoken.Encoding) -> list[int] | 
 @cache
 def _whole_ids(size: int) -> dict[str, int]:
     return {token: i for i, token in enumerate(token_strings(whole_tokenizer(size).encoding))}
+
+
+@cache
+def _whole_rows(size: int) -> dict[int, str]:
+    return dict(enumerate(token_strings(whole_tokenizer(size).encoding)))
 
 
 def with_tokens(dims: ModelDimensions, tokens: Sequence[str], source: str) -> ModelDimensions:
@@ -239,9 +249,11 @@ def whole_ids(tokens: Set[str]) -> dict[str, int]:
 
     Of two that have as many, 99 languages' goes before 100's, and that before English only.
     """
-    return max(
-        map(_whole_ids, (WHOLE[1], WHOLE[2], WHOLE[0])), key=lambda ids: len(ids.keys() & tokens)
-    )
+    candidates = [_whole_ids(size) for size in (WHOLE[1], WHOLE[2], WHOLE[0])]
+    for ids in candidates:
+        if ids.keys() == tokens:
+            return ids
+    return max(candidates, key=lambda ids: len(ids.keys() & tokens))
 
 
 def arrange(
@@ -264,6 +276,9 @@ def arrange(
     Raises:
         InputError: a row that is not there, a token that is there twice, or as `OwnVocabulary`.
     """
+    count = len(tokens)
+    if count in WHOLE and count <= dims.n_vocab and tokens == _whole_rows(count):  # most files
+        return ModelDimensions(**numbers(dims) | {"n_vocab": count}), [*range(count)]
     rows = {_OTHER_NAMES.get(token, token): row for row, token in tokens.items()}
     if odd := [row for row in tokens if not 0 <= row < dims.n_vocab]:
         raise InputError(

@@ -9,6 +9,7 @@ them in other words is accepted if transformers itself, asked for both, reads th
 import json
 import re
 import tempfile
+from functools import lru_cache
 from pathlib import Path
 
 from whisper.model import ModelDimensions
@@ -156,8 +157,8 @@ def _resolved(folder: Path, written: Path) -> dict[str, list[str]] | str:
     before = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
-        found = _as_read(transformers, folder)
-        expected = _as_read(transformers, written)
+        found = _as_read(folder)
+        expected = _as_written(tuple((p.name, p.read_bytes()) for p in sorted(written.iterdir())))
     except Exception as e:  # what odd values make it, tokenizers and others stumble on
         why = (str(e).strip() or type(e).__name__).splitlines()[0][:160]
         raise WorkError(f"{folder}: transformers cannot read it: {why}") from e
@@ -167,23 +168,33 @@ def _resolved(folder: Path, written: Path) -> dict[str, list[str]] | str:
             for name, content in expected.items()}  # fmt: skip
 
 
-def _as_read(transformers, folder: Path) -> dict[str, dict]:
+@lru_cache(maxsize=1)  # a second, and the same for all folders of one model
+def _as_written(files: tuple[tuple[str, bytes], ...]) -> dict[str, dict]:
+    """What transformers makes of files that we write: pairs of their names and contents."""
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, content in files:
+            (Path(scratch) / name).write_bytes(content)
+        return _as_read(Path(scratch))
+
+
+def _as_read(folder: Path) -> dict[str, dict]:
     """What transformers makes of a folder's files, as plain values."""
+    import transformers
+
     local = {"local_files_only": True}
     config = transformers.WhisperConfig.from_pretrained(folder, **local).to_dict()
     generation = transformers.GenerationConfig.from_pretrained(folder, **local).to_dict()
     processor = transformers.WhisperProcessor.from_pretrained(folder, **local)
     tokenizer = processor.tokenizer
-    backend = json.loads(tokenizer.backend_tokenizer.to_str())
     content = {
         "config.json": config,
         "generation_config.json": generation,
         "preprocessor_config.json": processor.feature_extractor.to_dict(),
-        "tokenizer.json": backend,
         "tokenizer_config.json": vars(tokenizer),
     }
-    return {name: {k: _plain(v) for k, v in table.items() if k not in _NOT_MEANT}
-            for name, table in content.items()}  # fmt: skip
+    plain = {name: {k: _plain(v) for k, v in table.items() if k not in _NOT_MEANT}
+             for name, table in content.items()}  # fmt: skip
+    return plain | {"tokenizer.json": json.loads(tokenizer.backend_tokenizer.to_str())}
 
 
 def _plain(value: object) -> object:
@@ -203,7 +214,8 @@ def _vocabulary(path: Path, dims: ModelDimensions) -> Row:
     encoding = any_tokenizer(dims).encoding
     try:
         found = {token["content"]: token["id"] for token in content["added_tokens"]}
-        found |= {_bytes(token): number for token, number in content["model"]["vocab"].items()}
+        words = content["model"]["vocab"]
+        found |= {token.translate(_BYTES).encode("latin-1"): words[token] for token in words}
     except (KeyError, TypeError, ValueError, AttributeError) as e:
         raise InputError(f"{path}: not a byte-pair tokenizer ({type(e).__name__})") from e
     expected = {**encoding._special_tokens, **encoding._mergeable_ranks}
@@ -213,10 +225,6 @@ def _vocabulary(path: Path, dims: ModelDimensions) -> Row:
     return Row("vocabulary", (len(found),), "bytes", 8, size, OTHER, integers=wrong)
 
 
-def _bytes(token: str) -> bytes:
-    """The bytes that a token's characters stand for in byte-level BPE (GPT-2's table)."""
-    return bytes(_BYTES.get(c, ord(c)) for c in token)
-
-
 _ODD = [*range(0x21), 0x7F, *range(0x80, 0xA1), 0xAD]  # bytes that print as nothing
-_BYTES = {chr(0x100 + i): byte for i, byte in enumerate(_ODD)}
+# The characters that stand for them in byte-level BPE (GPT-2's table); others are their own bytes.
+_BYTES = {0x100 + i: byte for i, byte in enumerate(_ODD)}

@@ -146,10 +146,11 @@ def _vocabulary(dims: ModelDimensions, folder: Path) -> ModelDimensions:
         lines = [line.split(" ") for line in content.decode("ascii").splitlines()]
         found = [base64.b64decode(t, validate=True) if t != "=" else b"" for t, _ in lines]
         in_order = [int(i) for _, i in lines] == [*range(len(lines))]
-        whole = whole_ids({printable(token) for token in found})
+        printed = [*map(printable, found)]
+        whole = whole_ids({*printed})
         names: dict[str, int] = {}
-        for i, token in enumerate(found):  # an added one is what it says, as special ones are
-            name = printable(token)
+        # An added one is what it says, as special ones are.
+        for i, (token, name) in enumerate(zip(found, printed, strict=True)):
             names[name if name in whole and name not in names else token.decode("utf-8")] = i
     except ValueError as e:
         why = (str(e) or type(e).__name__)[:160]
