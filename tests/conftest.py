@@ -5,7 +5,9 @@ And what the markers mean: see CONTRIBUTING.md.
 
 import os
 import resource
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,6 +40,7 @@ MARKERS = {
     **dict.fromkeys(("weights_dir", "source_files", "real_texts", "real_clip"), "network"),
     "slurm": "slurm",
 }
+WARM = Path(__file__).with_name("warm")
 NO_PROXY = "127.0.0.1,localhost,::1"
 # For a test that is not marked `network`, and all that it starts: nowhere to keep what is fetched,
 # and all servers but this machine's are behind a port at which nothing listens.
@@ -82,6 +85,26 @@ def _refuse(event: str, args: tuple) -> None:
 
 
 sys.addaudithook(_refuse)
+
+
+@pytest.fixture(scope="session")
+def warm_server(tmp_path_factory) -> Iterator[Path]:
+    """Socket of a process that has imported torch and ESPnet and forks commands."""
+    path = tmp_path_factory.mktemp("warm") / "socket"
+    server = subprocess.Popen([sys.executable, "-P", str(WARM / "server.py"), str(path)])
+    while not path.exists():
+        assert server.poll() is None
+        time.sleep(0.05)
+    yield path
+    server.kill()
+    server.wait()
+
+
+@pytest.fixture
+def warm(warm_server, monkeypatch) -> None:
+    """Commands that the test starts begin with torch and ESPnet imported, see `tests/warm`."""
+    monkeypatch.setenv("ESPNET_DQ_WARM", str(warm_server))
+    monkeypatch.setenv("PYTHONPATH", str(WARM), prepend=os.pathsep)
 
 
 @pytest.fixture(scope="session")
@@ -152,7 +175,7 @@ def full_disk():
 
 @pytest.fixture(scope="session")
 def make_toy():
-    """Function (seed, state, layers, mels, n_vocab, text_ctx) -> random Whisper in eval mode."""
+    """Function, arguments of `toys.make_model` -> random Whisper in eval mode."""
     return toys.make_model
 
 

@@ -22,7 +22,7 @@ from espnet_dq.distill.cache import SHARD_FOLDER
 from espnet_dq.errors import InputError, run
 from espnet_dq.files import Folder, atomic, check_replaceable, new_folder, shared_place
 from espnet_dq.task.checkpoints import repair
-from tests.toys import save_corpus
+from tests.toys import ending, save_corpus, save_model
 
 BIN = Path(__file__).parents[1] / "espnet_dq/bin"
 # What commands only read.
@@ -193,10 +193,10 @@ def test_what_stands_at_out_survives(kind, command, line, tmp_path, capsys):
 
 
 @pytest.fixture(scope="module")
-def inputs(save_toy, tmp_path_factory) -> Path:
+def inputs(make_toy, tmp_path_factory) -> Path:
     """Models, formatted data, a decoding and a table to read."""
     root = tmp_path_factory.mktemp("inputs")
-    (root / "toy.pt").write_bytes(save_toy(layers=1, state=32).read_bytes())
+    save_model(root / "toy.pt", ending(make_toy(layers=1, state=32)))
     corpus = save_corpus(root / "corpus")
     for name in ("train", "test"):
         data = KaldiDir.load(corpus / name)

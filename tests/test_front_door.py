@@ -21,8 +21,11 @@ from espnet_dq.errors import InputError, WorkError
 from espnet_dq.formats import detect
 from espnet_dq.student.checkpoint import CHECKPOINT
 from espnet_dq.whisper.dims import espnet_name
+from tests import toys
 
 ROOT = Path(__file__).parents[1]
+SMALL = {"state": 32, "text_ctx": 64, "audio_ctx": 100}
+MEL = torch.randn(1, 80, 200, generator=torch.Generator().manual_seed(0))
 TOKENS = torch.tensor([[50258, 50259, 50359, 440, 7]])
 
 
@@ -30,16 +33,15 @@ TOKENS = torch.tensor([[50258, 50259, 50359, 440, 7]])
 def toy(save_toy, tmp_path, monkeypatch):
     """A toy's path, in an empty current folder."""
     monkeypatch.chdir(tmp_path)
-    return str(save_toy(text_ctx=64))
+    return str(save_toy(**SMALL))
 
 
 def steps(net, count: int = 2) -> None:
     """Train it on noise, as any loop would."""
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)
-    mel = torch.randn(1, 80, 3000, generator=torch.Generator().manual_seed(0))
     for _ in range(count):
         optimizer.zero_grad()
-        logits = net(mel, TOKENS[:, :-1])
+        logits = net(MEL, TOKENS[:, :-1])
         torch.nn.functional.cross_entropy(logits.flatten(0, 1), TOKENS[:, 1:].flatten()).backward()
         optimizer.step()
 
@@ -130,7 +132,7 @@ def test_verify_sees_a_changed_file(toy):
 
 def test_an_experiment_is_a_model(make_toy, tmp_path):
     """As the recipe leaves it."""
-    net = dq.prepare(make_toy(text_ctx=64), "uniform4")
+    net = dq.prepare(make_toy(**SMALL), "uniform4")
     folder = tmp_path / "exp" / "qat"
     folder.mkdir(parents=True)
     state = {espnet_name(name): tensor for name, tensor in net.state_dict().items()}
@@ -200,7 +202,7 @@ def test_what_is_not_clear_is_one_line(toy):
 )  # fmt: skip
 @pytest.mark.slow
 def test_what_was_trained_is_what_is_written(make_toy, tmp_path, grid, options):
-    net = make_toy(text_ctx=64)
+    net = make_toy(**SMALL)
     names = set(net.state_dict())
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     assert dq.prepare(net, grid, **options) is net
@@ -223,7 +225,7 @@ def test_what_was_trained_is_what_is_written(make_toy, tmp_path, grid, options):
 
 @pytest.mark.slow
 def test_ctranslate2_takes_what_was_trained(make_toy, tmp_path):
-    net = make_toy(text_ctx=64)
+    net = make_toy(**SMALL)
     dq.prepare(net, "ct2_int8")
     steps(net)
     path = dq.save(net, tmp_path / "student")
@@ -244,15 +246,14 @@ def test_transformers_trains_on_a_grid(toy, grid, ranges, to):
     names = set(net.state_dict())
     dq.prepare(net, grid, ranges=ranges)
     assert {name for name in net.state_dict() if not name.endswith("_range")} == names
-    mel = torch.randn(1, 80, 3000, generator=torch.Generator().manual_seed(0))
     # The same values as openai-whisper's, prepared.
     other = dq.prepare(whisper.load_model(toy), grid, ranges=ranges)
-    ours = net(input_features=mel, decoder_input_ids=TOKENS).logits
-    torch.testing.assert_close(ours, other(mel, TOKENS), rtol=1e-4, atol=1e-4)
+    ours = net(input_features=MEL, decoder_input_ids=TOKENS).logits
+    torch.testing.assert_close(ours, other(MEL, TOKENS), rtol=1e-4, atol=1e-4)
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)
     for _ in range(2):
         optimizer.zero_grad()
-        net(input_features=mel, labels=TOKENS).loss.backward()
+        net(input_features=MEL, labels=TOKENS).loss.backward()
         optimizer.step()
     path = dq.save(net, "student", to=to)
     dq.verify(path, against=net).check()
@@ -274,7 +275,7 @@ def test_transformers_trains_on_a_grid(toy, grid, ranges, to):
 
 
 def test_a_net_is_prepared_once_or_not_at_all(make_toy):
-    net = make_toy(state=48, text_ctx=64)  # no multiple of 32
+    net = make_toy(**SMALL | {"state": 48})  # no multiple of 32
     with pytest.raises(InputError, match="is no multiple of 32"):
         dq.prepare(net, "ggml_q4_0")
     with pytest.raises(InputError, match="activation_ranges"):
@@ -298,12 +299,7 @@ def test_score_counts_words_and_letters():
 def test_the_page_of_the_api_runs_as_it_stands(make_toy, tmp_path, monkeypatch, capsys):
     """On a toy, and on noise, in the place of tiny and of a talk."""
     monkeypatch.chdir(tmp_path)
-    toy = make_toy(text_ctx=64)
-    with torch.no_grad():  # strong positions decide each token, and the tenth ends
-        words = toy.decoder.token_embedding.weight
-        toy.decoder.positional_embedding.copy_(20 * words[1000:1064])
-        toy.decoder.positional_embedding[10] = 20 * words[50257]
-    torch.save({"dims": vars(toy.dims), "model_state_dict": toy.state_dict()}, "toy.pt")
+    toys.save_model(Path("toy.pt"), toys.ending(make_toy(text_ctx=64)))
     save_wav("talk.wav", np.random.default_rng(0).normal(0, 0.1, 32000).astype(np.float32))
     text = (ROOT / "docs/api.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)

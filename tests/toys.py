@@ -11,6 +11,7 @@ from espnet_dq.data.audio import save_wav
 from espnet_dq.data.kaldi import KaldiDir
 
 RECIPE = Path(__file__).parents[1] / "egs2/dq_whisper/asr1"
+END = 50257  # <|endoftext|>
 WORDS = {
     "en": ["alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf", "hotel"],
     "ru": ["альфа", "браво", "чарли", "дельта", "эхо", "фокстрот", "гольф", "отель"],
@@ -24,13 +25,14 @@ def make_model(
     mels: int = 80,
     n_vocab: int = 51865,
     text_ctx: int = 448,  # fewer where `verify` runs it: it does through all of them
+    audio_ctx: int = 1500,  # positions, of 20 ms
 ) -> Whisper:
     """A random Whisper in eval mode, of the real vocabulary and context, and little else."""
     torch.manual_seed(seed)
     model = Whisper(
         ModelDimensions(
             n_mels=mels,
-            n_audio_ctx=1500,
+            n_audio_ctx=audio_ctx,
             n_audio_state=state,
             n_audio_head=2,
             n_audio_layer=layers,
@@ -46,6 +48,18 @@ def make_model(
             if name.endswith("positional_embedding"):
                 p.normal_(std=0.02)
     return model.eval()
+
+
+def ending(model: Whisper, after: int = 10) -> Whisper:
+    """`model`, changed: it says the same few words of anything. Random weights go on for ever.
+
+    Strong positions decide each token, and that at position `after` ends the text.
+    """
+    words, positions = model.decoder.token_embedding.weight, model.decoder.positional_embedding
+    with torch.no_grad():
+        positions.copy_(20 * words[1000 : 1000 + len(positions)])
+        positions[after] = 20 * words[END]
+    return model
 
 
 def save_model(path: Path, model: Whisper) -> Path:

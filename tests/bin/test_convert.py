@@ -43,6 +43,7 @@ def convert(source, to, out, *more):
     return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", written())
 def test_floats_go_from_any_format_to_any_other(toy, tmp_path, source):
     first = openai.load(toy)
@@ -91,6 +92,7 @@ HOLDERS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form,grid", HOLDERS)
 def test_integers_and_scales_are_kept(toy, tmp_path, form, grid):
     """Packed and back, the file is the very same; its values are those of the grid."""

@@ -108,6 +108,7 @@ def test_no_file_from_openai_and_no_network(server, tmp_path, monkeypatch, fault
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm")
 @pytest.mark.parametrize("model", ["tiny", "base"])
 def test_offline_is_one_line_and_exit_1(tmp_path, offline, model):
     """The command as a user runs it; OpenAI's address is closed as well."""

@@ -24,7 +24,7 @@ for form, grid in (("openai", "none"), ("ct2", "ct2_int8"), ("ggml", "ggml_q5_0"
 
 @pytest.mark.slow
 def test_convert_and_verify_need_neither_espnet_nor_transformers(save_toy, tmp_path):
-    command = [sys.executable, "-c", SCRIPT, str(save_toy(text_ctx=64))]
+    command = [sys.executable, "-c", SCRIPT, str(save_toy(state=32, layers=1, text_ctx=32))]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "not run: transformers is not installed" in done.stdout

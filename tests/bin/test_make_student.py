@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 import whisper
@@ -9,13 +10,14 @@ import whisper
 from espnet_dq.bin.convert import main as convert
 from espnet_dq.bin.init_student import main as init_student
 from espnet_dq.bin.make_student import main
-from espnet_dq.data.audio import load_audio, save_wav
+from espnet_dq.data.audio import save_wav
 from espnet_dq.data.kaldi import KaldiDir
 from espnet_dq.errors import InputError
 from espnet_dq.formats.openai import read as openai
 from espnet_dq.formats.write import write
 from espnet_dq.runtimes import load_runtime
 from espnet_dq.whisper.forward import encode, log_mel
+from tests import toys
 
 
 @pytest.fixture
@@ -92,24 +94,27 @@ def test_mistakes(save_toy, tmp_path, monkeypatch, options, message):
         ("onnx", "cut", "onnx"),
     ],
 )
-def test_runtimes_take_an_unusual_depth(weights_dir, clips, tmp_path, form, place, runtime):
-    """tiny with 3 encoder and 2 decoder layers, which no Whisper has: it says something."""
-    options = ["--encoder_layers", "3", "--decoder_layers", "2", "--out", str(tmp_path / "cut.pt")]
-    main(["--from", str(weights_dir / "tiny.pt"), *options])
-    write(form, tmp_path / place, openai.load(tmp_path / "cut.pt"), {}, "float16")
-    model = load_runtime(runtime, tmp_path / place, threads=1)
-    path, language, _ = clips[0]
-    assert model.decode([load_audio(path)], language)[0].text
+def test_runtimes_take_an_unusual_depth(make_toy, tmp_path, form, place, runtime):
+    """3 encoder and 2 decoder layers, which no Whisper has: it says what it says in torch."""
+    source, cut = toys.save_model(tmp_path / "toy.pt", toys.ending(make_toy(layers=4))), "cut.pt"
+    options = ["--encoder_layers", "3", "--decoder_layers", "2", "--out", str(tmp_path / cut)]
+    main(["--from", str(source), *options])
+    write(form, tmp_path / place, openai.load(tmp_path / cut), {}, "float16")
+    noise = [np.random.default_rng(0).normal(0, 0.1, 32000).astype(np.float32)]
+    said, expected = (
+        load_runtime(name, tmp_path / path, threads=1).decode(noise, "it")
+        for name, path in ((runtime, place), ("torch", cut))
+    )
+    assert said == expected and len(said[0].text.split()) > 3
 
 
-def test_a_student_that_hears_15_s(weights_dir, clips, tmp_path):
+def test_a_student_that_hears_15_s(make_toy, tmp_path):
     """Its encoder is the source's on the first half; faster-whisper gets windows of 15 s."""
-    tiny, out = weights_dir / "tiny.pt", tmp_path / "short.pt"
+    tiny, out = toys.save_model(tmp_path / "toy.pt", toys.ending(make_toy())), tmp_path / "short.pt"
     assert main(["--from", str(tiny), "--seconds", "15", "--out", str(out)]) == 0
     short, long = (whisper.load_model(str(p), device="cpu") for p in (out, tiny))
     assert short.dims.n_audio_ctx == 750
-    path, language, _ = clips[4]
-    audio = torch.from_numpy(load_audio(path))
+    audio = 0.1 * torch.randn(32000, generator=torch.Generator().manual_seed(0))
     mel = log_mel(audio[None], torch.tensor([len(audio)]), 80, 15 * 16000)
     with torch.no_grad():
         assert torch.equal(short.encoder(mel), encode(long.encoder, mel))
@@ -119,8 +124,7 @@ def test_a_student_that_hears_15_s(weights_dir, clips, tmp_path):
     assert json.loads((ct2 / "preprocessor_config.json").read_text())["chunk_length"] == 15
     runtime = load_runtime("faster-whisper", ct2, 1, 1)
     assert runtime.window == 15
-    text = runtime.decode([audio.numpy()], language)
-    # A window that it was never trained on; the same words in both runtimes, whatever they are.
-    assert text == load_runtime("torch", out, 1, 1).decode([audio.numpy()], language)
+    text = runtime.decode([audio.numpy()], "ru")
+    assert text == load_runtime("torch", out, 1, 1).decode([audio.numpy()], "ru") and text[0].text
     with pytest.raises(InputError, match="--seconds 30: the window must be 1 s"):
         main(["--from", str(tiny), "--seconds", "30", "--out", str(out)])

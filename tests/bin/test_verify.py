@@ -157,6 +157,7 @@ def test_what_could_be_on_a_grid():
     assert [name for name in names if float_kind(name) == OPEN] == candidates(TOY)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "variable", ["decoder/layer_0/ffn/linear_0/weight", "encoder/conv1/weight"]
 )
@@ -181,6 +182,7 @@ def test_one_changed_weight_of_the_checkpoint(made, name):
     assert verify(folder, path) == 1
 
 
+@pytest.mark.slow
 def test_experiment_folder(made, tmp_path, capsys):
     """A student as ESPnet leaves it: the averaged checkpoint and the configuration."""
     folder, checkpoint = made
@@ -215,6 +217,7 @@ def test_experiment_folder(made, tmp_path, capsys):
     assert len(on_grid) == 1 + 7 and {row["grid"] for row in on_grid} == {"ct2_int8"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first,second,grid", [("ct2", "packed", "ct2_int8"),
                                               ("packed", "ggml", "ggml_q5_0"),
                                               ("onnx", "packed", "onnx_int8")])  # fmt: skip

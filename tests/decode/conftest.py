@@ -11,19 +11,13 @@ from espnet_dq.data.kaldi import write_scp
 from espnet_dq.formats.ct2 import write as ctranslate2_writer
 from espnet_dq.formats.openai.write import save as save_pt
 from espnet_dq.whisper.weights import Weights
-
-END = 50257  # <|endoftext|>
+from tests import toys
 
 
 @pytest.fixture(scope="session")
 def toy_models(make_toy, tmp_path_factory) -> dict[str, Path]:
     """Runtime -> path of one and the same small model, which says a few words of no sense."""
-    model = make_toy(0, 64, 1)
-    with torch.no_grad():
-        # Random weights go on for ever. Strong positions decide each token, and the tenth ends.
-        words = model.decoder.token_embedding.weight[1000 : 1000 + model.dims.n_text_ctx]
-        model.decoder.positional_embedding.copy_(20 * words)
-        model.decoder.positional_embedding[10] = 20 * model.decoder.token_embedding.weight[END]
+    model = toys.ending(make_toy(0, 64, 1))
     folder = tmp_path_factory.mktemp("toy_models")
     weights = Weights(model.dims, model.state_dict())
     save_pt(folder / "toy.pt", weights, torch.float32)

@@ -9,7 +9,7 @@ from espnet_dq.formats.write import write
 from espnet_dq.runtimes import guess_runtime, load_runtime
 from espnet_dq.runtimes.interface import Attempt, Hypothesis, settle
 from espnet_dq.whisper.weights import Weights
-from tests.decode.conftest import END
+from tests.toys import END
 
 FILES = {"openai": "toy.pt", "ct2": "ct2", "ggml": "toy.bin", "hf": "hf", "onnx": "onnx"}
 WORDS = slice(1000, 1032)
@@ -40,6 +40,7 @@ def noise(seconds, seed):
     return np.random.default_rng(seed).normal(0, 0.1, seconds * SAMPLE_RATE).astype(np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FILES)
 def test_a_loop_is_left_by_default_and_always_in_the_same_way(form, folder):
     path = folder / FILES[form]

@@ -109,6 +109,7 @@ def data(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runtime", FORMATS)
 def test_texts_are_whole_in_every_runtime(runtime, models, data, tmp_path):
     report = decode_folder(models[runtime], runtime, data, tmp_path / "out", threads=1)

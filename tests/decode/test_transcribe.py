@@ -329,13 +329,15 @@ def test_names_and_output_that_are_not_utf8(tmp_path):
 
 @pytest.mark.slow
 def test_long_audio_has_the_words_of_its_clips(real_clip, weights_dir, tmp_path, capsys):
+    model = tmp_path / "ct2"
+    write("ct2", model, openai.load(weights_dir / "tiny.pt"), {}, "float16")
     names = ("vm-options", "queue-periodic-announce", "vm-msginstruct", "demo-abouttotry")
     audio = [load_audio(real_clip("en", name)[0]) for name in names]
-    runtime = load_runtime("torch", weights_dir / "tiny.pt", threads=1)
+    runtime = load_runtime("faster-whisper", model, threads=1)
     alone = [words(said.text) for said in runtime.decode(audio, "en")]
     quiet = np.zeros(SAMPLE_RATE // 2, np.float32)
     save_wav(tmp_path / "x.wav", np.concatenate([x for clip in audio for x in (clip, quiet)]))
-    assert main([str(tmp_path / "x.wav"), "--model", str(weights_dir / "tiny.pt")]) == 0
+    assert main([str(tmp_path / "x.wav"), "--model", str(model)]) == 0
     (line,) = capsys.readouterr().out.splitlines()
     assert jiwer.wer(" ".join(alone), words(line)) < 0.1
 
@@ -357,10 +359,10 @@ def test_timestamps_are_of_the_whole_file(clips, source_files, tmp_path, capsys)
 
 
 @pytest.mark.slow
-def test_several_files_one_of_them_bad(clips, weights_dir, tmp_path, capsys):
+def test_several_files_one_of_them_bad(clips, source_files, tmp_path, capsys):
     path, _, text = next(clip for clip in clips if clip[1] == "es")
     (tmp_path / "bad.wav").write_bytes(b"RIFF")
-    model = str(weights_dir / "base.pt")
+    model = str(source_files["base"])
     code = main([str(tmp_path / "bad.wav"), str(path), "--model", model])
     out, err = capsys.readouterr()
     assert code == 2 and f"{tmp_path}/bad.wav: " in err

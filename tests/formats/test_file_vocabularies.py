@@ -89,6 +89,7 @@ def rows_of(folder):
     return {token: rows[i] for token, i in tokenizer.get_vocab().items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["text", "special", "yue", "padded", "both"])
 def test_each_token_keeps_its_row(name, tuned):
     found = detect.load(tuned[name])
@@ -99,6 +100,7 @@ def test_each_token_keeps_its_row(name, tuned):
         assert torch.equal(row, expected[token]), token
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["ct2", "hf", "onnx", "packed"])
 def test_every_format_has_it(form, tuned, tmp_path):
     """On a grid where there is one; read by its runtime's own library where that tells tokens."""
@@ -128,6 +130,7 @@ def test_every_format_has_it(form, tuned, tmp_path):
         assert lines[50257:] == [f"W1VNXQ== {50257}", f"PHxnc3d8Pg== {50258}"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form,runtime", [("ct2", "faster-whisper"), ("hf", "transformers")])
 @pytest.mark.parametrize("name,text", [("text", "hello[UM] world"), ("special", "hello world")])
 def test_said_with_times_and_language(form, runtime, name, text, tuned, tmp_path):

@@ -11,6 +11,7 @@ FUZZ = Path(__file__).parents[2] / "benchmarks/fuzz_loaders.py"
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm")
 @pytest.mark.parametrize(
     "form", ["openai", "ggml", "ct2", "packed", "hf", "hf_index", "onnx", "onnx_hf"]
 )

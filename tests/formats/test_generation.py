@@ -113,6 +113,7 @@ def test_ctranslate2_has_what_its_own_converter_takes(way, tuned, tmp_path):
     assert detect.load(tmp_path / "theirs").generation == back
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["hf", "ct2", "packed"])
 def test_verify_compares_with_the_source_s(form, tuned, base, tmp_path):
     out = tmp_path / "out"

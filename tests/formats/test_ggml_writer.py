@@ -131,9 +131,12 @@ def test_wrong_combinations_are_refused(toy, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("grid", ["ggml_q8_0", "ggml_q5_0"])
-def test_whisper_cpp_says_what_torch_says_on_the_grid(weights_dir, clips, tmp_path, grid):
-    """whisper.cpp rounds activations and computes in float16, so a clip may differ; most do not."""
+def test_whisper_cpp_says_what_torch_says_on_the_grid(weights_dir, clips, tmp_path):
+    """whisper.cpp rounds activations and computes in float16, so a clip may differ; most do not.
+
+    Of ggml_q8_0, `test_whisper_cpp_logits` compares what decides the words.
+    """
+    grid = "ggml_q5_0"
     weights = openai.load(weights_dir / "tiny.pt")
     names = assign_grids(weights.dims, grid)
     on_grid = {name: get_grid(grid).fake(weights.state[name]) for name in names}

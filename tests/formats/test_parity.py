@@ -86,6 +86,7 @@ def test_one_byte_of_a_weight(edit, reference, variable):
         assert rows.keys() == {variable} and rows[variable].integers == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variable", INTEGERS)
 @pytest.mark.parametrize("byte", range(4))
 def test_one_byte_of_a_scale(edit, reference, variable, byte):

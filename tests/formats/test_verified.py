@@ -301,6 +301,7 @@ def as_float32(variables, aliases):
                     for n, a in variables]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "edit",
     [

@@ -105,6 +105,7 @@ def gguf_parts(matrix, kind):
     return (q - 16).reshape(matrix.shape), scale
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GGML)
 @given(matrix=block_rows)
 @settings(max_examples=150, deadline=None)

@@ -235,6 +235,7 @@ def pids(recipe: Path) -> list[int]:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm")
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_an_interruption_ends_all_that_run(tmp_path, recipe, how):
     path = plan(tmp_path, A_AND_B | {"c": None}, seeds=[0])
@@ -247,6 +248,7 @@ def test_an_interruption_ends_all_that_run(tmp_path, recipe, how):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm")
 def test_runs_side_by_side(tmp_path, recipe):
     """Two wait until all have begun; the third has no rate and fails, and they end all the same."""
     path = plan(tmp_path, A_AND_B | {"c": None}, seeds=[0])
@@ -262,6 +264,7 @@ def test_runs_side_by_side(tmp_path, recipe):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm")
 @pytest.mark.parametrize("interrupted", [False, True])
 def test_of_those_side_by_side_one_trains(tmp_path, recipe, interrupted):
     rates(recipe, a_seed0="20 wait", b_seed0="24 wait")
@@ -281,6 +284,7 @@ def test_of_those_side_by_side_one_trains(tmp_path, recipe, interrupted):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm")
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_killed_and_started_again(tmp_path, recipe, how):
     """After SIGKILL what it ran lives on and is waited for; an interruption ends that, too."""
@@ -338,6 +342,7 @@ def test_a_wrong_plan_is_refused_before_anything_runs(tmp_path, recipe, more, sa
     assert not (recipe / "exp").exists() and not (recipe / "trained").exists()
 
 
+@pytest.mark.slow
 def test_the_trainer_itself_is_asked(tmp_path, save_toy):
     """Keys deep in a configuration are judged by the classes that would get them."""
     toy = str(save_toy())

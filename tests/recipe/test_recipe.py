@@ -35,11 +35,17 @@ def run(folder: Path, *options: str, code: int = 0) -> str:
 
 
 @pytest.mark.slow
-def test_every_stage(save_toy, tmp_path):
+@pytest.mark.usefixtures("warm")
+def test_every_stage(tmp_path):
     data_root = toys.save_corpus(tmp_path / "my data")
     (tmp_path / "train.yaml").write_text(toys.config("tuning/train_language"))
     (tmp_path / "qat.yaml").write_text(toys.config("qat"))
-    teacher, student = save_toy(seed=1, state=32, layers=3), save_toy(seed=0)
+    teacher, student = (
+        toys.save_model(
+            tmp_path / f"{name}.pt", toys.ending(toys.make_model(text_ctx=128, **given))
+        )
+        for name, given in (("my_teacher", dict(seed=1, state=32, layers=3)), ("my_student", {}))
+    )
     options = [
         "--corpus", "kaldi", "--data_root", str(data_root), "--teacher", str(teacher),
         "--student", str(student), "--train_config", str(tmp_path / "train.yaml"),
@@ -100,6 +106,7 @@ def test_every_stage(save_toy, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm")
 def test_usage_and_mistakes(tmp_path):
     assert "unknown option --corpsu" in run(tmp_path, "--corpsu", "x", code=2)
     assert "--skip_train yes" in run(tmp_path, "--skip_train", "yes", code=2)
@@ -144,6 +151,7 @@ def test_usage_and_mistakes(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm")
 def test_data_that_another_run_makes_meanwhile(data_root, save_toy, tmp_path):
     toy = str(save_toy(seed=0))
     options = ["--corpus", "kaldi", "--data_root", str(data_root), "--teacher", toy, "--student",
@@ -181,6 +189,7 @@ def test_data_that_another_run_makes_meanwhile(data_root, save_toy, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm")
 def test_audio_only_and_what_training_needs(data_root, save_toy, tmp_path):
     """Stage 1 of folders without text; a training that cannot begin leaves the markers alone."""
     toy, root = str(save_toy(seed=0)), tmp_path / "data"
@@ -213,6 +222,7 @@ def test_audio_only_and_what_training_needs(data_root, save_toy, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm")
 def test_a_run_waits_for_what_a_killed_one_left_at_work(save_toy, tmp_path):
     toy = str(save_toy(seed=0))
     options = ["--teacher", toy, "--student", toy, "--stop_stage", "0"]
@@ -252,6 +262,8 @@ def test_a_folder_that_is_no_experiment_is_left_alone(save_toy, tmp_path):
     assert mine[1].exists() and not mine[2].exists()
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("warm")
 def test_a_preset_that_the_format_cannot_hold_stops_before_training(save_toy, tmp_path):
     toy, config = str(save_toy(seed=0)), tmp_path / "qat.yaml"
     text = (RECIPE / "conf/qat.yaml").read_text()
@@ -263,7 +275,8 @@ def test_a_preset_that_the_format_cannot_hold_stops_before_training(save_toy, tm
 
 # Last: pytest-xdist lets nobody steal what a worker has next, and this takes as long as the first.
 @pytest.mark.slow
-def test_joint_on_broken_data(data_root, save_toy, tmp_path):
+@pytest.mark.usefixtures("warm")
+def test_joint_on_broken_data(data_root, tmp_path):
     """On the grid from the first step, decoder only; broken clips and texts are counted."""
     root = tmp_path / "data"
     for split in ("train", "dev", "test"):
@@ -280,7 +293,7 @@ def test_joint_on_broken_data(data_root, save_toy, tmp_path):
     config = toys.config("joint").replace("full\npre", "paper\npre")
     assert config.count("preset: paper") == 1
     (tmp_path / "joint.yaml").write_text(config)
-    toy = save_toy(seed=0)
+    toy = toys.save_model(tmp_path / "toy.pt", toys.ending(toys.make_model(text_ctx=128)))
     options = [
         "--corpus", "kaldi", "--data_root", str(root), "--teacher", str(toy), "--student",
         str(toy), "--mode", "joint", "--train_config", str(tmp_path / "joint.yaml"),

@@ -42,6 +42,8 @@ def corpus(tmp_path):
     return root
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("warm")
 def test_own_folders(corpus, tmp_path):
     (corpus / "audio/train 1.flac").write_bytes(b"")
     done = data_sh(
@@ -68,6 +70,8 @@ def test_own_folders(corpus, tmp_path):
     assert len(listed) == 2 and listed[1].startswith("ann-train1\tsw\tempty audio\t")
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("warm")
 def test_one_folder_for_each_split(corpus, tmp_path):
     (corpus / "test").rename(tmp_path / "elsewhere")
     own = ("--corpus", "kaldi", "--train", "train", "--dev", "dev")
@@ -76,6 +80,8 @@ def test_one_folder_for_each_split(corpus, tmp_path):
     assert len(KaldiDir.load(corpus / "out/test").wav) == 2
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("warm")
 def test_a_broken_folder_is_refused(corpus, tmp_path):
     (corpus / "dev/utt2lang").write_text("ann-dev0 sw\nann-dev1 klingon\n")
     done = data_sh(

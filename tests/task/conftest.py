@@ -35,13 +35,16 @@ def build(save_toy):
     from espnet_dq.task.tokenizer import token_list
     from espnet_dq.whisper.vocabulary import numbers
 
+    own = save_toy(seed=0)
+    heard = save_toy(seed=1, state=32, layers=3, mels=128)  # as large-v3 hears
+    heard_dims = torch.load(heard, weights_only=True)["dims"]
+
     def make(window="batch", load=True, student=None, checkpointing=False, specaug=None, **conf):
-        student = openai.load(student or save_toy(seed=0))
+        student = openai.load(student or own)
         dims, size = numbers(student.dims), student.dims.n_vocab
-        teacher = save_toy(seed=1, state=32, layers=3, mels=128)  # as large-v3 hears
         conf = {
-            "teacher": str(teacher),
-            "teacher_dims": torch.load(teacher, weights_only=True)["dims"],
+            "teacher": str(heard),
+            "teacher_dims": heard_dims,
             "preset": "none",
             **conf,
         }

@@ -12,6 +12,7 @@ from tests.task.toy_recipe import short_windows
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm")
 def test_two_processes_are_one(tmp_path):
     """Losses, weights, projector and ranges, with parts of two and of one utterance.
 

@@ -176,6 +176,7 @@ def test_autocast_changes_neither_features_nor_the_grid(build, batch):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm")
 def test_gradients_of_two_half_batches_are_one_batchs(train, tmp_path):
     """ESPnet's `accum_grad`, which takes a mean of means: texts of one length, as many in each."""
     data, random = KaldiDir(), np.random.default_rng(0)

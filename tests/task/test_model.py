@@ -214,6 +214,7 @@ def test_each_language_may_choose_its_own_layers(build, batch):
                 ]
 
 
+@pytest.mark.slow
 def test_lambda_auto_is_measured_once_and_saved(build, batch):
     model = build(matching="static", distance="softmax_mse", lambda_hidden="auto", alpha=1.0)
     model.train()
@@ -280,6 +281,7 @@ def test_the_guide_compares_softmaxed_weights_as_they_are_quantized(build, batch
     assert original.grad.any() and model.guide.rows.grad.any() and model.guide.columns.grad.any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trained, blocks", [("all", 2), (1, 1), ("none", 0)])
 def test_the_last_blocks_of_the_encoder_may_be_trained(build, batch, trained, blocks):
     model = build(train_encoder=trained, preset="full").train()
@@ -334,6 +336,7 @@ def test_a_weight_that_was_never_loaded_is_named(build, batch):
         build(load=False)(**batch)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("matching", ["logits", "dynamic"])
 @pytest.mark.parametrize("share", [0.0, 0.5])
 def test_the_cache_gives_the_same_losses(build, save_toy, corpus, tmp_path, matching, share):
@@ -381,6 +384,7 @@ def test_the_cache_gives_the_same_losses(build, save_toy, corpus, tmp_path, matc
         loss([*entries, (f"{cache}/encoder_out.scp", "encoder_out", "kaldi_ark")])
 
 
+@pytest.mark.slow
 def test_several_windows_are_cached(build, save_toy, corpus, tmp_path):
     """The same losses as without a cache, in each window that training draws."""
     from espnet2.train.collate_fn import CommonCollateFn
@@ -434,6 +438,7 @@ def test_several_windows_are_cached(build, save_toy, corpus, tmp_path):
         model.train()(utt_id=batches[1][0][0], **batches[1][0][1])
 
 
+@pytest.mark.slow
 def test_a_cache_of_something_else_is_refused(build, save_toy, corpus, tmp_path):
     model = build(matching="logits")
     saved = torch.load(save_toy(seed=0), weights_only=True)
@@ -477,6 +482,7 @@ def test_windows(build):
         some.samples(31 * 16000)
 
 
+@pytest.mark.slow
 def test_masks_are_for_the_student_in_training_alone(build, batch, masks):
     model, plain = build(specaug=masks).train(), build().train()
     heard = []

@@ -6,7 +6,7 @@ import step_cost
 
 
 def test_a_variant(weights_dir):
-    conf = step_cost.VARIANTS["logits, qat full"]
+    conf = {**step_cost.VARIANTS["logits, qat full"], "teacher_window": "student"}
     model, optimizer = step_cost.build(weights_dir, False, window="batch", **conf)
     batch = step_cost.make_batch(1, 0.5, 3)
     step_cost.warm_up(model, optimizer, batch)

@@ -105,6 +105,7 @@ PAIRS = [("99", "100"), ("100", "99"), ("trimmed", "100"), ("99", "trimmed"),
          ("trimmed of 100", "99")]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("student,teacher", PAIRS)
 def test_kl_over_the_tokens_that_both_have(student, teacher, files, build, utterances, corpus):
     student, teacher = files[student], files[teacher]
@@ -116,6 +117,7 @@ def test_kl_over_the_tokens_that_both_have(student, teacher, files, build, utter
     assert math.isclose(found, expected, rel_tol=1e-4, abs_tol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("student,teacher", [("trimmed", "100"), ("100", "99")])
 def test_cached_as_live(student, teacher, files, build, utterances, corpus, tmp_path):
     """Through stage 4's own command; with timestamps, which are the student's tokens, too."""

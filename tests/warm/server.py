@@ -1,0 +1,118 @@
+"""Forks commands from a process that has imported what most of them import.
+
+To import torch takes 2 s of a processor, ESPnet 10 s, and the tests of the recipe start some
+seventy processes that do. `sitecustomize.py` beside this sends them here. What they do is their
+own: arguments, environment, folder and files, signals, what is registered for their end, and an
+exit code.
+
+    python -P tests/warm/server.py SOCKET
+"""
+
+import atexit
+import contextlib
+import gc
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import sys
+import threading
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+IMPORTED = ("torch", "whisper", "espnet2.tasks.asr", "scipy.signal", "jiwer", "matplotlib.pyplot")
+
+
+def serve(path: str) -> dict:
+    """Answer for ever; returns only in a process that is to become a command: what it is."""
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(path)
+        listening.listen(64)
+        while True:
+            client, _ = listening.accept()
+            if os.fork() == 0:
+                listening.close()
+                return _command(client)
+            client.close()
+            with contextlib.suppress(ChildProcessError):
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
+
+
+def _command(client: socket.socket) -> dict:
+    """Fork once more: the child returns, the parent ends with it and with who has asked."""
+    _, files, _, _ = socket.recv_fds(client, 1, 3)
+    asked = client.makefile("rb", buffering=0).readline()
+    child = os.fork()
+    if child == 0:
+        client.close()
+        for number, file in enumerate(files):
+            os.dup2(file, number)
+            os.close(file)
+        return json.loads(asked)
+    for file in files:
+        os.close(file)
+    ended = os.pidfd_open(child)
+    while ended not in (ready := select.select([client, ended], [], [])[0]):
+        said = client.recv(1) if ready else b""
+        os.kill(child, said[0] if said else signal.SIGKILL)
+        if not said:
+            break
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    with contextlib.suppress(OSError):  # who has asked was killed
+        client.send(bytes([code if code >= 0 else 128 - code]))
+    os._exit(0)
+
+
+def become(job: dict) -> None:
+    """Be `python ARGV`, to its end."""
+    os.environ.clear()
+    os.environ.update(job["environ"])
+    os.chdir(job["cwd"])
+    encoding = os.environ.get("PYTHONIOENCODING") or "utf-8"
+    sys.stdin = open(0, encoding=encoding, closefd=False)  # noqa: SIM115
+    sys.stdout = open(1, "w", encoding=encoding, closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", 1, encoding, "backslashreplace", closefd=False)  # noqa: SIM115
+    how, *rest = sys.orig_argv[1:] = job["argv"]
+    if how == "-P":
+        how, *rest = rest
+    if not job["safe"]:
+        sys.path.insert(0, os.getcwd() if how in ("-m", "-c") else str(Path(how).parent.resolve()))
+    code = 0
+    try:
+        if how == "-m":
+            sys.argv = rest
+            runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
+        elif how == "-c":
+            sys.argv = ["-c", *rest[1:]]
+            main = sys.modules["__main__"] = ModuleType("__main__")
+            exec(rest[0], vars(main))
+        else:
+            sys.argv = [how, *rest]
+            runpy.run_path(how, run_name="__main__")
+    except SystemExit as e:
+        code = e.code
+    except BaseException as e:
+        code = 1
+        try:
+            sys.excepthook(type(e), e, e.__traceback__)
+        except SystemExit as said:  # by the hook of espnet_dq
+            code = said.code
+    if code is not None and not isinstance(code, int):
+        print(code, file=sys.stderr)
+        code = 1
+    # As an interpreter ends, but for what takes a second: to free all that was imported.
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    for file in (sys.stdout, sys.stderr):
+        file.flush()
+    os._exit(code or 0)
+
+
+for name in IMPORTED:
+    import_module(name)
+gc.freeze()
+become(serve(sys.argv[1]))
