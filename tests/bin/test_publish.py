@@ -260,6 +260,6 @@ def test_nothing_is_uploaded_unless_all_is_verified(exp, tmp_path, monkeypatch, 
 
 
 def test_a_wrong_name_is_told_before_the_work(exp):
-    with pytest.raises(InputError, match="toy-hf: no name of a repository"):
+    with pytest.raises(InputError, match="toy-ct2: no name of a repository"):
         publish(["--exp", str(exp), "--data_licence", "x", "--upload_to", "toy"])
     assert not (exp / "publish").exists()

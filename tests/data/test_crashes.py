@@ -81,7 +81,7 @@ def test_stage_2(signal, nj, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_stage_1_and_2_as_commands(warm, crashing, tmp_path):
+def test_stage_1_and_2_as_commands(crashing, tmp_path):
     names = ["a", "crash", "exit", "z"]
     entries = {x: str(sound(tmp_path / f"audio/{x}.ogg", n)) for n, x in enumerate(names)}
     folders(tmp_path, entries)
