@@ -91,13 +91,13 @@ sys.addaudithook(_refuse)
 def warm_server(tmp_path_factory) -> Iterator[Path]:
     """Socket of a process that has imported torch and ESPnet and forks commands."""
     path = tmp_path_factory.mktemp("warm") / "socket"
-    server = subprocess.Popen([sys.executable, "-P", str(WARM / "server.py"), str(path)])
+    command = [sys.executable, "-P", str(WARM / "server.py"), str(path)]
+    server = subprocess.Popen(command, stdin=subprocess.PIPE)
     while not path.exists():
         assert server.poll() is None
         time.sleep(0.05)
     yield path
-    server.kill()
-    server.wait()
+    server.communicate()
 
 
 @pytest.fixture

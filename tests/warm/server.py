@@ -6,6 +6,8 @@ own: arguments, environment, folder and files, signals, what is registered for t
 exit code.
 
     python -P tests/warm/server.py SOCKET
+
+It ends with its standard input.
 """
 
 import atexit
@@ -27,11 +29,13 @@ IMPORTED = ("torch", "whisper", "espnet2.tasks.asr", "scipy.signal", "jiwer", "m
 
 
 def serve(path: str) -> dict:
-    """Answer for ever; returns only in a process that is to become a command: what it is."""
+    """Answer until standard input ends; returns only in a process that is to become a command."""
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(path)
         listening.listen(64)
         while True:
+            if 0 in select.select([listening, 0], [], [])[0]:  # who has started it is gone
+                os._exit(0)
             client, _ = listening.accept()
             if os.fork() == 0:
                 listening.close()
