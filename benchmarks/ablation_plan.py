@@ -20,15 +20,13 @@ import hashlib
 import json
 import re
 import subprocess
-from collections.abc import Mapping
-from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import yaml
 
-from espnet_dq.config import read_config
+from espnet_dq.config import merge, read_config
 from espnet_dq.errors import InputError
 from espnet_dq.files import atomic
 from espnet_dq.formats.openai import read as openai
@@ -218,27 +216,8 @@ def _configs(
             raise InputError(f"{path}: {where}: options.{option}: {e}") from e
         for key in ("overrides", option.replace("config", "overrides")):
             for at, section in zip(("", f"{where}."), sections, strict=True):
-                _merge(configs[option], section[key], f"{path}: {at}{key}")
+                merge(configs[option], section[key], f"{path}: {at}{key}")
     return configs
-
-
-def _merge(config: dict, overrides: Mapping, where: str) -> None:
-    """Put `overrides` into `config`, mappings into mappings.
-
-    ESPnet does not look at the kinds of values: what was a number must stay one.
-    """
-    for key, value in overrides.items():
-        old = config.get(key)
-        if isinstance(old, dict) and isinstance(value, dict):
-            _merge(old, value, f"{where}.{key}")
-            continue
-        if _is_number(old) and not _is_number(value) and value != "auto":  # `lambda_hidden: auto`
-            raise InputError(f"{where}.{key}: {value!r} is no number (in YAML 1e-5 is 1.0e-5)")
-        config[key] = deepcopy(value)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def check(path: Path, variant: Variant, recipe: Path) -> None:

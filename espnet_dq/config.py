@@ -4,13 +4,17 @@ These are the keys of `model_conf` and `encoder_conf` in a training configuratio
 the commands and the teacher's cache all take them from here. Imports no torch.
 """
 
+import shlex
 from collections.abc import Collection, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field, fields
 from math import inf
 from os import PathLike
 from pathlib import Path
 from sys import float_info
 from typing import ClassVar, Self
+
+import yaml
 
 from espnet_dq.errors import InputError, shown
 from espnet_dq.files import read_yaml
@@ -69,9 +73,13 @@ def check_window(key: str, window: object) -> None:
         )
 
 
+def _numeric(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def _is_number(value: object) -> bool:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and 0 <= value <= float_info.max  # exact, of integers that no float holds too
+    # Exact, of integers that no float holds too.
+    return _numeric(value) and 0 <= value <= float_info.max
 
 
 class _Config:
@@ -293,3 +301,60 @@ def read_section(config: Mapping, key: str, source: str | Path) -> dict:
     if not isinstance(values, dict):
         raise InputError(f"{source}: {key} is not a mapping")
     return values
+
+
+def parse_keys(text: str, source: str) -> dict:
+    """Single keys of a training configuration, as `parse_keys("optim_conf.lr=1.0e-5", ...)`.
+
+    Args:
+        text: `KEY=VALUE` with spaces between, quoted as for a shell; a dot leads into a mapping; a
+            value is YAML.
+        source: what an error names.
+
+    Raises:
+        InputError: naming the key.
+    """
+    try:
+        words = shlex.split(text)
+    except ValueError as e:
+        raise InputError(f"{source}: {e}") from e
+    found: dict = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or not all(key.split(".")):
+            raise InputError(
+                f"{source}: {shown(word)}: KEY=VALUE is needed, as optim_conf.lr=1.0e-5"
+            )
+        *sections, last = key.split(".")
+        place = found
+        for section in sections:
+            place = place.setdefault(section, {})
+            if not isinstance(place, dict):
+                raise InputError(f"{source}: {key}: {section} is set, too")
+        if last in place:
+            raise InputError(f"{source}: {key} is set twice")
+        try:
+            place[last] = yaml.safe_load(value)
+        except yaml.YAMLError as e:
+            raise InputError(f"{source}: {key}: {shown(value)} is no YAML") from e
+    return found
+
+
+def merge(config: dict, overrides: Mapping, where: str) -> None:
+    """Put `overrides` into `config`, mappings into mappings.
+
+    ESPnet does not look at the kinds of values: what was a number, or a mapping, must stay one.
+
+    Raises:
+        InputError: naming `where`, with the key behind a dot.
+    """
+    for key, value in overrides.items():
+        old, name = config.get(key), f"{where}.{key}"
+        if isinstance(old, dict) and isinstance(value, dict):
+            merge(old, value, name)
+            continue
+        if isinstance(old, dict):
+            raise InputError(f"{name}: {shown(value)} is no mapping")
+        if _numeric(old) and not _numeric(value) and value != "auto":  # `lambda_hidden: auto`
+            raise InputError(f"{name}: {shown(value)} is no number (in YAML 1e-5 is 1.0e-5)")
+        config[key] = deepcopy(value)

@@ -130,7 +130,11 @@ def _fill(text: str, job: int | str) -> str:
 
 
 def run_jobs(
-    jobs: Jobs, backend: str = "local", at_once: int = 0, options: Sequence[str] = ()
+    jobs: Jobs,
+    backend: str = "local",
+    at_once: int = 0,
+    options: Sequence[str] = (),
+    show: bool = True,
 ) -> None:
     """Run those of the jobs that an earlier, unfinished run of the same has not done.
 
@@ -139,6 +143,7 @@ def run_jobs(
         backend: `local` or `slurm`, where it is an array job.
         at_once: How many jobs run at a time; 0: the number of cores, or as many as Slurm grants.
         options: For sbatch.
+        show: Whether a bar on stderr counts the jobs that have ended.
 
     Raises:
         WorkError: Jobs failed; each is named on stderr with its log.
@@ -156,8 +161,9 @@ def run_jobs(
     for n in left:
         remove(jobs.state / f"{n}.code")
     with tqdm(
-        total=jobs.count, initial=jobs.count - len(left), desc=one_line(jobs.name), unit="job"
-    ) as bar:
+        total=jobs.count, initial=jobs.count - len(left), desc=one_line(jobs.name), unit="job",
+        disable=not show,
+    ) as bar:  # fmt: skip
         if backend == "slurm":
             _slurm(jobs, script, left, at_once, options, bar)
         else:
@@ -235,7 +241,7 @@ def _slurm(
 
 
 def _show(bar: tqdm, ended: int) -> None:
-    if new := ended - (bar.n - bar.initial):
+    if not bar.disable and (new := ended - (bar.n - bar.initial)):
         bar.update(new)
 
 

@@ -1,6 +1,7 @@
 """Arguments that several commands take, and their types."""
 
 import argparse
+from math import nan
 from typing import NoReturn
 
 from espnet_dq.errors import one_line, program
@@ -21,11 +22,47 @@ class Parser(argparse.ArgumentParser):
         super().error(one_line(message))
 
 
+def whole(text: str, least: int = 0) -> int:
+    """A whole number of `least` or more, for argparse."""
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of {least} or more")
+    return int(text)
+
+
 def count(text: str) -> int:
     """A whole number of 1 or more, for argparse."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of 1 or more")
-    return int(text)
+    return whole(text, 1)
+
+
+def percentage(text: str) -> float:
+    """0 to 100, for argparse."""
+    value = _number(text)
+    if not 0 <= value <= 100:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a percentage, 0 to 100")
+    return value
+
+
+def temperature(text: str) -> float:
+    """1 or more, for argparse: of languages, as `espnet_dq.data.pack.Balance` takes it."""
+    value = _number(text)
+    if not value >= 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number of 1 or more")
+    return value
+
+
+def hours(text: str) -> float:
+    """Above 0, for argparse; `inf` is no limit."""
+    value = _number(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number above 0")
+    return value
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return nan
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:

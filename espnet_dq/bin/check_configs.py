@@ -1,7 +1,11 @@
 """Check that ESPnet takes the training configurations, before hours of work (stage 3)."""
 
+import sys
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+
+from whisper.model import ModelDimensions
 
 from espnet_dq.bin.arguments import Parser
 from espnet_dq.config import QuantConfig, read_config
@@ -10,6 +14,7 @@ from espnet_dq.errors import InputError, run, say
 from espnet_dq.formats.openai import read as openai
 from espnet_dq.quant.table import read_grid
 from espnet_dq.task.check import check_config
+from espnet_dq.whisper.dims import SIZES
 
 BY_COUNT = ("unsorted", "sorted", "folded")  # batch types of `batch_size` utterances
 
@@ -18,8 +23,8 @@ def get_parser() -> Parser:
     """The command's options."""
     parser = Parser(__doc__)
     parser.add_argument("configs", type=Path, nargs="+", help="training configurations")
-    parser.add_argument("--student", type=Path, required=True, help=".pt checkpoint")
-    parser.add_argument("--teacher", type=Path, required=True, help=".pt checkpoint")
+    parser.add_argument("--student", required=True, help="a Whisper's name, or a .pt checkpoint")
+    parser.add_argument("--teacher", required=True, help="the same")
     parser.add_argument("--grid", required=True, help="the student's weight grid, or a file")
     parser.add_argument("--processes", type=int, default=1, help="number that will train (1)")
     parser.add_argument(
@@ -31,16 +36,40 @@ def get_parser() -> Parser:
 def main(argv: list[str] | None = None) -> int:
     """Check them; returns 0."""
     args = get_parser().parse_args(argv)
-    student, teacher = (openai.load(path).dims for path in (args.student, args.teacher))
+    student, teacher = sizes(args.student), sizes(args.teacher)
     for path in args.configs:
-        config = read_config(path)
-        check_batches(path, config, args.processes, args.data)
-        ranges = QuantConfig.from_yaml(path).activation_ranges
-        if ranges and not Path(ranges).exists():  # of a training that is yet to come
-            say(f"{path}: not checked, since {ranges} is not there yet")
-            continue
-        check_config(path, student, teacher, read_grid(args.grid))
+        check(path, student, teacher, read_grid(args.grid), args.processes, args.data)
     return 0
+
+
+def sizes(model: str) -> ModelDimensions:
+    """Of a Whisper: a name of OpenAI's, or a .pt checkpoint."""
+    return SIZES.get(model) or openai.load(Path(model)).dims
+
+
+def check(
+    path: Path,
+    student: ModelDimensions,
+    teacher: ModelDimensions,
+    grid: str | Mapping[str, str],
+    processes: int = 1,
+    data: list[Path] | None = None,
+) -> None:
+    """Raise `InputError` if a training configuration will not do.
+
+    Args:
+        path: the configuration.
+        student, teacher: their sizes.
+        grid: weight grid, or a table of weights to grids.
+        processes: how many will train.
+        data: folders of windows, train and dev; None: they are not there yet.
+    """
+    check_batches(path, read_config(path), processes, data)
+    ranges = QuantConfig.from_yaml(path).activation_ranges
+    if ranges and not Path(ranges).exists():  # of a training that is yet to come
+        say(f"{path}: not checked, since {ranges} is not there yet", sys.stderr)
+        return
+    check_config(path, student, teacher, grid)
 
 
 def check_batches(path: Path, config: dict, processes: int, data: list[Path] | None) -> None:

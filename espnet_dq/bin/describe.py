@@ -7,12 +7,11 @@ from datetime import date
 from pathlib import Path
 
 from espnet_dq.bin.arguments import Parser
+from espnet_dq.bin.recipe import SYSTEMS
 from espnet_dq.data.summary import read_sources
 from espnet_dq.errors import run
 from espnet_dq.files import atomic, check_replaceable
 from espnet_dq.student.checkpoint import CHECKPOINT, load_student
-
-NAMES = ("untouched", "teacher", "float_student", "student", "student_torch")
 
 
 def get_parser() -> Parser:
@@ -31,7 +30,7 @@ def get_parser() -> Parser:
     parser.add_argument("--format_report", type=Path, required=True, help="stage 2's format.json")
     parser.add_argument("--data_sources", type=Path, help="stage 1's sources.json, if there is one")
     parser.add_argument(
-        "--systems", nargs="+", choices=NAMES, required=True, help="those that are scored"
+        "--systems", nargs="+", choices=SYSTEMS, required=True, help="those that are scored"
     )
     parser.add_argument("--command", required=True, help="command line of the run, quoted")
     return parser
@@ -54,11 +53,11 @@ def main(argv: list[str] | None = None) -> int:
             **(on_grid if name == "student" else plain),
             "path": str(args.student if name == "student" else export / name),
         }
-        for name in NAMES[:-1]
+        for name in SYSTEMS[:-1]
     ]
     systems.append(
         {
-            "name": NAMES[-1],
+            "name": SYSTEMS[-1],
             "role": "student",
             "runtime": "torch",
             **on_grid,

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from espnet_dq.bin.arguments import Parser
+from espnet_dq.bin.arguments import Parser, count, percentage
 from espnet_dq.data.audio import SAMPLE_RATE
 from espnet_dq.data.cut import cut, died, jobs
 from espnet_dq.data.kaldi import FOLDER, KaldiDir, absolute, is_command
@@ -256,7 +256,7 @@ def get_parser() -> Parser:
         "--long", choices=("drop", "split"), default="drop", help="what to do with longer ones"
     )
     parser.add_argument("--aligner", type=Path, help="for --long split: a Whisper's .pt file")
-    parser.add_argument("--nj", type=int, default=1, help="processes that read audio")
+    parser.add_argument("--nj", type=count, default=1, help="processes that read audio")
     parser.add_argument(
         "--untranscribed", action="store_true", help="train and dev are audio without text"
     )
@@ -270,7 +270,7 @@ def get_parser() -> Parser:
     )
     parser.add_argument(
         "--max_left_out",
-        type=float,
+        type=percentage,
         default=10.0,
         metavar="PERCENT",
         help="stop if more of the utterances are left out, in percent (10)",
@@ -285,8 +285,6 @@ def main(argv: list[str] | None = None) -> int:
         raise InputError(f"--out {args.out}: is the folder of --data")
     if not 0 <= args.min_seconds < args.max_seconds:
         raise InputError("--min_seconds must be less than --max_seconds, and not negative")
-    if not 0 <= args.max_left_out <= 100:
-        raise InputError(f"--max_left_out {args.max_left_out}: not a percentage")
     if (args.long == "split") != (args.aligner is not None):
         raise InputError("--long split and --aligner FILE go together")
     for name in (LEFT_OUT, "format.json"):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from whisper.model import ModelDimensions
 
-from espnet_dq.bin.arguments import Parser
+from espnet_dq.bin.arguments import Parser, hours, temperature, whole
 from espnet_dq.data.audio import SAMPLE_RATE
 from espnet_dq.data.kaldi import AUDIO, CATEGORY, FOLDER, KaldiDir
 from espnet_dq.data.left_out import LEFT_OUT, LeftOut
@@ -34,18 +34,18 @@ def get_parser() -> Parser:
     parser.add_argument("--data", type=Path, required=True, help="formatted Kaldi folder")
     parser.add_argument("--out", type=Path, required=True, help="Kaldi folder to write")
     parser.add_argument(
-        "--singles", type=int, default=0, help="utterances that also get their own window (0)"
+        "--singles", type=whole, default=0, help="utterances that also get their own window (0)"
     )
     parser.add_argument(
         "--temperature",
-        type=float,
+        type=temperature,
         default=Balance.temperature,
         help="1: languages as they are; more: hear those of few hours more often (1)",
     )
     parser.add_argument(
-        "--max_hours", type=float, default=Balance.max_hours, help="most of a language (no limit)"
+        "--max_hours", type=hours, default=Balance.max_hours, help="most of a language (no limit)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of the shuffle (0)")
+    parser.add_argument("--seed", type=whole, default=0, help="seed of the shuffle (0)")
     parser.add_argument(
         "--shared", type=Path, help="keep the folder here, for all that want the same windows"
     )

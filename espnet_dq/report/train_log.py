@@ -96,17 +96,29 @@ def read(path: Path, accum_grad: int = 1) -> TrainLog:
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     for line in text.splitlines():
-        if m := _INTERVAL.search(line):
-            epoch, first, last = int(m[1]), int(m[2]), int(m[3])
-            if first == 1:
-                log.intervals = [i for i in log.intervals if i.epoch < epoch]
-                log.epochs = {e: s for e, s in log.epochs.items() if e < epoch}
-            log.intervals.append(Interval(epoch, first, last, _values(m[4])))
+        if found := interval(line):
+            if found.first == 1:
+                log.intervals = [i for i in log.intervals if i.epoch < found.epoch]
+                log.epochs = {e: s for e, s in log.epochs.items() if e < found.epoch}
+            log.intervals.append(found)
         elif m := _EPOCH.search(line):
             log.epochs[int(m[1])] = {s[1]: _values(s[2]) for s in _SECTION.finditer(m[2])}
     if not log.intervals and not log.epochs:
         raise InputError(f"{path}: no line of training in it")
     return log
+
+
+def interval(line: str) -> Interval | None:
+    """What a line says of some batches, if it is one that does."""
+    if m := _INTERVAL.search(line):
+        return Interval(int(m[1]), int(m[2]), int(m[3]), _values(m[4]))
+    return None
+
+
+def epoch_end(line: str) -> int:
+    """The epoch whose results a line says, counted from 1; 0 for other lines."""
+    m = _EPOCH.search(line)
+    return int(m[1]) if m else 0
 
 
 def _values(text: str) -> dict[str, float]:

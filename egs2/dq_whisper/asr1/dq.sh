@@ -1,230 +1,27 @@
 #!/usr/bin/env bash
 # The stages of DQ-Whisper. Each can be run again, alone or after a kill: a finished one (its
 # marker is in EXPDIR/done) is skipped, unless --stage asks for it and those after it.
+# shellcheck disable=SC2154 # variables that are options: see below
 set -euo pipefail +f
 unset CDPATH # cd would go elsewhere, and print where
 caller=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")"
+# shellcheck source=egs2/dq_whisper/asr1/path.sh
+. ./path.sh
 
-usage() {
-    cat <<'EOF'
-Usage: run.sh [options]
-  --stage N             run stage N and all after it again (default: what is not finished)
-  --stop_stage N        last stage to run (default 13)
-  --skip_data true      skip stages 1 and 2
-  --skip_train true     skip stages 4 to 7
-  --skip_teacher_pass true  skip stage 4: the teacher answers in every step instead
-  --skip_eval true      skip stages 9 to 12
-  --skip_pack true      skip stage 13
-  --corpus NAME         asterisk (default; en es fr it ru), debian7 (also cs nl), or one that you
-                        have: common_voice, fleurs, mls, voxpopuli, librispeech, aishell, kaldi,
-                        lhotse_cuts, hf_dataset (docs/corpora.md)
-  --data_root DIR       the folder of a corpus that you have
-  --data_name TEXT      name of the data in report and model card (default: the corpus's own)
-  --data_licence TEXT   their licence there (default: that of a published corpus)
-  --local_data_opts STR more options for local/data.sh: "--languages de,sv" or "--language ja"
-  --allow_pipes true    run the commands in a Kaldi folder's wav.scp
-  --long drop|split     utterances longer than 30 s. drop: leave them out and count them (default).
-                        split: let the teacher split those of train and dev at pauses, with their
-                        text; those of test stay whole
-  --max_left_out P      stop if more than P percent of the utterances are left out (10);
-                        left_out.tsv in the folders of the data says which and why
-  --labels NAME         text: use it as given (default). check: drop utterances whose text the
-                        teacher does not hear. replace: use the teacher's text, where the teacher is
-                        sure of it (kaldi: train and dev need no text)
-  --teacher NAME|FILE   tiny, base (default), small, or an openai-whisper .pt file
-  --student NAME|FILE   the Whisper that learns: the same choices (tiny); bin.make_student and
-                        bin.trim_vocabulary cut smaller ones
-  --grid NAME|FILE      weight grid, and with it the runtime: ct2_int8 (default, faster-whisper),
-                        ggml_q8_0, ggml_q5_0, ggml_q4_0 (whisper.cpp), onnx_int8 (ONNX Runtime);
-                        uniform2 to uniform8, also as uniform4_tensor or uniform4_g16, or a .yaml
-                        file with a grid for each weight (packed file, torch)
-  --mode MODE           kd_qat (default): distil in float, then on the grid; joint: on the grid
-                        from the first step
-  --train_config FILE   training configuration of kd (conf/train.yaml), or of joint
-                        (conf/joint.yaml)
-  --qat_config FILE     training configuration of qat (conf/qat.yaml)
-  --singles N           utterances that also get a 30 s window of their own (30)
-  --temperature T       1: languages as they are (default); more: hear those of few hours more often
-  --max_hours N         at most N hours of each language (no limit)
-  --test_clips N        score at most N test utterances of each language, the same ones in every run
-                        (0: all)
-  --test_windows true   score test utterances joined into 30 s windows, as in training: several
-                        times faster, but scores are not those of single utterances
-  --systems LIST        systems to score, some of "untouched teacher float_student student
-                        student_torch" (default: all; student must be among them)
-  --seed N              seed of packing and training (0)
-  --nj N                parallel jobs for data and decoding, on Slurm also for the teacher pass
-                        (number of cores)
-  --ngpu N              GPUs for training, on each node (0); labels take one of them; all else runs
-                        on the CPU
-  --num_nodes N         nodes for training, on Slurm (1)
-  --cmd FILE            where long work runs: this machine or Slurm, and its options (cmd.sh)
-  --expdir DIR          parent of the experiment folder (exp)
-  --dumpdir DIR         formatted data (dump)
-  --cachedir DIR        keep packed windows, the teacher's answers and decoded texts there, for all
-                        experiments that need the same (default: each has its own)
-  --tag NAME            added to the experiment's name
-  --upload_to USER/NAME  stage 13 also uploads each folder to the Hugging Face Hub, as the private
-                        repository USER/NAME-FORMAT (log in first: hf auth login, or HF_TOKEN)
-  --help                this text
-Stages: 1 data, 2 format, 3 weights, 4 teacher pass, 5 shapes, 6 kd, 7 qat, 8 export and verify,
-        9 decode, 10 score, 11 benchmark, 12 report, 13 pack
-EOF
-}
-
-stage=0
-stop_stage=13
-skip_data=false
-skip_train=false
-skip_teacher_pass=false
-skip_eval=false
-skip_pack=false
-corpus=asterisk
-data_root=
-data_name=
-data_licence=
-local_data_opts=
-allow_pipes=false
-long=drop
-max_left_out=10
-labels=text
-teacher=base
-student=tiny
-grid=ct2_int8
-mode=kd_qat
-train_config=
-qat_config=conf/qat.yaml
-singles=30
-temperature=1
-max_hours=inf
-test_clips=0
-test_windows=false
-systems="untouched teacher float_student student student_torch"
-seed=0
-nj=$(nproc)
-ngpu=0
-num_nodes=1
-cmd=
-expdir=exp
-dumpdir=dump
-cachedir=
-tag=
-upload_to=
+# Options are declared and checked in espnet_dq/bin/recipe.py. It says them as variables of their
+# names, and beside them exp, teacher_name, student_name, format, runtime, exported, padding, ...
+for word; do
+    case $word in -h|--help) exec "$PYTHON" -m espnet_dq.bin.recipe --help ;; esac
+done
+variables=$("$PYTHON" -m espnet_dq.bin.recipe --caller "$caller" "$@")
+eval "$variables"
+nj=${nj:-$(nproc)}
+read -ra systems <<< "$systems"
 
 # shown TEXT: without what a terminal obeys; names may be those of others.
 shown() { local LC_ALL=C.UTF-8; printf %s "${1//[[:cntrl:]]/?}"; }
 die() { echo "dq.sh: $(shown "$*")" >&2; exit 2; }
-declare -A given=() # option -> its last value, as it was typed
-named=()            # the options in their order, each once
-while [ $# -gt 0 ]; do
-    case $1 in
-        --help) usage; exit 0 ;;
-        --stage|--stop_stage|--skip_data|--skip_train|--skip_eval|--skip_pack|--corpus|--data_root|\
-        --data_name|--data_licence|--local_data_opts|--allow_pipes|--long|--max_left_out|--labels|--skip_teacher_pass|\
-        --teacher|--student|--grid|--mode|--train_config|--qat_config|--singles|--temperature|\
-        --max_hours|--test_clips|--test_windows|--systems|--seed|--nj|--ngpu|--num_nodes|--cmd|\
-        --expdir|--dumpdir|--cachedir|--tag|--upload_to)
-            [ $# -ge 2 ] || die "$1 needs a value"
-            [ -n "${given[$1]+set}" ] || named+=("$1")
-            given[$1]=$2
-            printf -v "${1#--}" %s "$2"; shift 2 ;;
-        *) die "unknown option $1 (--help lists them all)" ;;
-    esac
-done
-# typed OPTION DEFAULT: an option with its value, as the user knows them.
-typed() { echo "--$1 ${given[--$1]:-$2}"; }
-# quoted WORD...: words for a shell, as Python's shlex reads them.
-quoted() {
-    local word words=()
-    for word; do
-        [[ $word =~ ^[A-Za-z0-9_./:=@%+,-]+$ ]] || word="'${word//\'/"'\\''"}'"
-        words+=("$word")
-    done
-    echo "${words[*]}"
-}
-command_line=(run.sh)
-for option in "${named[@]}"; do command_line+=("$option" "${given[$option]}"); done
-# Paths are the caller's; configurations may also be named as they lie here.
-for path in data_root expdir dumpdir cachedir teacher student grid train_config qat_config cmd; do
-    value=${!path}
-    case $path in
-        teacher|student) [[ $value == *.pt ]] || continue ;;
-        grid) [[ $value == *.yaml ]] || continue ;;
-        *config) [ -f "$caller/$value" ] || continue ;;
-        expdir) [ "$value" != exp ] || continue ;;
-        dumpdir) [ "$value" != dump ] || continue ;;
-    esac
-    if [ -n "$value" ] && [[ $value != /* ]]; then printf -v "$path" %s "$caller/$value"; fi
-done
-cmd=${cmd:-cmd.sh}
-case $mode in
-    kd_qat) train_config=${train_config:-conf/train.yaml} ;;
-    joint) train_config=${train_config:-conf/joint.yaml} ;;
-    *) die "--mode $mode: kd_qat or joint" ;;
-esac
-case $long in drop|split) ;; *) die "--long $long: drop or split" ;; esac
-case $labels in text|check|replace) ;; *) die "--labels $labels: text, check or replace" ;; esac
-[[ $max_left_out =~ ^[0-9]+([.][0-9]+)?$ ]] || die "--max_left_out $max_left_out: not a percentage"
-for switch in skip_data skip_train skip_teacher_pass skip_eval skip_pack allow_pipes \
-    test_windows; do
-    case ${!switch} in true|false) ;; *) die "--$switch ${!switch}: true or false" ;; esac
-done
-for number in stage stop_stage singles test_clips seed nj ngpu num_nodes; do
-    [[ ${!number} =~ ^[0-9]+$ ]] || die "--$number ${!number}: not a number"
-done
-read -ra systems <<< "$systems"
-[[ " ${systems[*]} " == *" student "* ]] || die "--systems ${systems[*]}: without student"
-for system in "${systems[@]}"; do
-    case $system in
-        untouched|teacher|float_student|student|student_torch) ;;
-        *) die "--systems: $system: unknown (--help lists them)" ;;
-    esac
-done
-padding=zeros # what fills the student's windows: what its runtime feeds
-case $grid in
-    ct2_int8) format=ct2 runtime=faster-whisper exported=student ;;
-    ggml_q[458]_0) format=ggml runtime=whisper.cpp exported=student.bin padding=silence ;;
-    onnx_int8) format=onnx runtime=onnx exported=student_onnx ;;
-    *.yaml)
-        [ -f "$grid" ] || die "$(typed grid): no such file"
-        format=packed runtime=torch exported=student.safetensors ;;
-    uniform[2-8]|uniform[2-8]_tensor|uniform[2-8]_g[1-9]*)
-        format=packed runtime=torch exported=student.safetensors ;;
-    *) die "--grid $grid: unknown grid (--help lists them)" ;;
-esac
-[[ -z $upload_to || $upload_to == ?*/?* ]] || die "--upload_to $upload_to: USER/NAME"
-case $corpus in
-    asterisk|debian7) [ -z "$data_root" ] || die "--data_root goes with a corpus of your own" ;;
-    kaldi|common_voice|fleurs|mls|voxpopuli|librispeech|aishell|lhotse_cuts|hf_dataset)
-        [ -n "$data_root" ] || die "--corpus $corpus needs --data_root DIR"
-        [ -e "$data_root" ] || die "$(typed data_root): no such folder"
-        [ -d "$data_root" ] || die "$(typed data_root): is no folder" ;;
-    *) die "--corpus $corpus: asterisk, debian7, or one of your own (--help lists them)" ;;
-esac
-for model in teacher student; do
-    case ${!model} in
-        tiny|base|small) ;;
-        *.pt) [ -f "${!model}" ] || die "$(typed "$model"): no such file" ;;
-        *) die "--$model ${!model}: tiny, base, small, or a .pt file" ;;
-    esac
-done
-for file in train_config qat_config cmd; do
-    [ -f "${!file}" ] || die "$(typed "$file" "${!file}"): no such file"
-done
-for folder in expdir dumpdir cachedir; do # made if need be
-    [ -z "${!folder}" ] || [ ! -e "${!folder}" ] || [ -d "${!folder}" ] ||
-        die "$(typed "$folder" "${!folder}"): is no folder"
-done
-
-# Where the teacher gives the text, there need be none.
-if [ "$corpus $labels" = "kaldi replace" ] &&
-    { [ ! -e "$data_root/train/text" ] || [ ! -e "$data_root/dev/text" ]; }; then
-    local_data_opts+=" --untranscribed"
-fi
-[[ $labels == replace || $local_data_opts != *--untranscribed* ]] ||
-    die "--untranscribed: without text, --labels replace is needed"
-
 # shellcheck source=egs2/dq_whisper/asr1/cmd.sh
 . "$(realpath "$cmd")"
 case $cmd_backend in
@@ -234,26 +31,6 @@ case $cmd_backend in
 esac
 case $cmd_split in true|false) ;; *) die "$cmd: cmd_split=$cmd_split: true or false" ;; esac
 
-# shellcheck source=egs2/dq_whisper/asr1/path.sh
-. ./path.sh
-
-name_of() { local base=${1##*/}; base=${base%.pt}; echo "${base%.yaml}"; }
-teacher_name=$(name_of "$teacher")
-student_name=$(name_of "$student")
-exp=$expdir/${corpus}_${teacher_name}_${student_name}_$(name_of "$grid")${tag:+_$tag}
-exp=$(realpath -ms "$exp")
-case $exp in *[:,]*) die "$exp: ESPnet takes no path with : or , in it" ;; esac
-job='(^|[^[:alnum:]_])JOB([^[:alnum:]_]|$)'
-for path in "$PYTHON" "$PWD" "$exp" "$dumpdir" "$cachedir" "$teacher" "$student" "$grid" \
-    "$train_config" "$qat_config"; do
-    [[ ! $path =~ $job ]] || die "$path: JOB in a path would become a job's number"
-done
-# What is no experiment is left alone: in one, parts are removed and made again.
-if [ -e "$exp" ] && [ ! -f "$exp/settings" ]; then
-    other=$(find "$exp/" -mindepth 1 -maxdepth 1 \
-        ! -name 'done' ! -name .lock ! -name '.settings.tmp-*' -print -quit)
-    [ -z "$other" ] || die "$exp: is no experiment, it holds ${other##*/}: use --tag or --expdir"
-fi
 mkdir -p "$exp/done"
 mkdir -p "$dumpdir"
 dump=$(cd "$dumpdir" && pwd)/$corpus
@@ -310,11 +87,17 @@ if type -P flock > /dev/null; then
     fi
 fi
 
+# configured train|qat: the text of that configuration, its keys set as the options say.
+configured() {
+    local text=$1_yaml file=$1_config
+    if [ -n "${!text}" ]; then printf %s "${!text}"; else cat "${!file}"; fi
+}
 # What decides the results: an experiment's folder must not mix two of these.
 settings=$(
     printf '%s\n' "corpus $corpus $data_root${local_data_opts:+ $local_data_opts}" \
         "teacher $teacher" "student $student" "grid $grid" "mode $mode" "singles $singles" "seed $seed"
-    cksum "$train_config" "$qat_config" | cut -d ' ' -f 1,2
+    configured train | cksum
+    configured qat | cksum
     if [ "$long" = split ]; then echo "long split"; fi
     if [ "$labels" != text ]; then echo "labels $labels"; fi
     if [ "$temperature $max_hours" != "1 inf" ]; then echo "balance $temperature $max_hours"; fi
@@ -326,6 +109,15 @@ if [ -e "$exp/settings" ] && [ "$settings" != "$(<"$exp/settings")" ]; then
     die "$exp was made with other settings: use --tag, or remove it"
 fi
 [ -e "$exp/settings" ] || echo "$settings" | whole "$exp/settings"
+# A configuration with keys that are set becomes the experiment's own.
+if [ -n "$train_yaml" ]; then
+    configured train | whole "$exp/train_config.yaml"
+    train_config=$exp/train_config.yaml
+fi
+if [ -n "$qat_yaml" ]; then
+    configured qat | whole "$exp/qat_config.yaml"
+    qat_config=$exp/qat_config.yaml
+fi
 
 # run_stage N TITLE SKIP: whether stage N is to be run now.
 run_stage() {
@@ -554,9 +346,9 @@ train() {
         printf '#!/usr/bin/env bash\ncd %q\n' "$PWD"
         # The script runs on the first node, where the first process is; jobs have their own ports.
         # shellcheck disable=SC2016
-        [ "$num_nodes" -eq 1 ] || printf 'export MASTER_PORT=%s\nset -- --dist_master_addr %s\n' \
+        [ "$num_nodes" -eq 1 ] || printf 'export MASTER_PORT=%s\nset -- --dist_master_addr %s "$@"\n' \
             '$((20000 + SLURM_JOB_ID % 10000))' '"$(hostname)"'
-        printf '%q ' "${launch[@]}" -m espnet_dq espnet2.bin.asr_train \
+        printf '%q ' exec "${launch[@]}" -m espnet_dq espnet2.bin.asr_train \
             --config "$config" --output_dir "$out" --init_param "$init" --resume true \
             --token_list "$exp/init/tokens.txt" --token_type bpe --bpemodel dq_whisper \
             --encoder_conf "dims=$(<"$exp/init/student.dims")" --encoder_conf "padding=$padding" \
@@ -569,19 +361,18 @@ train() {
         # shellcheck disable=SC2016
         echo '"$@"'
     } | whole "$out/run.sh"
-    # Appended: a resumed run goes on with the log of the one before.
-    if [ "$cmd_backend" = slurm ]; then
-        local wanted="$cmd_train_options --nodes $num_nodes --ntasks-per-node 1"
-        [ "$ngpu" -eq 0 ] || wanted+=" --gpus-per-node $ngpu"
-        py jobs --backend slurm --nj 1 --log "$out/train.log" --options="$wanted" \
-            -- bash "$out/run.sh"
-    else
-        bash "$out/run.sh" < /dev/null >> "$out/train.log" 2>&1
-    fi || {
+    # The log is appended to: a resumed run goes on with that of the one before.
+    local wanted="$cmd_train_options --nodes $num_nodes --ntasks-per-node 1" code=0
+    [ "$ngpu" -eq 0 ] || wanted+=" --gpus-per-node $ngpu"
+    py run_training "$out" --backend "$cmd_backend" --options="$wanted" || code=$?
+    if [ "$code" -eq 130 ]; then
+        log "interrupted: the same command goes on with the training"
+        exit 130
+    elif [ "$code" -ne 0 ]; then
         tail -n 1 "$out/train.log" >&2
         log "training failed: see $out/train.log"
         exit 1
-    }
+    fi
     grep 'epoch results' "$out/train.log" | sed 's/.*INFO: //' | cut -c1-180 >&2
 }
 
@@ -611,7 +402,7 @@ if run_stage 8 "export and verify" false; then
     py describe --exp "$exp" --corpus "$corpus" --seed "$seed" --data "$test" \
         --student "$exp/export/$exported" --runtime "$runtime" \
         --teacher_name "${teacher##*/}" --student_name "${student##*/}" \
-        --config "$(quoted "${configs[@]}")" --command "$(quoted "${command_line[@]}")" \
+        --config "$config_names" --command "$command_line" \
         --data_report "$data/report.json" --format_report "$raw/format.json" \
         --data_sources "$data/sources.json" \
         --systems "${systems[@]}"

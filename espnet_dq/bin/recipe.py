@@ -1,0 +1,369 @@
+"""Check the options of the recipe, and print in shell what follows from them (dq.sh).
+
+An option is one entry of `OPTIONS`: its name, default, rule and help. dq.sh gets each as a variable
+of its name, with whole paths, and beside them what the package knows of these values: the format,
+runtime and file of a grid, the experiment's folder, configurations with single keys changed.
+"""
+
+import argparse
+import os
+import re
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import yaml
+
+from espnet_dq.bin.arguments import Parser, count, hours, percentage, temperature, whole
+from espnet_dq.config import merge, parse_keys, read_config
+from espnet_dq.errors import InputError, run
+from espnet_dq.formats.registry import home
+from espnet_dq.quant.table import read_grid
+from espnet_dq.whisper.sources import MODELS
+
+PUBLISHED = ("asterisk", "debian7")
+OWN = ("common_voice", "fleurs", "mls", "voxpopuli", "librispeech", "aishell", "kaldi",
+       "lhotse_cuts", "hf_dataset")  # fmt: skip
+WHISPERS = tuple(name for name in MODELS if not name.endswith(".en"))
+SYSTEMS = ("untouched", "teacher", "float_student", "student", "student_torch")
+TRAIN_CONFIG = {"kd_qat": "conf/train.yaml", "joint": "conf/joint.yaml"}  # by mode
+SWITCH = ("true", "false")
+# Paths that commands of jobs name.
+IN_JOBS = ("dumpdir", "cachedir", "teacher", "student", "grid", "train_config", "qat_config")
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option of the recipe.
+
+    Attributes:
+        name: without dashes, and the shell's variable.
+        default: as if it were given; empty: none.
+        rule: the words that it may be, or what raises for a wrong one, as argparse has it.
+        metavar: what stands for the value in the help; empty: the words of `rule`.
+        help: what it decides, without the default.
+    """
+
+    name: str
+    default: str
+    rule: Sequence[str] | Callable[[str], object]
+    metavar: str
+    help: str
+
+    def check(self, text: str) -> str:
+        """A value as the shell gets it; raises `InputError` that names option and value."""
+        if not text and self.default:
+            raise InputError(f"--{self.name} needs a value")
+        if text == self.default:
+            return text
+        if not callable(self.rule):
+            if text not in self.rule:
+                raise InputError(f"--{self.name} {text}: {' or '.join(self.rule)}")
+            return text
+        try:
+            value = self.rule(text)
+        except argparse.ArgumentTypeError as e:
+            raise InputError(f"--{self.name} {text}: {e}") from e
+        return str(value) if isinstance(value, int) else text
+
+
+# fmt: off
+OPTIONS = {
+    "what is run": (
+        Option("stage", "0", whole, "N",
+               "run stage N and all after it again; 0: what is not finished"),
+        Option("stop_stage", "13", whole, "N", "last stage to run"),
+        Option("skip_data", "false", SWITCH, "", "skip stages 1 and 2"),
+        Option("skip_train", "false", SWITCH, "", "skip stages 4 to 7"),
+        Option("skip_teacher_pass", "false", SWITCH, "",
+               "skip stage 4: the teacher answers in every step instead"),
+        Option("skip_eval", "false", SWITCH, "", "skip stages 9 to 12"),
+        Option("skip_pack", "false", SWITCH, "", "skip stage 13"),
+    ),
+    "data": (
+        Option("corpus", "asterisk", (*PUBLISHED, *OWN), "NAME",
+               "asterisk: en es fr it ru; debian7: also cs nl; or one that you have, with "
+               f"--data_root (docs/corpora.md): {', '.join(OWN)}"),
+        Option("data_root", "", str, "DIR", "the folder of a corpus that you have"),
+        Option("data_name", "", str, "TEXT",
+               "name of the data in report and model card, instead of the corpus's own"),
+        Option("data_licence", "", str, "TEXT",
+               "their licence there, instead of that of a published corpus"),
+        Option("local_data_opts", "", str, "TEXT",
+               'more options for local/data.sh: "--languages de,sv" or "--language ja"'),
+        Option("allow_pipes", "false", SWITCH, "", "run the commands in a Kaldi folder's wav.scp"),
+        Option("long", "drop", ("drop", "split"), "",
+               "utterances longer than 30 s. drop: leave them out and count them. split: let the "
+               "teacher split those of train and dev at pauses, with their text; those of test "
+               "stay whole"),
+        Option("max_left_out", "10", percentage, "P",
+               "stop if more than P percent of the utterances are left out; left_out.tsv in the "
+               "folders of the data says which and why"),
+        Option("labels", "text", ("text", "check", "replace"), "",
+               "text: use it as given. check: drop utterances whose text the teacher does not "
+               "hear. replace: use the teacher's text, where the teacher is sure of it (kaldi: "
+               "train and dev need no text)"),
+        Option("singles", "30", whole, "N", "utterances that also get a 30 s window of their own"),
+        Option("temperature", "1", temperature, "T",
+               "1: languages as they are; more: hear those of few hours more often"),
+        Option("max_hours", "inf", hours, "N", "at most N hours of each language"),
+    ),
+    "models and training": (
+        Option("teacher", "base", str, "NAME|FILE",
+               f"{', '.join(WHISPERS)}, or an openai-whisper .pt file"),
+        Option("student", "tiny", str, "NAME|FILE",
+               "the Whisper that learns: the same choices; bin.make_student and "
+               "bin.trim_vocabulary cut smaller ones"),
+        Option("grid", "ct2_int8", str, "NAME|FILE",
+               "weight grid, and with it the runtime: ct2_int8 (faster-whisper), ggml_q8_0, "
+               "ggml_q5_0, ggml_q4_0 (whisper.cpp), onnx_int8 (ONNX Runtime); uniform2 to "
+               "uniform8, also as uniform4_tensor or uniform4_g16, or a .yaml file with a grid "
+               "for each weight (packed file, torch)"),
+        Option("mode", "kd_qat", tuple(TRAIN_CONFIG), "",
+               "kd_qat: distil in float, then on the grid; joint: on the grid from the first step"),
+        Option("train_config", "", str, "FILE",
+               f"training configuration of kd ({TRAIN_CONFIG['kd_qat']}), or of joint "
+               f"({TRAIN_CONFIG['joint']})"),
+        Option("qat_config", "conf/qat.yaml", str, "FILE", "training configuration of qat"),
+        Option("train_args", "", str, "KEYS",
+               'keys to set in train_config: "max_epoch=3 model_conf.alpha=0.5"'),
+        Option("qat_args", "", str, "KEYS", "keys to set in qat_config"),
+        Option("seed", "0", whole, "N", "seed of packing and training"),
+    ),
+    "scoring": (
+        Option("test_clips", "0", whole, "N",
+               "score at most N test utterances of each language, the same ones in every run; "
+               "0: all"),
+        Option("test_windows", "false", SWITCH, "",
+               "score test utterances joined into 30 s windows, as in training: several times "
+               "faster, but scores are not those of single utterances"),
+        Option("systems", " ".join(SYSTEMS), str, "LIST",
+               "systems to score, student among them"),
+        Option("upload_to", "", str, "USER/NAME",
+               "stage 13 also uploads each folder to the Hugging Face Hub, as the private "
+               "repository USER/NAME-FORMAT (log in first: hf auth login, or HF_TOKEN)"),
+    ),
+    "machines and folders": (
+        Option("nj", "", count, "N",
+               "parallel jobs for data and decoding, on Slurm also for the teacher pass, instead "
+               "of one a core"),
+        Option("ngpu", "0", whole, "N",
+               "GPUs for training, on each node; labels take one of them; all else runs on the "
+               "CPU"),
+        Option("num_nodes", "1", count, "N", "nodes for training, on Slurm"),
+        Option("cmd", "cmd.sh", str, "FILE",
+               "where long work runs: this machine or Slurm, and its options"),
+        Option("expdir", "exp", str, "DIR", "parent of the experiment folder"),
+        Option("dumpdir", "dump", str, "DIR", "formatted data"),
+        Option("cachedir", "", str, "DIR",
+               "keep packed windows, the teacher's answers and decoded texts there, for all "
+               "experiments that need the same, instead of with each"),
+        Option("tag", "", str, "NAME", "added to the experiment's name"),
+    ),
+}
+# fmt: on
+BY_NAME = {option.name: option for group in OPTIONS.values() for option in group}
+STAGES = """\
+stages: 1 data, 2 format, 3 weights, 4 teacher pass, 5 shapes, 6 kd, 7 qat, 8 export and verify,
+        9 decode, 10 score, 11 benchmark, 12 report, 13 pack
+"""
+
+
+def get_parser() -> Parser:
+    """The options, for their help; `read` reads them."""
+    parser = Parser(
+        "Distil and quantize a Whisper, stage by stage; what is finished is not done again.",
+        usage="%(prog)s [options]",
+        epilog=STAGES,
+        formatter_class=partial(
+            argparse.RawDescriptionHelpFormatter, max_help_position=26, width=100
+        ),
+    )
+    for title, options in OPTIONS.items():
+        group = parser.add_argument_group(title)
+        for option in options:
+            shown = " [%(default)s]" if option.default not in ("", "false") else ""
+            group.add_argument(
+                f"--{option.name}",
+                default=option.default,
+                metavar=option.metavar or "|".join(option.rule),
+                help=option.help + shown,
+            )
+    return parser
+
+
+def read(words: Sequence[str]) -> dict[str, str]:
+    """The options that are given and their last values, in the order of their first.
+
+    `--name value` and `--name=value` are the same, and a value may begin with a dash.
+
+    Raises:
+        InputError: an unknown option, with the nearest one, or a value that is missing or wrong.
+    """
+    given, left = {}, iter(words)
+    for word in left:
+        name, equals, value = word.partition("=")
+        option = BY_NAME.get(name.removeprefix("--")) if name.startswith("--") else None
+        if option is None:
+            near = get_close_matches(name, [f"--{known}" for known in BY_NAME], n=1, cutoff=0.0)
+            raise InputError(
+                f"unknown option {name}: the nearest is {near[0]} (--help lists them all)"
+            )
+        if not equals and (value := next(left, None)) is None:
+            raise InputError(f"{name} needs a value")
+        given[option.name] = option.check(value)
+    return given
+
+
+def settle(given: dict[str, str], caller: str) -> dict[str, str]:
+    """What dq.sh works with: every option, and what follows from them.
+
+    Args:
+        given: as `read` has them.
+        caller: the folder that relative paths begin at; the current one is the recipe's, where
+            configurations may lie, too.
+
+    Raises:
+        InputError: options that do not go together, or files and folders that are not there.
+    """
+    o = {name: option.default for name, option in BY_NAME.items()} | given
+    o["train_config"] = o["train_config"] or TRAIN_CONFIG[o["mode"]]
+    _check_together(o)
+    typed = dict(o)
+    for name in filter(o.get, _paths(o, given, caller)):
+        o[name] = os.path.join(caller, o[name])
+    _check_paths(o, typed)
+    if (o["corpus"], o["labels"]) == ("kaldi", "replace") and not all(
+        os.path.lexists(f"{o['data_root']}/{split}/text") for split in ("train", "dev")
+    ):
+        o["local_data_opts"] += " --untranscribed"
+    if o["labels"] != "replace" and "--untranscribed" in o["local_data_opts"]:
+        raise InputError("--untranscribed: without text, --labels replace is needed")
+    names = {f"{model}_name": _name(o[model]) for model in ("teacher", "student")}
+    exp = "_".join(filter(None, (o["corpus"], *names.values(), _name(o["grid"]), o["tag"])))
+    exp = os.path.abspath(os.path.join(o["expdir"], exp))
+    _check_names(exp, o)
+    form = home(o["grid"])
+    known = {"format": form.name, "runtime": form.runtime, "exported": form.exported}
+    known |= {"padding": form.padding, "exp": exp}
+    parts = ["train"] if o["mode"] == "joint" else ["train", "qat"]
+    known["config_names"] = shlex.join(o[f"{part}_config"] for part in parts)
+    for part in ("train", "qat"):
+        known[f"{part}_yaml"] = _changed(o, part, exp) if o[f"{part}_args"] else ""
+    return o | names | known
+
+
+def _check_together(o: Mapping[str, str]) -> None:
+    if o["corpus"] in PUBLISHED and o["data_root"]:
+        raise InputError("--data_root goes with a corpus of your own")
+    if o["corpus"] in OWN and not o["data_root"]:
+        raise InputError(f"--corpus {o['corpus']} needs --data_root DIR")
+    if o["upload_to"] and not re.fullmatch(".+/.+", o["upload_to"]):
+        raise InputError(f"--upload_to {o['upload_to']}: USER/NAME")
+    if o["mode"] == "joint" and o["qat_args"]:
+        raise InputError("--qat_args: --mode joint has one training, that of --train_args")
+    systems = o["systems"].split()
+    if odd := [system for system in systems if system not in SYSTEMS]:
+        raise InputError(f"--systems: {odd[0]}: unknown, known are {', '.join(SYSTEMS)}")
+    if "student" not in systems:
+        raise InputError(f"--systems {o['systems']}: without student")
+
+
+def _paths(o: Mapping[str, str], given: Mapping[str, str], caller: str) -> Iterator[str]:
+    """The options whose values are paths of the caller's."""
+    yield from (name for name in ("data_root", "cachedir", "cmd") if name in given)
+    yield from (name for name in ("expdir", "dumpdir") if o[name] != BY_NAME[name].default)
+    for name in ("train_config", "qat_config"):
+        if os.path.isfile(os.path.join(caller, o[name])):
+            yield name
+    for name, ending in (("teacher", ".pt"), ("student", ".pt"), ("grid", ".yaml")):
+        if o[name].endswith(ending):
+            yield name
+
+
+def _check_paths(o: Mapping[str, str], typed: Mapping[str, str]) -> None:
+    for model in ("teacher", "student"):
+        if o[model] not in WHISPERS and not o[model].endswith(".pt"):
+            known = ", ".join(WHISPERS)
+            raise InputError(f"--{model} {typed[model]}: {known}, or a .pt file")
+    if not o["grid"].endswith(".yaml") and home(o["grid"]).grids is None:
+        from espnet_dq.quant.grids import get_grid  # imports torch
+
+        try:
+            get_grid(o["grid"])
+        except InputError as e:
+            raise InputError(f"--grid {o['grid']}: unknown grid (--help lists them)") from e
+    files = [n for n in ("teacher", "student", "grid") if o[n].endswith((".pt", ".yaml"))]
+    for name in (*files, "train_config", "qat_config", "cmd"):
+        if not os.path.isfile(o[name]):
+            raise InputError(f"--{name} {typed[name]}: no such file")
+    if o["data_root"] and not os.path.exists(o["data_root"]):
+        raise InputError(f"--data_root {typed['data_root']}: no such folder")
+    for name in ("data_root", "expdir", "dumpdir", "cachedir"):  # all but the first may be made
+        if os.path.exists(o[name]) and not os.path.isdir(o[name]):
+            raise InputError(f"--{name} {typed[name]}: is no folder")
+
+
+def _name(value: str) -> str:
+    """A model or a grid in the experiment's name."""
+    return os.path.basename(value).removesuffix(".pt").removesuffix(".yaml")
+
+
+def _check_names(exp: str, o: Mapping[str, str]) -> None:
+    """What names may not hold, and that the folder is an experiment's if it is there."""
+    if re.search("[:,]", exp):
+        raise InputError(f"{exp}: ESPnet takes no path with : or , in it")
+    for path in (sys.executable, os.getcwd(), exp, *map(o.get, IN_JOBS)):
+        if re.search(r"(?<![^\W_])JOB(?![^\W_])", path):
+            raise InputError(f"{path}: JOB in a path would become a job's number")
+    if os.path.exists(exp) and not os.path.isfile(f"{exp}/settings"):
+        # In an experiment, parts are removed and made again.
+        for name in os.listdir(exp):
+            if name not in ("done", ".lock") and not name.startswith(".settings.tmp-"):
+                raise InputError(f"{exp}: is no experiment, it holds {name}: use --tag or --expdir")
+
+
+def _changed(o: Mapping[str, str], part: str, exp: str) -> str:
+    """The configuration of a training with single keys changed, checked before any work."""
+    config, option = o[f"{part}_config"], f"--{part}_args"
+    changed = read_config(config)
+    merge(changed, parse_keys(o[f"{part}_args"], option), option)
+    text = yaml.safe_dump(changed, sort_keys=False, allow_unicode=True)
+    if not os.path.exists(f"{exp}/settings"):  # else it was checked, or dq.sh refuses to change it
+        from espnet_dq.bin.check_configs import check, sizes  # imports ESPnet
+
+        models = (sizes(o[model]) for model in ("student", "teacher"))
+        processes = max(1, int(o["ngpu"])) * int(o["num_nodes"])
+        with TemporaryDirectory() as folder:
+            file = Path(folder, os.path.basename(config))
+            file.write_text(text, encoding="utf-8")
+            try:
+                check(file, *models, read_grid(o["grid"]), processes)
+            except InputError as e:
+                raise InputError(str(e).replace(str(file), f"{config} with {option}")) from e
+    return text
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print the variables, each as `name=value` for a shell; returns 0."""
+    words = sys.argv[1:] if argv is None else argv
+    if {"-h", "--help"} & {*words}:
+        get_parser().parse_args(["--help"])
+    caller = "."
+    if words[:1] == ["--caller"]:  # dq.sh's own
+        caller, words = words[1], words[2:]
+    given = read(words)
+    command = shlex.join(["run.sh", *(w for o, v in given.items() for w in (f"--{o}", v))])
+    for name, value in (settle(given, caller) | {"command_line": command}).items():
+        print(f"{name}={shlex.quote(value)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.argv[0] = "dq.sh"  # in messages
+    run(main)
