@@ -26,6 +26,7 @@ from tempfile import TemporaryDirectory
 
 import yaml
 
+from espnet_dq.bin.recipe import BY_NAME, TRAIN_CONFIG
 from espnet_dq.config import merge, read_config
 from espnet_dq.errors import InputError
 from espnet_dq.files import atomic
@@ -38,11 +39,13 @@ from espnet_dq.whisper.dims import SIZES
 OURS = {
     *("stage", "stop_stage", "skip_data", "skip_train", "skip_eval", "skip_pack", "help"),
     *("seed", "tag", "expdir", "dumpdir", "cachedir", "systems", "upload_to"),
+    *("train_args", "qat_args"),  # `train_overrides`, `qat_overrides`
 }
-# What dq.sh takes where nothing is said.
-DEFAULTS = {"corpus": "asterisk", "teacher": "base", "student": "tiny", "grid": "ct2_int8"}
-DEFAULTS |= {"mode": "kd_qat", "qat_config": "conf/qat.yaml"}
-TRAIN_CONFIG = {"kd_qat": "conf/train.yaml", "joint": "conf/joint.yaml"}
+# What the recipe takes where nothing is said, of options that a variant is known by.
+DEFAULTS = {
+    name: BY_NAME[name].default
+    for name in ("corpus", "teacher", "student", "grid", "mode", "qat_config")
+}
 # What decides, with the corpus, on what is scored.
 SCORED = ("data_root", "local_data_opts", "long", "test_clips", "test_windows")
 KEYS = ("options", "overrides", "train_overrides", "qat_overrides")
@@ -152,8 +155,7 @@ def read_plan(path: Path, recipe: Path) -> tuple[list[Variant], list[int]]:
     variants = plan.pop("variants", None)
     if not isinstance(variants, dict) or not variants:
         raise InputError(f"{path}: variants: a mapping of names is needed")
-    usage = subprocess.run(["bash", recipe / "run.sh", "--help"], capture_output=True, text=True)
-    known = set(re.findall(r"^  --(\w+) ", usage.stdout, re.MULTILINE)) - OURS
+    known = BY_NAME.keys() - OURS
     common = _section(path, "", plan)
     result = []
     for name, given in variants.items():
@@ -216,7 +218,7 @@ def _configs(
             raise InputError(f"{path}: {where}: options.{option}: {e}") from e
         for key in ("overrides", option.replace("config", "overrides")):
             for at, section in zip(("", f"{where}."), sections, strict=True):
-                merge(configs[option], section[key], f"{path}: {at}{key}")
+                merge(configs[option], section[key], f"{path}: {at}{key}.")
     return configs
 
 

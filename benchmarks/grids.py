@@ -12,7 +12,6 @@ there. What is in --out is not done again, and an unfinished training resumes.
 
 import argparse
 import json
-import shlex
 import subprocess
 import time
 from datetime import date
@@ -55,18 +54,14 @@ def train(experiment: Path, grid: str, config: Path, seed: int, out: Path) -> fl
     script = experiment / "qat" / "run.sh"
     if not script.is_file():
         raise InputError(f"{script}: no such file; run the recipe's stage 7 once")
-    _, go, command = script.read_text(encoding="utf-8").splitlines()
-    words = [word for word in shlex.split(command) if word != "$@"]  # of several nodes only
-    for option, value in {"--config": config, "--output_dir": out, "--seed": seed}.items():
-        words[words.index(option) + 1] = str(value)
-    at = next(i for i, word in enumerate(words) if word.startswith("grid="))
-    words[at] = f"grid={json.dumps(read_grid(grid))}"
-    at = next(i for i, word in enumerate(words) if word.startswith("padding="))
-    words[at] = f"padding={format_of(grid).padding}"
+    # Of options that come twice the last one counts.
+    command = ["bash", str(script), "--config", str(config), "--output_dir", str(out)]
+    command += ["--seed", str(seed), "--model_conf", f"grid={json.dumps(read_grid(grid))}"]
+    command += ["--encoder_conf", f"padding={format_of(grid).padding}"]
     out.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     with open(out / "train.log", "a", encoding="utf-8") as log:
-        done = subprocess.run(words, cwd=shlex.split(go)[1], stdout=log, stderr=log)
+        done = subprocess.run(command, stdout=log, stderr=log)
     if done.returncode:
         raise WorkError(f"training failed: see {out / 'train.log'}")
     return time.perf_counter() - started

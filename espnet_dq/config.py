@@ -340,18 +340,18 @@ def parse_keys(text: str, source: str) -> dict:
     return found
 
 
-def merge(config: dict, overrides: Mapping, where: str) -> None:
+def merge(config: dict, overrides: Mapping, prefix: str) -> None:
     """Put `overrides` into `config`, mappings into mappings.
 
     ESPnet does not look at the kinds of values: what was a number, or a mapping, must stay one.
 
     Raises:
-        InputError: naming `where`, with the key behind a dot.
+        InputError: beginning with `prefix` and the key.
     """
     for key, value in overrides.items():
-        old, name = config.get(key), f"{where}.{key}"
+        old, name = config.get(key), f"{prefix}{key}"
         if isinstance(old, dict) and isinstance(value, dict):
-            merge(old, value, name)
+            merge(old, value, f"{name}.")
             continue
         if isinstance(old, dict):
             raise InputError(f"{name}: {shown(value)} is no mapping")

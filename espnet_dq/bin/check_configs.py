@@ -10,12 +10,14 @@ from whisper.model import ModelDimensions
 from espnet_dq.bin.arguments import Parser
 from espnet_dq.config import QuantConfig, read_config
 from espnet_dq.data.kaldi import CATEGORY, read_scp
-from espnet_dq.errors import InputError, run, say
+from espnet_dq.errors import InputError, run, say, shown
 from espnet_dq.formats.openai import read as openai
 from espnet_dq.quant.table import read_grid
 from espnet_dq.task.check import check_config
 from espnet_dq.whisper.dims import SIZES
 
+COUNTS = ("max_epoch", "num_iters_per_epoch", "batch_size", "accum_grad", "keep_nbest_models",
+          "log_interval")  # fmt: skip
 BY_COUNT = ("unsorted", "sorted", "folded")  # batch types of `batch_size` utterances
 
 
@@ -64,12 +66,22 @@ def check(
         processes: how many will train.
         data: folders of windows, train and dev; None: they are not there yet.
     """
-    check_batches(path, read_config(path), processes, data)
+    config = read_config(path)
+    for key in COUNTS:
+        for number in _numbers(config.get(key)):
+            if type(number) is not int or number < 1:
+                raise InputError(f"{path}: {key}: {shown(number)} is not a whole number above 0")
+    check_batches(path, config, processes, data)
     ranges = QuantConfig.from_yaml(path).activation_ranges
     if ranges and not Path(ranges).exists():  # of a training that is yet to come
         say(f"{path}: not checked, since {ranges} is not there yet", sys.stderr)
         return
     check_config(path, student, teacher, grid)
+
+
+def _numbers(value: object) -> list:
+    """What a key holds: ESPnet takes a list of `keep_nbest_models`, and nothing for a default."""
+    return value if isinstance(value, list) else [] if value is None else [value]
 
 
 def check_batches(path: Path, config: dict, processes: int, data: list[Path] | None) -> None:

@@ -35,6 +35,15 @@ TRAIN_CONFIG = {"kd_qat": "conf/train.yaml", "joint": "conf/joint.yaml"}  # by m
 SWITCH = ("true", "false")
 # Paths that commands of jobs name.
 IN_JOBS = ("dumpdir", "cachedir", "teacher", "student", "grid", "train_config", "qat_config")
+# Keys of a training that dq.sh decides, whatever a configuration says.
+SET = (
+    *("config", "output_dir", "init_param", "resume", "dry_run", "collect_stats", "print_config"),
+    *("token_list", "token_type", "bpemodel", "allow_variable_data_keys", "num_att_plot"),
+    *(f"{side}_{what}" for side in ("train", "valid")
+      for what in ("data_path_and_name_and_type", "shape_file")),
+    *("seed", "ngpu", "encoder_conf.dims", "encoder_conf.padding", "decoder_conf.dims"),
+    *("model_conf.teacher", "model_conf.teacher_dims", "model_conf.grid"),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -276,8 +285,8 @@ def _check_together(o: Mapping[str, str]) -> None:
 
 def _paths(o: Mapping[str, str], given: Mapping[str, str], caller: str) -> Iterator[str]:
     """The options whose values are paths of the caller's."""
-    yield from (name for name in ("data_root", "cachedir", "cmd") if name in given)
-    yield from (name for name in ("expdir", "dumpdir") if o[name] != BY_NAME[name].default)
+    folders = ("data_root", "expdir", "dumpdir", "cachedir")
+    yield from (name for name in (*folders, "cmd") if name in given)
     for name in ("train_config", "qat_config"):
         if os.path.isfile(os.path.join(caller, o[name])):
             yield name
@@ -331,8 +340,13 @@ def _check_names(exp: str, o: Mapping[str, str]) -> None:
 def _changed(o: Mapping[str, str], part: str, exp: str) -> str:
     """The configuration of a training with single keys changed, checked before any work."""
     config, option = o[f"{part}_config"], f"--{part}_args"
-    changed = read_config(config)
-    merge(changed, parse_keys(o[f"{part}_args"], option), option)
+    changed, keys = read_config(config), parse_keys(o[f"{part}_args"], option)
+    for key in SET:
+        section, _, last = key.rpartition(".")
+        place = keys.get(section) if section else keys
+        if isinstance(place, dict) and last in place:
+            raise InputError(f"{option}: {key}: that is set by the recipe")
+    merge(changed, keys, f"{option}: ")
     text = yaml.safe_dump(changed, sort_keys=False, allow_unicode=True)
     if not os.path.exists(f"{exp}/settings"):  # else it was checked, or dq.sh refuses to change it
         from espnet_dq.bin.check_configs import check, sizes  # imports ESPnet

@@ -45,7 +45,8 @@ def check_config(
                      "--model_conf", f"grid={grid}"]
             )  # fmt: skip
         except SystemExit:
-            raise InputError(f"{path}: {said.getvalue().strip().splitlines()[-1]}") from None
+            last = said.getvalue().strip().splitlines()[-1]
+            raise InputError(f"{path}: {last.partition('error: ')[2] or last}") from None
         except DQError as e:
             raise InputError(f"{path}: {e}") from e
         except Exception as e:  # whatever the classes that it names make of their arguments

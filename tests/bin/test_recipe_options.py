@@ -1,0 +1,148 @@
+"""The recipe's options: what is refused before any work, and what bash gets of the others."""
+
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from espnet_dq.bin import recipe
+from espnet_dq.config import merge, parse_keys
+from espnet_dq.errors import InputError
+from tests.toys import RECIPE
+
+
+@pytest.fixture(autouse=True)
+def in_the_recipe(monkeypatch):
+    """dq.sh asks from its own folder."""
+    monkeypatch.chdir(RECIPE)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--corpsu", "x"], "unknown option --corpsu: the nearest is --corpus "),
+        (["--qat_arg=x=1"], "unknown option --qat_arg: the nearest is --qat_args "),
+        (["corpus", "x"], "unknown option corpus: the nearest is --corpus "),
+        (["--tag"], "--tag needs a value"),
+        (["--grid="], "--grid needs a value"),
+        (["--max_left_out", "500"], "--max_left_out 500: '500' is not a percentage, 0 to 100"),
+        (["--max_left_out=nan"], "--max_left_out nan: "),
+        (["--max_left_out=-1"], "--max_left_out -1: "),
+        (["--temperature", "0.5"], "--temperature 0.5: '0.5' is not a number of 1 or more"),
+        (["--max_hours", "0"], "--max_hours 0: "),
+        (["--nj", "0"], "--nj 0: "),
+        (["--num_nodes", "0"], "--num_nodes 0: "),
+        (["--seed=-1"], "--seed -1: "),
+        (["--stage", "1.5"], "--stage 1.5: "),
+        (["--skip_train", "True"], "--skip_train True: true or false"),
+        (["--mode", "qat"], "--mode qat: kd_qat or joint"),
+        (["--grid", "uniform9"], "--grid uniform9: unknown grid"),
+        (["--student", "tiny.en"], "--student tiny.en: tiny, base, small, or a .pt file"),
+        (["--mode", "joint", "--qat_args", "max_epoch=2"], "--qat_args: --mode joint has one"),
+        (["--train_args", "max_epoch"], "--train_args: 'max_epoch': KEY=VALUE is needed"),
+        (["--train_args", ".lr=1"], "--train_args: '.lr=1': KEY=VALUE is needed"),
+        (["--train_args", "max_epoch=2 max_epoch=3"], "--train_args: max_epoch is set twice"),
+        (["--train_args", "optim_conf={} optim_conf.lr=1"], None),  # says the same once
+        (["--train_args", "optim_conf.lr=1 optim_conf=3"], "--train_args: optim_conf is set twice"),
+        (["--train_args", "optim=3 optim.lr=1"], "--train_args: optim.lr: optim is set, too"),
+        (["--train_args", "optim_conf.lr=1e-5"], "--train_args: optim_conf.lr: '1e-5' is no num"),
+        (["--train_args", "optim_conf=adam"], "--train_args: optim_conf: 'adam' is no mapping"),
+        (["--qat_args", "seed=3"], "--qat_args: seed: that is set by the recipe"),
+        (["--qat_args", "model_conf.grid=x"], "--qat_args: model_conf.grid: that is set by"),
+        (["--qat_args", "x='"], "--qat_args: No closing quotation"),
+        (["--qat_args", "x=[1"], "--qat_args: x: '[1' is no YAML"),
+    ],
+)
+def test_mistakes(words, said, tmp_path):
+    given = ["--expdir", str(tmp_path), *words]
+    exp = tmp_path / "asterisk_base_tiny_ct2_int8"
+    exp.mkdir()
+    (exp / "settings").touch()  # ESPnet was asked before
+    if said is None:
+        recipe.settle(recipe.read(given), "/")
+        return
+    with pytest.raises(InputError) as error:
+        recipe.settle(recipe.read(given), "/")
+    assert str(error.value).startswith(said)
+
+
+def bash(script, *arguments):
+    """What a script prints, cut at its null bytes."""
+    command = ["bash", "-euc", script, "-", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\0")
+
+
+def test_bash_reads_what_was_given(tmp_path):
+    """Whatever a value holds, bash has it to the letter, and runs nothing of it."""
+    odd = ["it's", 'a "b"', "$(touch here)`touch here`", "two\nlines", "-x", "*", "\\", "ß", "a=b"]
+    names = ["data_name", "data_licence", "local_data_opts"]
+    heard = """printf '%s\\0' "$data_name" "$data_licence" "$local_data_opts" "$command_line" """
+    ours = [sys.executable, "-Pm", "espnet_dq.bin.recipe", "--caller", str(tmp_path)]
+    for values in (odd[:3], odd[3:6], odd[6:]):
+        words = [w for name, value in zip(names, values, strict=True) for w in (f"--{name}", value)]
+        *said, line, _ = bash(f'v=$("$@"); eval "$v"; {heard}', *ours, *words)
+        assert said == values
+        *typed, _ = bash(f"run.sh() {{ printf '%s\\0' \"$@\"; }}; {line}")
+        assert typed == words
+    assert not [*tmp_path.iterdir()]
+
+
+def test_both_ways_to_write_an_option():
+    """The last value counts; the order is that of the first ones, as the report shows it."""
+    one = recipe.read(["--tag", "a", "--seed=3", "--tag=b", "--local_data_opts", "--language ja"])
+    assert list(one.items()) == [("tag", "b"), ("seed", "3"), ("local_data_opts", "--language ja")]
+    settled = recipe.settle(one | {"expdir": "e", "data_name": ""}, "/some where")
+    assert settled["exp"] == "/some where/e/asterisk_base_tiny_ct2_int8_b"
+    assert settled["dumpdir"] == "dump" and settled["train_config"] == "conf/train.yaml"
+
+
+@pytest.mark.parametrize(
+    ("grid", "known"),
+    [
+        ("ct2_int8", ["ct2", "faster-whisper", "student", "zeros"]),
+        ("ggml_q5_0", ["ggml", "whisper.cpp", "student.bin", "silence"]),
+        ("onnx_int8", ["onnx", "onnx", "student_onnx", "zeros"]),
+        ("uniform4_g16", ["packed", "torch", "student.safetensors", "zeros"]),
+    ],
+)
+def test_what_follows_from_a_grid(grid, known, tmp_path):
+    settled = recipe.settle({"grid": grid, "expdir": str(tmp_path)}, "/")
+    assert [settled[name] for name in ("format", "runtime", "exported", "padding")] == known
+
+
+def test_keys_go_into_the_configuration():
+    """Those that are given change, and nothing else; what is none stays a file."""
+    base = yaml.safe_load((RECIPE / "conf/train.yaml").read_text())
+    keys = parse_keys("max_epoch=3 optim_conf.lr=1.0e-3 new='a b' model_conf.terms='{x: 0.5}'", "")
+    changed = yaml.safe_load((RECIPE / "conf/train.yaml").read_text())
+    merge(changed, keys, "")
+    expected = base | {"max_epoch": 3, "new": "a b"}
+    expected["optim_conf"] = base["optim_conf"] | {"lr": 0.001}
+    expected["model_conf"] = base["model_conf"] | {"terms": {"x": 0.5}}
+    assert changed == expected and keys["new"] == "a b"
+
+
+@pytest.mark.slow
+def test_espnet_is_asked_before_any_work(tmp_path):
+    given = {"expdir": str(tmp_path), "qat_args": "batch_siz=2"}
+    with pytest.raises(InputError, match=r"^conf/qat\.yaml with --qat_args: unrec.*batch_siz"):
+        recipe.settle(given, "/")
+    given["qat_args"] = "batch_size=0"
+    with pytest.raises(InputError, match=r"^conf/qat\.yaml with --qat_args: batch_size: 0 is not"):
+        recipe.settle(given, "/")
+    given["qat_args"] = "batch_size=2"
+    assert yaml.safe_load(recipe.settle(given, "/")["qat_yaml"])["batch_size"] == 2
+    assert not [*tmp_path.iterdir()]
+
+
+def test_another_key_is_another_setting(tmp_path):
+    """As another configuration file is: the folder of an experiment takes none."""
+    command = [str(RECIPE / "run.sh"), "--expdir", str(tmp_path), "--dumpdir",
+               str(tmp_path / "dump"), "--stop_stage", "0"]  # fmt: skip
+    assert subprocess.run(command, capture_output=True).returncode == 0
+    (exp,) = tmp_path.glob("asterisk*")
+    before = {path: path.read_text() for path in exp.iterdir() if path.is_file()}
+    said = subprocess.run([*command, "--train_args", "max_epoch=2"], capture_output=True, text=True)
+    assert said.returncode == 2 and "was made with other settings" in said.stderr
+    assert {path: path.read_text() for path in exp.iterdir() if path.is_file()} == before
