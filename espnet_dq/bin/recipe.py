@@ -22,9 +22,9 @@ import yaml
 from espnet_dq.bin.arguments import Parser, count, hours, percentage, temperature, whole
 from espnet_dq.config import merge, parse_keys, read_config
 from espnet_dq.errors import InputError, run
+from espnet_dq.fetch.sources import MODELS
 from espnet_dq.formats.registry import home
 from espnet_dq.quant.table import read_grid
-from espnet_dq.whisper.sources import MODELS
 
 PUBLISHED = ("asterisk", "debian7")
 OWN = ("common_voice", "fleurs", "mls", "voxpopuli", "librispeech", "aishell", "kaldi",

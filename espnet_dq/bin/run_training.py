@@ -1,7 +1,7 @@
 """Run a training that stage 6 or 7 has prepared, and show how far it is.
 
-OUT/run.sh is run, and what it says is added to OUT/train.log. On the screen stand steps, loss and
-the time that is left. The exit code is the training's, 130 after an interrupt.
+What the script says is added to train.log beside it. On the screen stand steps, loss and the time
+that is left. The exit code is the training's, 130 after an interrupt.
 """
 
 import shlex
@@ -20,7 +20,7 @@ GRACE = 10.0  # seconds that a training may take to end after an interrupt
 def get_parser() -> Parser:
     """The command's options."""
     parser = Parser(__doc__)
-    parser.add_argument("out", type=Path, help="ESPnet's output_dir, with run.sh")
+    parser.add_argument("script", type=Path, help="run.sh in ESPnet's output_dir")
     parser.add_argument("--backend", choices=BACKENDS, default="local", help="where (local)")
     parser.add_argument("--options", default="", help="options of sbatch, in one string")
     return parser
@@ -29,10 +29,10 @@ def get_parser() -> Parser:
 def main(argv: list[str] | None = None) -> int:
     """Run it; returns its exit code."""
     args = get_parser().parse_args(argv)
-    script, log = args.out / "run.sh", args.out / LOG
+    script, log = args.script, args.script.with_name(LOG)
     if not script.is_file():
         raise InputError(f"{script}: no such file")
-    with shown(args.out):
+    with shown(script.parent):
         if args.backend == "local":
             return _here(script, log)
         jobs = Jobs(["bash", str(script)], 1, log)

@@ -21,7 +21,7 @@ POLL = 1.0  # seconds between looks at the log
 EVERY = 30.0  # seconds between lines where there is no terminal
 _STARTED = re.compile(r" (\d+)/(\d+)epoch started")
 _BATCHES = re.compile(r" \[train\] mini-batch sizes summary: N-batch=(\d+)")
-_LINE = "{desc}: step {n_fmt} of {total_fmt}, {remaining} left{postfix}"
+_LINE = "{desc}: step {n_fmt} of {total_fmt} in {elapsed}, {remaining} left{postfix}"
 
 
 @contextmanager

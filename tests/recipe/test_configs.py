@@ -1,12 +1,24 @@
 """Every ready configuration is parsed and built."""
 
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
+from espnet_dq.config import merge, parse_keys, read_config
+
+DOCS = Path(__file__).parents[2] / "docs"
 CONF = Path(__file__).parents[2] / "egs2/dq_whisper/asr1/conf"
 FILES = sorted(CONF.rglob("*.yaml"))
+# Keys -> for which of the trainings.
+KEYS = dict(
+    re.findall(
+        r"^\| `([^`]*=[^`]*)` \| (kd|qat|both) \|",
+        (DOCS / "training.md").read_text(encoding="utf-8"),
+        re.MULTILINE,
+    )
+)
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +35,22 @@ def start(save_toy, tmp_path_factory):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_configuration_builds(path, start, tmp_path):
+    builds(path, start, tmp_path)
+
+
+@pytest.mark.parametrize("keys", sorted(KEYS))
+def test_single_keys_build(keys, start, tmp_path):
+    """Those that the page on training shows, in each file that it shows them for."""
+    for name in {"kd": ["train"], "qat": ["qat_long"], "both": ["train", "qat"]}[KEYS[keys]]:
+        changed = read_config(CONF / f"{name}.yaml")
+        merge(changed, parse_keys(keys, "--train_args"), "--train_args: ")
+        assert changed != read_config(CONF / f"{name}.yaml")
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(changed))
+        builds(path, start, tmp_path)
+
+
+def builds(path, start, tmp_path):
     import torch
 
     from espnet_dq.task.plugin import register
@@ -48,4 +76,4 @@ def test_configuration_builds(path, start, tmp_path):
 
 
 def test_there_are_configurations():
-    assert {"train", "qat", "train_long"} <= {p.stem for p in FILES}
+    assert {"train", "qat", "train_long"} <= {p.stem for p in FILES} and len(KEYS) > 10

@@ -51,9 +51,11 @@ def test_lines_where_there_is_no_terminal(screen, tmp_path):
     said = screen(tmp_path, [SIZES + OTHER, START.format(1), line[:60], line[60:], END.format(1)])
     lines = said.splitlines()
     assert lines[0] == f"{tmp_path.name}: log: {tmp_path}/train.log"
-    assert lines[1] == f"{tmp_path.name}: step 0 of 21, ? left"
-    assert any(re.fullmatch(r".*: step 6 of 21, \d\d:\d\d left, loss=2\.345", x) for x in lines)
-    assert re.fullmatch(r".*: step 7 of 21, \d\d:\d\d left, loss=2\.345", lines[-1])
+    assert lines[1] == f"{tmp_path.name}: step 0 of 21 in 00:00, ? left"
+    assert any(
+        re.fullmatch(r".*: step 6 of 21 in 00:00, \d\d:\d\d left, loss=2\.345", x) for x in lines
+    )
+    assert re.fullmatch(r".*: step 7 of 21 in 00:\d\d, \d\d:\d\d left, loss=2\.345", lines[-1])
     assert "\r" not in said
 
 
@@ -83,7 +85,7 @@ def test_no_log_yet(screen, tmp_path):
 def start(folder, script):
     (folder / "run.sh").write_text(script)
     return subprocess.Popen(
-        [sys.executable, "-Pm", "espnet_dq.bin.run_training", str(folder)],
+        [sys.executable, "-Pm", "espnet_dq.bin.run_training", str(folder / "run.sh")],
         stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
 

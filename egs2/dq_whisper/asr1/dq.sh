@@ -364,7 +364,7 @@ train() {
     # The log is appended to: a resumed run goes on with that of the one before.
     local wanted="$cmd_train_options --nodes $num_nodes --ntasks-per-node 1" code=0
     [ "$ngpu" -eq 0 ] || wanted+=" --gpus-per-node $ngpu"
-    py run_training "$out" --backend "$cmd_backend" --options="$wanted" || code=$?
+    py run_training "$out/run.sh" --backend "$cmd_backend" --options="$wanted" || code=$?
     if [ "$code" -eq 130 ]; then
         log "interrupted: the same command goes on with the training"
         exit 130
