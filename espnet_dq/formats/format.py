@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, ClassVar
 
+from espnet_dq.config import WindowConfig
 from espnet_dq.errors import InputError
 from espnet_dq.files import Folder
 
@@ -66,7 +67,7 @@ class Format(ABC):
     folder: ClassVar[Folder | None] = None
     writes: ClassVar[bool] = True
     float_dtype: ClassVar[str | None] = None
-    padding: ClassVar[str] = "zeros"
+    padding: ClassVar[str] = WindowConfig.padding
     engine: ClassVar[str] = ""
     isolated: ClassVar[bool] = False
     card: ClassVar[Card | None] = None
