@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from espnet_dq.errors import InputError
+from espnet_dq.formats.hf.quiet import quiet
 from espnet_dq.runtimes.interface import (
     BATCH,
     LOGPROB,
@@ -41,18 +42,17 @@ class Transformers:
                 raise InputError(f"{path}: not a Hugging Face folder, {name} is missing")
         import torch
         from transformers import WhisperForConditionalGeneration, WhisperTokenizer
-        from transformers.utils import logging
 
         torch.set_num_threads(threads)
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
         self.threads, self.batch = threads, nj or BATCH
         local = {"local_files_only": True}
         try:
-            self.model, found = WhisperForConditionalGeneration.from_pretrained(
-                path, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **local
-            )
-            self.tokenizer = WhisperTokenizer.from_pretrained(path, **local)
+            with quiet():
+                self.model, found = WhisperForConditionalGeneration.from_pretrained(
+                    path, dtype=torch.float32, use_safetensors=True, output_loading_info=True,
+                    **local,
+                )  # fmt: skip
+                self.tokenizer = WhisperTokenizer.from_pretrained(path, **local)
         except Exception as e:  # what damaged files make safetensors, tokenizers and others raise
             raise InputError(f"{path}: transformers cannot load it: {first_line(e)}") from e
         for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
@@ -106,7 +106,7 @@ class Transformers:
                 return whole(audio, settle(lambda t: self._attempts(encoded, language, t)[0]))
             options = self.options | {"return_timestamps": True}
             del options["do_sample"]
-            with torch.inference_mode():
+            with quiet(), torch.inference_mode():
                 found = self.model.generate(
                     log_mel(audio, self.n_mels)[None],
                     temperature=TEMPERATURES,
@@ -161,7 +161,7 @@ class Transformers:
             options |= {"do_sample": True, "temperature": temperature, "num_beams": 1, "top_k": 0}
         # transformers tells it, too, but runs the encoder once more for it.
         no_speech = self._first(encoded)[:, settings.no_timestamps_token_id - 1]
-        with torch.inference_mode():
+        with quiet(), torch.inference_mode():
             found = self.model.generate(
                 encoder_outputs=encoded,
                 force_unique_generate_call=True,

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from espnet_dq.formats.hf.quiet import quiet
 from espnet_dq.formats.logits import Probe
 
 
@@ -11,20 +12,12 @@ def logits(path: Path, probe: Probe) -> np.ndarray:
     """Logits of the probe; see `espnet_dq.formats.logits`."""
     import torch
     from transformers import WhisperForConditionalGeneration
-    from transformers.utils import logging
 
-    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
+    with quiet():
         model, info = WhisperForConditionalGeneration.from_pretrained(
             path, dtype=torch.float32, use_safetensors=True, local_files_only=True,
             output_loading_info=True,
         )  # fmt: skip
-    finally:
-        logging.set_verbosity(before)
-        if bars:
-            logging.enable_progress_bar()
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if info[kind]:
             raise ValueError(f"{kind}: {sorted(map(str, info[kind]))[0]}")

@@ -10,6 +10,7 @@ import json
 import re
 import tempfile
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 
 from whisper.model import ModelDimensions
@@ -18,6 +19,7 @@ from espnet_dq.errors import InputError, WorkError
 from espnet_dq.formats import companions, json_file, safetensors_file
 from espnet_dq.formats.hf import write as hf_write
 from espnet_dq.formats.hf.names import openai_name, read_dims, read_json
+from espnet_dq.formats.hf.quiet import quiet
 from espnet_dq.formats.report import (
     BESIDE,
     ON_GRID,
@@ -149,21 +151,17 @@ def _size(path: Path) -> int:
 
 def _resolved(folder: Path, written: Path) -> dict[str, list[str]] | str:
     """File -> keys that transformers reads differently in two folders; a text if it is missing."""
-    try:
-        import transformers
-    except ImportError:
+    if find_spec("transformers") is None:
         return "transformers is not installed"
-    logging = transformers.utils.logging
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()
     try:
-        found = _as_read(folder)
-        expected = _as_written(tuple((p.name, p.read_bytes()) for p in sorted(written.iterdir())))
+        with quiet():
+            found = _as_read(folder)
+            expected = _as_written(
+                tuple((p.name, p.read_bytes()) for p in sorted(written.iterdir()))
+            )
     except Exception as e:  # what odd values make it, tokenizers and others stumble on
         why = (str(e).strip() or type(e).__name__).splitlines()[0][:160]
         raise WorkError(f"{folder}: transformers cannot read it: {why}") from e
-    finally:
-        logging.set_verbosity(before)
     return {name: companions.differing_keys(found[name], content)
             for name, content in expected.items()}  # fmt: skip
 
