@@ -24,7 +24,7 @@ GROUPS = {
     ),
     "data": (
         "format_data", "validate_data", "subset_data", "pack_windows", "pseudo_label",
-        "write_cuts",
+        "write_cuts", "corpus_scripts",
     ),
     "training": (
         "recipe", "check_configs", "init_student", "collect_shapes", "teacher_pass",

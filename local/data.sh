@@ -65,15 +65,14 @@ export PYTHONSAFEPATH=1 PYTHONPATH="${here%/*}${PYTHONPATH:+:${PYTHONPATH}}"
 python=${PYTHON:-python3}
 packages=(--out "${out}" --downloads "${downloads}" --nj "${nj}")
 
-case "${corpus}" in
-    asterisk | debian7)
-        [ "${#options[@]}" -eq 0 ] || die "${options[0]} goes with a corpus of your own" ;;
-    kaldi | common_voice | fleurs | mls | voxpopuli | librispeech | aishell | lhotse_cuts | \
-        hf_dataset)
-        [[ " ${options[*]}" =~ \ --(data_root|train|dev|test)\  ]] ||
-            die "--corpus ${corpus} needs --data_root DIR" ;;
-    *) die "unknown corpus: ${corpus} (--help lists them)" ;;
-esac
+known=$("${python}" -P -m espnet_dq.bin.corpus_scripts -- "${corpus}") || exit
+read -r kind scripts <<< "${known}"
+if [ "${kind}" = published ]; then
+    [ "${#options[@]}" -eq 0 ] || die "${options[0]} goes with a corpus of your own"
+else
+    [[ " ${options[*]}" =~ \ --(data_root|train|dev|test)\  ]] ||
+        die "--corpus ${corpus} needs --data_root DIR"
+fi
 for ((n = 0; n < ${#options[@]}; n++)); do
     given="${options[n]} ${options[n + 1]-}"
     case "${options[n]}" in
@@ -82,16 +81,13 @@ for ((n = 0; n < ${#options[@]}; n++)); do
     esac
 done
 log "corpus ${corpus} -> ${out}"
-case "${corpus}" in
-    asterisk)
-        "${python}" "${here}/asterisk.py" "${packages[@]}"
-        "${python}" "${here}/split.py" --out "${out}" asterisk ;;
-    debian7)
-        "${python}" "${here}/asterisk.py" "${packages[@]}"
-        "${python}" "${here}/festvox_ru.py" "${packages[@]}"
-        "${python}" "${here}/fillets.py" "${packages[@]}"
-        "${python}" "${here}/split.py" --out "${out}" asterisk festvox_ru fillets ;;
-    kaldi) "${python}" "${here}/kaldi_dir.py" --out "${out}" --nj "${nj}" "${options[@]}" ;;
-    *) "${python}" "${here}/${corpus}.py" --out "${out}" --nj "${nj}" "${options[@]}" ;;
-esac
+if [ "${kind}" = published ]; then
+    for script in ${scripts}; do
+        "${python}" "${here}/${script}.py" "${packages[@]}"
+    done
+    # shellcheck disable=SC2086  # words
+    "${python}" "${here}/split.py" --out "${out}" ${scripts}
+else
+    "${python}" "${here}/${scripts}.py" --out "${out}" --nj "${nj}" "${options[@]}"
+fi
 log "done: ${out}"

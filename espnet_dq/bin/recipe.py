@@ -21,14 +21,13 @@ import yaml
 
 from espnet_dq.bin.arguments import Parser, count, hours, percentage, temperature, whole
 from espnet_dq.config import merge, parse_keys, read_config
+from espnet_dq.data.corpora import CORPORA
 from espnet_dq.errors import InputError, run
 from espnet_dq.fetch.sources import MODELS
 from espnet_dq.formats.registry import home
 from espnet_dq.quant.table import read_grid
 
-PUBLISHED = ("asterisk", "debian7")
-OWN = ("common_voice", "fleurs", "mls", "voxpopuli", "librispeech", "aishell", "kaldi",
-       "lhotse_cuts", "hf_dataset")  # fmt: skip
+OWN = [name for name, corpus in CORPORA.items() if corpus.own]
 WHISPERS = tuple(name for name in MODELS if not name.endswith(".en"))
 SYSTEMS = ("untouched", "teacher", "float_student", "student", "student_torch")
 TRAIN_CONFIG = {"kd_qat": "conf/train.yaml", "joint": "conf/joint.yaml"}  # by mode
@@ -95,7 +94,7 @@ OPTIONS = {
         Option("skip_pack", "false", SWITCH, "", "skip stage 13"),
     ),
     "data": (
-        Option("corpus", "asterisk", (*PUBLISHED, *OWN), "NAME",
+        Option("corpus", "asterisk", tuple(CORPORA), "NAME",
                "asterisk: en es fr it ru; debian7: also cs nl; or one that you have, with "
                f"--data_root (docs/corpora.md): {', '.join(OWN)}"),
         Option("data_root", "", str, "DIR", "the folder of a corpus that you have"),
@@ -268,9 +267,9 @@ def settle(given: dict[str, str], caller: str) -> dict[str, str]:
 
 
 def _check_together(o: Mapping[str, str]) -> None:
-    if o["corpus"] in PUBLISHED and o["data_root"]:
+    if not CORPORA[o["corpus"]].own and o["data_root"]:
         raise InputError("--data_root goes with a corpus of your own")
-    if o["corpus"] in OWN and not o["data_root"]:
+    if CORPORA[o["corpus"]].own and not o["data_root"]:
         raise InputError(f"--corpus {o['corpus']} needs --data_root DIR")
     if o["upload_to"] and not re.fullmatch(".+/.+", o["upload_to"]):
         raise InputError(f"--upload_to {o['upload_to']}: USER/NAME")

@@ -1,0 +1,41 @@
+"""The corpora that the recipe knows, and which scripts of `local/` make their Kaldi folders."""
+
+from dataclasses import dataclass
+
+from espnet_dq.errors import InputError
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A corpus.
+
+    Attributes:
+        scripts: of `local/`, without `.py`; a published corpus may be joined from several.
+        own: whether it is one that the user has, in a folder that `--data_root` names.
+    """
+
+    scripts: tuple[str, ...]
+    own: bool = True
+
+
+# Another one is a script and a line.
+CORPORA = {
+    "asterisk": Corpus(("asterisk",), own=False),
+    "debian7": Corpus(("asterisk", "festvox_ru", "fillets"), own=False),
+    "common_voice": Corpus(("common_voice",)),
+    "fleurs": Corpus(("fleurs",)),
+    "mls": Corpus(("mls",)),
+    "voxpopuli": Corpus(("voxpopuli",)),
+    "librispeech": Corpus(("librispeech",)),
+    "aishell": Corpus(("aishell",)),
+    "kaldi": Corpus(("kaldi_dir",)),
+    "lhotse_cuts": Corpus(("lhotse_cuts",)),
+    "hf_dataset": Corpus(("hf_dataset",)),
+}
+
+
+def get_corpus(name: str) -> Corpus:
+    """The corpus of a name; raises `InputError`."""
+    if name not in CORPORA:
+        raise InputError(f"unknown corpus: {name}: known are {', '.join(CORPORA)}")
+    return CORPORA[name]
