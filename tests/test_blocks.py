@@ -22,8 +22,6 @@ from espnet_dq.whisper.dims import espnet_name
 from tests import toys
 from tests.test_docs import NAMES, ROOT, page
 
-END = 50257  # <|endoftext|>
-
 
 def python(name: str) -> list[str]:
     """The blocks of a page in their order; of its other blocks it must be said what they are."""
@@ -43,22 +41,15 @@ def test_pages_with_python_are_found():
     assert not [content for content in unmarked if "import " in content]
 
 
-def talking(text_ctx: int) -> whisper.Whisper:
-    """A toy whose positions alone decide each token; the tenth ends."""
-    toy = toys.make_model(text_ctx=text_ctx)
-    with torch.no_grad():
-        words = toy.decoder.token_embedding.weight
-        toy.decoder.positional_embedding.copy_(20 * words[1000 : 1000 + text_ctx])
-        toy.decoder.positional_embedding[10:] = 20 * words[END]
-    return toy
-
-
 @pytest.fixture
 def place(tmp_path, monkeypatch) -> Path:
     """The current folder, in which there is all that the pages name."""
     weights = tmp_path / "cache/pt"
     weights.mkdir(parents=True)
-    for name, toy in (("tiny", talking(64)), ("base", toys.make_model(1, 32, 3))):
+    for name, toy in (
+        ("tiny", toys.ending(toys.make_model(text_ctx=64))),
+        ("base", toys.make_model(1, 32, 3)),
+    ):
         path = toys.save_model(weights / f"{name}.pt", toy)
         path.with_suffix(".json").write_text(json.dumps({"sha256": sha256(path)}))
     monkeypatch.setenv("ESPNET_DQ_CACHE", str(tmp_path / "cache"))
@@ -75,7 +66,7 @@ def place(tmp_path, monkeypatch) -> Path:
 
 def trained(exp: Path) -> None:
     """What a training leaves."""
-    net = talking(448)
+    net = toys.ending(toys.make_model())
     (exp / "qat").mkdir(parents=True)
     state = {espnet_name(name): tensor for name, tensor in net.state_dict().items()}
     torch.save(state, exp / "qat" / CHECKPOINT)

@@ -1,4 +1,4 @@
-"""`import espnet_dq as dq`: what it offers, and docs/api.md as it stands."""
+"""`import espnet_dq as dq`: what it offers."""
 
 import ast
 import subprocess
