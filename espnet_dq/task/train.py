@@ -11,9 +11,9 @@ from espnet_dq.data.shapes import SHAPES
 from espnet_dq.errors import WorkError, one_line, say
 from espnet_dq.student.checkpoint import CHECKPOINT
 from espnet_dq.task.checkpoints import repair
+from espnet_dq.task.progress import LOG
 from espnet_dq.task.start import TOKENS
 
-LOG = "train.log"
 _TABLES = ("wav.scp,speech,sound", "text,text,text", "utt2lang,lang,text")
 # Tables are sorted in byte order, texts are in many scripts, and Python runs nothing that lies in
 # the current folder.
