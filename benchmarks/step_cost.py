@@ -157,7 +157,7 @@ def cached_entries(model, batch: dict) -> dict:
         batch["text"], batch["text_lengths"], batch["lang"][:, 0], end, model.tokenizer
     )
     audio, _ = model.teacher.hear(batch["speech"], batch["speech_lengths"], 480000)
-    hidden, states = model.teacher(audio, seq.inputs, model.config.tap)
+    hidden, states = model.teacher(audio, seq.inputs, model.settings.tap)
     ids, log_probs = topk_log_probs(model.teacher.logits(seq.select(hidden)), 64, 1.0)
     stacked = torch.stack([seq.select(s) for s in states], dim=1).flatten(1)
     size = len(end)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from espnet_dq.api.nets import prepare as prepare
     from espnet_dq.api.speech import score as score
     from espnet_dq.api.speech import transcribe as transcribe
+    from espnet_dq.api.training import distil as distil
     from espnet_dq.api.verification import verify as verify
     from espnet_dq.config import DistillConfig as DistillConfig
     from espnet_dq.config import QuantConfig as QuantConfig
@@ -35,6 +36,7 @@ __all__ = [
     "Distiller",
     "Model",
     "QuantConfig",
+    "distil",
     "load",
     "prepare",
     "quantize",
@@ -48,6 +50,7 @@ _HOMES = {
     "DistillConfig": "espnet_dq.config",
     "Distiller": "espnet_dq.distill.distiller",
     "QuantConfig": "espnet_dq.config",
+    "distil": "espnet_dq.api.training",
     "prepare": "espnet_dq.api.nets",
     "score": "espnet_dq.api.speech",
     "transcribe": "espnet_dq.api.speech",

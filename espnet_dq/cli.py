@@ -27,7 +27,7 @@ GROUPS = {
         "write_cuts", "corpus_scripts",
     ),
     "training": (
-        "recipe", "check_configs", "init_student", "collect_shapes", "teacher_pass",
+        "distil", "recipe", "check_configs", "init_student", "collect_shapes", "teacher_pass",
         "check_resume", "run_training", "export", "jobs",
     ),
     "results": ("decode", "score", "benchmark", "describe", "report", "publish"),

@@ -290,13 +290,18 @@ def shared_place(out: Path, folder: Path, key: str) -> Path:
 
 
 @contextmanager
-def alone(place: Path) -> Iterator[None]:
-    """Let no other process that asks so work on `place`, a folder of `shared_place`, meanwhile."""
+def alone(place: Path) -> Iterator[int | None]:
+    """Let no other process that asks so work on the folder `place` meanwhile.
+
+    Yields the open file that is locked, or None where there are no locks. Others also wait for a
+    process that has inherited it.
+    """
     with ExitStack() as held:
+        lock = None
         with suppress(OSError):  # read-only, or a file system without locks
             lock = held.enter_context(open(place.with_name(f".{place.name}.lock"), "w"))
             fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+        yield lock and lock.fileno()
 
 
 def file_name(key: str) -> str:

@@ -20,6 +20,7 @@ PACKAGE = Path(espnet_dq.__file__).parent
 OTHERS = {
     ("data/pack.py", "temperature"),
     ("bin/pack_windows.py", "temperature"),
+    ("bin/distil.py", "temperature"),
     ("report/size.py", "preset"),
     ("bin/convert.py", "grid"),
     ("api/models.py", "grid"),

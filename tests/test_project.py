@@ -25,6 +25,7 @@ EXTRAS = {
 # Folder -> the extras that its code may use, beside what `pip install .` brings.
 USES = {
     "espnet_dq": ["runtimes"],
+    "examples": ["runtimes", "trainer"],
     "local": ["recipe"],
     "tools": ["dev"],
     "tests": list(EXTRAS),

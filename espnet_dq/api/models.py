@@ -1,21 +1,24 @@
 """Models in memory: loaded from any format, put on a grid, written to any format."""
 
+import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import torch
 from torch import nn
 from whisper.model import ModelDimensions
 
 from espnet_dq.api import nets
-from espnet_dq.errors import InputError
+from espnet_dq.errors import InputError, say
 from espnet_dq.fetch.weights import source_path
 from espnet_dq.files import check_apart
-from espnet_dq.formats import detect, integers
+from espnet_dq.formats import adapter, detect, integers
+from espnet_dq.formats.hf.vocabulary import in_order
 from espnet_dq.formats.registry import FORMATS, home, written
 from espnet_dq.formats.write import check_grids, check_out, write
-from espnet_dq.quant.grids import Quantized
+from espnet_dq.quant.grids import Quantized, get_grid
 from espnet_dq.quant.prepare import quantize as on_grids
 from espnet_dq.student.checkpoint import CHECKPOINT, load_student, training_folder
 from espnet_dq.whisper.weights import Weights
@@ -50,14 +53,16 @@ class Model:
         return {name: q.grid for name, q in self.quantized.items()}
 
 
-def load(source: str | Path, keep: bool = True) -> Model:
+def load(source: str | Path, keep: bool = True, base: str | Path | None = None) -> Model:
     """Read a model from a file or a folder in any format that is read here.
 
     Args:
         source: a path, whose format is detected (`.pt`, ggml, packed safetensors; a folder of
-            CTranslate2, Hugging Face, ONNX; an experiment), or `openai:tiny`, `openai:base`,
-            `openai:small`, fetched once.
+            CTranslate2, Hugging Face, ONNX; peft's LoRA adapters; an experiment), or `openai:tiny`,
+            `openai:base`, `openai:small`, fetched once.
         keep: with the integers and scales of what lies on a grid; False: as floats only.
+        base: of adapters: the model that they were trained on, and are merged into; None: as their
+            folder names it, if that is a path. A line says what was merged.
 
     Raises:
         InputError: nothing that is read here, or damaged.
@@ -69,11 +74,34 @@ def load(source: str | Path, keep: bool = True) -> Model:
         model.weights.state["decoder.ln.weight"].shape  # torch.Size([384])
     """
     path = source_path(str(source))
+    if path.is_dir() and (file := detect.adapter(path)):
+        return _merged(path, file, base)
+    if base is not None:
+        raise InputError(f"{path}: holds no adapter, so it has no base")
     if is_experiment(path) and _was_trained(path):
         student = load_student(path)
         quantized = student.quantized() if keep else {}
         return Model(Weights(student.dims, student.state), quantized, _beside(quantized), path)
     return Model(detect.load(path), integers.load(path) if keep else {}, path=path)
+
+
+def _merged(folder: Path, file: Path, base: str | Path | None) -> Model:
+    """A base with the adapters of a folder in it."""
+    added = adapter.read(folder)
+    if base is None and (added.base is None or not Path(added.base).exists()):
+        raise InputError(
+            f"{file}: its base {added.base or '(which it does not name)'} is not here: say --base, "
+            "a path or openai:NAME"
+        )
+    base = base or added.base
+    path = source_path(str(base))
+    if added.of_embedding and detect.detect(path) != "openai" and not in_order(path):
+        raise InputError(
+            f"{file}: changes the embedding, whose rows stand in another order in {path}"
+        )
+    weights = adapter.merge(detect.load(path), added)
+    say(f"merged {len(added.layers)} adapters of {folder} into {base}", sys.stderr)
+    return Model(weights, path=folder)
 
 
 def is_experiment(path: Path) -> bool:
@@ -125,6 +153,12 @@ def from_net(net: nets.Net) -> Model:
     """What a model in training computes with: float weights, and those on a grid."""
     weights, grids, clips = nets.read(net)
     quantized = on_grids(weights.state, grids, clips)
+    for name, seen in nets.seen(net, grids).items():
+        if not torch.equal(get_grid(quantized[name].grid).dequantize(quantized[name]), seen):
+            raise InputError(
+                f"{name}: is not what the model computes with: an adapter that was merged after "
+                "prepare is in no parameter: merge first"
+            )
     return Model(weights, quantized, _beside(quantized))
 
 
@@ -133,7 +167,7 @@ def save(model: Model | nets.Net, path: str | Path, to: str | None = None) -> Pa
 
     Args:
         model: of `load` or `quantize`, or a model of openai-whisper or transformers, prepared or
-            not.
+            not, also in a wrapper (`module`).
         path: a file, or the folder of a format that is one. A model that stood there is replaced.
         to: `openai` (`.pt`), `ggml`, `packed` (safetensors), `ct2`, `hf` or `onnx` (folders); None:
             the only runtime's that has the grid, or what the name ends in (`.pt`, `.bin`,
@@ -187,14 +221,26 @@ def _format(model: Model, path: Path) -> str:
                 f"is on no grid: say to= one of {', '.join(written())}"
             )
         return named
-    homes = {home(grid).name for grid in grids}
-    form = homes.pop() if len(homes) == 1 else "packed"  # which holds all
+    form = form_of(model.grids)
     if named not in (None, form):
         raise InputError(f"{path}: which format? Its name says {named}, its grid {form}: say to=")
     return form
 
 
-def convert(source: str | Path, path: str | Path, to: str, grid: str = "keep") -> Model:
+def form_of(grid: str | Mapping[str, str]) -> str:
+    """The format of the only runtime that has a grid, or all those of a table; else `packed`."""
+    grids = {grid} if isinstance(grid, str) else {*grid.values()} - {"none"}
+    homes = {home(grid).name for grid in grids}
+    return homes.pop() if len(homes) == 1 else "packed"  # which holds all
+
+
+def convert(
+    source: str | Path,
+    path: str | Path,
+    to: str,
+    grid: str = "keep",
+    base: str | Path | None = None,
+) -> Model:
     """Load, quantize if asked, and save; `path` is looked at before the work.
 
     Args:
@@ -203,6 +249,7 @@ def convert(source: str | Path, path: str | Path, to: str, grid: str = "keep") -
         to: as of `save`.
         grid: `keep` (integers and scales as in the source, if it has any), `none` (floats), or as
             of `quantize`.
+        base: as of `load`.
 
     Returns:
         What was written.
@@ -212,7 +259,7 @@ def convert(source: str | Path, path: str | Path, to: str, grid: str = "keep") -
     """
     check_out(to, path)
     check_apart(Path(path), source_path(str(source)))
-    model = load(source, keep=grid == "keep")
+    model = load(source, keep=grid == "keep", base=base)
     if grid == "keep":
         _check_kept(model, to)
     elif grid != "none":

@@ -47,14 +47,15 @@ def prepare(
         ranges: `max` (a range ends at its largest magnitude), or learned: `lsq`, `pact`. These are
             parameters of their own: prepare before the optimizer is made.
         activations: what a runtime rounds the layers' inputs to: `none`, `int8_per_token`
-            (CTranslate2), `q8_0_blocks` (ggml), `int8_static`; of openai-whisper's models only.
+            (CTranslate2), `q8_0_blocks` (ggml), `int8_static`.
         activation_ranges: of `int8_static`: the file that `calibrate` wrote.
 
     Returns:
         The same `net`.
 
     Raises:
-        InputError: no such model, a grid that does not fit, or a weight that has one already.
+        InputError: no such model, or one in a wrapper or with adapters, a grid that does not fit,
+            or a weight that has one already.
 
     Example usage::
 
@@ -63,13 +64,13 @@ def prepare(
         ...  # train
         save(net, "student_ct2")
     """
+    if unwrapped(net) is not net:
+        raise InputError(f"cannot prepare a {type(net).__name__}: prepare the model within first")
     dims, own_name = _described(net)
     QuantConfig(grid, ranges, preset, activations, activation_ranges)
     if on := fake.quantized_weights(net):
         raise InputError(f"cannot prepare: {min(on)} is on a grid already")
     if not isinstance(net, Whisper):
-        if activations != "none":
-            raise InputError(f"activations {activations}: of openai-whisper's models only")
         if net.dtype.itemsize < 4:
             raise InputError(f"cannot prepare a model in {net.dtype}: load it in float32")
         if net.proj_out.weight is not net.model.decoder.embed_tokens.weight:
@@ -83,12 +84,33 @@ def prepare(
     net.to(next(iter(state.values())).device)  # the learned ranges, too
     net.load_state_dict(state)
     try:
-        prepare_activations(net, grids, activations, activation_ranges)
+        prepare_activations(_ByOpenaiName(net), grids, activations, activation_ranges)
     except InputError:
-        for name in grids:
-            layer = net.get_submodule(name.removesuffix(".weight"))
+        for layer in [module for module in net.modules() if parametrize.is_parametrized(module)]:
             parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
         raise
+    return net
+
+
+class _ByOpenaiName:
+    """A model's layers by their names in openai-whisper."""
+
+    def __init__(self, net: Net):
+        self._net, self._own_name = net, _described(net)[1]
+
+    def get_submodule(self, name: str) -> nn.Module:
+        """As of `torch.nn.Module`."""
+        return self._net.get_submodule(self._own_name(f"{name}.weight").removesuffix(".weight"))
+
+
+def unwrapped(net: nn.Module) -> nn.Module:
+    """The model in a wrapper, as of accelerate, of several processes or of `torch.compile`."""
+    while _own_names(net) is None:
+        within = [getattr(net, name, None) for name in ("module", "_orig_mod")]
+        inner = next((module for module in within if isinstance(module, nn.Module)), None)
+        if inner is None:
+            break
+        net = inner
     return net
 
 
@@ -102,25 +124,42 @@ def assign(
 def _share_projection(net: "WhisperForConditionalGeneration") -> None:
     """Let transformers' output projection, tied to the embedding, see what the embedding sees."""
     embedding = net.model.decoder.embed_tokens
-    if parametrize.is_parametrized(embedding, "weight"):
-        on = embedding.parametrizations.weight[0]
-        parametrize.register_parametrization(net.proj_out, "weight", on, unsafe=True)
+    if not parametrize.is_parametrized(embedding, "weight"):
+        return
+    on = embedding.parametrizations.weight[0]
+    parametrize.register_parametrization(net.proj_out, "weight", on, unsafe=True)
+    # transformers looks for the pair among parameters when it ties them, and in the state dict
+    # when it saves them.
+    either = r"\.(parametrizations\.weight\.(original|0\.range)|weight(_range)?)$"
+    net._tied_weights_keys = {rf"proj_out{either}": rf"model\.decoder\.embed_tokens{either}"}
+    net.all_tied_weights_keys = net.get_expanded_tied_weights_keys(all_submodels=True)
 
 
 def _described(net: nn.Module) -> tuple[ModelDimensions, Callable[[str], str]]:
     """A model's dimensions, and what it calls a weight by its name in openai-whisper."""
+    own_name, kind = _own_names(net), type(net).__name__
+    if any(type(module).__module__.partition(".")[0] == "peft" for module in net.modules()):
+        raise InputError(
+            f"this {kind} has adapters of peft: merge them first (merge_and_unload), or save them "
+            "(save_pretrained) and load that folder"
+        )
+    if own_name is None:
+        raise InputError(f"a {kind} is no model of openai-whisper, and no {_THEIRS}")
     if isinstance(net, Whisper):
-        return net.dims, str
-    if any(kind.__name__ == _THEIRS for kind in type(net).__mro__):
-        return read_dims(net.config.to_dict(), Path("the model's config")), hf_name
-    kind = type(net).__name__
-    if hasattr(net, "merge_and_unload"):
-        raise InputError(f"a {kind} has adapters: merge them first (merge_and_unload)")
-    raise InputError(f"a {kind} is no model of openai-whisper, and no {_THEIRS}")
+        return net.dims, own_name
+    return read_dims(net.config.to_dict(), Path("the model's config")), own_name
+
+
+def _own_names(net: nn.Module) -> Callable[[str], str] | None:
+    """What it calls a weight by its name in openai-whisper; None: it is no model of these."""
+    if isinstance(net, Whisper):
+        return str
+    return hf_name if any(kind.__name__ == _THEIRS for kind in type(net).__mro__) else None
 
 
 def read(net: Net) -> tuple[Weights, dict[str, str], dict[str, Tensor]]:
     """Float weights, and, by openai-whisper's names, grids and the clips of learned ranges."""
+    net = unwrapped(net)
     dims, own_name = _described(net)
     state = {name: tensor.detach().cpu() for name, tensor in net.state_dict().items()}
     on = fake.quantized_weights(net)
@@ -138,6 +177,5 @@ def read(net: Net) -> tuple[Weights, dict[str, str], dict[str, Tensor]]:
 
 def seen(net: Net, names: Mapping[str, str]) -> dict[str, Tensor]:
     """The weights of these names as the forward pass sees them."""
-    own_name = _described(net)[1]
-    layers = {n: net.get_submodule(own_name(n).removesuffix(".weight")) for n in names}
-    return {name: layer.weight.detach().cpu() for name, layer in layers.items()}
+    layers = _ByOpenaiName(unwrapped(net))
+    return {n: layers.get_submodule(n.removesuffix(".weight")).weight.detach().cpu() for n in names}

@@ -23,6 +23,12 @@ def get_parser() -> Parser:
     """The command's options."""
     parser = Parser(__doc__)
     add_source(parser)
+    parser.add_argument(
+        "--base",
+        metavar="PATH|openai:NAME",
+        help="of a folder of LoRA adapters: the model that they are merged into (default: as the "
+        "folder names it)",
+    )
     parser.add_argument("--to", required=True, choices=written(), help="format to write")
     parser.add_argument(
         "--grid",
@@ -39,7 +45,7 @@ def get_parser() -> Parser:
 def main(argv: list[str] | None = None) -> int:
     """Convert; returns 0."""
     args = get_parser().parse_args(argv)
-    model = convert(args.source, args.out, args.to, args.grid)
+    model = convert(args.source, args.out, args.to, args.grid, args.base)
     if line := lost(args.to, model):
         say(line, sys.stderr)
     say(args.out)

@@ -17,134 +17,27 @@ import argparse
 import json
 import math
 from collections import Counter
-from functools import partial
-from itertools import chain, combinations
 from pathlib import Path
 
 from tqdm import tqdm
 
 from espnet_dq.bin.arguments import Parser, count, percentage
 from espnet_dq.data.audio import SAMPLE_RATE
-from espnet_dq.data.cut import cut, died, jobs
-from espnet_dq.data.kaldi import FOLDER, KaldiDir, absolute, is_command
+from espnet_dq.data.formatting import (
+    MOST_LEFT_OUT,
+    SECONDS,
+    check_disjoint,
+    check_share,
+    format_split,
+    shared_texts,
+)
+from espnet_dq.data.kaldi import FOLDER, KaldiDir
 from espnet_dq.data.left_out import COLUMNS, LEFT_OUT, LeftOut, Row
-from espnet_dq.data.listing import UNKNOWN_LANGUAGE, rows
-from espnet_dq.data.parallel import parallel_map
-from espnet_dq.data.segments import Segment
-from espnet_dq.data.spelling import normalise
+from espnet_dq.data.listing import rows
 from espnet_dq.data.splits import SPLITS
-from espnet_dq.data.unfit import text_fault
 from espnet_dq.data.validation import validate
 from espnet_dq.errors import InputError, one_line, run, say
 from espnet_dq.files import atomic, check_replaceable
-
-
-def _places(data: KaldiDir) -> dict[str, str]:
-    """Each file (or command) of a split, as it stands in `wav.scp` and where it is."""
-    return {wav: wav if is_command(wav) else absolute(wav) for wav in data.wav.values()}
-
-
-def _parts(data: KaldiDir, places: dict[str, str], of: set[str]) -> dict[str, list[Segment]]:
-    """Which parts a split has of each of some files."""
-    parts: dict[str, list[Segment]] = {place: [] for place in of}
-    for utt, wav in data.wav.items():
-        if places[wav] in of:
-            parts[places[wav]].append(data.segments.get(utt, Segment(utt)))
-    return parts
-
-
-def _overlap(left: list[Segment], right: list[Segment]) -> bool:
-    """Whether a part of a recording in `left` has sound in common with one in `right`."""
-    parts = [(part.start, side, part) for side in (0, 1) for part in (left, right)[side]]
-    # In order of their starts, a part overlaps an earlier one if that is not over yet. None, the
-    # mean of all channels, has sound of each.
-    ends: tuple[dict[int | None, float], ...] = ({}, {})
-    for start, side, part in sorted(parts, key=lambda x: x[0]):
-        heard = ends[1 - side]
-        channels = heard if part.channel is None else (part.channel, None)
-        if any(heard.get(channel, 0.0) > start for channel in channels):
-            return True
-        end = math.inf if part.end is None else part.end
-        ends[side][part.channel] = max(end, ends[side].get(part.channel, 0.0))
-    return False
-
-
-def check_disjoint(splits: dict[str, KaldiDir]) -> None:
-    """Check that no utterance id and no audio is in two splits.
-
-    Raises:
-        InputError: Naming an id that is in two splits, or a file of which both have the same part.
-    """
-    places = {name: _places(data) for name, data in splits.items()}
-    for (a, left), (b, right) in combinations(splits.items(), 2):
-        ids = left.wav.keys() & right.wav.keys()
-        if ids:
-            raise InputError(f"'{min(ids)}' is in both {a} and {b} ({len(ids)} such utterances)")
-        both = set(places[a].values()).intersection(places[b].values())
-        parts = [_parts(data, places[name], both) for name, data in ((a, left), (b, right))]
-        files = [file for file in both if _overlap(parts[0][file], parts[1][file])]
-        if files:
-            raise InputError(f"{min(files)} is in both {a} and {b} ({len(files)} such files)")
-
-
-def shared_texts(splits: dict[str, KaldiDir]) -> list[str]:
-    """`SPLIT and SPLIT: 'TEXT' (LANG)` for each text that stands in two splits of a language."""
-    texts = {
-        name: {
-            (lang, normalise(data.text[u], lang))
-            for u, lang in data.utt2lang.items()
-            if data.text[u]
-        }
-        for name, data in splits.items()
-    }
-    return [
-        f"{a} and {b}: '{text}' ({lang})"
-        for a, b in combinations(texts, 2)
-        for lang, text in sorted(texts[a] & texts[b])
-    ]
-
-
-def format_split(
-    data: KaldiDir,
-    wav_dir: Path,
-    min_seconds: float,
-    max_seconds: float,
-    nj: int,
-    left_out: LeftOut,
-) -> KaldiDir:
-    """The utterances of use, of a fitting length; the others are added to `left_out`.
-
-    Args:
-        data: A split.
-        wav_dir: Where decoded audio goes.
-        min_seconds: Shorter utterances are left out.
-        max_seconds: Longer ones too.
-        nj: Processes.
-        left_out: What is left out so far.
-    """
-    lengths: dict[str, str] = {}
-    out = []
-    results = parallel_map(partial(cut, wav_dir), *jobs(data), nj, "format", died)
-    for piece in chain.from_iterable(results):
-        utt, lang, fault = piece.utt, data.utt2lang[piece.utt], piece.fault
-        where = f"{utt}: {piece.path}"
-        if not fault and piece.samples > max_seconds * SAMPLE_RATE:
-            fault = f"longer than {max_seconds:g} s"
-        elif not fault and piece.samples < min_seconds * SAMPLE_RATE:
-            fault = f"shorter than {min_seconds:g} s"
-        elif not fault:
-            fault = text_fault(data.text[utt], lang, piece.samples)
-            where = f"{utt}: '{data.text[utt]}'"
-        if fault:
-            left_out.add(utt, lang, fault, where)
-            out.append(utt)
-        else:
-            data.wav[utt] = piece.path
-            lengths[utt] = str(piece.samples)
-    data.extra = {}
-    data.remove(out)
-    data.extra, data.segments = {"utt2num_samples": lengths}, {}
-    return data
 
 
 def split_long(
@@ -195,32 +88,6 @@ def split_long(
     return rest, {"utterances": len(long), "pieces": len(made.wav)}
 
 
-def check_share(left_out: LeftOut, splits: dict[str, KaldiDir], most: float, folder: Path) -> str:
-    """What share of all utterances is left out, in words.
-
-    Args:
-        left_out: Their list; of these, languages that Whisper does not know do not count.
-        splits: Those that are not left out.
-        most: Percent.
-        folder: Where the list is.
-
-    Raises:
-        InputError: More than `most` are left out.
-    """
-    causes = left_out.causes()
-    del causes[UNKNOWN_LANGUAGE]
-    count = causes.total()
-    total = count + sum(len(data.wav) for data in splits.values())
-    share = 100 * count / total
-    words = f"{count} of {total} utterances are left out ({share:.2f} %)"
-    if causes:
-        named = ", ".join(f"{n} {cause}" for cause, n in causes.most_common())
-        words += f": {named}; listed in {folder / LEFT_OUT}"
-    if share > most:
-        raise InputError(f"more than --max_left_out {most:g} %: {words}")
-    return words
-
-
 def _format(args: argparse.Namespace, splits: dict[str, KaldiDir], left_out: LeftOut) -> dict:
     """Format all splits, in place; the report of each."""
     report = {}
@@ -250,8 +117,8 @@ def get_parser() -> Parser:
     parser = Parser(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="holds train, dev and test")
     parser.add_argument("--out", type=Path, required=True, help="where the same folders go")
-    parser.add_argument("--max_seconds", type=float, default=30.0, help="longest utterance")
-    parser.add_argument("--min_seconds", type=float, default=0.1, help="shortest utterance")
+    parser.add_argument("--max_seconds", type=float, default=SECONDS[1], help="longest utterance")
+    parser.add_argument("--min_seconds", type=float, default=SECONDS[0], help="shortest utterance")
     parser.add_argument(
         "--long", choices=("drop", "split"), default="drop", help="what to do with longer ones"
     )
@@ -271,9 +138,9 @@ def get_parser() -> Parser:
     parser.add_argument(
         "--max_left_out",
         type=percentage,
-        default=10.0,
+        default=MOST_LEFT_OUT,
         metavar="PERCENT",
-        help="stop if more of the utterances are left out, in percent (10)",
+        help="stop if more of the utterances are left out, in percent (%(default)g)",
     )
     return parser
 

@@ -2,18 +2,11 @@
 
 from pathlib import Path
 
-import torch
-
 from espnet_dq.bin.arguments import Parser
-from espnet_dq.config import PADDINGS, QuantConfig, WindowConfig
-from espnet_dq.distill.cache import write_cache
-from espnet_dq.distill.cache_settings import wanted_by_all
-from espnet_dq.distill.teacher import Teacher
+from espnet_dq.config import PADDINGS, WindowConfig
+from espnet_dq.distill.teacher_pass import TOP_K, teacher_pass
 from espnet_dq.errors import run, say
-from espnet_dq.formats.openai import read as openai
 from espnet_dq.jobs import Part
-from espnet_dq.quant.table import read_grid
-from espnet_dq.student.checkpoint import Student
 
 
 def get_parser() -> Parser:
@@ -46,25 +39,21 @@ def get_parser() -> Parser:
         metavar="K/N",
         help="only part K of N, for a job; the same command without this then finishes the cache",
     )
-    parser.add_argument("--top_k", type=int, default=64, help="teacher tokens a position (64)")
+    parser.add_argument(
+        "--top_k", type=int, default=TOP_K, help="teacher tokens a position (%(default)s)"
+    )
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the pass; returns 0."""
     args = get_parser().parse_args(argv)
-    settings, preset = wanted_by_all(args.train_config, args.top_k, args.padding)
-    weights = openai.load(args.student)
-    student = Student(
-        dims=weights.dims,
-        state={k: v.float() for k, v in weights.state.items()},
-        quant=QuantConfig(read_grid(args.grid), preset=preset),
-        path=args.student,
-    )
-    torch.manual_seed(0)
-    teacher = Teacher(args.teacher, student.dims)
-    write_cache(args.data, args.out, teacher, student, settings, args.shared, args.split)
-    say(args.out)
+    say(
+        teacher_pass(
+            args.data, args.out, args.teacher, args.student, args.grid, args.train_config,
+            args.padding, args.shared, args.split, args.top_k,
+        )
+    )  # fmt: skip
     return 0
 
 

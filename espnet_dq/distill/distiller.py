@@ -36,28 +36,28 @@ class Distilling(nn.Module):
     """What learns from a teacher: the terms of the loss, and the way from a batch to it.
 
     Attributes:
-        config: how it learns.
+        settings: how it learns (no `config`: that name is of transformers' own to its Trainer).
         teacher: who answers; None with an `alpha` of 0.
         tokenizer: the student's.
         terms: of the loss; the trained part of each stands at its place in this module.
         needs: what they need of a pass.
     """
 
-    config: DistillConfig
+    settings: DistillConfig
     teacher: Teacher | None
     tokenizer: Tokenizer
 
     def build_terms(self, teacher: ModelDimensions, student: ModelDimensions) -> None:
-        """Make the terms that `config` wants."""
-        self.terms = [term(self.config, teacher, student) for term in wanted_terms(self.config)]
+        """Make the terms that `settings` want."""
+        self.terms = [term(self.settings, teacher, student) for term in wanted_terms(self.settings)]
         self.needs = needs(self.terms)
         parts = {term.place: term.part for term in self.terms}
         for place in places():
             self.register_module(place, parts.get(place))
 
     def freeze_encoder(self, encoder: AudioEncoder, more: Sequence[str] = ()) -> None:
-        """Leave of it what `config.train_encoder` says; `more` also needs it to be trained."""
-        trained, blocks = self.config.train_encoder, len(encoder.blocks)
+        """Leave of it what `settings.train_encoder` says; `more` also needs it to be trained."""
+        trained, blocks = self.settings.train_encoder, len(encoder.blocks)
         if trained == "all":
             return
         if trained == "none":
@@ -99,7 +99,7 @@ class Distilling(nn.Module):
             names: of the utterances, by which some are trained with timestamps.
             cached: what stage 4 has kept of the batch.
         """
-        config, lengths, language = self.config, batch["speech_lengths"], batch["language"]
+        config, lengths, language = self.settings, batch["speech_lengths"], batch["language"]
         tap = config.tap if "states" in self.needs else None
         window = audio.shape[1] * SAMPLES_PER_POSITION
         if config.teacher_window != "student":
@@ -161,8 +161,8 @@ class Distiller(Distilling):
         if not isinstance(student, Whisper):
             raise InputError(f"a {type(student).__name__} is no model of openai-whisper")
         self.student = student
-        self.config, self.window = config or DistillConfig(), window or WindowConfig()
-        if teacher is None and self.config.alpha > 0:
+        self.settings, self.window = config or DistillConfig(), window or WindowConfig()
+        if teacher is None and self.settings.alpha > 0:
             raise InputError("alpha above 0 needs a teacher")
         self.tokenizer = vocabulary_tokenizer(student.dims)
         self.teacher = None
@@ -203,7 +203,7 @@ class Distiller(Distilling):
         speech, lengths = batch["speech"], batch["speech_lengths"]
         window = self.window.window if self.training else "full"
         samples = window_samples(int(lengths.max()), window, own_window(dims))
-        with parametrize.cached(), products(speech.device, self.config.precision):
+        with parametrize.cached(), products(speech.device, self.settings.precision):
             mel = log_mel(speech, lengths, dims.n_mels, samples, self.window.padding)
             with self.encoder_taps(student.encoder) as taps:
                 audio = encode(student.encoder, mel)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 _START = 16  # bytes of a file by which formats know their own
 # transformers would look for the model elsewhere, whatever else is in the folder.
-_ADAPTER = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
+ADAPTER = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
 
 
 def detect(path: Path | str) -> str:
@@ -27,7 +27,7 @@ def detect(path: Path | str) -> str:
         if file := adapter(path):
             raise InputError(
                 f"{file}: a LoRA or other PEFT adapter, no whole model: merge it into the model it "
-                "was trained on (merge_and_unload) and save that"
+                f"was trained on (espnet-dq convert --from {path} ...)"
             )
     else:
         file_size(path)
@@ -43,7 +43,7 @@ def detect(path: Path | str) -> str:
 
 def adapter(folder: Path) -> Path | None:
     """The file that says that a folder holds what is to be added to another model, if one does."""
-    return next((folder / name for name in _ADAPTER if lexists(folder / name)), None)
+    return next((folder / name for name in ADAPTER if lexists(folder / name)), None)
 
 
 def load(path: Path | str) -> "Weights":

@@ -101,14 +101,8 @@ def run(form: Format, path: Path, probe: Probe) -> np.ndarray | str:
         command = [sys.executable, "-P", "-m", "espnet_dq.formats.logits"]
         command += [type(form).__module__, type(form).__qualname__]
         done = subprocess.run(
-            [
-                *command,
-                str(path),
-                str(asked),
-                str(answer),
-                json.dumps(facts),
-            ],
-            stdin=subprocess.DEVNULL,
+            [*command, str(path), str(asked), str(answer)],
+            input=json.dumps(facts).encode(),  # texts may be longer than an argument can be
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
@@ -150,9 +144,9 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def _main(module: str, name: str, path: str, asked: str, answer: str, facts: str) -> int:
+def _main(module: str, name: str, path: str, asked: str, answer: str) -> int:
     form: Format = getattr(import_module(module), name)()
-    shape, *rest = json.loads(facts)
+    shape, *rest = json.load(sys.stdin)
     probe = Probe(np.fromfile(asked, "<f4").reshape(shape), **dict(zip(_FACTS, rest, strict=True)))
     try:
         logits = form.logits(Path(path), probe)

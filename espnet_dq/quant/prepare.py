@@ -114,9 +114,10 @@ def _fake_quantized(
         # A shape that the grid cannot hold must stop here, not in the first forward pass;
         # the values may not be loaded yet, so zeros of the same shape are tried.
         get_grid(grid).fake(torch.zeros(module.weight.shape))
-        return module, FakeQuantize(get_grid(grid), ranges, module.weight.shape)
+        fake = FakeQuantize(get_grid(grid), ranges, module.weight.shape)
     except InputError as e:
         raise InputError(f"{name}: {e}") from e
+    return module, fake.requires_grad_(module.weight.requires_grad)  # frozen with its weight
 
 
 def start_ranges(module, state_dict, prefix, *_):

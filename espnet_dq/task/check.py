@@ -2,16 +2,104 @@
 
 import contextlib
 import io
-from collections.abc import Mapping
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from whisper.model import ModelDimensions
 
-from espnet_dq.errors import DQError, InputError
+from espnet_dq.config import QuantConfig, read_config
+from espnet_dq.data.kaldi import CATEGORY, read_scp
+from espnet_dq.errors import DQError, InputError, say, shown
+from espnet_dq.formats.openai import read as openai
 from espnet_dq.task.plugin import register
 from espnet_dq.task.tokenizer import token_list
+from espnet_dq.whisper.dims import SIZES
 from espnet_dq.whisper.vocabulary import numbers
+
+COUNTS = ("max_epoch", "num_iters_per_epoch", "batch_size", "accum_grad", "keep_nbest_models",
+          "log_interval")  # fmt: skip
+BY_COUNT = ("unsorted", "sorted", "folded")  # batch types of `batch_size` utterances
+
+
+def sizes(model: str | Path) -> ModelDimensions:
+    """Of a Whisper: a name of OpenAI's, or a .pt checkpoint."""
+    return SIZES.get(str(model)) or openai.load(Path(model)).dims
+
+
+def check(
+    path: Path,
+    student: ModelDimensions,
+    teacher: ModelDimensions,
+    grid: str | Mapping[str, str],
+    processes: int = 1,
+    data: Sequence[Path] | None = None,
+) -> None:
+    """Raise `InputError` if a training configuration will not do.
+
+    Args:
+        path: the configuration.
+        student, teacher: their sizes.
+        grid: weight grid, or a table of weights to grids.
+        processes: how many will train.
+        data: folders of windows, train and dev; None: they are not there yet.
+    """
+    config = read_config(path)
+    for key in COUNTS:
+        for number in _numbers(config.get(key)):
+            if type(number) is not int or number < 1:
+                raise InputError(f"{path}: {key}: {shown(number)} is not a whole number above 0")
+    check_batches(path, config, processes, data)
+    ranges = QuantConfig.from_yaml(path).activation_ranges
+    if ranges and not Path(ranges).exists():  # of a training that is yet to come
+        say(f"{path}: not checked, since {ranges} is not there yet", sys.stderr)
+        return
+    check_config(path, student, teacher, grid)
+
+
+def _numbers(value: object) -> list:
+    """What a key holds: ESPnet takes a list of `keep_nbest_models`, and nothing for a default."""
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def check_batches(path: Path, config: dict, processes: int, data: Sequence[Path] | None) -> None:
+    """Raise `InputError` if ESPnet cannot cut `data` (train, dev) into batches for `processes`.
+
+    `folded` batches must be what they are asked for, of one language each.
+    """
+    for side, prefix in enumerate(("", "valid_")):
+        key, types = f"{prefix}batch_size", f"{prefix}batch_type"
+        size = config.get(key) or config.get("batch_size", 20)
+        kind = config.get(types) or config.get("batch_type", "folded")
+        if kind in BY_COUNT and size < processes:
+            raise InputError(
+                f"{path}: {key} {size} is of all processes together, which are "
+                f"{processes}: at least one utterance for each is needed"
+            )
+        if kind != "folded":
+            continue
+        match config.get("fold_length"):
+            case [int(samples)] if samples > 0:  # one for each shape file: stage 5 writes one
+                pass
+            case _:
+                raise InputError(
+                    f"{path}: {types} folded needs fold_length: [SAMPLES], one number: batches of "
+                    "longer windows have fewer of them"
+                )
+        if config.get("shuffle_within_batch"):
+            raise InputError(f"{path}: shuffle_within_batch makes other batches than folded ones")
+        if data:
+            table = data[side] / CATEGORY
+            if not table.is_file():
+                raise InputError(f"{table}: no such file, which folded batches need: run --stage 2")
+            for lang, count in sorted(Counter(read_scp(table).values()).items()):
+                if count < processes:
+                    raise InputError(
+                        f"{path}: {types} folded: {table}: of '{lang}' there are {count} windows "
+                        f"for {processes} processes"
+                    )
 
 
 def check_config(

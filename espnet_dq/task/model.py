@@ -85,8 +85,8 @@ class DQWhisperModel(ESPnetASRModel, Distilling):
             sym_sos="<|startoftranscript|>",
             sym_eos="<|endoftext|>",
         )
-        self.config, self.quant = DistillConfig.from_mapping(conf), QuantConfig.from_mapping(conf)
-        if teacher is None and self.config.alpha > 0:
+        self.settings, self.quant = DistillConfig.from_mapping(conf), QuantConfig.from_mapping(conf)
+        if teacher is None and self.settings.alpha > 0:
             raise InputError("alpha above 0 needs a teacher")
         decoder.set_tokens(token_list)
         self.tokenizer = decoder.tokenizer
@@ -146,7 +146,7 @@ class DQWhisperModel(ESPnetASRModel, Distilling):
             "speech": speech, "speech_lengths": speech_lengths, "text": text,
             "text_lengths": text_lengths, "language": lang[:, 0],
         }  # fmt: skip
-        with parametrize.cached(), products(speech.device, self.config.precision):
+        with parametrize.cached(), products(speech.device, self.settings.precision):
             audio, encoder_states = self._hear(speech, speech_lengths, encoder_out, cached)
             loss, stats, count = self.learn(
                 self.decoder.net, self.decoder.hidden, audio, encoder_states, batch, utt_id, cached

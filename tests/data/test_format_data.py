@@ -6,6 +6,7 @@ import pytest
 import soundfile
 
 from espnet_dq.bin import format_data, pack_windows, validate_data
+from espnet_dq.data import formatting
 from espnet_dq.data.audio import load_audio, save_wav
 from espnet_dq.data.kaldi import KaldiDir, read_scp
 from espnet_dq.data.segments import Segment
@@ -249,7 +250,7 @@ def test_parts_overlap_as_when_each_is_held_against_each(seed):
 
     left, right = list(parts()), list(parts())
     both = any(heard(x) & heard(y) for x in left for y in right)
-    assert format_data._overlap(left, right) == format_data._overlap(right, left) == both
+    assert formatting._overlap(left, right) == formatting._overlap(right, left) == both
 
 
 def test_what_is_left_out_is_listed_and_above_a_share_it_stops(tmp_path, splits, capsys):

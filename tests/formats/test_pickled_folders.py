@@ -158,6 +158,6 @@ def test_an_adapter_is_called_one(weights, whole, plain, tmp_path):
         (folder / FILE).unlink()
         (folder / "config.json").unlink()
     with pytest.raises(
-        InputError, match=f"{folder}/adapter_config.json: a LoRA .*merge_and_unload"
+        InputError, match=f"{folder}/adapter_config.json: a LoRA .*convert --from {folder} "
     ):
         detect.load(folder)

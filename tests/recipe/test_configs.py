@@ -72,7 +72,7 @@ def builds(path, start, tmp_path):
     assert (model.specaug is None) == (given["specaug"] is None)
     steps = args.max_epoch * (args.num_iters_per_epoch or 0)
     assert steps in (0, args.scheduler_conf["max_steps"])
-    assert model.config.matching == given["model_conf"]["matching"]
+    assert model.settings.matching == given["model_conf"]["matching"]
 
 
 def test_there_are_configurations():

@@ -3,7 +3,7 @@
 import pytest
 
 import manifest_size
-from espnet_dq.bin.format_data import check_disjoint, shared_texts
+from espnet_dq.data.formatting import check_disjoint, shared_texts
 from espnet_dq.data.splits import SPLITS
 from espnet_dq.data.validation import validate
 

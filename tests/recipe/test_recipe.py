@@ -11,9 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
 
+import espnet_dq as dq
 from espnet_dq.data.audio import load_audio, save_wav
 from espnet_dq.data.kaldi import KaldiDir
+from espnet_dq.student.checkpoint import CHECKPOINT
 from tests import toys
 from tests.toys import RECIPE
 
@@ -83,6 +86,24 @@ def test_every_stage(tmp_path):
     assert f"teacher: `{teacher.name}`, a file of the user's" in cards[0].read_text()
     assert (exp / "espnet_model.zip").is_file()
     assert "[train] Batch sampler: FoldedBatchSampler" in (exp / "kd/train.log").read_text()
+    # dq.distil is the same training.
+    ours = dq.distil(
+        data_root / "train", data_root / "dev", teacher, student, tmp_path / "ours",
+        train_config=[tmp_path / "train.yaml", tmp_path / "qat.yaml"], singles=2, nj=1,
+    )  # fmt: skip
+    for name in ("model.bin", "vocabulary.json", "config.json"):
+        assert (ours / name).read_bytes() == (exp / "export/student" / name).read_bytes()
+    for name in ("kd", "qat"):
+        one, other = (torch.load(f / name / CHECKPOINT) for f in (exp, tmp_path / "ours"))
+        assert one.keys() == other.keys()
+        for key, tensor in one.items():  # NaN: a weight that is set in the first step, if at all
+            assert torch.equal(tensor.nan_to_num(), other[key].nan_to_num()), key
+    log = (tmp_path / "ours/qat/train.log").read_text()
+    finished = dq.distil(
+        data_root / "train", data_root / "dev", teacher, student, tmp_path / "ours",
+        train_config=[tmp_path / "train.yaml", tmp_path / "qat.yaml"], singles=2,
+    )  # fmt: skip
+    assert finished == ours and (tmp_path / "ours/qat/train.log").read_text() == log
     for path in ("data/train", "data/dev", "cache/train", "cache/dev", "decode/teacher"):
         assert (exp / path).is_symlink() and (exp / path).resolve().is_dir()
         assert (exp / path).resolve().parents[1] == tmp_path / "shared"

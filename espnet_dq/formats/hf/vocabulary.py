@@ -7,7 +7,7 @@ from pathlib import Path
 from whisper.model import ModelDimensions
 
 from espnet_dq.errors import InputError
-from espnet_dq.formats.hf.names import read_json
+from espnet_dq.formats.hf.names import read_dims, read_json
 from espnet_dq.whisper.generation import Generation, of_huggingface, of_old_config
 from espnet_dq.whisper.vocabulary import added_tokens, arrange
 from espnet_dq.whisper.weights import is_token
@@ -43,6 +43,15 @@ def read_vocabulary(dims: ModelDimensions, folder: Path) -> tuple[ModelDimension
     if odd := [token for token in added_tokens(found) if token not in added]:
         raise InputError(f"{path}: {odd[0]!r} is no token of Whisper's, nor one that was added")
     return found, order
+
+
+def in_order(folder: Path) -> bool:
+    """Whether it is such a folder, and the rows of its embedding stand as its reader gives them."""
+    path = folder / "config.json"
+    if not lexists(path):
+        return False
+    sizes = read_dims(read_json(path), path)
+    return read_vocabulary(sizes, folder)[1] == [*range(sizes.n_vocab)]
 
 
 def special_tokens(path: Path) -> set[str]:

@@ -1,0 +1,218 @@
+"""The recipe's training as one function: a student from Kaldi folders, on a grid, exported."""
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from espnet_dq.api.models import export, form_of
+from espnet_dq.api.verification import verify
+from espnet_dq.config import QuantConfig
+from espnet_dq.data.formatting import (
+    MOST_LEFT_OUT,
+    SECONDS,
+    check_disjoint,
+    check_share,
+    format_split,
+    shared_texts,
+)
+from espnet_dq.data.kaldi import KaldiDir
+from espnet_dq.data.left_out import LEFT_OUT, LeftOut
+from espnet_dq.data.pack import Balance
+from espnet_dq.data.shapes import write_shapes
+from espnet_dq.data.validation import validate
+from espnet_dq.data.windows import pack_windows
+from espnet_dq.distill.teacher_pass import teacher_pass
+from espnet_dq.errors import InputError, say
+from espnet_dq.fetch.weights import source_path
+from espnet_dq.files import alone, atomic, file_size, new_folder, sha256
+from espnet_dq.formats.format import Format
+from espnet_dq.formats.openai import read as openai
+from espnet_dq.formats.registry import FORMATS
+from espnet_dq.quant.table import read_grid
+from espnet_dq.student.checkpoint import CHECKPOINT
+from espnet_dq.task.check import check, sizes
+from espnet_dq.task.start import STUDENT, init_student
+from espnet_dq.task.train import Training
+
+# Of the recipe, in float and then on the grid.
+CONFIGS = tuple(Path(__file__).parents[1] / f"task/conf/{name}.yaml" for name in ("train", "qat"))
+SINGLES = {"train": 30, "dev": 10}  # utterances that also get a window of their own
+SETTINGS = "settings.json"
+
+
+def distil(
+    train: str | Path,
+    dev: str | Path,
+    teacher: str | Path,
+    student: str | Path,
+    out: str | Path,
+    grid: str = QuantConfig.grid,
+    train_config: Sequence[str | Path] | None = None,
+    singles: int = SINGLES["train"],
+    balance: Balance | None = None,
+    seed: int = 0,
+    nj: int | None = None,
+    ngpu: int = 0,
+) -> Path:
+    """Train a student on its grid and export it, as the recipe does from stage 2 to 8.
+
+    Killed, it goes on where it was when it is called again; what is finished is not done again.
+
+    Args:
+        train: a Kaldi folder with `wav.scp`, `text`, `utt2spk` and `utt2lang`; audio of any kind.
+        dev: the same, of other utterances, by which the best epoch is chosen.
+        teacher: a `.pt` file, or `openai:base` and the like.
+        student: the Whisper that learns: the same choices.
+        out: the experiment's folder, which `load`, `export` and `verify` read.
+        grid: weight grid, or a `.yaml` file with a table; the format goes with it.
+        train_config: two training configurations, in float and then on the grid, or one, which is
+            on the grid from the first step; None: the recipe's (`CONFIGS`).
+        singles: utterances of `train` that also get a window of their own.
+        balance: how often the languages are heard; None: as they are.
+        seed: of packing and training.
+        nj: processes that read audio; None: one for each core.
+        ngpu: GPUs of this machine to train on; 0: the CPU.
+
+    Returns:
+        The exported model, verified: OUT/export/student, or as its format is called.
+
+    Raises:
+        InputError: data, models, a grid or a configuration that do not fit, or an `out` that was
+            made with other settings.
+        WorkError: a training that failed, or a value in the exported file that differs.
+
+    Example usage::
+
+        path = distil("data/train", "data/dev", "openai:base", "openai:tiny", "exp/mine")
+        next(transcribe("talk.wav", path)).text
+    """
+    out = Path(out).absolute()
+    configs = [Path(path).absolute() for path in train_config or CONFIGS]
+    if len(configs) not in (1, 2):
+        raise InputError(f"train_config: {len(configs)}, not one or two (in float, on the grid)")
+    if odd := re.search("[:,]", str(out)):
+        raise InputError(f"{out}: ESPnet takes no path with {odd[0]} in it")
+    models = [source_path(str(source)).absolute() for source in (teacher, student)]
+    folders, balance = {"train": Path(train), "dev": Path(dev)}, balance or Balance()
+    if not isinstance(table := read_grid(grid), str):
+        grid = str(Path(grid).absolute())
+    for path in (*models, *configs):
+        file_size(path)
+    settings = {
+        "data": {name: _tables(folder) for name, folder in folders.items()},
+        "models": [sha256(path) for path in models], "grid": table,
+        "train_config": [sha256(path) for path in configs],
+        "singles": singles, "balance": str(balance), "seed": seed,
+    }  # fmt: skip
+    splits = {name: validate(folder) for name, folder in folders.items()}
+    check_disjoint(splits)
+    steps = _Steps(out, *models, grid, FORMATS[form_of(table)], configs, seed, ngpu)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with alone(out) as lock:
+        _begin(out, settings)
+        if not (out / "qat" / CHECKPOINT).exists():
+            steps.data(splits, {**SINGLES, "train": singles}, balance, nj)
+            steps.teacher_pass()
+            steps.train(lock)
+        return steps.export()
+
+
+def _tables(folder: Path) -> dict[str, str]:
+    """The hashes of a data folder's tables."""
+    names = ("wav.scp", "segments", "text", "utt2spk", "utt2lang")
+    return {name: sha256(folder / name) for name in names if (folder / name).is_file()}
+
+
+def _begin(out: Path, settings: dict) -> None:
+    """See to it that `out` is an experiment of these settings, or none yet."""
+    path = out / SETTINGS
+    if path.exists():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        odd = [key for key, value in settings.items() if before.get(key) != value]
+        if odd and len([*out.iterdir()]) > 1:
+            raise InputError(
+                f"{out}: made with other settings ({odd[0]}): give another folder, or remove it"
+            )
+    else:
+        new_folder(out)
+    with atomic(path) as tmp:
+        tmp.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """An experiment; what is there of it is finished, since all appears whole or not at all."""
+
+    out: Path
+    teacher: Path
+    student: Path
+    grid: str
+    form: Format
+    configs: list[Path]
+    seed: int
+    ngpu: int
+
+    def data(
+        self,
+        splits: dict[str, KaldiDir],
+        singles: dict[str, int],
+        balance: Balance,
+        nj: int | None,
+    ) -> None:
+        """The start, formatted folders and their windows; then all is checked."""
+        out, names = self.out, [*splits]
+        last = self.configs[-1]
+        init_student(self.student, self.teacher, self.grid, out / "init", (self.form.name, last))
+        if not all((out / "raw" / name).is_dir() for name in names):
+            _format(splits, out / "raw", nj or len(os.sched_getaffinity(0)))
+        dims = openai.load(self.student).dims
+        for name in names:
+            if not (out / "data" / name).is_dir():
+                raw, windows = out / "raw" / name, out / "data" / name
+                pack_windows(raw, windows, singles[name], self.seed, balance, dims)
+            write_shapes(out / "data" / name, out / "stats" / name)
+        windows = [out / "data" / name for name in names]
+        models, processes = (sizes(self.student), sizes(self.teacher)), max(1, self.ngpu)
+        for config in self.configs:
+            check(config, *models, read_grid(self.grid), processes, windows)
+
+    def teacher_pass(self) -> None:
+        """The teacher's answers to all windows."""
+        for name in ("dev", "train"):
+            teacher_pass(
+                self.out / "data" / name, self.out / "cache" / name, self.teacher, self.student,
+                self.grid, self.configs, self.form.padding,
+            )  # fmt: skip
+
+    def train(self, lock: int | None) -> None:
+        """In float, if it is to be, and then on the grid."""
+        training = Training(self.out, self.teacher, self.form.padding, self.seed, self.ngpu, lock)
+        checkpoint = self.out / "init" / STUDENT
+        names = ("kd", "qat")[-len(self.configs) :]
+        for name, config in zip(names, self.configs, strict=True):
+            checkpoint = training.run(config, checkpoint, self.out / name)
+
+    def export(self) -> Path:
+        """The student in its format, verified."""
+        path = self.out / "export" / self.form.exported
+        export(self.out / "qat", path, self.form.name)
+        verify(path, against=self.out / "qat").check()
+        return path
+
+
+def _format(splits: dict[str, KaldiDir], out: Path, nj: int) -> None:
+    """The utterances of use, at 16 kHz."""
+    if texts := shared_texts(splits):
+        say(f"warning: {len(texts)} texts stand in both folders, as in {texts[0]}")
+    left_out = LeftOut()
+    for name, data in splits.items():
+        splits[name] = format_split(data, out / "wav" / name, *SECONDS, nj, left_out)
+    left_out.write(out / LEFT_OUT)
+    say(check_share(left_out, splits, MOST_LEFT_OUT, out))
+    for name, data in splits.items():
+        if not data.wav:
+            raise InputError(f"{name}: no utterance is left, see {out / LEFT_OUT}")
+        data.save(out / name)

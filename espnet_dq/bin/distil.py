@@ -1,0 +1,74 @@
+"""Train a student on its grid from Kaldi folders and export it, in one go.
+
+Example usage::
+
+    python -Pm espnet_dq.bin.distil --train data/train --dev data/dev --out exp/mine
+"""
+
+from pathlib import Path
+
+from espnet_dq.api.training import SINGLES, distil
+from espnet_dq.bin.arguments import Parser, count, hours, temperature, whole
+from espnet_dq.config import QuantConfig
+from espnet_dq.data.pack import Balance
+from espnet_dq.errors import run, say
+
+
+def get_parser() -> Parser:
+    """The command's options."""
+    parser = Parser(__doc__)
+    parser.add_argument("--train", type=Path, required=True, help="Kaldi folder to learn from")
+    parser.add_argument("--dev", type=Path, required=True, help="Kaldi folder to choose epochs by")
+    parser.add_argument("--out", type=Path, required=True, help="the experiment's folder")
+    parser.add_argument(
+        "--teacher", default="openai:base", help=".pt or openai:NAME (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--student", default="openai:tiny", help="the same choices (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--grid", default=QuantConfig.grid, help="grid, or a file (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--train_config",
+        type=Path,
+        nargs="+",
+        help="configurations of the training in float and of that on the grid, or of one on the "
+        "grid from the first step (default: the recipe's two)",
+    )
+    parser.add_argument(
+        "--singles",
+        type=whole,
+        default=SINGLES["train"],
+        help="utterances that also get their own window (%(default)s)",
+    )
+    parser.add_argument(
+        "--temperature",
+        type=temperature,
+        default=Balance.temperature,
+        help="1: languages as they are; more: hear those of few hours more often (1)",
+    )
+    parser.add_argument(
+        "--max_hours", type=hours, default=Balance.max_hours, help="most of a language (no limit)"
+    )
+    parser.add_argument("--seed", type=whole, default=0, help="of packing and training (0)")
+    parser.add_argument("--nj", type=count, help="processes that read audio (number of cores)")
+    parser.add_argument("--ngpu", type=whole, default=0, help="GPUs to train on (0: the CPU)")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Train; returns 0."""
+    args = get_parser().parse_args(argv)
+    balance = Balance(args.temperature, args.max_hours)
+    say(
+        distil(
+            args.train, args.dev, args.teacher, args.student, args.out, args.grid,
+            args.train_config, args.singles, balance, args.seed, args.nj, args.ngpu,
+        )
+    )  # fmt: skip
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,90 @@
+"""Where training starts: a student's weights, tokens, sizes and grid as ESPnet takes them."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from whisper.model import ModelDimensions
+
+from espnet_dq.config import QuantConfig
+from espnet_dq.errors import InputError
+from espnet_dq.files import atomic, check_replaceable
+from espnet_dq.formats.openai import read as openai
+from espnet_dq.formats.write import check_grids, get_format
+from espnet_dq.quant.prepare import assign_grids
+from espnet_dq.quant.sensitivity import stored_bytes
+from espnet_dq.quant.table import read_grid
+from espnet_dq.task.tokenizer import token_list
+from espnet_dq.whisper.dims import espnet_name, vocabulary_tokenizer
+from espnet_dq.whisper.vocabulary import numbers
+
+STUDENT, TOKENS = "student.pth", "tokens.txt"  # for --init_param and --token_list
+_VALUES = ("student.dims", "teacher.dims", "student.grid")  # a line of YAML each
+
+
+def init_student(
+    source: Path, teacher: Path, grid: str, out: Path, export: tuple[str, Path] | None = None
+) -> Path:
+    """Make an openai-whisper checkpoint the start of a student.
+
+    Args:
+        source: the student's `.pt`.
+        teacher: the teacher's `.pt`.
+        grid: the student's weight grid, or a file with a table.
+        out: folder to write: `STUDENT`, `TOKENS`, and student.dims, teacher.dims and student.grid
+            for `dims`, `teacher_dims` and `grid`.
+        export: a format that is to hold the student in the end, and the training configuration
+            that says the preset.
+
+    Returns:
+        The path of `STUDENT`.
+
+    Raises:
+        InputError: no Whisper, a grid that does not fit it, or a preset that the format does not
+            hold.
+    """
+    for name in (STUDENT, TOKENS, *_VALUES):
+        check_replaceable(out / name)
+    weights = openai.load(source)
+    theirs = openai.load(teacher).dims
+    for path, dims in ((source, weights.dims), (teacher, theirs)):
+        try:
+            vocabulary_tokenizer(dims)
+        except InputError as e:
+            raise InputError(f"{path}: {e}") from e
+    table = read_grid(grid)
+    for name, each in assign_grids(weights.dims, table).items():
+        try:
+            stored_bytes(tuple(weights.state[name].shape), each)
+        except InputError as e:
+            raise InputError(f"{source}: {name}: {e}") from e
+    if export:
+        _check_export(*export, weights.dims, table)
+    state = {espnet_name(name): w.float() for name, w in weights.state.items()}
+    with atomic(out / STUDENT) as tmp, open(tmp, "wb") as f:
+        torch.save(state, f)
+    with atomic(out / TOKENS) as tmp:
+        tmp.write_text("\n".join(token_list(weights.dims)) + "\n", encoding="utf-8")
+    for name, value in zip(_VALUES, (numbers(weights.dims), numbers(theirs), table), strict=True):
+        with atomic(out / name) as tmp:
+            tmp.write_text(json.dumps(value) + "\n", encoding="utf-8")
+    return out / STUDENT
+
+
+def _check_export(
+    form: str, config: str | Path, dims: ModelDimensions, grid: str | Mapping[str, str]
+) -> None:
+    """What stage 8 would find out after hours of training."""
+    try:
+        get_format(form)
+    except InputError as e:
+        raise InputError(f"--export {form}: {e}") from e
+    preset = QuantConfig.from_yaml(config).preset
+    try:
+        grids = assign_grids(dims, grid, preset)
+        check_grids(form, dims, grids)
+    except InputError as e:
+        raise InputError(f"{config}: preset {preset} does not fit {form}: {e}") from e
+    if not grids:
+        raise InputError(f"{config}: preset {preset} leaves no weight on the grid")

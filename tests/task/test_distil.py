@@ -1,0 +1,68 @@
+"""`dq.distil`: what does not fit is one line, before the work.
+
+That it trains as the recipe does is shown where the recipe runs: tests/recipe/test_recipe.py.
+"""
+
+import inspect
+
+import pytest
+
+import espnet_dq as dq
+from espnet_dq.api.training import CONFIGS, SETTINGS
+from espnet_dq.bin.distil import get_parser
+from espnet_dq.data.pack import Balance
+from espnet_dq.errors import InputError
+from tests import toys
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory, save_toy) -> dict:
+    """A corpus, two models and a training of few steps."""
+    folder = toys.save_corpus(tmp_path_factory.mktemp("given"))
+    (folder / "qat.yaml").write_text(toys.config("qat"))
+    models = {"teacher": save_toy(seed=1, state=32, layers=3), "student": save_toy()}
+    data = {name: folder / name for name in ("train", "dev")}
+    return {**data, **models, "train_config": [folder / "qat.yaml"]}
+
+
+def test_the_recipes_configurations_come_along():
+    for path, name in zip(CONFIGS, ("train", "qat"), strict=True):
+        assert path.read_text() == (toys.RECIPE / f"conf/{name}.yaml").read_text()
+
+
+def test_what_does_not_fit_is_one_line_and_leaves_nothing(given, tmp_path):
+    for change, message in (
+        ({"train": tmp_path / "no"}, "no: no such folder"),
+        ({"dev": given["train"]}, "is in both train and dev"),
+        ({"teacher": tmp_path / "no.pt"}, r"no\.pt: no such file"),
+        ({"student": "openai:tini"}, "known models are tiny"),
+        ({"train_config": [tmp_path / "no.yaml"]}, r"no\.yaml: no such file"),
+        ({"train_config": CONFIGS * 2}, "train_config: 4, not one or two"),
+        ({"grid": str(tmp_path / "no.yaml")}, r"no\.yaml: no such file"),
+        ({"out": tmp_path / "a:b"}, "ESPnet takes no path with : in it"),
+        ({"out": given["train"]}, "is not empty"),
+    ):
+        with pytest.raises(InputError, match=message) as error:
+            dq.distil(**{"out": tmp_path / "exp", **given, **change})
+        assert "\n" not in str(error.value)
+    assert not [path for path in tmp_path.iterdir() if not path.name.startswith(".")]
+
+
+def test_an_experiment_has_one_set_of_settings(given, tmp_path):
+    out = tmp_path / "exp"
+    for grid, message in (("ct2_int9", "unknown grid"), ("uniform4_g7", "no multiple of 7")):
+        with pytest.raises(InputError, match=message):
+            dq.distil(**given, out=out, grid=grid, nj=1)
+        assert [path.name for path in out.iterdir()] == [SETTINGS]  # which the next may replace
+    (out / "raw").mkdir()
+    for change, key in (({"seed": 1}, "seed"), ({"grid": "uniform4"}, "grid")):
+        with pytest.raises(InputError, match=rf"exp: made with other settings \({key}\): give"):
+            dq.distil(**given, out=out, **{"grid": "uniform4_g7", **change})
+
+
+def test_the_command_has_the_functions_defaults():
+    taken = {name: p.default for name, p in inspect.signature(dq.distil).parameters.items()}
+    parser = get_parser()
+    for name in ("grid", "train_config", "singles", "seed", "nj", "ngpu"):
+        assert parser.get_default(name) == taken[name], name
+    assert Balance(*map(parser.get_default, ("temperature", "max_hours"))) == Balance()
