@@ -75,6 +75,7 @@ ELSEWHERE = {
     ("jobs", "--log"),  # tests/test_jobs.py
     ("teacher_pass", "--out"),  # test_a_cache_replaces_no_folder
     ("export", "--exp"),  # only read
+    ("run_training", "script"),  # train.log beside it only grows
 }
 
 
