@@ -29,7 +29,7 @@ BIN = Path(__file__).parents[1] / "espnet_dq/bin"
 READS = {
     "--aligner", "--against", "--data", "--data_report", "--data_sources", "--format_report",
     "--from", "--hyp", "--model", "--ref", "--student", "--systems", "--table", "--teacher",
-    "--train_config", "--words", "configs", "folders", "path",
+    "--train", "--dev", "--train_config", "--words", "configs", "folders", "path",
 }  # fmt: skip
 # (command, option) -> the arguments with which it writes to OUT, and what it writes there: a
 # folder, a file, or files in a folder that may hold others. "/x": these inputs are not there, so
@@ -74,6 +74,7 @@ ELSEWHERE = {
     ("fetch_whisper", "--cache"),  # files whose hash is pinned; tests/bin/test_fetch_whisper.py
     ("jobs", "--log"),  # tests/test_jobs.py
     ("teacher_pass", "--out"),  # test_a_cache_replaces_no_folder
+    ("distil", "--out"),  # tests/task/test_distil.py
     ("export", "--exp"),  # only read
     ("run_training", "script"),  # train.log beside it only grows
 }

@@ -1,4 +1,4 @@
-"""Check the options of the recipe, and print in shell what follows from them (dq.sh).
+"""Check the options of the recipe, and print what follows from them (dq.sh).
 
 An option is one entry of `OPTIONS`: its name, default, rule and help. dq.sh gets each as a variable
 of its name, with whole paths, and beside them what the package knows of these values: the format,
@@ -363,7 +363,7 @@ def _changed(o: Mapping[str, str], part: str, exp: str) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Print the variables, each as `name=value` for a shell; returns 0."""
+    """Print the variables, each as `name=value` and a zero byte; returns 0."""
     words = sys.argv[1:] if argv is None else argv
     if {"-h", "--help"} & {*words}:
         get_parser().parse_args(["--help"])
@@ -373,7 +373,7 @@ def main(argv: list[str] | None = None) -> int:
     given = read(words)
     command = shlex.join(["run.sh", *(w for o, v in given.items() for w in (f"--{o}", v))])
     for name, value in (settle(given, caller) | {"command_line": command}).items():
-        print(f"{name}={shlex.quote(value)}")
+        print(f"{name}={value}", end="\0")
     return 0
 
 

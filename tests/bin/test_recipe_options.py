@@ -67,6 +67,11 @@ def test_mistakes(words, said, tmp_path):
     assert str(error.value).startswith(said)
 
 
+# As dq.sh does it.
+READS = """mapfile -d '' -t v < <("$@"); wait $!; for w in "${v[@]}"; do
+    printf -v "${w%%=*}" %s "${w#*=}"; done; """
+
+
 def bash(script, *arguments):
     """What a script prints, cut at its null bytes."""
     command = ["bash", "-euc", script, "-", *arguments]
@@ -81,7 +86,7 @@ def test_bash_reads_what_was_given(tmp_path):
     ours = [sys.executable, "-Pm", "espnet_dq.bin.recipe", "--caller", str(tmp_path)]
     for values in (odd[:3], odd[3:6], odd[6:]):
         words = [w for name, value in zip(names, values, strict=True) for w in (f"--{name}", value)]
-        *said, line, _ = bash(f'v=$("$@"); eval "$v"; {heard}', *ours, *words)
+        *said, line, _ = bash(READS + heard, *ours, *words)
         assert said == values
         *typed, _ = bash(f"run.sh() {{ printf '%s\\0' \"$@\"; }}; {line}")
         assert typed == words

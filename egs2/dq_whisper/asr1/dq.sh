@@ -14,8 +14,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 for word; do
     case $word in -h|--help) exec "$PYTHON" -m espnet_dq.bin.recipe --help ;; esac
 done
-variables=$("$PYTHON" -m espnet_dq.bin.recipe --caller "$caller" "$@")
-eval "$variables"
+mapfile -d '' -t variables < <("$PYTHON" -m espnet_dq.bin.recipe --caller "$caller" "$@")
+wait "$!" # for its exit code
+for variable in "${variables[@]}"; do printf -v "${variable%%=*}" %s "${variable#*=}"; done
 nj=${nj:-$(nproc)}
 read -ra systems <<< "$systems"
 
