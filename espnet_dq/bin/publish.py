@@ -24,7 +24,6 @@ from espnet_dq.report.model_card import render
 from espnet_dq.report.origin import data_of
 from espnet_dq.runtimes.ctranslate2 import compute_type
 from espnet_dq.student.checkpoint import load_student
-from espnet_dq.whisper.vocabulary import OwnVocabulary
 from espnet_dq.whisper.weights import Weights
 
 
@@ -72,8 +71,7 @@ def main(argv: list[str] | None = None) -> int:
             size = bytes_on_disk(folder)
             parity = verify(model, args.exp / "qat").check().to_dict()
             exact = compute_type(model / "model.bin") if form == "ct2" else "default"
-            trimmed = isinstance(student.dims, OwnVocabulary)
-            card = render(form, described, results, size, parity, exact, trimmed)
+            card = render(form, described, results, size, parity, exact, student.dims)
             (folder / "README.md").write_text(card, encoding="utf-8")
         written.append(form)
         say(f"{args.exp / 'publish' / form}: {size} bytes, verified")

@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
         for name in ("wer", "cer"):
             each = " ".join(f"{k} {v:.1f}" for k, v in result[name].items() if k != MEAN)
             say(f"{name.upper()}: mean {result[name][MEAN]:.1f} % ({each})")
-        say(beside.units(result))
+        say(beside.units(result["unit"]))
         other = beside.differing(hyp.name, result)
         for _, lang, wer, wer_openai, cer, cer_openai in other:
             rates = f"WER {wer_openai} % instead of {wer}, CER {cer_openai} % instead of {cer}"

@@ -5,6 +5,7 @@ those stages ran, {kd,qat}/train.log, verify.json and benchmark.json.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,10 @@ RATES = tuple(
 )
 
 
+# How texts were compared, in score.json: the same of all systems, else their rates do not compare.
+COMPARED = ("normalizer", "normalizer_openai", "long", "rates", "tool")
+
+
 @dataclass
 class Experiment:
     """All that the report shows; None or empty where a stage did not run."""
@@ -42,6 +47,11 @@ class Experiment:
     data: dict | None  # the data preparation's report.json
     formatted: dict | None  # the format stage's format.json
     heard: dict | None  # data/train.minutes.json: of each language, given and in windows
+
+    @property
+    def score(self) -> dict:
+        """A system's score.json, for what all have in common: `COMPARED`."""
+        return next(iter(self.scores.values()))
 
 
 def read_json(path: Path) -> dict:
@@ -82,7 +92,7 @@ def load(exp: Path, data_name: str | None = None, data_licence: str | None = Non
 
     Raises:
         InputError: a needed file is missing or broken, or names a system, a role, a grid or a
-            model that is not there.
+            model that is not there; or the systems' texts were not compared in the same way.
     """
     source = exp / "run.json"
     run = read_json(source)
@@ -102,6 +112,7 @@ def load(exp: Path, data_name: str | None = None, data_licence: str | None = Non
         _need(folder / "score" / "score.json", scores[name], *RATES, "unit", "counts", "table")
     if not scores:
         raise InputError(f"{source}: no systems")
+    _check_alike({exp / "decode" / name / "score/score.json": s for name, s in scores.items()})
     verify = _optional(exp / "verify.json")
     if verify is not None:
         totals = ("tensors", "mismatched", "grid_bytes", "float_bytes")
@@ -130,6 +141,20 @@ def load(exp: Path, data_name: str | None = None, data_licence: str | None = Non
         formatted=_optional(Path(run.get("format_report", beside / "format.json"))),
         heard=_optional(exp / "data/train.minutes.json"),
     )
+
+
+def _check_alike(scores: Mapping[Path, Mapping]) -> None:
+    """Raises `InputError` unless all were scored in the same way, each language in one unit."""
+    (first, one), *others = scores.items()
+    units: dict[str, str] = dict(one["unit"])
+    for path, other in others:
+        differing = [key for key in COMPARED if one.get(key) != other.get(key)]
+        if any(units.setdefault(lang, unit) != unit for lang, unit in other["unit"].items()):
+            differing.append("unit")
+        if differing:
+            raise InputError(
+                f"{path}: '{differing[0]}' is not that of {first}: score both again (stage 10)"
+            )
 
 
 def _accum_grad(stage: Path) -> int:

@@ -1,15 +1,17 @@
 """The report's sections on errors: how sure differences are, and which errors there are."""
 
-from espnet_dq.report.examples import (
+from espnet_dq.report.markup import aligned, details, paragraph, section, table, text
+from espnet_dq.report.tables import (
     CONFUSED,
     DIFFERENCES,
     confused_rows,
     difference_caption,
     difference_rows,
+    examples_captions,
     insertions,
+    insertions_caption,
     title,
 )
-from espnet_dq.report.markup import aligned, details, paragraph, section, table
 from espnet_dq.scoring.score import MEAN
 
 
@@ -28,25 +30,19 @@ def sure(results: dict) -> str:
 def examples(results: dict, mark: str | None) -> str:
     """What all systems insert, and the student's errors: in which utterances, of which words."""
     found, (head, rows) = results["examples"], insertions(results)
-    caption = "Words inserted a minute of audio: many are a sign of loops and of made-up text"
+    caption = f"{insertions_caption(results)}. Many are a sign of loops and of made-up text"
     parts = [
         table(caption, head, rows, mark)
         if rows
         else paragraph("Insertions a minute: the lengths of the audio are not recorded.")
     ]
     if found is not None:
-        parts.append(f"<h3>Utterances with most errors ({len(found['utterances'])})</h3>")
-        parts.append(
-            paragraph(
-                f"Of {found['system']}, as scored (normalised). Above: the reference; below: what "
-                "was heard; a dash: nothing.",
-                soft=True,
-            )
-        )
+        most, confused = examples_captions(results)
+        parts.append(f"<h3>{text(most)}</h3>")
+        said = "As scored (normalised). Above: the reference; below: what was heard; a dash: nothing."
+        parts.append(paragraph(said, soft=True))
         for x in found["utterances"]:
             parts.append(paragraph(title(x), soft=True))
             parts.append(aligned(zip(x["said"], x["heard"], strict=True)))
-        confused = confused_rows(found)
-        caption = f"Words that {found['system']} confuses most ({len(confused)})"
-        parts.append(table(caption, CONFUSED, confused, None, (1, 2, 3)))
+        parts.append(table(confused, CONFUSED, confused_rows(found), None, (1, 2, 3)))
     return section("Which errors", *parts)

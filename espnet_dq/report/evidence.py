@@ -7,6 +7,8 @@ from espnet_dq.report.collect import Experiment
 from espnet_dq.report.markup import details, paragraph, section, side, table
 from espnet_dq.report.origin import prose
 from espnet_dq.report.size import MIB
+from espnet_dq.report.tables import units
+from espnet_dq.scoring.beside import counted
 
 MOST = 20  # rows shown of a list that may be long; the rest is counted
 
@@ -98,12 +100,13 @@ def data(exp: Experiment) -> str:
         head = ["language", "given", "in windows", "share of what is heard"]
         caption = "Minutes of train, and in the windows made of it (balance, pauses, singles)"
         parts.append(table(caption, head, rows))
-    score = next(iter(exp.scores.values()))
+    counts = {lang: c for score in exp.scores.values() for lang, c in score["counts"].items()}
     rows = [
         [k, c["utterances"], c["long_utterances"], c["ref_words"], c["ref_chars"], c["left_out"]]
-        for k, c in score["counts"].items()
+        for k, c in sorted(counts.items())
     ]
-    head = ["language", "utterances", "long", "words", "characters", "left out: empty reference"]
+    tokens = counted(units(exp.results))
+    head = ["language", "utterances", "long", tokens, "characters", "left out: empty reference"]
     scored = table("What was scored, in references after normalisation", head, rows)
     return section("Data", side(*parts), scored)
 

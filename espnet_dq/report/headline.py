@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from espnet_dq.scoring.bootstrap import CONFIDENCE, FEWER, SAME
-from espnet_dq.scoring.score import MEAN
+from espnet_dq.scoring.score import MEAN, UNITS
 
 SIZE = ("smaller than", "larger than", "the size of")
 SPEED = ("faster than", "slower than", "the speed of")
@@ -42,9 +42,15 @@ def facts(results: dict) -> list[Fact]:
     student = by_role.get("student")
     if student is None:
         return []
+    # Means over other languages do not compare.
+    alike = {r: s for r, s in by_role.items() if s["wer"].keys() == student["wer"].keys()}
+    other = [s["name"] for role, s in by_role.items() if role not in alike]
     found = [
-        _errors(student, by_role.get("untouched"), _mean(results, "untouched")),
-        _gap(student, by_role, results),
+        _errors(student, alike.get("untouched"), mean_difference(results, "untouched")),
+        _gap(student, alike, results),
+        Fact("Not compared", f"in mean WER with {', '.join(other)}: scored in other languages")
+        if other
+        else None,
         _ratio(SIZE, "on disk", "bytes_on_disk", student, by_role),
     ]
     timed = {r: s for r, s in by_role.items() if s["measured"] == "benchmark"}
@@ -59,7 +65,7 @@ def facts(results: dict) -> list[Fact]:
     return [fact for fact in found if fact]
 
 
-def _mean(results: dict, role: str) -> dict | None:
+def mean_difference(results: Mapping, role: str) -> dict | None:
     """How sure the difference in mean WER to the system of a role is, if that was looked at."""
     for row in results.get("differences", []):
         if (row["role"], row["rate"], row["lang"]) == (role, "wer", MEAN):
@@ -81,10 +87,11 @@ def sure(row: Mapping) -> str:
 
 def _errors(student: dict, untouched: dict | None, row: dict | None) -> Fact | None:
     """Relative WER against the untouched model, unless the two cannot be told apart."""
-    if untouched is None or not untouched["wer"]["mean"]:
+    if untouched is None or not untouched["wer"][MEAN]:
         return None
-    before, after = untouched["wer"]["mean"], student["wer"]["mean"]
-    change = 100 * (after - before) / before
+    before, after = untouched["wer"][MEAN], student["wer"][MEAN]
+    change = round(100 * (after - before) / before, 1)
+    errors = f"{' and '.join(u for u in UNITS if u in student['unit'].values())} errors"
     languages = len(student["wer"]) - 1
     said = (
         f"mean WER {before:.1f} % → {after:.1f} % "
@@ -93,10 +100,11 @@ def _errors(student: dict, untouched: dict | None, row: dict | None) -> Fact | N
     if row:
         said += f", {row['utterances']} utterances: {sure(row)}"
     if row and row["verdict"] == SAME:
-        return Fact("No sure difference", f"to {untouched['name']} in word errors: {said}")
-    word = "fewer" if change <= 0 else "more"
-    meaning = f"{word} word errors than {untouched['name']}: {said}"
-    return Fact(f"{abs(change):.1f} %", meaning, change < 0)
+        return Fact("No sure difference", f"to {untouched['name']} in {errors}: {said}")
+    if not change:
+        return Fact("As many", f"{errors} as {untouched['name']}: {said}")
+    meaning = f"{'fewer' if change < 0 else 'more'} {errors} than {untouched['name']}: {said}"
+    return Fact(f"{abs(change):.1f} %", meaning, _good(row))
 
 
 def _gap(student: dict, by_role: dict, results: dict) -> Fact | None:
@@ -104,10 +112,10 @@ def _gap(student: dict, by_role: dict, results: dict) -> Fact | None:
     parts = []
     for role, what in (("teacher", "its teacher"), ("float_student", "in float")):
         if role in by_role:
-            before = by_role[role]["wer"]["mean"]
-            gap = student["wer"]["mean"] - before
-            where = "above" if gap >= 0 else "below"
-            name, row = by_role[role]["name"], _mean(results, role)
+            before = by_role[role]["wer"][MEAN]
+            gap = round(student["wer"][MEAN] - before, 1)
+            where = "above" if gap > 0 else "below" if gap < 0 else "from"
+            name, row = by_role[role]["name"], mean_difference(results, role)
             verdict = f", {row['verdict']}" if row else ""
             said = f"{where} {name}, {what} ({before:.1f} %{verdict})"
             parts.append((f"{abs(gap):.1f} points", said, _good(row)))

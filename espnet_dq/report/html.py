@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from espnet_dq.report import origin, plots
+from espnet_dq.report import origin, plots, tables
 from espnet_dq.report.collect import Experiment
 from espnet_dq.report.errors import examples, sure
 from espnet_dq.report.evidence import data, failures, parity
@@ -22,11 +22,6 @@ from espnet_dq.scoring import beside
 from espnet_dq.scoring.score import MEAN
 
 NOT_MEASURED = "Not measured in this run."
-
-
-def percent(value: float | None) -> str:
-    """A rate in percent with one decimal; a dash where there is none."""
-    return "–" if value is None else f"{value:.1f}"
 
 
 def languages(results: dict) -> list[str]:
@@ -79,18 +74,13 @@ def _headline(results: dict) -> str:
 
 def _rates(results: dict, name: str, caption: str, mark: str | None) -> str:
     order = languages(results)
-    rows = [[s["name"], *(percent(s[name].get(k)) for k in order)] for s in results["systems"]]
+    rows = [[s["name"], *(tables.number(s[name].get(k)) for k in order)] for s in results["systems"]]
     return table(caption, ["system", *order], rows, mark)
 
 
 def _errors(exp: Experiment, mark: str | None) -> str:
-    results, score = exp.results, next(iter(exp.scores.values()))
-    parts = ("", "_openai", "_long", "_unnormalised")
-    names = [f"{rate}{part}" for rate in ("wer", "cer") for part in parts]
-    head = ["system", *(f"{name[:3].upper()}{name[3:].replace('_', ' ')}" for name in names)]
-    rows = [[s["name"], *(percent(s[n][MEAN]) for n in names)] for s in results["systems"]]
-    norm = f"Text compared {score.get('normalizer', 'not recorded')}. {beside.units(score)}"
-    other = [row for s in results["systems"] for row in beside.differing(s["name"], s)]
+    results, other = exp.results, tables.both_normalisers(exp.results)
+    norm = f"{tables.compared(exp)} {beside.units(tables.units(results))}"
     return section(
         "Errors",
         paragraph("All rates in percent; mean: every language weighs the same. " + norm),
@@ -102,13 +92,7 @@ def _errors(exp: Experiment, mark: str | None) -> str:
             _rates(results, "wer", "WER (%) after normalisation, whole test set", mark)
             + _rates(results, "cer", "CER (%) after normalisation, whole test set", mark),
         ),
-        table(
-            f"Means over languages. {beside.OPENAI}; long: {score.get('long', 'long references')}; "
-            "unnormalised: text as written, with its case, punctuation and numbers",
-            head,
-            rows,
-            mark,
-        ),
+        table(tables.means_caption(exp), tables.MEANS, tables.means(results), mark),
         table(f"Where both normalisers differ (%). {beside.OPENAI}", beside.HEAD, other, mark)
         if other
         else paragraph(f"{beside.SAME}.", soft=True),
@@ -120,17 +104,12 @@ def _errors(exp: Experiment, mark: str | None) -> str:
             + _rates(results, "cer_unnormalised", "CER (%), text as written", mark),
         ),
         paragraph(
-            f"Rates by {score.get('rates', 'jiwer')}. The tables of Snt, Wrd, Corr, Sub, Del, Ins "
-            f"in RESULTS.md {_made_by(score)}; the weights (4 for a substitution, 3 for an "
-            "insertion or a deletion) can count a few more errors than jiwer does.",
+            "The tables of Snt, Wrd, Corr, Sub, Del, Ins in RESULTS.md are aligned with sclite's "
+            "weights (4 for a substitution, 3 for an insertion or a deletion), which can count a "
+            "few more errors than jiwer does.",
             soft=True,
         ),
     )
-
-
-def _made_by(score: dict) -> str:
-    tool = score.get("tool", "")
-    return f"are by {tool}" if tool.startswith("sclite") else "are aligned here as sclite does"
 
 
 def _size(results: dict, mark: str | None) -> str:
@@ -139,7 +118,7 @@ def _size(results: dict, mark: str | None) -> str:
         [
             s["name"],
             s["grid"],
-            s["preset"] or "–",
+            s["preset"] or tables.NONE,
             f"{s['bytes_on_disk'] / 1e6:.1f}",
             f"{s['paper_rule_bytes'] / MIB:.2f}",
             f"{reference / s['paper_rule_bytes']:.2f}×",
@@ -166,7 +145,7 @@ def _speed(exp: Experiment, mark: str | None) -> str:
     title, bench = "Speed and memory", exp.benchmark
     if bench is None:
         rows = [
-            [name, f"{d['rtf']:.3f}", f"{d['peak_rss_bytes'] / 1e6:.0f}"]
+            [name, tables.number(d["rtf"], 3), f"{d['peak_rss_bytes'] / 1e6:.0f}"]
             for name, d in exp.decodes.items()
         ]
         return section(
@@ -188,7 +167,7 @@ def _speed(exp: Experiment, mark: str | None) -> str:
         row = [name, f"{rtf['median']:.3f}", f"{rtf['min']:.3f} to {rtf['max']:.3f}"]
         row.append(f"{s['peak_rss_bytes'] / 1e6:.0f}")
         if first:
-            row.append(f"{s['first_word_seconds']:.2f}" if "first_word_seconds" in s else "–")
+            row.append(tables.number(s.get("first_word_seconds"), 2))
         rows.append(row)
     head = ["system", "RTF, median", "RTF, min to max", "peak memory (MB)"]
     known = [f"{k}: {bench[k]}" for k in ("date", "clips", "rounds", "threads") if k in bench]

@@ -3,22 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from espnet_dq.report import origin
-from espnet_dq.report.collect import RATES, Experiment
-from espnet_dq.report.examples import (
-    CONFUSED,
-    DIFFERENCES,
-    confused_rows,
-    difference_caption,
-    difference_rows,
-    insertions,
-    title,
-)
-from espnet_dq.report.html import percent
+from espnet_dq.report import origin, tables
+from espnet_dq.report.collect import Experiment
 from espnet_dq.report.size import MIB
-from espnet_dq.scoring import beside
-from espnet_dq.scoring.results import environments, tables
-from espnet_dq.scoring.score import MEAN
+from espnet_dq.scoring import beside, results as espnet
 from espnet_dq.scoring.utterances import lines
 
 
@@ -38,17 +26,13 @@ def render(exp: Experiment) -> str:
     datasets = {
         f"{s['name']}/{Path(s['data']).name}": exp.scores[s["name"]] for s in results["systems"]
     }
-    score = next(iter(exp.scores.values()))
     lines = [
-        environments(run["date"], run["commit"]),
+        espnet.environments(run["date"], run["commit"]),
         f"## exp/{name}",
         *(f"- {key}: `{value}`" for key, value in known.items()),
-        f"- text compared {score.get('normalizer', 'not recorded')}; rates: "
-        f"{score.get('rates', 'jiwer')}; tables of counts: {score.get('tool')}",
-        f"- WER and CER: means over languages in percent; {beside.OPENAI} "
-        f"({score.get('normalizer_openai')}); long: {score.get('long', 'long texts')}; "
-        "unnormalised: text as written, with its case, punctuation and numbers",
-        f"- {beside.units(score)}",
+        f"- {tables.compared(exp)}",
+        f"- WER and CER: {tables.means_caption(exp)}.",
+        f"- {beside.units(tables.units(results))}",
         _parity(results["parity"]),
         "",
         *_systems(results),
@@ -56,7 +40,7 @@ def render(exp: Experiment) -> str:
         *_openai(results),
         "",
         *_sure(results),
-        tables(datasets),
+        espnet.tables(datasets),
         *_examples(results),
     ]
     return "\n".join(lines)
@@ -73,22 +57,20 @@ def _parity(parity: dict | None) -> str:
 
 def _systems(results: dict) -> list[str]:
     """A row per system: error rates, sizes, speed, memory."""
-    head = ["system", "role", "runtime", "grid"]
-    head += [f"{rate[:3].upper()}{rate[3:].replace('_', ' ')}" for rate in RATES]
+    head = ["system", "role", "runtime", "grid", *tables.MEANS[1:]]
     head += ["on disk (MB)", "paper rule (MiB)", "RTF", "peak memory (MB)", "RTF and memory from"]
     rows = []
-    for s in results["systems"]:
-        cells = [s["name"], s["role"], s["runtime"], s["grid"]]
-        cells += [percent(s[rate][MEAN]) for rate in RATES]
+    for s, (name, *means) in zip(results["systems"], tables.means(results), strict=True):
+        cells = [name, s["role"], s["runtime"], s["grid"], *means]
         cells += [f"{s['bytes_on_disk'] / 1e6:.1f}", f"{s['paper_rule_bytes'] / MIB:.2f}"]
-        cells += [f"{s['rtf']:.3f}", f"{s['peak_rss_bytes'] / 1e6:.0f}", s["measured"]]
+        cells += [tables.number(s["rtf"], 3), f"{s['peak_rss_bytes'] / 1e6:.0f}", s["measured"]]
         rows.append(cells)
     return [table(head, rows)]
 
 
 def _openai(results: dict) -> list[str]:
     """Where openai-whisper's own normaliser gives other rates."""
-    rows = [row for s in results["systems"] for row in beside.differing(s["name"], s)]
+    rows = tables.both_normalisers(results)
     return (
         ["### Where both normalisers differ", "", table(beside.HEAD, rows)]
         if rows
@@ -98,30 +80,33 @@ def _openai(results: dict) -> list[str]:
 
 def _sure(results: dict) -> list[str]:
     """How sure the student's differences to the others are."""
-    rows = difference_rows(results)
+    rows = tables.difference_rows(results)
     if not rows:
         return []
-    said = difference_caption(results)
-    return ["### Differences", "", f"{said}.", "", table(DIFFERENCES, rows), ""]
+    said = tables.difference_caption(results)
+    return ["### Differences", "", f"{said}.", "", table(tables.DIFFERENCES, rows), ""]
 
 
 def _examples(results: dict) -> list[str]:
     """What all systems insert, and the student's errors: in which utterances, of which words."""
     parts = []
-    head, rows = insertions(results)
+    head, rows = tables.insertions(results)
     if rows:
-        parts += ["### Words inserted a minute of audio", "", table(head, rows), ""]
+        parts += [f"### {tables.insertions_caption(results)}", "", table(head, rows), ""]
     found = results["examples"]
     if found is None:
         return parts
-    parts += [f"### Utterances with most errors, of {found['system']}", ""]
+    most, confused = tables.examples_captions(results)
+    parts += [f"### {most}", ""]
     if found["utterances"]:
-        parts += ["As scored (normalised); errors in capitals, `*` where one side has nothing.", ""]
+        said = "As scored (normalised). `*`: nothing; S, D, I: substituted, deleted, inserted."
+        parts += [said, ""]
     for x in found["utterances"]:
-        said, heard = lines(zip(x["said"], x["heard"], strict=True))
-        parts += ["```", title(x), f"REF: {said}", f"HYP: {heard}", "```", ""]
-    confused = table(CONFUSED, confused_rows(found))
-    parts += [f"### Words that are confused most, of {found['system']}", "", confused, ""]
+        said, heard, wrong = lines(zip(x["said"], x["heard"], strict=True))
+        parts += ["```", tables.title(x), f"REF:  {said}", f"HYP:  {heard}", f"Eval: {wrong}"]
+        parts += ["```", ""]
+    rows = tables.confused_rows(found)
+    parts += [f"### {confused}", "", table(tables.CONFUSED, rows), ""]
     return parts
 
 

@@ -3,13 +3,17 @@
 from collections.abc import Mapping
 
 import yaml
+from whisper.audio import SAMPLE_RATE
+from whisper.model import ModelDimensions
 
 from espnet_dq.data.spelling import LETTERS_AS_WORDS
 from espnet_dq.errors import InputError
 from espnet_dq.formats.registry import FORMATS
-from espnet_dq.report.headline import sure
-from espnet_dq.report.origin import command, weights
+from espnet_dq.report.headline import mean_difference, sure
+from espnet_dq.report.origin import command, part, weights
 from espnet_dq.scoring.score import MEAN
+from espnet_dq.whisper.forward import own_window
+from espnet_dq.whisper.vocabulary import OwnVocabulary
 
 _TRIMMED = (
     "import ctranslate2\n\n"
@@ -25,7 +29,7 @@ def render(
     size: int,
     parity: Mapping[str, int],
     compute_type: str,
-    trimmed: bool,
+    dims: ModelDimensions,
 ) -> str:
     """The model card, Markdown with Hugging Face's YAML head.
 
@@ -36,7 +40,7 @@ def render(
         size: bytes of the model's files.
         parity: `verify`'s `tensors` and `mismatched` of this very file.
         compute_type: what CTranslate2 has to compute in, to compute with its very weights.
-        trimmed: whether its vocabulary is.
+        dims: the model's.
 
     Raises:
         InputError: there is no system with the role `student` in `results`.
@@ -50,7 +54,7 @@ def render(
     data = results["data_name"]
     languages = [code for code in measured["wer"] if code != MEAN]
     use = card.usage.replace("LANGUAGE", languages[0]).replace("COMPUTE", compute_type)
-    use = use.replace("TRIMMED", _TRIMMED if trimmed else "")
+    use = use.replace("TRIMMED", _TRIMMED if isinstance(dims, OwnVocabulary) else "")
     head = {
         "language": languages,
         "license": "other",
@@ -92,8 +96,9 @@ def render(
         "## Error rates",
         "",
         f"WER / CER in percent on the test part of: {data} "
-        f"({measured['utterances']} utterances), 30 s windows, greedy, language given, text "
-        f"compared by its spelling. {_lettered(languages)}Measured in "
+        f"({measured['utterances']} {_scored(measured)}), padded to "
+        f"{own_window(dims) / SAMPLE_RATE:g} s, greedy, language given, "
+        f"text compared by its spelling. {_lettered(languages)}Measured in "
         f"{measured['runtime']}"
         + ("." if measured["runtime"] == runtime else f"; in {runtime} it was not measured."),
         "",
@@ -128,6 +133,11 @@ def render(
     return "\n".join(lines)
 
 
+def _scored(system: Mapping) -> str:
+    """What was scored one by one: the recipe joins utterances with `--test_windows`."""
+    return "windows of joined utterances" if part(system) == "test_windows" else "utterances"
+
+
 def _lettered(languages: list[str]) -> str:
     found = sorted(LETTERS_AS_WORDS.intersection(languages))
     return f"In {', '.join(found)} WER counts letters with their marks. " if found else ""
@@ -136,11 +146,11 @@ def _lettered(languages: list[str]) -> str:
 def _sure(results: Mapping, measured: Mapping) -> list[str]:
     """How sure the differences in mean WER are, of the system that was compared."""
     titles = {"untouched": "the untouched small Whisper", "teacher": "its teacher"}
+    rows = {title: mean_difference(results, role) for role, title in titles.items()}
     found = [
-        f"- against {titles[row['role']]}: {sure(row)}"
-        for row in results.get("differences", [])
-        if (row["system"], row["rate"], row["lang"]) == (measured["name"], "wer", MEAN)
-        and row["role"] in titles
+        f"- against {title}: {sure(row)}"
+        for title, row in rows.items()
+        if row and row["system"] == measured["name"]
     ]
     if not found:
         return []

@@ -16,9 +16,21 @@ NOT_STATED = "not stated"
 PLACE = "DIR"  # stands for a folder whose name is nobody's business
 # Of files that a user gives to the recipe; what has another ending is taken for a folder.
 FILES = re.compile(r"\.(pt|pth|bin|safetensors|ya?ml|sh|json|jsonl|gz|tsv|csv|txt)$")
-# An absolute path, one of a home folder, or one that leaves the current folder.
-_PATH = r"(?:/(?!/)|~|\.\.(?:/|$))"
-_FOLDERS = re.compile(r"(?<![\w.:/~])(?:~\w*|\.\.)?/(?:[^\s/:][^/:\n]*/)+")
+# Where a path begins that leaves the current folder: at `/`, `~` or `..`, but not within a word or a
+# URL (save `file:`) and not at `</s>`; also behind the letter of an option, `-I/usr`.
+_OPTION = r"(?<=(?<![\w-])-\w)"
+_PATH = rf"""
+    (?: file:/+
+      | (?: (?<![\w.:/~-])/+ | (?<=:)/(?!/) | {_OPTION}/ ) (?!(?<=</)\w+>)(?=\S)
+      | (?: (?<![\w./~-]) | {_OPTION} ) (?: ~ | \.\.(?=/|$) ) )
+"""
+# Folders may have spaces in their names; the last name ends at one, as does another option.
+_WHOLE = re.compile(
+    rf"""{_PATH} (?: (?:(?!\s[-/~])[^/:,;"'\n])* / )* [^\s/:,;"'()\[\]<>]* """, re.VERBOSE
+)
+# In a word of a command the path is the last, with all its spaces: behind `--option=`, `@` or `-I`.
+_LAST = re.compile(rf"((?:--?[\w-]+=|\w+=|-\w|@)*) {_PATH} .*", re.VERBOSE | re.DOTALL)
+_QUOTED = re.compile(r"""(["'])(.*?)\1""", re.DOTALL)
 
 
 def data_of(run: Mapping, name: str | None, licence: str | None) -> dict[str, str]:
@@ -55,10 +67,11 @@ def command(line: str) -> str:
 
 
 def _word(word: str) -> str:
-    if re.match(_PATH, word):
-        return _name(word)
-    # In `--option=PATH`, in a list, or among options that are one word: `--local_data_opts`.
-    return re.sub(rf"(?<=[=:,;\s]){_PATH}[^\s,;]*", lambda m: _name(m[0]), word)
+    if last := _LAST.fullmatch(word):
+        return last[1] + _name(word)
+    # In a list, or among options that are one word: `--local_data_opts`.
+    inner = _QUOTED.sub(lambda m: m[1] + _word(m[2]) + m[1], word)
+    return _WHOLE.sub(lambda m: _name(m[0]), inner)
 
 
 def _name(path: str) -> str:
@@ -73,7 +86,7 @@ def place(path: str, exp: Path) -> str:
 
 def prose(text: str) -> str:
     """Text in which paths may stand, with no more of each than the file's name."""
-    return _FOLDERS.sub("", text)
+    return _WHOLE.sub(lambda m: Path(m[0]).name if Path(m[0]).suffix else PLACE, text)
 
 
 def part(run: Mapping) -> str:

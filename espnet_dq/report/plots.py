@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from espnet_dq.report.train_log import TrainLog
+from espnet_dq.scoring.score import MEAN
 
 COLOURS = ["#E69F00", "#0072B2", "#CC79A7", "#009E73", "#D55E00", "#56B4E9", "#000000"]
 MARKERS = "osD^vPX"
@@ -109,7 +110,7 @@ def wer_by_language(results: dict, order: list[str]) -> str:
         axes.set_xlim(left=0)
         axes.set_xlabel("word error rate (%), lower is better")
         figure.legend(loc="outside upper left", ncols=1)
-    said = "; ".join(f"{s['name']}: mean {s['wer']['mean']:.1f} %" for s in systems)
+    said = "; ".join(f"{s['name']}: mean {s['wer'][MEAN]:.1f} %" for s in systems)
     return _svg(figure, "languages", "Word error rate by language", said)
 
 
@@ -122,7 +123,7 @@ def error_against_size(results: dict) -> str:
         for k, system in enumerate(systems):
             axes.plot(
                 system["bytes_on_disk"] / 1e6,
-                system["wer"]["mean"],
+                system["wer"][MEAN],
                 MARKERS[k % len(MARKERS)],
                 color=COLOURS[k % len(COLOURS)],
                 label=_plain(system["name"]),
@@ -130,12 +131,12 @@ def error_against_size(results: dict) -> str:
                 markersize=9,
             )
         axes.set_xlim(0, 1.1 * max(s["bytes_on_disk"] for s in systems) / 1e6)
-        axes.set_ylim(0, 1.15 * max([s["wer"]["mean"] for s in systems] + [1]))
+        axes.set_ylim(0, 1.15 * max([s["wer"][MEAN] for s in systems] + [1]))
         axes.set_xlabel("size on disk (MB, millions of bytes)")
         axes.set_ylabel("mean WER (%)")
         figure.legend(loc="outside upper left", ncols=1)
     said = "; ".join(
-        f"{s['name']}: {s['bytes_on_disk'] / 1e6:.1f} MB, {s['wer']['mean']:.1f} %" for s in systems
+        f"{s['name']}: {s['bytes_on_disk'] / 1e6:.1f} MB, {s['wer'][MEAN]:.1f} %" for s in systems
     )
     return _svg(figure, "size", "Mean word error rate against size on disk", said)
 

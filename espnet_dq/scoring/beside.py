@@ -13,15 +13,36 @@ OPENAI = "openai: after openai-whisper's own normaliser, which takes marks for s
 SAME = "openai-whisper's own normaliser gives the same rates in every language"
 
 
-def units(rates: Mapping) -> str:
-    """What WER counts, in one sentence."""
-    lettered = [lang for lang, unit in sorted(rates["unit"].items()) if unit == UNITS[1]]
+def units(unit: Mapping[str, str]) -> str:
+    """What WER counts, in one sentence.
+
+    Args:
+        unit: by language, one of `UNITS`.
+    """
+    lettered = _lettered(unit)
     if not lettered:
         return "WER counts words in all languages."
+    others = ", and words in the others; so does the mean" if mixed(unit) else ""
     return (
         f"WER counts letters with their marks in {', '.join(lettered)}, which are written without "
-        "spaces, and words in the others; so does the mean."
+        f"spaces{others}."
     )
+
+
+def mixed(unit: Mapping[str, str]) -> bool:
+    """Whether WER counts words in some languages and letters in others."""
+    return len(set(unit.values())) > 1
+
+
+def counted(unit: Mapping[str, str]) -> str:
+    """`words`, `letters`, or `words, in th and zh letters`: what WER counts, within a sentence."""
+    if mixed(unit):
+        return f"words, in {' and '.join(_lettered(unit))} letters"
+    return "letters" if _lettered(unit) else "words"
+
+
+def _lettered(unit: Mapping[str, str]) -> list[str]:
+    return [lang for lang, each in sorted(unit.items()) if each == UNITS[1]]
 
 
 def differing(name: str, rates: Mapping) -> list[list[str]]:

@@ -55,7 +55,8 @@ def differences(
     """By language, and of the unweighted mean over languages (`MEAN`), which comes first.
 
     Utterances are paired by their ids; those of one system alone, or with another reference, are
-    left out. Empty if none is left. The order of utterances makes no difference.
+    left out. Empty if none is left. Without a mean where a language has no pair: it would be of
+    other languages than the systems' own means. The order of utterances makes no difference.
 
     Args:
         first, second: what `utterances.read_aligned` gives of each.
@@ -64,7 +65,7 @@ def differences(
     rows: dict[str, list[tuple[int, int, int]]] = {}
     for utt in first.keys() & second.keys():
         one, other = first[utt], second[utt]
-        if one.tokens == other.tokens:
+        if (one.lang, one.reference) == (other.lang, other.reference):
             rows.setdefault(one.lang, []).append((one.errors, other.errors, one.tokens))
     if not rows:
         return {}
@@ -76,6 +77,8 @@ def differences(
         found[lang] = _difference([table], points[-1], drawn)
         means += drawn / len(rows)
     tables = [np.array(each) for each in rows.values()]
+    if found.keys() != {x.lang for side in (first, second) for x in side.values()}:
+        return found
     return {MEAN: _difference(tables, sum(points) / len(points), means), **found}
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 
 from espnet_dq.scoring.align import Row
+from espnet_dq.scoring.beside import counted, mixed
 from espnet_dq.scoring.table import ALL
 
 _HEAD = "|dataset|Snt|Wrd|Corr|Sub|Del|Ins|Err|S.Err|\n|---|---|---|---|---|---|---|---|---|"
@@ -29,6 +30,8 @@ def environments(date: str, commit: str) -> str:
 def tables(scores: Mapping[str, Mapping]) -> str:
     """`### WER` and `### CER`, one row per dataset and language, the sum of each first.
 
+    Where letters count as words that is said below the table.
+
     Args:
         scores: score.json's content by dataset name, usually SYSTEM/TESTSET.
     """
@@ -41,5 +44,9 @@ def tables(scores: Mapping[str, Mapping]) -> str:
                 row = Row(**rows[lang])
                 name = dataset if lang == ALL else f"{dataset}/{lang}"
                 lines.append("|".join(["", name, str(row.snt), str(row.wrd), *row.percent(), ""]))
+        unit = {lang: each for s in scores.values() for lang, each in s["unit"].items()}
+        if kind == "wer" and counted(unit) != "words":
+            both = "; the rows over all languages add both up" if mixed(unit) else ""
+            lines += ["", f"Wrd: {counted(unit)}{both}."]
         blocks.append("\n".join([*lines, ""]))
     return "\n".join(blocks)

@@ -7,8 +7,9 @@ jiwer aligns: its counts are those of the rates; sclite's tables may count a few
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby, islice
 from pathlib import Path
-from unicodedata import combining, east_asian_width
+from unicodedata import category, east_asian_width
 
 import jiwer
 import numpy as np
@@ -32,9 +33,14 @@ class Aligned:
     columns: Sequence[tuple[str | None, str | None]]
 
     @property
+    def reference(self) -> tuple[str, ...]:
+        """The tokens of the reference."""
+        return tuple(said for said, _ in self.columns if said is not None)
+
+    @property
     def tokens(self) -> int:
         """Of the reference."""
-        return sum(said is not None for said, _ in self.columns)
+        return len(self.reference)
 
     @property
     def errors(self) -> int:
@@ -76,7 +82,7 @@ def closest(aligned: Aligned) -> Aligned:
 
     Of `frau maier` heard as `frau meier ja`, `meier` stands under `maier`, not `ja`.
     """
-    said = [said for said, _ in aligned.columns if said is not None]
+    said = aligned.reference
     heard = [heard for _, heard in aligned.columns if heard is not None]
     unlike = process.cdist(said, heard, scorer=Levenshtein.normalized_distance)  # 0 to 1
     # However unlike all pairs are, together they weigh less than one error.
@@ -92,13 +98,18 @@ def closest(aligned: Aligned) -> Aligned:
 
 
 def most_errors(aligned: Mapping[str, Aligned], most: int) -> list[Aligned]:
-    """The utterances with the most errors, at most `most`; of equals those of fewer words first."""
+    """The utterances with the most errors, at most `most` of each language.
+
+    Errors of two languages do not compare: one may count letters, the other words. Of equals those
+    of fewer tokens come first.
+    """
     wrong = [x for x in aligned.values() if x.errors]
-    return sorted(wrong, key=lambda x: (-x.errors, x.tokens, x.utt))[:most]
+    ranked = sorted(wrong, key=lambda x: (x.lang, -x.errors, x.tokens, x.utt))
+    return [x for _, each in groupby(ranked, lambda x: x.lang) for x in islice(each, most)]
 
 
 def confusions(aligned: Mapping[str, Aligned], most: int) -> list[dict]:
-    """The errors that occur most, over all utterances: language, kind, said, heard, times.
+    """The errors that occur most, at most `most` of each language: kind, said, heard, times.
 
     Of equally frequent ones substitutions come first, then deletions, then insertions.
     """
@@ -109,11 +120,13 @@ def confusions(aligned: Mapping[str, Aligned], most: int) -> list[dict]:
 
     def rank(entry: tuple[tuple[str, str | None, str | None], int]) -> tuple:
         (lang, said, heard), times = entry
-        return -times, kinds.index(_kind(said, heard)), lang, said or "", heard or ""
+        return lang, -times, kinds.index(_kind(said, heard)), said or "", heard or ""
 
+    ranked = groupby(sorted(counts.items(), key=rank), lambda entry: entry[0][0])
     return [
         {"lang": lang, "kind": _kind(said, heard), "said": said, "heard": heard, "times": times}
-        for (lang, said, heard), times in sorted(counts.items(), key=rank)[:most]
+        for lang, each in ranked
+        for (_, said, heard), times in islice(each, most)
     ]
 
 
@@ -123,21 +136,24 @@ def _kind(said: str | None, heard: str | None) -> str:
     return DELETED if heard is None else SUBSTITUTED
 
 
-def lines(columns: Iterable[Sequence[str | None]]) -> tuple[str, str]:
-    """Said and heard, one under the other in a font of fixed width; `*` where nothing stands.
+def lines(columns: Iterable[Sequence[str | None]]) -> tuple[str, str, str]:
+    """Said, heard and what is wrong, one under the other in a font of fixed width, as sclite has it.
 
-    Errors are in capitals, where the script has them.
+    `*` stands where there is nothing. Under an error is S, D or I, as not every script has
+    capitals and not every letter keeps its spelling in them.
     """
-    sides: tuple[list[str], list[str]] = [], []
+    sides: tuple[list[str], ...] = ([], [], [])
     for said, heard in columns:
-        cells = [said, heard] if said == heard else [said and said.upper(), heard and heard.upper()]
-        width = max(_width(cell or "*") for cell in cells)
+        width = max(_width(said or "*"), _width(heard or "*"))
+        wrong = "" if said == heard else _kind(said, heard)[0].upper()
+        cells = said or "*" * width, heard or "*" * width, wrong
         for side, cell in zip(sides, cells, strict=True):
-            text = cell or "*" * width
-            side.append(text + " " * (width - _width(text)))
-    return " ".join(sides[0]).rstrip(), " ".join(sides[1]).rstrip()
+            side.append(cell + " " * (width - _width(cell)))
+    said, heard, wrong = (" ".join(side).rstrip() for side in sides)
+    return said, heard, wrong
 
 
 def _width(text: str) -> int:
-    """Columns that a text takes in a font of fixed width."""
-    return sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in text)
+    """Columns that a text takes in a font of fixed width: marks and joiners take none."""
+    shown = [c for c in text if category(c) not in ("Mn", "Me", "Cf")]
+    return sum(2 if east_asian_width(c) in "WF" else 1 for c in shown)

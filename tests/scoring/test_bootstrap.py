@@ -126,8 +126,32 @@ def test_paired_by_id_in_any_order_and_the_same_each_time():
     first, second = scored(one, words), scored(other, words)
     wanted = differences(first, second)
     turned = dict(reversed(second.items()))
-    extra = scored([5], [5], "fr")
-    assert differences(first | extra, turned) == wanted
+    assert differences(first, turned) == wanted
     another = differences(first, second, seed=1)["en"]
     assert another != wanted["en"] and another.low == pytest.approx(wanted["en"].low, abs=1.0)
-    assert differences(first, extra) == {}
+    assert differences(first, scored([5], [5], "fr")) == {}
+
+
+def test_no_mean_where_the_systems_have_other_languages():
+    """Nor where no utterance of a language can be paired; the languages in common stay."""
+    words, one, other = made_up(6, 50, 0.3, 0.5)
+    first, second, extra = scored(one, words), scored(other, words), scored([5], [5], "fr")
+    wanted = differences(first, second)
+    del wanted["mean"]
+    assert differences(first | extra, second) == wanted == differences(first, second | extra)
+    elsewhere = {f"x{utt}": x for utt, x in extra.items()}
+    assert differences(first | extra, second | elsewhere) == wanted
+
+
+def test_other_references_are_no_pair():
+    """Neither of other words, however many they are, nor of the same words in another language."""
+    words, one, other = made_up(6, 50, 0.3, 0.5)
+    first, second = scored(one, words), scored(other, words)
+    utt = min(first)
+    rest = {k: x for k, x in second.items() if k != utt}
+    wanted = differences(first, rest)
+    another = Aligned(utt, "en", [("b", "b")] * int(words[0]))
+    assert another.tokens == first[utt].tokens
+    assert differences(first, second | {utt: another}) == wanted
+    there = Aligned(utt, "fr", first[utt].columns)
+    assert differences(first, second | {utt: there}) == {"en": wanted["en"]}

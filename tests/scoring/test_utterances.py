@@ -122,8 +122,10 @@ def test_confusions_are_jiwers_counts(tmp_path, pairs):
         assert each["said"] != each["heard"]
     wanted = [counted.substitutions, counted.deletions, counted.insertions]
     assert [kinds[k] for k in ("substituted", "deleted", "inserted")] == wanted
-    times = [each["times"] for each in found]
-    assert times == sorted(times, reverse=True) and confusions(aligned, 3) == found[:3]
+    order = [(each["lang"], -each["times"]) for each in found]
+    assert order == sorted(order)
+    of = {lang: [each for each in found if each["lang"] == lang] for lang in ("en", "zh-x")}
+    assert confusions(aligned, 3) == of["en"][:3] + of["zh-x"][:3]
 
 
 def test_an_example_by_hand(tmp_path):
@@ -136,8 +138,13 @@ def test_an_example_by_hand(tmp_path):
     aligned = read_aligned(write(tmp_path / "score", pairs))
     aligned = {utt: closest(x) for utt, x in aligned.items()}
     assert [x.utt for x in most_errors(aligned, 10)] == ["b", "d", "a"]
-    assert lines(aligned["a"].columns) == ("guten TAG frau MAIER", "guten *** frau MEIER")
-    assert lines(aligned["d"].columns) == ("FRAU MAIER", "**** *****")
+    assert lines(aligned["a"].columns) == (
+        "guten tag frau maier",
+        "guten *** frau meier",
+        "      D        S",
+    )
+    assert lines(aligned["b"].columns) == ("frau maier **", "frau meier ja", "     S     I")
+    assert lines(aligned["d"].columns) == ("frau maier", "**** *****", "D    D")
     first, *rest = confusions(aligned, 20)
     assert first == {
         "lang": "de", "kind": "substituted", "said": "maier", "heard": "meier", "times": 2,
@@ -148,8 +155,32 @@ def test_an_example_by_hand(tmp_path):
 
 
 def test_wide_letters_and_marks_stand_under_each_other():
-    assert lines([("你好", "a"), ("x", "x")]) == ("你好 x", "A    x")
-    assert lines([("e\u0301", None), ("x", "x")]) == ("E\u0301 x", "* x")
+    assert lines([("你好", "a"), ("x", "x")]) == ("你好 x", "a    x", "S")
+    assert lines([("e\u0301", None), ("x", "x")]) == ("e\u0301 x", "* x", "D")
+    # A vowel sign of Thai and one of Hindi, both of combining class 0, and a joiner of Persian.
+    assert lines([("กิ", None), ("x", "y")]) == ("กิ x", "* y", "D S")
+    assert lines([("कु", "क"), ("x", "x")]) == ("कु x", "क x", "S")
+    assert lines([("می\u200cروم", None)])[1] == "*" * 5
+
+
+@pytest.mark.parametrize(
+    ("said", "heard"),
+    [("straße", "strasse"), ("sıkı", "siki"), ("οδος", "οδοσ"), ("喝", "和"), ("हूँ", "है"), ("بيت", "بنت")],
+)  # fmt: skip
+def test_errors_are_marked_in_every_script_and_letters_kept(said, heard):
+    above, below, wrong = lines([(said, heard), (said, said), (None, heard)])
+    assert above.split() == [said, said, "*" * len(above.split()[2])]
+    assert below.split() == [heard, said, heard] and wrong.split() == ["S", "I"]
+
+
+def test_languages_do_not_push_each_other_out():
+    """Letters of a long Chinese text, all wrong, beside short texts of words."""
+    chinese = {f"zh{n}": Aligned(f"zh{n}", "zh", [("我", "他")] * 40) for n in range(5)}
+    english = {f"en{n}": Aligned(f"en{n}", "en", [("a", "b"), ("c", "d")]) for n in range(5)}
+    both = chinese | english
+    assert [x.utt for x in most_errors(both, 2)] == ["en0", "en1", "zh0", "zh1"]
+    found = [(x["lang"], x["said"], x["times"]) for x in confusions(both, 1)]
+    assert found == [("en", "a", 5), ("zh", "我", 200)]
 
 
 @pytest.mark.parametrize(

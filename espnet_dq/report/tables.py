@@ -1,0 +1,135 @@
+"""What RESULTS.md and report.html both show, as heads, rows and captions: each renders it its way."""
+
+from collections.abc import Mapping
+
+from espnet_dq.report.collect import RATES, Experiment
+from espnet_dq.report.headline import signed
+from espnet_dq.scoring import beside
+from espnet_dq.scoring.bootstrap import FEWEST
+from espnet_dq.scoring.score import MEAN
+from espnet_dq.scoring.table import ALL
+
+NONE = "–"  # where there is no number
+MEANS = ["system", *(f"{rate[:3].upper()}{rate[3:].replace('_', ' ')}" for rate in RATES)]
+DIFFERENCES = [
+    "student minus",
+    "rate",
+    "language",
+    "difference",
+    "interval",
+    "utterances",
+    "that differ",
+    "verdict",
+]
+CONFUSED = ["reference", "heard", "language", "what", "times"]
+
+
+def number(value: float | None, digits: int = 1) -> str:
+    """A number with so many decimals; a dash where there is none."""
+    return NONE if value is None else f"{value:.{digits}f}"
+
+
+def units(results: Mapping) -> dict[str, str]:
+    """What WER counts in each language of any system."""
+    return {lang: each for s in results["systems"] for lang, each in s["unit"].items()}
+
+
+def means(results: Mapping) -> list[list[str]]:
+    """Rows of the table of means over languages, its head being `MEANS`."""
+    return [[s["name"], *(number(s[rate][MEAN]) for rate in RATES)] for s in results["systems"]]
+
+
+def means_caption(exp: Experiment) -> str:
+    """What the columns of `MEANS` are."""
+    score = exp.score
+    return (
+        f"Means over languages in percent. {beside.OPENAI} "
+        f"({score.get('normalizer_openai', 'not recorded')}); "
+        f"long: {score.get('long', 'long references')}; "
+        "unnormalised: text as written, with its case, punctuation and numbers"
+    )
+
+
+def compared(exp: Experiment) -> str:
+    """How text was compared, and by what, in one sentence."""
+    rates, tool = exp.score.get("rates", "jiwer"), exp.score.get("tool", "not recorded")
+    text = exp.score.get("normalizer", "not recorded")
+    return f"Text compared {text}; rates: {rates}; tables of counts: {tool}."
+
+
+def both_normalisers(results: Mapping) -> list[list[str]]:
+    """Rows where openai-whisper's own normaliser gives other rates, their head `beside.HEAD`."""
+    return [row for s in results["systems"] for row in beside.differing(s["name"], s)]
+
+
+def difference_caption(results: Mapping) -> str:
+    """What the table of differences shows, and what it does not speak for."""
+    used = results["bootstrap"]
+    return (
+        "The student minus each other system, in percentage points, with the "
+        f"{100 * used['confidence']:.0f} % interval of a paired bootstrap over utterances "
+        f"({used['draws']} draws, seed {used['seed']}). Not distinguishable: the interval holds "
+        f"zero, fewer than {FEWEST} utterances differ, or, of the mean, a language has fewer than "
+        f"{FEWEST}. It speaks for more utterances like these, not for other voices, nor for a "
+        "training with another seed"
+    )
+
+
+def difference_rows(results: Mapping) -> list[list[str]]:
+    """Rows of the table of differences, its head being `DIFFERENCES`."""
+    rows = []
+    for d in results["differences"]:
+        interval = f"{signed(d['low'])} to {signed(d['high'])}"
+        name = [d["against"], d["rate"].upper(), d["lang"]]
+        counts = [str(d["utterances"]), str(d["differing"])]
+        rows.append([*name, signed(d["points"]), interval, *counts, d["verdict"]])
+    return rows
+
+
+def insertions(results: Mapping) -> tuple[list[str], list[list[str]]]:
+    """Head and rows of the table of insertions a minute; no rows if no length is known."""
+    systems = [s for s in results["systems"] if s["insertions_per_minute"]]
+    langs = sorted({k for s in systems for k in s["insertions_per_minute"]} - {ALL})
+    rows = [
+        [s["name"], *(number(s["insertions_per_minute"].get(k), 2) for k in (ALL, *langs))]
+        for s in systems
+    ]
+    return ["system", ALL, *langs], rows
+
+
+def insertions_caption(results: Mapping) -> str:
+    """What that table counts, and what its column `ALL` adds up."""
+    unit = units(results)
+    both = f"; {ALL}: both added up" if beside.mixed(unit) else ""
+    return f"Inserted in a minute of audio: {beside.counted(unit)}{both}"
+
+
+def title(utterance: Mapping) -> str:
+    """An example's name and its errors."""
+    errors, tokens, unit = (utterance[key] for key in ("errors", "tokens", "unit"))
+    said = f"{_some(errors, 'error')} in {_some(tokens, unit)}"
+    return f"{utterance['utt']} ({utterance['lang']}): {said}"
+
+
+def _some(count: int, what: str) -> str:
+    return f"{count} {what}{'s' if count > 1 else ''}"
+
+
+def confused_rows(examples: Mapping) -> list[list[str]]:
+    """Rows of the table of confused words and letters, its head being `CONFUSED`."""
+    return [
+        [x["said"] or NONE, x["heard"] or NONE, x["lang"], x["kind"], str(x["times"])]
+        for x in examples["confusions"]
+    ]
+
+
+def examples_captions(results: Mapping) -> tuple[str, str]:
+    """Of the utterances with most errors, and of what is confused most."""
+    found = results["examples"]
+    system, utterances, pairs = found["system"], found["utterances"], found["confusions"]
+    each = " in each language" if len(units(results)) > 1 else ""
+    counted = beside.counted(units(results))
+    return (
+        f"Utterances with most errors{each}, of {system} ({len(utterances)})",
+        f"Confused most{each}, by {system}: {counted} ({len(pairs)})",
+    )
