@@ -39,7 +39,9 @@ def examples(results: dict, mark: str | None) -> str:
     if found is not None:
         most, confused = examples_captions(results)
         parts.append(f"<h3>{text(most)}</h3>")
-        said = "As scored (normalised). Above: the reference; below: what was heard; a dash: nothing."
+        said = (
+            "As scored (normalised). Above: the reference; below: what was heard; a dash: nothing."
+        )
         parts.append(paragraph(said, soft=True))
         for x in found["utterances"]:
             parts.append(paragraph(title(x), soft=True))

@@ -74,7 +74,9 @@ def _headline(results: dict) -> str:
 
 def _rates(results: dict, name: str, caption: str, mark: str | None) -> str:
     order = languages(results)
-    rows = [[s["name"], *(tables.number(s[name].get(k)) for k in order)] for s in results["systems"]]
+    rows = [
+        [s["name"], *(tables.number(s[name].get(k)) for k in order)] for s in results["systems"]
+    ]
     return table(caption, ["system", *order], rows, mark)
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from espnet_dq.report import origin, tables
 from espnet_dq.report.collect import Experiment
 from espnet_dq.report.size import MIB
-from espnet_dq.scoring import beside, results as espnet
+from espnet_dq.scoring import beside
+from espnet_dq.scoring import results as espnet
 from espnet_dq.scoring.utterances import lines
 
 

@@ -16,8 +16,8 @@ NOT_STATED = "not stated"
 PLACE = "DIR"  # stands for a folder whose name is nobody's business
 # Of files that a user gives to the recipe; what has another ending is taken for a folder.
 FILES = re.compile(r"\.(pt|pth|bin|safetensors|ya?ml|sh|json|jsonl|gz|tsv|csv|txt)$")
-# Where a path begins that leaves the current folder: at `/`, `~` or `..`, but not within a word or a
-# URL (save `file:`) and not at `</s>`; also behind the letter of an option, `-I/usr`.
+# Where a path begins that leaves the current folder: at `/`, `~` or `..`, also behind the letter of
+# an option, `-I/usr`; but not within a word or a URL (save `file:`), and not at `</s>`.
 _OPTION = r"(?<=(?<![\w-])-\w)"
 _PATH = rf"""
     (?: file:/+
@@ -26,7 +26,7 @@ _PATH = rf"""
 """
 # Folders may have spaces in their names; the last name ends at one, as does another option.
 _WHOLE = re.compile(
-    rf"""{_PATH} (?: (?:(?!\s[-/~])[^/:,;"'\n])* / )* [^\s/:,;"'()\[\]<>]* """, re.VERBOSE
+    rf"""{_PATH} (?: (?:(?!\s(?:[-/~]|\.\.))[^/:,;"'\n])* / )* [^\s/:,;"'()\[\]<>]* """, re.VERBOSE
 )
 # In a word of a command the path is the last, with all its spaces: behind `--option=`, `@` or `-I`.
 _LAST = re.compile(rf"((?:--?[\w-]+=|\w+=|-\w|@)*) {_PATH} .*", re.VERBOSE | re.DOTALL)

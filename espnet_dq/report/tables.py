@@ -1,4 +1,4 @@
-"""What RESULTS.md and report.html both show, as heads, rows and captions: each renders it its way."""
+"""What RESULTS.md and report.html both show: heads, rows and captions, for each to render."""
 
 from collections.abc import Mapping
 

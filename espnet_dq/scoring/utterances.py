@@ -137,7 +137,7 @@ def _kind(said: str | None, heard: str | None) -> str:
 
 
 def lines(columns: Iterable[Sequence[str | None]]) -> tuple[str, str, str]:
-    """Said, heard and what is wrong, one under the other in a font of fixed width, as sclite has it.
+    """Said, heard and what is wrong, under each other in a font of fixed width, as sclite prints.
 
     `*` stands where there is nothing. Under an error is S, D or I, as not every script has
     capitals and not every letter keeps its spelling in them.

@@ -6,6 +6,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from functools import cache
 
 import huggingface_hub
@@ -24,6 +25,7 @@ from espnet_dq.formats import detect
 from espnet_dq.report.model_card import render
 from espnet_dq.report.origin import data_of
 from espnet_dq.student.checkpoint import CHECKPOINT, load_student
+from espnet_dq.whisper.dims import SIZES
 from tests.report.fake_hub import TOKEN, Hub
 from tests.report.made_up import build
 
@@ -39,7 +41,8 @@ def experiment(folder, make_toy, grid):
     systems = []
     for system in run["systems"]:
         rates = {"en": 10.0, "ru": 20.5, "mean": 15.25}
-        systems.append({**system, "wer": rates, "cer": rates, "utterances": 24})
+        measured = {"wer": rates, "cer": rates, "utterances": 24, "data": run["data"]}
+        systems.append(system | measured)
     (exp / "results.json").write_text(json.dumps({"systems": systems}))
     model = make_toy(seed=7, text_ctx=64)
     with torch.no_grad():
@@ -171,16 +174,17 @@ def test_the_card_names_data_and_licences_and_no_path():
         "date": "2026-11-28",
     }
     known = {"systems": [own], "differences": [difference]}
+    dims = replace(SIZES["tiny"], n_audio_ctx=500)
 
     def card(name=None, licence=None):
         results = known | data_of(run, name, licence)
         parity = {"tensors": 9, "mismatched": 0}
-        return render("packed", run, results, 10**6, parity, "default", False)
+        return render("packed", run, results, 10**6, parity, "default", dims)
 
     text = card("Ann's  voice", "CC0-1.0")
     for said in (
         "# Whisper for de: Ann's voice\n",
-        "on the test part of: Ann's voice (60 utterances)",
+        "on the test part of: Ann's voice (60 utterances), padded to 10 s, greedy",
         "- training data: Ann's voice; licence: CC0-1.0\n",
         "- start: OpenAI's Whisper tiny, MIT licence\n",
         "- teacher: `big.pt`, a file of the user's: its licence is not stated\n",
@@ -195,6 +199,8 @@ def test_the_card_names_data_and_licences_and_no_path():
     run["sources"] = [{"name": "A", "licence": "GPL-2"}, {"name": "B", "licence": "CC-BY-SA-3.0"}]
     both = "- training data: A; B; licence: GPL-2 (A); CC-BY-SA-3.0 (B)\n"
     assert both in card() and "start: not stated" not in card()
+    own["data"] = "/home/ann/exp/data/test_windows"
+    assert "(60 windows of joined utterances), padded to 10 s" in card()
 
 
 @pytest.mark.slow

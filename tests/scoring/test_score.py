@@ -128,6 +128,16 @@ def test_result_block(tmp_path):
     assert sum(line.startswith("|tiny/test/") for line in wer.splitlines()) == 3
 
 
+def test_result_block_of_letters_and_words(tmp_path):
+    """Said beside the sums, which add both up."""
+    texts = {"a": ("zh", "我喜欢喝茶"), "b": ("en", "yes no")}
+    folder(tmp_path, texts, {"a": "我喜欢喝茶", "b": "yes"})
+    block = tables({"t": score(tmp_path / "data", tmp_path / "tiny", tmp_path / "out", None)})
+    assert "|t|2|7|" in block
+    said = "Wrd: words, in zh letters; the rows over all languages add both up."
+    assert block.count(said) == 1 and said in block.split("### CER")[0]
+
+
 def test_perfect_and_no_long_part(tmp_path):
     folder(tmp_path, {"x": ("en", "Yes, no.")}, {"x": "yes no"})
     result = score(tmp_path / "data", tmp_path / "tiny", tmp_path / "out", None)

@@ -165,7 +165,8 @@ def test_wide_letters_and_marks_stand_under_each_other():
 
 @pytest.mark.parametrize(
     ("said", "heard"),
-    [("straße", "strasse"), ("sıkı", "siki"), ("οδος", "οδοσ"), ("喝", "和"), ("हूँ", "है"), ("بيت", "بنت")],
+    [("straße", "strasse"), ("sıkı", "siki"), ("οδος", "οδοσ"), ("喝", "和"), ("हूँ", "है"),
+     ("بيت", "بنت")],
 )  # fmt: skip
 def test_errors_are_marked_in_every_script_and_letters_kept(said, heard):
     above, below, wrong = lines([(said, heard), (said, said), (None, heard)])
