@@ -68,7 +68,7 @@ def command(line: str) -> str:
 
 def _word(word: str) -> str:
     if last := _LAST.fullmatch(word):
-        return last[1] + _name(word)
+        return last[1] + _name(word[last.end(1) :])
     # In a list, or among options that are one word: `--local_data_opts`.
     inner = _QUOTED.sub(lambda m: m[1] + _word(m[2]) + m[1], word)
     return _WHOLE.sub(lambda m: _name(m[0]), inner)
