@@ -9,10 +9,10 @@ set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 
 tests=(
-    tests/quant tests/distill tests/whisper
+    tests/quant tests/distill tests/whisper tests/student
     tests/task/test_{model,vocabularies,memory,ddp}.py
     tests/formats/test_{ctranslate2,onnx_writer,huggingface,ggml_writer,whisper_cpp_logits}.py
-    tests/decode/test_{onnx_runtime,split}.py
+    tests/runtimes/test_onnx_runtime.py tests/labels/test_split.py
 )
 settings=(
     "OMP_NUM_THREADS=1"

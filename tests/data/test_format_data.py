@@ -80,7 +80,7 @@ def test_limits_are_options(tmp_path, splits):
 
 
 def test_long_ones_are_split(tmp_path, splits, monkeypatch):
-    """By whatever `Splitter` says; see tests/decode/test_split.py for what it says."""
+    """By whatever `Splitter` says; see tests/labels/test_split.py for what it says."""
     asked = []
 
     class Halves:
