@@ -32,7 +32,7 @@ def render(exp: Experiment) -> str:
         f"## exp/{name}",
         *(f"- {key}: `{value}`" for key, value in known.items()),
         f"- {tables.compared(exp)}",
-        f"- WER and CER: {tables.means_caption(exp)}.",
+        f"- {tables.means_caption(exp)}.",
         f"- {beside.units(tables.units(results))}",
         _parity(results["parity"]),
         "",
