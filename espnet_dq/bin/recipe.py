@@ -24,11 +24,12 @@ from espnet_dq.config import merge, parse_keys, read_config
 from espnet_dq.data.corpora import CORPORA
 from espnet_dq.errors import InputError, run
 from espnet_dq.fetch.sources import MODELS
-from espnet_dq.formats.registry import home
+from espnet_dq.formats.registry import FORMATS, home
 from espnet_dq.quant.table import read_grid
 
 OWN = [name for name, corpus in CORPORA.items() if corpus.own]
 WHISPERS = tuple(name for name in MODELS if not name.endswith(".en"))
+IN_RUNTIMES = ", ".join(f"{', '.join(f.grids)} ({f.runtime})" for f in FORMATS.values() if f.grids)
 SYSTEMS = ("untouched", "teacher", "float_student", "student", "student_torch")
 TRAIN_CONFIG = {"kd_qat": "conf/train.yaml", "joint": "conf/joint.yaml"}  # by mode
 SWITCH = ("true", "false")
@@ -128,10 +129,9 @@ OPTIONS = {
                "the Whisper that learns: the same choices; bin.make_student and "
                "bin.trim_vocabulary cut smaller ones"),
         Option("grid", "ct2_int8", str, "NAME|FILE",
-               "weight grid, and with it the runtime: ct2_int8 (faster-whisper), ggml_q8_0, "
-               "ggml_q5_0, ggml_q4_0 (whisper.cpp), onnx_int8 (ONNX Runtime); uniform2 to "
-               "uniform8, also as uniform4_tensor or uniform4_g16, or a .yaml file with a grid "
-               "for each weight (packed file, torch)"),
+               f"weight grid, and with it the runtime: {IN_RUNTIMES}; uniform2 to uniform8, also "
+               "as uniform4_tensor or uniform4_g16, or a .yaml file with a grid for each weight "
+               "(packed file, torch)"),
         Option("mode", "kd_qat", tuple(TRAIN_CONFIG), "",
                "kd_qat: distil in float, then on the grid; joint: on the grid from the first step"),
         Option("train_config", "", str, "FILE",

@@ -46,7 +46,7 @@ class Segment:
 
 
 class Runtime(Protocol):
-    """What a runtime offers.
+    """What a runtime offers; made as `Class(path, threads, nj, beam_size)`, see `load_runtime`.
 
     Attributes:
         compute_type: the type that matrix products really run in (`float32`, `int8_float32`).

@@ -1,6 +1,6 @@
 """Is what a CTranslate2 file holds what training's forward pass used? Counted, bit by bit.
 
-The file is read by `formats.ctranslate2`, which shares no code with `quant` or the writer.
+The file is read by `formats.ct2.read`, which shares no code with `quant` or the writer.
 """
 
 from collections.abc import Mapping
