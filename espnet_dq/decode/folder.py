@@ -22,7 +22,7 @@ from espnet_dq.decode.utterances import Decoded, decode, decode_timed, jobs_of, 
 from espnet_dq.errors import InputError, WorkError, one_line
 from espnet_dq.files import Folder, atomic, check_replaceable, remove, sha256
 from espnet_dq.jobs import Part
-from espnet_dq.runtimes import load_runtime
+from espnet_dq.runtimes import Runtime, load_runtime
 from espnet_dq.runtimes.interface import LIMITS
 
 PARTIAL = ".partial.jsonl"
@@ -124,28 +124,16 @@ def decode_folder(
     for utt, reason in sorted(failed.items()):
         logging.warning("%s: not decoded: %s", one_line(utt), one_line(reason))
 
-    seconds = sum(result.seconds for result in done.values())
-    cut = [result.pieces for result in done.values() if result.pieces > 1]
     report = {
         "runtime": runtime,
         "model": str(model),
         "data": str(data),
         "utterances": len(wav),
         "failed": dict(sorted(failed.items())),
-        "cut": {"utterances": len(cut), "pieces": sum(cut), "longest_seconds": engine.window},
-        "token_limit": {"tokens": engine.most_tokens}
-        | {limit: sorted(u for u, x in done.items() if x.limit == limit) for limit in LIMITS},
-        "audio_seconds": round(seconds, 3),
-        "wall_seconds": round(wall, 3),
-        "load_seconds": round(load_seconds, 3),
-        "rtf": None if resumed or not done else round(wall / seconds, 5),
-        "first_word_seconds": None
-        if resumed or not done or timestamps or engine.workers * engine.batch > 1
-        else round(statistics.median(result.call_seconds for result in done.values()), 4),
-        "peak_rss_bytes": peak_rss_bytes(),
-        "threads": engine.threads,
+        **_measured(engine, done, wall, timed=not resumed, one_by_one=not timestamps),
         "options": options
         | {"compute_type": engine.compute_type, "workers": engine.workers, "batch": engine.batch},
+        "load_seconds": round(load_seconds, 3),
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),
     }
     if part:
@@ -156,6 +144,27 @@ def decode_folder(
     write_decoded(out, {u: done[u].text if u in done else "" for u in wav}, report, timed)
     (out / PARTIAL).unlink(missing_ok=True)
     return report
+
+
+def _measured(
+    engine: Runtime, done: Mapping[str, Decoded], wall: float, timed: bool, one_by_one: bool
+) -> dict:
+    """What decode.json says of lengths, limits and times; `rtf` and the like only if `timed`."""
+    seconds, first = sum(result.seconds for result in done.values()), None
+    if timed and done and one_by_one and engine.workers * engine.batch == 1:
+        first = round(statistics.median(result.call_seconds for result in done.values()), 4)
+    cut = [result.pieces for result in done.values() if result.pieces > 1]
+    return {
+        "cut": {"utterances": len(cut), "pieces": sum(cut), "longest_seconds": engine.window},
+        "token_limit": {"tokens": engine.most_tokens}
+        | {limit: sorted(u for u, x in done.items() if x.limit == limit) for limit in LIMITS},
+        "audio_seconds": round(seconds, 3),
+        "wall_seconds": round(wall, 3),
+        "rtf": round(wall / seconds, 5) if timed and done else None,
+        "first_word_seconds": first,
+        "peak_rss_bytes": peak_rss_bytes(),
+        "threads": engine.threads,
+    }
 
 
 def check_out(out: Path) -> None:

@@ -15,6 +15,8 @@ from espnet_dq.scoring.score import MEAN
 from espnet_dq.whisper.forward import own_window
 from espnet_dq.whisper.vocabulary import OwnVocabulary
 
+# What the model is compared with: role -> what the card calls it.
+_OTHERS = {"untouched": "the untouched small Whisper", "teacher": "its teacher"}
 _TRIMMED = (
     "import ctranslate2\n\n"
     "# CTranslate2 takes a vocabulary of less than 51865 tokens for English only\n"
@@ -55,27 +57,8 @@ def render(
     languages = [code for code in measured["wer"] if code != MEAN]
     use = card.usage.replace("LANGUAGE", languages[0]).replace("COMPUTE", compute_type)
     use = use.replace("TRIMMED", _TRIMMED if isinstance(dims, OwnVocabulary) else "")
-    head = {
-        "language": languages,
-        "license": "other",
-        "license_name": "see-below",
-        "pipeline_tag": "automatic-speech-recognition",
-        "tags": ["whisper", "dq-whisper", "distillation", "quantization"],
-    }
-    others = {s["role"]: s for s in reversed(results["systems"]) if s["role"] != "student"}
-    rows = [("this model", measured)] + [
-        (title, others[role])
-        for role, title in (
-            ("untouched", "the untouched small Whisper"),
-            ("teacher", "its teacher"),
-        )
-        if role in others
-    ]
     lines = [
-        "---",
-        yaml.safe_dump(head, sort_keys=False, allow_unicode=True).strip(),
-        "---",
-        "",
+        *_head(languages),
         f"# Whisper for {', '.join(languages)}: {data}",
         "",
         "A small Whisper, distilled from a larger one and quantized while it learned "
@@ -95,22 +78,7 @@ def render(
         "",
         "## Error rates",
         "",
-        f"WER / CER in percent on the test part of: {data} "
-        f"({measured['utterances']} {_scored(measured)}), padded to "
-        f"{own_window(dims) / SAMPLE_RATE:g} s, greedy, language given, "
-        f"text compared by its spelling. {_lettered(languages)}Measured in "
-        f"{measured['runtime']}"
-        + ("." if measured["runtime"] == runtime else f"; in {runtime} it was not measured."),
-        "",
-        "|model|runtime|" + "|".join([*languages, MEAN]) + "|",
-        "|" + "---|" * (len(languages) + 3),
-        *(
-            f"|{title}|{s['runtime']}|"
-            + "|".join(f"{s['wer'][c]:.1f} / {s['cer'][c]:.1f}" for c in [*languages, MEAN])
-            + "|"
-            for title, s in rows
-        ),
-        "",
+        *_rates(results, measured, languages, own_window(dims) / SAMPLE_RATE, runtime),
         *_sure(results, measured),
         "## What it was made from",
         "",
@@ -133,6 +101,44 @@ def render(
     return "\n".join(lines)
 
 
+def _head(languages: list[str]) -> list[str]:
+    """What the Hub reads."""
+    head = {
+        "language": languages,
+        "license": "other",
+        "license_name": "see-below",
+        "pipeline_tag": "automatic-speech-recognition",
+        "tags": ["whisper", "dq-whisper", "distillation", "quantization"],
+    }
+    return ["---", yaml.safe_dump(head, sort_keys=False, allow_unicode=True).strip(), "---", ""]
+
+
+def _rates(
+    results: Mapping, measured: Mapping, languages: list[str], window: float, runtime: str
+) -> list[str]:
+    """What was measured, and how."""
+    others = {s["role"]: s for s in reversed(results["systems"]) if s["role"] != "student"}
+    rows = [("this model", measured)]
+    rows += [(title, others[role]) for role, title in _OTHERS.items() if role in others]
+    unmeasured = "" if measured["runtime"] == runtime else f"; in {runtime} it was not measured"
+    return [
+        f"WER / CER in percent on the test part of: {results['data_name']} "
+        f"({measured['utterances']} {_scored(measured)}), padded to {window:g} s, greedy, "
+        f"language given, text compared by its spelling. {_lettered(languages)}Measured in "
+        f"{measured['runtime']}{unmeasured}.",
+        "",
+        "|model|runtime|" + "|".join([*languages, MEAN]) + "|",
+        "|" + "---|" * (len(languages) + 3),
+        *(
+            f"|{title}|{s['runtime']}|"
+            + "|".join(f"{s['wer'][c]:.1f} / {s['cer'][c]:.1f}" for c in [*languages, MEAN])
+            + "|"
+            for title, s in rows
+        ),
+        "",
+    ]
+
+
 def _scored(system: Mapping) -> str:
     """What was scored one by one: the recipe joins utterances with `--test_windows`."""
     return "windows of joined utterances" if part(system) == "test_windows" else "utterances"
@@ -145,8 +151,7 @@ def _lettered(languages: list[str]) -> str:
 
 def _sure(results: Mapping, measured: Mapping) -> list[str]:
     """How sure the differences in mean WER are, of the system that was compared."""
-    titles = {"untouched": "the untouched small Whisper", "teacher": "its teacher"}
-    rows = {title: mean_difference(results, role) for role, title in titles.items()}
+    rows = {title: mean_difference(results, role) for role, title in _OTHERS.items()}
     found = [
         f"- against {title}: {sure(row)}"
         for title, row in rows.items()

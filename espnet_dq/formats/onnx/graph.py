@@ -127,28 +127,29 @@ def decoder(dims: ModelDimensions, tensors: Mapping[str, Stored]) -> onnx.GraphP
         name = f"out_n_layer_self_{part}_cache"
         g.op("Concat", past[part], now, rest, axis=2, output=name)
 
-    info, cache = helper.make_tensor_value_info, [dims.n_text_layer, "n_audio", None, width]
-    floats = TensorProto.FLOAT
-    return helper.make_graph(
-        g.nodes,
-        "decoder",
+    return helper.make_graph(g.nodes, "decoder", *_decoder_values(dims), g.initializers)
+
+
+def _decoder_values(
+    dims: ModelDimensions,
+) -> tuple[list[onnx.ValueInfoProto], list[onnx.ValueInfoProto]]:
+    """Inputs and outputs of the decoder."""
+    info, floats = helper.make_tensor_value_info, TensorProto.FLOAT
+    cache, width = [dims.n_text_layer, "n_audio"], dims.n_text_state
+    return (
         [
             info("tokens", TensorProto.INT64, ["n_audio", "n_tokens"]),
-            *(
-                info(f"in_n_layer_self_{p}_cache", floats, [*cache[:2], "n_cache", width])
-                for p in "kv"
-            ),
+            *(info(f"in_n_layer_self_{p}_cache", floats, [*cache, "n_cache", width]) for p in "kv"),
             *(info(f"n_layer_cross_{p}", floats, _cross(dims)) for p in "kv"),
             info("offset", TensorProto.INT64, [1]),
         ],
         [
             info("logits", floats, ["n_audio", "n_tokens", dims.n_vocab]),
             *(
-                info(f"out_n_layer_self_{p}_cache", floats, [*cache[:2], "n_cache_out", width])
+                info(f"out_n_layer_self_{p}_cache", floats, [*cache, "n_cache_out", width])
                 for p in "kv"
             ),
         ],
-        g.initializers,
     )
 
 
