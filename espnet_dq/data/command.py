@@ -4,7 +4,7 @@ import io
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -89,8 +89,11 @@ def _blocks(name: str, output: _Output, channel: int | None) -> Iterator[np.ndar
 
 
 @contextmanager
-def _running(command: str) -> Iterator[tuple[_Output, list[bytes]]]:
-    """A command's output, and the end of its messages; it does not outlive the block."""
+def _running(command: str) -> Iterator[tuple[_Output, Callable[[], bytes]]]:
+    """A command's output, and what gives the end of its messages once it has ended.
+
+    It does not outlive the block.
+    """
     process = subprocess.Popen(
         command,
         shell=True,
@@ -107,9 +110,14 @@ def _running(command: str) -> Iterator[tuple[_Output, list[bytes]]]:
 
     listener = threading.Thread(target=listen, daemon=True)
     listener.start()
+
+    def last_words() -> bytes:
+        listener.join(timeout=1.0)  # what the command has started may hold its messages open
+        return said[0]
+
     try:
         with _Output(process) as output:
-            yield output, said
+            yield output, last_words
     finally:
         if process.poll() is None:
             process.kill()
@@ -129,7 +137,7 @@ def load_command(command: str, channel: int | None = None) -> np.ndarray:
     Raises:
         AudioFault: The command failed, or wrote no audio, or there is no end to it.
     """
-    with _running(command) as (output, said):
+    with _running(command) as (output, last_words):
         fault = sound = None
         try:
             sound = whole(f"'{command}'", _blocks(f"'{command}'", output, channel))
@@ -140,7 +148,7 @@ def load_command(command: str, channel: int | None = None) -> np.ndarray:
         # One that failed says why better than what it wrote before. Others may go on forever.
         code = output.process.wait() if _ends(output) else 0
         if code:
-            last = said[0].decode("utf-8", "replace").strip().splitlines()[-1:]
+            last = last_words().decode("utf-8", "replace").strip().splitlines()[-1:]
             raise AudioFault(": ".join([f"'{command}' failed, exit code {code}", *last]))
         if output.ended and not output.size:
             raise AudioFault(f"'{command}' wrote no audio", EMPTY)

@@ -10,12 +10,12 @@ import pytest
 import torch
 import yaml
 
-from espnet_dq import plugin
 from espnet_dq.bin.check_resume import main as check_resume
 from espnet_dq.config import QuantConfig
 from espnet_dq.data.audio import load_audio
 from espnet_dq.formats.openai import read as openai
 from espnet_dq.student.checkpoint import load_student
+from espnet_dq.task import plugin
 from espnet_dq.task.plugin import register
 
 
