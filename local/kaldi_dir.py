@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """A user's own Kaldi folders: checked, and copied with absolute audio paths.
 
-One folder is split into the three (--split). `segments` are kept (stage 2 cuts them), and so are commands in `wav.scp` with --allow_pipes
-(stage 2 runs them); other files of a folder are not looked at. Utterances without text, or whose
-audio's header cannot be read, are left out. Of audio that nobody has transcribed, train and dev can
-be made (--untranscribed), to be labelled by the teacher after stage 2 (`bin.pseudo_label`). Writes
-OUT/{train,dev,test}, OUT/report.json and OUT/left_out.tsv.
+One folder alone is split into the three (--split). `segments` are kept (stage 2 cuts them), and so
+are commands in `wav.scp` with --allow_pipes (stage 2 runs them); other files of a folder are not
+looked at. Utterances without text, or whose audio's header cannot be read, are left out. Of audio
+that nobody has transcribed, train and dev can be made (--untranscribed), to be labelled by the
+teacher after stage 2 (`bin.pseudo_label`). Writes OUT/{train,dev,test}, OUT/report.json and
+OUT/left_out.tsv.
 """
 
 import argparse
@@ -16,7 +17,6 @@ from espnet_dq.data.listing import Listing, write_listing
 from espnet_dq.data.splits import SHARES, SPLITS, divide, shares
 from espnet_dq.data.validation import validate
 from espnet_dq.errors import InputError, run
-
 
 WHOLE = "all"  # a folder that has no splits
 
@@ -29,9 +29,9 @@ def folders(args: argparse.Namespace) -> dict[str, Path]:
     """
     given = {name: getattr(args, name) for name in SPLITS if getattr(args, name)}
     root = args.data_root
-    if root and not given and (root / "wav.scp").exists():
-        if not any((root / name).is_dir() for name in SPLITS):
-            return {WHOLE: root}
+    split = root and any((root / name).is_dir() for name in SPLITS)
+    if root and not given and not split and (root / "wav.scp").exists():
+        return {WHOLE: root}
     for name in SPLITS:
         if name not in given and root is None:
             raise InputError(f"neither --data_root nor --{name} is given")

@@ -47,11 +47,9 @@ TWICE = "an id that stands twice"
 NO_TRANSCRIPT = "audio without transcript"
 NO_AUDIO = "no audio in the row"
 # Endings of files that are recordings where no table says which are.
-RECORDINGS = frozenset(
-    f".{ending}"
-    for ending in "aac aif aiff amr au caf flac m4a mka mkv mov mp3 mp4 oga ogg opus sph wav weba "
-    "webm wma".split()
-)
+RECORDINGS = {".aac", ".aif", ".aiff", ".amr", ".au", ".caf", ".flac", ".m4a", ".mka", ".mkv"}
+RECORDINGS |= {".mov", ".mp3", ".mp4", ".oga", ".ogg", ".opus", ".sph", ".wav", ".weba", ".webm"}
+RECORDINGS |= {".wma"}
 Cells = tuple[str, tuple[str, ...] | None]  # file and line, and the values there
 
 
