@@ -75,10 +75,10 @@ def test_data_may_be_a_file_of_paths_and_texts(tmp_path):
     exp.mkdir()
     (exp / "settings").touch()
     assert recipe.settle(recipe.read(given), str(tmp_path))["data_root"] == str(file)
-    with pytest.raises(InputError, match="^--data_root x.csv: is no folder"):
+    with pytest.raises(InputError, match=r"^--data_root x\.csv: is no folder"):
         recipe.settle(recipe.read([*given, "--corpus", "fleurs"]), str(tmp_path))
     file.unlink()
-    with pytest.raises(InputError, match="^--data_root x.csv: no such file or folder"):
+    with pytest.raises(InputError, match=r"^--data_root x\.csv: no such file or folder"):
         recipe.settle(recipe.read(given), str(tmp_path))
 
 
