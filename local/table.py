@@ -131,7 +131,7 @@ def columns(path: Path, args: Namespace) -> dict[str, str | None]:
             how = f"--{use}_column" + (" or --language" if use == "language" else "")
             what = f"no column for {use} ({', '.join(COLUMNS[use])}): name it with {how}"
             raise InputError(f"{path}: {what}; it has {', '.join(there)}")
-    if args.split and not args.split_column:
+    if args.split:
         found["split"] = None
     shown = [f"{use} {name}" for use, name in found.items() if name]
     if args.language:
@@ -287,8 +287,9 @@ def main(argv: list[str] | None = None) -> int:
     root = args.data_root
     if not (root.is_file() or root.is_dir()):
         raise InputError(f"--data_root {root}: no such file or folder")
-    if args.split and args.split_column:
-        raise InputError("--split and --split_column: one of them")
+    for use, value in (("split", args.split), ("language", args.language)):
+        if value and getattr(args, f"{use}_column"):
+            raise InputError(f"--{use} and --{use}_column: one of them")
     tables = [root / name for name in TABLES if (root / name).is_file()]
     if len(tables) > 1:
         raise InputError(f"--data_root {root}: {' and '.join(x.name for x in tables)}: name one")

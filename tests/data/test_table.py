@@ -302,6 +302,7 @@ GOOD = "audio,text\n" + "".join(f"clips/{i}.wav,Satz {i}\n" for i in range(10))
         (GOOD, ["--language", "de", "--split", "80/20"], "--split 80/20: not three whole numbers"),
         (GOOD, ["--language", "de", "--split", "80/20/0"], "--split 80/20/0: not three whole"),
         (GOOD, ["--split", "8/1/1", "--split_column", "x"], "--split and --split_column: one of"),
+        (GOOD, ["--language", "de", "--language_column", "text"], "--language_column: one of them"),
         (GOOD.replace("audio", "sound"), ["--language", "de"], "no column for audio (audio, path,"),
         (GOOD.replace("text", "path"), ["--language", "de"], "audio and path: say which, with --"),
         (GOOD.replace("text", "audio"), ["--language", "de"], ":1: column 'audio' stands twice"),
