@@ -7,16 +7,12 @@ absolute. Without a column of splits, train, dev and test are made: by speaker w
 are known, else by text. Writes OUT/{train,dev,test}, OUT/report.json and OUT/left_out.tsv.
 """
 
-import csv
-import json
 import os
 import re
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from espnet_dq.data import names
 from espnet_dq.data.kaldi import KaldiDir
 from espnet_dq.data.languages import UNKNOWN_LANGUAGE, known_language, whisper_code
 from espnet_dq.data.listing import (
@@ -24,18 +20,16 @@ from espnet_dq.data.listing import (
     NO_AUDIO,
     NO_TRANSCRIPT,
     OUTSIDE,
-    Cells,
     Listing,
     beside,
     inside,
-    lines,
     parser,
-    rows,
     short,
     write_listing,
 )
 from espnet_dq.data.segments import Segment
 from espnet_dq.data.splits import SHARES, SPLITS, divide, named_split, shares
+from espnet_dq.data.tables import read
 from espnet_dq.errors import InputError, run, say
 
 # In a folder that --data_root names.
@@ -52,56 +46,6 @@ WHOLE = "all"  # what is not split yet
 NO_SPLIT = "in none of train, dev and test"
 TWO_RECORDINGS = "one text of two recordings"
 LONGEST = 40  # letters of a speaker's or a file's name in an id
-
-
-def separated(path: Path) -> Iterator[Cells]:
-    """(file and line, values) of each row of a CSV file; None: the row is not UTF-8.
-
-    Quoted values may hold separators and line ends. If the first line has semicolons and no comma,
-    as spreadsheets write it in many countries, they are the separators.
-
-    Raises:
-        InputError: A quote that nothing ends, or what stands behind one.
-    """
-    with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as f:
-        head = f.readline()
-        f.seek(0)
-        separator = ";" if ";" in head and "," not in head else ","
-        reader, line = csv.reader(f, delimiter=separator, strict=True), 1
-        try:
-            for values in reader:
-                if values:
-                    broken = any(map(names.text_fault, values))
-                    yield f"{path}:{line}", None if broken else tuple(values)
-                line = reader.line_num + 1
-        except csv.Error as e:
-            raise InputError(f"{path}:{line}: {e}") from e
-
-
-def objects(path: Path) -> Iterator[tuple[str, dict | None]]:
-    """(file and line, JSON object) of each line; None: there is none in it."""
-    for where, line in lines(path):
-        try:
-            row = None if line is None else json.loads(line)
-        except (ValueError, RecursionError):
-            row = None
-        yield where, row if isinstance(row, dict) else None
-
-
-def read(path: Path) -> Iterator[tuple[str, dict | None]]:
-    """(file and line, column -> value) of each row; None: a broken one.
-
-    Raises:
-        InputError: No such kind of file, or see `rows`.
-    """
-    kind = path.suffix.lower()
-    if kind in (".jsonl", ".json"):
-        return objects(path)
-    if kind == ".tsv":
-        return rows(path)
-    if kind == ".csv":
-        return rows(path, cells=separated)
-    raise InputError(f"--data_root {path}: not .csv, .tsv or .jsonl")
 
 
 def columns(path: Path, args: Namespace) -> dict[str, str | None]:
