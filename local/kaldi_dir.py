@@ -14,7 +14,7 @@ from pathlib import Path
 
 from espnet_dq.data.languages import known_language
 from espnet_dq.data.listing import Listing, write_listing
-from espnet_dq.data.splits import SHARES, SPLITS, divide, shares
+from espnet_dq.data.splits import SHARES, SPLITS, shares
 from espnet_dq.data.validation import validate
 from espnet_dq.errors import InputError, run
 
@@ -69,9 +69,9 @@ def main(argv: list[str] | None = None) -> int:
     for name, source in sources.items():
         text = "none" if name in untranscribed else "may be empty"
         found[name] = validate(source, args.allow_pipes, language, text, names=True)
-    if WHOLE in found:
-        found = divide(found[WHOLE], args.split or SHARES)
     listing = Listing(found, untranscribed=untranscribed)
+    if WHOLE in found:
+        listing.shares = args.split or SHARES
     write_listing(listing, args.out, args.nj, args.allow_pipes)
     return 0
 

@@ -28,7 +28,7 @@ from espnet_dq.data.listing import (
     write_listing,
 )
 from espnet_dq.data.segments import Segment
-from espnet_dq.data.splits import SHARES, SPLITS, divide, named_split, shares
+from espnet_dq.data.splits import SHARES, SPLITS, named_split, shares
 from espnet_dq.data.tables import read
 from espnet_dq.errors import InputError, run, say
 
@@ -242,7 +242,7 @@ def main(argv: list[str] | None = None) -> int:
     else:
         listing = read_table(tables[0] if tables else root, args)
     if WHOLE in listing.splits:
-        listing.splits = divide(listing.splits[WHOLE], args.split or SHARES)
+        listing.shares = args.split or SHARES
     write_listing(listing, args.out, args.nj)
     return 0
 

@@ -34,7 +34,7 @@ from espnet_dq.data.languages import (
 from espnet_dq.data.left_out import LEFT_OUT, LeftOut
 from espnet_dq.data.parallel import DIED, parallel_map
 from espnet_dq.data.segments import Segment
-from espnet_dq.data.splits import SPLITS
+from espnet_dq.data.splits import SPLITS, divide
 from espnet_dq.data.summary import Source, write_splits
 from espnet_dq.errors import InputError, one_line
 from espnet_dq.files import Folder, atomic, sha256
@@ -58,7 +58,8 @@ class Listing:
     """The utterances of a corpus split by split, and what is left out.
 
     Utterances of the splits in `untranscribed` have no text; of others, those without are left out.
-    `source`: the corpus, if it is a known one.
+    `source`: the corpus, if it is a known one. `shares`: of train, dev and test, which are made of
+    the only split (`divide`) when it is known what is left out.
 
     Example usage::
 
@@ -71,6 +72,7 @@ class Listing:
     left_out: LeftOut = field(default_factory=LeftOut)
     untranscribed: Collection[str] = ()
     source: Source | None = None
+    shares: tuple[int, int, int] | None = None
 
     def skip(self, lang: str, reason: str, where: object, utt: str = "-") -> None:
         """Note a row that is left out; `where` names it (file and line, or the audio)."""
@@ -153,12 +155,16 @@ def write_listing(listing: Listing, out: Path, nj: int = 1, allow_pipes: bool = 
 
     Raises:
         WorkError: A split has no utterance.
+        InputError: There is too little to be split.
     """
     for name, data in listing.splits.items():
         if data.segments:
             for utt in data.wav.keys() - data.segments.keys():
                 data.segments[utt] = Segment(utt)
         listing.splits[name] = _measure(name, listing, nj)
+    if listing.shares:
+        (whole,) = listing.splits.values()
+        listing.splits = divide(whole, listing.shares)
     listing.left_out.write(out / LEFT_OUT)
     left_out = listing.left_out.by_language()
     sources = [listing.source] if listing.source else []

@@ -55,7 +55,7 @@ def divide(data: KaldiDir, of: tuple[int, int, int] = SHARES) -> dict[str, Kaldi
     """
     known = {speaker for utt, speaker in data.utt2spk.items() if speaker != utt}
     groups: dict[tuple[str, ...], list[str]] = {}
-    empty = []  # which nobody learns from
+    empty = []  # of which nothing is compared: no test of anything
     for utt, speaker in data.utt2spk.items():
         if len(known) >= len(SPLITS) and speaker != utt:
             key = ("speaker", speaker)
