@@ -8,7 +8,6 @@ pip install ".[runtimes,trainer]".
 """
 
 import argparse
-import glob
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +25,7 @@ from transformers import (
 import espnet_dq as dq
 from espnet_dq.data.audio import load_audio
 from espnet_dq.data.kaldi import KaldiDir
+from espnet_dq.data.listing import beside
 from espnet_dq.errors import InputError, run
 
 
@@ -56,17 +56,17 @@ def read(folder: Path, language: str | None) -> list[Clip]:
     if (folder / "wav.scp").exists():
         data = KaldiDir.load(folder)
         return [Clip(data.wav[u], data.text[u], data.utt2lang[u]) for u in sorted(data.wav)]
-    texts = sorted(folder.glob("*.txt"))
-    if not texts:
+    pairs = [(text, recordings) for text, recordings in beside(folder) if text]
+    if not pairs:
         raise InputError(f"{folder}: neither wav.scp nor texts (*.txt) there")
     if language is None:
         raise InputError(f"{folder}: recordings with texts: say their --language")
     clips = []
-    for text in texts:
-        beside = [path for path in folder.glob(f"{glob.escape(text.stem)}.*") if path != text]
-        if len(beside) != 1:
-            raise InputError(f"{text}: {len(beside)} recordings of that name beside it, not one")
-        clips.append(Clip(str(beside[0]), text.read_text("utf-8").strip(), language))
+    for text, recordings in pairs:
+        if len(recordings) != 1:
+            count = len(recordings)
+            raise InputError(f"{text}: {count} recordings of that name beside it, not one")
+        clips.append(Clip(str(recordings[0]), text.read_text("utf-8").strip(), language))
     return clips
 
 

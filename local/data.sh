@@ -10,17 +10,23 @@ Usage: local/data.sh [--corpus NAME] [options]
                     debian7:  asterisk, ru from festvox-ru, cs and nl from fillets-ng
                     or one that you have, with --data_root:
                     common_voice, fleurs, mls, voxpopuli (many languages), librispeech, aishell,
-                    kaldi (your own folders), lhotse_cuts, hf_dataset
-  --data_root DIR   the corpus; kaldi: holds train, dev and test
+                    kaldi (your own folders), lhotse_cuts, hf_dataset,
+                    csv (a file of paths and texts)
+  --data_root DIR   the corpus; kaldi: holds train, dev and test, or is one folder to split;
+                    csv: a .csv, .tsv or .jsonl file, a folder that holds metadata.csv or its
+                    like, or recordings with a text beside each (talk.wav, talk.txt)
+  --split 80/10/10  csv, kaldi: shares of train, dev and test where the data have no splits; by
+                    speaker where three or more are known, else by text
   --train DIR       kaldi: the folder of one split, instead of --data_root (also --dev, --test);
                     lhotse_cuts: a manifest of it
   --untranscribed   kaldi: train and dev are audio only, for the teacher to label
   --allow_pipes     kaldi, lhotse_cuts: take audio from commands, which stage 2 runs
-  --language NAME   kaldi, lhotse_cuts, hf_dataset: the language of all utterances
+  --language NAME   csv, kaldi, lhotse_cuts, hf_dataset: the language of all utterances
   --languages LIST  common_voice, fleurs, mls, voxpopuli: take only these, with commas between (all)
   --language_tokens NAME=LANGUAGE,...  of these corpora: use another language's token for one that
                     Whisper does not know, as ast=es
-  --audio_column NAME  hf_dataset (also --text_column, --language_column, --speaker_column)
+  --audio_column NAME  csv, hf_dataset (also --text_column, --language_column,
+                    --speaker_column; csv: --split_column)
   --out DIR         where train, dev, test and report.json go (default: data)
   --downloads DIR   where downloaded packages are kept (default: downloads)
   --nj N            processes that decode audio (default: number of CPUs)
@@ -45,8 +51,8 @@ nj=$(nproc)
 while [ $# -gt 0 ]; do
     case "$1" in
         --help | -h) echo "${help}"; exit 0 ;;
-        --data_root | --train | --dev | --test | --language | --languages | --language_tokens | \
-            --*_column)
+        --data_root | --train | --dev | --test | --split | --language | --languages | \
+            --language_tokens | --*_column)
             [ $# -ge 2 ] || die "$1 needs a value"
             options+=("$1" "$2")
             shift 2 ;;
@@ -76,7 +82,12 @@ fi
 for ((n = 0; n < ${#options[@]}; n++)); do
     given="${options[n]} ${options[n + 1]-}"
     case "${options[n]}" in
-        --data_root) [ -d "${given#* }" ] || die "${given}: no such folder" ;;
+        --data_root)
+            if [ "${kind}" = file ]; then
+                [ -e "${given#* }" ] || die "${given}: no such file or folder"
+            else
+                [ -d "${given#* }" ] || die "${given}: no such folder"
+            fi ;;
         --train | --dev | --test) [ -e "${given#* }" ] || die "${given}: no such file or folder" ;;
     esac
 done

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from espnet_dq.data.languages import UNKNOWN_LANGUAGE, known_language, whisper_code
 from espnet_dq.data.listing import (
     BROKEN_ROW,
+    NO_AUDIO,
     OUTSIDE,
     Listing,
     inside,
@@ -27,12 +28,10 @@ from espnet_dq.data.listing import (
     write_listing,
 )
 from espnet_dq.data.parallel import DIED, parallel_map
-from espnet_dq.data.splits import SPLITS
+from espnet_dq.data.splits import SPLITS, named_split
 from espnet_dq.errors import InputError, WorkError, run
 from espnet_dq.files import atomic
 
-NAMES = {"train": "train", "validation": "dev", "valid": "dev", "val": "dev", "dev": "dev"}
-NAMES |= {"test": "test", "eval": "test"}
 ROWS = 64  # at a time: audio is in them
 MAGIC = {b"RIFF": ".wav", b"fLaC": ".flac", b"OggS": ".ogg", b"ID3": ".mp3", b"\xff\xfb": ".mp3"}
 
@@ -63,11 +62,6 @@ class Row:
     fault: str | None
 
 
-def split_of(name: str) -> str | None:
-    """The split that a file's or a folder's name begins with."""
-    return NAMES.get(re.split(r"[-_.]", name)[0])
-
-
 def shards(root: Path, one_language: bool) -> dict[str, list[Path]]:
     """Split -> its .parquet or .arrow files, sorted.
 
@@ -83,8 +77,8 @@ def shards(root: Path, one_language: bool) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {name: [] for name in SPLITS}
     homes = set()
     for path in sorted(filter(Path.is_file, [*root.rglob("state.json"), *root.rglob("*.parquet")])):
-        by_name = split_of(path.name)
-        split = by_name or split_of(path.parent.name)
+        by_name = named_split(path.name)
+        split = by_name or named_split(path.parent.name)
         if split:
             found[split] += [path] if path.suffix == ".parquet" else _arrow_files(path)
             homes.add(path.parent if by_name else path.parent.parent)
@@ -189,7 +183,7 @@ def _write(
     """(the file with the audio, None), or (None, why there is none)."""
     if not content:
         if not path:
-            return None, "no audio in the row"
+            return None, NO_AUDIO
         found = inside(shard.parent, path)
         return found, None if found else OUTSIDE
     suffix = next((x for magic, x in MAGIC.items() if content.startswith(magic)), None)

@@ -1,4 +1,7 @@
-"""Print `own` or `published`, and the scripts of local/ that make a corpus's folders (data.sh)."""
+"""Print `own`, `file` or `published`, and a corpus's scripts of local/ (for data.sh).
+
+`file`: one of the user's own, whose `--data_root` may be a file.
+"""
 
 from espnet_dq.bin.arguments import Parser
 from espnet_dq.data.corpora import get_corpus
@@ -15,7 +18,8 @@ def get_parser() -> Parser:
 def main(argv: list[str] | None = None) -> int:
     """Print them; returns 0."""
     corpus = get_corpus(get_parser().parse_args(argv).corpus)
-    say(" ".join(("own" if corpus.own else "published", *corpus.scripts)))
+    kind = "file" if corpus.file else "own" if corpus.own else "published"
+    say(" ".join((kind, *corpus.scripts)))
     return 0
 
 

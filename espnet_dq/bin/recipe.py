@@ -98,7 +98,7 @@ OPTIONS = {
         Option("corpus", "asterisk", tuple(CORPORA), "NAME",
                "asterisk: en es fr it ru; debian7: also cs nl; or one that you have, with "
                f"--data_root (docs/corpora.md): {', '.join(OWN)}"),
-        Option("data_root", "", str, "DIR", "the folder of a corpus that you have"),
+        Option("data_root", "", str, "DIR", "the folder of a corpus that you have; csv: or a file"),
         Option("data_name", "", str, "TEXT",
                "name of the data in report and model card, instead of the corpus's own"),
         Option("data_licence", "", str, "TEXT",
@@ -246,8 +246,9 @@ def settle(given: dict[str, str], caller: str) -> dict[str, str]:
     for name in filter(o.get, _paths(o, given, caller)):
         o[name] = os.path.join(caller, o[name])
     _check_paths(o, typed)
-    if (o["corpus"], o["labels"]) == ("kaldi", "replace") and not all(
-        os.path.lexists(f"{o['data_root']}/{split}/text") for split in ("train", "dev")
+    if (o["corpus"], o["labels"]) == ("kaldi", "replace") and not (
+        os.path.lexists(f"{o['data_root']}/text")  # one folder, which is split
+        or all(os.path.lexists(f"{o['data_root']}/{split}/text") for split in ("train", "dev"))
     ):
         o["local_data_opts"] += " --untranscribed"
     if o["labels"] != "replace" and "--untranscribed" in o["local_data_opts"]:
@@ -311,8 +312,10 @@ def _check_paths(o: Mapping[str, str], typed: Mapping[str, str]) -> None:
         if not os.path.isfile(o[name]):
             raise InputError(f"--{name} {typed[name]}: no such file")
     if o["data_root"] and not os.path.exists(o["data_root"]):
-        raise InputError(f"--data_root {typed['data_root']}: no such folder")
-    for name in ("data_root", "expdir", "dumpdir", "cachedir"):  # all but the first may be made
+        kind = "file or folder" if CORPORA[o["corpus"]].file else "folder"
+        raise InputError(f"--data_root {typed['data_root']}: no such {kind}")
+    folders = ["expdir", "dumpdir", "cachedir"]  # which may be made
+    for name in folders if CORPORA[o["corpus"]].file else ["data_root", *folders]:
         if os.path.exists(o[name]) and not os.path.isdir(o[name]):
             raise InputError(f"--{name} {typed[name]}: is no folder")
 

@@ -12,10 +12,12 @@ class Corpus:
     Attributes:
         scripts: of `local/`, without `.py`; a published corpus may be joined from several.
         own: whether it is one that the user has, in a folder that `--data_root` names.
+        file: whether `--data_root` may name a file.
     """
 
     scripts: tuple[str, ...]
     own: bool = True
+    file: bool = False
 
 
 # Another one is a script and a line.
@@ -28,6 +30,7 @@ CORPORA = {
     "voxpopuli": Corpus(("voxpopuli",)),
     "librispeech": Corpus(("librispeech",)),
     "aishell": Corpus(("aishell",)),
+    "csv": Corpus(("table",), file=True),
     "kaldi": Corpus(("kaldi_dir",)),
     "lhotse_cuts": Corpus(("lhotse_cuts",)),
     "hf_dataset": Corpus(("hf_dataset",)),

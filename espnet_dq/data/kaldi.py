@@ -296,7 +296,7 @@ class KaldiDir:
             {utt: table[utt] for utt in utts} for table in self.tables().values()
         )
         extra = dict(zip(self.extra, extra, strict=True))
-        segments = {utt: self.segments[utt] for utt in utts} if self.segments else {}
+        segments = {utt: self.segments[utt] for utt in utts if utt in self.segments}
         return KaldiDir(wav, text, utt2spk, utt2lang, extra, segments)
 
     def draw(self, per_language: int, seed: int = 0) -> "KaldiDir":

@@ -34,7 +34,7 @@ from espnet_dq.data.languages import (
 from espnet_dq.data.left_out import LEFT_OUT, LeftOut
 from espnet_dq.data.parallel import DIED, parallel_map
 from espnet_dq.data.segments import Segment
-from espnet_dq.data.splits import SPLITS
+from espnet_dq.data.splits import SPLITS, divide
 from espnet_dq.data.summary import Source, write_splits
 from espnet_dq.errors import InputError, one_line
 from espnet_dq.files import Folder, atomic, sha256
@@ -45,6 +45,12 @@ BROKEN_ROW = "a broken row"
 OUTSIDE = "a path out of the corpus's folder"
 TWICE = "an id that stands twice"
 NO_TRANSCRIPT = "audio without transcript"
+NO_AUDIO = "no audio in the row"
+# Endings of files that are recordings where no table says which are.
+RECORDINGS = {".aac", ".aif", ".aiff", ".amr", ".au", ".caf", ".flac", ".m4a", ".mka", ".mkv"}
+RECORDINGS |= {".mov", ".mp3", ".mp4", ".oga", ".ogg", ".opus", ".sph", ".wav", ".weba", ".webm"}
+RECORDINGS |= {".wma"}
+Cells = tuple[str, tuple[str, ...] | None]  # file and line, and the values there
 
 
 @dataclass
@@ -52,7 +58,8 @@ class Listing:
     """The utterances of a corpus split by split, and what is left out.
 
     Utterances of the splits in `untranscribed` have no text; of others, those without are left out.
-    `source`: the corpus, if it is a known one.
+    `source`: the corpus, if it is a known one. `shares`: of train, dev and test, which are made of
+    the only split (`divide`) when it is known what is left out.
 
     Example usage::
 
@@ -65,6 +72,7 @@ class Listing:
     left_out: LeftOut = field(default_factory=LeftOut)
     untranscribed: Collection[str] = ()
     source: Source | None = None
+    shares: tuple[int, int, int] | None = None
 
     def skip(self, lang: str, reason: str, where: object, utt: str = "-") -> None:
         """Note a row that is left out; `where` names it (file and line, or the audio)."""
@@ -147,12 +155,16 @@ def write_listing(listing: Listing, out: Path, nj: int = 1, allow_pipes: bool = 
 
     Raises:
         WorkError: A split has no utterance.
+        InputError: There is too little to be split.
     """
     for name, data in listing.splits.items():
         if data.segments:
             for utt in data.wav.keys() - data.segments.keys():
                 data.segments[utt] = Segment(utt)
         listing.splits[name] = _measure(name, listing, nj)
+    if listing.shares:
+        (whole,) = listing.splits.values()
+        listing.splits = divide(whole, listing.shares)
     listing.left_out.write(out / LEFT_OUT)
     left_out = listing.left_out.by_language()
     sources = [listing.source] if listing.source else []
@@ -290,37 +302,68 @@ def lines(path: Path) -> Iterator[tuple[str, str | None]]:
                 yield f"{path}:{number}", line
 
 
-def rows(
-    path: Path, columns: tuple[str, ...] = (), needed: tuple[str, ...] = ()
-) -> Iterator[tuple[str, dict[str, str] | None]]:
-    """(file and line, column -> value) of a table with tabs between its columns, row by row.
+def tabbed(path: Path) -> Iterator[Cells]:
+    """(file and line, values) of each line of a table with tabs; None: the line is not UTF-8.
 
     Quotes mean nothing, as in the corpora's own tables.
+    """
+    for where, line in lines(path):
+        yield where, None if line is None else tuple(line.split("\t"))
+
+
+def rows(
+    path: Path,
+    columns: tuple[str, ...] = (),
+    needed: tuple[str, ...] = (),
+    cells: Callable[[Path], Iterator[Cells]] = tabbed,
+) -> Iterator[tuple[str, dict[str, str] | None]]:
+    """(file and line, column -> value) of a table, row by row.
 
     Args:
         path: The table.
         columns: Their names, of a table without a line of names.
         needed: Those that the line of names must have.
+        cells: How the table is written.
 
     Returns:
         Rows; None in place of one that has another number of columns or is not UTF-8.
 
     Raises:
-        InputError: No such file, or a column is not there.
+        InputError: No such file, or a column is not there, or twice.
     """
-    for where, line in lines(path):
-        values = () if line is None else tuple(line.split("\t"))
+    for where, values in cells(path):
         if not columns:
+            if values is None:
+                raise InputError(f"{where}: the line of column names is not UTF-8")
             columns = values
+            twice = [name for name in columns if name and columns.count(name) > 1]
+            if twice:
+                raise InputError(f"{where}: column '{twice[0]}' stands twice")
             missing = [name for name in needed if name not in columns]
             if missing:
                 raise InputError(f"{where}: no column '{missing[0]}'")
-        elif len(values) == len(columns):
+        elif values is not None and len(values) == len(columns):
             yield where, dict(zip(columns, values, strict=True))
         else:
             yield where, None
     if not columns:
         raise InputError(f"{path}: empty, without its line of column names")
+
+
+def beside(folder: Path) -> Iterator[tuple[Path | None, list[Path]]]:
+    """(text, recordings) of each name in a folder, as of talk.wav and talk.txt, sorted.
+
+    The text is None where a recording has none beside it; other files are passed over.
+    """
+    texts: dict[str, Path] = {}
+    recordings: dict[str, list[Path]] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() == ".txt":
+            texts[path.stem] = path
+        elif path.suffix.lower() in RECORDINGS:
+            recordings.setdefault(path.stem, []).append(path)
+    for name in sorted(texts.keys() | recordings.keys()):
+        yield texts.get(name), recordings.get(name, [])
 
 
 def unpack(archive: Path, folder: Path) -> Path:

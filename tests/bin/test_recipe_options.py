@@ -67,6 +67,34 @@ def test_mistakes(words, said, tmp_path):
     assert str(error.value).startswith(said)
 
 
+def test_data_may_be_a_file_of_paths_and_texts(tmp_path):
+    file = tmp_path / "x.csv"
+    file.touch()
+    given = ["--expdir", str(tmp_path), "--corpus", "csv", "--data_root", "x.csv"]
+    exp = tmp_path / "csv_base_tiny_ct2_int8"
+    exp.mkdir()
+    (exp / "settings").touch()
+    assert recipe.settle(recipe.read(given), str(tmp_path))["data_root"] == str(file)
+    with pytest.raises(InputError, match=r"^--data_root x\.csv: is no folder"):
+        recipe.settle(recipe.read([*given, "--corpus", "fleurs"]), str(tmp_path))
+    file.unlink()
+    with pytest.raises(InputError, match=r"^--data_root x\.csv: no such file or folder"):
+        recipe.settle(recipe.read(given), str(tmp_path))
+
+
+@pytest.mark.parametrize("folder", [".", "train"])
+def test_labels_in_place_of_texts_that_are_not_there(folder, tmp_path):
+    """One Kaldi folder has texts for its test, of three folders train and dev may have none."""
+    (tmp_path / folder).mkdir(exist_ok=True)
+    (tmp_path / folder / "text").touch()
+    given = ["--expdir", str(tmp_path), "--corpus", "kaldi", "--data_root", str(tmp_path)]
+    exp = tmp_path / "kaldi_base_tiny_ct2_int8"
+    exp.mkdir()
+    (exp / "settings").touch()
+    settled = recipe.settle(recipe.read([*given, "--labels", "replace"]), "/")
+    assert ("--untranscribed" in settled["local_data_opts"]) == (folder == "train")
+
+
 # As dq.sh does it.
 READS = """mapfile -d '' -t v < <("$@"); wait $!; for w in "${v[@]}"; do
     printf -v "${w%%=*}" %s "${w#*=}"; done; """

@@ -83,6 +83,22 @@ def test_one_folder_for_each_split(corpus, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("warm")
+def test_a_file_of_paths_and_texts(corpus, tmp_path):
+    audio = sorted((corpus / "audio").iterdir())
+    rows = "".join(f"audio/{path.name},Habari {path.stem}\n" for path in audio)
+    (corpus / "my table.csv").write_text(f"file,text\n{rows}")
+    own = ("--corpus", "csv", "--data_root", "my table.csv", "--language", "Swahili")
+    done = data_sh(
+        *own, "--audio_column", "file", "--split", "1/1/1", "--out", tmp_path / "out", cwd=corpus
+    )
+    assert done.returncode == 0, done.stderr
+    assert sum(len(KaldiDir.load(tmp_path / "out" / x).wav) for x in ("train", "dev", "test")) == 6
+    done = data_sh(*own, "--out", tmp_path / "none", cwd=corpus)
+    assert done.returncode == 2 and "name it with --audio_column" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("warm")
 def test_a_broken_folder_is_refused(corpus, tmp_path):
     (corpus / "dev/utt2lang").write_text("ann-dev0 sw\nann-dev1 klingon\n")
     done = data_sh(
@@ -111,6 +127,7 @@ def test_own_folders_are_not_overwritten(corpus):
         (["--corpus", "fleurs"], "needs --data_root"),
         (["--corpus", "kaldi", "--language", "it"], "needs --data_root"),
         (["--corpus", "kaldi", "--data_root", "/nope"], "--data_root /nope: no such folder"),
+        (["--corpus", "csv", "--data_root", "/nope"], "/nope: no such file or folder"),
         (["--corpus", "aishell", "--data_root", "no pe"], "--data_root no pe: no such folder"),
         (["--corpus", "kaldi", "--dev", "/nope"], "--dev /nope: no such file or folder"),
         (["--data_root", "x"], "--data_root goes with a corpus of your own"),
@@ -129,7 +146,7 @@ def test_wrong_use(tmp_path, arguments, said):
 def test_help_names_each_option(tmp_path):
     done = data_sh("--help", cwd=tmp_path, PYTHON="/nonexistent")
     assert done.returncode == 0
-    own = ("allow_pipes", "language", "languages", "audio_column")
+    own = ("allow_pipes", "language", "languages", "audio_column", "split")
     for option in ("corpus", "data_root", "train", *own, "out", "downloads", "nj", "help"):
         assert f"--{option} " in done.stdout
 
