@@ -31,7 +31,7 @@ USES = {
     "tests": list(EXTRAS),
     "benchmarks": list(EXTRAS),
 }
-OURS = {*USES, *(path.stem for path in (ROOT / "benchmarks").glob("*.py"))}
+OURS = {*USES, *(path.stem for path in (ROOT / "benchmarks").iterdir())}
 COMPANIONS = {"_pywhispercpp": "pywhispercpp", "google": "protobuf"}  # shared or private names
 
 
