@@ -5,6 +5,7 @@ And what the markers mean: see CONTRIBUTING.md.
 
 import os
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -34,6 +35,14 @@ CLIPS = (
 # A busy machine takes its time; how long tests take is measured elsewhere.
 hypothesis.settings.register_profile("no deadline", deadline=None)
 hypothesis.settings.load_profile("no deadline")
+
+# Started in the background or by nohup, pytest ignores these, and so would all that tests start.
+for number, usual in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, usual)
 
 # Fixture -> the marker of each test that uses it, itself or through other fixtures.
 MARKERS = {
