@@ -4,7 +4,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path, PurePath
+from types import ModuleType
 from typing import TYPE_CHECKING, ClassVar
 
 from espnet_dq.config import WindowConfig
@@ -41,7 +43,9 @@ class Card:
 class Format(ABC):
     """A format: its facts as class attributes, and what is done with its files.
 
-    Methods import what they need when called, so that a table of all formats costs nothing.
+    What a format does is in modules beside its class, unless it overrides the method: `read.load`,
+    `integers.load`, `write.save`, `verify.compare`, `run.logits`. They are imported when called, so
+    that a table of all formats costs nothing.
 
     Attributes:
         name: as in `--to`.
@@ -94,13 +98,17 @@ class Format(ABC):
         """The runtime for this file: `runtime`, unless that reads only some of the format."""
         return self.runtime
 
-    @abstractmethod
+    def _module(self, name: str) -> ModuleType:
+        """`read`, `write`, ... beside the format's class, imported when first needed."""
+        return import_module(f"{type(self).__module__}.{name}")
+
     def load(self, path: Path) -> "Weights":
         """Read a model, what is on a grid as its values; raises `InputError`."""
+        return self._module("read").load(path)
 
     def integers(self, path: Path) -> "dict[str, Quantized]":
         """Name -> integers and scales of the weights that lie on a grid in the file."""
-        return {}
+        return self._module("integers").load(path) if self.grids else {}
 
     def check(self, dims: "ModelDimensions", grids: Mapping[str, str]) -> None:
         """Raise `InputError` for a vocabulary or a choice of weights that it cannot hold."""
@@ -114,9 +122,10 @@ class Format(ABC):
         float_dtype: str,
     ) -> None:
         """Write a model, whole or not at all, the weights in `quantized` on their grids."""
-        raise InputError(f"{self.name} is only read here")
+        if not self.writes:
+            raise InputError(f"{self.name} is only read here")
+        self._module("write").save(path, weights, quantized, float_dtype=float_dtype)
 
-    @abstractmethod
     def compare(self, path: Path, reference: "Reference") -> "Report":
         """Compare all that decides the output of a file with what it should be.
 
@@ -124,10 +133,11 @@ class Format(ABC):
             InputError: no readable file.
             WorkError: it is another Whisper, or something is missing or unknown.
         """
+        return self._module("verify").compare(path, reference)
 
     def logits(self, path: Path, probe: "Probe") -> "np.ndarray":
         """(audio, texts, count, n_vocab) float32 that `engine` computes; see `formats.logits`."""
-        raise NotImplementedError
+        return self._module("run").logits(path, probe)
 
     def rounded(self, path: Path, model: "Whisper") -> AbstractContextManager[None] | None:
         """In it a model in torch rounds about as `engine` does; None: as torch itself does."""

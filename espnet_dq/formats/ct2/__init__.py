@@ -33,35 +33,10 @@ class CTranslate2(Format):
     def recognizes(self, path, start):
         return lexists(path / "model.bin")
 
-    def load(self, path):
-        from espnet_dq.formats.ct2 import read
-
-        return read.load(path)
-
-    def integers(self, path):
-        from espnet_dq.formats.ct2 import integers
-
-        return integers.load(path)
-
     def check(self, dims, grids):
         from espnet_dq.formats.ct2 import write
 
         write.check_vocabulary(dims)
-
-    def save(self, path, weights, quantized, float_dtype):
-        from espnet_dq.formats.ct2 import write
-
-        write.save(path, weights, quantized, float_dtype=float_dtype)
-
-    def compare(self, path, reference):
-        from espnet_dq.formats.ct2 import verify
-
-        return verify.compare(path, reference)
-
-    def logits(self, path, probe):
-        from espnet_dq.formats.ct2 import run
-
-        return run.logits(path, probe)
 
     def lost(self, generation, dims):
         from espnet_dq.whisper.generation import openais

@@ -27,35 +27,10 @@ class Ggml(Format):
     def recognizes(self, path, start):
         return start[:4] == _MAGIC
 
-    def load(self, path):
-        from espnet_dq.formats.ggml import read
-
-        return read.load(path)
-
-    def integers(self, path):
-        from espnet_dq.formats.ggml import integers
-
-        return integers.load(path)
-
     def check(self, dims, grids):
         from espnet_dq.formats.ggml import write
 
         write.check_grids(dims, grids)
-
-    def save(self, path, weights, quantized, float_dtype):
-        from espnet_dq.formats.ggml import write
-
-        write.save(path, weights, quantized, float_dtype=float_dtype)
-
-    def compare(self, path, reference):
-        from espnet_dq.formats.ggml import verify
-
-        return verify.compare(path, reference)
-
-    def logits(self, path, probe):
-        from espnet_dq.formats.ggml import run
-
-        return run.logits(path, probe)
 
     def rounded(self, path, model):
         from espnet_dq.formats.ggml import read, rounding

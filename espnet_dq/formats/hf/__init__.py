@@ -43,25 +43,5 @@ class HuggingFace(Format):
         safe = any(lexists(path / name) for name in (FILE, INDEX))
         return self.runtime if safe else "torch"  # pickles are only read by our own reader
 
-    def load(self, path):
-        from espnet_dq.formats.hf import read
-
-        return read.load(path)
-
-    def save(self, path, weights, quantized, float_dtype):
-        from espnet_dq.formats.hf import write
-
-        write.save(path, weights, quantized, float_dtype=float_dtype)
-
-    def compare(self, path, reference):
-        from espnet_dq.formats.hf import verify
-
-        return verify.compare(path, reference)
-
-    def logits(self, path, probe):
-        from espnet_dq.formats.hf import run
-
-        return run.logits(path, probe)
-
     def lost(self, generation, dims):
         return ""

@@ -31,32 +31,7 @@ class Onnx(Format):
     def recognizes(self, path, start):
         return lexists(path / "encoder.onnx")
 
-    def load(self, path):
-        from espnet_dq.formats.onnx import read
-
-        return read.load(path)
-
-    def integers(self, path):
-        from espnet_dq.formats.onnx import integers
-
-        return integers.load(path)
-
     def check(self, dims, grids):
         from espnet_dq.formats.onnx import write
 
         write.check_vocabulary(dims)
-
-    def save(self, path, weights, quantized, float_dtype):
-        from espnet_dq.formats.onnx import write
-
-        write.save(path, weights, quantized, float_dtype=float_dtype)
-
-    def compare(self, path, reference):
-        from espnet_dq.formats.onnx import verify
-
-        return verify.compare(path, reference)
-
-    def logits(self, path, probe):
-        from espnet_dq.formats.onnx import run
-
-        return run.logits(path, probe)

@@ -26,10 +26,5 @@ class OnnxHuggingFace(Format):
     def recognizes(self, path, start):
         return any(lexists(sub / FILES["encoder"]) for sub in (path, path / "onnx"))
 
-    def load(self, path):
-        from espnet_dq.formats.onnx_hf import read
-
-        return read.load(path)
-
     def compare(self, path, reference):
         raise InputError(f"{path}: no format of ours: nothing is compared with it")

@@ -17,11 +17,6 @@ class OpenAI(Format):
     def recognizes(self, path, start):
         return start[:4] == _MAGIC
 
-    def load(self, path):
-        from espnet_dq.formats.openai import read
-
-        return read.load(path)
-
     def check(self, dims, grids):
         from espnet_dq.formats.openai import write
 
@@ -38,17 +33,3 @@ class OpenAI(Format):
         values = {name: get_grid(q.grid).dequantize(q) for name, q in quantized.items()}
         dtype = torch.float32 if quantized else getattr(torch, float_dtype)
         write.save(path, replace(weights, state=weights.state | values), dtype=dtype)
-
-    def compare(self, path, reference):
-        from espnet_dq.formats.openai import verify
-
-        return verify.compare(path, reference)
-
-    def logits(self, path, probe):
-        import whisper
-
-        from espnet_dq.formats.logits import of_model
-
-        # Absolute: of a file that is called `tiny` it would fetch OpenAI's.
-        model = whisper.load_model(str(path.absolute()), device="cpu")
-        return of_model(model, probe, probe.mels)

@@ -21,25 +21,10 @@ class Packed(Format):
     def recognizes(self, path, start):
         return start[8:9] == b"{"  # after the length of safetensors' header
 
-    def load(self, path):
-        from espnet_dq.formats.packed import read
-
-        return read.load(path)
-
     def integers(self, path):
         from espnet_dq.formats.packed import read
 
         return read.read(path).quantized
-
-    def save(self, path, weights, quantized, float_dtype):
-        from espnet_dq.formats.packed import write
-
-        write.save(path, weights, quantized, float_dtype=float_dtype)
-
-    def compare(self, path, reference):
-        from espnet_dq.formats.packed import verify
-
-        return verify.compare(path, reference)
 
     def lost(self, generation, dims):
         return ""
