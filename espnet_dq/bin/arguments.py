@@ -71,6 +71,21 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data_licence", help="licence of the data (default: as recorded)")
 
 
+def add_balance(parser: argparse.ArgumentParser) -> None:
+    """`--temperature` and `--max_hours`: how often a training hears each language."""
+    from espnet_dq.data.pack import Balance  # imports audio
+
+    parser.add_argument(
+        "--temperature",
+        type=temperature,
+        default=Balance.temperature,
+        help="1: languages as they are; more: hear those of few hours more often (1)",
+    )
+    parser.add_argument(
+        "--max_hours", type=hours, default=Balance.max_hours, help="most of a language (no limit)"
+    )
+
+
 def add_source(parser: argparse.ArgumentParser) -> None:
     """`--from`, a model as `espnet_dq.fetch.weights.source_path` takes it, stored as `source`."""
     parser.add_argument(

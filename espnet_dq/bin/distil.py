@@ -8,7 +8,7 @@ Example usage::
 from pathlib import Path
 
 from espnet_dq.api.training import SINGLES, distil
-from espnet_dq.bin.arguments import Parser, count, hours, temperature, whole
+from espnet_dq.bin.arguments import Parser, add_balance, count, whole
 from espnet_dq.config import QuantConfig
 from espnet_dq.data.pack import Balance
 from espnet_dq.errors import run, say
@@ -42,15 +42,7 @@ def get_parser() -> Parser:
         default=SINGLES["train"],
         help="utterances that also get their own window (%(default)s)",
     )
-    parser.add_argument(
-        "--temperature",
-        type=temperature,
-        default=Balance.temperature,
-        help="1: languages as they are; more: hear those of few hours more often (1)",
-    )
-    parser.add_argument(
-        "--max_hours", type=hours, default=Balance.max_hours, help="most of a language (no limit)"
-    )
+    add_balance(parser)
     parser.add_argument("--seed", type=whole, default=0, help="of packing and training (0)")
     parser.add_argument("--nj", type=count, help="processes that read audio (number of cores)")
     parser.add_argument("--ngpu", type=whole, default=0, help="GPUs to train on (0: the CPU)")

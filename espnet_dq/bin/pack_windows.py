@@ -10,7 +10,7 @@ Example usage::
 
 from pathlib import Path
 
-from espnet_dq.bin.arguments import Parser, hours, temperature, whole
+from espnet_dq.bin.arguments import Parser, add_balance, whole
 from espnet_dq.data.pack import Balance
 from espnet_dq.data.windows import pack_windows
 from espnet_dq.errors import run
@@ -26,15 +26,7 @@ def get_parser() -> Parser:
     parser.add_argument(
         "--singles", type=whole, default=0, help="utterances that also get their own window (0)"
     )
-    parser.add_argument(
-        "--temperature",
-        type=temperature,
-        default=Balance.temperature,
-        help="1: languages as they are; more: hear those of few hours more often (1)",
-    )
-    parser.add_argument(
-        "--max_hours", type=hours, default=Balance.max_hours, help="most of a language (no limit)"
-    )
+    add_balance(parser)
     parser.add_argument("--seed", type=whole, default=0, help="seed of the shuffle (0)")
     parser.add_argument(
         "--shared", type=Path, help="keep the folder here, for all that want the same windows"
