@@ -19,8 +19,7 @@ PACKAGE = Path(espnet_dq.__file__).parent
 # file was made on, all that there is to say of windows.
 OTHERS = {
     ("data/pack.py", "temperature"),
-    ("bin/pack_windows.py", "temperature"),
-    ("bin/distil.py", "temperature"),
+    ("bin/arguments.py", "temperature"),
     ("report/size.py", "preset"),
     ("bin/convert.py", "grid"),
     ("api/models.py", "grid"),
