@@ -35,6 +35,7 @@ from espnet_dq.data.splits import SPLITS
 from espnet_dq.errors import WorkError, run
 from espnet_dq.files import new_folder, remove
 from espnet_dq.report import train_log
+from espnet_dq.task.plan import complete
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks/faults/results.jsonl"
@@ -135,7 +136,8 @@ def commands(work: Path, nj: int) -> dict[str, list[str]]:
     raw, packed, stats, init = (work / x for x in ("raw", "packed", "stats", "init"))
     toy, config, dims = work / "toy.pt", work / "train.yaml", json.dumps(TOY)
     settings = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))
-    settings |= {"num_iters_per_epoch": STEPS, "batch_size": BATCH}
+    settings |= {"max_epoch": 1, "num_iters_per_epoch": STEPS, "batch_size": BATCH}
+    settings, _ = complete(settings, str(CONFIG), STEPS * BATCH, BATCH)
     config.write_text(yaml.safe_dump(settings), encoding="utf-8")
     training = ["-m", "espnet_dq", "espnet2.bin.asr_train", "--config", str(config)]
     for split, to in (("train", "train"), ("dev", "valid")):

@@ -27,8 +27,8 @@ GROUPS = {
         "write_cuts", "corpus_scripts",
     ),
     "training": (
-        "distil", "recipe", "check_configs", "init_student", "collect_shapes", "teacher_pass",
-        "check_resume", "run_training", "export", "jobs",
+        "distil", "recipe", "check_configs", "plan", "init_student", "collect_shapes",
+        "teacher_pass", "check_resume", "run_training", "export", "jobs",
     ),
     "results": ("decode", "score", "benchmark", "describe", "report", "publish"),
 }  # fmt: skip

@@ -56,6 +56,7 @@ FILES = {
     ("benchmark", "--out"): "--systems /x --data /x --out OUT",
     ("make_student", "--out"): "--from /x --out OUT=x.pt",
     ("trim_vocabulary", "--out"): "--from /x --data /x --out OUT",
+    ("plan", "--out"): "/x --data /x /x --out OUT/..=plan.json",
     ("write_cuts", "--out"): "--data /x --out OUT=x.jsonl.gz",
     ("collect_shapes", "--out"): "--data /x --out OUT/..=speech_shape",
     ("describe", "--exp"): "--exp OUT/..=run.json --corpus x --seed 0 --data /x --student /x "

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from espnet_dq.api.models import export, form_of
 from espnet_dq.api.verification import verify
-from espnet_dq.config import QuantConfig
+from espnet_dq.config import QuantConfig, read_config
 from espnet_dq.data.formatting import (
     MOST_LEFT_OUT,
     SECONDS,
@@ -34,6 +34,7 @@ from espnet_dq.formats.registry import FORMATS
 from espnet_dq.quant.table import read_grid
 from espnet_dq.student.checkpoint import CHECKPOINT
 from espnet_dq.task.check import check, sizes
+from espnet_dq.task.plan import DEV_WINDOWS, Wanted, heard, names, plan
 from espnet_dq.task.start import STUDENT, init_student
 from espnet_dq.task.train import Training
 
@@ -53,6 +54,7 @@ def distil(
     train_config: Sequence[str | Path] | None = None,
     singles: int = SINGLES["train"],
     balance: Balance | None = None,
+    length: Wanted | None = None,
     seed: int = 0,
     nj: int | None = None,
     ngpu: int = 0,
@@ -72,6 +74,7 @@ def distil(
             on the grid from the first step; None: the recipe's (`CONFIGS`).
         singles: utterances of `train` that also get a window of their own.
         balance: how often the languages are heard; None: as they are.
+        length: of the trainings; None: as their configurations fix it, or as the data ask for.
         seed: of packing and training.
         nj: processes that read audio; None: one for each core.
         ngpu: GPUs of this machine to train on; 0: the CPU.
@@ -97,19 +100,21 @@ def distil(
         raise InputError(f"{out}: ESPnet takes no path with {odd[0]} in it")
     models = [source_path(str(source)).absolute() for source in (teacher, student)]
     folders, balance = {"train": Path(train), "dev": Path(dev)}, balance or Balance()
+    length = length or Wanted()
     if not isinstance(table := read_grid(grid), str):
         grid = str(Path(grid).absolute())
     for path in (*models, *configs):
         file_size(path)
+    heard({str(path): read_config(path) for path in configs}, length)
     settings = {
         "data": {name: _tables(folder) for name, folder in folders.items()},
         "models": [sha256(path) for path in models], "grid": table,
         "train_config": [sha256(path) for path in configs],
-        "singles": singles, "balance": str(balance), "seed": seed,
+        "singles": singles, "balance": str(balance), "length": str(length), "seed": seed,
     }  # fmt: skip
     splits = {name: validate(folder) for name, folder in folders.items()}
     check_disjoint(splits)
-    steps = _Steps(out, *models, grid, FORMATS[form_of(table)], configs, seed, ngpu)
+    steps = _Steps(out, *models, grid, FORMATS[form_of(table)], configs, length, seed, ngpu)
     out.parent.mkdir(parents=True, exist_ok=True)
     with alone(out) as lock:
         _begin(out, settings)
@@ -152,6 +157,7 @@ class _Steps:
     grid: str
     form: Format
     configs: list[Path]
+    length: Wanted
     seed: int
     ngpu: int
 
@@ -169,15 +175,19 @@ class _Steps:
         if not all((out / "raw" / name).is_dir() for name in names):
             _format(splits, out / "raw", nj or len(os.sched_getaffinity(0)))
         dims = openai.load(self.student).dims
+        most = {"train": heard({str(p): read_config(p) for p in self.configs}, self.length)}
+        most["dev"] = DEV_WINDOWS
         for name in names:
             if not (out / "data" / name).is_dir():
                 raw, windows = out / "raw" / name, out / "data" / name
-                pack_windows(raw, windows, singles[name], self.seed, balance, dims)
+                pack_windows(raw, windows, singles[name], self.seed, balance, dims, most=most[name])
             write_shapes(out / "data" / name, out / "stats" / name)
         windows = [out / "data" / name for name in names]
         models, processes = (sizes(self.student), sizes(self.teacher)), max(1, self.ngpu)
         for config in self.configs:
             check(config, *models, read_grid(self.grid), processes, windows)
+        for name, planned in plan(self.configs, windows, out, self.length).items():
+            say(f"{name}: {planned}")
 
     def teacher_pass(self) -> None:
         """The teacher's answers to all windows."""
@@ -191,8 +201,8 @@ class _Steps:
         """In float, if it is to be, and then on the grid."""
         training = Training(self.out, self.teacher, self.form.padding, self.seed, self.ngpu, lock)
         checkpoint = self.out / "init" / STUDENT
-        names = ("kd", "qat")[-len(self.configs) :]
-        for name, config in zip(names, self.configs, strict=True):
+        for name in names(self.configs):
+            config = self.out / "conf" / f"{name}.yaml"
             checkpoint = training.run(config, checkpoint, self.out / name)
 
     def export(self) -> Path:

@@ -42,16 +42,16 @@ def percentage(text: str) -> float:
     return value
 
 
-def temperature(text: str) -> float:
-    """1 or more, for argparse: of languages, as `espnet_dq.data.pack.Balance` takes it."""
+def one_or_more(text: str) -> float:
+    """A number of 1 or more, for argparse."""
     value = _number(text)
     if not value >= 1:
         raise argparse.ArgumentTypeError(f"'{text}' is not a number of 1 or more")
     return value
 
 
-def hours(text: str) -> float:
-    """Above 0, for argparse; `inf` is no limit."""
+def positive(text: str) -> float:
+    """A number above 0, for argparse; `inf` is no limit."""
     value = _number(text)
     if not value > 0:
         raise argparse.ArgumentTypeError(f"'{text}' is not a number above 0")
@@ -77,12 +77,15 @@ def add_balance(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument(
         "--temperature",
-        type=temperature,
+        type=one_or_more,
         default=Balance.temperature,
         help="1: languages as they are; more: hear those of few hours more often (1)",
     )
     parser.add_argument(
-        "--max_hours", type=hours, default=Balance.max_hours, help="most of a language (no limit)"
+        "--max_hours",
+        type=positive,
+        default=Balance.max_hours,
+        help="most of a language (no limit)",
     )
 
 

@@ -8,10 +8,11 @@ Example usage::
 from pathlib import Path
 
 from espnet_dq.api.training import SINGLES, distil
-from espnet_dq.bin.arguments import Parser, add_balance, count, whole
+from espnet_dq.bin.arguments import Parser, add_balance, count, one_or_more, whole
 from espnet_dq.config import QuantConfig
 from espnet_dq.data.pack import Balance
 from espnet_dq.errors import run, say
+from espnet_dq.task.plan import Wanted
 
 
 def get_parser() -> Parser:
@@ -43,6 +44,9 @@ def get_parser() -> Parser:
         help="utterances that also get their own window (%(default)s)",
     )
     add_balance(parser)
+    parser.add_argument("--steps", type=count, help="of the first training (by the data)")
+    parser.add_argument("--epochs", type=one_or_more, help="the same, as passes over all windows")
+    parser.add_argument("--qat_steps", type=count, help="of the second training (by the first)")
     parser.add_argument("--seed", type=whole, default=0, help="of packing and training (0)")
     parser.add_argument("--nj", type=count, help="processes that read audio (number of cores)")
     parser.add_argument("--ngpu", type=whole, default=0, help="GPUs to train on (0: the CPU)")
@@ -53,10 +57,11 @@ def main(argv: list[str] | None = None) -> int:
     """Train; returns 0."""
     args = get_parser().parse_args(argv)
     balance = Balance(args.temperature, args.max_hours)
+    length = Wanted(args.steps, args.epochs, args.qat_steps)
     say(
         distil(
             args.train, args.dev, args.teacher, args.student, args.out, args.grid,
-            args.train_config, args.singles, balance, args.seed, args.nj, args.ngpu,
+            args.train_config, args.singles, balance, length, args.seed, args.nj, args.ngpu,
         )
     )  # fmt: skip
     return 0

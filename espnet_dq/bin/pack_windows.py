@@ -10,7 +10,7 @@ Example usage::
 
 from pathlib import Path
 
-from espnet_dq.bin.arguments import Parser, add_balance, whole
+from espnet_dq.bin.arguments import Parser, add_balance, count, whole
 from espnet_dq.data.pack import Balance
 from espnet_dq.data.windows import pack_windows
 from espnet_dq.errors import run
@@ -26,6 +26,7 @@ def get_parser() -> Parser:
     parser.add_argument(
         "--singles", type=whole, default=0, help="utterances that also get their own window (0)"
     )
+    parser.add_argument("--most", type=count, help="keep so many windows, drawn from all (all)")
     add_balance(parser)
     parser.add_argument("--seed", type=whole, default=0, help="seed of the shuffle (0)")
     parser.add_argument(
@@ -44,7 +45,9 @@ def main(argv: list[str] | None = None) -> int:
     args = get_parser().parse_args(argv)
     dims = openai.load(args.student).dims if args.student else SIZES["tiny"]
     balance = Balance(args.temperature, args.max_hours)
-    pack_windows(args.data, args.out, args.singles, args.seed, balance, dims, args.shared)
+    pack_windows(
+        args.data, args.out, args.singles, args.seed, balance, dims, args.shared, args.most
+    )
     return 0
 
 

@@ -19,13 +19,14 @@ from tempfile import TemporaryDirectory
 
 import yaml
 
-from espnet_dq.bin.arguments import Parser, count, hours, percentage, temperature, whole
+from espnet_dq.bin.arguments import Parser, count, one_or_more, percentage, positive, whole
 from espnet_dq.config import merge, parse_keys, read_config
 from espnet_dq.data.corpora import CORPORA
 from espnet_dq.errors import InputError, run
 from espnet_dq.fetch.sources import MODELS
 from espnet_dq.formats.registry import FORMATS, home
 from espnet_dq.quant.table import read_grid
+from espnet_dq.task.plan import DEV_WINDOWS, SHARE, Wanted, heard
 
 OWN = [name for name, corpus in CORPORA.items() if corpus.own]
 WHISPERS = tuple(name for name in MODELS if not name.endswith(".en"))
@@ -118,9 +119,9 @@ OPTIONS = {
                "hear. replace: use the teacher's text, where the teacher is sure of it (kaldi: "
                "train and dev need no text)"),
         Option("singles", "30", whole, "N", "utterances that also get a 30 s window of their own"),
-        Option("temperature", "1", temperature, "T",
+        Option("temperature", "1", one_or_more, "T",
                "1: languages as they are; more: hear those of few hours more often"),
-        Option("max_hours", "inf", hours, "N", "at most N hours of each language"),
+        Option("max_hours", "inf", positive, "N", "at most N hours of each language"),
     ),
     "models and training": (
         Option("teacher", "base", str, "NAME|FILE",
@@ -139,8 +140,17 @@ OPTIONS = {
                f"({TRAIN_CONFIG['joint']})"),
         Option("qat_config", "conf/qat.yaml", str, "FILE", "training configuration of qat"),
         Option("train_args", "", str, "KEYS",
-               'keys to set in train_config: "max_epoch=3 model_conf.alpha=0.5"'),
+               'keys to set in train_config: "model_conf.alpha=0.5 grad_clip=0.5"'),
         Option("qat_args", "", str, "KEYS", "keys to set in qat_config"),
+        Option("steps", "", count, "N",
+               "steps of the first training, instead of as many as its data ask for; where they "
+               "do not hear all windows, the others are left out before the teacher answers"),
+        Option("epochs", "", one_or_more, "N", "the same, as passes over all windows"),
+        Option("qat_steps", "", count, "N",
+               f"steps on the grid after kd, instead of {SHARE} of those of kd"),
+        Option("lr", "", positive, "X", "learning rate of the first training"),
+        Option("patience", "", count, "N",
+               "stop a training when so many looks at dev have not been better than the best one"),
         Option("seed", "0", whole, "N", "seed of packing and training"),
     ),
     "scoring": (
@@ -262,8 +272,16 @@ def settle(given: dict[str, str], caller: str) -> dict[str, str]:
     known |= {"padding": form.padding, "exp": exp}
     parts = ["train"] if o["mode"] == "joint" else ["train", "qat"]
     known["config_names"] = shlex.join(o[f"{part}_config"] for part in parts)
-    for part in ("train", "qat"):
-        known[f"{part}_yaml"] = _changed(o, part, exp) if o[f"{part}_args"] else ""
+    known |= {"train_yaml": "", "qat_yaml": ""}
+    configs = {}
+    for part in parts:
+        text = _changed(o, part, exp) if _set_keys(o, part) else ""
+        known[f"{part}_yaml"] = text
+        path = o[f"{part}_config"]
+        configs[path] = yaml.safe_load(text) if text else read_config(path)
+    kinds = {"steps": int, "epochs": float, "qat_steps": int}
+    most = heard(configs, Wanted(**{n: kind(o[n]) for n, kind in kinds.items() if o[n]}))
+    known |= {"most_windows": str(most or ""), "dev_windows": str(DEV_WINDOWS)}
     return o | names | known
 
 
@@ -276,6 +294,8 @@ def _check_together(o: Mapping[str, str]) -> None:
         raise InputError(f"--upload_to {o['upload_to']}: USER/NAME")
     if o["mode"] == "joint" and o["qat_args"]:
         raise InputError("--qat_args: --mode joint has one training, that of --train_args")
+    if o["mode"] == "joint" and o["qat_steps"]:
+        raise InputError("--qat_steps: --mode joint has one training, that of --steps")
     systems = o["systems"].split()
     if odd := [system for system in systems if system not in SYSTEMS]:
         raise InputError(f"--systems: {odd[0]}: unknown, known are {', '.join(SYSTEMS)}")
@@ -339,10 +359,28 @@ def _check_names(exp: str, o: Mapping[str, str]) -> None:
                 raise InputError(f"{exp}: is no experiment, it holds {name}: use --tag or --expdir")
 
 
+def _set_keys(o: Mapping[str, str], part: str) -> dict:
+    """The keys of a training that options set."""
+    option = f"--{part}_args"
+    keys = parse_keys(o[option.removeprefix("--")], option)
+    if o["patience"]:
+        _set(keys, "patience", int(o["patience"]), f"{option}: patience: --patience")
+    if o["lr"] and part == "train":
+        optim = keys.setdefault("optim_conf", {})
+        _set(optim, "lr", float(o["lr"]), f"{option}: optim_conf.lr: --lr")
+    return keys
+
+
+def _set(place: dict, key: str, value: float, who: str) -> None:
+    if not isinstance(place, dict) or key in place:
+        raise InputError(f"{who} sets it, too")
+    place[key] = value
+
+
 def _changed(o: Mapping[str, str], part: str, exp: str) -> str:
     """The configuration of a training with single keys changed, checked before any work."""
     config, option = o[f"{part}_config"], f"--{part}_args"
-    changed, keys = read_config(config), parse_keys(o[f"{part}_args"], option)
+    changed, keys = read_config(config), _set_keys(o, part)
     for key in SET:
         section, _, last = key.rpartition(".")
         place = keys.get(section) if section else keys

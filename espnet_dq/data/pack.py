@@ -72,10 +72,12 @@ def plan_windows(
     seed: int,
     dims: ModelDimensions = SIZES["tiny"],
     balance: Balance = Balance(),
+    most: int | None = None,
 ) -> list[list[str]]:
     """Which utterances go together: every one once, unless `balance` says otherwise.
 
-    `singles` of those, drawn as `balance` left them, are alone in a window as well.
+    `singles` of those, drawn as `balance` left them, are alone in a window as well. Of all windows
+    no more than `most` are drawn, in the order in which they are.
 
     Utterances are shuffled within their language and joined while the window has room for
     `longest` seconds, the longest pauses counted, and the decoder of a model of these `dims` for
@@ -108,7 +110,10 @@ def plan_windows(
         if window:
             windows.append(window)
     alone = shuffle.sample(sorted(heard), min(singles, len(heard)))
-    return windows + [[u] for u in alone]
+    windows += [[u] for u in alone]
+    if most is None or len(windows) <= most:
+        return windows
+    return [windows[i] for i in sorted(shuffle.sample(range(len(windows)), most))]
 
 
 WAVS = Folder("window", ("[0-9]" * 6 + ".wav",))  # beside the Kaldi folder
@@ -122,6 +127,7 @@ def pack(
     seed: int = 0,
     dims: ModelDimensions = SIZES["tiny"],
     balance: Balance = Balance(),
+    most: int | None = None,
 ) -> KaldiDir:
     """Write the Kaldi folder `out` with the windows of `data`, which has `utt2num_samples`.
 
@@ -130,7 +136,7 @@ def pack(
     its language.
     """
     seconds = {u: int(n) / SAMPLE_RATE for u, n in data.extra["utt2num_samples"].items()}
-    windows = plan_windows(data, seconds, longest, singles, seed, dims, balance)
+    windows = plan_windows(data, seconds, longest, singles, seed, dims, balance, most)
     pauses = random.Random(seed)
     packed = KaldiDir()
     wav_dir = out.with_name(f"{out.name}_wav").resolve()

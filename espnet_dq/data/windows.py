@@ -26,6 +26,7 @@ def pack_windows(
     balance: Balance | None = None,
     dims: ModelDimensions = SIZES["tiny"],
     shared: Path | None = None,
+    most: int | None = None,
 ) -> None:
     """Join the utterances of a formatted folder to windows (`espnet_dq.data.pack`), and say so.
 
@@ -38,6 +39,7 @@ def pack_windows(
         balance: of the languages; None: as they are.
         dims: the student's: its window, decoder and tokens.
         shared: keep the folder there, for all that want the same windows.
+        most: windows, drawn from all; None: all of them.
 
     Raises:
         InputError: the folder is not formatted, or something else is at `out`.
@@ -51,13 +53,13 @@ def pack_windows(
     if shared:
         kept = vars(dims).get("kept")
         sizes = (longest, most_text(dims.n_text_ctx), kept)
-        key = (AUDIO, CATEGORY, data.fingerprint(), sizes, singles, seed, balance)
+        key = (AUDIO, CATEGORY, data.fingerprint(), sizes, singles, seed, balance, most)
         place = shared_place(out, shared, hashlib.sha256(repr(key).encode()).hexdigest())
     with alone(place) if shared else nullcontext():
         if shared and place.is_dir():
             packed = KaldiDir.load(place, extra=["utt2num_samples"])
         else:
-            packed = pack(data, place, longest, singles, seed, dims, balance)
+            packed = pack(data, place, longest, singles, seed, dims, balance, most)
     seconds = sum(int(n) for n in packed.extra["utt2num_samples"].values()) / SAMPLE_RATE
     say(f"{out}: {len(packed.wav)} windows, {seconds / 60:.1f} minutes of audio")
     minutes = _minutes(data, packed)

@@ -37,8 +37,8 @@ class Interval:
 class TrainLog:
     """A run's intervals in order, and each finished epoch's means.
 
-    `epochs` maps the epoch to `{"train": {...}, "valid": {...}}`; `accum_grad` is how many batches
-    make a step.
+    `epochs` maps the epoch to `{"train": {...}, "valid": {...}}`, 0 to dev before training;
+    `accum_grad` is how many batches make a step.
     """
 
     intervals: list[Interval] = field(default_factory=list)
@@ -101,8 +101,8 @@ def read(path: Path, accum_grad: int = 1) -> TrainLog:
                 log.intervals = [i for i in log.intervals if i.epoch < found.epoch]
                 log.epochs = {e: s for e, s in log.epochs.items() if e < found.epoch}
             log.intervals.append(found)
-        elif m := _EPOCH.search(line):
-            log.epochs[int(m[1])] = {s[1]: _values(s[2]) for s in _SECTION.finditer(m[2])}
+        elif results := epoch_results(line):
+            log.epochs |= [results]
     if not log.intervals and not log.epochs:
         raise InputError(f"{path}: no line of training in it")
     return log
@@ -115,10 +115,11 @@ def interval(line: str) -> Interval | None:
     return None
 
 
-def epoch_end(line: str) -> int:
-    """The epoch whose results a line says, counted from 1; 0 for other lines."""
-    m = _EPOCH.search(line)
-    return int(m[1]) if m else 0
+def epoch_results(line: str) -> tuple[int, dict[str, dict[str, float]]] | None:
+    """An epoch, counted from 1, and its means, if a line says them; 0: dev before training."""
+    if m := _EPOCH.search(line):
+        return int(m[1]), {s[1]: _values(s[2]) for s in _SECTION.finditer(m[2])}
+    return None
 
 
 def _values(text: str) -> dict[str, float]:

@@ -8,12 +8,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import yaml
 from whisper.model import ModelDimensions
 
 from espnet_dq.config import QuantConfig, read_config
 from espnet_dq.data.kaldi import CATEGORY, read_scp
 from espnet_dq.errors import DQError, InputError, say, shown
 from espnet_dq.formats.openai import read as openai
+from espnet_dq.task.plan import complete
 from espnet_dq.task.plugin import register
 from espnet_dq.task.tokenizer import token_list
 from espnet_dq.whisper.dims import SIZES
@@ -115,17 +117,22 @@ def check_config(
     Raises:
         InputError: a key or a value that something of that refuses, in one line with its words.
     """
-    said = io.StringIO()
+    said, config = io.StringIO(), read_config(path)
+    # With any length: none decides whether ESPnet takes the rest. Its own is for `plan` to check.
+    schedule = {k: v for k, v in (config.get("scheduler_conf") or {}).items() if k != "max_steps"}
+    config, _ = complete(config | {"scheduler_conf": schedule}, str(path), 1, 1)
     with TemporaryDirectory() as scratch, contextlib.redirect_stderr(said):
         register()
         from espnet2.tasks.asr import ASRTask
 
+        given = Path(scratch) / "config.yaml"
+        given.write_text(yaml.safe_dump(config), encoding="utf-8")
         tokens = Path(scratch) / "tokens.txt"
         tokens.write_text("\n".join(token_list(student)) + "\n", encoding="utf-8")
         ours, theirs = numbers(student), numbers(teacher)
         try:
             ASRTask.main(
-                cmd=["--config", str(path), "--dry_run", "true", "--output_dir", scratch,
+                cmd=["--config", str(given), "--dry_run", "true", "--output_dir", scratch,
                      "--log_level", "ERROR", "--token_list", str(tokens), "--token_type", "bpe",
                      "--bpemodel", "dq_whisper", "--encoder_conf", f"dims={ours}",
                      "--decoder_conf", f"dims={ours}", "--model_conf", "teacher=unread.pt",

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from espnet_dq.config import read_config
 from espnet_dq.errors import DQError, one_line
-from espnet_dq.report.train_log import epoch_end, interval
+from espnet_dq.report.train_log import epoch_results, interval
 
 LOG = "train.log"
 POLL = 1.0  # seconds between looks at the log
@@ -49,6 +49,7 @@ def _show(out: Path, begin: int, screen: TextIO, every: float, stop: Event) -> N
     terminal = screen.isatty()
     print(one_line(f"{out.name}: log: {out / LOG}"), file=screen, flush=True)
     bar, batches, told, ended = None, 0, time.monotonic(), False
+    losses: dict[str, float] = {}  # the last of train and of dev
     lines = _Lines(out / LOG, begin)
     while not ended:
         ended = stop.wait(POLL)
@@ -64,9 +65,15 @@ def _show(out: Path, begin: int, screen: TextIO, every: float, stop: Event) -> N
                     bar_format=None if terminal else _LINE,
                 )  # fmt: skip
             elif bar is not None and (part := interval(line)):
-                _move(bar, ((part.epoch - 1) * batches + part.last) // group, part.values)
-            elif bar is not None and (epoch := epoch_end(line)):
-                _move(bar, epoch * batches // group, {})
+                if "loss" in part.values:
+                    losses["loss"] = part.values["loss"]
+                _move(bar, ((part.epoch - 1) * batches + part.last) // group, losses)
+            elif results := epoch_results(line):
+                epoch, means = results
+                if "loss" in means.get("valid", {}):
+                    losses["dev"] = means["valid"]["loss"]
+                if bar is not None:
+                    _move(bar, epoch * batches // group, losses)
         if bar is not None and terminal:
             bar.refresh()
         elif bar is not None and (ended or time.monotonic() - told >= every):
@@ -76,9 +83,9 @@ def _show(out: Path, begin: int, screen: TextIO, every: float, stop: Event) -> N
         bar.close()
 
 
-def _move(bar: tqdm, step: int, values: dict[str, float]) -> None:
-    if "loss" in values:
-        bar.set_postfix(loss=f"{values['loss']:.3f}", refresh=False)
+def _move(bar: tqdm, step: int, losses: dict[str, float]) -> None:
+    shown = {key: f"{value:.3f}" for key, value in losses.items()}
+    bar.set_postfix(shown, refresh=False)
     bar.update(max(0, step - bar.n))
 
 

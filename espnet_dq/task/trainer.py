@@ -1,14 +1,17 @@
-"""ESPnet's trainer, whose checkpoints appear whole, and which keeps the one before the last.
+"""ESPnet's trainer, which hears dev before it begins, and whose checkpoints appear whole.
 
 ESPnet writes them in place after each epoch: a kill or a full disk at that moment would leave
 nothing to resume from. To the copy `espnet_dq.task.checkpoints` goes back when a disk has spoiled
 the last one.
 """
 
+import logging
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from espnet2.train.reporter import Reporter
 from espnet2.train.trainer import Trainer
 
 from espnet_dq.errors import InputError
@@ -17,7 +20,7 @@ from espnet_dq.task.checkpoints import BEFORE, LAST
 
 
 class DQTrainer(Trainer):
-    """`espnet2.train.trainer.Trainer` with that copy, made as each epoch begins."""
+    """`espnet2.train.trainer.Trainer` with a look at dev first, and that copy as epochs begin."""
 
     @classmethod
     def run(cls, *args, **kwargs) -> None:
@@ -37,9 +40,27 @@ class DQTrainer(Trainer):
 
         torch.save = save_whole
         try:
+            if not (Path(options.output_dir) / LAST).exists():
+                cls._hear_dev(kwargs)
             super().run(*args, **kwargs)
         finally:
             torch.save = save
+
+    @classmethod
+    def _hear_dev(cls, given: Mapping) -> None:
+        """Log what dev says of the start, as the results of epoch 0."""
+        reporter = Reporter()
+        reporter.set_epoch(0)
+        with reporter.observe("valid") as sub_reporter:
+            cls.validate_one_epoch(
+                model=given["model"],
+                iterator=given["valid_iter_factory"].build_iter(0),
+                reporter=sub_reporter,
+                options=given["trainer_options"],
+                distributed_option=given["distributed_option"],
+            )
+        if not given["distributed_option"].dist_rank:
+            logging.info(reporter.log_message())
 
     @classmethod
     def train_one_epoch(cls, **kwargs) -> bool:

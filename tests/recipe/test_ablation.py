@@ -327,7 +327,7 @@ def test_killed_and_started_again(tmp_path, recipe, how):
         ({"options": {"mode": "jointly"}}, "variants.a: options.mode: jointly: kd_qat or joint"),
         ({"options": {"qat_config": "no.yaml"}}, "variants.a: options.qat_config: .*no.yaml: no"),
         ({"overrides": {"optim_conf": {"lr": "1e-5"}}}, "overrides.optim_conf.lr: '1e-5' is no"),
-        ({"overrides": {"max_epoch": True}}, "overrides.max_epoch: True is no number"),
+        ({"overrides": {"batch_size": True}}, "overrides.batch_size: True is no number"),
         (
             {"variants": {"a": {"options": {"mode": "joint"}, "qat_overrides": {"max_epoch": 1}}}},
             "variants.a.qat_overrides: mode joint has no",

@@ -20,7 +20,7 @@ SIZES = (
 OTHER = SIZES.replace("train", "valid").replace("N-batch=7", "N-batch=3")
 START = HEAD + "(trainer:334) INFO: {}/3epoch started\n"
 STEPS = HEAD + "(trainer:762) INFO: {}epoch:train:{}-{}batch: iter_time=0.025, loss={}, acc=0.021\n"
-END = HEAD + "(trainer:392) INFO: {}epoch results: [train] loss=57.034, [valid] loss=3.2\n"
+END = HEAD + "(trainer:392) INFO: {}epoch results: [train] loss=57.034, [valid] loss=3.200\n"
 
 
 class Terminal(io.StringIO):
@@ -55,7 +55,8 @@ def test_lines_where_there_is_no_terminal(screen, tmp_path):
     assert any(
         re.fullmatch(r".*: step 6 of 21 in 00:00, \d\d:\d\d left, loss=2\.345", x) for x in lines
     )
-    assert re.fullmatch(r".*: step 7 of 21 in 00:\d\d, \d\d:\d\d left, loss=2\.345", lines[-1])
+    last = r".*: step 7 of 21 in 00:\d\d, \d\d:\d\d left, loss=2\.345, dev=3\.200"
+    assert re.fullmatch(last, lines[-1])
     assert "\r" not in said
 
 
@@ -71,9 +72,11 @@ def test_a_resumed_training_begins_where_it_is(screen, tmp_path):
 
 def test_a_bar_on_a_terminal(screen, tmp_path):
     (tmp_path / "config.yaml").write_text("num_iters_per_epoch: 8\n")
-    said = screen(tmp_path, [START.format(1), STEPS.format(1, 1, 4, "1.250")], terminal=True)
+    before = END.format(0).replace("[train] loss=57.034, ", "")  # dev, before training
+    log = [before, START.format(1), STEPS.format(1, 1, 4, "1.250")]
+    said = screen(tmp_path, log, terminal=True)
     last = said.rstrip().split("\r")[-1]
-    assert "4/24 [" in last and "loss=1.250" in last and said.count("\n") == 2
+    assert "4/24 [" in last and "dev=3.200, loss=1.250" in last and said.count("\n") == 2
 
 
 def test_no_log_yet(screen, tmp_path):

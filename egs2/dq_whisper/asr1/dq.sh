@@ -104,6 +104,7 @@ settings=$(
     if [ "$temperature $max_hours" != "1 inf" ]; then echo "balance $temperature $max_hours"; fi
     if [ "$test_clips" -gt 0 ]; then echo "test_clips $test_clips"; fi
     if [ "$test_windows" = true ]; then echo "test_windows"; fi
+    if [ -n "$steps$epochs$qat_steps" ]; then echo "length $steps,$epochs,$qat_steps"; fi
     if [ -f "$grid" ]; then cksum "$grid" | cut -d ' ' -f 1,2; fi
 )
 if [ -e "$exp/settings" ] && [ "$settings" != "$(<"$exp/settings")" ]; then
@@ -138,6 +139,7 @@ run_stage() {
 # What a training needs of the stages before, asked before the markers of the old one are gone.
 check_training() {
     [ -e "$exp/data/train/utt2sha256" ] || die "$exp/data: no windows, or old ones: run --stage 2"
+    [ -e "$exp/conf/qat.yaml" ] || die "$exp/conf: no configurations: run --stage 3"
     [ "$skip_teacher_pass" = true ] || [ -e "$exp/done/4" ] ||
         die "stage 4 (teacher pass) is not finished: run it, or --skip_teacher_pass true"
 }
@@ -244,7 +246,9 @@ if run_stage 2 "format to 16 kHz, check splits, pack windows" "$skip_data"; then
                 --data "$raw/${set% *}" --out "$source" --teacher "$teacher_pt" \
                 --mode "$labels" --ngpu "$((ngpu > 0))"
         fi
-        py pack_windows --data "$source" --out "$exp/data/${set% *}" \
+        most=$most_windows
+        [ "${set% *}" = train ] || most=$dev_windows
+        py pack_windows --data "$source" --out "$exp/data/${set% *}" ${most:+--most "$most"} \
             --singles "${set#* }" --seed "$seed" "${tokens_of[@]}" \
             --temperature "$temperature" --max_hours "$max_hours" \
             ${cachedir:+--shared "$cachedir/windows"}
@@ -269,10 +273,16 @@ if run_stage 3 "weights" false; then
     fetch_weights "$teacher" "$student"
     py init_student --from "$student_pt" --teacher "$teacher_pt" --grid "$grid" \
         --export "$format" "${configs[-1]}" --out "$exp/init"
-    trained=()
-    [ "$skip_train" = true ] || trained=(--data "$exp/data/train" "$exp/data/dev")
-    py check_configs "${configs[@]}" --student "$student_pt" --teacher "$teacher_pt" \
-        --grid "$grid" --processes "$(((ngpu > 1 ? ngpu : 1) * num_nodes))" "${trained[@]}"
+    if [ "$skip_train" = false ]; then
+        py check_configs "${configs[@]}" --student "$student_pt" --teacher "$teacher_pt" \
+            --grid "$grid" --processes "$(((ngpu > 1 ? ngpu : 1) * num_nodes))" \
+            --data "$exp/data/train" "$exp/data/dev"
+        timed=(--teacher "$teacher_pt" --student "$student_pt")
+        [ "$cmd_backend$ngpu" = local0 ] || timed=() # it is another machine that trains
+        py plan "${configs[@]}" --out "$exp" --data "$exp/data/train" "$exp/data/dev" \
+            ${steps:+--steps "$steps"} ${epochs:+--epochs "$epochs"} \
+            ${qat_steps:+--qat_steps "$qat_steps"} "${timed[@]}" >&2
+    fi
     finish_stage 3
 fi
 
@@ -305,10 +315,9 @@ if run_stage 5 "shapes" "$skip_train"; then
     finish_stage 5
 fi
 
-# train NAME CONFIG INIT OPTIONS...: one run of ESPnet's trainer; resumes by itself.
+# train NAME INIT: one run of ESPnet's trainer, of conf/NAME.yaml; resumes by itself.
 train() {
-    local out=$exp/$1 config=$2 init=$3 set kind options=()
-    shift 3
+    local out=$exp/$1 config=$exp/conf/$1.yaml init=$2 set kind options=()
     local launch=("$PYTHON")
     if [ "$ngpu" -eq 0 ] && [ "$num_nodes" -gt 1 ]; then
         options+=(--multiprocessing_distributed false --dist_backend gloo)
@@ -358,7 +367,7 @@ train() {
             --model_conf "teacher_dims=$(<"$exp/init/teacher.dims")" \
             --model_conf "grid=$(<"$exp/init/student.grid")" \
             --allow_variable_data_keys true --seed "$seed" --ngpu "$ngpu" --num_att_plot 0 \
-            "${options[@]}" "$@"
+            "${options[@]}"
         # shellcheck disable=SC2016
         echo '"$@"'
     } | whole "$out/run.sh"
@@ -378,16 +387,14 @@ train() {
 }
 
 if [ "$mode" = kd_qat ] && run_stage 6 "distil (kd)" "$skip_train"; then
-    train kd "$train_config" "$exp/init/student.pth"
+    train kd "$exp/init/student.pth"
     finish_stage 6
 fi
 
 if run_stage 7 "distil on the grid (qat)" "$skip_train"; then
-    if [ "$mode" = joint ]; then
-        train qat "$train_config" "$exp/init/student.pth"
-    else
-        train qat "$qat_config" "$exp/kd/valid.loss.ave.pth"
-    fi
+    start=$exp/init/student.pth
+    [ "$mode" = joint ] || start=$exp/kd/valid.loss.ave.pth
+    train qat "$start"
     finish_stage 7
 fi
 
