@@ -11,6 +11,7 @@ from espnet_dq.bin.recipe import SYSTEMS
 from espnet_dq.data.summary import read_sources
 from espnet_dq.errors import run
 from espnet_dq.files import atomic, check_replaceable
+from espnet_dq.report.headline import ROUNDED
 from espnet_dq.student.checkpoint import CHECKPOINT, load_student
 
 
@@ -45,16 +46,15 @@ def main(argv: list[str] | None = None) -> int:
     on_grid = {"grid": grid, "grids": student.grids, "preset": student.quant.preset}
     plain = {"grid": "none", "grids": {}, "preset": "none"}
     export = args.exp / "export"
-    systems = [
-        {
-            "name": name,
-            "role": name,
-            "runtime": args.runtime if name == "student" else "faster-whisper",
-            **(on_grid if name == "student" else plain),
-            "path": str(args.student if name == "student" else export / name),
-        }
-        for name in SYSTEMS[:-1]
-    ]
+    systems = []
+    for name in SYSTEMS[:-1]:
+        how = {"runtime": "faster-whisper", **plain, "path": str(export / name)}
+        if name == "student" or name in ROUNDED:
+            path = args.student.with_name(args.student.name.replace("student", name, 1))
+            how = {"runtime": args.runtime, **on_grid, "path": str(path)}
+        if name in ROUNDED:
+            how["preset"] = "full"
+        systems.append({"name": name, "role": name, **how})
     systems.append(
         {
             "name": SYSTEMS[-1],

@@ -31,7 +31,8 @@ from espnet_dq.task.plan import DEV_WINDOWS, SHARE, Wanted, heard
 OWN = [name for name, corpus in CORPORA.items() if corpus.own]
 WHISPERS = tuple(name for name in MODELS if not name.endswith(".en"))
 IN_RUNTIMES = ", ".join(f"{', '.join(f.grids)} ({f.runtime})" for f in FORMATS.values() if f.grids)
-SYSTEMS = ("untouched", "teacher", "float_student", "student", "student_torch")
+SYSTEMS = ("untouched", "teacher", "untouched_rounded", "teacher_rounded", "float_student",
+           "student", "student_torch")  # fmt: skip
 TRAIN_CONFIG = {"kd_qat": "conf/train.yaml", "joint": "conf/joint.yaml"}  # by mode
 SWITCH = ("true", "false")
 # Paths that commands of jobs name.
@@ -161,7 +162,8 @@ OPTIONS = {
                "score test utterances joined into 30 s windows, as in training: several times "
                "faster, but scores are not those of single utterances"),
         Option("systems", " ".join(SYSTEMS), str, "LIST",
-               "systems to score, student among them"),
+               "systems to score, student among them; rounded: the untouched student and teacher, "
+               "on the grid without training"),
         Option("upload_to", "", str, "USER/NAME",
                "stage 13 also uploads each folder to the Hugging Face Hub, as the private "
                "repository USER/NAME-FORMAT (log in first: hf auth login, or HF_TOKEN)"),
@@ -251,6 +253,8 @@ def settle(given: dict[str, str], caller: str) -> dict[str, str]:
     """
     o = {name: option.default for name, option in BY_NAME.items()} | given
     o["train_config"] = o["train_config"] or TRAIN_CONFIG[o["mode"]]
+    if o["grid"].endswith(".yaml") and "systems" not in given:  # a table of the student's weights
+        o["systems"] = o["systems"].replace(" teacher_rounded", "")
     _check_together(o)
     typed = dict(o)
     for name in filter(o.get, _paths(o, given, caller)):
@@ -299,6 +303,8 @@ def _check_together(o: Mapping[str, str]) -> None:
     systems = o["systems"].split()
     if odd := [system for system in systems if system not in SYSTEMS]:
         raise InputError(f"--systems: {odd[0]}: unknown, known are {', '.join(SYSTEMS)}")
+    if o["grid"].endswith(".yaml") and "teacher_rounded" in systems:
+        raise InputError("--systems: teacher_rounded: --grid is a table of the student's weights")
     if "student" not in systems:
         raise InputError(f"--systems {o['systems']}: without student")
 

@@ -16,12 +16,12 @@ from espnet_dq.errors import InputError
 from espnet_dq.files import bytes_on_disk
 from espnet_dq.formats import detect
 from espnet_dq.report import examples, train_log
+from espnet_dq.report.headline import ROLES
 from espnet_dq.report.origin import data_of
 from espnet_dq.report.size import FLOAT_BITS, grid_bits, paper_rule_bytes
 from espnet_dq.report.train_log import TrainLog
 from espnet_dq.student.checkpoint import load_student
 
-ROLES = ("untouched", "teacher", "float_student", "student")
 TRAININGS = ("kd", "qat")
 RATES = tuple(
     f"{rate}{form}" for form in ("", "_openai", "_long", "_unnormalised") for rate in ("wer", "cer")
@@ -187,7 +187,7 @@ def _system(system: dict, run: dict, decode: dict, score: dict, timed: dict | No
     """One system of results.json; times from the side-by-side run where there is one."""
     path = Path(system["path"])
     preset, bits = None, FLOAT_BITS
-    if system["role"] == "student":
+    if system["grid"] != "none":
         preset = system.get("preset", QuantConfig.preset)
         bits = grid_bits(system["grids"] if system["grid"] == "mixed" else system["grid"])
     trained = path.suffix == ".pth"  # decoded as it was trained

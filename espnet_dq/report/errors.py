@@ -17,7 +17,7 @@ from espnet_dq.scoring.score import MEAN
 
 def sure(results: dict) -> str:
     """How sure the student's differences to the others are: in the mean, and by language."""
-    rows, caption, prose = difference_rows(results), difference_caption(results), (1, 2, 7)
+    rows, caption, prose = difference_rows(results), difference_caption(results), (1, 2, 5, 8)
     means = [row for row in rows if row[2] == MEAN]
     each = [row for row in rows if row[2] != MEAN]
     if not rows:

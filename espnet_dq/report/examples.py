@@ -39,10 +39,11 @@ def add(results: dict, scored: Mapping[str, Path]) -> dict:
     found = []
     if student:
         others = {role: other["name"] for role, other in chosen.items()}
-        found = list(_differences(student["name"], others, "wer", words))
+        speakers = _speakers(Path(student["data"]), words[student["name"]])
+        found = list(_differences(student["name"], others, "wer", words, speakers))
         names = (student["name"], *others.values())
         chars = {name: read_aligned(scored[name] / "score_cer", chars=True) for name in names}
-        found += _differences(student["name"], others, "cer", chars)
+        found += _differences(student["name"], others, "cer", chars, speakers)
     settings = {"draws": bootstrap.DRAWS, "seed": bootstrap.SEED}
     return results | {
         "systems": systems,
@@ -53,13 +54,29 @@ def add(results: dict, scored: Mapping[str, Path]) -> dict:
 
 
 def _differences(
-    student: str, others: Mapping[str, str], rate: str, aligned: Mapping[str, dict[str, Aligned]]
+    student: str,
+    others: Mapping[str, str],
+    rate: str,
+    aligned: Mapping[str, dict[str, Aligned]],
+    speakers: Mapping[str, str] | None,
 ) -> Iterator[dict]:
     for role, other in others.items():
-        between = bootstrap.differences(aligned[student], aligned[other])
+        between = bootstrap.differences(aligned[student], aligned[other], speakers)
         for lang, difference in between.items():
             key = {"system": student, "against": other, "role": role, "rate": rate, "lang": lang}
             yield key | asdict(difference) | {"verdict": difference.verdict}
+
+
+def _speakers(data: Path, scored: Mapping[str, Aligned]) -> dict[str, str] | None:
+    """Of each scored utterance; None: not known."""
+    path = data / "utt2spk"
+    if not path.is_file():
+        return None
+    speakers = read_scp(path)
+    for utt in scored:
+        if utt not in speakers:
+            raise InputError(f"{path}: no line for '{utt}'")
+    return speakers
 
 
 def _insertions(aligned: Mapping[str, Aligned], data: Path) -> dict[str, float] | None:

@@ -6,6 +6,9 @@ from typing import NamedTuple
 from espnet_dq.scoring.bootstrap import CONFIDENCE, FEWER, SAME
 from espnet_dq.scoring.score import MEAN, UNITS
 
+# `rounded`: the untouched models on the student's grid, which takes no training.
+ROUNDED = ("untouched_rounded", "teacher_rounded")
+ROLES = ("untouched", "teacher", *ROUNDED, "float_student", "student")
 SIZE = ("smaller than", "larger than", "the size of")
 SPEED = ("faster than", "slower than", "the speed of")
 
@@ -26,7 +29,7 @@ def students(results: dict) -> dict[str, dict]:
     are left out.
     """
     chosen: dict[str, dict] = {}
-    for role in ("student", "untouched", "teacher", "float_student"):
+    for role in sorted(ROLES, key=lambda role: role != "student"):  # that first
         systems = [s for s in results["systems"] if s["role"] == role]
         runtime = chosen["student"]["runtime"] if "student" in chosen else None
         fits = [s for s in systems if s["runtime"] == runtime or runtime is None]
@@ -47,6 +50,7 @@ def facts(results: dict) -> list[Fact]:
     other = [s["name"] for role, s in by_role.items() if role not in alike]
     found = [
         _errors(student, alike.get("untouched"), mean_difference(results, "untouched")),
+        *(_rounded(student, alike[role], results) for role in ROUNDED if role in alike),
         _gap(student, alike, results),
         Fact("Not compared", f"in mean WER with {', '.join(other)}: scored in other languages")
         if other
@@ -107,6 +111,25 @@ def _errors(student: dict, untouched: dict | None, row: dict | None) -> Fact | N
     return Fact(f"{abs(change):.1f} %", meaning, _good(row))
 
 
+def _rounded(student: dict, other: dict, results: dict) -> Fact:
+    """Difference in WER to an untouched model that was only rounded: what takes no training."""
+    before, after = other["wer"][MEAN], student["wer"][MEAN]
+    gap, row = round(after - before, 1), mean_difference(results, other["role"])
+    larger = f"{other['bytes_on_disk'] / student['bytes_on_disk']:.1f}"
+    size = "of the same size" if larger == "1.0" else f"{larger} times as large"
+    said = f"{other['name']}, which is only rounded and {size}: mean WER {before:.1f} %"
+    said += f" → {after:.1f} %"
+    if row:
+        said += f", {sure(row)}"
+    if row and row["verdict"] == SAME:
+        return Fact("Not distinguishable", f"from {said}")
+    if not gap:
+        return Fact("As good", f"as {said}")
+    return Fact(
+        f"{abs(gap):.1f} points", f"{'better' if gap < 0 else 'worse'} than {said}", gap < 0
+    )
+
+
 def _gap(student: dict, by_role: dict, results: dict) -> Fact | None:
     """Difference in WER to the teacher and to the student before quantization."""
     parts = []
@@ -133,13 +156,16 @@ def _good(row: dict | None) -> bool | None:
 def _ratio(
     words: tuple[str, str, str], how: str, key: str, student: dict, by_role: dict
 ) -> Fact | None:
-    """`3.6×`: how much less of `key` the student takes than the teacher and the untouched.
+    """`1.9×`: how much less of `key` the student takes than the untouched models.
+
+    Like with like first: those that are rounded to its grid, where they were scored.
 
     Args:
         words: what to call it when the student takes less, more, and as much.
     """
     parts = []
-    for other in (by_role[r] for r in ("teacher", "untouched") if r in by_role):
+    roles = ("teacher_rounded", "untouched_rounded", "teacher", "untouched")
+    for other in (by_role[r] for r in roles if r in by_role):
         if student[key] and other[key]:
             ratio = other[key] / student[key]
             times = f"{max(ratio, 1 / ratio):.1f}"

@@ -16,7 +16,12 @@ from espnet_dq.whisper.forward import own_window
 from espnet_dq.whisper.vocabulary import OwnVocabulary
 
 # What the model is compared with: role -> what the card calls it.
-_OTHERS = {"untouched": "the untouched small Whisper", "teacher": "its teacher"}
+_OTHERS = {
+    "untouched": "the untouched small Whisper",
+    "untouched_rounded": "the same, only rounded to the grid",
+    "teacher": "its teacher",
+    "teacher_rounded": "its teacher, only rounded to the grid",
+}
 _TRIMMED = (
     "import ctranslate2\n\n"
     "# CTranslate2 takes a vocabulary of less than 51865 tokens for English only\n"
@@ -159,5 +164,5 @@ def _sure(results: Mapping, measured: Mapping) -> list[str]:
     ]
     if not found:
         return []
-    return ["How sure the differences in mean WER are (paired bootstrap over utterances):", "",
+    return ["How sure the differences in mean WER are (paired bootstrap):", "",
             *found, ""]  # fmt: skip

@@ -17,6 +17,7 @@ DIFFERENCES = [
     "language",
     "difference",
     "interval",
+    "over",
     "utterances",
     "that differ",
     "verdict",
@@ -67,11 +68,12 @@ def difference_caption(results: Mapping) -> str:
     used = results["bootstrap"]
     return (
         "The student minus each other system, in percentage points, with the "
-        f"{100 * used['confidence']:.0f} % interval of a paired bootstrap over utterances "
-        f"({used['draws']} draws, seed {used['seed']}). Not distinguishable: the interval holds "
-        f"zero, fewer than {FEWEST} utterances differ, or, of the mean, a language has fewer than "
-        f"{FEWEST}. It speaks for more utterances like these, not for other voices, nor for a "
-        "training with another seed"
+        f"{100 * used['confidence']:.0f} % interval of a paired bootstrap "
+        f"({used['draws']} draws, seed {used['seed']}) over speakers where a language has {FEWEST} "
+        "or more, else over utterances. Not distinguishable: the interval holds zero, fewer than "
+        f"{FEWEST} of what is drawn differ, or, of the mean, a language has fewer than {FEWEST}. "
+        "Over utterances it speaks for more of the same speakers, not for other voices; over "
+        "neither for a training with another seed"
     )
 
 
@@ -82,7 +84,7 @@ def difference_rows(results: Mapping) -> list[list[str]]:
         interval = f"{signed(d['low'])} to {signed(d['high'])}"
         name = [d["against"], d["rate"].upper(), d["lang"]]
         counts = [str(d["utterances"]), str(d["differing"])]
-        rows.append([*name, signed(d["points"]), interval, *counts, d["verdict"]])
+        rows.append([*name, signed(d["points"]), interval, d["over"], *counts, d["verdict"]])
     return rows
 
 

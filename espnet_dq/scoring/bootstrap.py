@@ -1,10 +1,12 @@
-"""How sure a difference of two systems' error rates is: a paired bootstrap over utterances.
+"""How sure a difference of two systems' error rates is: a paired bootstrap.
 
-From the utterances that both were scored on as many are drawn with replacement, again and again;
-an utterance brings its reference's tokens and both systems' errors, so what makes it hard or easy
-is the same for both. The percentiles of the differences of the rates of all draws are the interval:
-Bisani and Ney, "Bootstrap estimates for confidence intervals in ASR performance evaluation",
-ICASSP 2004. It speaks for more utterances like these, not for other voices or another training.
+From the speakers, or the utterances, that both were scored on as many are drawn with replacement,
+again and again; each brings its references' tokens and both systems' errors, so what makes it hard
+or easy is the same for both. Utterances of one speaker are alike: where a language has enough
+speakers, these are drawn, with all that they say. The percentiles of the differences of the rates
+of all draws are the interval: Bisani and Ney, "Bootstrap estimates for confidence intervals in ASR
+performance evaluation", ICASSP 2004. Over utterances it speaks for more of the same speakers, not
+for other voices; over neither for another training.
 """
 
 from collections.abc import Collection, Mapping
@@ -20,6 +22,7 @@ DRAWS, SEED, CONFIDENCE = 5_000, 0, 0.95
 # nothing can be said at 95 %, however narrow the interval is.
 FEWEST = 6
 _AT_ONCE = 1 << 22  # numbers in memory
+SPEAKERS, UTTERANCES = "speakers", "utterances"
 SAME, FEWER, MORE = "not distinguishable", "fewer errors", "more errors"
 
 
@@ -27,8 +30,9 @@ SAME, FEWER, MORE = "not distinguishable", "fewer errors", "more errors"
 class Difference:
     """Of the error rates of two systems, the first minus the second, in percentage points.
 
-    `low` to `high`: the interval of `CONFIDENCE`. `differing`: utterances with other numbers of
-    errors. `enough`: whether there are `FEWEST` of them, in each language as many utterances.
+    `low` to `high`: the interval of `CONFIDENCE`. `over`: what was drawn, `speakers` or
+    `utterances`, or both, in other languages. `differing`: utterances with other numbers of errors.
+    `enough`: whether of what was drawn `FEWEST` differ, and each language has as many.
     """
 
     points: float
@@ -36,6 +40,7 @@ class Difference:
     high: float
     utterances: int
     differing: int
+    over: str
     enough: bool
 
     @property
@@ -49,6 +54,7 @@ class Difference:
 def differences(
     first: Mapping[str, Aligned],
     second: Mapping[str, Aligned],
+    speakers: Mapping[str, str] | None = None,
     draws: int = DRAWS,
     seed: int = SEED,
 ) -> dict[str, Difference]:
@@ -60,26 +66,54 @@ def differences(
 
     Args:
         first, second: what `utterances.read_aligned` gives of each.
+        speakers: of each utterance, drawn where a language has `FEWEST` or more; None: not known.
         draws, seed: of the bootstrap.
     """
-    rows: dict[str, list[tuple[int, int, int]]] = {}
+    rows: dict[str, dict[str, tuple[int, int, int]]] = {}
     for utt in first.keys() & second.keys():
         one, other = first[utt], second[utt]
         if (one.lang, one.reference) == (other.lang, other.reference):
-            rows.setdefault(one.lang, []).append((one.errors, other.errors, one.tokens))
+            rows.setdefault(one.lang, {})[utt] = (one.errors, other.errors, one.tokens)
     if not rows:
         return {}
-    found, means, points = {}, np.zeros(draws), []
-    for lang in sorted(rows):
-        table = np.array(rows[lang])
-        drawn = _draw(table, draws, np.random.default_rng([seed, *lang.encode()]))
-        points.append(float(_points(table.sum(0))))
-        found[lang] = _difference([table], points[-1], drawn)
-        means += drawn / len(rows)
-    tables = [np.array(each) for each in rows.values()]
+    drawn = {lang: _Drawn.of(lang, rows[lang], speakers, draws, seed) for lang in sorted(rows)}
+    found = {lang: _difference([each], each.points, each.draws) for lang, each in drawn.items()}
     if found.keys() != {x.lang for side in (first, second) for x in side.values()}:
         return found
-    return {MEAN: _difference(tables, sum(points) / len(points), means), **found}
+    points = sum(each.points for each in drawn.values()) / len(drawn)
+    means = sum(each.draws for each in drawn.values()) / len(drawn)
+    return {MEAN: _difference([*drawn.values()], points, means), **found}
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """Of one language: its utterances, what is drawn (errors, errors, tokens) and the draws."""
+
+    utterances: np.ndarray
+    units: np.ndarray
+    over: str
+    points: float
+    draws: np.ndarray
+
+    @classmethod
+    def of(
+        cls,
+        lang: str,
+        rows: Mapping[str, tuple[int, int, int]],
+        speakers: Mapping[str, str] | None,
+        draws: int,
+        seed: int,
+    ) -> "_Drawn":
+        table, over = np.array([*rows.values()]), UTTERANCES
+        units = table
+        if speakers is not None:
+            said: dict[str, list[tuple[int, int, int]]] = {}
+            for utt, row in rows.items():
+                said.setdefault(speakers[utt], []).append(row)
+            if len(said) >= FEWEST:
+                units, over = np.array([np.sum(each, axis=0) for each in said.values()]), SPEAKERS
+        drawn = _draw(units, draws, np.random.default_rng([seed, *lang.encode()]))
+        return cls(table, units, over, float(_points(table.sum(0))), drawn)
 
 
 def _points(sums: np.ndarray) -> np.ndarray:
@@ -102,14 +136,19 @@ def _draw(table: np.ndarray, draws: int, random: np.random.Generator) -> np.ndar
     return np.concatenate(parts)
 
 
-def _difference(tables: Collection[np.ndarray], points: float, drawn: np.ndarray) -> Difference:
+def _difference(parts: Collection[_Drawn], points: float, drawn: np.ndarray) -> Difference:
     low, high = np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    differing = sum(int((table[:, 0] != table[:, 1]).sum()) for table in tables)
     return Difference(
         points,
         float(low),
         float(high),
-        sum(map(len, tables)),
-        differing,
-        differing >= FEWEST and min(map(len, tables)) >= FEWEST,
+        sum(len(part.utterances) for part in parts),
+        sum(_differing(part.utterances) for part in parts),
+        " and ".join(sorted({part.over for part in parts})),
+        sum(_differing(part.units) for part in parts) >= FEWEST
+        and min(len(part.units) for part in parts) >= FEWEST,
     )
+
+
+def _differing(table: np.ndarray) -> int:
+    return int((table[:, 0] != table[:, 1]).sum())

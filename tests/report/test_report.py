@@ -339,6 +339,7 @@ def test_differences_are_alike_everywhere(exp, page, results):
         "language",
         "difference",
         "interval",
+        "over",
         "utterances",
         "that differ",
     )
@@ -349,7 +350,7 @@ def test_differences_are_alike_everywhere(exp, page, results):
         points, low, high = (f"{row[k]:+.1f}" for k in ("points", "low", "high"))
         counts = (str(row["utterances"]), str(row["differing"]))
         cells = [row["against"], row["rate"].upper(), row["lang"], points, f"{low} to {high}"]
-        wanted.append((*cells, *counts, row["verdict"]))
+        wanted.append((*cells, row["over"], *counts, row["verdict"]))
     plain = [tuple(c.replace("−", "-").replace("+0.0", "-0.0") for c in row) for row in shown]
     assert plain == [tuple(c.replace("+0.0", "-0.0") for c in row) for row in wanted]
     assert len(wanted) == 3 * 2 * 6 and {row[0] for row in wanted} == {

@@ -155,3 +155,39 @@ def test_other_references_are_no_pair():
     assert differences(first, second | {utt: another}) == wanted
     there = Aligned(utt, "fr", first[utt].columns)
     assert differences(first, second | {utt: there}) == {"en": wanted["en"]}
+
+
+def test_speakers_are_drawn_where_there_are_enough():
+    """By hand: of 8 speakers, whose utterances are alike; the interval is wider for that.
+
+    Percentiles as near as above.
+    """
+    words, one, other = made_up(3, 80, 0.4, 0.5)
+    one = np.minimum(words, one + 3 * (np.arange(80) % 8 == 0))  # one voice is hard for `one` alone
+    first, second = scored(one, words), scored(other, words)
+    speakers = {utt: f"s{n % 8}" for n, utt in enumerate(first)}
+    sums = np.array([[x[n::8].sum() for n in range(8)] for x in (one, other, words)])
+    picks = np.random.default_rng(7).integers(8, size=(20_000, 8))
+    e1, e2, tokens = (x[picks].sum(1) for x in sums)
+    drawn = 100 * (e1 - e2) / tokens
+    found = differences(first, second, speakers)["en"]
+    alone = differences(first, second)["en"]
+    wanted = np.quantile(drawn, [0.025, 0.975])
+    assert [found.low, found.high] == pytest.approx(list(wanted), abs=0.17 * drawn.std())
+    assert (found.over, alone.over) == ("speakers", "utterances")
+    assert (found.utterances, found.points) == (alone.utterances, alone.points)
+    assert found.high - found.low > 1.3 * (alone.high - alone.low)
+
+
+def test_few_speakers_are_not_drawn():
+    """Then utterances are, and the mean over languages says both."""
+    words, one, other = made_up(4, 60, 0.4, 0.2)
+    first, second = scored(one, words) | scored(one, words, "ru"), {}
+    second = scored(other, words) | scored(other, words, "ru")
+    count = {"en": FEWEST - 1, "ru": FEWEST}
+    speakers = {utt: f"s{int(utt[3:]) % count[utt[:2]]}" for utt in first}
+    found = differences(first, second, speakers)
+    over = {lang: each.over for lang, each in found.items()}
+    assert over == {"mean": "speakers and utterances", "en": "utterances", "ru": "speakers"}
+    assert found["en"] == differences(first, second)["en"]
+    assert found["mean"].enough and found["ru"].verdict == "more errors"

@@ -398,6 +398,8 @@ if run_stage 7 "distil on the grid (qat)" "$skip_train"; then
     finish_stage 7
 fi
 
+# rounded SYSTEM: an untouched model on the student's grid, in its format.
+rounded() { echo "$exp/export/${exported/student/$1}"; }
 if run_stage 8 "export and verify" false; then
     py export --exp "$exp/qat" --to "$format" --out "$exp/export/$exported"
     py verify "$exp/export/$exported" --against "$exp/qat" --json "$exp/verify.json" \
@@ -407,6 +409,12 @@ if run_stage 8 "export and verify" false; then
     py export --exp "$exp/$first" --to ct2 --float --out "$exp/export/float_student"
     py convert --from "$student_pt" --to ct2 --out "$exp/export/untouched"
     py convert --from "$teacher_pt" --to ct2 --out "$exp/export/teacher"
+    for system in "${systems[@]}"; do
+        [[ $system == *_rounded ]] || continue
+        model=$student_pt
+        [ "$system" = untouched_rounded ] || model=$teacher_pt
+        py convert --from "$model" --to "$format" --grid "$grid" --out "$(rounded "$system")"
+    done
     py describe --exp "$exp" --corpus "$corpus" --seed "$seed" --data "$test" \
         --student "$exp/export/$exported" --runtime "$runtime" \
         --teacher_name "${teacher##*/}" --student_name "${student##*/}" \
@@ -436,6 +444,9 @@ if run_stage 9 "decode" "$skip_eval"; then
         case $system in
             student) decode student "$exp/export/$exported" "$runtime" "$nj" ;;
             student_torch) decode student_torch "$exp/qat/valid.loss.ave.pth" torch 8 ;;
+            *_rounded)
+                decode "$system" "$(rounded "$system")" "$runtime" "$nj" \
+                    ${cachedir:+--shared "$cachedir/decode"} ;;
             *)
                 decode "$system" "$exp/export/$system" faster-whisper "$nj" \
                     ${cachedir:+--shared "$cachedir/decode"} ;;
