@@ -47,6 +47,7 @@ class Experiment:
     data: dict | None  # the data preparation's report.json
     formatted: dict | None  # the format stage's format.json
     heard: dict | None  # data/train.minutes.json: of each language, given and in windows
+    plan: dict | None  # plan.json: of each training, how long
 
     @property
     def score(self) -> dict:
@@ -140,6 +141,7 @@ def load(exp: Path, data_name: str | None = None, data_licence: str | None = Non
         data=_optional(Path(run.get("data_report", beside / "report.json"))),
         formatted=_optional(Path(run.get("format_report", beside / "format.json"))),
         heard=_optional(exp / "data/train.minutes.json"),
+        plan=_optional(exp / "plan.json"),
     )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from espnet_dq.report import origin, plots, tables
+from espnet_dq.report import course, origin, plots, tables
 from espnet_dq.report.collect import Experiment
 from espnet_dq.report.errors import examples, sure
 from espnet_dq.report.evidence import data, failures, parity
@@ -203,7 +203,7 @@ def _training(exp: Experiment) -> str:
             "the numbers are the means at the start and at the end."
         ),
     ]
-    parts = []
+    parts, told = [], course.told(exp.plan, exp.logs)
     for stage, log in exp.logs.items():
         pictures = [
             figure(svg, caption(stage))
@@ -217,7 +217,8 @@ def _training(exp: Experiment) -> str:
         if waited is not None:
             said = f"The trainer waited for data in {100 * waited:.1f} % of the time of {stage}."
             pictures.append(paragraph(said))
-        parts.append(f"<h3>{text(stage)}</h3>{side(*pictures)}")
+        said = paragraph(told[stage]) if stage in told else ""
+        parts.append(f"<h3>{text(stage)}</h3>{said}{side(*pictures)}")
     return section("Training", *parts)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from espnet_dq.report import origin, tables
+from espnet_dq.report import course, origin, tables
 from espnet_dq.report.collect import Experiment
 from espnet_dq.report.size import MIB
 from espnet_dq.scoring import beside
@@ -35,6 +35,7 @@ def render(exp: Experiment) -> str:
         f"- {tables.means_caption(exp)}.",
         f"- {beside.units(tables.units(results))}",
         _parity(results["parity"]),
+        *(f"- {name}: {said}" for name, said in course.told(exp.plan, exp.logs).items()),
         "",
         *_systems(results),
         "",

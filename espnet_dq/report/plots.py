@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from espnet_dq.report import course
 from espnet_dq.report.train_log import TrainLog
 from espnet_dq.scoring.score import MEAN
 
@@ -24,6 +25,7 @@ LOSSES = {  # key in the log -> its name, colour and line
     "loss_kl": ("KL to the teacher", "#0072B2", "-."),
     "loss_hidden": ("hidden states (no unit)", "#009E73", ":"),
 }
+DEV = (("loss", "total, dev", "full"), ("loss_ce", "cross-entropy, dev", "none"))
 _STYLE = {
     "svg.fonttype": "none",  # text stays text: smaller, and it can be read and searched
     "svg.hashsalt": "espnet_dq",  # the same numbers give the same file
@@ -152,11 +154,16 @@ def losses(name: str, log: TrainLog) -> str:
             if at:
                 axes.plot(at, values, line, color=colour, label=label, linewidth=1.6)
                 said.append(f"{label} {values[0]:.3g} to {values[-1]:.3g}")
-        at, values = log.epoch_curve("valid", "loss")
-        if at:
-            style = {"color": "#D55E00", "label": "total, validation", "markersize": 7}
-            axes.plot(at, values, "D", **style)
-            said.append(f"validation total {values[0]:.3g} to {values[-1]:.3g}")
+        for key, label, fill in (
+            ("loss", "total, dev", "full"),
+            ("loss_ce", "cross-entropy, dev", "none"),
+        ):
+            looks = [each for each in course.looks(log, None) if key in each.losses]
+            if looks:
+                at, values = zip(*((each.steps, each.losses[key]) for each in looks), strict=True)
+                style = {"color": "#D55E00", "label": label, "markersize": 7, "fillstyle": fill}
+                axes.plot(at, values, "D", **style)
+                said.append(f"{label} {values[0]:.3g} to {values[-1]:.3g}")
         axes.set_xlim(left=0)
         axes.set_xlabel("training time (epochs)")
         axes.set_ylabel("loss (nats)")

@@ -51,11 +51,6 @@ class TrainLog:
         at = [i.epoch - 1 + i.last / self._batches(i.epoch) for i in known]
         return at, [i.values[key] for i in known]
 
-    def epoch_curve(self, section: str, key: str) -> tuple[list[float], list[float]]:
-        """Epochs, and the value of `key` in `section` (`train`, `valid`) at the end of each."""
-        known = {e: s[section][key] for e, s in self.epochs.items() if key in s.get(section, {})}
-        return [float(e) for e in known], list(known.values())
-
     def student_layers(self) -> list[int]:
         """The student layers whose teacher layer was logged."""
         names = {k for i in self.intervals for k in i.values}

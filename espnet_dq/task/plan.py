@@ -223,7 +223,7 @@ def plan(
                 yaml.safe_dump(whole, sort_keys=False, allow_unicode=True), encoding="utf-8"
             )
     with atomic(out / PLAN) as tmp:
-        told = {name: asdict(length) for name, length in lengths.items()}
+        told = {name: asdict(x) | {"said": str(x)} for name, x in lengths.items()}
         tmp.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     return lengths
 

@@ -17,7 +17,8 @@ def system(name, wer, size):
 def difference(role, points, verdict):
     return {
         "system": "student", "against": role, "role": role, "rate": "wer", "lang": "mean",
-        "points": points, "low": points - 2, "high": points + 2, "utterances": 60, "verdict": verdict,
+        "points": points, "low": points - 2, "high": points + 2, "utterances": 60,
+        "verdict": verdict,
     }  # fmt: skip
 
 
