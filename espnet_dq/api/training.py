@@ -54,7 +54,9 @@ def distil(
     train_config: Sequence[str | Path] | None = None,
     singles: int = SINGLES["train"],
     balance: Balance | None = None,
-    length: Wanted | None = None,
+    steps: int | None = None,
+    epochs: float | None = None,
+    qat_steps: int | None = None,
     seed: int = 0,
     nj: int | None = None,
     ngpu: int = 0,
@@ -74,7 +76,9 @@ def distil(
             on the grid from the first step; None: the recipe's (`CONFIGS`).
         singles: utterances of `train` that also get a window of their own.
         balance: how often the languages are heard; None: as they are.
-        length: of the trainings; None: as their configurations fix it, or as the data ask for.
+        steps: of the first training; None: as its configuration fixes them, or as its data ask for.
+        epochs: the same, as how often every window is heard.
+        qat_steps: of the second training; None: fixed, or by those of the first.
         seed: of packing and training.
         nj: processes that read audio; None: one for each core.
         ngpu: GPUs of this machine to train on; 0: the CPU.
@@ -100,7 +104,7 @@ def distil(
         raise InputError(f"{out}: ESPnet takes no path with {odd[0]} in it")
     models = [source_path(str(source)).absolute() for source in (teacher, student)]
     folders, balance = {"train": Path(train), "dev": Path(dev)}, balance or Balance()
-    length = length or Wanted()
+    length = Wanted(steps, epochs, qat_steps)
     if not isinstance(table := read_grid(grid), str):
         grid = str(Path(grid).absolute())
     for path in (*models, *configs):

@@ -1,9 +1,10 @@
 """Check that ESPnet takes the training configurations, before hours of work (stage 3)."""
 
+import sys
 from pathlib import Path
 
 from espnet_dq.bin.arguments import Parser
-from espnet_dq.errors import run
+from espnet_dq.errors import run, say
 from espnet_dq.quant.table import read_grid
 from espnet_dq.task.check import check, sizes
 
@@ -28,6 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     student, teacher = sizes(args.student), sizes(args.teacher)
     for path in args.configs:
         check(path, student, teacher, read_grid(args.grid), args.processes, args.data)
+        say(f"{path}: ESPnet takes it", sys.stderr)
     return 0
 
 

@@ -12,7 +12,6 @@ from espnet_dq.bin.arguments import Parser, add_balance, count, one_or_more, who
 from espnet_dq.config import QuantConfig
 from espnet_dq.data.pack import Balance
 from espnet_dq.errors import run, say
-from espnet_dq.task.plan import Wanted
 
 
 def get_parser() -> Parser:
@@ -57,11 +56,11 @@ def main(argv: list[str] | None = None) -> int:
     """Train; returns 0."""
     args = get_parser().parse_args(argv)
     balance = Balance(args.temperature, args.max_hours)
-    length = Wanted(args.steps, args.epochs, args.qat_steps)
     say(
         distil(
             args.train, args.dev, args.teacher, args.student, args.out, args.grid,
-            args.train_config, args.singles, balance, length, args.seed, args.nj, args.ngpu,
+            args.train_config, args.singles, balance, args.steps, args.epochs,
+            args.qat_steps, args.seed, args.nj, args.ngpu,
         )
     )  # fmt: skip
     return 0
