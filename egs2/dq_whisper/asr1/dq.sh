@@ -139,9 +139,9 @@ run_stage() {
 # What a training needs of the stages before, asked before the markers of the old one are gone.
 check_training() {
     [ -e "$exp/data/train/utt2sha256" ] || die "$exp/data: no windows, or old ones: run --stage 2"
-    [ -e "$exp/conf/qat.yaml" ] || die "$exp/conf: no configurations: run --stage 3"
     [ "$skip_teacher_pass" = true ] || [ -e "$exp/done/4" ] ||
         die "stage 4 (teacher pass) is not finished: run it, or --skip_teacher_pass true"
+    [ -e "$exp/conf/qat.yaml" ] || die "$exp/conf: no configurations: run --stage 3"
 }
 finish_stage() {
     log "stage $1: done in $((SECONDS - started)) s"
