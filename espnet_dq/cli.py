@@ -28,7 +28,7 @@ GROUPS = {
     ),
     "training": (
         "distil", "recipe", "check_configs", "plan", "init_student", "collect_shapes",
-        "teacher_pass", "check_resume", "run_training", "export", "jobs",
+        "teacher_pass", "run_training", "export", "jobs",
     ),
     "results": ("decode", "score", "benchmark", "describe", "report", "publish"),
 }  # fmt: skip

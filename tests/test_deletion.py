@@ -28,7 +28,7 @@ BIN = Path(__file__).parents[1] / "espnet_dq/bin"
 # What commands only read.
 READS = {
     "--aligner", "--against", "--data", "--data_report", "--data_sources", "--format_report",
-    "--from", "--hyp", "--model", "--ref", "--student", "--systems", "--table", "--teacher",
+    "--from", "--hyp", "--init", "--model", "--ref", "--student", "--systems", "--table", "--teacher",
     "--train", "--dev", "--train_config", "--words", "configs", "folders", "path",
 }  # fmt: skip
 # (command, option) -> the arguments with which it writes to OUT, and what it writes there: a
@@ -68,7 +68,7 @@ FILES = {
 }
 # Held by other tests, of this file or of the one named.
 ELSEWHERE = {
-    ("check_resume", "folder"),  # test_only_a_trainings_own_checkpoints_are_removed
+    ("run_training", "--exp"),  # test_only_a_trainings_own_checkpoints_are_removed
     ("decode", "--shared"),  # test_a_link_of_the_users_is_kept
     ("pack_windows", "--shared"),
     ("teacher_pass", "--shared"),
@@ -77,7 +77,6 @@ ELSEWHERE = {
     ("teacher_pass", "--out"),  # test_a_cache_replaces_no_folder
     ("distil", "--out"),  # tests/task/test_distil.py
     ("export", "--exp"),  # only read
-    ("run_training", "script"),  # train.log beside it only grows
 }
 
 

@@ -203,11 +203,12 @@ class _Steps:
 
     def train(self, lock: int | None) -> None:
         """In float, if it is to be, and then on the grid."""
-        training = Training(self.out, self.teacher, self.form.padding, self.seed, self.ngpu, lock)
+        if lock is not None:
+            os.set_inheritable(lock, True)  # the trainer holds it, too
+        training = Training(self.out, self.teacher, self.form.padding, self.seed, self.ngpu)
         checkpoint = self.out / "init" / STUDENT
         for name in names(self.configs):
-            config = self.out / "conf" / f"{name}.yaml"
-            checkpoint = training.run(config, checkpoint, self.out / name)
+            checkpoint = training.run(name, checkpoint)
 
     def export(self) -> Path:
         """The student in its format, verified."""

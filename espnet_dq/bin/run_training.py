@@ -1,26 +1,33 @@
-"""Run a training that stage 6 or 7 has prepared, and show how far it is.
+"""Run a training that is prepared, here or on Slurm, and show how far it is (stages 6 and 7).
 
-What the script says is added to train.log beside it. On the screen stand steps, loss and the time
-that is left. The exit code is the training's, 130 after an interrupt.
+ESPnet's trainer runs in a process of its own; what it says is added to EXP/NAME/train.log. On the
+screen stand steps, losses and the time that is left. The exit code is the training's, 130 after an
+interrupt. EXP/NAME/run.sh runs it again.
 """
 
 import shlex
-import signal
-import subprocess
 from pathlib import Path
 
-from espnet_dq.bin.arguments import Parser
-from espnet_dq.errors import InputError, run
+from espnet_dq.bin.arguments import Parser, count, whole
+from espnet_dq.config import PADDINGS
+from espnet_dq.errors import run
 from espnet_dq.jobs import BACKENDS, Jobs, run_jobs
 from espnet_dq.task.progress import LOG, shown
-
-GRACE = 10.0  # seconds that a training may take to end after an interrupt
+from espnet_dq.task.train import Training, run_here
 
 
 def get_parser() -> Parser:
     """The command's options."""
     parser = Parser(__doc__)
-    parser.add_argument("script", type=Path, help="run.sh in ESPnet's output_dir")
+    parser.add_argument("--exp", type=Path, required=True, help="experiment, up to stage 5")
+    parser.add_argument("--name", choices=("kd", "qat"), required=True, help="which training")
+    parser.add_argument("--init", type=Path, required=True, help="checkpoint to start from")
+    parser.add_argument("--teacher", type=Path, required=True, help="its .pt")
+    parser.add_argument("--padding", choices=PADDINGS, required=True, help="of windows")
+    parser.add_argument("--live", action="store_true", help="let the teacher answer in every step")
+    parser.add_argument("--seed", type=whole, default=0, help="of the trainer (0)")
+    parser.add_argument("--ngpu", type=whole, default=0, help="GPUs of each machine (0: the CPU)")
+    parser.add_argument("--nodes", type=count, default=1, help="machines, on Slurm (1)")
     parser.add_argument("--backend", choices=BACKENDS, default="local", help="where (local)")
     parser.add_argument("--options", default="", help="options of sbatch, in one string")
     return parser
@@ -29,40 +36,17 @@ def get_parser() -> Parser:
 def main(argv: list[str] | None = None) -> int:
     """Run it; returns its exit code."""
     args = get_parser().parse_args(argv)
-    script, log = args.script, args.script.with_name(LOG)
-    if not script.is_file():
-        raise InputError(f"{script}: no such file")
+    slurm = args.backend == "slurm"
+    training = Training(
+        args.exp, args.teacher, args.padding, args.seed, args.ngpu, args.nodes, slurm, args.live
+    )
+    script = training.prepare(args.name, args.init)
     with shown(script.parent):
-        if args.backend == "local":
-            return _here(script, log)
-        jobs = Jobs(["bash", str(script)], 1, log)
+        if not slurm:
+            return run_here(script)
+        jobs = Jobs(["bash", str(script)], 1, script.with_name(LOG))
         run_jobs(jobs, args.backend, options=shlex.split(args.options), show=False)
         return 0
-
-
-def _here(script: Path, log: Path) -> int:
-    with open(log, "ab") as file:
-        training = subprocess.Popen(
-            ["bash", script], stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
-            close_fds=False,  # it holds the recipe's lock, too, should this process be killed
-        )  # fmt: skip
-    try:
-        code = training.wait()
-    except KeyboardInterrupt:  # which a terminal sends to both
-        try:
-            training.wait(GRACE)
-        except subprocess.TimeoutExpired:
-            _end(training)
-        raise
-    except BaseException:
-        _end(training)
-        raise
-    return code if code >= 0 else 128 - code
-
-
-def _end(training: subprocess.Popen) -> None:
-    training.send_signal(signal.SIGTERM)
-    training.wait()
 
 
 if __name__ == "__main__":

@@ -1,23 +1,33 @@
-"""Runs of ESPnet's trainer, each in a process of its own, as the recipe's stages 6 and 7."""
+"""Runs of ESPnet's trainer, each in a process of its own: the recipe's stages 6 and 7."""
 
 import json
 import os
+import shlex
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from espnet_dq.data.shapes import SHAPES
-from espnet_dq.errors import WorkError, one_line, say
+from espnet_dq.errors import InputError, WorkError, one_line, say
+from espnet_dq.files import atomic
 from espnet_dq.student.checkpoint import CHECKPOINT
 from espnet_dq.task.checkpoints import repair
-from espnet_dq.task.progress import LOG
+from espnet_dq.task.progress import LOG, shown
 from espnet_dq.task.start import TOKENS
 
+SCRIPT = "run.sh"  # in a training's folder: runs it again
+GRACE = 10.0  # seconds that a training may take to end after an interrupt
 _TABLES = ("wav.scp,speech,sound", "text,text,text", "utt2lang,lang,text")
 # Tables are sorted in byte order, texts are in many scripts, and Python runs nothing that lies in
 # the current folder.
 _SURROUNDINGS = {"LC_ALL": "C.UTF-8", "PYTHONIOENCODING": "utf-8", "PYTHONSAFEPATH": "1"}
+# The script runs on the first node, where the first process is; jobs have ports of their own.
+_NODES = """\
+export MASTER_PORT=$((20000 + SLURM_JOB_ID % 10000))
+set -- --dist_master_addr "$(hostname)" "$@"
+"""
 
 
 @dataclass(frozen=True)
@@ -25,13 +35,15 @@ class Training:
     """What both trainings of an experiment have in common.
 
     Attributes:
-        exp: the experiment, with what the steps before have made: data/, cache/ (if the teacher
-            was asked before), stats/ and init/, each but the last for train and dev.
+        exp: the experiment, with what the steps before have made: conf/, data/, stats/, cache/ and
+            init/, most of them for train and dev.
         teacher: the teacher's `.pt`.
         padding: of the student's windows.
         seed: of the trainer.
-        ngpu: GPUs of this machine; 0: the CPU.
-        lock: an open file that keeps others from the experiment, until the trainer has ended, too.
+        ngpu: GPUs of each machine; 0: the CPU.
+        nodes: machines, in Slurm.
+        slurm: whether Slurm starts the processes.
+        live: the teacher answers in every step; else its answers are in cache/.
     """
 
     exp: Path
@@ -39,58 +51,124 @@ class Training:
     padding: str
     seed: int = 0
     ngpu: int = 0
-    lock: int | None = None
+    nodes: int = 1
+    slurm: bool = False
+    live: bool = False
 
-    def command(self, config: Path, init: Path, out: Path) -> list[str]:
-        """ESPnet's trainer with a configuration, from a checkpoint, into a folder."""
+    def command(self, name: str, init: Path) -> list[str]:
+        """ESPnet's trainer with conf/NAME.yaml, from a checkpoint, into a folder NAME.
+
+        Raises:
+            InputError: the teacher's answers are to be used, and there are none.
+        """
         start = self.exp / "init"
         ours, theirs, grid = (
-            json.loads((start / name).read_text(encoding="utf-8"))
-            for name in ("student.dims", "teacher.dims", "student.grid")
+            json.loads((start / file).read_text(encoding="utf-8"))
+            for file in ("student.dims", "teacher.dims", "student.grid")
         )
         options = {
-            "config": config, "output_dir": out, "init_param": init, "resume": "true",
-            "token_list": start / TOKENS, "token_type": "bpe", "bpemodel": "dq_whisper",
-            "allow_variable_data_keys": "true", "seed": self.seed, "ngpu": self.ngpu,
-            "num_att_plot": 0, "multiprocessing_distributed": str(self.ngpu > 1).lower(),
+            "config": self.exp / "conf" / f"{name}.yaml", "output_dir": self.exp / name,
+            "init_param": init, "resume": "true", "token_list": start / TOKENS, "token_type": "bpe",
+            "bpemodel": "dq_whisper", "allow_variable_data_keys": "true", "seed": self.seed,
+            "ngpu": self.ngpu, "num_att_plot": 0,
         }  # fmt: skip
         conf = [
+            *options.items(),
             ("encoder_conf", f"dims={json.dumps(ours)}"),
             ("encoder_conf", f"padding={self.padding}"),
             ("decoder_conf", f"dims={json.dumps(ours)}"),
             ("model_conf", f"teacher={self.teacher.resolve()}"),
             ("model_conf", f"teacher_dims={json.dumps(theirs)}"),
             ("model_conf", f"grid={json.dumps(grid)}"),
+            *self._processes(),
         ]
-        for name, side in (("train", "train"), ("dev", "valid")):
-            cached = sorted((self.exp / "cache" / name).glob("*.scp"))
-            tables = [f"{self.exp / 'data' / name}/{table}" for table in _TABLES]
-            tables += [f"{scp},{scp.stem},kaldi_ark" for scp in cached]
+        for split, side in (("train", "train"), ("dev", "valid")):
+            tables = [f"{self.exp / 'data' / split}/{table}" for table in _TABLES]
+            tables += self._answers(split)
             conf += [(f"{side}_data_path_and_name_and_type", table) for table in tables]
-            conf.append((f"{side}_shape_file", str(self.exp / "stats" / name / SHAPES)))
-        words = [f"--{key}={value}" for key, value in [*options.items(), *conf]]
-        return [sys.executable, "-m", "espnet_dq", "espnet2.bin.asr_train", *words]
+            conf.append((f"{side}_shape_file", str(self.exp / "stats" / split / SHAPES)))
+        # A task that is lost is not waited for.
+        launch = ["srun", "--kill-on-bad-exit=1"] if self.slurm else []
+        words = [f"--{key}={value}" for key, value in conf]
+        return [*launch, sys.executable, "-m", "espnet_dq", "espnet2.bin.asr_train", *words]
 
-    def run(self, config: Path, init: Path, out: Path) -> Path:
-        """Train, or go on; returns the checkpoint to be exported. A finished run is left alone.
+    def _processes(self) -> list[tuple[str, str]]:
+        options = [("dist_launcher", "slurm")] if self.slurm else []
+        if not self.ngpu and self.nodes > 1:
+            return [*options, ("multiprocessing_distributed", "false"), ("dist_backend", "gloo")]
+        several = self.ngpu * self.nodes > 1
+        return [*options, ("multiprocessing_distributed", str(several).lower())]
+
+    def _answers(self, split: str) -> list[str]:
+        if self.live:
+            return []
+        found = sorted((self.exp / "cache" / split).glob("*.scp"))
+        if not found:
+            raise InputError(f"{self.exp / 'cache' / split}: nothing there: run --stage 4")
+        return [f"{scp},{scp.stem},kaldi_ark" for scp in found]
+
+    def prepare(self, name: str, init: Path) -> Path:
+        """See to it that the training can begin or go on; returns its script.
+
+        A damaged checkpoint is replaced by the one before, with a line that says so.
+        """
+        out = self.exp / name
+        out.mkdir(parents=True, exist_ok=True)
+        for line in repair(out):
+            say(line, sys.stderr)
+        with atomic(out / SCRIPT) as tmp:
+            run = shlex.join(["exec", *map(str, self.command(name, init))])
+            lines = ["#!/usr/bin/env bash", shlex.join(["cd", os.getcwd()])]
+            lines += [_NODES.rstrip()] if self.nodes > 1 else []
+            tmp.write_text("\n".join([*lines, f'{run} "$@"', ""]), encoding="utf-8")
+        return out / SCRIPT
+
+    def run(self, name: str, init: Path) -> Path:
+        """Train here, or go on; returns the checkpoint to be exported.
+
+        A finished run is left alone.
 
         Raises:
             WorkError: the trainer has failed; its log is named.
         """
+        out = self.exp / name
         if (out / CHECKPOINT).exists():  # written last
             return out / CHECKPOINT
-        out.mkdir(parents=True, exist_ok=True)
-        for line in repair(out):
-            say(line)
-        say(f"{out}: training, see {out / LOG}")
-        with open(out / LOG, "a", encoding="utf-8") as log:  # a resumed run goes on with it
-            done = subprocess.run(
-                self.command(config, init, out), stdin=subprocess.DEVNULL, stdout=log,
-                stderr=log, env=os.environ | _SURROUNDINGS, check=False,
-                pass_fds=() if self.lock is None else (self.lock,),
-            )  # fmt: skip
-        if done.returncode:
+        script = self.prepare(name, init)
+        with shown(out):
+            code = run_here(script)
+        if code:
             lines = (out / LOG).read_text(encoding="utf-8", errors="replace").splitlines()
             last = one_line(lines[-1][:200] if lines else "")
             raise WorkError(f"training failed: see {out / LOG}: {last}")
         return out / CHECKPOINT
+
+
+def run_here(script: Path) -> int:
+    """Run a training's script on this machine, to its end also if this process is ended.
+
+    What it says is added to its log: a resumed run goes on with it. Returns the exit code.
+    """
+    with open(script.with_name(LOG), "ab") as file:
+        training = subprocess.Popen(
+            ["bash", script], stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
+            env=os.environ | _SURROUNDINGS,
+            close_fds=False,  # it holds the experiment's lock, too, should this process be killed
+        )  # fmt: skip
+    try:
+        code = training.wait()
+    except KeyboardInterrupt:  # which a terminal sends to both
+        try:
+            training.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            _end(training)
+        raise
+    except BaseException:
+        _end(training)
+        raise
+    return code if code >= 0 else 128 - code
+
+
+def _end(training: subprocess.Popen) -> None:
+    training.send_signal(signal.SIGTERM)
+    training.wait()

@@ -9,7 +9,7 @@ SCRIPT = """
 import sys
 for package in ("espnet", "espnet2", "transformers"):
     sys.modules[package] = None  # as if it were not there
-import espnet_dq.bin.check_resume
+import espnet_dq.task.checkpoints
 from espnet_dq.bin.convert import main as convert
 from espnet_dq.bin.verify import main as verify
 

@@ -87,8 +87,12 @@ def test_no_log_yet(screen, tmp_path):
 
 def start(folder, script):
     (folder / "run.sh").write_text(script)
+    program = (
+        "import pathlib, sys; from espnet_dq.errors import run; from espnet_dq.task import train; "
+        "run(lambda: train.run_here(pathlib.Path(sys.argv[1])))"
+    )
     return subprocess.Popen(
-        [sys.executable, "-Pm", "espnet_dq.bin.run_training", str(folder / "run.sh")],
+        [sys.executable, "-Pc", program, str(folder / "run.sh")],
         stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
 

@@ -317,69 +317,26 @@ fi
 
 # train NAME INIT: one run of ESPnet's trainer, of conf/NAME.yaml; resumes by itself.
 train() {
-    local out=$exp/$1 config=$exp/conf/$1.yaml init=$2 set kind options=()
-    local launch=("$PYTHON")
-    if [ "$ngpu" -eq 0 ] && [ "$num_nodes" -gt 1 ]; then
-        options+=(--multiprocessing_distributed false --dist_backend gloo)
-    elif [ "$((ngpu * num_nodes))" -gt 1 ]; then
-        options+=(--multiprocessing_distributed true)
-    fi
-    if [ "$cmd_backend" = slurm ]; then
-        launch=(srun --kill-on-bad-exit=1 "$PYTHON") # a lost task is not waited for
-        options+=(--dist_launcher slurm)
-    fi
-    for set in train:train dev:valid; do
-        local from=${set%:*} to=${set#*:}
-        for kind in wav.scp,speech,sound text,text,text utt2lang,lang,text; do
-            options+=(--"${to}_data_path_and_name_and_type" "$exp/data/$from/$kind")
-        done
-        for kind in "$exp/cache/$from"/*.scp; do
-            [ "$skip_teacher_pass" = false ] || break
-            [ -e "$kind" ] || die "$exp/cache/$from: nothing there: run --stage 4"
-            kind=$(basename "$kind" .scp)
-            options+=(--"${to}_data_path_and_name_and_type"
-                "$exp/cache/$from/$kind.scp,$kind,kaldi_ark")
-        done
-        options+=(--"${to}_shape_file" "$exp/stats/$from/speech_shape")
-    done
+    local out=$exp/$1 start code=0 live=()
     # A finished run that is asked for again starts anew, and so does one from another start, of
     # other data or another teacher; an unfinished one is resumed.
-    local start
-    start=$(windows; cksum < "$init"; cksum < "$teacher_pt")
+    start=$(windows; cksum < "$2"; cksum < "$teacher_pt")
     if [ -e "$out/start" ] && { [ "$again" = true ] || [ "$start" != "$(<"$out/start")" ]; }; then
         discard "$out"
     fi
     mkdir -p "$out"
     [ -e "$out/start" ] || echo "$start" | whole "$out/start"
-    py check_resume "$out" >&2
-    {
-        printf '#!/usr/bin/env bash\ncd %q\n' "$PWD"
-        # The script runs on the first node, where the first process is; jobs have their own ports.
-        # shellcheck disable=SC2016
-        [ "$num_nodes" -eq 1 ] || printf 'export MASTER_PORT=%s\nset -- --dist_master_addr %s "$@"\n' \
-            '$((20000 + SLURM_JOB_ID % 10000))' '"$(hostname)"'
-        printf '%q ' exec "${launch[@]}" -m espnet_dq espnet2.bin.asr_train \
-            --config "$config" --output_dir "$out" --init_param "$init" --resume true \
-            --token_list "$exp/init/tokens.txt" --token_type bpe --bpemodel dq_whisper \
-            --encoder_conf "dims=$(<"$exp/init/student.dims")" --encoder_conf "padding=$padding" \
-            --decoder_conf "dims=$(<"$exp/init/student.dims")" \
-            --model_conf "teacher=$(realpath "$teacher_pt")" \
-            --model_conf "teacher_dims=$(<"$exp/init/teacher.dims")" \
-            --model_conf "grid=$(<"$exp/init/student.grid")" \
-            --allow_variable_data_keys true --seed "$seed" --ngpu "$ngpu" --num_att_plot 0 \
-            "${options[@]}"
-        # shellcheck disable=SC2016
-        echo '"$@"'
-    } | whole "$out/run.sh"
-    # The log is appended to: a resumed run goes on with that of the one before.
-    local wanted="$cmd_train_options --nodes $num_nodes --ntasks-per-node 1" code=0
+    [ "$skip_teacher_pass" = false ] || live=(--live)
+    local wanted="$cmd_train_options --nodes $num_nodes --ntasks-per-node 1"
     [ "$ngpu" -eq 0 ] || wanted+=" --gpus-per-node $ngpu"
-    py run_training "$out/run.sh" --backend "$cmd_backend" --options="$wanted" || code=$?
+    py run_training --exp "$exp" --name "$1" --init "$2" --teacher "$teacher_pt" \
+        --padding "$padding" --seed "$seed" --ngpu "$ngpu" --nodes "$num_nodes" "${live[@]}" \
+        --backend "$cmd_backend" --options="$wanted" || code=$?
     if [ "$code" -eq 130 ]; then
         log "interrupted: the same command goes on with the training"
         exit 130
     elif [ "$code" -ne 0 ]; then
-        tail -n 1 "$out/train.log" >&2
+        [ ! -e "$out/train.log" ] || tail -n 1 "$out/train.log" >&2
         log "training failed: see $out/train.log"
         exit 1
     fi
