@@ -28,8 +28,8 @@ BIN = Path(__file__).parents[1] / "espnet_dq/bin"
 # What commands only read.
 READS = {
     "--aligner", "--against", "--data", "--data_report", "--data_sources", "--format_report",
-    "--from", "--hyp", "--init", "--model", "--ref", "--student", "--systems", "--table", "--teacher",
-    "--train", "--dev", "--train_config", "--words", "configs", "folders", "path",
+    "--from", "--hyp", "--init", "--model", "--ref", "--student", "--systems", "--table",
+    "--teacher", "--train", "--dev", "--train_config", "--words", "configs", "folders", "path",
 }  # fmt: skip
 # (command, option) -> the arguments with which it writes to OUT, and what it writes there: a
 # folder, a file, or files in a folder that may hold others. "/x": these inputs are not there, so

@@ -36,6 +36,7 @@ from espnet_dq.data.left_out import COLUMNS, LEFT_OUT, LeftOut, Row
 from espnet_dq.data.listing import rows
 from espnet_dq.data.splits import SPLITS
 from espnet_dq.data.validation import validate
+from espnet_dq.data.voices import Voices
 from espnet_dq.errors import InputError, one_line, run, say
 from espnet_dq.files import atomic, check_replaceable
 
@@ -168,6 +169,8 @@ def main(argv: list[str] | None = None) -> int:
         if not args.allow_shared_text:
             raise InputError(f"{args.data}: {line} (--allow_shared_text to go on)")
         tqdm.write(one_line(f"warning: {args.data}: {line}"))
+    voices = Voices.of(splits["train"], splits["test"])
+    tqdm.write(f"voices: {voices}")
     out = args.out.resolve()
     left_out = LeftOut()
     before = args.data / LEFT_OUT
@@ -176,6 +179,7 @@ def main(argv: list[str] | None = None) -> int:
         left_out.rows += [Row(*(row[name] for name in COLUMNS)) for _, row in earlier if row]
         check_share(left_out, splits, args.max_left_out, args.data)
     report = {"shared_texts": len(texts)} | _format(args, splits, left_out)
+    said = {"label": voices.label, "said": str(voices)}
     left_out.write(out / LEFT_OUT)
     for name, data in splits.items():
         if not data.wav:
@@ -187,7 +191,7 @@ def main(argv: list[str] | None = None) -> int:
         say(f"{name}: {json.dumps(report[name])}")
     say(words)
     with atomic(out / "format.json") as tmp:
-        tmp.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        tmp.write_text(json.dumps(report | {"voices": said}, indent=1) + "\n", encoding="utf-8")
     return 0
 
 

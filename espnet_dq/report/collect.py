@@ -122,8 +122,10 @@ def load(exp: Path, data_name: str | None = None, data_licence: str | None = Non
     if benchmark is not None:
         _need(exp / "benchmark.json", benchmark, "systems")
     beside = Path(run["data"]).parent
+    formatted = _optional(Path(run.get("format_report", beside / "format.json")))
     results = _results(run, decodes, scores, verify, benchmark)
     results |= data_of(run, data_name, data_licence)
+    results["voices"] = (formatted or {}).get("voices")
     results = examples.add(results, {name: exp / "decode" / name / "score" for name in scores})
     return Experiment(
         path=exp,
@@ -139,7 +141,7 @@ def load(exp: Path, data_name: str | None = None, data_licence: str | None = Non
         verify=verify,
         benchmark=benchmark,
         data=_optional(Path(run.get("data_report", beside / "report.json"))),
-        formatted=_optional(Path(run.get("format_report", beside / "format.json"))),
+        formatted=formatted,
         heard=_optional(exp / "data/train.minutes.json"),
         plan=_optional(exp / "plan.json"),
     )

@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+from espnet_dq.data.splits import SPLITS
 from espnet_dq.formats.report import OPEN
 from espnet_dq.report.collect import Experiment
 from espnet_dq.report.markup import details, paragraph, section, side, table
@@ -82,7 +83,7 @@ def data(exp: Experiment) -> str:
     if exp.formatted is None:
         parts.append(paragraph("Counts of the format stage: not recorded in this run."))
     else:
-        splits = {k: v for k, v in exp.formatted.items() if isinstance(v, dict)}
+        splits = {k: v for k, v in exp.formatted.items() if isinstance(v, dict) and k in SPLITS}
         rows = [
             [name, v.get("utterances", "–"), v.get("minutes", "–"), _reasons(v.get("left_out"))]
             for name, v in splits.items()

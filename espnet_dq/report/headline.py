@@ -49,7 +49,7 @@ def facts(results: dict) -> list[Fact]:
     alike = {r: s for r, s in by_role.items() if s["wer"].keys() == student["wer"].keys()}
     other = [s["name"] for role, s in by_role.items() if role not in alike]
     found = [
-        _errors(student, alike.get("untouched"), mean_difference(results, "untouched")),
+        _errors(student, alike.get("untouched"), results),
         *(_rounded(student, alike[role], results) for role in ROUNDED if role in alike),
         _gap(student, alike, results),
         Fact("Not compared", f"in mean WER with {', '.join(other)}: scored in other languages")
@@ -89,10 +89,11 @@ def sure(row: Mapping) -> str:
     return f"{points} points ({interval}): {row['verdict']}"
 
 
-def _errors(student: dict, untouched: dict | None, row: dict | None) -> Fact | None:
+def _errors(student: dict, untouched: dict | None, results: dict) -> Fact | None:
     """Relative WER against the untouched model, unless the two cannot be told apart."""
     if untouched is None or not untouched["wer"][MEAN]:
         return None
+    row, voices = mean_difference(results, "untouched"), results.get("voices")
     before, after = untouched["wer"][MEAN], student["wer"][MEAN]
     change = round(100 * (after - before) / before, 1)
     errors = f"{' and '.join(u for u in UNITS if u in student['unit'].values())} errors"
@@ -101,6 +102,8 @@ def _errors(student: dict, untouched: dict | None, row: dict | None) -> Fact | N
         f"mean WER {before:.1f} % → {after:.1f} % "
         f"over {languages} language{'s' if languages > 1 else ''}"
     )
+    if voices:
+        said += f", {voices['label']}"
     if row:
         said += f", {row['utterances']} utterances: {sure(row)}"
     if row and row["verdict"] == SAME:

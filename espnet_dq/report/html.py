@@ -69,7 +69,9 @@ def _headline(results: dict) -> str:
         f"The result is {student['name']}: it runs in {student['runtime']}, its weights are on the "
         f"grid {student['grid']}, and it takes {student['bytes_on_disk'] / 1e6:.1f} MB on disk."
     )
-    return paragraph(said) + f'<ul class="facts">{items}</ul>'
+    voices = results["voices"]
+    heard = paragraph(f"Voices: {voices['said']}.") if voices else ""
+    return paragraph(said) + f'<ul class="facts">{items}</ul>' + heard
 
 
 def _rates(results: dict, name: str, caption: str, mark: str | None) -> str:

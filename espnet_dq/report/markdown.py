@@ -31,6 +31,7 @@ def render(exp: Experiment) -> str:
         espnet.environments(run["date"], run["commit"]),
         f"## exp/{name}",
         *(f"- {key}: `{value}`" for key, value in known.items()),
+        *([f"- voices: {results['voices']['said']}"] if results["voices"] else []),
         f"- {tables.compared(exp)}",
         f"- {tables.means_caption(exp)}.",
         f"- {beside.units(tables.units(results))}",

@@ -135,6 +135,7 @@ def test_audio_that_nobody_has_transcribed(tmp_path, splits):
     report = json.loads((tmp_path / "dump/format.json").read_text())
     assert [report[name]["utterances"] for name in splits] == [1, 1, 1]
     assert report["shared_texts"] == 0  # that train and dev both have none is not one
+    assert report["voices"]["label"] == "seen voices" and "one speaker" in report["voices"]["said"]
     assert read_scp(tmp_path / "dump/dev/text", empty=True) == {"s-dev": ""}
     packed = ["--data", str(tmp_path / "dump/train"), "--out", str(tmp_path / "packed")]
     with pytest.raises(InputError, match="train/text:1: nothing after the key 's-train'"):

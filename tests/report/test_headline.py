@@ -55,3 +55,9 @@ def test_the_teacher_rounded_is_larger_and_sizes_compare_like_with_like():
     assert found["1.9×"].meaning.startswith(
         "smaller than teacher_rounded; 3.6× smaller than teacher"
     )
+
+
+def test_whose_voices_stands_beside_the_number():
+    systems = [system("student", 33.7, 41), system("untouched", 34.9, 78)]
+    results = {"systems": systems, "parity": None, "voices": {"label": "seen voices", "said": "x"}}
+    assert "mean WER 34.9 % → 33.7 % over 1 language, seen voices" in facts(results)[0].meaning
