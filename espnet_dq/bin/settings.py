@@ -16,7 +16,8 @@ from espnet_dq.errors import InputError, one_line
 from espnet_dq.quant.table import read_grid
 
 TRAINING = ("corpus", "data_root", "local_data_opts", "long", "teacher", "student", "grid", "mode",
-            "singles", "seed", "labels", "temperature", "max_hours")  # fmt: skip
+            "singles", "seed", "labels", "temperature", "max_hours", "steps", "epochs",
+            "qat_steps")  # fmt: skip
 SCORING = ("systems", "test_clips", "test_windows")
 OTHER = "made with other settings"
 

@@ -268,6 +268,9 @@ if run_stage 3 "weights" false; then
         py check_configs "${configs[@]}" --student "$student_pt" --teacher "$teacher_pt" \
             --grid "$grid" --processes "$(((ngpu > 1 ? ngpu : 1) * num_nodes))" \
             --data "$exp/data/train" "$exp/data/dev"
+        # What a user says of data may be wrong.
+        [ -z "$data_root" ] ||
+            py check_languages --teacher "$teacher_pt" --data "$exp/data/train"
         timed=(--teacher "$teacher_pt" --student "$student_pt")
         [ "$cmd_backend$ngpu" = local0 ] || timed=() # it is another machine that trains
         py plan "${configs[@]}" --out "$exp" --data "$exp/data/train" "$exp/data/dev" \
