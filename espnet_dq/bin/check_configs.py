@@ -3,6 +3,9 @@
 import sys
 from pathlib import Path
 
+import torch
+from whisper.model import ModelDimensions, Whisper
+
 from espnet_dq.bin.arguments import Parser
 from espnet_dq.errors import run, say
 from espnet_dq.quant.table import read_grid
@@ -27,10 +30,21 @@ def main(argv: list[str] | None = None) -> int:
     """Check them; returns 0."""
     args = get_parser().parse_args(argv)
     student, teacher = sizes(args.student), sizes(args.teacher)
+    counts = [_weights(dims) for dims in (teacher, student)]
+    if counts[0] < counts[1]:
+        says = (
+            "--teacher {} has {:,} weights, fewer than the {:,} of --student {}, who learns from it"
+        )
+        say("warning: " + says.format(args.teacher, *counts, args.student), sys.stderr)
     for path in args.configs:
         check(path, student, teacher, read_grid(args.grid), args.processes, args.data)
         say(f"{path}: ESPnet takes it", sys.stderr)
     return 0
+
+
+def _weights(dims: ModelDimensions) -> int:
+    with torch.device("meta"):
+        return sum(weights.numel() for weights in Whisper(dims).parameters())
 
 
 if __name__ == "__main__":

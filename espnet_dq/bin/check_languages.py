@@ -1,6 +1,6 @@
 """Warn of languages that the teacher does not hear in clips that are said to be in them (stage 3).
 
-Up to ten clips of each language are listened to, and fifty or fewer in all unless there are more languages.
+Up to ten clips of each language are listened to; fewer where there are more than five languages.
 """
 
 import sys

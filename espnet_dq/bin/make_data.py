@@ -24,7 +24,9 @@ def get_parser() -> Parser:
     parser = Parser(__doc__)
     parser.add_argument("--out", type=Path, required=True, help="where train, dev and test go")
     parser.add_argument("--exp", type=Path, help="compare what this experiment was made of")
-    parser.add_argument("--warn", action="store_true", help="only warn of a change, and read nothing")
+    parser.add_argument(
+        "--warn", action="store_true", help="only warn of a change, and read nothing"
+    )
     parser.add_argument("--apart", action="append", default=[], help="a folder that is no source")
     parser.add_argument("--nj", type=count, default=1, help="processes that read audio")
     parser.add_argument("command", nargs="+", help="local/data.sh and its options, behind --")

@@ -305,7 +305,7 @@ def settle(given: dict[str, str], caller: str) -> dict[str, str]:
 
 
 def _has_text(root: str) -> bool:
-    """Whether Kaldi folders have texts of train and dev; one folder, which is split, has its own."""
+    """Whether Kaldi folders have texts of train and dev, or one that is split has its own."""
     folders = [f"{root}/{split}" for split in ("train", "dev")]
     return any(all(os.path.lexists(f"{x}/text") for x in those) for those in ([root], folders))
 
@@ -330,12 +330,12 @@ def _check_together(o: dict[str, str]) -> None:
         o["language"] = known_language(o["language"])
     if o["split"]:
         shares(o["split"])
-    if {o["teacher"], o["student"]} <= {*WHISPERS}:
-        if WHISPERS.index(o["teacher"]) < WHISPERS.index(o["student"]):
-            raise InputError(
-                f"--teacher {o['teacher']} is smaller than --student {o['student']}, who learns "
-                f"from it: did you mean --teacher {o['student']} --student {o['teacher']}?"
-            )
+    models = o["teacher"], o["student"]
+    if {*models} <= {*WHISPERS} and models != tuple(sorted(models, key=WHISPERS.index))[::-1]:
+        raise InputError(
+            f"--teacher {models[0]} is smaller than --student {models[1]}, who learns from it: "
+            f"did you mean --teacher {models[1]} --student {models[0]}?"
+        )
     if o["upload_to"] and not re.fullmatch(".+/.+", o["upload_to"]):
         raise InputError(f"--upload_to {o['upload_to']}: USER/NAME")
     if o["mode"] == "joint" and o["qat_args"]:

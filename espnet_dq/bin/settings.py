@@ -54,6 +54,8 @@ def changes(old: Mapping, new: Mapping, defaults: Mapping[str, str], of: str = "
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, dict):
+        return f"of {len(value)} keys"
     return "not set" if value in (None, "") else one_line(value)
 
 

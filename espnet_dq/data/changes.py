@@ -170,9 +170,7 @@ def take(data: Path, before: Mapping[str, File], nj: int, known: Mapping[str, Fi
     audio: dict[str, str] = {}  # by what stands in wav.scp: what tells one from another
     tables = {split: _tables(data / split) for split in SPLITS}
     wanted = dict.fromkeys(w for wav, *_ in tables.values() for w in wav.values())
-    files = dict.fromkeys(
-        p for w in wanted for p in (named_files(w) if is_command(w) else [w])
-    )
+    files = dict.fromkeys(p for w in wanted for p in (named_files(w) if is_command(w) else [w]))
     root = f"{os.path.realpath(data)}/"
 
     def read(path: str) -> File:
@@ -231,7 +229,9 @@ def differences(old: Record, new: Record) -> str:
     """How the utterances of one record differ from those of another, in words; "" if not at all."""
     before, now = old.utterances, new.utterances
     added, removed = now.keys() - before.keys(), before.keys() - now.keys()
-    words = [_counted(utts, what) for utts, what in ((added, "added"), (removed, "removed")) if utts]
+    words = [
+        _counted(utts, what) for utts, what in ((added, "added"), (removed, "removed")) if utts
+    ]
     both = before.keys() & now.keys()
     for kind, what in KINDS.items():
         changed = {utt for utt in both if getattr(before[utt], kind) != getattr(now[utt], kind)}

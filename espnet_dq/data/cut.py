@@ -4,7 +4,6 @@ A recording is decoded once for all of its utterances.
 """
 
 import hashlib
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path

@@ -13,7 +13,7 @@ from espnet_dq.formats.openai import read as openai
 from espnet_dq.whisper.dims import vocabulary_tokenizer
 from espnet_dq.whisper.forward import encode, log_mel, own_window
 
-CLIPS, ALL = 10, 50  # of each language, and of all together unless they are more, at most
+CLIPS, ALL = 10, 50  # at most, of each language and together; but one of each
 
 
 @torch.no_grad()
