@@ -51,13 +51,13 @@ def heard(teacher: Path, folder: Path) -> dict[str, Counter[str]]:
     return found
 
 
-def doubts(found: dict[str, Counter[str]]) -> list[str]:
+def doubts(found: dict[str, Counter[str]]) -> dict[str, str]:
     """A line for each language that was heard in less than half of its utterances."""
-    lines = []
+    lines = {}
     for language, counts in found.items():
         if counts[language] * 2 < (count := counts.total()):
             others = ", ".join(f"{n} as {x}" for x, n in counts.most_common() if x != language)
-            lines.append(
+            lines[language] = (
                 f"of {count} clips in '{language}' the teacher hears {counts[language]} as that, "
                 f"{others}: if the language is wrong, texts are learned as those of another; if it "
                 "is right, the teacher hardly knows it"

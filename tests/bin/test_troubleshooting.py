@@ -168,7 +168,16 @@ def another_language(folder):
     for number in range(10):
         data.add(f"spk9-{number}", data.wav[min(data.wav)], "text", "spk9", "de")
     data.save(folder / "train")
-    check_languages.main(["--teacher", str(teacher(folder, "it")), "--data", str(folder / "train")])
+    check_languages.main(
+        [
+            "--teacher",
+            str(teacher(folder, "it")),
+            "--data",
+            str(folder / "train"),
+            "--out",
+            str(folder / "doubts.json"),
+        ]
+    )
 
 
 # In the order of the page.

@@ -270,7 +270,8 @@ if run_stage 3 "weights" false; then
             --data "$exp/data/train" "$exp/data/dev"
         # What a user says of data may be wrong.
         [ -z "$data_root" ] ||
-            py check_languages --teacher "$teacher_pt" --data "$exp/data/train"
+            py check_languages --teacher "$teacher_pt" --data "$exp/data/train" \
+                --out "$exp/doubts.json"
         timed=(--teacher "$teacher_pt" --student "$student_pt")
         [ "$cmd_backend$ngpu" = local0 ] || timed=() # it is another machine that trains
         py plan "${configs[@]}" --out "$exp" --data "$exp/data/train" "$exp/data/dev" \
