@@ -77,10 +77,10 @@ def check(exp: Path, o: Mapping[str, str], defaults: Mapping[str, str]) -> dict[
         path = exp / name
         if not path.exists():
             continue
-        found = path.read_text(encoding="utf-8").removesuffix("\n")
+        found = path.read_text(encoding="utf-8", errors="replace").removesuffix("\n")
         try:
-            old = json.loads(found)
-        except ValueError as e:
+            old = dict(json.loads(found))
+        except (ValueError, TypeError) as e:
             raise InputError(f"{exp} was {OTHER}, by an older version: use --tag NAME") from e
         words = "; ".join(changes(old, now, defaults))
         if not words:
