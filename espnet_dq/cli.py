@@ -24,11 +24,11 @@ GROUPS = {
     ),
     "data": (
         "format_data", "validate_data", "subset_data", "pack_windows", "pseudo_label",
-        "write_cuts", "corpus_scripts",
+        "write_cuts", "corpus_scripts", "make_data",
     ),
     "training": (
-        "distil", "recipe", "check_configs", "plan", "init_student", "collect_shapes",
-        "teacher_pass", "run_training", "export", "jobs",
+        "distil", "recipe", "check_configs", "check_languages", "plan", "init_student",
+        "collect_shapes", "teacher_pass", "run_training", "export", "jobs",
     ),
     "results": ("decode", "score", "benchmark", "describe", "report", "publish"),
 }  # fmt: skip

@@ -177,6 +177,17 @@ def _beside(path: Path, kind: str) -> Path:
 
 
 @contextmanager
+def scratch(path: Path) -> Iterator[Path]:
+    """A new hidden folder beside `path`, which is removed in the end."""
+    folder = _beside(path, "tmp")
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        remove(folder)
+
+
+@contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Let no other process replace something in `folder` meanwhile, where there are locks."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

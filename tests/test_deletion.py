@@ -61,6 +61,9 @@ FILES = {
     ("collect_shapes", "--out"): "--data /x --out OUT/..=speech_shape",
     ("describe", "--exp"): "--exp OUT/..=run.json --corpus x --seed 0 --data /x --student /x "
     "--runtime torch --config x --command x --data_report /x --format_report /x --systems student",
+    ("check_languages", "--out"): "--teacher /x --data /x --out OUT",
+    ("make_data", "--out"): "--out OUT/..=source.jsonl /x",
+    ("make_data", "--exp"): "--out /x --exp OUT/..=source.jsonl /x",
     ("report", "--exp"): "--exp OUT/..=RESULTS.md",
     ("init_student", "--out"): "--from /x --teacher /x --grid none --out OUT/..=tokens.txt",
     ("fetch_whisper", "--out"): "--model tiny --out OUT/..=tiny.pt --cache /x",

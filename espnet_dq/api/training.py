@@ -116,7 +116,7 @@ def distil(
         "train_config": [sha256(path) for path in configs],
         "singles": singles, "balance": str(balance), "length": str(length), "seed": seed,
     }  # fmt: skip
-    splits = {name: validate(folder) for name, folder in folders.items()}
+    splits = {name: validate(folder, names=True) for name, folder in folders.items()}
     check_disjoint(splits)
     steps = _Steps(out, *models, grid, FORMATS[form_of(table)], configs, length, seed, ngpu)
     out.parent.mkdir(parents=True, exist_ok=True)

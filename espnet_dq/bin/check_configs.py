@@ -3,6 +3,8 @@
 import sys
 from pathlib import Path
 
+from whisper.model import ModelDimensions
+
 from espnet_dq.bin.arguments import Parser
 from espnet_dq.errors import run, say
 from espnet_dq.quant.table import read_grid
@@ -27,10 +29,23 @@ def main(argv: list[str] | None = None) -> int:
     """Check them; returns 0."""
     args = get_parser().parse_args(argv)
     student, teacher = sizes(args.student), sizes(args.teacher)
+    counts = [_weights(dims) for dims in (teacher, student)]
+    if counts[0] < counts[1]:
+        says = (
+            "--teacher {} has {:,} weights, fewer than the {:,} of --student {}, who learns from it"
+        )
+        say("warning: " + says.format(args.teacher, *counts, args.student), sys.stderr)
     for path in args.configs:
         check(path, student, teacher, read_grid(args.grid), args.processes, args.data)
         say(f"{path}: ESPnet takes it", sys.stderr)
     return 0
+
+
+def _weights(dims: ModelDimensions) -> int:
+    """Nearly all: four matrices of each attention, two of each feed-forward, four times as wide."""
+    encoder = dims.n_audio_layer * 12 * dims.n_audio_state**2
+    decoder = dims.n_text_layer * 16 * dims.n_text_state**2
+    return encoder + decoder + dims.n_vocab * dims.n_text_state
 
 
 if __name__ == "__main__":

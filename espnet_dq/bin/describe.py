@@ -1,4 +1,4 @@
-"""Write EXPDIR/run.json: what was run, and the systems that are scored (stage 8)."""
+"""Write EXPDIR/run.json: what was run, and the systems that are scored (stage 9)."""
 
 import json
 import subprocess

@@ -19,9 +19,12 @@ from tempfile import TemporaryDirectory
 
 import yaml
 
+from espnet_dq.bin import settings
 from espnet_dq.bin.arguments import Parser, count, one_or_more, percentage, positive, whole
 from espnet_dq.config import merge, parse_keys, read_config
 from espnet_dq.data.corpora import CORPORA
+from espnet_dq.data.languages import known_language
+from espnet_dq.data.splits import shares
 from espnet_dq.errors import InputError, run
 from espnet_dq.fetch.sources import MODELS
 from espnet_dq.formats.registry import FORMATS, home
@@ -105,8 +108,14 @@ OPTIONS = {
                "name of the data in report and model card, instead of the corpus's own"),
         Option("data_licence", "", str, "TEXT",
                "their licence there, instead of that of a published corpus"),
+        Option("language", "", str, "NAME",
+               "the language of all utterances (csv, kaldi, lhotse_cuts, hf_dataset): de, de-DE, "
+               "deu, german"),
+        Option("split", "", str, "SHARES",
+               "shares of train, dev and test where the data have no splits (csv, kaldi), as "
+               "80/10/10"),
         Option("local_data_opts", "", str, "TEXT",
-               'more options for local/data.sh: "--languages de,sv" or "--language ja"'),
+               'more options for local/data.sh: "--languages de,sv" or "--text_column said"'),
         Option("allow_pipes", "false", SWITCH, "", "run the commands in a Kaldi folder's wav.scp"),
         Option("long", "drop", ("drop", "split"), "",
                "utterances longer than 30 s. drop: leave them out and count them. split: let the "
@@ -188,6 +197,7 @@ OPTIONS = {
 }
 # fmt: on
 BY_NAME = {option.name: option for group in OPTIONS.values() for option in group}
+DEFAULTS = {name: option.default for name, option in BY_NAME.items()}
 STAGES = """\
 stages: 1 data, 2 format, 3 weights, 4 teacher pass, 5 shapes, 6 kd, 7 qat, 8 export and verify,
         9 decode, 10 score, 11 benchmark, 12 report, 13 pack
@@ -251,7 +261,7 @@ def settle(given: dict[str, str], caller: str) -> dict[str, str]:
     Raises:
         InputError: options that do not go together, or files and folders that are not there.
     """
-    o = {name: option.default for name, option in BY_NAME.items()} | given
+    o = DEFAULTS | given
     o["train_config"] = o["train_config"] or TRAIN_CONFIG[o["mode"]]
     if o["grid"].endswith(".yaml") and "systems" not in given:  # a table of the student's weights
         o["systems"] = o["systems"].replace(" teacher_rounded", "")
@@ -259,17 +269,22 @@ def settle(given: dict[str, str], caller: str) -> dict[str, str]:
     typed = dict(o)
     for name in filter(o.get, _paths(o, given, caller)):
         o[name] = os.path.join(caller, o[name])
-    _check_paths(o, typed)
-    if (o["corpus"], o["labels"]) == ("kaldi", "replace") and not (
-        os.path.lexists(f"{o['data_root']}/text")  # one folder, which is split
-        or all(os.path.lexists(f"{o['data_root']}/{split}/text") for split in ("train", "dev"))
+    names = {f"{model}_name": _name(o[model]) for model in ("teacher", "student")}
+    exp = "_".join(filter(None, (o["corpus"], *names.values(), _name(o["grid"]), o["tag"])))
+    exp = os.path.abspath(os.path.join(o["expdir"], exp))
+    # On a disk that was taken away, perhaps: an experiment has read it.
+    gone = not os.path.exists(o["data_root"]) and o["stage"] != "1"
+    gone = gone and os.path.exists(f"{exp}/done/1")
+    _check_paths(o, typed, gone)
+    for name in ("language", "split"):
+        if o[name]:
+            o["local_data_opts"] = f"{o['local_data_opts']} --{name} {o[name]}".strip()
+    if (o["corpus"], o["labels"]) == ("kaldi", "replace") and (
+        _untranscribed(exp) if gone else not _has_text(o["data_root"])
     ):
         o["local_data_opts"] += " --untranscribed"
     if o["labels"] != "replace" and "--untranscribed" in o["local_data_opts"]:
         raise InputError("--untranscribed: without text, --labels replace is needed")
-    names = {f"{model}_name": _name(o[model]) for model in ("teacher", "student")}
-    exp = "_".join(filter(None, (o["corpus"], *names.values(), _name(o["grid"]), o["tag"])))
-    exp = os.path.abspath(os.path.join(o["expdir"], exp))
     _check_names(exp, o)
     form = home(o["grid"])
     known = {"format": form.name, "runtime": form.runtime, "exported": form.exported}
@@ -289,11 +304,38 @@ def settle(given: dict[str, str], caller: str) -> dict[str, str]:
     return o | names | known
 
 
-def _check_together(o: Mapping[str, str]) -> None:
+def _has_text(root: str) -> bool:
+    """Whether Kaldi folders have texts of train and dev, or one that is split has its own."""
+    folders = [f"{root}/{split}" for split in ("train", "dev")]
+    return any(all(os.path.lexists(f"{x}/text") for x in those) for those in ([root], folders))
+
+
+def _untranscribed(exp: str) -> bool:
+    """Whether an experiment was made of such as have none."""
+    return "--untranscribed" in Path(exp, "settings").read_text(encoding="utf-8")
+
+
+def _check_together(o: dict[str, str]) -> None:
     if not CORPORA[o["corpus"]].own and o["data_root"]:
         raise InputError("--data_root goes with a corpus of your own")
     if CORPORA[o["corpus"]].own and not o["data_root"]:
         raise InputError(f"--corpus {o['corpus']} needs --data_root DIR")
+    for name in ("language", "split"):
+        if o[name] and name not in CORPORA[o["corpus"]].takes:
+            these = " or ".join(x for x, corpus in CORPORA.items() if name in corpus.takes)
+            raise InputError(f"--{name} goes with --corpus {these}")
+        if o[name] and f"--{name}" in o["local_data_opts"].split():
+            raise InputError(f"--{name}: --local_data_opts has it, too")
+    if o["language"]:
+        o["language"] = known_language(o["language"])
+    if o["split"]:
+        shares(o["split"])
+    models = o["teacher"], o["student"]
+    if {*models} <= {*WHISPERS} and models != tuple(sorted(models, key=WHISPERS.index))[::-1]:
+        raise InputError(
+            f"--teacher {models[0]} is smaller than --student {models[1]}, who learns from it: "
+            f"did you mean --teacher {models[1]} --student {models[0]}?"
+        )
     if o["upload_to"] and not re.fullmatch(".+/.+", o["upload_to"]):
         raise InputError(f"--upload_to {o['upload_to']}: USER/NAME")
     if o["mode"] == "joint" and o["qat_args"]:
@@ -321,7 +363,7 @@ def _paths(o: Mapping[str, str], given: Mapping[str, str], caller: str) -> Itera
             yield name
 
 
-def _check_paths(o: Mapping[str, str], typed: Mapping[str, str]) -> None:
+def _check_paths(o: Mapping[str, str], typed: Mapping[str, str], gone: bool) -> None:
     for model in ("teacher", "student"):
         if o[model] not in WHISPERS and not o[model].endswith(".pt"):
             known = ", ".join(WHISPERS)
@@ -337,7 +379,7 @@ def _check_paths(o: Mapping[str, str], typed: Mapping[str, str]) -> None:
     for name in (*files, "train_config", "qat_config", "cmd"):
         if not os.path.isfile(o[name]):
             raise InputError(f"--{name} {typed[name]}: no such file")
-    if o["data_root"] and not os.path.exists(o["data_root"]):
+    if o["data_root"] and not gone and not os.path.exists(o["data_root"]):
         kind = "file or folder" if CORPORA[o["corpus"]].file else "folder"
         raise InputError(f"--data_root {typed['data_root']}: no such {kind}")
     folders = ["expdir", "dumpdir", "cachedir"]  # which may be made
@@ -419,7 +461,9 @@ def main(argv: list[str] | None = None) -> int:
         caller, words = words[1], words[2:]
     given = read(words)
     command = shlex.join(["run.sh", *(w for o, v in given.items() for w in (f"--{o}", v))])
-    for name, value in (settle(given, caller) | {"command_line": command}).items():
+    settled = settle(given, caller) | {"command_line": command}
+    settled |= settings.check(Path(settled["exp"]), settled, DEFAULTS)
+    for name, value in settled.items():
         print(f"{name}={value}", end="\0")
     return 0
 

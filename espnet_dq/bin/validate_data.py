@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     count = 0
     for folder in [each for given in args.folders for each in _within(given)]:
         text = "none" if args.untranscribed else "needed"
-        data, found = check(folder, args.allow_pipes, language, text)
+        data, found = check(folder, args.allow_pipes, language, text, names=True)
         if found and not args.all:
             more = f" (and {len(found) - 1} more: --all)" if len(found) > 1 else ""
             raise InputError(found[0] + more)

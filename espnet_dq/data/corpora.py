@@ -13,11 +13,13 @@ class Corpus:
         scripts: of `local/`, without `.py`; a published corpus may be joined from several.
         own: whether it is one that the user has, in a folder that `--data_root` names.
         file: whether `--data_root` may name a file.
+        takes: which of `--language` and `--split` its script takes.
     """
 
     scripts: tuple[str, ...]
     own: bool = True
     file: bool = False
+    takes: tuple[str, ...] = ()
 
 
 # Another one is a script and a line.
@@ -30,10 +32,10 @@ CORPORA = {
     "voxpopuli": Corpus(("voxpopuli",)),
     "librispeech": Corpus(("librispeech",)),
     "aishell": Corpus(("aishell",)),
-    "csv": Corpus(("table",), file=True),
-    "kaldi": Corpus(("kaldi_dir",)),
-    "lhotse_cuts": Corpus(("lhotse_cuts",)),
-    "hf_dataset": Corpus(("hf_dataset",)),
+    "csv": Corpus(("table",), file=True, takes=("language", "split")),
+    "kaldi": Corpus(("kaldi_dir",), takes=("language", "split")),
+    "lhotse_cuts": Corpus(("lhotse_cuts",), takes=("language",)),
+    "hf_dataset": Corpus(("hf_dataset",), takes=("language",)),
 }
 
 

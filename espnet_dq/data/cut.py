@@ -4,8 +4,6 @@ A recording is decoded once for all of its utterances.
 """
 
 import hashlib
-import os
-import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +23,7 @@ from espnet_dq.data.audio import (
 )
 from espnet_dq.data.command import load_command
 from espnet_dq.data.faults import CRASH, AudioFault
-from espnet_dq.data.kaldi import KaldiDir, absolute, is_command
+from espnet_dq.data.kaldi import KaldiDir, absolute, is_command, named_files
 from espnet_dq.data.parallel import DIED
 from espnet_dq.data.segments import Segment
 from espnet_dq.data.unfit import sound_fault
@@ -100,20 +98,11 @@ def _cut_command(wav_dir: Path, recording: Recording) -> list[Piece]:
     command = recording.wav.removesuffix("|")
     # What a command writes is not known before it has run, but most read a file that they name.
     with naming(f"'{command}'"):
-        read = [sha256(word) for word in _words(command) if os.path.isfile(word)]
+        read = [sha256(path) for path in named_files(recording.wav)]
     paths = _paths(wav_dir, recording, " ".join([command, *read]))
     if not all(path.exists() for path in paths.values()):
         _write(recording, paths, load_command(command, recording.channel))
     return list(_pieces(recording.wav, paths))
-
-
-def _words(command: str) -> list[str]:
-    lexer = shlex.shlex(command, posix=True, punctuation_chars=True)  # of `<x.wav`, too
-    lexer.whitespace_split, lexer.commenters = True, ""
-    try:
-        return list(lexer)
-    except ValueError:  # quotes that only the shell understands
-        return command.split()
 
 
 def _cut_file(wav_dir: Path, recording: Recording) -> list[Piece]:

@@ -12,6 +12,7 @@ import json
 import os
 import random
 import re
+import shlex
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -150,6 +151,18 @@ def spk2utt(utt2spk: dict[str, str]) -> dict[str, str]:
 def is_command(wav: str) -> bool:
     """Whether an entry of `wav.scp` is a command whose output is the audio, not a file."""
     return wav.endswith("|")
+
+
+def named_files(wav: str) -> list[str]:
+    """The files that a command in `wav.scp` names, which it most likely reads."""
+    command = wav.removesuffix("|")
+    lexer = shlex.shlex(command, posix=True, punctuation_chars=True)  # of `<x.wav`, too
+    lexer.whitespace_split, lexer.commenters = True, ""
+    try:
+        words = list(lexer)
+    except ValueError:  # quotes that only the shell understands
+        words = command.split()
+    return [word for word in words if os.path.isfile(word)]
 
 
 def absolute(wav: str) -> str:

@@ -57,6 +57,8 @@ def check(
             tables[name] = dict.fromkeys(segments, "")
         else:
             tables[name], broken = scan(path / name, text == "may be empty" and name == "text")
+        if name == "utt2lang" and not (path / name).exists():
+            broken = [f"{path / name}: no such file, and no --language is given"]
         found += broken
         for before, key in pairwise(tables[name]):
             if key < before:

@@ -48,6 +48,7 @@ class Experiment:
     formatted: dict | None  # the format stage's format.json
     heard: dict | None  # data/train.minutes.json: of each language, given and in windows
     plan: dict | None  # plan.json: of each training, how long
+    doubts: dict | None  # doubts.json: of each language that the teacher does not hear, a line
 
     @property
     def score(self) -> dict:
@@ -144,6 +145,7 @@ def load(exp: Path, data_name: str | None = None, data_licence: str | None = Non
         formatted=formatted,
         heard=_optional(exp / "data/train.minutes.json"),
         plan=_optional(exp / "plan.json"),
+        doubts=_optional(exp / "doubts.json"),
     )
 
 

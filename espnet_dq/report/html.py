@@ -205,7 +205,8 @@ def _training(exp: Experiment) -> str:
             "the numbers are the means at the start and at the end."
         ),
     ]
-    parts, told = [], course.told(exp.plan, exp.logs)
+    parts = [paragraph(f"Warning: {said}") for said in (exp.doubts or {}).values()]
+    told = course.told(exp.plan, exp.logs)
     for stage, log in exp.logs.items():
         pictures = [
             figure(svg, caption(stage))

@@ -36,6 +36,7 @@ def render(exp: Experiment) -> str:
         f"- {tables.means_caption(exp)}.",
         f"- {beside.units(tables.units(results))}",
         _parity(results["parity"]),
+        *(f"- warning: {said}" for said in (exp.doubts or {}).values()),
         *(f"- {name}: {said}" for name, said in course.told(exp.plan, exp.logs).items()),
         "",
         *_systems(results),

@@ -5,6 +5,7 @@ import io
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -54,6 +55,11 @@ def check(
             if type(number) is not int or number < 1:
                 raise InputError(f"{path}: {key}: {shown(number)} is not a whole number above 0")
     check_batches(path, config, processes, data)
+    if config.get("use_tensorboard", True) and find_spec("tensorboard") is None:  # ESPnet's default
+        raise InputError(
+            f"{path}: use_tensorboard: true needs the package tensorboard (pip install "
+            "'.[tensorboard]'); false does without"
+        )
     ranges = QuantConfig.from_yaml(path).activation_ranges
     if ranges and not Path(ranges).exists():  # of a training that is yet to come
         say(f"{path}: not checked, since {ranges} is not there yet", sys.stderr)

@@ -1,12 +1,14 @@
 """The recipe's options: what is refused before any work, and what bash gets of the others."""
 
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
 
-from espnet_dq.bin import recipe
+from espnet_dq.bin import recipe, settings
 from espnet_dq.config import merge, parse_keys
 from espnet_dq.errors import InputError
 from tests.toys import RECIPE
@@ -16,6 +18,9 @@ from tests.toys import RECIPE
 def in_the_recipe(monkeypatch):
     """dq.sh asks from its own folder."""
     monkeypatch.chdir(RECIPE)
+
+
+CSV = ("--corpus", "csv", "--data_root", __file__)
 
 
 @pytest.mark.parametrize(
@@ -50,6 +55,19 @@ def in_the_recipe(monkeypatch):
         (["--train_args", "optim_conf=adam"], "--train_args: optim_conf: 'adam' is no mapping"),
         (["--qat_args", "seed=3"], "--qat_args: seed: that is set by the recipe"),
         (["--qat_args", "model_conf.grid=x"], "--qat_args: model_conf.grid: that is set by"),
+        (
+            ["--teacher", "tiny", "--student", "small"],
+            "--teacher tiny is smaller than --student "
+            "small, who learns from it: did you mean --teacher small --student tiny?",
+        ),
+        (["--language", "de"], "--language goes with --corpus csv or kaldi or lhotse_cuts or hf_"),
+        (["--split=8/1/1"], "--split goes with --corpus csv or kaldi"),
+        ([*CSV, "--language", "klingon"], "--language klingon: not a language of Whisper"),
+        ([*CSV, "--split", "80:20"], "--split 80:20: not three whole numbers above 0, as in 80/"),
+        (
+            [*CSV, "--split=8/1/1", "--local_data_opts", "--split 8/1/1"],
+            "--split: --local_data_opts",
+        ),
         (["--qat_args", "x='"], "--qat_args: No closing quotation"),
         (["--qat_args", "x=[1"], "--qat_args: x: '[1' is no YAML"),
     ],
@@ -169,6 +187,120 @@ def test_espnet_is_asked_before_any_work(tmp_path):
     assert not [*tmp_path.iterdir()]
 
 
+@pytest.mark.parametrize("name", ["german", "de-DE", "deu", "de"])
+def test_the_language_of_all(name, tmp_path):
+    """By any of its names it is the same experiment, also where it was an option of data.sh's."""
+    given = {"corpus": "csv", "data_root": __file__, "expdir": str(tmp_path), "split": "8/1/1"}
+    settled = recipe.settle(given | {"language": name}, "/")
+    assert settled["local_data_opts"] == "--language de --split 8/1/1"
+    given["local_data_opts"] = "--text_column said"
+    settled = recipe.settle(given | {"language": name}, "/")
+    assert settled["local_data_opts"] == "--text_column said --language de --split 8/1/1"
+
+
+@pytest.fixture
+def experiment(tmp_path):
+    """Function: options -> what bash gets as a run with them begins an experiment, or goes on."""
+
+    def begin(**given):
+        settled = recipe.settle({"expdir": str(tmp_path), **given}, "/")
+        exp = Path(settled["exp"])
+        texts = settings.check(exp, settled, recipe.DEFAULTS)
+        (exp / "done").mkdir(parents=True, exist_ok=True)
+        for name, text in texts.items():
+            (exp / name).write_text(f"{text}\n")
+        return exp
+
+    return begin
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"seed": "7"}, "seed 0, now 7"),
+        ({"max_hours": "2", "singles": "1"}, "singles 30, now 1; max_hours inf, now 2"),
+        ({"steps": "70"}, "steps not set, now 70"),
+        ({"labels": "check"}, "labels text, now check"),
+        ({"train_args": "optim_conf.lr=1.0e-3"}, "train_config: optim_conf.lr 4e-05, now 0.001"),
+        ({"qat_args": "x=[1]"}, "qat_config: x not set, now [1]"),
+        ({"mode": "joint"}, "mode kd_qat, now joint; "),
+        (
+            {"mode": "joint", "train_config": "conf/train.yaml"},
+            "mode kd_qat, now joint; qat_config of ",
+        ),
+    ],
+)
+def test_what_differs_is_named(given, said, experiment):
+    exp = experiment()
+    with pytest.raises(InputError) as error:
+        experiment(**given)
+    begin, end = f"{exp} was made with other settings: ", ": use --tag NAME, or remove it"
+    assert str(error.value).startswith(begin + said) and str(error.value).endswith(end)
+    experiment()
+    experiment(nj="3", ngpu="1", cachedir="/c", max_left_out="50", data_name="x")
+
+
+def test_grids_in_a_file_are_settings(experiment, tmp_path):
+    grids = tmp_path / "grids.yaml"
+    grids.write_text("decoder.token_embedding.weight: uniform4\n")
+    experiment(grid=str(grids))
+    grids.write_text("decoder.token_embedding.weight: uniform8\n")
+    with pytest.raises(
+        InputError, match=r"grids: decoder\.token_embedding\.weight uniform4, now u"
+    ):
+        experiment(grid=str(grids))
+
+
+def test_what_is_scored_may_change(experiment):
+    """Before anything is decoded, or with --stage 9; what was scored stays so with the others."""
+    exp = experiment()
+    other = {"test_clips": "40", "systems": "student"}
+    experiment(**other)
+    experiment()
+    (exp / "done/9").touch()
+    said = (
+        f"{exp} was scored with other settings: systems {recipe.DEFAULTS['systems']}, now student; "
+        "test_clips 0, now 40: --stage 9 scores again, without training"
+    )
+    for stage in ("0", "10", "12"):
+        with pytest.raises(InputError) as error:
+            experiment(**other, stage=stage)
+        assert str(error.value) == said
+    for allowed in ({"stop_stage": "8"}, {"stage": "13"}, {"skip_eval": "true"}, {"stage": "2"}):
+        experiment(**other, **allowed)
+        experiment(stage="9")
+    experiment(**other, stage="9")
+    experiment(**other)
+
+
+def test_settings_of_an_older_version(experiment):
+    """What it did not know was as it is now by default; other texts are not understood."""
+    exp = experiment()
+    known = json.loads((exp / "settings").read_text())
+    del known["long"], known["steps"]
+    (exp / "settings").write_text(json.dumps(known))
+    experiment()
+    assert json.loads((exp / "settings").read_text()) == known
+    (exp / "settings").write_text("corpus asterisk\n")
+    with pytest.raises(InputError, match="was made with other settings, by an older version: use"):
+        experiment()
+
+
+def test_data_on_a_disk_that_is_not_there(experiment, tmp_path):
+    """An experiment that has read them goes on, as audio without text if that is what it was."""
+    root = tmp_path / "away"
+    (root / "train").mkdir(parents=True)
+    given = {"corpus": "kaldi", "data_root": str(root), "labels": "replace"}
+    exp = experiment(**given)
+    root.rename(tmp_path / "there")
+    with pytest.raises(InputError, match=f"--data_root {root}: no such folder"):
+        experiment(**given)
+    (exp / "done/1").touch()
+    experiment(**given)
+    with pytest.raises(InputError, match=f"--data_root {root}: no such folder"):
+        experiment(**given, stage="1")
+
+
 def test_another_key_is_another_setting(tmp_path):
     """As another configuration file is: the folder of an experiment takes none."""
     command = [str(RECIPE / "run.sh"), "--expdir", str(tmp_path), "--dumpdir",
@@ -177,5 +309,7 @@ def test_another_key_is_another_setting(tmp_path):
     (exp,) = tmp_path.glob("asterisk*")
     before = {path: path.read_text() for path in exp.iterdir() if path.is_file()}
     said = subprocess.run([*command, "--train_args", "max_epoch=2"], capture_output=True, text=True)
-    assert said.returncode == 2 and "was made with other settings" in said.stderr
+    assert (
+        said.returncode == 2 and "made with other settings: train_config: max_epoch " in said.stderr
+    )
     assert {path: path.read_text() for path in exp.iterdir() if path.is_file()} == before

@@ -211,6 +211,30 @@ def test_data_that_another_run_makes_meanwhile(data_root, save_toy, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("warm")
+def test_data_that_have_changed(save_toy, tmp_path):
+    """In the source, or where two experiments share them; and a source that is gone."""
+    toy, root = str(save_toy(seed=0)), toys.save_corpus(tmp_path / "my data")
+    options = ["--corpus", "kaldi", "--data_root", str(root), "--teacher", toy, "--student", toy,
+               "--nj", "1", "--stop_stage", "2"]  # fmt: skip
+    run(tmp_path, *options)
+    assert "finished before" in run(tmp_path, *options)
+    text = root / "train/text"
+    before = text.read_text()
+    text.write_text(before.replace("alpha", "zulu"))
+    said = run(tmp_path, *options, code=2).splitlines()[-1]
+    assert f"{root}: has changed since stage 1 read it: 4 recordings with another text" in said
+    run(tmp_path, *options, "--tag", "new")
+    text.write_text(before)
+    said = run(tmp_path, *options, code=2).splitlines()[-1]
+    assert "another experiment has made these data again: 4 recordings with another text" in said
+    run(tmp_path, *options, "--stage", "1")
+    root.rename(tmp_path / "away")
+    said = run(tmp_path, *options)
+    assert f"warning: {root}: is not there" in said and said.count("finished before") == 2
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("warm")
 def test_audio_only_and_what_training_needs(data_root, save_toy, tmp_path):
     """Stage 1 of folders without text; a training that cannot begin leaves the markers alone."""
     toy, root = str(save_toy(seed=0)), tmp_path / "data"
@@ -269,6 +293,7 @@ def test_a_folder_that_is_no_experiment_is_left_alone(save_toy, tmp_path):
     options = ["--teacher", toy, "--student", toy, "--stop_stage", "0"]
     run(tmp_path, *options)
     (exp,) = (tmp_path / "exp").iterdir()
+    settings = (exp / "settings").read_text()
     shutil.rmtree(exp)
     (exp / "cache").mkdir(parents=True)
     mine = [exp / "cache/windows", exp / ".x.tmp12", exp / ".y.tmp-host-1-0a1b2c3d"]
@@ -278,8 +303,8 @@ def test_a_folder_that_is_no_experiment_is_left_alone(save_toy, tmp_path):
     assert sorted(exp.iterdir()) == sorted([exp / "cache", *mine[1:]])
     assert {path.read_text() for path in mine} == {"mine"}
     # In an experiment only what a killed run has left goes, by the whole form of its name.
-    (exp / "settings").write_text("")
-    run(tmp_path, *options, code=2)
+    (exp / "settings").write_text(settings)
+    run(tmp_path, *options)
     assert mine[1].exists() and not mine[2].exists()
 
 
@@ -344,6 +369,17 @@ def test_joint_on_broken_data(data_root, tmp_path):
     assert grids["decoder/layer_0/ffn/linear_0/weight"] == "ct2_int8"
     page = (exp / "report.html").read_text()
     assert "1 silence" in page and "truncated audio" in page and "empty text" in page
+    # What is scored may change without training again.
+    log = (exp / "qat/train.log").read_bytes()
+    other = [*options, "--test_clips", "2", "--test_windows", "false"]
+    said = run(tmp_path, *other, code=2).splitlines()[-1]
+    assert "was scored with other settings: test_clips 1, now 2; test_windows true, now fal" in said
+    run(tmp_path, *other, "--stage", "9", "--stop_stage", "10")
+    run(tmp_path, *other, "--stage", "12", "--stop_stage", "12")
+    results = json.loads((exp / "results.json").read_text())
+    assert [s["utterances"] for s in results["systems"]] == [4]
+    assert "--test_clips 2 --test_windows false --max" in (exp / "RESULTS.md").read_text()
+    assert (exp / "qat/train.log").read_bytes() == log
     (listed,) = (tmp_path / "dump").rglob("raw/left_out.tsv")
     assert [line.split("\t")[0] for line in listed.read_text().splitlines()[1:]] == [
         cut, wordless, mute,

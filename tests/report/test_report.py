@@ -488,6 +488,17 @@ def test_whose_data(exp, results):
     assert changed.results["corpus"] == "asterisk"
 
 
+def test_languages_that_the_teacher_does_not_hear(exp):
+    assert collect.load(exp).doubts is None
+    (exp / "doubts.json").write_text('{"fr": "of 10 clips <in> fr"}')
+    try:
+        loaded = collect.load(exp)
+    finally:
+        (exp / "doubts.json").unlink()
+    assert "\n- warning: of 10 clips <in> fr\n" in markdown.render(loaded)
+    assert "<p>Warning: of 10 clips &lt;in&gt; fr</p>" in html.render(loaded)
+
+
 def test_no_path_of_the_machine(exp, loaded):
     """Options, files and failures that name folders; results.json keeps what is needed here."""
     loaded.run["command"] = (

@@ -34,7 +34,9 @@ def test_train_resume_and_pack(train, trimmed, tmp_path):
 
     Regression: the projection layers were left out of the saved state.
     """
-    whole = train(tmp_path / "whole", matching="dynamic", preset="full")
+    tensorboard = ("--use_tensorboard", "true")
+    whole = train(tmp_path / "whole", *tensorboard, matching="dynamic", preset="full")
+    assert list(whole.glob("tensorboard/train/events*"))
     a = torch.load(whole / "2epoch.pth", weights_only=True)
     start = torch.load(whole / "1epoch.pth", weights_only=True)
     assert a.keys() == start.keys()

@@ -36,7 +36,7 @@ mkdir -p "$exp/done"
 mkdir -p "$dumpdir"
 dump=$(cd "$dumpdir" && pwd)/$corpus
 if [ -n "$data_root" ]; then
-    dump=$dump/$({ realpath "$data_root"; printf %s "$local_data_opts"; } | cksum | cut -d ' ' -f 1)
+    dump=$dump/$({ realpath -m "$data_root"; printf %s "$local_data_opts"; } | cksum | cut -d ' ' -f 1)
 fi
 data=$dump/data
 raw=$dump/raw
@@ -93,24 +93,11 @@ configured() {
     local text=$1_yaml file=$1_config
     if [ -n "${!text}" ]; then printf %s "${!text}"; else cat "${!file}"; fi
 }
-# What decides the results: an experiment's folder must not mix two of these.
-settings=$(
-    printf '%s\n' "corpus $corpus $data_root${local_data_opts:+ $local_data_opts}" \
-        "teacher $teacher" "student $student" "grid $grid" "mode $mode" "singles $singles" "seed $seed"
-    configured train | cksum
-    configured qat | cksum
-    if [ "$long" = split ]; then echo "long split"; fi
-    if [ "$labels" != text ]; then echo "labels $labels"; fi
-    if [ "$temperature $max_hours" != "1 inf" ]; then echo "balance $temperature $max_hours"; fi
-    if [ "$test_clips" -gt 0 ]; then echo "test_clips $test_clips"; fi
-    if [ "$test_windows" = true ]; then echo "test_windows"; fi
-    if [ -n "$steps$epochs$qat_steps" ]; then echo "length $steps,$epochs,$qat_steps"; fi
-    if [ -f "$grid" ]; then cksum "$grid" | cut -d ' ' -f 1,2; fi
-)
-if [ -e "$exp/settings" ] && [ "$settings" != "$(<"$exp/settings")" ]; then
-    die "$exp was made with other settings: use --tag, or remove it"
-fi
+# What decides the results: espnet_dq/bin/settings.py has compared them, but perhaps another run has
+# begun the experiment while this one waited.
 [ -e "$exp/settings" ] || echo "$settings" | whole "$exp/settings"
+[ "$settings" = "$(<"$exp/settings")" ] ||
+    die "$exp was made with other settings meanwhile: use --tag NAME"
 # A configuration with keys that are set becomes the experiment's own.
 if [ -n "$train_yaml" ]; then
     configured train | whole "$exp/train_config.yaml"
@@ -208,18 +195,31 @@ unlock_data() {
     [ -z "${data_lock:-}" ] || exec {data_lock}>&-
     data_lock=
 }
+# make_data OPTIONS...: stage 1, which notes what it reads; or with --exp a look whether that is so.
+make_data() {
+    local data_opts
+    read -ra data_opts <<< "$local_data_opts"
+    py make_data --out "$data" --nj "$nj" --apart "$dumpdir" --apart "$expdir" "$@" -- \
+        local/data.sh --corpus "$corpus" --downloads downloads \
+        ${data_root:+--data_root "$data_root"} "${data_opts[@]}" "${pipes[@]}"
+}
+if [ -n "$data_root" ] && [ -e "$exp/done/1" ] && [ "$skip_data" = false ]; then
+    if [ "$stage" -eq 0 ]; then make_data --exp "$exp"; fi
+    if [ "$stage" -ge 3 ]; then make_data --exp "$exp" --warn; fi
+fi
 if run_stage 1 "data" "$skip_data"; then
     lock_data
     if [ "$data_made" = false ]; then
         rm -f "$dump/.made"
-        read -ra data_opts <<< "$local_data_opts"
-        local/data.sh --corpus "$corpus" --out "$data" --downloads downloads --nj "$nj" \
-            ${data_root:+--data_root "$data_root"} "${data_opts[@]}" "${pipes[@]}"
+        make_data
         data_read=true
     fi
+    rm -f "$exp/source.jsonl"
     finish_stage 1
 fi
 
+tokens_of=()
+[[ $student != *.pt ]] || tokens_of=(--student "$student")
 if run_stage 2 "format to 16 kHz, check splits, pack windows" "$skip_data"; then
     lock_data
     if [ "$long" = split ] || [ "$labels" != text ]; then fetch_weights "$teacher"; fi
@@ -233,11 +233,10 @@ if run_stage 2 "format to 16 kHz, check splits, pack windows" "$skip_data"; then
         [ "$data_read" = false ] ||
             echo "$(date +%s%N) $$ $data_options" | whole "$dump/.made"
     fi
+    [ ! -e "$data/source.jsonl" ] || whole "$exp/source.jsonl" < "$data/source.jsonl"
     [ "$labels" != text ] || unlock_data # windows are each experiment's own
     label_options=
     [ "$ngpu" -eq 0 ] || label_options="$cmd_train_options --gpus-per-node 1"
-    tokens_of=()
-    [[ $student != *.pt ]] || tokens_of=(--student "$student")
     for set in "train $singles" "dev 10"; do
         source=$raw/${set% *}
         if [ "$labels" != text ]; then
@@ -253,14 +252,6 @@ if run_stage 2 "format to 16 kHz, check splits, pack windows" "$skip_data"; then
             --temperature "$temperature" --max_hours "$max_hours" \
             ${cachedir:+--shared "$cachedir/windows"}
     done
-    if [ "$test_clips" -gt 0 ]; then
-        py subset_data --data "$raw/test" --out "$exp/data/test" --per_language "$test_clips"
-    fi
-    if [ "$test_windows" = true ]; then
-        scored=$raw/test
-        if [ "$test_clips" -gt 0 ]; then scored=$exp/data/test; fi
-        py pack_windows --data "$scored" --out "$test" "${tokens_of[@]}"
-    fi
     finish_stage 2
 fi
 unlock_data
@@ -277,6 +268,10 @@ if run_stage 3 "weights" false; then
         py check_configs "${configs[@]}" --student "$student_pt" --teacher "$teacher_pt" \
             --grid "$grid" --processes "$(((ngpu > 1 ? ngpu : 1) * num_nodes))" \
             --data "$exp/data/train" "$exp/data/dev"
+        # What a user says of data may be wrong.
+        [ -z "$data_root" ] ||
+            py check_languages --teacher "$teacher_pt" --data "$exp/data/train" \
+                --out "$exp/doubts.json"
         timed=(--teacher "$teacher_pt" --student "$student_pt")
         [ "$cmd_backend$ngpu" = local0 ] || timed=() # it is another machine that trains
         py plan "${configs[@]}" --out "$exp" --data "$exp/data/train" "$exp/data/dev" \
@@ -366,19 +361,6 @@ if run_stage 8 "export and verify" false; then
     py export --exp "$exp/$first" --to ct2 --float --out "$exp/export/float_student"
     py convert --from "$student_pt" --to ct2 --out "$exp/export/untouched"
     py convert --from "$teacher_pt" --to ct2 --out "$exp/export/teacher"
-    for system in "${systems[@]}"; do
-        [[ $system == *_rounded ]] || continue
-        model=$student_pt
-        [ "$system" = untouched_rounded ] || model=$teacher_pt
-        py convert --from "$model" --to "$format" --grid "$grid" --out "$(rounded "$system")"
-    done
-    py describe --exp "$exp" --corpus "$corpus" --seed "$seed" --data "$test" \
-        --student "$exp/export/$exported" --runtime "$runtime" \
-        --teacher_name "${teacher##*/}" --student_name "${student##*/}" \
-        --config "$config_names" --command "$command_line" \
-        --data_report "$data/report.json" --format_report "$raw/format.json" \
-        --data_sources "$data/sources.json" \
-        --systems "${systems[@]}"
     finish_stage 8
 fi
 
@@ -397,6 +379,28 @@ decode() {
     fi
 }
 if run_stage 9 "decode" "$skip_eval"; then
+    if [ "$test_clips" -gt 0 ]; then
+        py subset_data --data "$raw/test" --out "$exp/data/test" --per_language "$test_clips"
+    fi
+    if [ "$test_windows" = true ]; then
+        scored=$raw/test
+        if [ "$test_clips" -gt 0 ]; then scored=$exp/data/test; fi
+        py pack_windows --data "$scored" --out "$test" "${tokens_of[@]}"
+    fi
+    for system in "${systems[@]}"; do
+        [[ $system == *_rounded ]] || continue
+        model=$student_pt
+        [ "$system" = untouched_rounded ] || model=$teacher_pt
+        py convert --from "$model" --to "$format" --grid "$grid" --out "$(rounded "$system")"
+    done
+    py describe --exp "$exp" --corpus "$corpus" --seed "$seed" --data "$test" \
+        --student "$exp/export/$exported" --runtime "$runtime" \
+        --teacher_name "${teacher##*/}" --student_name "${student##*/}" \
+        --config "$config_names" --command "$command_line" \
+        --data_report "$data/report.json" --format_report "$raw/format.json" \
+        --data_sources "$data/sources.json" \
+        --systems "${systems[@]}"
+    echo "$scoring" | whole "$exp/scoring"
     for system in "${systems[@]}"; do
         case $system in
             student) decode student "$exp/export/$exported" "$runtime" "$nj" ;;

@@ -1,0 +1,102 @@
+"""What decides an experiment's results, and what of it a run would change (see `bin.recipe`).
+
+EXPDIR/settings holds what decides the training, which an experiment's folder must not mix;
+EXPDIR/scoring what decides which texts are scored, which `--stage 9` may change. Both are JSON.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import yaml
+
+from espnet_dq.config import read_config
+from espnet_dq.errors import InputError, one_line
+from espnet_dq.quant.table import read_grid
+
+TRAINING = ("corpus", "data_root", "local_data_opts", "long", "teacher", "student", "grid", "mode",
+            "singles", "seed", "labels", "temperature", "max_hours", "steps", "epochs",
+            "qat_steps")  # fmt: skip
+SCORING = ("systems", "test_clips", "test_windows")
+OTHER = "made with other settings"
+
+
+def training(o: Mapping[str, str]) -> dict:
+    """What decides the training, of options as `bin.recipe.settle` gives them."""
+    found = {name: o[name] for name in TRAINING}
+    found["data_root"] = o["data_root"] and os.path.abspath(o["data_root"])
+    for part in ("train",) if o["mode"] == "joint" else ("train", "qat"):
+        text = o[f"{part}_yaml"]
+        found[f"{part}_config"] = yaml.safe_load(text) if text else read_config(o[f"{part}_config"])
+    if os.path.isfile(o["grid"]):
+        found["grids"] = read_grid(o["grid"])
+    return json.loads(json.dumps(found, default=str))
+
+
+def scoring(o: Mapping[str, str]) -> dict:
+    """What decides the scores beside that."""
+    return {name: o[name] for name in SCORING}
+
+
+def changes(old: Mapping, new: Mapping, defaults: Mapping[str, str], of: str = "") -> Iterator[str]:
+    """`KEY OLD, now NEW` for each that differs, those within a configuration by their own names.
+
+    What an older version did not note was as `defaults` say.
+    """
+    for key in dict.fromkeys([*old, *new]):
+        before, now = (each.get(key, defaults.get(key)) for each in (old, new))
+        name = f"{of}{key}"
+        if isinstance(before, dict) and isinstance(now, dict):
+            yield from changes(before, now, {}, f"{name}: " if not of else f"{name}.")
+        elif before != now:
+            yield f"{name} {_shown(before)}, now {_shown(now)}"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, dict):
+        return f"of {len(value)} keys"
+    return "not set" if value in (None, "") else one_line(value)
+
+
+def check(exp: Path, o: Mapping[str, str], defaults: Mapping[str, str]) -> dict[str, str]:
+    """The texts of `settings` and `scoring`, as dq.sh writes them.
+
+    Args:
+        exp: the experiment's folder, if it is there.
+        o: options as `bin.recipe.settle` gives them.
+        defaults: those of all options.
+
+    Raises:
+        InputError: it was made with others, or scored with others and not to be scored again;
+            names them, and their old and new values.
+    """
+    texts = {}
+    for name, now in (("settings", training(o)), ("scoring", scoring(o))):
+        texts[name] = json.dumps(now, indent=1, ensure_ascii=False)
+        path = exp / name
+        if not path.exists():
+            continue
+        found = path.read_text(encoding="utf-8", errors="replace").removesuffix("\n")
+        try:
+            old = dict(json.loads(found))
+        except (ValueError, TypeError) as e:
+            raise InputError(f"{exp} was {OTHER}, by an older version: use --tag NAME") from e
+        words = "; ".join(changes(old, now, defaults))
+        if not words:
+            texts[name] = found
+        elif name == "settings":
+            raise InputError(f"{exp} was {OTHER}: {words}: use --tag NAME, or remove it")
+        elif _keeps_scores(exp, o):
+            raise InputError(
+                f"{exp} was scored with other settings: {words}: --stage 9 scores again, without "
+                "training"
+            )
+    return texts
+
+
+def _keeps_scores(exp: Path, o: Mapping[str, str]) -> bool:
+    """Whether a run goes on with texts that were decoded before."""
+    stage, last = int(o["stage"]), int(o["stop_stage"])
+    decoded = stage > 9 or (stage == 0 and (exp / "done/9").exists())
+    return decoded and stage <= 12 and last > 9 and o["skip_eval"] == "false"
