@@ -71,4 +71,4 @@ def test_they_lie_beside_the_score(tmp_path):
                 written = (tmp_path / name / f"score_{rate}" / f"result.{end}").read_text("utf-8")
                 assert written == (tmp_path / f"own/score_{rate}/result.{end}").read_text("utf-8")
     text = Path(tmp_path, "own/score_wer/result.dtl").read_text(encoding="utf-8")
-    assert "    1  ->  world ==> word\n" in text
+    assert "    1  ->  à ==> a\n" in text
