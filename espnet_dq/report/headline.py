@@ -98,10 +98,9 @@ def _errors(student: dict, untouched: dict | None, results: dict) -> Fact | None
     change = round(100 * (after - before) / before, 1)
     errors = f"{' and '.join(u for u in UNITS if u in student['unit'].values())} errors"
     languages = len(student["wer"]) - 1
-    said = (
-        f"mean WER {before:.1f} % → {after:.1f} % "
-        f"over {languages} language{'s' if languages > 1 else ''}"
-    )
+    said = f"WER {before:.1f} % → {after:.1f} %"
+    if languages > 1:
+        said = f"mean {said} over {languages} languages"
     if voices:
         said += f", {voices['label']}"
     if row:

@@ -11,6 +11,7 @@ from espnet_dq.errors import InputError
 from espnet_dq.formats.registry import FORMATS
 from espnet_dq.report.headline import mean_difference, sure
 from espnet_dq.report.origin import command, part, weights
+from espnet_dq.scoring import beside
 from espnet_dq.scoring.score import MEAN
 from espnet_dq.whisper.forward import own_window
 from espnet_dq.whisper.vocabulary import OwnVocabulary
@@ -125,6 +126,7 @@ def _rates(
     others = {s["role"]: s for s in reversed(results["systems"]) if s["role"] != "student"}
     rows = [("this model", measured)]
     rows += [(title, others[role]) for role, title in _OTHERS.items() if role in others]
+    shown = beside.columns(languages)
     unmeasured = "" if measured["runtime"] == runtime else f"; in {runtime} it was not measured"
     return [
         f"WER / CER in percent on the test part of: {results['data_name']} "
@@ -132,11 +134,11 @@ def _rates(
         f"language given, text compared by its spelling. {_lettered(languages)}Measured in "
         f"{measured['runtime']}{unmeasured}.",
         "",
-        "|model|runtime|" + "|".join([*languages, MEAN]) + "|",
-        "|" + "---|" * (len(languages) + 3),
+        "|model|runtime|" + "|".join(shown) + "|",
+        "|" + "---|" * (len(shown) + 2),
         *(
             f"|{title}|{s['runtime']}|"
-            + "|".join(f"{s['wer'][c]:.1f} / {s['cer'][c]:.1f}" for c in [*languages, MEAN])
+            + "|".join(f"{s['wer'][c]:.1f} / {s['cer'][c]:.1f}" for c in shown)
             + "|"
             for title, s in rows
         ),
@@ -155,7 +157,8 @@ def _lettered(languages: list[str]) -> str:
 
 
 def _sure(results: Mapping, measured: Mapping) -> list[str]:
-    """How sure the differences in mean WER are, of the system that was compared."""
+    """How sure the differences in WER are, of the system that was compared."""
+    mean = beside.mean(measured["wer"])
     rows = {title: mean_difference(results, role) for role, title in _OTHERS.items()}
     found = [
         f"- against {title}: {sure(row)}"
@@ -164,5 +167,5 @@ def _sure(results: Mapping, measured: Mapping) -> list[str]:
     ]
     if not found:
         return []
-    return ["How sure the differences in mean WER are (paired bootstrap):", "",
+    return [f"How sure the differences in {mean}WER are (paired bootstrap):", "",
             *found, ""]  # fmt: skip

@@ -104,7 +104,7 @@ def test_a_folder_for_each_runtime_that_holds_the_grid(published, grid, forms, c
         card = (folder / "README.md").read_text()
         head = yaml.safe_load(card.split("---")[1])
         assert head["language"] == ["en", "ru"]
-        assert "10.0 / 10.0|20.5 / 20.5|15.2" in card and "CC-BY-SA-3.0" in card
+        assert "15.2 / 15.2|10.0 / 10.0|20.5 / 20.5|" in card and "CC-BY-SA-3.0" in card
         assert "0 mismatched values in" in card
         if form == "ct2":
             assert 'WhisperModel("PATH", compute_type="default")' in card
@@ -194,6 +194,7 @@ def test_the_card_names_data_and_licences_and_no_path():
     ):
         assert said in text, said
     assert "/home" not in text and "de: kaldi" not in text
+    assert "|model|runtime|de|\n|---|---|---|\n" in text and "mean" not in text
     assert "kaldi" not in yaml.safe_load(text.split("---")[1])["tags"]
     assert "- training data: data of the user's own; licence: not stated\n" in card()
     run["sources"] = [{"name": "A", "licence": "GPL-2"}, {"name": "B", "licence": "CC-BY-SA-3.0"}]
