@@ -37,6 +37,7 @@ def render(exp: Experiment) -> str:
             soft=True,
         ),
         _headline(exp.results),
+        *map(paragraph, tables.rounded_systems(exp.results)),
         _errors(exp, mark),
         examples(exp.results, mark),
         _size(exp.results, mark),

@@ -37,6 +37,7 @@ def render(exp: Experiment) -> str:
         f"- {beside.units(tables.units(results))}",
         _parity(results["parity"]),
         *(f"- {name}: {said}" for name, said in course.told(exp.plan, exp.logs).items()),
+        *(f"- {line}" for line in tables.rounded_systems(results)),
         "",
         *_systems(results),
         "",

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 
+from espnet_dq.report import rounded
 from espnet_dq.report.collect import RATES, Experiment
-from espnet_dq.report.headline import signed
+from espnet_dq.report.headline import signed, sure
 from espnet_dq.scoring import beside
 from espnet_dq.scoring.bootstrap import FEWEST
 from espnet_dq.scoring.score import MEAN
@@ -63,6 +64,21 @@ def compared(exp: Experiment) -> str:
     return f"Text compared {text}; rates: {rates}; tables of counts: {tool}."
 
 
+def rounded_systems(results: Mapping) -> list[str]:
+    """A sentence for each system that is the student, rounded: that it is, and what that does."""
+    several, found = beside.mean(units(results)), []
+    sure_of = {
+        d["against"]: f": the student against it: {sure(d)}"
+        for d in results["differences"]
+        if (d["rate"], d["lang"]) == ("wer", MEAN)
+    }
+    for s in results["systems"]:
+        if s["role"] == rounded.ROLE:
+            rate = f"{several}WER {s['wer'][MEAN]:.1f} %"
+            found.append(f"{s['name']}: {rounded.said(s)}; {rate}{sure_of.get(s['name'], '')}.")
+    return found
+
+
 def both_normalisers(results: Mapping) -> list[list[str]]:
     """Rows where openai-whisper's own normaliser gives other rates, their head `beside.HEAD`."""
     return [row for s in results["systems"] for row in beside.differing(s["name"], s)]
@@ -103,8 +119,7 @@ def insertions(results: Mapping) -> tuple[list[str], list[list[str]]]:
     if len(shown) > 1:
         shown.insert(0, ALL)
     rows = [
-        [s["name"], *(number(s["insertions_per_minute"].get(k), 2) for k in shown)]
-        for s in systems
+        [s["name"], *(number(s["insertions_per_minute"].get(k), 2) for k in shown)] for s in systems
     ]
     return ["system", *shown], rows
 

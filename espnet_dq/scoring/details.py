@@ -24,9 +24,7 @@ def columns(pair: Pair, letters: str, chars: bool = False) -> list[Column]:
     """
     one = escape_char if chars else escape
     ref, hyp = iter(map(one, pair.ref)), iter(map(one, pair.hyp))
-    return [
-        (next(ref) if x != "I" else None, next(hyp) if x != "D" else None, x) for x in letters
-    ]
+    return [(next(ref) if x != "I" else None, next(hyp) if x != "D" else None, x) for x in letters]
 
 
 def alignments(title: str, pairs: Sequence[Pair], aligned: Sequence[str], chars: bool) -> str:
