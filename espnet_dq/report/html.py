@@ -97,12 +97,15 @@ def _errors(exp: Experiment, mark: str | None) -> str:
         if other
         else paragraph(f"{beside.SAME}.", soft=True),
         sure(results),
+        # Those of one language stand in the table of all rates.
         side(
             _rates(results, "wer_long", "WER (%), long part", mark)
             + _rates(results, "cer_long", "CER (%), long part", mark),
             _rates(results, "wer_unnormalised", "WER (%), text as written", mark)
             + _rates(results, "cer_unnormalised", "CER (%), text as written", mark),
-        ),
+        )
+        if mean
+        else "",
         paragraph(
             "The tables of Snt, Wrd, Corr, Sub, Del, Ins in RESULTS.md are aligned with sclite's "
             "weights (4 for a substitution, 3 for an insertion or a deletion), which can count a "

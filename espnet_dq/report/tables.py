@@ -68,14 +68,14 @@ def rounded_systems(results: Mapping) -> list[str]:
     """A sentence for each system that is the student, rounded: that it is, and what that does."""
     several, found = beside.mean(units(results)), []
     sure_of = {
-        d["against"]: f": the student against it: {sure(d)}"
+        d["against"]: f"; the student's minus this: {sure(d)}"
         for d in results["differences"]
         if (d["rate"], d["lang"]) == ("wer", MEAN)
     }
     for s in results["systems"]:
         if s["role"] == rounded.ROLE:
             rate = f"{several}WER {s['wer'][MEAN]:.1f} %"
-            found.append(f"{s['name']}: {rounded.said(s)}; {rate}{sure_of.get(s['name'], '')}.")
+            found.append(f"{s['name']}: {rounded.said(s)}. {rate}{sure_of.get(s['name'], '')}.")
     return found
 
 
