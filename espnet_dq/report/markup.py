@@ -27,7 +27,7 @@ caption { text-align: left; padding: 0 0 .3rem; max-width: 46rem; }
 th, td { padding: .3rem .65rem; border-bottom: 1px solid var(--line); text-align: right;
   white-space: nowrap; }
 th:first-child, .text { text-align: left; }
-td.text { white-space: normal; } td.short { white-space: nowrap; }
+td.long { white-space: normal; }
 th:first-child { position: sticky; left: 0; background: #fff; max-width: 45vw; }
 thead th { border-bottom: 2px solid var(--soft); vertical-align: bottom; }
 tr.mark, tr.mark th { background: var(--mark); font-weight: 600; }
@@ -60,7 +60,7 @@ dt { color: var(--soft); } dd { margin: 0; min-width: 0; overflow-wrap: anywhere
 """
 
 _TEXT = ' class="text"'
-_SHORT = 24  # characters of a cell that stay on one line
+_LINE = 24  # characters of a cell that stay on one line
 
 
 def text(value: object) -> str:
@@ -101,8 +101,8 @@ def table(
 
 
 def _cell(value: object, prose: bool) -> str:
-    short = " short" if len(str(value)) <= _SHORT else ""
-    return f'<td class="text{short}">{text(value)}</td>' if prose else f"<td>{text(value)}</td>"
+    kind = "text long" if len(str(value)) > _LINE else "text"
+    return f'<td class="{kind}">{text(value)}</td>' if prose else f"<td>{text(value)}</td>"
 
 
 def figure(svg: str, caption: str) -> str:

@@ -42,8 +42,9 @@ def test_nothing_is_wider_than_a_phone(tmp_path, languages):
     (tmp_path / "report.html").write_text(html.render(exp), encoding="utf-8")
     (tmp_path / "frame.html").write_text(MEASURE, encoding="utf-8")
     done = subprocess.run(
-        [BROWSER, "--headless", "--hide-scrollbars", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files",
-         f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=5000", "--dump-dom",
+        [BROWSER, "--headless", "--hide-scrollbars", "--no-sandbox", "--disable-gpu",
+         "--allow-file-access-from-files", f"--user-data-dir={tmp_path / 'profile'}",
+         "--virtual-time-budget=5000", "--dump-dom",
          (tmp_path / "frame.html").as_uri()],
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
