@@ -92,10 +92,9 @@ def difference_caption(results: Mapping) -> str:
         "The student minus each other system, in percentage points, with the "
         f"{100 * used['confidence']:.0f} % interval of a paired bootstrap "
         f"({used['draws']} draws, seed {used['seed']}) over speakers where a language has {FEWEST} "
-        "or more, else over utterances. Not distinguishable: the interval holds zero, or fewer than "
-        f"{FEWEST} of what is drawn differ{few}. "
-        "Over utterances it speaks for more of the same speakers, not for other voices; over "
-        "neither for a training with another seed"
+        "or more, else over utterances. Not distinguishable: the interval holds zero, or fewer "
+        f"than {FEWEST} of what is drawn differ{few}. Over utterances it speaks for more of the "
+        "same speakers, not for other voices; over neither for a training with another seed"
     )
 
 
