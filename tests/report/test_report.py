@@ -445,8 +445,13 @@ def test_a_decoding_that_was_killed_has_no_speed(loaded):
     assert cells["teacher-base"] == "–" and cells["student-torch"] == "0.180"
 
 
-def test_of_one_language_there_is_no_mean(tmp_path):
-    """Nor a sum: the numbers of the only language stand once."""
+def test_of_one_language_there_is_no_mean(tmp_path, monkeypatch):
+    """Nor a sum: the numbers of the only language stand once. And what is rounded is called so."""
+    more = [
+        ("untouched_rounded", "untouched_rounded", "faster-whisper", "ct2_int8", 0.3, 0.04, 3),
+        ("rounded_ggml_q5_0", "student_rounded", "whisper.cpp", "ggml_q5_0", 0.4, 0.05, 4),
+    ]
+    monkeypatch.setattr(made_up, "SYSTEMS", made_up.SYSTEMS + more)
     exp = made_up.build(tmp_path, languages=["ru"])
     assert main(["--exp", str(exp)]) == 0
     texts = [(exp / name).read_text(encoding="utf-8") for name in ("RESULTS.md", "report.html")]
@@ -457,9 +462,13 @@ def test_of_one_language_there_is_no_mean(tmp_path):
     datasets = rows["dataset", "Snt", "Wrd", "Corr", "Sub", "Del", "Ins", "Err", "S.Err"]
     assert [row[0] for row in datasets] == 2 * [f"{s[0]}/test" for s in made_up.SYSTEMS]
     differences = [row[:3] for row in rows[tuple(tables.DIFFERENCES)]]
-    assert len(differences) == len({*differences}) == 6  # three systems, WER and CER
+    assert len(differences) == len({*differences}) == 10  # five systems, WER and CER
     assert "The same by language" not in texts[1]
     assert page.table("system", "ru")["student-ct2_int8"].keys() == {"ru"}
+    rates = {s["name"]: s["wer"]["ru"] for s in collect.load(exp).results["systems"]}
+    said = "rounded_ggml_q5_0: the trained student rounded to ggml_q5_0, not trained on it. "
+    said += f"WER {rates['rounded_ggml_q5_0']:.1f} %; the student's minus this: −"
+    assert f"\n- {said}" in texts[0] and f"<p>{said}" in unescape(texts[1])
 
 
 def test_insertions_a_minute(exp):

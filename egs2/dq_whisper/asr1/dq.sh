@@ -274,7 +274,7 @@ if [ "$mode" = joint ]; then first=qat configs=("$train_config"); fi
 if run_stage 3 "weights" false; then
     fetch_weights "$teacher" "$student"
     py init_student --from "$student_pt" --teacher "$teacher_pt" --grid "$grid" \
-        --export "$format" "${configs[-1]}" --out "$exp/init"
+        --export "$format" "${configs[-1]}" --also "${also[@]}" --out "$exp/init"
     if [ "$skip_train" = false ]; then
         py check_configs "${configs[@]}" --student "$student_pt" --teacher "$teacher_pt" \
             --grid "$grid" --processes "$(((ngpu > 1 ? ngpu : 1) * num_nodes))" \
@@ -375,6 +375,12 @@ export_also() {
         log "$name: $(tail -n 1 "$exp/verify_$name.txt")"
     done
 }
+if [ -e "$exp/done/9" ] && { [ "$stage" -eq 0 ] || [ "$stage" -gt 9 ]; }; then
+    for each in "${also_systems[@]%%:*}"; do
+        [ -e "$exp/decode/$each" ] ||
+            die "--also: $each was not there before: --stage 8 exports and scores it, without training"
+    done
+fi
 if run_stage 8 "export and verify" false; then
     py export --exp "$exp/qat" --to "$format" --out "$exp/export/$exported"
     py verify "$exp/export/$exported" --against "$exp/qat" --json "$exp/verify.json" \
