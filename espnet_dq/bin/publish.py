@@ -47,17 +47,19 @@ def get_parser() -> Parser:
 def main(argv: list[str] | None = None) -> int:
     """Write the folders EXP/publish/NAME, then upload them if asked; returns 0."""
     args = get_parser().parse_args(argv)
-    described = read_json(args.exp / "run.json")
     wanted: dict[str, tuple[str, str | None]] = {
         name: (name, None) for name, form in FORMATS.items() if form.card
     }
-    for system in described.get("systems", []):
-        if system.get("role") == rounded.ROLE:
-            wanted[system["name"]] = home(system["grid"]).name, system["grid"]
+    for name in wanted:
+        check_replaceable(args.exp / "publish" / name, published(name))
     if args.upload_to:
         check_upload(f"{args.upload_to}-{name}" for name in wanted)
-    for name, (form, _) in wanted.items():
-        check_replaceable(args.exp / "publish" / name, published(form))
+    described = read_json(args.exp / "run.json")
+    for system in described.get("systems", []):
+        if system.get("role") == rounded.ROLE:
+            name, form = system["name"], home(system["grid"]).name
+            wanted[name] = form, system["grid"]
+            check_replaceable(args.exp / "publish" / name, published(form))
     student, results = load_student(args.exp / "qat"), read_json(args.exp / "results.json")
     results |= data_of(
         described,
