@@ -52,14 +52,14 @@ def main(argv: list[str] | None = None) -> int:
     }
     for name in wanted:
         check_replaceable(args.exp / "publish" / name, published(name))
-    if args.upload_to:
-        check_upload(f"{args.upload_to}-{name}" for name in wanted)
     described = read_json(args.exp / "run.json")
     for system in described.get("systems", []):
         if system.get("role") == rounded.ROLE:
-            name, form = system["name"], home(system["grid"]).name
+            name, form = rounded.name(system["grid"]), home(system["grid"]).name
             wanted[name] = form, system["grid"]
             check_replaceable(args.exp / "publish" / name, published(form))
+    if args.upload_to:
+        check_upload(f"{args.upload_to}-{name}" for name in wanted)
     student, results = load_student(args.exp / "qat"), read_json(args.exp / "results.json")
     results |= data_of(
         described,
@@ -67,7 +67,9 @@ def main(argv: list[str] | None = None) -> int:
         args.data_licence or results.get("data_licence"),
     )
     trained = Model(Weights(student.dims, student.state), student.quantized(), "float16")
-    seen = Model(Weights(student.dims, student.reference_weights()))
+    seen = trained  # where nothing is rounded, nobody asks
+    if any(grid for _, grid in wanted.values()):
+        seen = Model(Weights(student.dims, student.reference_weights()))
     written = []
     for name, (form, grid) in wanted.items():
         content = quantize(seen, grid) if grid else trained

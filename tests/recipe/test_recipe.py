@@ -116,6 +116,8 @@ def test_every_stage(tmp_path):
     said = run(tmp_path, *options, "--stop_stage", "10")  # what is finished is not done again
     assert said.count("finished before") == 10 and "done in" not in said
     assert "other settings" in run(tmp_path, *options, "--seed", "7", code=2)
+    said = run(tmp_path, *options, "--also", "onnx_int8", code=2)
+    assert "rounded_onnx_int8 was not there before: --stage 8 exports and scores it" in said
 
     # Another sound under an old name: what was made of the old one is made again, from the new one.
     run(tmp_path, *options, "--stage", "10", "--stop_stage", "10")
