@@ -8,9 +8,13 @@ from pathlib import Path
 
 from espnet_dq.bin.arguments import Parser
 from espnet_dq.bin.recipe import SYSTEMS
+from espnet_dq.config import QuantConfig
 from espnet_dq.data.summary import read_sources
 from espnet_dq.errors import run
 from espnet_dq.files import atomic, check_replaceable
+from espnet_dq.formats.registry import home
+from espnet_dq.quant.prepare import assign_grids
+from espnet_dq.report import rounded
 from espnet_dq.report.headline import ROUNDED
 from espnet_dq.student.checkpoint import CHECKPOINT, load_student
 
@@ -33,7 +37,10 @@ def get_parser() -> Parser:
     parser.add_argument(
         "--systems", nargs="+", choices=SYSTEMS, required=True, help="those that are scored"
     )
-    parser.add_argument("--command", required=True, help="command line of the run, quoted")
+    parser.add_argument(
+        "--also", nargs="*", default=[], metavar="GRID", help="grids the student was rounded to"
+    )
+    parser.add_argument("--command", required=True, help="command line that makes the same, quoted")
     return parser
 
 
@@ -64,6 +71,18 @@ def main(argv: list[str] | None = None) -> int:
             "path": str(args.exp / "qat" / CHECKPOINT),
         }
     )
+    also = [
+        {
+            "name": rounded.name(grid),
+            "role": rounded.ROLE,
+            "runtime": home(grid).runtime,
+            "grid": grid,
+            "grids": assign_grids(student.dims, grid),
+            "preset": QuantConfig.preset,
+            "path": str(export / rounded.exported(grid)),
+        }
+        for grid in args.also
+    ]
     there = args.data_sources and args.data_sources.exists()
     sources = read_sources(args.data_sources) if there else []
     description = {
@@ -79,7 +98,7 @@ def main(argv: list[str] | None = None) -> int:
         "data": str(args.data),
         "data_report": str(args.data_report.resolve()),
         "format_report": str(args.format_report.resolve()),
-        "systems": [system for system in systems if system["name"] in args.systems],
+        "systems": [system for system in systems if system["name"] in args.systems] + also,
     }
     with atomic(args.exp / "run.json") as tmp:
         tmp.write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")

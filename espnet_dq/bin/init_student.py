@@ -23,6 +23,9 @@ def get_parser() -> Parser:
         metavar=("FORMAT", "CONFIG"),
         help="refuse a preset, in the training configuration, that the format cannot hold",
     )
+    parser.add_argument(
+        "--also", nargs="*", default=(), metavar="GRID", help="refuse other grids that do not fit"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     return parser
 
@@ -30,7 +33,7 @@ def get_parser() -> Parser:
 def main(argv: list[str] | None = None) -> int:
     """Write the files; returns 0."""
     args = get_parser().parse_args(argv)
-    say(init_student(args.source, args.teacher, args.grid, args.out, args.export))
+    say(init_student(args.source, args.teacher, args.grid, args.out, args.export, args.also))
     return 0
 
 

@@ -1,5 +1,6 @@
 """Write, for each runtime that holds a student's grid, a folder ready to publish (stage 13).
 
+So for each other grid that the student was rounded to (`--also` of the recipe), as `rounded_GRID`.
 Each has the model, its tokenizer and a model card (README.md), and is verified against the
 training before it gets its name. Only when asked, and when all of them are verified, they are
 uploaded to the Hugging Face Hub, with the token of `HF_TOKEN` or of `hf auth login`.
@@ -12,12 +13,14 @@ Example usage::
 
 from pathlib import Path
 
+from espnet_dq.api.models import Model, quantize
 from espnet_dq.api.verification import verify
 from espnet_dq.bin.arguments import Parser, add_data
 from espnet_dq.errors import InputError, run, say
 from espnet_dq.files import Folder, atomic, bytes_on_disk, check_replaceable
-from espnet_dq.formats.registry import FORMATS
+from espnet_dq.formats.registry import FORMATS, home
 from espnet_dq.formats.write import check_grids, write
+from espnet_dq.report import rounded
 from espnet_dq.report.collect import read_json
 from espnet_dq.report.hub import check_upload, upload
 from espnet_dq.report.model_card import render
@@ -42,41 +45,54 @@ def get_parser() -> Parser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Write the folders EXP/publish/FORMAT, then upload them if asked; returns 0."""
+    """Write the folders EXP/publish/NAME, then upload them if asked; returns 0."""
     args = get_parser().parse_args(argv)
-    forms = [name for name, form in FORMATS.items() if form.card]
+    wanted: dict[str, tuple[str, str | None]] = {
+        name: (name, None) for name, form in FORMATS.items() if form.card
+    }
+    for name in wanted:
+        check_replaceable(args.exp / "publish" / name, published(name))
+    described = read_json(args.exp / "run.json")
+    for system in described.get("systems", []):
+        if system.get("role") == rounded.ROLE:
+            name, form = rounded.name(system["grid"]), home(system["grid"]).name
+            wanted[name] = form, system["grid"]
+            check_replaceable(args.exp / "publish" / name, published(form))
     if args.upload_to:
-        check_upload(f"{args.upload_to}-{form}" for form in forms)
-    for form in forms:
-        check_replaceable(args.exp / "publish" / form, published(form))
-    student = load_student(args.exp / "qat")
-    described, results = (read_json(args.exp / f) for f in ("run.json", "results.json"))
+        check_upload(f"{args.upload_to}-{name}" for name in wanted)
+    student, results = load_student(args.exp / "qat"), read_json(args.exp / "results.json")
     results |= data_of(
         described,
         args.data_name or results.get("data_name"),
         args.data_licence or results.get("data_licence"),
     )
-    quantized = student.quantized()
+    trained = Model(Weights(student.dims, student.state), student.quantized(), "float16")
+    seen = trained  # where nothing is rounded, nobody asks
+    if any(grid for _, grid in wanted.values()):
+        seen = Model(Weights(student.dims, student.reference_weights()))
     written = []
-    for form in forms:
+    for name, (form, grid) in wanted.items():
+        content = quantize(seen, grid) if grid else trained
         try:
-            check_grids(form, student.dims, student.grids)
+            check_grids(form, content.dims, content.grids)
         except InputError as e:
-            say(f"{form}: left out: {e}")
+            say(f"{name}: left out: {e}")
             continue
-        with atomic(args.exp / "publish" / form, published(form)) as folder:
+        with atomic(args.exp / "publish" / name, published(form)) as folder:
             folder.mkdir()
             model = FORMATS[form].place(folder)
-            write(form, model, Weights(student.dims, student.state), quantized, "float16")
+            write(form, model, content.weights, content.quantized, "float16")
             size = bytes_on_disk(folder)
-            parity = verify(model, args.exp / "qat").check().to_dict()
+            report = verify(model, seen, grid) if grid else verify(model, args.exp / "qat")
+            parity = report.check().to_dict()
             exact = compute_type(model / "model.bin") if form == "ct2" else "default"
-            card = render(form, described, results, size, parity, exact, student.dims)
+            card = render(form, described, results, size, parity, exact, student.dims, grid)
             (folder / "README.md").write_text(card, encoding="utf-8")
-        written.append(form)
-        say(f"{args.exp / 'publish' / form}: {size} bytes, verified")
-    for form in written if args.upload_to else ():
-        address = upload(args.exp / "publish" / form, f"{args.upload_to}-{form}")
+        written.append(name)
+        how = ", rounded, not trained on that grid" if grid else ""
+        say(f"{args.exp / 'publish' / name}: {size} bytes, verified{how}")
+    for name in written if args.upload_to else ():
+        address = upload(args.exp / "publish" / name, f"{args.upload_to}-{name}")
         say(f"uploaded to {address}")
     return 0
 

@@ -29,6 +29,7 @@ from espnet_dq.errors import InputError, run
 from espnet_dq.fetch.sources import MODELS
 from espnet_dq.formats.registry import FORMATS, home
 from espnet_dq.quant.table import read_grid
+from espnet_dq.report import rounded
 from espnet_dq.task.plan import DEV_WINDOWS, SHARE, Wanted, heard
 
 OWN = [name for name, corpus in CORPORA.items() if corpus.own]
@@ -40,6 +41,10 @@ TRAIN_CONFIG = {"kd_qat": "conf/train.yaml", "joint": "conf/joint.yaml"}  # by m
 SWITCH = ("true", "false")
 # Paths that commands of jobs name.
 IN_JOBS = ("dumpdir", "cachedir", "teacher", "student", "grid", "train_config", "qat_config")
+# What decides nothing of a result: which stages are left to do, and where. Who wants the same from
+# the beginning, elsewhere, says the other options.
+HERE = ("stage", "stop_stage", "skip_data", "skip_train", "skip_eval", "skip_pack", "upload_to",
+        "nj", "cmd", "expdir", "dumpdir", "cachedir")  # fmt: skip
 # Keys of a training that dq.sh decides, whatever a configuration says.
 SET = (
     *("config", "output_dir", "init_param", "resume", "dry_run", "collect_stats", "print_config"),
@@ -143,6 +148,9 @@ OPTIONS = {
                f"weight grid, and with it the runtime: {IN_RUNTIMES}; uniform2 to uniform8, also "
                "as uniform4_tensor or uniform4_g16, or a .yaml file with a grid for each weight "
                "(packed file, torch)"),
+        Option("also", "", str, "GRIDS",
+               "grids that the trained student is exported on as well, with commas: "
+               "ggml_q5_0,onnx_int8; rounded to them, not trained on them, and scored"),
         Option("mode", "kd_qat", tuple(TRAIN_CONFIG), "",
                "kd_qat: distil in float, then on the grid; joint: on the grid from the first step"),
         Option("train_config", "", str, "FILE",
@@ -289,6 +297,7 @@ def settle(given: dict[str, str], caller: str) -> dict[str, str]:
     form = home(o["grid"])
     known = {"format": form.name, "runtime": form.runtime, "exported": form.exported}
     known |= {"padding": form.padding, "exp": exp}
+    known["also_systems"] = " ".join(map(rounded.entry, _also(o)))
     parts = ["train"] if o["mode"] == "joint" else ["train", "qat"]
     known["config_names"] = shlex.join(o[f"{part}_config"] for part in parts)
     known |= {"train_yaml": "", "qat_yaml": ""}
@@ -368,13 +377,14 @@ def _check_paths(o: Mapping[str, str], typed: Mapping[str, str], gone: bool) -> 
         if o[model] not in WHISPERS and not o[model].endswith(".pt"):
             known = ", ".join(WHISPERS)
             raise InputError(f"--{model} {typed[model]}: {known}, or a .pt file")
-    if not o["grid"].endswith(".yaml") and home(o["grid"]).grids is None:
-        from espnet_dq.quant.grids import get_grid  # imports torch
-
-        try:
-            get_grid(o["grid"])
-        except InputError as e:
-            raise InputError(f"--grid {o['grid']}: unknown grid (--help lists them)") from e
+    if not o["grid"].endswith(".yaml"):
+        _check_grid("grid", o["grid"])
+    for grid in (also := _also(o)):
+        _check_grid("also", grid)
+        if grid == o["grid"]:
+            raise InputError(f"--also {grid}: that is --grid, on which the student is trained")
+        if also.count(grid) > 1:
+            raise InputError(f"--also {o['also']}: {grid} comes twice")
     files = [n for n in ("teacher", "student", "grid") if o[n].endswith((".pt", ".yaml"))]
     for name in (*files, "train_config", "qat_config", "cmd"):
         if not os.path.isfile(o[name]):
@@ -386,6 +396,25 @@ def _check_paths(o: Mapping[str, str], typed: Mapping[str, str], gone: bool) -> 
     for name in folders if CORPORA[o["corpus"]].file else ["data_root", *folders]:
         if os.path.exists(o[name]) and not os.path.isdir(o[name]):
             raise InputError(f"--{name} {typed[name]}: is no folder")
+
+
+def _also(o: Mapping[str, str]) -> list[str]:
+    """The grids of `--also`."""
+    return [grid.strip() for grid in o["also"].split(",")] if o["also"] else []
+
+
+def _check_grid(option: str, grid: str) -> None:
+    if home(grid).grids is None:
+        from espnet_dq.quant.grids import GRIDS, get_grid  # imports torch
+
+        try:
+            get_grid(grid)
+        except InputError as e:
+            known = (*GRIDS, *(f"uniform{bits}" for bits in range(2, 9)))
+            near = get_close_matches(grid, known, n=1, cutoff=0.0)
+            raise InputError(
+                f"--{option} {grid}: unknown grid: the nearest is {near[0]} (--help lists them)"
+            ) from e
 
 
 def _name(value: str) -> str:
@@ -460,7 +489,8 @@ def main(argv: list[str] | None = None) -> int:
     if words[:1] == ["--caller"]:  # dq.sh's own
         caller, words = words[1], words[2:]
     given = read(words)
-    command = shlex.join(["run.sh", *(w for o, v in given.items() for w in (f"--{o}", v))])
+    made = {name: value for name, value in given.items() if name not in HERE}
+    command = shlex.join(["run.sh", *(w for o, v in made.items() for w in (f"--{o}", v))])
     settled = settle(given, caller) | {"command_line": command}
     settled |= settings.check(Path(settled["exp"]), settled, DEFAULTS)
     for name, value in settled.items():

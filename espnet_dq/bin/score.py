@@ -9,7 +9,7 @@ from espnet_dq.errors import InputError, run, say
 from espnet_dq.files import check_replaceable
 from espnet_dq.scoring import beside
 from espnet_dq.scoring.results import tables
-from espnet_dq.scoring.score import FOLDER, MEAN
+from espnet_dq.scoring.score import FOLDER
 
 
 def get_parser() -> Parser:
@@ -46,8 +46,10 @@ def main(argv: list[str] | None = None) -> int:
         for line in tables({hyp.name: result}).split("\n"):
             say(line)
         for name in ("wer", "cer"):
-            each = " ".join(f"{k} {v:.1f}" for k, v in result[name].items() if k != MEAN)
-            say(f"{name.upper()}: mean {result[name][MEAN]:.1f} % ({each})")
+            mean, *langs = beside.columns(result[name])
+            each = " ".join(f"{k} {result[name][k]:.1f}" for k in langs)
+            shown = f"{mean} {result[name][mean]:.1f} %"
+            say(f"{name.upper()}: {shown} ({each})" if langs else f"{name.upper()}: {shown}")
         say(beside.units(result["unit"]))
         other = beside.differing(hyp.name, result)
         for _, lang, wer, wer_openai, cer, cer_openai in other:

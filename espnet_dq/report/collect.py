@@ -15,13 +15,14 @@ from espnet_dq.config import QuantConfig
 from espnet_dq.errors import InputError
 from espnet_dq.files import bytes_on_disk
 from espnet_dq.formats import detect
-from espnet_dq.report import examples, train_log
+from espnet_dq.report import examples, rounded, train_log
 from espnet_dq.report.headline import ROLES
 from espnet_dq.report.origin import data_of
 from espnet_dq.report.size import FLOAT_BITS, grid_bits, paper_rule_bytes
 from espnet_dq.report.train_log import TrainLog
 from espnet_dq.student.checkpoint import load_student
 
+KNOWN = (*ROLES, rounded.ROLE)
 TRAININGS = ("kd", "qat")
 RATES = tuple(
     f"{rate}{form}" for form in ("", "_openai", "_long", "_unnormalised") for rate in ("wer", "cer")
@@ -103,8 +104,8 @@ def load(exp: Path, data_name: str | None = None, data_licence: str | None = Non
     for system in run["systems"]:
         _need(source, system, "name", "role", "runtime", "grid", "path")
         name = system["name"]
-        if system["role"] not in ROLES:
-            raise InputError(f"{source}: {name}: role '{system['role']}' is none of {ROLES}")
+        if system["role"] not in KNOWN:
+            raise InputError(f"{source}: {name}: role '{system['role']}' is none of {KNOWN}")
         if name in decodes:
             raise InputError(f"{source}: system '{name}' comes twice")
         folder = exp / "decode" / name

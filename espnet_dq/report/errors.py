@@ -18,12 +18,14 @@ from espnet_dq.scoring.score import MEAN
 def sure(results: dict) -> str:
     """How sure the student's differences to the others are: in the mean, and by language."""
     rows, caption, prose = difference_rows(results), difference_caption(results), (1, 2, 5, 8)
-    means = [row for row in rows if row[2] == MEAN]
-    each = [row for row in rows if row[2] != MEAN]
     if not rows:
         return ""
+    first = [row for row in rows if row[2] == MEAN] or rows  # of one language there is no mean
+    shown = table(caption, DIFFERENCES, first, None, prose)
+    if first == rows:
+        return shown
+    each = [row for row in rows if row[2] != MEAN]
     languages = table("Each language alone", DIFFERENCES, each, None, prose)
-    shown = table(caption, DIFFERENCES, means, None, prose)
     return shown + details("The same by language", languages)
 
 

@@ -3,7 +3,7 @@
 All of it is of results.json, so that every report says the same.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from math import ceil
 from pathlib import Path
@@ -11,6 +11,7 @@ from pathlib import Path
 from espnet_dq.data.audio import SAMPLE_RATE
 from espnet_dq.data.kaldi import read_scp
 from espnet_dq.errors import InputError
+from espnet_dq.report import rounded
 from espnet_dq.report.headline import students
 from espnet_dq.scoring import bootstrap
 from espnet_dq.scoring.table import ALL
@@ -38,10 +39,11 @@ def add(results: dict, scored: Mapping[str, Path]) -> dict:
     ]
     found = []
     if student:
-        others = {role: other["name"] for role, other in chosen.items()}
+        others = [(role, other["name"]) for role, other in chosen.items()]
+        others += [(s["role"], s["name"]) for s in results["systems"] if s["role"] == rounded.ROLE]
         speakers = _speakers(Path(student["data"]), words[student["name"]])
         found = list(_differences(student["name"], others, "wer", words, speakers))
-        names = (student["name"], *others.values())
+        names = (student["name"], *(name for _, name in others))
         chars = {name: read_aligned(scored[name] / "score_cer", chars=True) for name in names}
         found += _differences(student["name"], others, "cer", chars, speakers)
     settings = {"draws": bootstrap.DRAWS, "seed": bootstrap.SEED}
@@ -55,12 +57,12 @@ def add(results: dict, scored: Mapping[str, Path]) -> dict:
 
 def _differences(
     student: str,
-    others: Mapping[str, str],
+    others: Iterable[tuple[str, str]],
     rate: str,
     aligned: Mapping[str, dict[str, Aligned]],
     speakers: Mapping[str, str] | None,
 ) -> Iterator[dict]:
-    for role, other in others.items():
+    for role, other in others:
         between = bootstrap.differences(aligned[student], aligned[other], speakers)
         for lang, difference in between.items():
             key = {"system": student, "against": other, "role": role, "rate": rate, "lang": lang}

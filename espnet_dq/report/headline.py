@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from espnet_dq.scoring import beside
 from espnet_dq.scoring.bootstrap import CONFIDENCE, FEWER, SAME
 from espnet_dq.scoring.score import MEAN, UNITS
 
@@ -98,10 +99,9 @@ def _errors(student: dict, untouched: dict | None, results: dict) -> Fact | None
     change = round(100 * (after - before) / before, 1)
     errors = f"{' and '.join(u for u in UNITS if u in student['unit'].values())} errors"
     languages = len(student["wer"]) - 1
-    said = (
-        f"mean WER {before:.1f} % → {after:.1f} % "
-        f"over {languages} language{'s' if languages > 1 else ''}"
-    )
+    said = f"WER {before:.1f} % → {after:.1f} %"
+    if languages > 1:
+        said = f"mean {said} over {languages} languages"
     if voices:
         said += f", {voices['label']}"
     if row:
@@ -120,8 +120,8 @@ def _rounded(student: dict, other: dict, results: dict) -> Fact:
     gap, row = round(after - before, 1), mean_difference(results, other["role"])
     larger = f"{other['bytes_on_disk'] / student['bytes_on_disk']:.1f}"
     size = "of the same size" if larger == "1.0" else f"{larger} times as large"
-    said = f"{other['name']}, which is only rounded and {size}: mean WER {before:.1f} %"
-    said += f" → {after:.1f} %"
+    said = f"{other['name']}, which is only rounded and {size}: {beside.mean(student['wer'])}WER "
+    said += f"{before:.1f} % → {after:.1f} %"
     if row:
         said += f", {sure(row)}"
     if row and row["verdict"] == SAME:

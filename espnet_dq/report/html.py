@@ -24,12 +24,6 @@ from espnet_dq.scoring.score import MEAN
 NOT_MEASURED = "Not measured in this run."
 
 
-def languages(results: dict) -> list[str]:
-    """The mean, which is to be seen first, and the languages of all systems, sorted."""
-    found = {lang for system in results["systems"] for lang in system["wer"]} - {MEAN}
-    return [MEAN, *sorted(found)]
-
-
 def render(exp: Experiment) -> str:
     """The whole page."""
     deployed = students(exp.results).get("student")
@@ -43,6 +37,7 @@ def render(exp: Experiment) -> str:
             soft=True,
         ),
         _headline(exp.results),
+        *map(paragraph, tables.rounded_systems(exp.results)),
         _errors(exp, mark),
         examples(exp.results, mark),
         _size(exp.results, mark),
@@ -75,7 +70,7 @@ def _headline(results: dict) -> str:
 
 
 def _rates(results: dict, name: str, caption: str, mark: str | None) -> str:
-    order = languages(results)
+    order = tables.languages(results)
     rows = [
         [s["name"], *(tables.number(s[name].get(k)) for k in order)] for s in results["systems"]
     ]
@@ -84,13 +79,14 @@ def _rates(results: dict, name: str, caption: str, mark: str | None) -> str:
 
 def _errors(exp: Experiment, mark: str | None) -> str:
     results, other = exp.results, tables.both_normalisers(exp.results)
+    mean = "; mean: every language weighs the same" if MEAN in tables.languages(results) else ""
     norm = f"{tables.compared(exp)} {beside.units(tables.units(results))}"
     return section(
         "Errors",
-        paragraph("All rates in percent; mean: every language weighs the same. " + norm),
+        paragraph(f"All rates in percent{mean}. {norm}"),
         side(
             figure(
-                plots.wer_by_language(results, languages(results)),
+                plots.wer_by_language(results, tables.languages(results)),
                 "Word error rate by language.",
             ),
             _rates(results, "wer", "WER (%) after normalisation, whole test set", mark)
@@ -101,12 +97,15 @@ def _errors(exp: Experiment, mark: str | None) -> str:
         if other
         else paragraph(f"{beside.SAME}.", soft=True),
         sure(results),
+        # Those of one language stand in the table of all rates.
         side(
             _rates(results, "wer_long", "WER (%), long part", mark)
             + _rates(results, "cer_long", "CER (%), long part", mark),
             _rates(results, "wer_unnormalised", "WER (%), text as written", mark)
             + _rates(results, "cer_unnormalised", "CER (%), text as written", mark),
-        ),
+        )
+        if mean
+        else "",
         paragraph(
             "The tables of Snt, Wrd, Corr, Sub, Del, Ins in RESULTS.md are aligned with sclite's "
             "weights (4 for a substitution, 3 for an insertion or a deletion), which can count a "
@@ -114,6 +113,10 @@ def _errors(exp: Experiment, mark: str | None) -> str:
             soft=True,
         ),
     )
+
+
+def _wer(results: dict) -> str:
+    return f"{beside.mean(tables.languages(results))}WER".replace("mean", "Mean")
 
 
 def _size(results: dict, mark: str | None) -> str:
@@ -141,7 +144,7 @@ def _size(results: dict, mark: str | None) -> str:
             mark,
             prose=(1, 2),
         ),
-        figure(plots.error_against_size(results), "Mean WER against size on disk."),
+        figure(plots.error_against_size(results), f"{_wer(results)} against size on disk."),
     )
 
 

@@ -38,6 +38,7 @@ def render(exp: Experiment) -> str:
         _parity(results["parity"]),
         *(f"- warning: {said}" for said in (exp.doubts or {}).values()),
         *(f"- {name}: {said}" for name, said in course.told(exp.plan, exp.logs).items()),
+        *(f"- {line}" for line in tables.rounded_systems(results)),
         "",
         *_systems(results),
         "",

@@ -7,7 +7,8 @@ CSS = """
 :root { color-scheme: light; --ink: #1b1b1f; --soft: #5a5a66; --line: #dcdce2; --mark: #eaf5f1; }
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 72rem; padding: 1rem 1.25rem 3rem; background: #fff;
-  color: var(--ink); font: 16px/1.5 system-ui, "Segoe UI", "DejaVu Sans", sans-serif; }
+  color: var(--ink); font: 16px/1.5 system-ui, "Segoe UI", "DejaVu Sans", sans-serif;
+  overflow-wrap: break-word; }
 h1 { font-size: 1.6rem; line-height: 1.2; margin: .6rem 0 .2rem; overflow-wrap: anywhere; }
 h2 { font-size: 1.2rem; margin: 2.4rem 0 .6rem; border-bottom: 2px solid var(--line); }
 h3 { font-size: 1rem; margin: 1.2rem 0 .3rem; }
@@ -20,19 +21,22 @@ p { max-width: 46rem; margin: .5rem 0; }
 .facts .good { border-left-color: #009e73; } .facts .bad { border-left-color: #d55e00; }
 .facts b { display: block; font-size: 1.65rem; line-height: 1.2; }
 .scroll { overflow-x: auto; margin: .8rem 0 1.2rem; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; }
+table { border-collapse: separate; border-spacing: 0; min-width: min(24rem, 100%);
+  font-variant-numeric: tabular-nums; font-size: .9rem; }
 caption { text-align: left; padding: 0 0 .3rem; max-width: 46rem; }
 th, td { padding: .3rem .65rem; border-bottom: 1px solid var(--line); text-align: right;
   white-space: nowrap; }
 th:first-child, .text { text-align: left; }
-td.text { white-space: normal; overflow-wrap: break-word; }
+td.long { white-space: normal; }
+th:first-child { position: sticky; left: 0; background: #fff; max-width: 45vw; }
 thead th { border-bottom: 2px solid var(--soft); vertical-align: bottom; }
-tr.mark { background: var(--mark); font-weight: 600; }
+tr.mark, tr.mark th { background: var(--mark); font-weight: 600; }
 .side { display: grid; gap: 0 2rem;
   grid-template-columns: repeat(auto-fit, minmax(min(26rem, 100%), 1fr)); }
 .side > * { min-width: 0; }
 .aligned { display: flex; flex-wrap: wrap; gap: .2rem .45rem; margin: .2rem 0 1rem; }
-.aligned span { display: grid; min-width: .6rem; font-size: .9rem; line-height: 1.35; }
+.aligned span { display: grid; min-width: .6rem; font-size: .9rem; line-height: 1.35;
+  max-width: 100%; overflow-wrap: anywhere; }
 .aligned .wrong { background: #fbe9dd; border-radius: 3px; padding: 0 .2rem; }
 .aligned i { font-style: normal; color: var(--soft); } .aligned .wrong i { color: var(--ink); }
 figure { margin: .8rem 0; max-width: 34rem; }
@@ -56,6 +60,7 @@ dt { color: var(--soft); } dd { margin: 0; min-width: 0; overflow-wrap: anywhere
 """
 
 _TEXT = ' class="text"'
+_LINE = 24  # characters of a cell that stay on one line
 
 
 def text(value: object) -> str:
@@ -86,15 +91,18 @@ def table(
     )
     body = []
     for name, *cells in rows:
-        tds = "".join(
-            f"<td{_TEXT if k in prose else ''}>{text(c)}</td>" for k, c in enumerate(cells, 1)
-        )
+        tds = "".join(_cell(c, k in prose) for k, c in enumerate(cells, 1))
         kind = ' class="mark"' if mark is not None and name == mark else ""
         body.append(f'<tr{kind}><th scope="row">{text(name)}</th>{tds}</tr>')
     return (
         f'<div class="scroll"><table><caption>{text(caption)}</caption>'
         f"<thead><tr>{heads}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
     )
+
+
+def _cell(value: object, prose: bool) -> str:
+    kind = "text long" if len(str(value)) > _LINE else "text"
+    return f'<td class="{kind}">{text(value)}</td>' if prose else f"<td>{text(value)}</td>"
 
 
 def figure(svg: str, caption: str) -> str:

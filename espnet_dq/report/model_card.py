@@ -1,17 +1,20 @@
 """The README.md of a published model: what it is, how good it was measured to be, how it is run."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-import yaml
+from huggingface_hub import EvalResult, ModelCardData
 from whisper.audio import SAMPLE_RATE
 from whisper.model import ModelDimensions
 
 from espnet_dq.data.spelling import LETTERS_AS_WORDS
 from espnet_dq.errors import InputError
 from espnet_dq.formats.registry import FORMATS
+from espnet_dq.report import rounded
 from espnet_dq.report.headline import mean_difference, sure
 from espnet_dq.report.origin import command, part, weights
+from espnet_dq.scoring import beside
 from espnet_dq.scoring.score import MEAN
+from espnet_dq.whisper.dims import SIZES
 from espnet_dq.whisper.forward import own_window
 from espnet_dq.whisper.vocabulary import OwnVocabulary
 
@@ -22,6 +25,12 @@ _OTHERS = {
     "teacher": "its teacher",
     "teacher_rounded": "its teacher, only rounded to the grid",
 }
+_METRICS = ("wer", "cer")
+_ISO = {"jw": "jv"}  # Whisper's codes that are none
+_UNMEASURED = (
+    "**The error rates of this file were not measured.** Those below are of the model that was "
+    "trained, on its own grid."
+)
 _TRIMMED = (
     "import ctranslate2\n\n"
     "# CTranslate2 takes a vocabulary of less than 51865 tokens for English only\n"
@@ -37,6 +46,7 @@ def render(
     parity: Mapping[str, int],
     compute_type: str,
     dims: ModelDimensions,
+    grid: str | None = None,
 ) -> str:
     """The model card, Markdown with Hugging Face's YAML head.
 
@@ -48,6 +58,7 @@ def render(
         parity: `verify`'s `tensors` and `mismatched` of this very file.
         compute_type: what CTranslate2 has to compute in, to compute with its very weights.
         dims: the model's.
+        grid: the one that the trained weights were rounded to; None: it was trained on its own.
 
     Raises:
         InputError: there is no system with the role `student` in `results`.
@@ -57,21 +68,30 @@ def render(
         raise InputError("results.json: no system has the role student")
     runtime, card = FORMATS[form].runtime, FORMATS[form].card
     # The rates of this runtime if it was measured, else those of the first one that was.
-    measured = next((s for s in students if s["runtime"] == runtime), students[0])
+    trained = next((s for s in students if s["runtime"] == runtime), students[0])
+    names = {s["name"]: s for s in results["systems"]}
+    measured = names.get(rounded.name(grid)) if grid else trained
     data = results["data_name"]
-    languages = [code for code in measured["wer"] if code != MEAN]
+    languages = [code for code in trained["wer"] if code != MEAN]
     use = card.usage.replace("LANGUAGE", languages[0]).replace("COMPUTE", compute_type)
     use = use.replace("TRIMMED", _TRIMMED if isinstance(dims, OwnVocabulary) else "")
+    title = f"Whisper for {', '.join(languages)}: {data}"
+    what, against = f"grid `{trained['grid']}`", "the model that was trained"
+    if grid:
+        what = (
+            f"on the grid `{trained['grid']}`, then **rounded to the grid `{grid}`, which it was "
+            "not trained on**"
+        )
+        against += f", rounded to `{grid}`"
     lines = [
-        *_head(languages),
-        f"# Whisper for {', '.join(languages)}: {data}",
+        _head(title, languages, card.library, run, data, measured),
+        f"# {title}",
         "",
         "A small Whisper, distilled from a larger one and quantized while it learned "
-        f"(DQ-Whisper, arXiv 2305.10788): grid `{measured['grid']}`, format `{form}`, "
-        f"{size / 1e6:.1f} MB.",
+        f"(DQ-Whisper, arXiv 2305.10788): {what}, format `{form}`, {size / 1e6:.1f} MB.",
         "",
-        f"Against the model that was trained: {parity['mismatched']} mismatched values in "
-        f"{parity['tensors']} tensors.",
+        f"Against {against}: {parity['mismatched']} mismatched values in {parity['tensors']} "
+        "tensors.",
         "",
         "## Run it",
         "",
@@ -83,8 +103,9 @@ def render(
         "",
         "## Error rates",
         "",
-        *_rates(results, measured, languages, own_window(dims) / SAMPLE_RATE, runtime),
-        *_sure(results, measured),
+        *([] if measured else [_UNMEASURED, ""]),
+        *_rates(results, measured, trained, own_window(dims) / SAMPLE_RATE, runtime),
+        *_sure(results, trained, grid),
         "## What it was made from",
         "",
         "The weights come from all of these. Check what their licences ask before you use or "
@@ -96,7 +117,7 @@ def render(
         "",
         "## How it was made",
         "",
-        f"- command: `{command(run['command'])}`",
+        f"- command: `{command(run['command'])}`, in `egs2/dq_whisper/asr1` of espnet_dq",
         f"- configuration: `{command(run.get('config', 'not recorded'))}`, seed {run['seed']}, "
         f"commit {run['commit']}, {run['date']}",
         "",
@@ -106,37 +127,69 @@ def render(
     return "\n".join(lines)
 
 
-def _head(languages: list[str]) -> list[str]:
-    """What the Hub reads."""
-    head = {
-        "language": languages,
-        "license": "other",
-        "license_name": "see-below",
-        "pipeline_tag": "automatic-speech-recognition",
-        "tags": ["whisper", "dq-whisper", "distillation", "quantization"],
-    }
-    return ["---", yaml.safe_dump(head, sort_keys=False, allow_unicode=True).strip(), "---", ""]
+def _head(
+    title: str,
+    languages: Sequence[str],
+    library: str,
+    run: Mapping,
+    data: str,
+    measured: Mapping | None,
+) -> str:
+    """What the Hub reads: https://huggingface.co/docs/hub/model-cards."""
+    start = run.get("student")
+    head = ModelCardData(
+        language=[_ISO.get(code, code) for code in languages],
+        license="other",
+        license_name="see-below",
+        library_name=library,
+        base_model=f"openai/whisper-{start}" if start in SIZES else None,
+        pipeline_tag="automatic-speech-recognition",
+        tags=["whisper", "dq-whisper", "distillation", "quantization"],
+        metrics=list(_METRICS),
+        model_name=title,
+        eval_results=[
+            EvalResult(
+                task_type="automatic-speech-recognition",
+                dataset_type=data,
+                dataset_name=data,
+                dataset_config=code,
+                dataset_split="test",
+                metric_type=rate,
+                metric_name=f"{rate.upper()} (%), in {measured['runtime']}",
+                metric_value=round(measured[rate][code], 2),
+            )
+            for code in languages
+            for rate in _METRICS
+        ]
+        if measured
+        else None,
+    )
+    return f"---\n{head.to_yaml()}\n---\n"
 
 
 def _rates(
-    results: Mapping, measured: Mapping, languages: list[str], window: float, runtime: str
+    results: Mapping, measured: Mapping | None, trained: Mapping, window: float, runtime: str
 ) -> list[str]:
     """What was measured, and how."""
     others = {s["role"]: s for s in reversed(results["systems"]) if s["role"] != "student"}
-    rows = [("this model", measured)]
+    rows = [("this model", measured)] if measured else []
+    if measured is not trained:
+        rows.append((f"the trained one, on `{trained['grid']}`", trained))
     rows += [(title, others[role]) for role, title in _OTHERS.items() if role in others]
-    unmeasured = "" if measured["runtime"] == runtime else f"; in {runtime} it was not measured"
+    of = measured or trained
+    languages, shown = [code for code in of["wer"] if code != MEAN], beside.columns(of["wer"])
+    unmeasured = "" if of["runtime"] == runtime else f"; in {runtime} it was not measured"
     return [
         f"WER / CER in percent on the test part of: {results['data_name']} "
-        f"({measured['utterances']} {_scored(measured)}), padded to {window:g} s, greedy, "
+        f"({of['utterances']} {_scored(of)}), padded to {window:g} s, greedy, "
         f"language given, text compared by its spelling. {_lettered(languages)}Measured in "
-        f"{measured['runtime']}{unmeasured}.",
+        f"{of['runtime']}{unmeasured}.",
         "",
-        "|model|runtime|" + "|".join([*languages, MEAN]) + "|",
-        "|" + "---|" * (len(languages) + 3),
+        "|model|runtime|" + "|".join(shown) + "|",
+        "|" + "---|" * (len(shown) + 2),
         *(
             f"|{title}|{s['runtime']}|"
-            + "|".join(f"{s['wer'][c]:.1f} / {s['cer'][c]:.1f}" for c in [*languages, MEAN])
+            + "|".join(f"{s['wer'][c]:.1f} / {s['cer'][c]:.1f}" for c in shown)
             + "|"
             for title, s in rows
         ),
@@ -154,15 +207,17 @@ def _lettered(languages: list[str]) -> str:
     return f"In {', '.join(found)} WER counts letters with their marks. " if found else ""
 
 
-def _sure(results: Mapping, measured: Mapping) -> list[str]:
-    """How sure the differences in mean WER are, of the system that was compared."""
+def _sure(results: Mapping, trained: Mapping, grid: str | None) -> list[str]:
+    """How sure the differences in WER are, of the trained system, if it was compared."""
+    mean = beside.mean(trained["wer"])
     rows = {title: mean_difference(results, role) for role, title in _OTHERS.items()}
     found = [
         f"- against {title}: {sure(row)}"
         for title, row in rows.items()
-        if row and row["system"] == measured["name"]
+        if row and row["system"] == trained["name"]
     ]
     if not found:
         return []
-    return ["How sure the differences in mean WER are (paired bootstrap):", "",
-            *found, ""]  # fmt: skip
+    whose = f" of the trained one, on `{trained['grid']}`" if grid else ""
+    said = f"How sure the differences in {mean}WER{whose} are (paired bootstrap):"
+    return [said, "", *found, ""]

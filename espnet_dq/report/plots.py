@@ -15,6 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from espnet_dq.report import course
 from espnet_dq.report.train_log import TrainLog
+from espnet_dq.scoring import beside
 from espnet_dq.scoring.score import MEAN
 
 COLOURS = ["#E69F00", "#0072B2", "#CC79A7", "#009E73", "#D55E00", "#56B4E9", "#000000"]
@@ -73,7 +74,7 @@ def wer_by_language(results: dict, order: list[str]) -> str:
     """Each system's WER in each language and in the mean, a row per language.
 
     Args:
-        order: the languages, and `mean`, from top to bottom.
+        order: the languages, and `mean` of several, from top to bottom.
     """
     systems = results["systems"]
     with matplotlib.rc_context(_STYLE):
@@ -112,12 +113,13 @@ def wer_by_language(results: dict, order: list[str]) -> str:
         axes.set_xlim(left=0)
         axes.set_xlabel("word error rate (%), lower is better")
         figure.legend(loc="outside upper left", ncols=1)
-    said = "; ".join(f"{s['name']}: mean {s['wer'][MEAN]:.1f} %" for s in systems)
+    mean = beside.mean(order)
+    said = "; ".join(f"{s['name']}: {mean}{s['wer'][MEAN]:.1f} %" for s in systems)
     return _svg(figure, "languages", "Word error rate by language", said)
 
 
 def error_against_size(results: dict) -> str:
-    """Mean WER against bytes on disk, a labelled point per system."""
+    """Mean WER, of one language its own, against bytes on disk, a labelled point per system."""
     systems = results["systems"]
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(5, 2.6 + 0.24 * len(systems)))
@@ -135,12 +137,13 @@ def error_against_size(results: dict) -> str:
         axes.set_xlim(0, 1.1 * max(s["bytes_on_disk"] for s in systems) / 1e6)
         axes.set_ylim(0, 1.15 * max([s["wer"][MEAN] for s in systems] + [1]))
         axes.set_xlabel("size on disk (MB, millions of bytes)")
-        axes.set_ylabel("mean WER (%)")
+        mean = beside.mean(lang for s in systems for lang in s["wer"])
+        axes.set_ylabel(f"{mean}WER (%)")
         figure.legend(loc="outside upper left", ncols=1)
     said = "; ".join(
         f"{s['name']}: {s['bytes_on_disk'] / 1e6:.1f} MB, {s['wer'][MEAN]:.1f} %" for s in systems
     )
-    return _svg(figure, "size", "Mean word error rate against size on disk", said)
+    return _svg(figure, "size", "Word error rate against size on disk", said)
 
 
 def losses(name: str, log: TrainLog) -> str:

@@ -13,6 +13,7 @@ from statistics import fmean, stdev
 from scipy.stats import t as student_t
 
 from espnet_dq.report.markdown import table
+from espnet_dq.scoring.beside import columns
 from espnet_dq.scoring.score import MEAN
 
 CONFIDENCE = 0.95
@@ -101,12 +102,12 @@ def render(lines: Sequence[Mapping]) -> str:
 
 
 def _variants(found: Rates) -> str:
-    languages = sorted({k for v in found.values() for r in v.values() for k in r} - {MEAN})
-    head = ["variant", "seeds", MEAN, *languages]
+    shown = columns(k for v in found.values() for r in v.values() for k in r)
+    head = ["variant", "seeds", *shown]
     rows = []
     for variant, of_seed in found.items():
         seeds = "" if None in of_seed else str(len(of_seed))
-        cells = [[r[k] for r in of_seed.values() if k in r] for k in (MEAN, *languages)]
+        cells = [[r[k] for r in of_seed.values() if k in r] for k in shown]
         rows.append([variant, seeds, *(_spread(c) for c in cells)])
     return table(head, rows)
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 
+from espnet_dq.report import rounded
 from espnet_dq.report.collect import RATES, Experiment
-from espnet_dq.report.headline import signed
+from espnet_dq.report.headline import signed, sure
 from espnet_dq.scoring import beside
 from espnet_dq.scoring.bootstrap import FEWEST
 from espnet_dq.scoring.score import MEAN
@@ -30,6 +31,11 @@ def number(value: float | None, digits: int = 1) -> str:
     return NONE if value is None else f"{value:.{digits}f}"
 
 
+def languages(results: Mapping) -> list[str]:
+    """The columns of rates in the languages of all systems, see `beside.columns`."""
+    return beside.columns(lang for s in results["systems"] for lang in s["wer"])
+
+
 def units(results: Mapping) -> dict[str, str]:
     """What WER counts in each language of any system."""
     return {lang: each for s in results["systems"] for lang, each in s["unit"].items()}
@@ -42,9 +48,9 @@ def means(results: Mapping) -> list[list[str]]:
 
 def means_caption(exp: Experiment) -> str:
     """What the columns of `MEANS` are."""
-    score = exp.score
+    score, what = exp.score, "Means over languages" if beside.mean(units(exp.results)) else "Rates"
     return (
-        f"Means over languages in percent. {beside.OPENAI} "
+        f"{what} in percent. {beside.OPENAI} "
         f"({score.get('normalizer_openai', 'not recorded')}); "
         f"long: {score.get('long', 'long references')}; "
         "unnormalised: text as written, with its case, punctuation and numbers"
@@ -58,6 +64,21 @@ def compared(exp: Experiment) -> str:
     return f"Text compared {text}; rates: {rates}; tables of counts: {tool}."
 
 
+def rounded_systems(results: Mapping) -> list[str]:
+    """A sentence for each system that is the student, rounded: that it is, and what that does."""
+    several, found = beside.mean(units(results)), []
+    sure_of = {
+        d["against"]: f"; the student's minus this: {sure(d)}"
+        for d in results["differences"]
+        if (d["rate"], d["lang"]) == ("wer", MEAN)
+    }
+    for s in results["systems"]:
+        if s["role"] == rounded.ROLE:
+            rate = f"{several}WER {s['wer'][MEAN]:.1f} %"
+            found.append(f"{s['name']}: {rounded.said(s)}. {rate}{sure_of.get(s['name'], '')}.")
+    return found
+
+
 def both_normalisers(results: Mapping) -> list[list[str]]:
     """Rows where openai-whisper's own normaliser gives other rates, their head `beside.HEAD`."""
     return [row for s in results["systems"] for row in beside.differing(s["name"], s)]
@@ -65,22 +86,24 @@ def both_normalisers(results: Mapping) -> list[list[str]]:
 
 def difference_caption(results: Mapping) -> str:
     """What the table of differences shows, and what it does not speak for."""
-    used = results["bootstrap"]
+    used, several = results["bootstrap"], beside.mean(units(results))
+    few = f", or, of the mean, a language has fewer than {FEWEST}" if several else ""
     return (
         "The student minus each other system, in percentage points, with the "
         f"{100 * used['confidence']:.0f} % interval of a paired bootstrap "
         f"({used['draws']} draws, seed {used['seed']}) over speakers where a language has {FEWEST} "
-        "or more, else over utterances. Not distinguishable: the interval holds zero, fewer than "
-        f"{FEWEST} of what is drawn differ, or, of the mean, a language has fewer than {FEWEST}. "
-        "Over utterances it speaks for more of the same speakers, not for other voices; over "
-        "neither for a training with another seed"
+        "or more, else over utterances. Not distinguishable: the interval holds zero, or fewer "
+        f"than {FEWEST} of what is drawn differ{few}. Over utterances it speaks for more of the "
+        "same speakers, not for other voices; over neither for a training with another seed"
     )
 
 
 def difference_rows(results: Mapping) -> list[list[str]]:
     """Rows of the table of differences, its head being `DIFFERENCES`."""
-    rows = []
+    rows, shown = [], languages(results)
     for d in results["differences"]:
+        if d["lang"] not in shown:
+            continue
         interval = f"{signed(d['low'])} to {signed(d['high'])}"
         name = [d["against"], d["rate"].upper(), d["lang"]]
         counts = [str(d["utterances"]), str(d["differing"])]
@@ -91,12 +114,13 @@ def difference_rows(results: Mapping) -> list[list[str]]:
 def insertions(results: Mapping) -> tuple[list[str], list[list[str]]]:
     """Head and rows of the table of insertions a minute; no rows if no length is known."""
     systems = [s for s in results["systems"] if s["insertions_per_minute"]]
-    langs = sorted({k for s in systems for k in s["insertions_per_minute"]} - {ALL})
+    shown = sorted({k for s in systems for k in s["insertions_per_minute"]} - {ALL})
+    if len(shown) > 1:
+        shown.insert(0, ALL)
     rows = [
-        [s["name"], *(number(s["insertions_per_minute"].get(k), 2) for k in (ALL, *langs))]
-        for s in systems
+        [s["name"], *(number(s["insertions_per_minute"].get(k), 2) for k in shown)] for s in systems
     ]
-    return ["system", ALL, *langs], rows
+    return ["system", *shown], rows
 
 
 def insertions_caption(results: Mapping) -> str:

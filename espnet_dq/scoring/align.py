@@ -37,10 +37,10 @@ class Row:
         All but the last are shares of the reference tokens; S.Err is of the sentences.
         """
         parts = [(n, self.wrd) for n in (self.corr, self.sub, self.dele, self.ins, self.err)]
-        return [_percent(n, total) for n, total in [*parts, (self.serr, self.snt)]]
+        return [percent(n, total) for n, total in [*parts, (self.serr, self.snt)]]
 
 
-def _percent(count: int, total: int) -> str:
+def percent(count: int, total: int) -> str:
     """`count` in percent of `total`: integers only, because 31.25 has to become 31.3."""
     if total == 0:
         return "0.0"

@@ -4,13 +4,24 @@ The rates are those of `espnet_dq.scoring.score.rates`, as score.json and each s
 results.json hold them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from espnet_dq.scoring.score import MEAN, UNITS
 
 HEAD = ["system", "language", "WER", "WER openai", "CER", "CER openai"]
 OPENAI = "openai: after openai-whisper's own normaliser, which takes marks for spaces"
 SAME = "openai-whisper's own normaliser gives the same rates in every language"
+
+
+def columns(languages: Iterable[str]) -> list[str]:
+    """What a table of rates shows: the mean and each language; of one language, that alone."""
+    found = sorted({*languages} - {MEAN})
+    return found if len(found) == 1 else [MEAN, *found]
+
+
+def mean(languages: Iterable[str]) -> str:
+    """`mean `, before the name of a rate that is one; of one language nothing."""
+    return "mean " if MEAN in columns(languages) else ""
 
 
 def units(unit: Mapping[str, str]) -> str:

@@ -28,7 +28,7 @@ def environments(date: str, commit: str) -> str:
 
 
 def tables(scores: Mapping[str, Mapping]) -> str:
-    """`### WER` and `### CER`, one row per dataset and language, the sum of each first.
+    """`### WER` and `### CER`, one row per dataset and language, the sum of several first.
 
     Where letters count as words that is said below the table.
 
@@ -40,7 +40,8 @@ def tables(scores: Mapping[str, Mapping]) -> str:
         lines = [f"### {kind.upper()}", "", _HEAD]
         for dataset, score in scores.items():
             rows = score["table"][kind]
-            for lang in (ALL, *(k for k in rows if k != ALL)):
+            langs = [k for k in rows if k != ALL]
+            for lang in (ALL, *(langs if len(langs) > 1 else [])):
                 row = Row(**rows[lang])
                 name = dataset if lang == ALL else f"{dataset}/{lang}"
                 lines.append("|".join(["", name, str(row.snt), str(row.wrd), *row.percent(), ""]))

@@ -34,18 +34,29 @@ def version(program: Path) -> str:
     return f"sclite {found[1]}" if found else "sclite"
 
 
-def run(program: Path, ref: Path, hyp: Path) -> str:
-    """Score two trn files and return sclite's whole report.
+def run(program: Path, folder: Path) -> str:
+    """Score `ref.trn` and `hyp.trn` of a folder; return sclite's whole report.
 
-    ESPnet's call, with `-s` and `-e utf-8` because the text is lower-cased already and UTF-8.
+    ESPnet's call, with `-s` and `-e utf-8` because the text is lower-cased already and UTF-8. A
+    second one leaves `result.pra` (each utterance aligned) and `result.dtl` (each error, by
+    frequency) in the folder.
 
     Raises:
         WorkError: sclite failed.
     """
-    call = [str(program), "-s", "-e", "utf-8", "-r", str(ref), "trn", "-h", str(hyp), "trn"]
-    done = subprocess.run([*call, "-i", "rm", "-o", "all", "stdout"], capture_output=True)
+    report = _call(program, folder, "-o", "all", "stdout")
+    _call(program, folder, "-o", "pralign", "dtl", "-O", ".", "-n", "result")
+    return report
+
+
+def _call(program: Path, folder: Path, *output: str) -> str:
+    call = [str(program), "-s", "-e", "utf-8", "-r", "ref.trn", "trn", "-h", "hyp.trn", "trn"]
+    # Within the folder: its reports name the files as they are named here.
+    done = subprocess.run([*call, "-i", "rm", *output], cwd=folder, capture_output=True)
     out = done.stdout.decode("utf-8", errors="replace")
     if done.returncode != 0:
         said = done.stderr.decode("utf-8", errors="replace").strip().splitlines() or ["no message"]
-        raise WorkError(f"sclite failed on {hyp} with exit code {done.returncode}: {said[0]}")
+        raise WorkError(
+            f"sclite failed on {folder / 'hyp.trn'} with exit code {done.returncode}: {said[0]}"
+        )
     return out

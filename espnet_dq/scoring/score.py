@@ -28,13 +28,15 @@ from espnet_dq.data.spelling import LETTERS_AS_WORDS, SPACELESS, normalise, word
 from espnet_dq.errors import InputError, WorkError, one_line
 from espnet_dq.files import Folder, atomic
 from espnet_dq.scoring import sclite, table
-from espnet_dq.scoring.align import Row
+from espnet_dq.scoring.align import Row, align
+from espnet_dq.scoring.details import alignments, details
 from espnet_dq.scoring.trn import Pair, write_trn
 
 FOLDER = Folder(
     "score",
-    ("score.json", "score_?er/ref.trn", "score_?er/hyp.trn", "score_?er/result.txt"),
-)
+    ("score.json", *(f"score_?er/{name}" for name in
+                     ("ref.trn", "hyp.trn", "result.txt", "result.pra", "result.dtl"))),
+)  # fmt: skip
 LONG = 15  # characters of the reference as written
 MEAN = "mean"  # the unweighted mean over languages
 UNITS = ("word", "letter")  # what WER counts
@@ -193,11 +195,11 @@ def rates(texts: Texts) -> dict:
 
 
 def error_table(out: Path, texts: Texts, chars: bool, program: Path | None) -> dict[str, Row]:
-    """Write `ref.trn`, `hyp.trn` and `result.txt` to `out`; return the counts by language.
+    """Write both `.trn` files and `result.{txt,pra,dtl}` to `out`; return the counts by language.
 
     Args:
         chars: a table of characters (CER) instead of words.
-        program: sclite, or None to make the same table here.
+        program: sclite, or None to make the same files here.
 
     Raises:
         WorkError: sclite did not count every utterance and token that it was given.
@@ -210,10 +212,13 @@ def error_table(out: Path, texts: Texts, chars: bool, program: Path | None) -> d
     for side in ("ref", "hyp"):
         write_trn(out / f"{side}.trn", pairs, side, chars)
     if program:
-        result = sclite.run(program, out / "ref.trn", out / "hyp.trn")
+        result = sclite.run(program, out)
     else:
         shown = tqdm(pairs, desc=one_line(out.name), unit="utt", disable=None)
-        result = table.render("hyp.trn", list(shown), chars)
+        made = "hyp.trn", pairs, [align(pair.ref, pair.hyp) for pair in shown], chars
+        result = table.render(*made)
+        for end, content in (("pra", alignments(*made)), ("dtl", details(*made))):
+            (out / f"result.{end}").write_text(content, encoding="utf-8")
     (out / "result.txt").write_text(result, encoding="utf-8")
     rows = table.parse(result)
     # sclite drops what it cannot read and still ends with 0.
@@ -233,7 +238,8 @@ def score(ref_dir: Path, hyp_dir: Path, out: Path, program: Path | None) -> dict
     Args:
         ref_dir: Kaldi folder with `text` and `utt2lang`.
         hyp_dir: decode folder with `text`.
-        out: gets score.json, score_wer/ and score_cer/ (ref.trn, hyp.trn, result.txt).
+        out: gets score.json, score_wer/ and score_cer/ (ref.trn, hyp.trn,
+            result.txt, result.pra, result.dtl).
         program: sclite, or None where there is none: the tables are then made here.
     """
     texts = read_texts(ref_dir, hyp_dir)

@@ -3,8 +3,9 @@
 import re
 from collections.abc import Mapping, Sequence
 
-from espnet_dq.scoring.align import Row, align, count, total
-from espnet_dq.scoring.trn import Pair, escape, escape_char, language, speaker
+from espnet_dq.scoring.align import Row, count, total
+from espnet_dq.scoring.details import alignments
+from espnet_dq.scoring.trn import Pair, language, speaker
 
 ALL = "all"  # the row over all languages
 
@@ -27,14 +28,17 @@ def parse(text: str) -> dict[str, Row]:
     return rows
 
 
-def render(title: str, pairs: Sequence[Pair], chars: bool = False) -> str:
+def render(title: str, pairs: Sequence[Pair], aligned: Sequence[str], chars: bool = False) -> str:
     """What sclite would print for the pairs: percentages, counts, then each alignment.
 
-    The counts equal sclite's: the alignment uses its weights and its choice among equals.
+    Args:
+        title: the hypotheses' file.
+        pairs: the utterances, those of a language one after the other.
+        aligned: what `align` returns of each; it has sclite's weights and its choice among equals.
+        chars: the tokens are single characters.
     """
-    columns = [align(p.ref, p.hyp) for p in pairs]
     rows: dict[str, Row] = {}
-    for pair, letters in zip(pairs, columns, strict=True):
+    for pair, letters in zip(pairs, aligned, strict=True):
         name = speaker(pair.lang)
         rows[name] = rows.get(name, Row()) + count(letters)
     everything = total(rows.values())
@@ -43,9 +47,8 @@ def render(title: str, pairs: Sequence[Pair], chars: bool = False) -> str:
              {**rows, "Sum/Avg": everything}),
         _box(title, {k: _raw(r) for k, r in {**rows, "Sum": everything}.items()},
              {**rows, "Sum": everything}),
-        "\t\tDUMP OF SYSTEM ALIGNMENT STRUCTURE\n",
+        alignments(title, pairs, aligned, chars),
     ]  # fmt: skip
-    parts += [_dump(p, letters, chars) for p, letters in zip(pairs, columns, strict=True)]
     return "\n".join(parts)
 
 
@@ -72,22 +75,3 @@ def _box(title: str, cells: Mapping[str, Sequence[str]], rows: Mapping[str, Row]
     bar = "-" * (len(top) - 2)
     lines = [f",{bar}.", f"|{title:^{len(top) - 2}}|", rule, top, rule, middle, thick, body[-1]]
     return "SYSTEM SUMMARY BY SPEAKER\n\n" + "\n".join([*lines, f"`{bar}'"]) + "\n"
-
-
-def _dump(pair: Pair, letters: str, chars: bool) -> str:
-    """One aligned utterance, the columns one under the other."""
-    one = escape_char if chars else escape
-    ref, hyp = iter(map(one, pair.ref)), iter(map(one, pair.hyp))
-    lines: tuple[list[str], ...] = ([], [], [])
-    for letter in letters:
-        a = next(ref) if letter in "CSD" else None
-        b = next(hyp) if letter in "CSI" else None
-        a, b = a or "*" * len(b or ""), b or "*" * len(a or "")
-        width = max(len(a), len(b))
-        for out, cell in zip(lines, (a, b, "" if letter == "C" else letter), strict=True):
-            out.append(f"{cell:<{width}}")
-    row = count(letters)
-    scores = f"Scores: (#C #S #D #I) {row.corr} {row.sub} {row.dele} {row.ins}"
-    body = [f"{k} {' '.join(v)}" for k, v in zip(("REF: ", "HYP: ", "Eval:"), lines, strict=True)]
-    head = f"id: ({speaker(pair.lang)}-{escape(pair.utt)})"
-    return "\n".join([head, scores, *body, ""])

@@ -1,7 +1,7 @@
 """Where training starts: a student's weights, tokens, sizes and grid as ESPnet takes them."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -11,6 +11,7 @@ from espnet_dq.config import QuantConfig
 from espnet_dq.errors import InputError
 from espnet_dq.files import atomic, check_replaceable
 from espnet_dq.formats.openai import read as openai
+from espnet_dq.formats.registry import home
 from espnet_dq.formats.write import check_grids, get_format
 from espnet_dq.quant.prepare import assign_grids
 from espnet_dq.quant.sensitivity import stored_bytes
@@ -24,7 +25,12 @@ _VALUES = ("student.dims", "teacher.dims", "student.grid")  # a line of YAML eac
 
 
 def init_student(
-    source: Path, teacher: Path, grid: str, out: Path, export: tuple[str, Path] | None = None
+    source: Path,
+    teacher: Path,
+    grid: str,
+    out: Path,
+    export: tuple[str, Path] | None = None,
+    also: Iterable[str] = (),
 ) -> Path:
     """Make an openai-whisper checkpoint the start of a student.
 
@@ -36,6 +42,7 @@ def init_student(
             for `dims`, `teacher_dims` and `grid`.
         export: a format that is to hold the student in the end, and the training configuration
             that says the preset.
+        also: other grids, to which the student is to be rounded in the end.
 
     Returns:
         The path of `STUDENT`.
@@ -54,11 +61,18 @@ def init_student(
         except InputError as e:
             raise InputError(f"{path}: {e}") from e
     table = read_grid(grid)
-    for name, each in assign_grids(weights.dims, table).items():
+    for one, form in ((table, None), *((other, home(other).name) for other in also)):
+        grids = assign_grids(weights.dims, one)
+        for name, each in grids.items():
+            try:
+                stored_bytes(tuple(weights.state[name].shape), each)
+            except InputError as e:
+                raise InputError(f"{source}: {name}: {e}") from e
         try:
-            stored_bytes(tuple(weights.state[name].shape), each)
+            if form:
+                check_grids(form, weights.dims, grids)
         except InputError as e:
-            raise InputError(f"{source}: {name}: {e}") from e
+            raise InputError(f"{source}: {one}: {e}") from e
     if export:
         _check_export(*export, weights.dims, table)
     state = {espnet_name(name): w.float() for name, w in weights.state.items()}

@@ -11,10 +11,10 @@ def init(save_toy, tmp_path):
     """Function (grid, format, preset) that runs the command with such a configuration."""
     toy, config = str(save_toy(seed=0)), tmp_path / "qat.yaml"
 
-    def run(grid, form, preset):
+    def run(grid, form, preset, *also):
         config.write_text(f"model_conf: {{preset: {preset}}}\n")
         out = ["--out", str(tmp_path / "init"), "--export", form, str(config)]
-        return main(["--from", toy, "--teacher", toy, "--grid", grid, *out])
+        return main(["--from", toy, "--teacher", toy, "--grid", grid, "--also", *also, *out])
 
     return run
 
@@ -55,3 +55,12 @@ def test_what_does_not_fit(init, tmp_path, grid, form, preset, message):
     assert not (tmp_path / "init").exists()
     with pytest.raises(InputError, match="--export tflite: unknown format 'tflite': known are"):
         init(grid, "tflite", preset)
+
+
+def test_other_grids_that_do_not_fit(init, tmp_path):
+    """Hours of training before they would be rounded to."""
+    assert init("ct2_int8", "ct2", "full", "ggml_q5_0", "uniform4_g16") == 0
+    (tmp_path / "init/student.pth").unlink()
+    with pytest.raises(InputError, match=r"\.pt: encoder\..*: grid uniform4_g4096 does"):
+        init("ct2_int8", "ct2", "full", "ggml_q5_0", "uniform4_g4096")
+    assert not (tmp_path / "init/student.pth").exists()

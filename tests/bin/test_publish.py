@@ -12,6 +12,7 @@ from functools import cache
 import huggingface_hub
 import numpy as np
 import pytest
+import soundfile
 import torch
 import yaml
 from whisper.tokenizer import get_tokenizer
@@ -19,9 +20,9 @@ from whisper.tokenizer import get_tokenizer
 from espnet_dq.bin import publish as module
 from espnet_dq.bin.publish import main as publish
 from espnet_dq.bin.transcribe import main as transcribe
-from espnet_dq.data.audio import save_wav
 from espnet_dq.errors import InputError, WorkError
-from espnet_dq.formats import detect
+from espnet_dq.formats import detect, integers
+from espnet_dq.quant.grids import get_grid
 from espnet_dq.report.model_card import render
 from espnet_dq.report.origin import data_of
 from espnet_dq.student.checkpoint import CHECKPOINT, load_student
@@ -102,9 +103,8 @@ def test_a_folder_for_each_runtime_that_holds_the_grid(published, grid, forms, c
         name = "decoder.blocks.0.mlp.0.weight"
         assert torch.equal(state[name].float(), weights[name]), form
         card = (folder / "README.md").read_text()
-        head = yaml.safe_load(card.split("---")[1])
-        assert head["language"] == ["en", "ru"]
-        assert "10.0 / 10.0|20.5 / 20.5|15.2" in card and "CC-BY-SA-3.0" in card
+        check_head(card, form, {"en": 10.0, "ru": 20.5})
+        assert "15.2 / 15.2|10.0 / 10.0|20.5 / 20.5|" in card and "CC-BY-SA-3.0" in card
         assert "0 mismatched values in" in card
         if form == "ct2":
             assert 'WhisperModel("PATH", compute_type="default")' in card
@@ -117,6 +117,53 @@ def test_a_folder_for_each_runtime_that_holds_the_grid(published, grid, forms, c
     capsys.readouterr()
 
 
+def check_head(card, form, rates):
+    """The Hub's own library reads it: what is known by names of its own, and each rate."""
+    head = huggingface_hub.ModelCard(card).data
+    libraries = {"ct2": "ctranslate2", "hf": "transformers", "ggml": "whisper.cpp",
+                 "onnx": "sherpa-onnx", "packed": "espnet_dq"}  # fmt: skip
+    assert head.library_name == libraries[form] and head.base_model == "openai/whisper-tiny"
+    assert head.language == ["en", "ru"] and head.metrics == ["wer", "cer"]
+    assert head.pipeline_tag == "automatic-speech-recognition"
+    found = {(r.metric_type, r.dataset_config): r for r in head.eval_results or []}
+    assert {key: r.metric_value for key, r in found.items()} == {
+        (kind, lang): rate for kind in ("wer", "cer") for lang, rate in rates.items()
+    }
+    assert {r.dataset_name for r in found.values()} <= {"Asterisk's core sounds"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("measured", [True, False])
+def test_other_grids_are_said_to_be_rounded(make_toy, tmp_path, measured, capsys):
+    """With their own rates, or the word that nobody measured them; nearest to what was trained."""
+    exp, grid = experiment(tmp_path, make_toy, "uniform4"), "ggml_q5_0"
+    run, results = (json.loads((exp / f).read_text()) for f in ("run.json", "results.json"))
+    system = {"name": f"rounded_{grid}", "role": "student_rounded", "runtime": "whisper.cpp"}
+    system |= {"grid": grid, "path": str(exp / f"export/rounded_{grid}.bin")}
+    run["systems"].append(system)
+    (exp / "run.json").write_text(json.dumps(run))
+    rates = {"en": 11.0, "ru": 22.125, "mean": 16.5625}
+    if measured:
+        rated = {"wer": rates, "cer": rates, "utterances": 24, "data": run["data"]}
+        results["systems"].append(system | rated)
+        (exp / "results.json").write_text(json.dumps(results))
+    assert publish(["--exp", str(exp)]) == 0
+    assert "verified, rounded, not trained on that grid" in capsys.readouterr().out
+    assert {path.name for path in (exp / "publish").iterdir()} == {"hf", "packed", system["name"]}
+    card = (exp / "publish" / system["name"] / "README.md").read_text()
+    said = "on the grid `ct2_int8`, then **rounded to the grid `ggml_q5_0`, which it was not "
+    assert said in card and "rounded" not in (exp / "publish/hf/README.md").read_text()
+    check_head(card, "ggml", {k: round(v, 2) for k, v in rates.items() if k != "mean"}
+               if measured else {})  # fmt: skip
+    assert ("**The error rates of this file were not measured.**" in card) is not measured
+    assert ("|this model|whisper.cpp|16.6 / 16.6|11.0 / 11.0|22.1 / 22.1|" in card) is measured
+    assert "|the trained one, on `ct2_int8`|" in card
+    stored = integers.load(exp / "publish" / system["name"] / "model.bin")
+    seen = load_student(exp).reference_weights()
+    for name, q in stored.items():
+        assert torch.equal(get_grid(grid).dequantize(q), get_grid(grid).fake(seen[name])), name
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "grid,forms",
@@ -124,9 +171,10 @@ def test_a_folder_for_each_runtime_that_holds_the_grid(published, grid, forms, c
      ("uniform4", ["hf", "packed"])],
 )  # fmt: skip
 def test_the_card_says_how_to_run_it(grid, forms, published, tmp_path, monkeypatch, capfd):
-    """Its own code, with nothing but the folder: the tokenizer is there, too."""
+    """Its own code, with nothing but the folder: the tokenizer is there, too. 48 kHz, stereo."""
     exp = published(grid)
-    save_wav(tmp_path / "audio.wav", np.random.default_rng(0).normal(0, 0.1, 32000))
+    samples = np.random.default_rng(0).normal(0, 0.1, (96000, 2))
+    soundfile.write(tmp_path / "audio.wav", samples, 48000)
     monkeypatch.chdir(tmp_path)
     for form in forms:
         folder = shutil.copytree(exp / "publish" / form, tmp_path / form)
@@ -194,6 +242,7 @@ def test_the_card_names_data_and_licences_and_no_path():
     ):
         assert said in text, said
     assert "/home" not in text and "de: kaldi" not in text
+    assert "|model|runtime|de|\n|---|---|---|\n" in text and "mean" not in text
     assert "kaldi" not in yaml.safe_load(text.split("---")[1])["tags"]
     assert "- training data: data of the user's own; licence: not stated\n" in card()
     run["sources"] = [{"name": "A", "licence": "GPL-2"}, {"name": "B", "licence": "CC-BY-SA-3.0"}]

@@ -1,6 +1,7 @@
 """The recipe's options: what is refused before any work, and what bash gets of the others."""
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -42,7 +43,12 @@ CSV = ("--corpus", "csv", "--data_root", __file__)
         (["--stage", "1.5"], "--stage 1.5: "),
         (["--skip_train", "True"], "--skip_train True: true or false"),
         (["--mode", "qat"], "--mode qat: kd_qat or joint"),
-        (["--grid", "uniform9"], "--grid uniform9: unknown grid"),
+        (["--grid", "uniform9"], "--grid uniform9: unknown grid: the nearest is uniform8 "),
+        (["--also", "ggml_q5"], "--also ggml_q5: unknown grid: the nearest is ggml_q5_0 "),
+        (["--also", "onnx_int8,ct2_in8"], "--also ct2_in8: unknown grid: the nearest is ct2_int8"),
+        (["--also", "onnx_int8,"], "--also : unknown grid"),
+        (["--also", "ct2_int8"], "--also ct2_int8: that is --grid, on which the student is tr"),
+        (["--also", "onnx_int8,onnx_int8"], "--also onnx_int8,onnx_int8: onnx_int8 comes twice"),
         (["--student", "tiny.en"], "--student tiny.en: tiny, base, small, or a .pt file"),
         (["--mode", "joint", "--qat_args", "max_epoch=2"], "--qat_args: --mode joint has one"),
         (["--train_args", "max_epoch"], "--train_args: 'max_epoch': KEY=VALUE is needed"),
@@ -137,6 +143,22 @@ def test_bash_reads_what_was_given(tmp_path):
         *typed, _ = bash(f"run.sh() {{ printf '%s\\0' \"$@\"; }}; {line}")
         assert typed == words
     assert not [*tmp_path.iterdir()]
+
+
+def test_the_command_that_is_shown_makes_the_same_anew(tmp_path, capsys):
+    """Not what was left to do when it was typed, nor where; and it is read as it stands."""
+    words = ["--corpus", "debian7", "--stage", "8", "--nj=2", "--skip_train", "true", "--seed", "3"]
+    words += ["--upload_to", "me/mine", "--cachedir", "/c", "--corpus", "asterisk", "--also"]
+    words += ["uniform4_g16, onnx_int8", "--expdir", str(tmp_path)]
+    recipe.main(["--caller", "/", *words])
+    told = dict(entry.split("=", 1) for entry in capsys.readouterr().out.split("\0")[:-1])
+    shown = "run.sh --corpus asterisk --seed 3 --also 'uniform4_g16, onnx_int8'"
+    assert told["command_line"] == shown
+    assert recipe.read(shlex.split(shown)[1:])["also"] == "uniform4_g16, onnx_int8"
+    assert told["also_systems"].split() == [
+        "rounded_uniform4_g16:uniform4_g16:packed:torch:rounded_uniform4_g16.safetensors",
+        "rounded_onnx_int8:onnx_int8:onnx:onnx:rounded_onnx_int8",
+    ]
 
 
 def test_both_ways_to_write_an_option():

@@ -56,6 +56,7 @@ def test_every_stage(tmp_path):
         "--cachedir", str(tmp_path / "shared"),
         "--systems", "untouched teacher student student_torch",
         "--data_name", "Ann's voice", "--data_licence", "CC0-1.0",
+        "--also", "ggml_q5_0, uniform4_g16",
     ]  # fmt: skip
     run(tmp_path, *options, "--stop_stage", "10")
     run(tmp_path, *options, "--stage", "12")  # stage 11 has its own test
@@ -71,17 +72,21 @@ def test_every_stage(tmp_path):
     assert (exp / "report.html").stat().st_size > 10_000
     assert results["data_name"] == "Ann's voice" and results["data_licence"] == "CC0-1.0"
     cards = [*exp.glob("publish/*/README.md")]
-    assert len(cards) == 3
+    assert len(cards) == 5
+    for grid in ("ggml_q5_0", "uniform4_g16"):
+        assert roles[f"rounded_{grid}"] == "student_rounded"
+        assert "not trained on" in (exp / f"publish/rounded_{grid}/README.md").read_text()
+        assert (exp / f"verify_rounded_{grid}.txt").read_text().endswith(" 0 mismatched\n")
     for path in (exp / "report.html", exp / "RESULTS.md", *cards):
         shown = html.unescape(path.read_text(encoding="utf-8"))
         assert str(tmp_path) not in shown and str(Path.home()) not in shown, path
         assert "Ann's voice" in shown and "CC0-1.0" in shown
-        # As it was typed: each option once, in its order, without the folders.
+        # What decides the result, each option once, in its order, without the folders.
         begin = "run.sh --corpus kaldi --teacher "
-        end = "--train_config train.yaml --qat_config qat.yaml --singles 2 --nj 1 --cachedir DIR "
+        end = "--train_config train.yaml --qat_config qat.yaml --singles 2 --systems "
         assert shown.count("--corpus") == 1 and begin in shown and end in shown
-        assert "--expdir DIR --dumpdir DIR --data_root DIR" in shown
-        assert "--data_name 'Ann'\"'\"'s voice' --data_licence CC0-1.0 --stop_stage 10" in shown
+        assert "--grid ct2_int8 --data_root DIR" in shown and "--stop_stage" not in shown
+        assert "--data_name 'Ann'\"'\"'s voice' --data_licence CC0-1.0" in shown
         assert "train.yaml qat.yaml" in shown
     assert f"teacher: `{teacher.name}`, a file of the user's" in cards[0].read_text()
     assert (exp / "espnet_model.zip").is_file()
@@ -111,6 +116,8 @@ def test_every_stage(tmp_path):
     said = run(tmp_path, *options, "--stop_stage", "10")  # what is finished is not done again
     assert said.count("finished before") == 10 and "done in" not in said
     assert "other settings" in run(tmp_path, *options, "--seed", "7", code=2)
+    said = run(tmp_path, *options, "--also", "onnx_int8", code=2)
+    assert "also ggml_q5_0, uniform4_g16, now onnx_int8: --stage 9 scores again" in said
 
     # Another sound under an old name: what was made of the old one is made again, from the new one.
     run(tmp_path, *options, "--stage", "10", "--stop_stage", "10")

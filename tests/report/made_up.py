@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -75,12 +76,18 @@ def write_json(path: Path, value: object) -> None:
     path.write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
 
 
-def build(root: Path, dims: dict[str, tuple[int, ...]] = SMALL_DIMS, clips: int = 12) -> Path:
+def build(
+    root: Path,
+    dims: dict[str, tuple[int, ...]] = SMALL_DIMS,
+    clips: int = 12,
+    languages: Sequence[str] = tuple(SENTENCES),
+) -> Path:
     """Write data and an experiment folder under `root`; returns EXPDIR."""
     rng, data = random.Random(7), root / "dump" / "test"
     data.mkdir(parents=True)
     ref, lang = {}, {}
-    for code, sentence in SENTENCES.items():
+    for code in languages:
+        sentence = SENTENCES[code]
         for n in range(clips):
             utt = f"{code}-{n:03d}"
             words = sentence.split()
@@ -157,10 +164,10 @@ def build(root: Path, dims: dict[str, tuple[int, ...]] = SMALL_DIMS, clips: int 
         (exp / stage / "train.log").write_text(log, encoding="utf-8")
     split = {"train": 440, "dev": 55, "test": clips, "minutes": 24.61}
     left_out = {"not speech <beep>": 7, "text and audio do not match": 3}
-    write_json(data.parent / "report.json", {c: split | {"left_out": left_out} for c in SENTENCES})
+    write_json(data.parent / "report.json", {c: split | {"left_out": left_out} for c in languages})
     formatted = {"utterances": 60, "minutes": 4.5, "left_out": {"longer than 30 s": 2}}
     write_json(data.parent / "format.json", {"shared_texts": 0, "test": formatted})
     (exp / "data").mkdir(exist_ok=True)
-    minutes = {code: {"given": 20.04, "heard": 30.0} for code in SENTENCES}
+    minutes = {code: {"given": 20.04, "heard": 30.0} for code in languages}
     write_json(exp / "data/train.minutes.json", minutes)
     return exp

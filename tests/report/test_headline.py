@@ -26,7 +26,7 @@ def difference(role, points, verdict):
     ("verdict", "before", "said"),
     [
         ("not distinguishable", 34.5, "Not distinguishable from untouched_rounded, which is only "
-         "rounded and of the same size: mean WER 34.5 % → 33.7 %, "),
+         "rounded and of the same size: WER 34.5 % → 33.7 %, "),
         ("fewer errors", 40.0, "6.3 points better than untouched_rounded, which is only rounded"),
         ("more errors", 30.0, "3.7 points worse than untouched_rounded, which is only rounded"),
     ],
@@ -50,7 +50,7 @@ def test_the_teacher_rounded_is_larger_and_sizes_compare_like_with_like():
     worse = found["12.1 points"]
     assert worse.good is False
     assert worse.meaning.startswith(
-        "worse than teacher_rounded, which is only rounded and 1.9 times as large: mean WER 21.6 %"
+        "worse than teacher_rounded, which is only rounded and 1.9 times as large: WER 21.6 %"
     )
     assert found["1.9×"].meaning.startswith(
         "smaller than teacher_rounded; 3.6× smaller than teacher"
@@ -60,4 +60,4 @@ def test_the_teacher_rounded_is_larger_and_sizes_compare_like_with_like():
 def test_whose_voices_stands_beside_the_number():
     systems = [system("student", 33.7, 41), system("untouched", 34.9, 78)]
     results = {"systems": systems, "parity": None, "voices": {"label": "seen voices", "said": "x"}}
-    assert "mean WER 34.9 % → 33.7 % over 1 language, seen voices" in facts(results)[0].meaning
+    assert "WER 34.9 % → 33.7 %, seen voices" in facts(results)[0].meaning

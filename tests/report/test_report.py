@@ -14,7 +14,7 @@ import whisper
 
 from espnet_dq.bin.report import main
 from espnet_dq.errors import InputError
-from espnet_dq.report import collect, html, markdown
+from espnet_dq.report import collect, html, markdown, tables
 from espnet_dq.report.headline import facts, students
 from espnet_dq.scoring.score import score
 from tests.report import made_up
@@ -284,7 +284,7 @@ def test_headline_does_not_flatter():
     systems = [student, system("u", "untouched"), system("t", "teacher", bytes_on_disk=50)]
     said = [f"{f.value} {f.meaning}" for f in facts({"systems": systems, "parity": None})]
     assert said == [
-        "25.0 % more word errors than u: mean WER 20.0 % → 25.0 % over 1 language",
+        "25.0 % more word errors than u: WER 20.0 % → 25.0 %",
         "5.0 points of WER above t, its teacher (20.0 %)",
         "2.0× larger than t; 1.0× the size of u (on disk)",
         "2.0× slower than t; 2.0× slower than u (side by side in one run)",
@@ -298,7 +298,7 @@ def test_headline_does_not_flatter():
 def test_headline_of_equal_rates_is_neutral():
     systems = [system("s", "student"), system("u", "untouched"), system("t", "teacher")]
     found = facts({"systems": systems, "parity": None})[:2]
-    said = "word errors as u: mean WER 20.0 % → 20.0 % over 1 language"
+    said = "word errors as u: WER 20.0 % → 20.0 %"
     assert found[0] == ("As many", said, None)
     assert found[1] == ("0.0 points", "of WER from t, its teacher (20.0 %)", None)
     systems[0]["wer"] = {"en": 19.999, "mean": 19.999}  # shown alike
@@ -443,6 +443,32 @@ def test_a_decoding_that_was_killed_has_no_speed(loaded):
     head, rows = next(x for x in numbers(markdown.render(loaded)).items() if "RTF" in x[0])
     cells = {row[0]: row[head.index("RTF")] for row in rows}
     assert cells["teacher-base"] == "–" and cells["student-torch"] == "0.180"
+
+
+def test_of_one_language_there_is_no_mean(tmp_path, monkeypatch):
+    """Nor a sum: the numbers of the only language stand once. And what is rounded is called so."""
+    more = [
+        ("untouched_rounded", "untouched_rounded", "faster-whisper", "ct2_int8", 0.3, 0.04, 3),
+        ("rounded_ggml_q5_0", "student_rounded", "whisper.cpp", "ggml_q5_0", 0.4, 0.05, 4),
+    ]
+    monkeypatch.setattr(made_up, "SYSTEMS", made_up.SYSTEMS + more)
+    exp = made_up.build(tmp_path, languages=["ru"])
+    assert main(["--exp", str(exp)]) == 0
+    texts = [(exp / name).read_text(encoding="utf-8") for name in ("RESULTS.md", "report.html")]
+    assert not any(re.search(r"\b[Mm]eans? (over|WER)|\bmean\b", text) for text in texts)
+    page, rows = Page(texts[1]), numbers(texts[0])
+    heads = [table[0] for table in page.tables] + [[*head] for head in rows]
+    assert ["system", "ru"] in heads and not {"mean", "all"} & {cell for h in heads for cell in h}
+    datasets = rows["dataset", "Snt", "Wrd", "Corr", "Sub", "Del", "Ins", "Err", "S.Err"]
+    assert [row[0] for row in datasets] == 2 * [f"{s[0]}/test" for s in made_up.SYSTEMS]
+    differences = [row[:3] for row in rows[tuple(tables.DIFFERENCES)]]
+    assert len(differences) == len({*differences}) == 10  # five systems, WER and CER
+    assert "The same by language" not in texts[1]
+    assert page.table("system", "ru")["student-ct2_int8"].keys() == {"ru"}
+    rates = {s["name"]: s["wer"]["ru"] for s in collect.load(exp).results["systems"]}
+    said = "rounded_ggml_q5_0: the trained student rounded to ggml_q5_0, not trained on it. "
+    said += f"WER {rates['rounded_ggml_q5_0']:.1f} %; the student's minus this: −"
+    assert f"\n- {said}" in texts[0] and f"<p>{said}" in unescape(texts[1])
 
 
 def test_insertions_a_minute(exp):

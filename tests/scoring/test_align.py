@@ -26,7 +26,11 @@ def cost(columns: str) -> int:
 def by_sclite(folder: Path, pairs: list[Pair], chars: bool = False) -> str:
     for side in ("ref", "hyp"):
         write_trn(folder / f"{side}.trn", pairs, side, chars)
-    return sclite.run(PROGRAM, folder / "ref.trn", folder / "hyp.trn")
+    return sclite.run(PROGRAM, folder)
+
+
+def here(title: str, pairs: list[Pair], chars: bool = False) -> str:
+    return table.render(title, pairs, [align(p.ref, p.hyp) for p in pairs], chars)
 
 
 def confusable(seed: int, number: int) -> list[Pair]:
@@ -89,7 +93,7 @@ def test_fallback_table_equals_sclite(tmp_path, chars):
     if chars:
         pairs = [p._replace(ref=list(" ".join(p.ref)), hyp=list(" ".join(p.hyp))) for p in pairs]
     theirs = by_sclite(tmp_path, pairs, chars)
-    ours = table.render("hyp.trn", pairs, chars)
+    ours = here("hyp.trn", pairs, chars)
     assert table.parse(ours) == table.parse(theirs)
     assert list(table.parse(ours)) == ["en", "ru", "zh-tw", table.ALL]
     for row in table.parse(ours).values():  # and the rounded percentages stand in both
@@ -113,7 +117,7 @@ def test_any_text_and_any_id_is_counted(tmp_path_factory, triples):
     """Brackets, braces, @, ;; and any script, in words and in ids: sclite sees what we see."""
     pairs = [Pair("en", f"{n}{u}", r, h) for n, (r, h, u) in enumerate(triples)]
     theirs = by_sclite(tmp_path_factory.mktemp("trn"), pairs)
-    assert table.parse(theirs) == table.parse(table.render("hyp.trn", pairs))
+    assert table.parse(theirs) == table.parse(here("hyp.trn", pairs))
 
 
 @given(st.lists(st.sampled_from("abc"), min_size=1, max_size=9), st.lists(st.sampled_from("abc")))
@@ -138,14 +142,14 @@ def test_stored_sclite_report(kind):
         pairs = [p._replace(ref=[*" ".join(p.ref)], hyp=[*" ".join(p.hyp)]) for p in pairs]
     stored = (HERE / "data" / f"sclite_{kind}.txt").read_text(encoding="utf-8")
     rows = table.parse(stored)
-    assert rows == table.parse(table.render("hyp.trn", pairs, chars))
+    assert rows == table.parse(here("hyp.trn", pairs, chars))
     assert rows[table.ALL].snt == 40
 
 
 def test_broken_sclite_is_reported(tmp_path):
     write_trn(tmp_path / "ref.trn", [Pair("en", "a", ["x"], ["x"])], "ref")
     with pytest.raises(WorkError, match="exit code"):
-        sclite.run(Path("/bin/false"), tmp_path / "ref.trn", tmp_path / "hyp.trn")
+        sclite.run(Path("/bin/false"), tmp_path)
 
 
 @needs_sclite

@@ -19,6 +19,8 @@ wait "$!" # for its exit code
 for variable in "${variables[@]}"; do printf -v "${variable%%=*}" %s "${variable#*=}"; done
 nj=${nj:-$(nproc)}
 read -ra systems <<< "$systems"
+read -ra also <<< "${also//,/ }"
+read -ra also_systems <<< "$also_systems" # as espnet_dq/report/rounded.py has them
 
 # shown TEXT: without what a terminal obeys; names may be those of others.
 shown() { local LC_ALL=C.UTF-8; printf %s "${1//[[:cntrl:]]/?}"; }
@@ -263,7 +265,7 @@ if [ "$mode" = joint ]; then first=qat configs=("$train_config"); fi
 if run_stage 3 "weights" false; then
     fetch_weights "$teacher" "$student"
     py init_student --from "$student_pt" --teacher "$teacher_pt" --grid "$grid" \
-        --export "$format" "${configs[-1]}" --out "$exp/init"
+        --export "$format" "${configs[-1]}" --also "${also[@]}" --out "$exp/init"
     if [ "$skip_train" = false ]; then
         py check_configs "${configs[@]}" --student "$student_pt" --teacher "$teacher_pt" \
             --grid "$grid" --processes "$(((ngpu > 1 ? ngpu : 1) * num_nodes))" \
@@ -352,12 +354,29 @@ fi
 
 # rounded SYSTEM: an untouched model on the student's grid, in its format.
 rounded() { echo "$exp/export/${exported/student/$1}"; }
+# export_also: the trained student on the grids of --also; what is there is of this student.
+export_also() {
+    local each name on to file from=$exp/export/student.pt
+    for each in "${also_systems[@]}"; do
+        IFS=: read -r name on to _ file <<< "$each"
+        [ ! -e "$exp/export/$file" ] || continue
+        py convert --from "$from" --to "$to" --grid "$on" --out "$exp/export/$file"
+        if ! py verify "$exp/export/$file" --against "$from" --grid "$on" \
+                | whole "$exp/verify_$name.txt"; then
+            tail -n 1 "$exp/verify_$name.txt" >&2
+            discard "$exp/export/$file"
+            exit 1
+        fi
+        log "$name: $(tail -n 1 "$exp/verify_$name.txt")"
+    done
+}
 if run_stage 8 "export and verify" false; then
     py export --exp "$exp/qat" --to "$format" --out "$exp/export/$exported"
     py verify "$exp/export/$exported" --against "$exp/qat" --json "$exp/verify.json" \
         | whole "$exp/verify.txt" || { tail -n 1 "$exp/verify.txt" >&2; exit 1; }
     tail -n 1 "$exp/verify.txt" >&2
     py export --exp "$exp/qat" --to openai --out "$exp/export/student.pt"
+    rm -rf "$exp/export/rounded_"* "$exp/verify_rounded_"* # of another student
     py export --exp "$exp/$first" --to ct2 --float --out "$exp/export/float_student"
     py convert --from "$student_pt" --to ct2 --out "$exp/export/untouched"
     py convert --from "$teacher_pt" --to ct2 --out "$exp/export/teacher"
@@ -393,13 +412,14 @@ if run_stage 9 "decode" "$skip_eval"; then
         [ "$system" = untouched_rounded ] || model=$teacher_pt
         py convert --from "$model" --to "$format" --grid "$grid" --out "$(rounded "$system")"
     done
+    export_also
     py describe --exp "$exp" --corpus "$corpus" --seed "$seed" --data "$test" \
         --student "$exp/export/$exported" --runtime "$runtime" \
         --teacher_name "${teacher##*/}" --student_name "${student##*/}" \
         --config "$config_names" --command "$command_line" \
         --data_report "$data/report.json" --format_report "$raw/format.json" \
         --data_sources "$data/sources.json" \
-        --systems "${systems[@]}"
+        --systems "${systems[@]}" --also "${also[@]}"
     echo "$scoring" | whole "$exp/scoring"
     for system in "${systems[@]}"; do
         case $system in
@@ -413,12 +433,16 @@ if run_stage 9 "decode" "$skip_eval"; then
                     ${cachedir:+--shared "$cachedir/decode"} ;;
         esac
     done
+    for each in "${also_systems[@]}"; do
+        IFS=: read -r name _ _ decoder file <<< "$each"
+        decode "$name" "$exp/export/$file" "$decoder" "$nj"
+    done
     finish_stage 9
 fi
 
 if run_stage 10 "score" "$skip_eval"; then
     decoded=()
-    for system in "${systems[@]}"; do decoded+=("$exp/decode/$system"); done
+    for system in "${systems[@]}" "${also_systems[@]%%:*}"; do decoded+=("$exp/decode/$system"); done
     py score --ref "$test" --hyp "${decoded[@]}"
     finish_stage 10
 fi

@@ -28,6 +28,7 @@ class CTranslate2(Format):
         'segments, _ = model.transcribe("audio.wav", language="LANGUAGE")\n'
         'print(" ".join(segment.text for segment in segments))',
         "in `tokenizer.json`",
+        "ctranslate2",
     )
 
     def recognizes(self, path, start):

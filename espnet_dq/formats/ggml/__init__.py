@@ -18,10 +18,13 @@ class Ggml(Format):
     engine = "whisper.cpp"
     isolated = True
     card = Card(
-        "# pip install pywhispercpp\n"
-        'from pywhispercpp.model import Model\n\nmodel = Model("PATH/model.bin")\n'
-        'print(" ".join(s.text for s in model.transcribe("audio.wav", language="LANGUAGE")))',
+        "# pip install pywhispercpp librosa\n"
+        "import librosa\nfrom pywhispercpp.model import Model\n\n"
+        'model = Model("PATH/model.bin")\n'
+        'samples, _ = librosa.load("audio.wav", sr=16000)  # of any rate, any channels\n'
+        'print(" ".join(s.text for s in model.transcribe(samples, language="LANGUAGE")))',
         "in the model file",
+        "whisper.cpp",
     )
 
     def recognizes(self, path, start):

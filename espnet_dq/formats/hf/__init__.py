@@ -27,13 +27,13 @@ class HuggingFace(Format):
     )  # fmt: skip
     engine = "transformers"
     card = Card(
-        "# pip install transformers torch soundfile\n"
-        "import soundfile\nfrom transformers import pipeline\n\n"
+        "# pip install transformers torch librosa\n"
+        "import librosa\nfrom transformers import pipeline\n\n"
         'model = pipeline("automatic-speech-recognition", "PATH")\n'
-        'samples, rate = soundfile.read("audio.wav")\n'
-        'audio = {"raw": samples, "sampling_rate": rate}\n'
-        'print(model(audio, generate_kwargs={"language": "LANGUAGE"})["text"])',
+        'samples, _ = librosa.load("audio.wav", sr=16000)  # of any rate, any channels\n'
+        'print(model(samples, generate_kwargs={"language": "LANGUAGE"})["text"])',
         "in `tokenizer.json`",
+        "transformers",
     )
 
     def recognizes(self, path, start):

@@ -18,14 +18,15 @@ class Onnx(Format):
     engine = "ONNX Runtime"
     isolated = True
     card = Card(
-        "# pip install sherpa-onnx soundfile\nimport sherpa_onnx\nimport soundfile\n\n"
+        "# pip install sherpa-onnx librosa\nimport librosa\nimport sherpa_onnx\n\n"
         "recognizer = sherpa_onnx.OfflineRecognizer.from_whisper(\n"
         '    encoder="PATH/encoder.onnx", decoder="PATH/decoder.onnx", tokens="PATH/tokens.txt",\n'
         '    language="LANGUAGE",\n)\nstream = recognizer.create_stream()\n'
-        'samples, rate = soundfile.read("audio.wav", dtype="float32")\n'
+        'samples, rate = librosa.load("audio.wav", sr=16000)  # of any rate, any channels\n'
         "stream.accept_waveform(rate, samples)\nrecognizer.decode_stream(stream)\n"
         "print(stream.result.text)",
         "in `tokens.txt`",
+        "sherpa-onnx",
     )
 
     def recognizes(self, path, start):

@@ -15,6 +15,7 @@ class Packed(Format):
         "python -Pm espnet_dq.bin.transcribe audio.wav --model PATH/model.safetensors "
         "--language LANGUAGE",
         "openai-whisper's, which espnet_dq brings",
+        "espnet_dq",
         language="sh",
     )
 
