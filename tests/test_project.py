@@ -31,7 +31,7 @@ USES = {
     "tests": list(EXTRAS),
     "benchmarks": list(EXTRAS),
 }
-OURS = {*USES, *(path.stem for path in (ROOT / "benchmarks").iterdir())}
+OURS = {*USES, *(path.stem for name in ("benchmarks", "local") for path in (ROOT / name).iterdir())}
 COMPANIONS = {"_pywhispercpp": "pywhispercpp", "google": "protobuf"}  # shared or private names
 
 

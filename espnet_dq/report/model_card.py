@@ -181,7 +181,7 @@ def _rates(
     unmeasured = "" if of["runtime"] == runtime else f"; in {runtime} it was not measured"
     return [
         f"WER / CER in percent on the test part of: {results['data_name']} "
-        f"({of['utterances']} {_scored(of)}), padded to {window:g} s, greedy, "
+        f"({of['utterances']} {_scored(of)}{_voices(results)}), padded to {window:g} s, greedy, "
         f"language given, text compared by its spelling. {_lettered(languages)}Measured in "
         f"{of['runtime']}{unmeasured}.",
         "",
@@ -200,6 +200,12 @@ def _rates(
 def _scored(system: Mapping) -> str:
     """What was scored one by one: the recipe joins utterances with `--test_windows`."""
     return "windows of joined utterances" if part(system) == "test_windows" else "utterances"
+
+
+def _voices(results: Mapping) -> str:
+    """Whether the voices of test are those of train, where that was recorded."""
+    voices = results.get("voices")
+    return f", {voices['label']}" if voices else ""
 
 
 def _lettered(languages: list[str]) -> str:
