@@ -17,6 +17,7 @@ from espnet_dq.runtimes.interface import Runtime, Segment
 # `Runtime.detect` gives clips of speech 0.38 at least, 0.26 behind 20 s of silence; noise, hum,
 # clicks, a tone and a tune 0.19 at most (base and tiny; 8 clips in 5 languages, 11 other sounds).
 SURE = 0.5
+BEAM = 5  # as faster-whisper's and openai-whisper's own commands (docs/results.md)
 
 
 def transcribe(

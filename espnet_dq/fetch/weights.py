@@ -39,19 +39,6 @@ def default_cache() -> Path:
     return Path(os.environ.get("ESPNET_DQ_CACHE") or Path.home() / ".cache" / "espnet_dq")
 
 
-def source_path(source: str) -> Path:
-    """What `--from` names: a path as it is, or `openai:NAME`, which is fetched into the cache.
-
-    Raises `InputError` for an unknown NAME, and as `fetch`.
-    """
-    scheme, colon, name = source.partition(":")
-    if not colon or scheme != "openai":
-        return Path(source)
-    if name not in MODELS:
-        raise InputError(f"--from {source}: known models are {', '.join(MODELS)}")
-    return fetch(name, default_cache() / "pt", default_cache())
-
-
 def fetch(model: str, out: Path | str, cache: Path | str | None = None) -> Path:
     """Write OUT/MODEL.pt (openai-whisper's checkpoint, float16) and OUT/MODEL.json (its origin).
 

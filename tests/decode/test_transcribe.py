@@ -13,6 +13,7 @@ import jiwer
 import numpy as np
 import pytest
 import soundfile
+from faster_whisper import WhisperModel
 from whisper.normalizers import BasicTextNormalizer
 
 from espnet_dq.bin import transcribe as command
@@ -209,8 +210,52 @@ def test_subtitles_are_read_by_ffmpeg(kind, fake, tmp_path, capsys):
         assert [bytes(cue).decode() for cue in cues] == [f"w{k}" for k in range(len(starts))]
         times = [float(cue.pts * cue.time_base) for cue in cues]
     assert np.allclose(times, np.array(starts) / SAMPLE_RATE, atol=0.001)
-    with pytest.raises(InputError, match="--format"):
-        main(["a.wav", "b.wav", *fake, "--format", kind])
+
+
+@pytest.mark.parametrize("kind", ["text", "srt", "vtt"])
+def test_each_of_several_files_has_its_own(kind, fake, tmp_path, capsys):
+    """With --out: what is printed of it alone. One that breaks off leaves what stood there."""
+    suffix = "txt" if kind == "text" else kind
+    paths, out = [tmp_path / f"{name}.wav" for name in ("a", "bad", "c.d")], tmp_path / "made/out"
+    for number, path in enumerate(paths):
+        save_wav(path, spoken(10 + 20 * number)[0])
+    printed = []
+    for path in paths:
+        assert main([str(path), *fake, "--format", kind]) == 0
+        printed.append(capsys.readouterr().out)
+    paths[1].write_bytes(b"no audio")
+    out.mkdir(parents=True)
+    (out / f"bad.{suffix}").write_text("older")
+    assert main([*map(str, paths), *fake, "--format", kind, "--out", str(out)]) == 2
+    told, err = capsys.readouterr()
+    names = [f"a.{suffix}", f"bad.{suffix}", f"c.d.{suffix}"]
+    assert told.splitlines() == [str(out / name) for name in names if "bad" not in name]
+    assert f"{paths[1]}: " in err and sorted(os.listdir(out)) == sorted(names)
+    printed[1] = "older"
+    assert [(out / name).read_text() for name in names] == printed
+
+
+@pytest.mark.parametrize(
+    ("audio", "options", "line"),
+    [
+        (["x.wav", "y.wav"], ["--format", "srt"], "--format srt: of several AUDIO only with --out"),
+        (["x.wav", "sub/x.mp3"], ["--out", "o"], "x.txt would be of .*x.wav and of .*sub/x.mp3"),
+        (["x.wav", "o/y.srt"], ["--format", "srt", "--out", "o"], "o/y.srt: is what is read"),
+        (["x.wav"], ["--out", "x.wav"], "--out .*x.wav: is no folder"),
+        (["z.wav"], ["--out", "o"], "o/z.txt: is a folder, and a file is to be written"),
+    ],
+)
+def test_where_nothing_can_be_written_is_said_before_the_model_is_loaded(
+    audio, options, line, monkeypatch, tmp_path
+):
+    monkeypatch.chdir(tmp_path)
+    for name in ("o/z.txt", "sub"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in {"x.wav", *audio}:
+        (tmp_path / name).write_bytes(b"audio")
+    with pytest.raises(InputError, match=line):
+        main([*audio, "--model", "no-such-model", *options])
+    assert all((tmp_path / name).read_bytes() == b"audio" for name in audio)
 
 
 def test_what_was_heard_of_a_broken_file_is_printed(fake, monkeypatch, tmp_path, capsys):
@@ -340,6 +385,25 @@ def test_long_audio_has_the_words_of_its_clips(real_clip, weights_dir, tmp_path,
     assert main([str(tmp_path / "x.wav"), "--model", str(model)]) == 0
     (line,) = capsys.readouterr().out.splitlines()
     assert jiwer.wer(" ".join(alone), words(line)) < 0.1
+
+
+@pytest.mark.slow
+def test_the_beam_is_faster_whispers_own_unless_told_otherwise(
+    real_clip, weights_dir, tmp_path, capsys
+):
+    """Of a clip where it matters: the first word is "prego" with a beam and "reggo" without."""
+    audio, _, _ = real_clip("it", "agent-pass")
+    write("ct2", tmp_path / "ct2", openai.load(weights_dir / "tiny.pt"), {}, "float16")
+    alike = {"language": "it", "without_timestamps": True, "condition_on_previous_text": False}
+    model, texts = WhisperModel(str(tmp_path / "ct2"), device="cpu", cpu_threads=1), []
+    for theirs, ours in (({}, []), ({"beam_size": 1}, ["--beam_size", "1"])):
+        segments, _ = model.transcribe(str(audio), **alike, **theirs)
+        texts.append(" ".join(segment.text.strip() for segment in segments))
+        options = ["--model", str(tmp_path / "ct2"), "--language", "it", "--threads", "1"]
+        options += ours
+        assert main([str(audio), *options]) == 0
+        assert capsys.readouterr().out == f"{texts[-1]}\n"
+    assert texts[0] != texts[1]
 
 
 @pytest.mark.slow
