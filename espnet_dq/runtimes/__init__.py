@@ -52,11 +52,11 @@ def load_runtime(
 
     Args:
         name: a key of `RUNTIMES`; None: `guess_runtime`'s.
-        path: `openai:tiny` and the like as `espnet_dq.fetch.names` takes them. `torch`: a `.pt`, ggml or packed file, or an experiment folder or a checkpoint
-            (`.pth`) in one, whose model is decoded as it was trained, with its fake quantization
-            and its padding. `faster-whisper`: a CTranslate2 folder.
-            `whisper.cpp`: a ggml file. `transformers`: a Hugging Face folder.
-            `onnx`: an ONNX folder of ours.
+        path: `openai:tiny` and the like as `espnet_dq.fetch.names` takes them. `torch`: a `.pt`,
+            ggml or packed file, or an experiment folder or a checkpoint (`.pth`) in one, whose
+            model is decoded as it was trained, with its fake quantization and its padding.
+            `faster-whisper`: a CTranslate2 folder. `whisper.cpp`: a ggml file. `transformers`: a
+            Hugging Face folder. `onnx`: an ONNX folder of ours.
         threads: CPU threads in all; 0 takes every core.
         nj: clips at a time; 0 takes one for each thread (faster-whisper) or 8 (torch,
             transformers, onnx). whisper.cpp decodes one.
