@@ -17,8 +17,8 @@ test-processors: setup
 	tools/test_processors.sh
 
 lint: setup
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(BIN)/ruff check --no-cache .
+	$(BIN)/ruff format --no-cache --check .
 	$(BIN)/shellcheck -x $$(git ls-files '*.sh' .ci/run)
 
 # Published faults of the pinned packages: exit code 0 only if all were looked up and none has any;

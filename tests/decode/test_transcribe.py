@@ -26,6 +26,7 @@ from espnet_dq.errors import InputError
 from espnet_dq.formats.openai import read as openai
 from espnet_dq.formats.write import write
 from espnet_dq.runtimes import Segment, load_runtime
+from espnet_dq.whisper.weights import Weights
 from tests.data.av_files import encode
 
 FIRST, STEP = 4000, 8  # word k is a square wave of FIRST + k STEP in 16 bits
@@ -438,3 +439,13 @@ def test_several_files_one_of_them_bad(clips, source_files, tmp_path, capsys):
 def test_unknown_language_is_refused(toy_models):
     with pytest.raises(InputError, match="--language tlh"):
         main(["a.wav", "--model", str(toy_models["torch"]), "--language", "tlh"])
+
+
+def test_beams_that_whisper_cpp_does_not_have_are_refused(make_toy, tmp_path):
+    """Of more than 8 it says nothing at all, whatever it hears."""
+    model = make_toy(0, 32, 1)
+    weights = Weights(model.dims, model.state_dict())
+    write("ggml", tmp_path / "x.bin", weights, {}, "float16")
+    assert load_runtime("whisper.cpp", tmp_path / "x.bin", threads=1, beam_size=8)
+    with pytest.raises(InputError, match="--beam_size 9: whisper.cpp takes 8 at most"):
+        main(["a.wav", "--model", str(tmp_path / "x.bin"), "--beam_size", "9"])
