@@ -11,6 +11,7 @@ if [[ -n ${ESPNET_DQ_VENV:-} ]]; then
     venv=${ESPNET_DQ_VENV%/}
     tools=$venv.tools
 fi
+extras=(--extra runtimes --extra trainer --extra recipe --extra dev) # all but page
 stamp=$venv/.lock-sha256
 making=$tools/making # there while the environment is ours, and unfinished
 setup_log=$tools/setup.log
@@ -162,7 +163,7 @@ install_packages() {
     step "could not install the packages with TORCH_BACKEND=$backend" \
         "$uv" pip install -q --compile-bytecode --python "$venv/bin/python" \
         --torch-backend "$backend" --no-build-isolation \
-        -c "$tools/constraints.txt" -r "$root/pyproject.toml" --all-extras
+        -c "$tools/constraints.txt" -r "$root/pyproject.toml" "${extras[@]}"
 }
 
 # Scoring works without sclite, so nothing here is an error.
@@ -224,7 +225,7 @@ main() {
             --upgrade --no-emit-index-url --no-emit-find-links
             --custom-compile-command "tools/setup.sh --lock")
         step "could not make requirements.lock" \
-            "${compile[@]}" pyproject.toml --all-extras -o "$lock"
+            "${compile[@]}" pyproject.toml "${extras[@]}" -o "$lock"
         step "could not make tools/audit.lock" \
             "${compile[@]}" tools/audit.in -c "$lock" -o tools/audit.lock
         log "requirements.lock and tools/audit.lock are made anew"

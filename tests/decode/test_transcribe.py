@@ -447,5 +447,5 @@ def test_beams_that_whisper_cpp_does_not_have_are_refused(make_toy, tmp_path):
     weights = Weights(model.dims, model.state_dict())
     write("ggml", tmp_path / "x.bin", weights, {}, "float16")
     assert load_runtime("whisper.cpp", tmp_path / "x.bin", threads=1, beam_size=8)
-    with pytest.raises(InputError, match="--beam_size 9: whisper.cpp takes 8 at most"):
+    with pytest.raises(InputError, match=r"--beam_size 9: whisper\.cpp takes 8 at most"):
         main(["a.wav", "--model", str(tmp_path / "x.bin"), "--beam_size", "9"])
