@@ -48,6 +48,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--model", type=Path, required=True, help="folder of CTranslate2")
     parser.add_argument("--speech", type=Path, required=True, help="formatted Kaldi folder")
     parser.add_argument("--languages", nargs="+", required=True, help="whose clips are taken")
+    parser.add_argument("--systems", nargs="+", help="only these (all)")
     parser.add_argument("--work", type=Path, required=True, help="folder for the joined files")
     parser.add_argument("--out", type=Path, default=RESULTS, help="results, added to")
     args = parser.parse_args(argv)
@@ -67,7 +68,8 @@ def main(argv: list[str] | None = None) -> int:
         path = args.work / f"{language}.wav"
         texts = make(speech, language, args.minutes, path)
         said = " ".join(word for text in texts for word in compared(text, language))
-        for name, transcript in systems.items():
+        for name in args.systems or systems:
+            transcript = systems[name]
             started = time.process_time()
             heard = " ".join(compared(" ".join(transcript(path, language)), language))
             seconds = time.process_time() - started

@@ -3,8 +3,9 @@
     python -P examples/page.py tiny_int8 tiny_q4.bin
 
 Each MODEL is a file, a folder or a name as `bin.transcribe` takes it, and a line of the page's
-list. Only this machine reaches the page (127.0.0.1). Audio and texts stay on it until the page ends,
-and gradio's own statistics are off. What it needs: pip install ".[page]", or as CONTRIBUTING.md says.
+list. Only this machine reaches the page (127.0.0.1). Audio and texts stay on it until the page
+ends; gradio's own statistics are off. What it needs: `pip install ".[page]"`; CONTRIBUTING.md says
+how beside requirements.lock.
 """
 
 import argparse
