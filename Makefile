@@ -1,30 +1,32 @@
+BIN := "$(or $(ESPNET_DQ_VENV),.venv)"/bin
+
 .PHONY: setup test check test-processors lint audit faults
 setup:
 	tools/setup.sh
 
 # Two workers of one thread each: faster on two cores than one process of two threads.
 test: setup
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 # What needs neither a network nor minutes.
 check: setup
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist worksteal -m "not slow and not network"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not network"
 
 # Numeric tests with 1, 2 and 4 threads and as on lesser processors; a line a setting.
 test-processors: setup
 	tools/test_processors.sh
 
 lint: setup
-	.venv/bin/ruff check .
-	.venv/bin/ruff format --check .
-	.venv/bin/shellcheck -x $$(git ls-files '*.sh' .ci/run)
+	$(BIN)/ruff check --no-cache .
+	$(BIN)/ruff format --no-cache --check .
+	$(BIN)/shellcheck -x $$(git ls-files '*.sh' .ci/run)
 
 # Published faults of the pinned packages: exit code 0 only if all were looked up and none has any;
 # without a network it says in one line that it was skipped, and fails.
 audit: setup
-	.venv/bin/python tools/audit.py
+	$(BIN)/python tools/audit.py
 
 # Not among the tests: hours. See docs/reliability.md.
 faults: setup
-	.venv/bin/python -m benchmarks.faults --faults kill,rename --tries 30 --work $(WORK)
-	.venv/bin/python -m benchmarks.faults --work $(WORK)
+	$(BIN)/python -m benchmarks.faults --faults kill,rename --tries 30 --work $(WORK)
+	$(BIN)/python -m benchmarks.faults --work $(WORK)

@@ -95,3 +95,19 @@ def test_every_block_runs_as_it_stands(name, place, monkeypatch, capsys):
     if name == "docs/api.md":
         assert said.startswith("0 values differ in ")
         assert " s to 2.0 s: " in said and "50.0 % of the words are wrong\n" in said
+
+
+@pytest.mark.slow
+def test_every_cell_of_the_notebook_runs_as_it_stands(place, capsys):
+    notebook = json.loads((ROOT / "examples/transcribe.ipynb").read_text(encoding="utf-8"))
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in cells)
+    # One word more than without timestamps: the prompt is shorter.
+    words = get_tokenizer(multilingual=True).decode([*range(1003, 1010)]).strip()
+    first, *others = words.split()
+    Path("call.txt").write_text(f" {first} \n", encoding="utf-8")
+    names: dict[str, object] = {}
+    for number, cell in enumerate(cells):
+        exec(compile("".join(cell["source"]), f"transcribe.ipynb, {number}", "exec"), names)
+    assert [s.text for s in names["segments"]] == [words]
+    assert f"WER {100 * len(others):.1f}, CER " in capsys.readouterr().out

@@ -22,10 +22,11 @@ EXTRAS = {
     extra: [Requirement(line) for line in lines]
     for extra, lines in PROJECT["optional-dependencies"].items()
 }
+UNLOCKED = "page"  # the extra that requirements.lock leaves out, and set-up does not install
 # Folder -> the extras that its code may use, beside what `pip install .` brings.
 USES = {
     "espnet_dq": ["runtimes"],
-    "examples": ["runtimes", "trainer"],
+    "examples": ["runtimes", "trainer", UNLOCKED],
     "local": ["recipe"],
     "tools": ["dev"],
     "tests": list(EXTRAS),
@@ -51,7 +52,9 @@ def imported(folder: str) -> set[str]:
 def test_what_is_imported_is_declared(folder):
     declared = {canonicalize_name(r.name) for r in CORE}
     declared |= {canonicalize_name(r.name) for extra in USES[folder] for r in EXTRAS[extra]}
-    optional = {"lhotse", "datasets"} if folder == "tests" else set()  # importorskip
+    optional = {r.name for r in EXTRAS[UNLOCKED]} if UNLOCKED in USES[folder] else set()
+    if folder == "tests":
+        optional |= {"lhotse", "datasets", "gradio_client"}  # importorskip
     of = packages_distributions() | {name: [package] for name, package in COMPANIONS.items()}
     for name in sorted(imported(folder) - optional):
         assert declared & {canonicalize_name(x) for x in of.get(name, ())}, name
@@ -60,7 +63,10 @@ def test_what_is_imported_is_declared(folder):
 def test_each_pin_is_in_its_range():
     lock = (ROOT / "requirements.lock").read_text()
     pins = dict(re.findall(r"^([a-z0-9.-]+)==([^ ;]+)", lock, re.M))
-    for requirement in [*CORE, *(r for extra in EXTRAS.values() for r in extra)]:
+    locked = EXTRAS.keys() - {UNLOCKED}
+    named = re.findall("--extra ([a-z]+)", (ROOT / "tools/setup.sh").read_text())
+    assert sorted(named) == sorted(locked)  # what the lock is made of
+    for requirement in [*CORE, *(r for extra in locked for r in EXTRAS[extra])]:
         pin = pins[canonicalize_name(requirement.name)]
         assert requirement.specifier.contains(pin, prereleases=True), f"{requirement}: {pin}"
 

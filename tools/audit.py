@@ -2,7 +2,7 @@
 
     .venv/bin/python tools/audit.py [options for pip-audit]
 
-pip-audit asks, from an environment of its own (.tools/audit, pinned by tools/audit.lock), so that
+pip-audit asks, from an environment of its own (.audit in ours, pinned by tools/audit.lock), so that
 it is not among what is checked. Exit code 0: all packages were looked up and nothing is known of
 them; 1: there are faults, each in a line; 3: skipped, or not all could be looked up: no pass.
 
@@ -21,7 +21,7 @@ from espnet_dq.errors import DQError, WorkError, run
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCK = ROOT / "requirements.lock"
-HOME = ROOT / ".tools/audit"
+HOME = Path(sys.prefix) / ".audit"
 FAULTY = "pyyaml==5.3"  # runs code from the YAML that it loads: CVE-2020-1747, CVE-2020-14343
 
 

@@ -1,14 +1,19 @@
 #!/usr/bin/env bash
-# Makes .venv as requirements.lock says; a second run finds it finished and ends at once.
+# Makes the environment that requirements.lock says; a second run finds it finished and ends at once.
 set -euo pipefail +f
 unset CDPATH # cd would go elsewhere, and print where
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 lock=$root/requirements.lock
 venv=$root/.venv
-tools=$root/.tools
+tools=$root/.tools # what set-up itself needs
+if [[ -n ${ESPNET_DQ_VENV:-} ]]; then
+    venv=${ESPNET_DQ_VENV%/}
+    tools=$venv.tools
+fi
+extras=(--extra runtimes --extra trainer --extra recipe --extra dev) # all but page
 stamp=$venv/.lock-sha256
-making=$tools/making # there while .venv is ours, and unfinished
+making=$tools/making # there while the environment is ours, and unfinished
 setup_log=$tools/setup.log
 
 usage() {
@@ -29,6 +34,9 @@ TORCH_BACKEND   handed to uv: cpu for PyTorch's smaller CPU build, or cu126, cu1
                 are not in requirements.lock, so here its versions are kept and no hashes are
                 checked. The choice is remembered; to undo it remove .venv and run this again.
                   TORCH_BACKEND=cpu tools/setup.sh
+ESPNET_DQ_VENV  the environment's folder, instead of .venv, beginning with /; the recipe, make and
+                .ci/run take it, too. For a clone that is somebody else's, or read-only:
+                  export ESPNET_DQ_VENV=$HOME/espnet_dq_venv
 EOF
 }
 
@@ -50,6 +58,22 @@ finished() {
     [[ $sha == "$(sha256_of "$lock")" && $folder == "$root" ]] || return 1
     [[ -z ${TORCH_BACKEND:-} || $backend == "$TORCH_BACKEND" ]] || return 1
     usable "$venv/bin/python"
+}
+
+# check_rights FILE...: ends with a line that says what cannot be made here, and what can be done.
+check_rights() {
+    local place at of own="or have an environment of your own: export ESPNET_DQ_VENV=\$HOME/espnet_dq_venv"
+    # Its code is another clone's, which a set-up for this one would take away from it.
+    if [[ (-L $venv || -n ${ESPNET_DQ_VENV:-}) && -r $stamp ]]; then
+        of=$(sed -n 3p "$stamp")
+        [[ -z $of || $of == "$root" ]] ||
+            die "$venv runs the code of $of, not of $root: give each its own, with ESPNET_DQ_VENV=FOLDER"
+    fi
+    for place in "$@"; do
+        at=$place
+        until [[ -e $at || -L $at ]]; do at=$(dirname "$at"); done
+        [[ -w $at ]] || die "no right to write to $at, to make $venv as this clone needs it: ask whoever may to run tools/setup.sh, $own"
+    done
 }
 
 usable() {
@@ -139,7 +163,7 @@ install_packages() {
     step "could not install the packages with TORCH_BACKEND=$backend" \
         "$uv" pip install -q --compile-bytecode --python "$venv/bin/python" \
         --torch-backend "$backend" --no-build-isolation \
-        -c "$tools/constraints.txt" -r "$root/pyproject.toml" --all-extras
+        -c "$tools/constraints.txt" -r "$root/pyproject.toml" "${extras[@]}"
 }
 
 # Scoring works without sclite, so nothing here is an error.
@@ -173,9 +197,14 @@ main() {
         *) log "unknown option $arg, see --help" && exit 2 ;;
         esac
     done
-    if ! $relock && finished; then
-        report ".venv is ready"
+    [[ $venv == /* ]] || { log "ESPNET_DQ_VENV=$venv: must begin with /" && exit 2; }
+    if $relock; then
+        check_rights "$tools" "$lock"
+    elif finished; then
+        report "$venv is ready"
         exit 0
+    else
+        check_rights "$tools" "$venv"
     fi
 
     mkdir -p "$tools"
@@ -183,7 +212,7 @@ main() {
         exec 9>"$tools/setup.lock"
         flock -n 9 || { log "waiting for another set-up" && flock 9; }
         if ! $relock && finished; then
-            report ".venv is ready"
+            report "$venv is ready"
             exit 0
         fi
     fi
@@ -196,7 +225,7 @@ main() {
             --upgrade --no-emit-index-url --no-emit-find-links
             --custom-compile-command "tools/setup.sh --lock")
         step "could not make requirements.lock" \
-            "${compile[@]}" pyproject.toml --all-extras -o "$lock"
+            "${compile[@]}" pyproject.toml "${extras[@]}" -o "$lock"
         step "could not make tools/audit.lock" \
             "${compile[@]}" tools/audit.in -c "$lock" -o tools/audit.lock
         log "requirements.lock and tools/audit.lock are made anew"
@@ -223,9 +252,9 @@ main() {
                 fail "no Python 3.12 or 3.13 found (install one), and uv could not fetch it"
             python=3.12
         fi
-        step "could not make .venv" "$uv" venv -q --python "$python" "$venv"
+        step "could not make $venv" "$uv" venv -q --python "$python" "$venv"
     fi
-    log "installing packages into .venv (up to 6.7 GB, some minutes)"
+    log "installing packages into $venv (up to 6.7 GB, some minutes)"
     install_packages
     # setuptools is in the lock file: no second copy of it is fetched for the build.
     step "could not install the project" \

@@ -31,7 +31,7 @@ settings=(
 failed=0
 for setting in "${settings[@]}"; do
     read -ra variables <<< "$setting"
-    said=$(env "${variables[@]}" .venv/bin/python -m pytest --color=no -p no:cacheprovider \
+    said=$(env "${variables[@]}" "${ESPNET_DQ_VENV:-.venv}/bin/python" -m pytest --color=no -p no:cacheprovider \
         -o addopts=--strict-markers --tb=line "${tests[@]}" "$@" 2>&1) || failed=1
     printf '%s: %s\n' "$setting" "$(tail -n 1 <<< "$said")"
     grep -E '^(FAILED|ERROR)' <<< "$said" || true

@@ -12,7 +12,7 @@ from whisper.model import ModelDimensions
 
 from espnet_dq.api import nets
 from espnet_dq.errors import InputError, say
-from espnet_dq.fetch.weights import source_path
+from espnet_dq.fetch.names import source_path
 from espnet_dq.files import check_apart
 from espnet_dq.formats import adapter, detect, integers
 from espnet_dq.formats.hf.vocabulary import in_order
@@ -59,7 +59,8 @@ def load(source: str | Path, keep: bool = True, base: str | Path | None = None) 
     Args:
         source: a path, whose format is detected (`.pt`, ggml, packed safetensors; a folder of
             CTranslate2, Hugging Face, ONNX; peft's LoRA adapters; an experiment), or `openai:tiny`,
-            `openai:base`, `openai:small`, fetched once.
+            `openai:base`, `openai:small`, fetched once, also without `openai:` where no file or
+            folder has that name.
         keep: with the integers and scales of what lies on a grid; False: as floats only.
         base: of adapters: the model that they were trained on, and are merged into; None: as their
             folder names it, if that is a path. A line says what was merged.
@@ -73,7 +74,7 @@ def load(source: str | Path, keep: bool = True, base: str | Path | None = None) 
         model = load("openai:tiny")
         model.weights.state["decoder.ln.weight"].shape  # torch.Size([384])
     """
-    path = source_path(str(source))
+    path = source_path(source)
     if path.is_dir() and (file := detect.adapter(path)):
         return _merged(path, file, base)
     if base is not None:
@@ -94,7 +95,7 @@ def _merged(folder: Path, file: Path, base: str | Path | None) -> Model:
             "a path or openai:NAME"
         )
     base = base or added.base
-    path = source_path(str(base))
+    path = source_path(base)
     if added.of_embedding and detect.detect(path) != "openai" and not in_order(path):
         raise InputError(
             f"{file}: changes the embedding, whose rows stand in another order in {path}"
@@ -258,7 +259,7 @@ def convert(
         InputError: as `load`, `quantize` and `save`, or a format that cannot hold what is kept.
     """
     check_out(to, path)
-    check_apart(Path(path), source_path(str(source)))
+    check_apart(Path(path), source_path(source))
     model = load(source, keep=grid == "keep", base=base)
     if grid == "keep":
         _check_kept(model, to)

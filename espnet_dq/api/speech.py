@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from espnet_dq.data.languages import known_language
-from espnet_dq.decode.transcribe import SURE
+from espnet_dq.decode.transcribe import BEAM, SURE
 from espnet_dq.decode.transcribe import transcribe as segments
 from espnet_dq.errors import InputError
-from espnet_dq.runtimes import Segment, guess_runtime, load_runtime
+from espnet_dq.runtimes import Segment, load_runtime
 
 if TYPE_CHECKING:
     from espnet_dq.runtimes import Runtime
@@ -22,13 +22,16 @@ def transcribe(
     timestamps: bool = False,
     runtime: str | None = None,
     damage: Callable[[str], None] | None = None,
+    beam_size: int = BEAM,
+    threads: int = 0,
 ) -> Iterator[Segment]:
     """What is said in an audio file of any kind and length, segment by segment, as it comes.
 
     Args:
         audio: wav, flac, mp3, ogg, ...
-        model: what `save` wrote, an experiment, or, to load it once for many files, what
-            `espnet_dq.runtimes.load_runtime` returns.
+        model: what `save` wrote, an experiment, a name as of `load`, or, to load it once for many
+            files, what `espnet_dq.runtimes.load_runtime` returns; then `runtime`, `beam_size` and
+            `threads` are those that it was loaded with.
         language: Whisper's code or a name; None: detected, and logged.
         timestamps: cut by the model's own timestamps; otherwise a segment is what is heard at a
             time, up to 30 s.
@@ -36,6 +39,8 @@ def transcribe(
             model's format needs.
         damage: takes a line for each damaged spot of the file, which is passed over; None: damage
             is an error.
+        beam_size: 1 is greedy, and the fastest.
+        threads: CPU threads; 0 takes every core.
 
     Returns:
         Segments with `start` and `end` in seconds, `text` and `language`; none where there is no
@@ -51,7 +56,7 @@ def transcribe(
             print(segment.start, segment.text)
     """
     if isinstance(model, str | Path):
-        model = load_runtime(runtime or guess_runtime(model), model, nj=1)
+        model = load_runtime(runtime, model, threads, nj=1, beam_size=beam_size)
     code = known_language(language, model.languages) if language else None
 
     def detected(language: str | None, probability: float) -> None:

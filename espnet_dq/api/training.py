@@ -26,7 +26,7 @@ from espnet_dq.data.validation import validate
 from espnet_dq.data.windows import pack_windows
 from espnet_dq.distill.teacher_pass import teacher_pass
 from espnet_dq.errors import InputError, say
-from espnet_dq.fetch.weights import source_path
+from espnet_dq.fetch.names import source_path
 from espnet_dq.files import alone, atomic, file_size, new_folder, sha256
 from espnet_dq.formats.format import Format
 from espnet_dq.formats.openai import read as openai
@@ -102,7 +102,7 @@ def distil(
         raise InputError(f"train_config: {len(configs)}, not one or two (in float, on the grid)")
     if odd := re.search("[:,]", str(out)):
         raise InputError(f"{out}: ESPnet takes no path with {odd[0]} in it")
-    models = [source_path(str(source)).absolute() for source in (teacher, student)]
+    models = [source_path(source).absolute() for source in (teacher, student)]
     folders, balance = {"train": Path(train), "dev": Path(dev)}, balance or Balance()
     length = Wanted(steps, epochs, qat_steps)
     if not isinstance(table := read_grid(grid), str):

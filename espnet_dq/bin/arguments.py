@@ -90,12 +90,24 @@ def add_balance(parser: argparse.ArgumentParser) -> None:
 
 
 def add_source(parser: argparse.ArgumentParser) -> None:
-    """`--from`, a model as `espnet_dq.fetch.weights.source_path` takes it, stored as `source`."""
+    """`--from`, a model as `espnet_dq.fetch.names.source_path` takes it, stored as `source`."""
     parser.add_argument(
         "--from",
         dest="source",
         required=True,
         metavar="PATH|openai:NAME",
-        help="file or folder in a format that is read here (detected), or "
-        f"openai: and one of {', '.join(MODELS)}",
+        help="file or folder in a format that is read here (detected), or a Whisper of OpenAI's: "
+        f"openai: and one of {', '.join(MODELS)}; the name alone where nothing else has it",
+    )
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """`--model`, as `espnet_dq.runtimes.load_runtime` takes it."""
+    parser.add_argument(
+        "--model",
+        required=True,
+        metavar="PATH|NAME",
+        help="folder of CTranslate2 (faster-whisper), ONNX (onnx) or Hugging Face (transformers), "
+        "ggml .bin file (whisper.cpp), .pt, packed file or experiment folder (torch), or a Whisper "
+        f"of OpenAI's that is fetched once: {', '.join(MODELS)} or openai: and one of them (torch)",
     )

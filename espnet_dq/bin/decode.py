@@ -6,11 +6,12 @@ import logging
 from contextlib import nullcontext
 from pathlib import Path
 
-from espnet_dq.bin.arguments import Parser, count
+from espnet_dq.bin.arguments import Parser, add_model, count
 from espnet_dq.data.kaldi import KaldiDir, read_scp
 from espnet_dq.decode.folder import decode_folder
 from espnet_dq.decode.parts import join_parts
 from espnet_dq.errors import run, say
+from espnet_dq.fetch.names import source_path
 from espnet_dq.files import alone, sha256, shared_place
 from espnet_dq.jobs import Part
 from espnet_dq.runtimes import RUNTIMES
@@ -20,12 +21,7 @@ from espnet_dq.runtimes.interface import LIMITS
 def get_parser() -> Parser:
     """The command's options."""
     parser = Parser(__doc__)
-    parser.add_argument(
-        "--model",
-        required=True,
-        help="folder of CTranslate2 (faster-whisper), ONNX (onnx) or Hugging Face (transformers), "
-        "ggml .bin file (whisper.cpp), .pt, packed file or experiment folder (torch)",
-    )
+    add_model(parser)
     parser.add_argument("--runtime", required=True, choices=RUNTIMES, help="what decodes")
     parser.add_argument("--data", required=True, help="Kaldi folder: wav.scp and utt2lang")
     parser.add_argument("--out", required=True, help="folder for text, decode.json, timed")
@@ -61,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
     place, shared, join = Path(args["out"]), args.pop("shared"), args.pop("join")
     if shared:
         options = args["beam_size"], args["timestamps"]
-        key = _key(Path(args["model"]), args["runtime"], Path(args["data"]), *options)
+        key = _key(source_path(args["model"]), args["runtime"], Path(args["data"]), *options)
         args["out"] = place = shared_place(place, shared, key)
     # Jobs of an array work on one folder at once, each on its part.
     with alone(place) if shared and not args["part"] else nullcontext():

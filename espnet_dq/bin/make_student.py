@@ -15,7 +15,7 @@ from pathlib import Path
 from espnet_dq.bin.arguments import Parser, add_source
 from espnet_dq.data.prompted import PromptedClips
 from espnet_dq.errors import InputError, run, say
-from espnet_dq.fetch.weights import source_path
+from espnet_dq.fetch.names import source_path
 from espnet_dq.files import check_apart, check_replaceable
 from espnet_dq.formats import detect
 from espnet_dq.formats.write import write

@@ -1,16 +1,19 @@
 """Print what is said in audio files of any kind and length."""
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from pathlib import Path
 
-from espnet_dq.bin.arguments import Parser
+from espnet_dq.bin.arguments import Parser, add_model, count
 from espnet_dq.data.languages import known_language
 from espnet_dq.data.texts import between
 from espnet_dq.decode.subtitles import HEAD, cue
-from espnet_dq.decode.transcribe import SURE, transcribe
+from espnet_dq.decode.transcribe import BEAM, SURE, transcribe
 from espnet_dq.errors import InputError, one_line, run, say, spoken
-from espnet_dq.runtimes import RUNTIMES, Segment, guess_runtime, load_runtime
+from espnet_dq.files import atomic, check_replaceable
+from espnet_dq.runtimes import RUNTIMES, Segment, load_runtime
 
 SHOWN = 5  # damaged spots of a file
 
@@ -19,48 +22,86 @@ def get_parser() -> Parser:
     """The command's options."""
     parser = Parser(__doc__)
     parser.add_argument("audio", nargs="+", metavar="AUDIO", help="audio file: wav, mp3, ogg, ...")
-    parser.add_argument(
-        "--model",
-        required=True,
-        help="folder of CTranslate2 (faster-whisper), ONNX (onnx) or Hugging Face (transformers), "
-        "ggml .bin file (whisper.cpp), .pt, packed file or experiment folder (torch)",
-    )
+    add_model(parser)
     parser.add_argument("--language", help="code or name, e.g. it (default: detected and named)")
     parser.add_argument("--runtime", choices=RUNTIMES, help="default: the one that reads the model")
     parser.add_argument("--timestamps", action="store_true", help="a line for each segment")
     parser.add_argument(
-        "--format", choices=("text", *HEAD), default="text", help="text, or subtitles of one AUDIO"
+        "--format", choices=("text", *HEAD), default="text", help="text (default), or subtitles"
     )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="write DIR/NAME.txt, .srt or .vtt of each AUDIO (default: print; subtitles of one)",
+    )
+    parser.add_argument(
+        "--beam_size", type=count, default=BEAM, help="1 is greedy, and faster (%(default)s)"
+    )
+    parser.add_argument("--threads", type=count, default=0, help="CPU threads (default: all)")
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run `python -Pm espnet_dq.bin.transcribe`.
 
-    One file gives its text alone, several give `FILE<tab>text` lines. Text is printed as it comes,
-    and memory is that of one window however long a file is. Silence says nothing; what goes round
-    in circles is tried again at random, in the same way each time. Damaged spots of a file are
-    named and passed over. A bad file among several is named, the others are still transcribed, and
-    the exit code is 2.
+    One file gives its text alone, several give `FILE<tab>text` lines, with `--out` each a file of
+    its own, whole or not at all. Text is printed as it comes, and memory is that of one window
+    however long a file is. Silence says nothing; what goes round in circles is tried again at
+    random, in the same way each time. Damaged spots of a file are named and passed over. A bad file
+    among several is named, the others are still transcribed, and the exit code is 2.
     """
     args = get_parser().parse_args(argv)
-    if args.format != "text" and len(args.audio) > 1:
-        raise InputError(f"--format {args.format}: one AUDIO at a time")
-    runtime = load_runtime(args.runtime or guess_runtime(args.model), args.model, nj=1)
+    places = _places(args.audio, args.out, args.format)
+    runtime = load_runtime(args.runtime, args.model, args.threads, nj=1, beam_size=args.beam_size)
     asked = known_language(args.language, runtime.languages) if args.language else None
     timestamps = args.timestamps or args.format != "text"
     code = 0
-    for path in args.audio:
-        prefix = f"{one_line(path)}\t" if len(args.audio) > 1 else ""
+    for path, place in zip(args.audio, places, strict=True):
+        prefix = f"{one_line(path)}\t" if len(args.audio) > 1 and not place else ""
         try:
             detected = partial(_name_language, path)
             segments = transcribe(runtime, path, asked, timestamps, _warner(), detected)
-            for part in _parts(_limits(segments, path), args.format, args.timestamps, prefix):
-                print(part, end="", flush=True)
+            parts = _parts(_limits(segments, path), args.format, args.timestamps, prefix)
+            if place:
+                with atomic(place) as tmp, open(tmp, "w", encoding="utf-8") as file:
+                    file.writelines(parts)
+                say(place)
+            else:
+                for part in parts:
+                    print(part, end="", flush=True)
         except InputError as e:
             say(f"transcribe: {e}", sys.stderr)
             code = e.exit_code
     return code
+
+
+def _places(audio: list[str], out: Path | None, kind: str) -> list[Path | None]:
+    """The file that the text of each AUDIO is written to; none where it is printed.
+
+    Whatever is wrong with them is said before hours of work; the folder is made.
+    """
+    if out is None:
+        if kind != "text" and len(audio) > 1:
+            raise InputError(
+                f"--format {kind}: of several AUDIO only with --out, a folder for them"
+            )
+        return [None] * len(audio)
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out}: is no folder")
+    suffix, read, of = "txt" if kind == "text" else kind, {*map(os.path.realpath, audio)}, {}
+    for path in audio:
+        place = out / f"{Path(path).stem}.{suffix}"
+        if place in of:
+            raise InputError(f"--out {out}: {place.name} would be of {of[place]} and of {path}")
+        if os.path.realpath(place) in read:
+            raise InputError(f"{place}: is what is read: give another --out")
+        check_replaceable(place)
+        of[place] = path
+    out.mkdir(parents=True, exist_ok=True)
+    if not os.access(out, os.W_OK | os.X_OK):
+        raise InputError(f"--out {out}: nothing may be written there")
+    return [*of]
 
 
 def _warner() -> Callable[[str], None]:

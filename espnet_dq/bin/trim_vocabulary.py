@@ -23,7 +23,7 @@ from espnet_dq.bin.arguments import Parser, add_source
 from espnet_dq.data.kaldi import read_scp
 from espnet_dq.data.languages import whisper_code
 from espnet_dq.errors import InputError, run, say
-from espnet_dq.fetch.weights import source_path
+from espnet_dq.fetch.names import source_path
 from espnet_dq.files import bytes_on_disk, check_apart, check_replaceable
 from espnet_dq.formats import detect
 from espnet_dq.formats.openai.write import save as save_pt

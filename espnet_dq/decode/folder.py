@@ -20,6 +20,7 @@ from espnet_dq.data.kaldi import FOLDER, KaldiDir, read_scp, read_wav, write_scp
 from espnet_dq.data.segments import Segment
 from espnet_dq.decode.utterances import Decoded, decode, decode_timed, jobs_of, run
 from espnet_dq.errors import InputError, WorkError, one_line
+from espnet_dq.fetch.names import source_path
 from espnet_dq.files import Folder, atomic, check_replaceable, remove, sha256
 from espnet_dq.jobs import Part
 from espnet_dq.runtimes import Runtime, load_runtime
@@ -78,7 +79,7 @@ def decode_folder(
         InputError: a table, a language or the model is wrong.
         WorkError: not one utterance could be decoded (of a part: the join says it).
     """
-    model, data, out = Path(model), Path(data), Path(out)
+    model, data, out = source_path(model), Path(data), Path(out)
     check_out(out)
     wav, languages = read_wav(data), read_scp(data / "utt2lang")
     started = time.perf_counter()

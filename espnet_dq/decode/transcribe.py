@@ -10,13 +10,15 @@ from espnet_dq.data.apart import read_apart
 from espnet_dq.data.audio import SAMPLE_RATE
 from espnet_dq.data.faults import AudioFault
 from espnet_dq.data.pieces import pieces
+from espnet_dq.data.texts import join
 from espnet_dq.data.unfit import sounding
 from espnet_dq.decode.halves import transcribe as transcribe_clip
-from espnet_dq.runtimes.interface import Runtime, Segment
+from espnet_dq.runtimes.interface import WINDOW, Hypothesis, Runtime, Segment, whole, worst
 
 # `Runtime.detect` gives clips of speech 0.38 at least, 0.26 behind 20 s of silence; noise, hum,
 # clicks, a tone and a tune 0.19 at most (base and tiny; 8 clips in 5 languages, 11 other sounds).
 SURE = 0.5
+BEAM = 5  # as faster-whisper's and openai-whisper's own commands (docs/results.md)
 
 
 def transcribe(
@@ -82,10 +84,19 @@ def spoken_language(runtime: Runtime, path: Path | str) -> tuple[str | None, flo
 def transcribe_pieces(
     runtime: Runtime, parts: Iterable[tuple[int, np.ndarray]], language: str, timestamps: bool
 ) -> Iterator[Segment]:
-    """`transcribe` of audio in pieces: first sample of each, and its samples, float32 at 16 kHz."""
+    """`transcribe` of audio in pieces: first sample of each, and its samples, float32 at 16 kHz.
+
+    The model sets timestamps even where they are not asked for, as openai-whisper and
+    faster-whisper let it: without them a beam may end behind the first of several sentences.
+    """
+    timed = timestamps or runtime.window == WINDOW
     for start, audio in _sounds(parts):
         offset, length = start / SAMPLE_RATE, len(audio) / SAMPLE_RATE
-        for segment in transcribe_clip(runtime, audio, language, timestamps):
+        found = transcribe_clip(runtime, audio, language, timed)
+        if not timestamps:
+            text = join((segment.text for segment in found), language)
+            found = whole(audio, Hypothesis(text, worst(segment.limit for segment in found)))
+        for segment in found:
             # A model hears a window that is full, and may set a time behind the end.
             begin, end = (offset + min(t, length) for t in (segment.start, segment.end))
             if segment.text:

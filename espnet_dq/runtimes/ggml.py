@@ -18,6 +18,7 @@ from espnet_dq.runtimes.interface import (
     worst,
 )
 
+MOST_BEAMS = 8  # WHISPER_MAX_DECODERS; beyond it says nothing of any audio
 BINS = 201  # of a spectrum, of which the file's filters make mels
 
 
@@ -56,6 +57,8 @@ class WhisperCpp:
             "no_timestamps": True,
             "suppress_nst": True,
         }
+        if beam_size > MOST_BEAMS:
+            raise InputError(f"--beam_size {beam_size}: whisper.cpp takes {MOST_BEAMS} at most")
         if beam_size > 1:
             self.options["beam_search"] = {"beam_size": beam_size, "patience": -1.0}
         self.path, self.beam_size = path, beam_size

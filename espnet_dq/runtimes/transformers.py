@@ -1,5 +1,6 @@
 """Hugging Face folders in transformers."""
 
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -163,16 +164,16 @@ class Transformers:
         no_speech = self._first(encoded)[:, settings.no_timestamps_token_id - 1]
         with quiet(), torch.inference_mode():
             found = self.model.generate(
-                encoder_outputs=encoded,
+                encoder_outputs=copy(encoded),  # beams are made of it in its place
                 force_unique_generate_call=True,
                 return_dict_in_generate=True,
                 output_scores=True,
                 **options,
             )
+            # Of several beams Whisper's `generate` leaves the scores of the one that it returns.
             scores = self.model.compute_transition_scores(
                 found.sequences,
                 tuple(step * (temperature or 1) for step in found.scores),  # as without it
-                found.get("beam_indices"),
                 normalize_logits=True,
             )
         attempts = []

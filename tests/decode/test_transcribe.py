@@ -13,6 +13,7 @@ import jiwer
 import numpy as np
 import pytest
 import soundfile
+from faster_whisper import WhisperModel
 from whisper.normalizers import BasicTextNormalizer
 
 from espnet_dq.bin import transcribe as command
@@ -25,6 +26,7 @@ from espnet_dq.errors import InputError
 from espnet_dq.formats.openai import read as openai
 from espnet_dq.formats.write import write
 from espnet_dq.runtimes import Segment, load_runtime
+from espnet_dq.whisper.weights import Weights
 from tests.data.av_files import encode
 
 FIRST, STEP = 4000, 8  # word k is a square wave of FIRST + k STEP in 16 bits
@@ -209,8 +211,52 @@ def test_subtitles_are_read_by_ffmpeg(kind, fake, tmp_path, capsys):
         assert [bytes(cue).decode() for cue in cues] == [f"w{k}" for k in range(len(starts))]
         times = [float(cue.pts * cue.time_base) for cue in cues]
     assert np.allclose(times, np.array(starts) / SAMPLE_RATE, atol=0.001)
-    with pytest.raises(InputError, match="--format"):
-        main(["a.wav", "b.wav", *fake, "--format", kind])
+
+
+@pytest.mark.parametrize("kind", ["text", "srt", "vtt"])
+def test_each_of_several_files_has_its_own(kind, fake, tmp_path, capsys):
+    """With --out: what is printed of it alone. One that breaks off leaves what stood there."""
+    suffix = "txt" if kind == "text" else kind
+    paths, out = [tmp_path / f"{name}.wav" for name in ("a", "bad", "c.d")], tmp_path / "made/out"
+    for number, path in enumerate(paths):
+        save_wav(path, spoken(10 + 20 * number)[0])
+    printed = []
+    for path in paths:
+        assert main([str(path), *fake, "--format", kind]) == 0
+        printed.append(capsys.readouterr().out)
+    paths[1].write_bytes(b"no audio")
+    out.mkdir(parents=True)
+    (out / f"bad.{suffix}").write_text("older")
+    assert main([*map(str, paths), *fake, "--format", kind, "--out", str(out)]) == 2
+    told, err = capsys.readouterr()
+    names = [f"a.{suffix}", f"bad.{suffix}", f"c.d.{suffix}"]
+    assert told.splitlines() == [str(out / name) for name in names if "bad" not in name]
+    assert f"{paths[1]}: " in err and sorted(os.listdir(out)) == sorted(names)
+    printed[1] = "older"
+    assert [(out / name).read_text() for name in names] == printed
+
+
+@pytest.mark.parametrize(
+    ("audio", "options", "line"),
+    [
+        (["x.wav", "y.wav"], ["--format", "srt"], "--format srt: of several AUDIO only with --out"),
+        (["x.wav", "sub/x.mp3"], ["--out", "o"], "x.txt would be of .*x.wav and of .*sub/x.mp3"),
+        (["x.wav", "o/y.srt"], ["--format", "srt", "--out", "o"], "o/y.srt: is what is read"),
+        (["x.wav"], ["--out", "x.wav"], "--out .*x.wav: is no folder"),
+        (["z.wav"], ["--out", "o"], "o/z.txt: is a folder, and a file is to be written"),
+    ],
+)
+def test_where_nothing_can_be_written_is_said_before_the_model_is_loaded(
+    audio, options, line, monkeypatch, tmp_path
+):
+    monkeypatch.chdir(tmp_path)
+    for name in ("o/z.txt", "sub"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in {"x.wav", *audio}:
+        (tmp_path / name).write_bytes(b"audio")
+    with pytest.raises(InputError, match=line):
+        main([*audio, "--model", "no-such-model", *options])
+    assert all((tmp_path / name).read_bytes() == b"audio" for name in audio)
 
 
 def test_what_was_heard_of_a_broken_file_is_printed(fake, monkeypatch, tmp_path, capsys):
@@ -343,6 +389,24 @@ def test_long_audio_has_the_words_of_its_clips(real_clip, weights_dir, tmp_path,
 
 
 @pytest.mark.slow
+def test_the_beam_is_faster_whispers_own_unless_told_otherwise(
+    real_clip, weights_dir, tmp_path, capsys
+):
+    """So is all else of a clip, which neither cuts; this one has another text without a beam."""
+    audio, _, _ = real_clip("it", "agent-pass")
+    write("ct2", tmp_path / "ct2", openai.load(weights_dir / "tiny.pt"), {}, "float16")
+    model, texts = WhisperModel(str(tmp_path / "ct2"), device="cpu", cpu_threads=1), []
+    for theirs, ours in (({}, []), ({"beam_size": 1}, ["--beam_size", "1"])):
+        segments, _ = model.transcribe(str(audio), language="it", **theirs)
+        texts.append(" ".join(segment.text.strip() for segment in segments))
+        options = ["--model", str(tmp_path / "ct2"), "--language", "it", "--threads", "1"]
+        options += ours
+        assert main([str(audio), *options]) == 0
+        assert capsys.readouterr().out == f"{texts[-1]}\n"
+    assert texts[0] != texts[1]
+
+
+@pytest.mark.slow
 def test_timestamps_are_of_the_whole_file(clips, source_files, tmp_path, capsys):
     """Two English clips, 35 s apart."""
     english = [(load_audio(path), text) for path, lang, text in clips if lang == "en"][:2]
@@ -374,3 +438,13 @@ def test_several_files_one_of_them_bad(clips, source_files, tmp_path, capsys):
 def test_unknown_language_is_refused(toy_models):
     with pytest.raises(InputError, match="--language tlh"):
         main(["a.wav", "--model", str(toy_models["torch"]), "--language", "tlh"])
+
+
+def test_beams_that_whisper_cpp_does_not_have_are_refused(make_toy, tmp_path):
+    """Of more than 8 it says nothing at all, whatever it hears."""
+    model = make_toy(0, 32, 1)
+    weights = Weights(model.dims, model.state_dict())
+    write("ggml", tmp_path / "x.bin", weights, {}, "float16")
+    assert load_runtime("whisper.cpp", tmp_path / "x.bin", threads=1, beam_size=8)
+    with pytest.raises(InputError, match=r"--beam_size 9: whisper\.cpp takes 8 at most"):
+        main(["a.wav", "--model", str(tmp_path / "x.bin"), "--beam_size", "9"])

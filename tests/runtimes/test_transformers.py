@@ -56,6 +56,25 @@ def test_toy_says_what_torch_says(folder, toy_models, beam_size, nj):
 
 
 @pytest.mark.slow
+def test_what_beams_say_is_judged_and_tried_again(tiny, real_clip):
+    """By the mean score that `generate` itself tells of the same search; and again, as often."""
+    runtime = load_runtime("transformers", tiny, threads=1, beam_size=5)
+    encoded = runtime._encode([load_audio(real_clip("it", "agent-pass")[0])])
+    attempts = [runtime._attempts(encoded, "it", 0.0) for _ in range(2)]
+    assert len(attempts[0]) == 1 and attempts[0] == attempts[1]
+    found = runtime.model.generate(
+        encoder_outputs=encoded,
+        force_unique_generate_call=True,
+        return_dict_in_generate=True,
+        output_scores=True,
+        **runtime._prompt(runtime.options, "it"),
+    )
+    assert found.beam_indices.any()  # not the first beam all the way
+    # It divides by a token more or less, of some 20.
+    assert attempts[0][0].logprob == pytest.approx(float(found.sequences_scores[0]), rel=1 / 20)
+
+
+@pytest.mark.slow
 def test_tiny_says_what_torch_says(tiny, weights_dir, clips):
     audio = [(load_audio(path), language) for path, language, _ in clips]
     theirs, ours = (

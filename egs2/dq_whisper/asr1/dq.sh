@@ -34,8 +34,11 @@ case $cmd_backend in
 esac
 case $cmd_split in true|false) ;; *) die "$cmd: cmd_split=$cmd_split: true or false" ;; esac
 
-mkdir -p "$exp/done"
-mkdir -p "$dumpdir"
+for folder in "$exp/done" "$dumpdir" downloads; do
+    elsewhere="in a clone that is somebody else's nothing can be made: work in one of your own"
+    why=$(mkdir -p "$folder" 2>&1) || die "${why#mkdir: }: $elsewhere"
+    [ -w "$folder" ] || [ "$folder" = downloads ] || die "$folder: no right to write: $elsewhere"
+done
 dump=$(cd "$dumpdir" && pwd)/$corpus
 if [ -n "$data_root" ]; then
     dump=$dump/$({ realpath -m "$data_root"; printf %s "$local_data_opts"; } | cksum | cut -d ' ' -f 1)

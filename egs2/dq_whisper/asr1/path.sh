@@ -4,8 +4,9 @@ unset CDPATH
 _dq_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../.." && pwd)
 "$_dq_root/tools/setup.sh" || return
 
-export PYTHON=$_dq_root/.venv/bin/python
-export PATH=$_dq_root/.venv/bin:$PATH
+_dq_venv=${ESPNET_DQ_VENV:-$_dq_root/.venv}
+export PYTHON=$_dq_venv/bin/python
+export PATH=$_dq_venv/bin:$PATH
 if [[ -d /usr/lib/sctk/bin ]]; then
     export PATH=$PATH:/usr/lib/sctk/bin # Debian keeps sclite off the PATH
 fi
@@ -20,4 +21,4 @@ unset PYTHONPATH
 for _dq_path in "${_dq_paths[@]}"; do
     if [[ $_dq_path == /* ]]; then export PYTHONPATH=${PYTHONPATH:+$PYTHONPATH:}$_dq_path; fi
 done
-unset _dq_root _dq_paths _dq_path
+unset _dq_root _dq_venv _dq_paths _dq_path
