@@ -11,7 +11,7 @@ if [[ -n ${ESPNET_DQ_VENV:-} ]]; then
     venv=${ESPNET_DQ_VENV%/}
     tools=$venv.tools
 fi
-extras=(--extra runtimes --extra trainer --extra recipe --extra dev) # all but page
+extras=(--extra runtimes --extra tensorboard --extra trainer --extra recipe --extra dev) # all but page
 stamp=$venv/.lock-sha256
 making=$tools/making # there while the environment is ours, and unfinished
 setup_log=$tools/setup.log
