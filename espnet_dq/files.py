@@ -1,8 +1,10 @@
 """Files and folders that appear whole or not at all, their names, and their hashes."""
 
+import copy
 import errno
 import fcntl
 import filecmp
+import functools
 import hashlib
 import os
 import re
@@ -367,7 +369,11 @@ def read_yaml(path: Path) -> object:
         InputError: There is no such file, it is no YAML, or it has what could mean more than it
             says: an alias, a key that stands twice in a mapping.
     """
-    content = read_limited(path, LARGEST_YAML)
+    return copy.deepcopy(_parsed(read_limited(path, LARGEST_YAML), path))
+
+
+@functools.lru_cache(8)  # a command reads a training's configuration several times
+def _parsed(content: bytes, path: Path) -> object:
     loader = yaml.CSafeLoader  # the fast one: ESPnet's configurations hold every token
     try:
         text = content.decode("utf-8")

@@ -9,9 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
-from espnet_dq.config import QuantConfig
+from espnet_dq.config import QuantConfig, read_config
 from espnet_dq.errors import InputError
 from espnet_dq.files import bytes_on_disk
 from espnet_dq.formats import detect
@@ -169,7 +167,7 @@ def _accum_grad(stage: Path) -> int:
     config = stage / "config.yaml"
     if not config.is_file():
         return 1
-    return yaml.safe_load(config.read_text(encoding="utf-8")).get("accum_grad", 1)
+    return read_config(config).get("accum_grad", 1)
 
 
 def _results(

@@ -4,6 +4,7 @@ import json
 import shutil
 import struct
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import onnx
@@ -22,17 +23,27 @@ from espnet_dq.formats.verify import compare, judge, verify
 from espnet_dq.formats.write import write
 from espnet_dq.quant.grids import get_grid
 from espnet_dq.quant.prepare import assign_grids, quantize
+from espnet_dq.whisper.vocabulary import closure, own_vocabulary, whole_tokenizer
 from espnet_dq.whisper.weights import Weights
 
-DIMS = ModelDimensions(80, 100, 32, 2, 2, 51865, 32, 32, 2, 2)
+WHOLE = ModelDimensions(80, 100, 32, 2, 2, 51865, 32, 32, 2, 2)
 GRIDS = {"ct2": "ct2_int8", "ggml": "ggml_q5_0", "onnx": "onnx_int8", "hf": "uniform4",
          "packed": "uniform3", "openai": "uniform4"}  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def state():
+def trimmed(text: str) -> ModelDimensions:
+    """With the tokens of a text and all special ones only: there is much less to read."""
+    tokenizer = whole_tokenizer(WHOLE.n_vocab)
+    kept = closure(tokenizer, tokenizer.encode(text)) | {*range(tokenizer.eot, WHOLE.n_vocab)}
+    return own_vocabulary(replace(WHOLE, n_vocab=len(kept)), sorted(kept), "toy")
+
+
+DIMS = {"whole": WHOLE, "few": trimmed(" Where is the station?")}
+
+
+def random_state(dims):
     torch.manual_seed(0)
-    state = Whisper(DIMS).state_dict()
+    state = Whisper(dims).state_dict()
     for name, tensor in state.items():
         if name != "encoder.positional_embedding":
             tensor.copy_(torch.randn(tensor.shape) * (0.5 if tensor.dim() > 1 else 0.1))
@@ -42,20 +53,28 @@ def state():
 
 
 @pytest.fixture(scope="module")
-def made(state, tmp_path_factory):
-    """Function: format -> (a file or folder of it, its reference)."""
-    folder, known = tmp_path_factory.mktemp("verify"), {}
+def made(tmp_path_factory):
+    """Function: format, name in `DIMS` -> (a file or folder of it, its reference).
 
-    def make(form):
-        if form not in known:
-            grids = assign_grids(DIMS, GRIDS[form])
-            quantized = quantize(state, grids)
-            path = folder / (form if FORMATS[form].folder else f"{form}.bin")
-            write(form, path, Weights(DIMS, dict(state)), quantized, "float16")
-            fake = {name: get_grid(grid).fake(state[name]) for name, grid in grids.items()}
-            scales = {name: q.scale for name, q in quantized.items()}
-            known[form] = path, Reference(DIMS, state | fake, grids, scales, state)
-        return known[form]
+    Without a name it has few tokens, except for whisper.cpp, which only runs whole vocabularies.
+    """
+
+    @cache
+    def state(name):
+        return random_state(DIMS[name])
+
+    @cache
+    def make(form, vocabulary=None):
+        vocabulary = vocabulary or ("whole" if form == "ggml" else "few")
+        dims, values = DIMS[vocabulary], state(vocabulary)
+        grids = assign_grids(dims, GRIDS[form])
+        quantized = quantize(values, grids)
+        folder = tmp_path_factory.mktemp(vocabulary)
+        path = folder / (form if FORMATS[form].folder else f"{form}.bin")
+        write(form, path, Weights(dims, dict(values)), quantized, "float16")
+        fake = {name: get_grid(grid).fake(values[name]) for name, grid in grids.items()}
+        scales = {name: q.scale for name, q in quantized.items()}
+        return path, Reference(dims, values | fake, grids, scales, values)
 
     return make
 
@@ -85,15 +104,17 @@ def seen(path, reference) -> bool:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("vocabulary", ["whole", None])
 @pytest.mark.parametrize("form", GRIDS)
-def test_what_we_write_is_right_and_runs(form, made):
-    path, reference = made(form)
+def test_what_we_write_is_right_and_runs(form, vocabulary, made):
+    path, reference = made(form, vocabulary)
     report = verify(path, reference)
     assert report.mismatched == 0, [row for row in report.rows if row.integers + row.scales]
     runs = [row for row in report.rows if row.kind == "run"]
     assert len(runs) == bool(FORMATS[form].engine)
     # 32 positions, of which 16 are asked for behind each of the two prompts.
-    assert all(row.shape == (2, 16, 51865) and "at the worst of 32" in row.note for row in runs)
+    shape = (2, 16, reference.dims.n_vocab)
+    assert all(row.shape == shape and "at the worst of 32" in row.note for row in runs)
 
 
 def edit_json(file, edit):
@@ -339,7 +360,7 @@ def forced(model):
     """One token is certain from position 10 on."""
     logits_node = next(n for n in model.graph.node if n.output[0] == "logits")
     logits_node.output[0] = "before"
-    bonus = np.zeros(51865, np.float32)
+    bonus = np.zeros(DIMS["few"].n_vocab, np.float32)
     bonus[1000] = 1e4
     add = model.graph.node.extend
     add(
@@ -479,7 +500,7 @@ def test_not_a_number_in_the_file_and_in_training(changed):
 @pytest.mark.slow
 def test_saved_again_by_transformers(made, tmp_path):
     transformers = pytest.importorskip("transformers")
-    path, reference = made("hf")
+    path, reference = made("hf", "whole")
     model = transformers.WhisperForConditionalGeneration.from_pretrained(path)
     model.save_pretrained(tmp_path / "again")
     processor = transformers.WhisperProcessor.from_pretrained(path)

@@ -81,6 +81,7 @@ class Recipe:
             "optim_conf": {"lr": 1e-3},
             "num_workers": 0,
             "use_tensorboard": False,
+            "use_matplotlib": False,  # its curves take longer than the training
             "best_model_criterion": [["valid", "loss", "min"]],
             "keep_nbest_models": 5,
         }
