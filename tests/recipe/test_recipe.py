@@ -92,7 +92,10 @@ def test_every_stage(trim, tmp_path):
         assert "train.yaml qat.yaml" in shown
     assert f"teacher: `{teacher.name}`, a file of the user's" in cards[0].read_text()
     assert (exp / "espnet_model.zip").is_file()
-    assert "[train] Batch sampler: FoldedBatchSampler" in (exp / "kd/train.log").read_text()
+    log = (exp / "kd/train.log").read_text()
+    assert "[train] Batch sampler: FoldedBatchSampler" in log
+    assert log.index("0epoch results: [valid]") < log.index("1/1epoch started")  # dev comes first
+    assert "dev was best after" in (exp / "RESULTS.md").read_text().lower()
     # dq.distil is the same training.
     ours = dq.distil(
         data_root / "train", data_root / "dev", teacher, student, tmp_path / "ours",
