@@ -4,7 +4,7 @@ Draws clips of Debian's festvox-ru (one speaker): the last TEST of a shuffle for
 others as many as fit into --minutes for train and dev, a tenth of them for dev. Then run
 
     egs2/dq_whisper/asr1/run.sh --corpus csv --data_root OUT/metadata.csv \\
-        --local_data_opts "--language ru" --tag MINUTES
+        --language ru --tag MINUTES
 
 Example usage::
 

@@ -110,7 +110,8 @@ class _Drawn:
             said: dict[str, list[tuple[int, int, int]]] = {}
             for utt, row in rows.items():
                 said.setdefault(speakers[utt], []).append(row)
-            if len(said) >= FEWEST:
+            # With an utterance each it is all the same; so it is where no speaker is known.
+            if FEWEST <= len(said) < len(rows):
                 units, over = np.array([np.sum(each, axis=0) for each in said.values()]), SPEAKERS
         drawn = _draw(units, draws, np.random.default_rng([seed, *lang.encode()]))
         return cls(table, units, over, float(_points(table.sum(0))), drawn)

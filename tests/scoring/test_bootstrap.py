@@ -189,5 +189,7 @@ def test_few_speakers_are_not_drawn():
     found = differences(first, second, speakers)
     over = {lang: each.over for lang, each in found.items()}
     assert over == {"mean": "speakers and utterances", "en": "utterances", "ru": "speakers"}
-    assert found["en"] == differences(first, second)["en"]
+    alone = differences(first, second)
+    assert found["en"] == alone["en"] and alone["ru"] != found["ru"]
+    assert differences(first, second, {utt: utt for utt in first}) == alone  # none is known
     assert found["mean"].enough and found["ru"].verdict == "more errors"
