@@ -3,7 +3,6 @@
 And what the markers mean: see CONTRIBUTING.md.
 """
 
-import fcntl
 import os
 import resource
 import signal
@@ -94,29 +93,20 @@ def _refuse(event: str, args: tuple) -> None:
         raise RuntimeError(f"{event} {address[0]}: this test is not marked `network`")
 
 
-def pytest_collection_finish() -> None:
-    sys.addaudithook(_refuse)  # called for each import, too, of which collection has thousands
+sys.addaudithook(_refuse)
 
 
 @pytest.fixture(scope="session")
-def warm_server(tmp_path_factory) -> Path:
-    """Socket of a process that has imported torch and ESPnet and forks commands.
-
-    Workers of pytest-xdist share it; it ends with the process that started them.
-    """
-    folder, pid = tmp_path_factory.getbasetemp(), os.getpid()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder, pid = folder.parent, os.getppid()
-    path = folder / "warm.socket"
-    with open(folder / "warm.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not path.exists():
-            command = [sys.executable, "-P", str(WARM / "server.py"), str(path), str(pid)]
-            server = subprocess.Popen(command, stdin=subprocess.DEVNULL)
-            while not path.exists():
-                assert server.poll() is None
-                time.sleep(0.05)
-    return path
+def warm_server(tmp_path_factory) -> Iterator[Path]:
+    """Socket of a process that has imported torch and ESPnet and forks commands."""
+    path = tmp_path_factory.mktemp("warm") / "socket"
+    command = [sys.executable, "-P", str(WARM / "server.py"), str(path)]
+    server = subprocess.Popen(command, stdin=subprocess.PIPE)
+    while not path.exists():
+        assert server.poll() is None
+        time.sleep(0.05)
+    yield path
+    server.communicate()
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ seventy processes that do. `sitecustomize.py` beside this sends them here. What 
 own: arguments, environment, folder and files, signals, what is registered for their end, and an
 exit code.
 
-    python -P tests/warm/server.py SOCKET PID
+    python -P tests/warm/server.py SOCKET
 
-It ends with the process PID.
+It ends with its standard input.
 """
 
 import atexit
@@ -28,18 +28,16 @@ from types import ModuleType
 IMPORTED = ("torch", "whisper", "espnet2.tasks.asr", "scipy.signal", "jiwer", "matplotlib.pyplot")
 
 
-def serve(path: str, pid: int) -> dict:
-    """Answer until `pid` ends; returns only in a process that is to become a command."""
-    ended = os.pidfd_open(pid)
+def serve(path: str) -> dict:
+    """Answer until standard input ends; returns only in a process that is to become a command."""
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(path)
         listening.listen(64)
         while True:
-            if ended in select.select([listening, ended], [], [])[0]:
+            if 0 in select.select([listening, 0], [], [])[0]:  # who has started it is gone
                 os._exit(0)
             client, _ = listening.accept()
             if os.fork() == 0:
-                os.close(ended)
                 listening.close()
                 return _command(client)
             client.close()
@@ -121,4 +119,4 @@ def become(job: dict) -> None:
 for name in IMPORTED:
     import_module(name)
 gc.freeze()
-become(serve(sys.argv[1], int(sys.argv[2])))
+become(serve(sys.argv[1]))
