@@ -79,6 +79,7 @@ ELSEWHERE = {
     ("jobs", "--log"),  # tests/test_jobs.py
     ("teacher_pass", "--out"),  # test_a_cache_replaces_no_folder
     ("distil", "--out"),  # tests/task/test_distil.py
+    ("transcribe", "--out"),  # tests/decode/test_transcribe.py
     ("export", "--exp"),  # only read
 }
 

@@ -46,7 +46,7 @@ def render(
     parity: Mapping[str, int],
     compute_type: str,
     dims: ModelDimensions,
-    grid: str | None = None,
+    rounded_to: str | None = None,
 ) -> str:
     """The model card, Markdown with Hugging Face's YAML head.
 
@@ -58,7 +58,7 @@ def render(
         parity: `verify`'s `tensors` and `mismatched` of this very file.
         compute_type: what CTranslate2 has to compute in, to compute with its very weights.
         dims: the model's.
-        grid: the one that the trained weights were rounded to; None: it was trained on its own.
+        rounded_to: the grid that the trained weights were rounded to; None: it was trained on its own.
 
     Raises:
         InputError: there is no system with the role `student` in `results`.
@@ -70,19 +70,19 @@ def render(
     # The rates of this runtime if it was measured, else those of the first one that was.
     trained = next((s for s in students if s["runtime"] == runtime), students[0])
     names = {s["name"]: s for s in results["systems"]}
-    measured = names.get(rounded.name(grid)) if grid else trained
+    measured = names.get(rounded.name(rounded_to)) if rounded_to else trained
     data = results["data_name"]
     languages = [code for code in trained["wer"] if code != MEAN]
     use = card.usage.replace("LANGUAGE", languages[0]).replace("COMPUTE", compute_type)
     use = use.replace("TRIMMED", _TRIMMED if isinstance(dims, OwnVocabulary) else "")
     title = f"Whisper for {', '.join(languages)}: {data}"
     what, against = f"grid `{trained['grid']}`", "the model that was trained"
-    if grid:
+    if rounded_to:
         what = (
-            f"on the grid `{trained['grid']}`, then **rounded to the grid `{grid}`, which it was "
+            f"on the grid `{trained['grid']}`, then **rounded to the grid `{rounded_to}`, which it was "
             "not trained on**"
         )
-        against += f", rounded to `{grid}`"
+        against += f", rounded to `{rounded_to}`"
     lines = [
         _head(title, languages, card.library, run, data, measured),
         f"# {title}",
@@ -105,7 +105,7 @@ def render(
         "",
         *([] if measured else [_UNMEASURED, ""]),
         *_rates(results, measured, trained, own_window(dims) / SAMPLE_RATE, runtime),
-        *_sure(results, trained, grid),
+        *_sure(results, trained, rounded_to is not None),
         "## What it was made from",
         "",
         "The weights come from all of these. Check what their licences ask before you use or "
@@ -213,7 +213,7 @@ def _lettered(languages: list[str]) -> str:
     return f"In {', '.join(found)} WER counts letters with their marks. " if found else ""
 
 
-def _sure(results: Mapping, trained: Mapping, grid: str | None) -> list[str]:
+def _sure(results: Mapping, trained: Mapping, is_rounded: bool) -> list[str]:
     """How sure the differences in WER are, of the trained system, if it was compared."""
     mean = beside.mean(trained["wer"])
     rows = {title: mean_difference(results, role) for role, title in _OTHERS.items()}
@@ -224,6 +224,6 @@ def _sure(results: Mapping, trained: Mapping, grid: str | None) -> list[str]:
     ]
     if not found:
         return []
-    whose = f" of the trained one, on `{trained['grid']}`" if grid else ""
+    whose = f" of the trained one, on `{trained['grid']}`" if is_rounded else ""
     said = f"How sure the differences in {mean}WER{whose} are (paired bootstrap):"
     return [said, "", *found, ""]
