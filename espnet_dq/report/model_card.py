@@ -58,7 +58,7 @@ def render(
         parity: `verify`'s `tensors` and `mismatched` of this very file.
         compute_type: what CTranslate2 has to compute in, to compute with its very weights.
         dims: the model's.
-        rounded_to: the grid that the trained weights were rounded to; None: it was trained on its own.
+        rounded_to: the grid that trained weights were rounded to; None: it was trained on its own.
 
     Raises:
         InputError: there is no system with the role `student` in `results`.
@@ -79,8 +79,8 @@ def render(
     what, against = f"grid `{trained['grid']}`", "the model that was trained"
     if rounded_to:
         what = (
-            f"on the grid `{trained['grid']}`, then **rounded to the grid `{rounded_to}`, which it was "
-            "not trained on**"
+            f"on the grid `{trained['grid']}`, then **rounded to the grid `{rounded_to}`, which it "
+            "was not trained on**"
         )
         against += f", rounded to `{rounded_to}`"
     lines = [
