@@ -58,7 +58,7 @@ def test_every_stage(trim, tmp_path):
         "--cachedir", str(tmp_path / "shared"),
         "--systems", "untouched teacher student student_torch",
         "--data_name", "Ann's voice", "--data_licence", "CC0-1.0",
-        "--also", "ggml_q5_0, uniform4_g16",
+        "--also", "onnx_int8, uniform4_g16",
     ]  # fmt: skip
     run(tmp_path, *options, "--stop_stage", "10")
     run(tmp_path, *options, "--stage", "12")  # stage 11 has its own test
@@ -75,7 +75,7 @@ def test_every_stage(trim, tmp_path):
     assert results["data_name"] == "Ann's voice" and results["data_licence"] == "CC0-1.0"
     cards = [*exp.glob("publish/*/README.md")]
     assert len(cards) == 5
-    for grid in ("ggml_q5_0", "uniform4_g16"):
+    for grid in ("onnx_int8", "uniform4_g16"):
         assert roles[f"rounded_{grid}"] == "student_rounded"
         assert "not trained on" in (exp / f"publish/rounded_{grid}/README.md").read_text()
         assert (exp / f"verify_rounded_{grid}.txt").read_text().endswith(" 0 mismatched\n")
@@ -121,8 +121,8 @@ def test_every_stage(trim, tmp_path):
     said = run(tmp_path, *options, "--stop_stage", "10")  # what is finished is not done again
     assert said.count("finished before") == 10 and "done in" not in said
     assert "other settings" in run(tmp_path, *options, "--seed", "7", code=2)
-    said = run(tmp_path, *options, "--also", "onnx_int8", code=2)
-    assert "also ggml_q5_0, uniform4_g16, now onnx_int8: --stage 9 scores again" in said
+    said = run(tmp_path, *options, "--also", "uniform8", code=2)
+    assert "also onnx_int8, uniform4_g16, now uniform8: --stage 9 scores again" in said
 
     # Another sound under an old name: what was made of the old one is made again, from the new one.
     run(tmp_path, *options, "--stage", "10", "--stop_stage", "10")
