@@ -2,7 +2,7 @@
 
 `python [-P] (-m MODULE | -c CODE | FILE.py) ...` is a fork of the server, with this process's
 arguments, environment, folder and open standard files. This one hands it its signals and waits for
-its exit code. With other options Python goes on here.
+its exit code. With other options, and in processes of multiprocessing, Python goes on here.
 """
 
 import os
@@ -11,7 +11,10 @@ import sys
 
 def _asked() -> bool:
     given = sys.orig_argv[2 if sys.orig_argv[1:2] == ["-P"] else 1 :]
-    return bool(given) and (given[0] in ("-m", "-c") or given[0].endswith(".py"))
+    # Those of multiprocessing have inherited open files beside the standard ones.
+    if not given or (given[0] == "-c" and given[1].startswith("from multiprocessing")):
+        return False
+    return given[0] in ("-m", "-c") or given[0].endswith(".py")
 
 
 def _become(path: str) -> int:
