@@ -41,7 +41,7 @@ def add(results: dict, scored: Mapping[str, Path]) -> dict:
     if student:
         others = [(role, other["name"]) for role, other in chosen.items()]
         others += [(s["role"], s["name"]) for s in results["systems"] if s["role"] == rounded.ROLE]
-        speakers = _speakers(Path(student["data"]), words[student["name"]])
+        speakers = _table(Path(student["data"]) / "utt2spk", words[student["name"]])
         found = list(_differences(student["name"], others, "wer", words, speakers))
         names = (student["name"], *(name for _, name in others))
         chars = {name: read_aligned(scored[name] / "score_cer", chars=True) for name in names}
@@ -69,27 +69,22 @@ def _differences(
             yield key | asdict(difference) | {"verdict": difference.verdict}
 
 
-def _speakers(data: Path, scored: Mapping[str, Aligned]) -> dict[str, str] | None:
-    """Of each scored utterance; None: not known."""
-    path = data / "utt2spk"
+def _table(path: Path, scored: Mapping[str, Aligned]) -> dict[str, str] | None:
+    """A table of the data that has all scored utterances; None: there is none."""
     if not path.is_file():
         return None
-    speakers = read_scp(path)
+    table = read_scp(path)
     for utt in scored:
-        if utt not in speakers:
+        if utt not in table:
             raise InputError(f"{path}: no line for '{utt}'")
-    return speakers
+    return table
 
 
 def _insertions(aligned: Mapping[str, Aligned], data: Path) -> dict[str, float] | None:
     """Insertions a minute of audio, by language and of `ALL`; None: lengths are not known."""
-    path = data / "utt2num_samples"
-    if not path.is_file():
+    samples = _table(data / "utt2num_samples", aligned)
+    if samples is None:
         return None
-    samples = read_scp(path)
-    for utt in aligned:
-        if utt not in samples:
-            raise InputError(f"{path}: no line for '{utt}'")
     counts: dict[str, list[float]] = {ALL: [0, 0.0]}
     for utt, each in aligned.items():
         inserted = sum(said is None for said, _ in each.columns)

@@ -12,18 +12,16 @@ from tempfile import TemporaryDirectory
 import yaml
 from whisper.model import ModelDimensions
 
-from espnet_dq.config import QuantConfig, read_config
+from espnet_dq.config import QuantConfig, read_config, read_section
 from espnet_dq.data.kaldi import CATEGORY, read_scp
-from espnet_dq.errors import DQError, InputError, say, shown
+from espnet_dq.errors import DQError, InputError, say
 from espnet_dq.formats.openai import read as openai
-from espnet_dq.task.plan import complete
+from espnet_dq.task.plan import check_counts, complete
 from espnet_dq.task.plugin import register
 from espnet_dq.task.tokenizer import token_list
 from espnet_dq.whisper.dims import SIZES
 from espnet_dq.whisper.vocabulary import numbers
 
-COUNTS = ("max_epoch", "num_iters_per_epoch", "batch_size", "accum_grad", "keep_nbest_models",
-          "log_interval")  # fmt: skip
 BY_COUNT = ("unsorted", "sorted", "folded")  # batch types of `batch_size` utterances
 
 
@@ -50,10 +48,7 @@ def check(
         data: folders of windows, train and dev; None: they are not there yet.
     """
     config = read_config(path)
-    for key in COUNTS:
-        for number in _numbers(config.get(key)):
-            if type(number) is not int or number < 1:
-                raise InputError(f"{path}: {key}: {shown(number)} is not a whole number above 0")
+    check_counts(config, str(path))
     check_batches(path, config, processes, data)
     if config.get("use_tensorboard", True) and find_spec("tensorboard") is None:  # ESPnet's default
         raise InputError(
@@ -65,11 +60,6 @@ def check(
         say(f"{path}: not checked, since {ranges} is not there yet", sys.stderr)
         return
     check_config(path, student, teacher, grid)
-
-
-def _numbers(value: object) -> list:
-    """What a key holds: ESPnet takes a list of `keep_nbest_models`, and nothing for a default."""
-    return value if isinstance(value, list) else [] if value is None else [value]
 
 
 def check_batches(path: Path, config: dict, processes: int, data: Sequence[Path] | None) -> None:
@@ -125,7 +115,8 @@ def check_config(
     """
     said, config = io.StringIO(), read_config(path)
     # With any length: none decides whether ESPnet takes the rest. Its own is for `plan` to check.
-    schedule = {k: v for k, v in (config.get("scheduler_conf") or {}).items() if k != "max_steps"}
+    schedule = read_section(config, "scheduler_conf", path)
+    schedule = {key: value for key, value in schedule.items() if key != "max_steps"}
     config, _ = complete(config | {"scheduler_conf": schedule}, str(path), 1, 1)
     with TemporaryDirectory() as scratch, contextlib.redirect_stderr(said):
         register()

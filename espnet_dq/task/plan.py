@@ -14,9 +14,9 @@ from pathlib import Path
 
 import yaml
 
-from espnet_dq.config import read_config
+from espnet_dq.config import read_config, read_section
 from espnet_dq.data.kaldi import read_scp
-from espnet_dq.errors import InputError
+from espnet_dq.errors import InputError, shown
 from espnet_dq.files import atomic, check_replaceable
 
 PLAN = "plan.json"  # in an experiment
@@ -29,7 +29,9 @@ INTERVAL = 10  # steps between two looks at dev, at least, unless there are fewe
 # Dev windows that are heard, at most; more make each look at dev dearer, hardly more certain.
 DEV_WINDOWS = 100
 TWICE = "it fixes a length, and so do --steps, --epochs or --qat_steps: leave one of them out"
-ESPNETS = {"max_epoch": 40, "batch_size": 20, "accum_grad": 1}  # its own defaults
+COUNTS = ("max_epoch", "num_iters_per_epoch", "batch_size", "accum_grad", "keep_nbest_models",
+          "log_interval")  # fmt: skip
+ESPNETS = {"batch_size": 20, "accum_grad": 1}  # its own defaults
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,17 @@ class Wanted:
         return self.steps, self.qat_steps
 
 
+def check_counts(config: Mapping, source: str) -> None:
+    """Raise `InputError` unless a configuration's counts are whole numbers above 0."""
+    for key in COUNTS:
+        value = config.get(
+            key
+        )  # ESPnet takes a list of `keep_nbest_models`, and none for a default
+        for number in value if isinstance(value, list) else [] if value is None else [value]:
+            if type(number) is not int or number < 1:
+                raise InputError(f"{source}: {key}: {shown(number)} is not a whole number above 0")
+
+
 def fixed_steps(config: Mapping, source: str, windows: int | None = None) -> int | None:
     """Steps that a configuration fixes by itself; None if they are to follow the data.
 
@@ -94,8 +107,9 @@ def fixed_steps(config: Mapping, source: str, windows: int | None = None) -> int
     Raises:
         InputError: a length that says half of it, or a scheduler of another one.
     """
+    check_counts(config, source)
     epochs, batches = config.get("max_epoch"), config.get("num_iters_per_epoch")
-    schedule = (config.get("scheduler_conf") or {}).get("max_steps")
+    schedule = read_section(config, "scheduler_conf", source).get("max_steps")
     if epochs is None and batches is None:
         if schedule is not None:
             raise InputError(
@@ -109,6 +123,8 @@ def fixed_steps(config: Mapping, source: str, windows: int | None = None) -> int
         return None
     batches = batches or max(windows // _value(config, "batch_size"), 1)
     steps = epochs * (batches // _value(config, "accum_grad"))
+    if not steps:
+        raise InputError(f"{source}: accum_grad: an epoch has {batches} batches: not one step")
     if schedule not in (None, steps):
         raise InputError(
             f"{source}: scheduler_conf.max_steps: {schedule}, but there are {steps} steps: leave "
@@ -172,7 +188,10 @@ def complete(
     else:
         steps, interval = fixed, fixed // config["max_epoch"]
     if config.get("scheduler") == "tristagelr":
-        whole["scheduler_conf"] = {**(config.get("scheduler_conf") or {}), "max_steps": steps}
+        whole["scheduler_conf"] = {
+            **read_section(config, "scheduler_conf", source),
+            "max_steps": steps,
+        }
     return whole, Length(steps, windows, batch, interval)
 
 

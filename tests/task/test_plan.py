@@ -54,6 +54,10 @@ def test_a_configuration_that_fixes_its_length_keeps_it():
         ({"scheduler_conf": {"max_steps": 50}}, None, "f: scheduler_conf.max_steps: 50: leave it"),
         (FIXED | {"scheduler_conf": {"max_steps": 50}}, None, "max_steps: 50, but there are 60"),
         ({"num_iters_per_epoch": 20}, None, "f: num_iters_per_epoch without max_epoch"),
+        (FIXED | {"accum_grad": 30}, None, "f: accum_grad: an epoch has 20 batches: not one step"),
+        ({"max_epoch": "two"}, None, "f: max_epoch: 'two' is not a whole number above 0"),
+        ({"batch_size": 0}, None, "f: batch_size: 0 is not a whole number above 0"),
+        ({"scheduler_conf": 5}, None, "f: scheduler_conf is not a mapping"),
         (FIXED, 10, "f: max_epoch: it fixes a length, and so do --steps"),
     ],
 )
