@@ -27,6 +27,9 @@ def get_parser() -> Parser:
         "--singles", type=whole, default=0, help="utterances that also get their own window (0)"
     )
     parser.add_argument("--most", type=count, help="keep so many windows, drawn from all (all)")
+    parser.add_argument(
+        "--by_speaker", action="store_true", help="no window has utterances of two speakers"
+    )
     add_balance(parser)
     parser.add_argument("--seed", type=whole, default=0, help="seed of the shuffle (0)")
     parser.add_argument(
@@ -46,7 +49,15 @@ def main(argv: list[str] | None = None) -> int:
     dims = openai.load(args.student).dims if args.student else SIZES["tiny"]
     balance = Balance(args.temperature, args.max_hours)
     pack_windows(
-        args.data, args.out, args.singles, args.seed, balance, dims, args.shared, args.most
+        args.data,
+        args.out,
+        args.singles,
+        args.seed,
+        balance,
+        dims,
+        args.shared,
+        args.most,
+        args.by_speaker,
     )
     return 0
 

@@ -288,6 +288,10 @@ class KaldiDir:
         for name, value in extra.items():
             self.extra.setdefault(name, {})[utt] = str(value)
 
+    def speaker(self, utt: str) -> str:
+        """Who says an utterance; empty if nobody knows: Kaldi then has the utterance's own name."""
+        return "" if self.utt2spk[utt] == utt else self.utt2spk[utt]
+
     def update(self, other: "KaldiDir") -> None:
         """Take in the utterances of a folder with the same tables; of one id, those."""
         others = other.tables()

@@ -73,11 +73,13 @@ def plan_windows(
     dims: ModelDimensions = SIZES["tiny"],
     balance: Balance = Balance(),
     most: int | None = None,
+    by_speaker: bool = False,
 ) -> list[list[str]]:
     """Which utterances go together: every one once, unless `balance` says otherwise.
 
     `singles` of those, drawn as `balance` left them, are alone in a window as well. Of all windows
-    no more than `most` are drawn, in the order in which they are.
+    no more than `most` are drawn, in the order in which they are. With `by_speaker` all utterances
+    of a window are one speaker's, or those of speakers that nobody knows.
 
     Utterances are shuffled within their language and joined while the window has room for
     `longest` seconds, the longest pauses counted, and the decoder of a model of these `dims` for
@@ -86,9 +88,9 @@ def plan_windows(
     """
     if not 1 <= longest <= 30:
         raise InputError(f"windows of {longest} s: 1 to 30 are possible")
-    tokenizer, most = vocabulary_tokenizer(dims), most_text(dims.n_text_ctx)
+    tokenizer, room = vocabulary_tokenizer(dims), most_text(dims.n_text_ctx)
     counts = {u: len(encode_text(tokenizer, t)) for u, t in data.text.items()}
-    fitting = sorted(u for u in data.wav if counts[u] <= most and seconds[u] <= longest + ROOM)
+    fitting = sorted(u for u in data.wav if counts[u] <= room and seconds[u] <= longest + ROOM)
     of: dict[str, list[str]] = {}
     for utt in fitting:
         of.setdefault(data.utt2lang[utt], []).append(utt)
@@ -99,10 +101,14 @@ def plan_windows(
     for language in sorted(of):
         names = _draw(of[language], passes[language], shuffle)
         heard += names
+        if by_speaker:
+            names = sorted(names, key=data.speaker)  # stable: as they were shuffled
         window, length, tokens = [], 0.0, 0
         for name in names:
             more = seconds[name] + PAUSE[1]
-            if window and (length + more > longest or tokens + counts[name] > most):
+            other = by_speaker and window and data.speaker(name) != data.speaker(window[0])
+            full = length + more > longest or tokens + counts[name] > room
+            if window and (full or other):
                 windows.append(window)
                 window, length, tokens = [], 0.0, 0
             window.append(name)
@@ -128,15 +134,16 @@ def pack(
     dims: ModelDimensions = SIZES["tiny"],
     balance: Balance = Balance(),
     most: int | None = None,
+    by_speaker: bool = False,
 ) -> KaldiDir:
     """Write the Kaldi folder `out` with the windows of `data`, which has `utt2num_samples`.
 
-    Audio goes beside it, to `out`_wav, 16-bit. The name of a window ends in its number; its text
-    is the texts joined as its language joins words, and its category for ESPnet's `folded` batches
-    its language.
+    `plan_windows` says what is in them. Audio goes beside it, to `out`_wav, 16-bit. The name of a
+    window ends in its number; its text is the texts joined as its language joins words, and its
+    category for ESPnet's `folded` batches its language.
     """
     seconds = {u: int(n) / SAMPLE_RATE for u, n in data.extra["utt2num_samples"].items()}
-    windows = plan_windows(data, seconds, longest, singles, seed, dims, balance, most)
+    windows = plan_windows(data, seconds, longest, singles, seed, dims, balance, most, by_speaker)
     pauses = random.Random(seed)
     packed = KaldiDir()
     wav_dir = out.with_name(f"{out.name}_wav").resolve()
@@ -155,7 +162,7 @@ def pack(
         language = data.utt2lang[window[0]]
         text = between(language).join(data.text[u].strip() for u in window)
         tables = {"utt2num_samples": len(audio), AUDIO: sha256(path)}
-        packed.add(key, path, text, speaker, language, **tables)
+        packed.add(key, path, text, data.speaker(window[0]) or key, language, **tables)
     packed.extra[CATEGORY] = dict(packed.utt2lang)
     packed.save(out)
     return packed

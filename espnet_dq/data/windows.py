@@ -27,6 +27,7 @@ def pack_windows(
     dims: ModelDimensions = SIZES["tiny"],
     shared: Path | None = None,
     most: int | None = None,
+    by_speaker: bool = False,
 ) -> None:
     """Join the utterances of a formatted folder to windows (`espnet_dq.data.pack`), and say so.
 
@@ -40,6 +41,7 @@ def pack_windows(
         dims: the student's: its window, decoder and tokens.
         shared: keep the folder there, for all that want the same windows.
         most: windows, drawn from all; None: all of them.
+        by_speaker: no window has utterances of two speakers.
 
     Raises:
         InputError: the folder is not formatted, or something else is at `out`.
@@ -53,13 +55,13 @@ def pack_windows(
     if shared:
         kept = vars(dims).get("kept")
         sizes = (longest, most_text(dims.n_text_ctx), kept)
-        key = (AUDIO, CATEGORY, data.fingerprint(), sizes, singles, seed, balance, most)
+        key = (AUDIO, CATEGORY, data.fingerprint(), sizes, singles, seed, balance, most, by_speaker)
         place = shared_place(out, shared, hashlib.sha256(repr(key).encode()).hexdigest())
     with alone(place) if shared else nullcontext():
         if shared and place.is_dir():
             packed = KaldiDir.load(place, extra=["utt2num_samples"])
         else:
-            packed = pack(data, place, longest, singles, seed, dims, balance, most)
+            packed = pack(data, place, longest, singles, seed, dims, balance, most, by_speaker)
     seconds = sum(int(n) for n in packed.extra["utt2num_samples"].values()) / SAMPLE_RATE
     say(f"{out}: {len(packed.wav)} windows, {seconds / 60:.1f} minutes of audio")
     minutes = _minutes(data, packed)

@@ -50,6 +50,27 @@ def test_every_utterance_once_and_within_the_window(lengths, singles, seed):
     assert windows == plan_windows(data, seconds, 29.5, singles, seed)
 
 
+def test_as_many_windows_as_are_asked_for():
+    data, seconds = tables([29.0] * 500)  # more windows than a decoder has positions
+    windows = plan_windows(data, seconds, 29.5, singles=3, seed=0)
+    assert len(windows) == 503
+    few = plan_windows(data, seconds, 29.5, singles=3, seed=0, most=7)
+    places = [windows.index(w) for w in few]
+    assert len(few) == 7 and places == sorted(places)
+
+
+def test_no_window_has_two_speakers():
+    data, seconds = tables([2.0] * 60)
+    for number, utt in enumerate(data.wav):
+        if number % 5:  # else nobody knows who speaks
+            data.utt2spk[utt] = f"speaker{number % 5}"
+    windows = plan_windows(data, seconds, 29.5, singles=0, seed=0, by_speaker=True)
+    assert sorted(u for w in windows for u in w) == sorted(data.wav)
+    assert all(len({data.speaker(u) for u in w}) == 1 for w in windows)
+    assert len(windows) == 3 * 5  # no language has 30 s of a speaker: one window each
+    assert sum(data.speaker(w[0]) == "" for w in windows) == 3
+
+
 @pytest.mark.parametrize("positions", [448, 200])  # of a Whisper; of a smaller student
 def test_text_fits_the_decoder(positions):
     """With its prompt, timestamps and end, as openai-whisper would put them together."""

@@ -407,7 +407,7 @@ if run_stage 9 "decode" "$skip_eval"; then
     if [ "$test_windows" = true ]; then
         scored=$raw/test
         if [ "$test_clips" -gt 0 ]; then scored=$exp/data/test; fi
-        py pack_windows --data "$scored" --out "$test" "${tokens_of[@]}"
+        py pack_windows --by_speaker --data "$scored" --out "$test" "${tokens_of[@]}"
     fi
     for system in "${systems[@]}"; do
         [[ $system == *_rounded ]] || continue
