@@ -19,6 +19,7 @@ TYPE_CHECKING = False  # not of `typing`, which the current folder might still h
 if TYPE_CHECKING:
     from espnet_dq.api.models import Model as Model
     from espnet_dq.api.models import load as load
+    from espnet_dq.api.models import merge as merge
     from espnet_dq.api.models import quantize as quantize
     from espnet_dq.api.models import save as save
     from espnet_dq.api.nets import prepare as prepare
@@ -38,6 +39,7 @@ __all__ = [
     "QuantConfig",
     "distil",
     "load",
+    "merge",
     "prepare",
     "quantize",
     "save",

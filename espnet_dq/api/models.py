@@ -2,7 +2,7 @@
 
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from espnet_dq.formats.write import check_grids, check_out, write
 from espnet_dq.quant.grids import Quantized, get_grid
 from espnet_dq.quant.prepare import quantize as on_grids
 from espnet_dq.student.checkpoint import CHECKPOINT, load_student, training_folder
+from espnet_dq.student.merge import merge as merged
 from espnet_dq.whisper.weights import Weights
 
 
@@ -143,6 +144,30 @@ def quantize(model: Model, grid: str | Mapping[str, str]) -> Model:
     state = model.weights.state
     quantized = on_grids(state, nets.assign(model.dims, grid))
     return replace(model, quantized=quantized, float_dtype=_beside(quantized))
+
+
+def merge(sources: Sequence[str | Path | Model], shares: Sequence[float] | None = None) -> Model:
+    """The mean of the weights of models that came from one, each with its share; in float.
+
+    Args:
+        sources: two or more, as of `load`; of a model on a grid its values are taken.
+        shares: of each; they are 1 together, and may be below 0; None: as much of each.
+
+    Raises:
+        InputError: as `load`, or models of different kinds, or shares that are not 1 together.
+
+    Example usage::
+
+        save(merge(["openai:tiny", "student.pt"], [0.5, 0.5]), "merged.pt")
+    """
+    models = [m if isinstance(m, Model) else load(m) for m in sources]
+    values = [replace(m.weights, state=m.weights.state | _values(m)) for m in models]
+    return Model(merged(values, shares or [1 / len(models)] * len(models)))
+
+
+def _values(model: Model) -> dict[str, torch.Tensor]:
+    """Of the weights that are on a grid, what a runtime computes with."""
+    return {name: get_grid(q.grid).dequantize(q) for name, q in model.quantized.items()}
 
 
 def _beside(quantized: Mapping[str, Quantized]) -> str | None:

@@ -39,6 +39,7 @@ class Clip:
     speaker: str  # begins with the corpus, for example `asterisk_en_US_f_Allison`
     audio: Path
     text: str  # as written
+    speaker_known: bool = True  # else `speaker` names the corpus and language alone
 
     @property
     def utt(self) -> str:
@@ -125,7 +126,8 @@ def prepare(
         if clip.utt in data.wav:
             raise WorkError(f"{name}: two clips have the id {clip.utt}")
         lengths = {"utt2prompt": clip.prompt, "utt2dur": f"{seconds:.3f}"}
-        data.add(clip.utt, wav, clip.text, clip.speaker, clip.lang, **lengths)
+        speaker = clip.speaker if clip.speaker_known else clip.utt  # Kaldi's way of not knowing
+        data.add(clip.utt, wav, clip.text, speaker, clip.lang, **lengths)
     if not data.wav:
         raise WorkError(f"{name}: no usable clip")
     part = out / "parts" / name

@@ -9,7 +9,7 @@ performance evaluation", ICASSP 2004. Over utterances it speaks for more of the 
 for other voices; over neither for another training.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,6 +51,45 @@ class Difference:
         return FEWER if self.high < 0 else MORE
 
 
+@dataclass(frozen=True)
+class Ratio:
+    """Of the error rates of two systems, the first by the second; 0.8: a fifth fewer errors.
+
+    `low` to `high`: the interval of `CONFIDENCE`. `utterances` and `over`: see `Difference`. All
+    three are infinite, or not numbers, where the second has no errors.
+    """
+
+    ratio: float
+    low: float
+    high: float
+    utterances: int
+    over: str
+
+
+def ratios(
+    first: Mapping[str, Aligned],
+    second: Mapping[str, Aligned],
+    speakers: Mapping[str, str] | None = None,
+    draws: int = DRAWS,
+    seed: int = SEED,
+) -> dict[str, Ratio]:
+    """By language, and their unweighted mean (`MEAN`), which comes first; see `differences`."""
+    drawn = _drawn(first, second, speakers, draws, seed, _ratio)
+    if not drawn:
+        return {}
+    parts = [*drawn.values()]
+    points = sum(each.points for each in parts) / len(parts)
+    means = sum(each.draws for each in parts) / len(parts)
+    found = {lang: _interval([each], each.points, each.draws) for lang, each in drawn.items()}
+    return {MEAN: _interval(parts, points, means), **found}
+
+
+def _interval(parts: Collection["_Drawn"], ratio: float, drawn: np.ndarray) -> Ratio:
+    low, high = _quantiles(drawn)
+    over = " and ".join(sorted({part.over for part in parts}))
+    return Ratio(ratio, low, high, sum(len(part.utterances) for part in parts), over)
+
+
 def differences(
     first: Mapping[str, Aligned],
     second: Mapping[str, Aligned],
@@ -69,14 +108,9 @@ def differences(
         speakers: of each utterance, drawn where a language has `FEWEST` or more; None: not known.
         draws, seed: of the bootstrap.
     """
-    rows: dict[str, dict[str, tuple[int, int, int]]] = {}
-    for utt in first.keys() & second.keys():
-        one, other = first[utt], second[utt]
-        if (one.lang, one.reference) == (other.lang, other.reference):
-            rows.setdefault(one.lang, {})[utt] = (one.errors, other.errors, one.tokens)
-    if not rows:
+    drawn = _drawn(first, second, speakers, draws, seed, _points)
+    if not drawn:
         return {}
-    drawn = {lang: _Drawn.of(lang, rows[lang], speakers, draws, seed) for lang in sorted(rows)}
     found = {lang: _difference([each], each.points, each.draws) for lang, each in drawn.items()}
     if found.keys() != {x.lang for side in (first, second) for x in side.values()}:
         return found
@@ -85,9 +119,34 @@ def differences(
     return {MEAN: _difference([*drawn.values()], points, means), **found}
 
 
+Statistic = Callable[[np.ndarray], np.ndarray]
+
+
+def _drawn(
+    first: Mapping[str, Aligned],
+    second: Mapping[str, Aligned],
+    speakers: Mapping[str, str] | None,
+    draws: int,
+    seed: int,
+    statistic: Statistic,
+) -> dict[str, "_Drawn"]:
+    """The languages of the utterances that both have, by name."""
+    rows: dict[str, dict[str, tuple[int, int, int]]] = {}
+    for utt in first.keys() & second.keys():
+        one, other = first[utt], second[utt]
+        if (one.lang, one.reference) == (other.lang, other.reference):
+            rows.setdefault(one.lang, {})[utt] = (one.errors, other.errors, one.tokens)
+    return {
+        lang: _Drawn.of(lang, rows[lang], speakers, draws, seed, statistic) for lang in sorted(rows)
+    }
+
+
 @dataclass(frozen=True)
 class _Drawn:
-    """Of one language: its utterances, what is drawn (errors, errors, tokens) and the draws."""
+    """Of one language: its utterances, what is drawn (errors, errors, tokens) and the draws.
+
+    `points`: the statistic of all, `draws`: of each draw.
+    """
 
     utterances: np.ndarray
     units: np.ndarray
@@ -103,6 +162,7 @@ class _Drawn:
         speakers: Mapping[str, str] | None,
         draws: int,
         seed: int,
+        statistic: Statistic,
     ) -> "_Drawn":
         table, over = np.array([*rows.values()]), UTTERANCES
         units = table
@@ -113,8 +173,9 @@ class _Drawn:
             # With an utterance each it is all the same; so it is where no speaker is known.
             if FEWEST <= len(said) < len(rows):
                 units, over = np.array([np.sum(each, axis=0) for each in said.values()]), SPEAKERS
-        drawn = _draw(units, draws, np.random.default_rng([seed, *lang.encode()]))
-        return cls(table, units, over, float(_points(table.sum(0))), drawn)
+        random = np.random.default_rng([seed, *lang.encode()])
+        drawn = _draw(units, draws, random, statistic)
+        return cls(table, units, over, float(statistic(table.sum(0))), drawn)
 
 
 def _points(sums: np.ndarray) -> np.ndarray:
@@ -122,8 +183,16 @@ def _points(sums: np.ndarray) -> np.ndarray:
     return 100 * (sums[..., 0] - sums[..., 1]) / sums[..., 2]
 
 
-def _draw(table: np.ndarray, draws: int, random: np.random.Generator) -> np.ndarray:
-    """The difference in each draw of as many rows as `table` has, (draws,).
+def _ratio(sums: np.ndarray) -> np.ndarray:
+    """Of the rates; the same for all tokens."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return sums[..., 0] / sums[..., 1]
+
+
+def _draw(
+    table: np.ndarray, draws: int, random: np.random.Generator, statistic: Statistic
+) -> np.ndarray:
+    """The statistic of each draw of as many rows as `table` has, (draws,).
 
     Equal rows are drawn together: how often each kind comes is a multinomial number.
     """
@@ -133,22 +202,28 @@ def _draw(table: np.ndarray, draws: int, random: np.random.Generator) -> np.ndar
     for start in range(0, draws, chunk):
         size = min(chunk, draws - start)
         times = random.multinomial(len(table), counts / len(table), size=size)
-        parts.append(_points(times @ kinds))
+        parts.append(statistic(times @ kinds))
     return np.concatenate(parts)
 
 
 def _difference(parts: Collection[_Drawn], points: float, drawn: np.ndarray) -> Difference:
-    low, high = np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    low, high = _quantiles(drawn)
     return Difference(
         points,
-        float(low),
-        float(high),
+        low,
+        high,
         sum(len(part.utterances) for part in parts),
         sum(_differing(part.utterances) for part in parts),
         " and ".join(sorted({part.over for part in parts})),
         sum(_differing(part.units) for part in parts) >= FEWEST
         and min(len(part.units) for part in parts) >= FEWEST,
     )
+
+
+def _quantiles(drawn: np.ndarray) -> tuple[float, float]:
+    """The ends of the interval of `CONFIDENCE`."""
+    low, high = np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return float(low), float(high)
 
 
 def _differing(table: np.ndarray) -> int:
