@@ -8,8 +8,10 @@ Usage: local/data.sh [--corpus NAME] [options]
 
   --corpus NAME     asterisk: en es fr it ru (default)
                     debian7:  asterisk, ru from festvox-ru, cs and nl from fillets-ng
+                    debian13: debian7, and ro bg be ca da el from tuxpaint-stamps
                     or one that you have, with --data_root:
                     common_voice, fleurs, mls, voxpopuli (many languages), librispeech, aishell,
+                    speechocean762,
                     kaldi (your own folders), lhotse_cuts, hf_dataset,
                     csv (a file of paths and texts)
   --data_root DIR   the corpus; kaldi: holds train, dev and test, or is one folder to split;

@@ -37,6 +37,7 @@ from local import (
     lhotse_cuts,
     librispeech,
     mls,
+    speechocean762,
     voxpopuli,
 )
 from tests.data import small_corpora as small
@@ -81,6 +82,9 @@ CORPORA = {
     "MLS": Corpus("flac and opus, ids that lead out, no clip", small.mls, mls),
     "LibriSpeech": Corpus("two parts of train, no clip, no text", small.librispeech, librispeech),
     "AISHELL-1": Corpus("no clip, no text, a line of nothing", small.aishell, aishell),
+    "speechocean762": Corpus(
+        "no path, a path out, no clip", small.speechocean762, speechocean762
+    ),
     "VoxPopuli": Corpus(
         "no raw text, ids that lead out, an accent that was not asked for",
         small.voxpopuli, voxpopuli,

@@ -106,7 +106,8 @@ OPTIONS = {
     ),
     "data": (
         Option("corpus", "asterisk", tuple(CORPORA), "NAME",
-               "asterisk: en es fr it ru; debian7: also cs nl; or one that you have, with "
+               "asterisk: en es fr it ru; debian7: also cs nl; debian13: also "
+               "ro bg be ca da el; or one that you have, with "
                f"--data_root (docs/corpora.md): {', '.join(OWN)}"),
         Option("data_root", "", str, "DIR", "the folder of a corpus that you have; csv: or a file"),
         Option("data_name", "", str, "TEXT",

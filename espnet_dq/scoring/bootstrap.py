@@ -222,7 +222,8 @@ def _difference(parts: Collection[_Drawn], points: float, drawn: np.ndarray) -> 
 
 def _quantiles(drawn: np.ndarray) -> tuple[float, float]:
     """The ends of the interval of `CONFIDENCE`."""
-    low, high = np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    with np.errstate(invalid="ignore"):  # between two infinite ratios
+        low, high = np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(low), float(high)
 
 

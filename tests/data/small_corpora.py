@@ -153,6 +153,26 @@ def librispeech(root: Path, clip: Path) -> int:
     return 3 * len(parts)
 
 
+def speechocean762(root: Path, clip: Path) -> int:
+    """A clip in each split, one that has no path, one that lies outside, one that is not there."""
+    for split in ("train", "test"):
+        names = [f"{split}{number}" for number in range(4)]
+        for name in names[:2]:
+            put(clip, root / f"WAVE/SPEAKER{name}/{name}.WAV")
+        places = {name: f"WAVE/SPEAKER{name}/{name}.WAV" for name in names}
+        places[names[1]] = "../outside.WAV"
+        del places[names[2]]
+        write(root / split / "wav.scp", "".join(f"{n} {x}\n" for n, x in places.items()))
+        write(root / split / "text", "".join(f"{name} WE CALL IT {split}\n" for name in names))
+        write(root / split / "utt2spk", "".join(f"{name} S{name}\n" for name in names))
+    # By the MD5 of its name, dev.
+    put(clip, root / "WAVE/dev.WAV")
+    for table, value in (("wav.scp", "WAVE/dev.WAV"), ("text", "BEAR"), ("utt2spk", "S008")):
+        with open(root / "train" / table, "a", encoding="utf-8") as file:
+            file.write(f"zdev {value}\n")
+    return 9
+
+
 def aishell(root: Path, clip: Path) -> int:
     """Clips without a text, a text without a clip, and a line of nothing."""
     table = ""

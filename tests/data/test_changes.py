@@ -105,6 +105,7 @@ KINDS = {
     "mls": (small.mls, [], "mls_german/dev/transcripts.txt", "das ist"),
     "voxpopuli": (small.voxpopuli, [], "transcribed_data/en/asr_dev.tsv", "Raw, text"),
     "librispeech": (small.librispeech, [], "LibriSpeech/dev-clean/*/*/*.trans.txt", "HELLO"),
+    "speechocean762": (small.speechocean762, [], "train/text", "BEAR"),
     "aishell": (small.aishell, [], "data_aishell/transcript/*.txt", "楼市"),
     "csv": (table, ["--language", "en"], "metadata.csv", "Text spk0-000"),
     "recordings": (recordings, ["--language", "en"], "spk0-000.txt", "Text"),

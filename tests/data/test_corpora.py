@@ -15,7 +15,16 @@ from espnet_dq.data.languages import ISO, whisper_code
 from espnet_dq.data.summary import read_sources
 from espnet_dq.data.validation import faults
 from espnet_dq.errors import InputError, WorkError
-from local import aishell, common_voice, fleurs, kaldi_dir, librispeech, mls, voxpopuli
+from local import (
+    aishell,
+    common_voice,
+    fleurs,
+    kaldi_dir,
+    librispeech,
+    mls,
+    speechocean762,
+    voxpopuli,
+)
 from tests.data import small_corpora as small
 from tests.data.small_corpora import SPLITS, put, write
 
@@ -32,6 +41,7 @@ def prepare(script, root, tmp_path, *options):
     assert script.main(["--data_root", str(root), "--out", str(out), *options]) == 0
     assert all(faults(out / name) == [] for name in SPLITS)
     known = {"aishell": "Apache-2.0", "common_voice": "CC0-1.0", "voxpopuli": "CC0-1.0"}
+    known["speechocean762"] = "free, also commercially (its README)"
     licence = known.get(script.__name__.split(".")[1], "CC-BY-4.0")
     sources = json.loads((out / "sources.json").read_text())
     expected = [] if script is kaldi_dir else [licence]  # whose data these are nobody knows
@@ -320,6 +330,24 @@ def test_aishell(tmp_path, clip):
         "audio without transcript": 3,
         "no such audio file": 1,
     }
+
+
+def test_speechocean762(tmp_path, clip):
+    small.speechocean762(tmp_path, clip)
+    train, dev, test, report = prepare(speechocean762, tmp_path, tmp_path)
+    assert (train.text, train.utt2spk) == (
+        {"Strain0-train0": "WE CALL IT train"},
+        {"Strain0-train0": "Strain0"},
+    )
+    assert (*dev.text.values(), *test.text) == ("BEAR", "Stest0-test0")
+    assert report["en"]["left_out"] == {
+        "a path out of the corpus's folder": 2,
+        "no audio in the row": 2,
+        "no such audio file": 2,
+    }
+    write(tmp_path / "test/utt2spk", "test0 Stest0\n")
+    with pytest.raises(InputError, match="utt2spk: no speaker for utterance test1"):
+        prepare(speechocean762, tmp_path, tmp_path)
 
 
 def test_voxpopuli(tmp_path, clip):

@@ -11,6 +11,7 @@ from espnet_dq.data.kaldi import KaldiDir
 from espnet_dq.data.summary import write_sources
 from espnet_dq.data.validation import faults
 from espnet_dq.errors import InputError
+from tests.data.small_corpora import put
 
 LOCAL = Path(__file__).resolve().parents[2] / "local"
 
@@ -22,7 +23,9 @@ def script(name):
     return module
 
 
-asterisk, festvox_ru, fillets, split = map(script, ("asterisk", "festvox_ru", "fillets", "split"))
+asterisk, festvox_ru, fillets, split, tuxpaint = map(
+    script, ("asterisk", "festvox_ru", "fillets", "split", "tuxpaint")
+)
 
 
 def sounds(tmp_path, content):
@@ -120,6 +123,34 @@ dialogStr("Němý")
     dialogs = fillets.read_dialogs(tmp_path / "script/wc/dialogs_cs.lua")
     assert dialogs[0] == ("wc-a", "small", 'Řekl "ahoj", (tiše).')
     assert dialogs[1][1] == "unknown"
+
+
+def test_tuxpaint_match_and_what_is_kept(tmp_path, clips, monkeypatch):
+    """Speakers are not known; es fr ru are a part of their own; only what is kept is taken."""
+    stamps = tmp_path / f"downloads/tuxpaint-stamps-default_2022.06.04-1/{tuxpaint.STAMPS}"
+    texts = "A crow.\nro.utf8=O cioară neagră.\nru.utf8=Ворона.\nes.utf8=Un cuervo negro.\n"
+    for name in ("crow", "hen", "cow"):
+        for lang in ("ro", "ru", "es"):
+            put(clips[0][0], stamps / f"animals/birds/{name}_desc_{lang}.ogg")
+    for name in ("crow", "hen"):
+        (stamps / f"animals/birds/{name}.txt").write_text(texts)
+    clips, left_out = tuxpaint.match("ro", stamps)
+    assert [(c.prompt, c.text) for c in clips] == [
+        ("animals/birds/crow", "O cioară neagră."),
+        ("animals/birds/hen", "O cioară neagră."),
+    ]
+    assert left_out == {"audio without transcript": 1}
+    kept = tmp_path / "kept.txt"
+    kept.write_text("ro animals/birds/crow\nes animals/birds/hen\nru animals/birds/crow\n")
+    monkeypatch.setattr(tuxpaint, "KEPT", kept)
+    out = tmp_path / "data"
+    tuxpaint.main(["--out", str(out), "--downloads", str(tmp_path / "downloads")])
+    found = {name: KaldiDir.load(out / "parts" / name) for name in tuxpaint.PARTS}
+    assert list(found["tuxpaint"].wav) == ["tuxpaint_ro-animals-birds-crow"]
+    assert set(found["tuxpaint_others"].utt2lang.values()) == {"es", "ru"}
+    assert all(not data.speaker(utt) for data in found.values() for utt in data.wav)
+    causes = json.loads((out / "parts/tuxpaint/left_out.json").read_text())["ro"]
+    assert causes == {"audio without transcript": 1, "not found to say its text": 1}
 
 
 def part(out, name, prompts):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from espnet_dq.scoring.bootstrap import FEWEST, differences
+from espnet_dq.scoring.bootstrap import FEWEST, differences, ratios
 from espnet_dq.scoring.utterances import Aligned
 
 
@@ -52,6 +52,29 @@ def test_against_one_by_hand():
     assert found["en"].points == pytest.approx(100 * (one.sum() - other.sum()) / words.sum())
     assert found["mean"].utterances == 65
     assert found["ru"].differing == int((sets["ru"][1] != sets["ru"][2]).sum())
+
+
+def test_ratios_against_ones_by_hand():
+    """As above, of the mean of the languages' ratios; words do not come into a ratio."""
+    sets = {"en": made_up(0, 60, 0.4, 0.5), "ru": made_up(1, 45, 0.3, 0.3)}
+    first, second, drawn = {}, {}, {}
+    random = np.random.default_rng(7)
+    for lang, (words, one, other) in sets.items():
+        first |= scored(one, words, lang)
+        second |= scored(other, words, lang)
+        picks = random.integers(len(words), size=(20_000, len(words)))
+        drawn[lang] = one[picks].sum(1) / other[picks].sum(1)
+    drawn["mean"] = (drawn["en"] + drawn["ru"]) / 2
+    found = ratios(first, second)
+    assert list(found) == ["mean", "en", "ru"]
+    for lang, values in drawn.items():
+        wanted = np.quantile(values, [0.025, 0.975])
+        reached = [found[lang].low, found[lang].high]
+        assert reached == pytest.approx(list(wanted), abs=0.17 * values.std())
+    means = [one.sum() / other.sum() for _, one, other in sets.values()]
+    assert found["mean"].ratio == pytest.approx(sum(means) / 2)
+    nothing = ratios(scored([1] * 6, [3] * 6), scored([0] * 6, [3] * 6))
+    assert nothing["en"].ratio == float("inf")
 
 
 def test_pairing_and_words_count():
