@@ -1,8 +1,10 @@
 """Which recordings of Tux Paint's stamps say their text: some texts are newer than the recording.
 
-The untouched small writes down each clip (faster-whisper, greedy, language given). A clip is kept
-if that text is nearer to its own than to any other of its language's stamps, by edits of letters
-as they are compared (`espnet_dq.data.spelling`). What small said is appended to --out, a JSON line
+The untouched small writes down each clip (faster-whisper, greedy, language given, int8). Its
+encoder hears 10 s of it, padded, instead of 30: clips take 2 s on average, and it is seven times
+faster. Of longer clips it hears 30 s. A clip is kept if that text is nearer to its own than to any
+other of its language's stamps, by edits of letters as they are compared
+(`espnet_dq.data.spelling`). What small said is appended to --out, a JSON line
 a clip, languages in turns and clips in the order of a hash of their names, so that any beginning of
 it is a sample; what is there is not done again. --kept is written from all of it: the file that
 `local/tuxpaint.py` reads.
@@ -30,13 +32,30 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "local"))
 import tuxpaint
 
 from espnet_dq.api.models import convert
-from espnet_dq.data.audio import load_audio
+from espnet_dq.data.audio import SAMPLE_RATE, load_audio
 from espnet_dq.data.corpus import Clip, text_fault
 from espnet_dq.data.spelling import normalise
 from espnet_dq.errors import run
 from espnet_dq.fetch.debian import fetch
 from espnet_dq.files import atomic
 from espnet_dq.runtimes import load_runtime
+
+SHORT, WHOLE = 1000, 3000  # frames of 10 ms
+
+
+class Listener:
+    """small, whose encoder hears as little as holds the clip."""
+
+    def __init__(self, path: Path) -> None:
+        self.engine = load_runtime("faster-whisper", path, nj=1)
+        encode, self.frames = self.engine.model.encode, WHOLE
+        self.engine.model.encode = lambda features: encode(features[..., : self.frames])
+
+    def hear(self, clip: Clip) -> str:
+        audio = load_audio(clip.audio)
+        self.frames = SHORT if len(audio) < SHORT * SAMPLE_RATE // 100 else WHOLE
+        (heard,) = self.engine.decode([audio], clip.lang)
+        return heard.text
 
 
 def in_order(clips: dict[str, list[Clip]]) -> Iterator[Clip]:
@@ -85,15 +104,14 @@ def main(argv: list[str] | None = None) -> int:
     model = args.work / "small_ct2"
     if left and not model.is_dir():
         convert(args.small, model, "ct2", "ct2_int8")
-    end, engine = time.monotonic() + 60 * args.minutes, None
+    end, listener = time.monotonic() + 60 * args.minutes, None
     with open(args.out, "a", encoding="utf-8") as out:
         for clip in tqdm(left, unit="clip"):
             if time.monotonic() > end:
                 break
-            engine = engine or load_runtime("faster-whisper", model, nj=1)
-            (heard,) = engine.decode([load_audio(clip.audio)], clip.lang)
-            said[clip.lang, clip.prompt] = heard.text
-            line = {"lang": clip.lang, "prompt": clip.prompt, "said": heard.text}
+            listener = listener or Listener(model)
+            text = said[clip.lang, clip.prompt] = listener.hear(clip)
+            line = {"lang": clip.lang, "prompt": clip.prompt, "said": text}
             out.write(json.dumps(line, ensure_ascii=False) + "\n")
             out.flush()
     chosen = []

@@ -25,6 +25,7 @@ from espnet_dq.config import merge, parse_keys, read_config
 from espnet_dq.data.corpora import CORPORA
 from espnet_dq.data.languages import known_language
 from espnet_dq.data.splits import shares
+from espnet_dq.data.validation import validate
 from espnet_dq.errors import InputError, run
 from espnet_dq.fetch.sources import MODELS
 from espnet_dq.formats.registry import FORMATS, home
@@ -39,6 +40,7 @@ SYSTEMS = ("untouched", "teacher", "untouched_rounded", "teacher_rounded", "floa
            "student", "student_torch")  # fmt: skip
 TRAIN_CONFIG = {"kd_qat": "conf/train.yaml", "joint": "conf/joint.yaml"}  # by mode
 SWITCH = ("true", "false")
+DEBIAN, NONE = "debian", "none"  # of --canary
 # Paths that commands of jobs name.
 IN_JOBS = ("dumpdir", "cachedir", "teacher", "student", "grid", "train_config", "qat_config")
 # What decides nothing of a result: which stages are left to do, and where. Who wants the same from
@@ -182,6 +184,10 @@ OPTIONS = {
         Option("systems", " ".join(SYSTEMS), str, "LIST",
                "systems to score, student among them; rounded: the untouched student and teacher, "
                "on the grid without training"),
+        Option("canary", DEBIAN, str, "debian|DIR|none",
+               "other people, other languages, noise and no speech, on which untouched, teacher "
+               "and student are tried, too. debian: Tux Paint's stamps, 161 MB to fetch. DIR: "
+               "these, and a Kaldi folder of your own that training does not have. none: nothing"),
         Option("upload_to", "", str, "USER/NAME",
                "stage 13 also uploads each folder to the Hugging Face Hub, as the private "
                "repository USER/NAME-FORMAT (log in first: hf auth login, or HF_TOKEN)"),
@@ -368,6 +374,8 @@ def _paths(o: Mapping[str, str], given: Mapping[str, str], caller: str) -> Itera
     for name in ("train_config", "qat_config"):
         if os.path.isfile(os.path.join(caller, o[name])):
             yield name
+    if o["canary"] not in (DEBIAN, NONE):
+        yield "canary"
     for name, ending in (("teacher", ".pt"), ("student", ".pt"), ("grid", ".yaml")):
         if o[name].endswith(ending):
             yield name
@@ -390,6 +398,10 @@ def _check_paths(o: Mapping[str, str], typed: Mapping[str, str], gone: bool) -> 
     for name in (*files, "train_config", "qat_config", "cmd"):
         if not os.path.isfile(o[name]):
             raise InputError(f"--{name} {typed[name]}: no such file")
+    if o["canary"] not in (DEBIAN, NONE):
+        if not os.path.isdir(o["canary"]):
+            raise InputError(f"--canary {typed['canary']}: {DEBIAN}, {NONE}, or a Kaldi folder")
+        validate(o["canary"])
     if o["data_root"] and not gone and not os.path.exists(o["data_root"]):
         kind = "file or folder" if CORPORA[o["corpus"]].file else "folder"
         raise InputError(f"--data_root {typed['data_root']}: no such {kind}")

@@ -8,6 +8,7 @@ then, not twelve.
 
 import math
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -150,19 +151,30 @@ def pack(
     check_replaceable(wav_dir, WAVS)
     bar = tqdm(windows, desc=one_line(f"pack {out.name}"), unit="window")
     for number, window in enumerate(bar):
-        parts = [load_audio(data.wav[window[0]])]
-        for name in window[1:]:
-            parts.append(np.zeros(int(pauses.uniform(*PAUSE) * SAMPLE_RATE), np.float32))
-            parts.append(load_audio(data.wav[name]))
-        audio = np.concatenate(parts)[: round((longest + ROOM) * SAMPLE_RATE)]
+        audio = joined(data, window, longest, pauses)
         speaker = data.utt2spk[window[0]]
         key = f"{speaker}-window{number:06d}"
         path = wav_dir / f"{number:06d}.wav"
         save_wav(path, audio)
-        language = data.utt2lang[window[0]]
-        text = between(language).join(data.text[u].strip() for u in window)
+        language, text = data.utt2lang[window[0]], joined_text(data, window)
         tables = {"utt2num_samples": len(audio), AUDIO: sha256(path)}
         packed.add(key, path, text, data.speaker(window[0]) or key, language, **tables)
     packed.extra[CATEGORY] = dict(packed.utt2lang)
     packed.save(out)
     return packed
+
+
+def joined(
+    data: KaldiDir, window: Sequence[str], longest: float, pauses: random.Random
+) -> np.ndarray:
+    """The audio of utterances with pauses between them, at most `longest` seconds and `ROOM`."""
+    parts = [load_audio(data.wav[window[0]])]
+    for name in window[1:]:
+        parts.append(np.zeros(int(pauses.uniform(*PAUSE) * SAMPLE_RATE), np.float32))
+        parts.append(load_audio(data.wav[name]))
+    return np.concatenate(parts)[: round((longest + ROOM) * SAMPLE_RATE)]
+
+
+def joined_text(data: KaldiDir, window: Sequence[str]) -> str:
+    """The texts of utterances of one language, as it joins words."""
+    return between(data.utt2lang[window[0]]).join(data.text[u].strip() for u in window)

@@ -1,7 +1,7 @@
 """Read what an experiment left behind and sum it up as results.json.
 
 EXPDIR holds run.json, decode/NAME/{decode.json,score/score.json} for each system, and, where
-those stages ran, {kd,qat}/train.log, verify.json and benchmark.json.
+those stages ran, data/canary and canary/NAME/, {kd,qat}/train.log, verify.json and benchmark.json.
 """
 
 import json
@@ -13,7 +13,7 @@ from espnet_dq.config import QuantConfig, read_config
 from espnet_dq.errors import InputError
 from espnet_dq.files import bytes_on_disk
 from espnet_dq.formats import detect
-from espnet_dq.report import examples, rounded, train_log
+from espnet_dq.report import canary, examples, rounded, train_log
 from espnet_dq.report.headline import ROLES
 from espnet_dq.report.origin import data_of
 from espnet_dq.report.size import FLOAT_BITS, grid_bits, paper_rule_bytes
@@ -126,6 +126,7 @@ def load(exp: Path, data_name: str | None = None, data_licence: str | None = Non
     results = _results(run, decodes, scores, verify, benchmark)
     results |= data_of(run, data_name, data_licence)
     results["voices"] = (formatted or {}).get("voices")
+    results["canary"] = canary.read(exp)
     results = examples.add(results, {name: exp / "decode" / name / "score" for name in scores})
     return Experiment(
         path=exp,

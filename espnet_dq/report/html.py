@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from espnet_dq.report import course, origin, plots, tables
+from espnet_dq.report import canary, course, origin, plots, tables
 from espnet_dq.report.collect import Experiment
 from espnet_dq.report.errors import examples, sure
 from espnet_dq.report.evidence import data, failures, parity
@@ -38,6 +38,7 @@ def render(exp: Experiment) -> str:
         ),
         _headline(exp.results),
         *map(paragraph, tables.rounded_systems(exp.results)),
+        _canary(exp.results, mark),
         _errors(exp, mark),
         examples(exp.results, mark),
         _size(exp.results, mark),
@@ -52,7 +53,7 @@ def render(exp: Experiment) -> str:
 
 
 def _headline(results: dict) -> str:
-    found = facts(results)
+    found = [*facts(results), *canary.facts(results)]
     if not found:
         return paragraph("This run lists no student: there is nothing to compare.")
     kinds = {None: "", True: ' class="good"', False: ' class="bad"'}
@@ -67,6 +68,16 @@ def _headline(results: dict) -> str:
     voices = results["voices"]
     heard = paragraph(f"Voices: {voices['said']}.") if voices else ""
     return paragraph(said) + f'<ul class="facts">{items}</ul>' + heard
+
+
+def _canary(results: dict, mark: str | None) -> str:
+    if results["canary"] is None:
+        return paragraph(canary.NOT_MEASURED)
+    return section(
+        "Other people, other languages, noise",
+        table(canary.CAPTION, *canary.table(results), mark),
+        table("The same by set and language", *canary.details(results), None, prose=(0, 1, 2)),
+    )
 
 
 def _rates(results: dict, name: str, caption: str, mark: str | None) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from espnet_dq.report import course, origin, tables
+from espnet_dq.report import canary, course, origin, tables
 from espnet_dq.report.collect import Experiment
 from espnet_dq.report.size import MIB
 from espnet_dq.scoring import beside
@@ -42,6 +42,8 @@ def render(exp: Experiment) -> str:
         "",
         *_systems(results),
         "",
+        *_canary(results),
+        "",
         *_openai(results),
         "",
         *_sure(results),
@@ -71,6 +73,14 @@ def _systems(results: dict) -> list[str]:
         cells += [tables.number(s["rtf"], 3), f"{s['peak_rss_bytes'] / 1e6:.0f}", s["measured"]]
         rows.append(cells)
     return [table(head, rows)]
+
+
+def _canary(results: dict) -> list[str]:
+    """How the systems do on what was not trained on."""
+    if results["canary"] is None:
+        return [canary.NOT_MEASURED]
+    told = ["### Other people, other languages, noise", "", f"{canary.CAPTION}.", ""]
+    return [*told, table(*canary.table(results)), "", table(*canary.details(results))]
 
 
 def _openai(results: dict) -> list[str]:

@@ -61,6 +61,11 @@ class Utterance:
         """An utterance from its two texts as written."""
         return cls(utt, lang, normalise(ref, lang), normalise(hyp, lang), ref, hyp)
 
+    def tokens(self, chars: bool) -> tuple[list[str], list[str]]:
+        """What is counted of both sides: characters or words."""
+        ref, hyp = (list(x) if chars else words(x, self.lang) for x in (self.ref, self.hyp))
+        return ref, hyp
+
     @property
     def is_long(self) -> bool:
         return len(self.raw_ref) >= LONG
@@ -205,10 +210,7 @@ def error_table(out: Path, texts: Texts, chars: bool, program: Path | None) -> d
         WorkError: sclite did not count every utterance and token that it was given.
     """
     out.mkdir(parents=True)
-    pairs = []
-    for u in texts.utterances:
-        ref, hyp = (list(x) if chars else words(x, u.lang) for x in (u.ref, u.hyp))
-        pairs.append(Pair(u.lang, u.utt, ref, hyp))
+    pairs = [Pair(u.lang, u.utt, *u.tokens(chars)) for u in texts.utterances]
     for side in ("ref", "hyp"):
         write_trn(out / f"{side}.trn", pairs, side, chars)
     if program:

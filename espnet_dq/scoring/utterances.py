@@ -18,6 +18,7 @@ from rapidfuzz.distance import Levenshtein
 
 from espnet_dq.errors import InputError
 from espnet_dq.scoring.align import cheapest
+from espnet_dq.scoring.score import Utterance
 from espnet_dq.scoring.trn import read_trn
 
 STEPS = 100  # in which words can be more or less alike
@@ -57,13 +58,23 @@ def read_aligned(folder: Path, chars: bool = False) -> dict[str, Aligned]:
     ref, hyp = read_trn(folder / "ref.trn"), read_trn(folder / "hyp.trn")
     if ref.keys() != hyp.keys():
         raise InputError(f"{folder / 'hyp.trn'}: other utterances than in ref.trn")
-    said, heard = ([tokens for _, tokens in side.values()] for side in (ref, hyp))
-    heard = [hyp[utt][1] for utt in ref]
+    return _aligned([(u, lang, said, hyp[u][1]) for u, (lang, said) in ref.items()], chars)
+
+
+def align_texts(utterances: Iterable[Utterance], chars: bool = False) -> dict[str, Aligned]:
+    """Utterance -> its alignment, of texts that were read; as `read_aligned` of their scores."""
+    return _aligned([(u.utt, u.lang, *u.tokens(chars)) for u in utterances], chars)
+
+
+def _aligned(
+    scored: Sequence[tuple[str, str, Sequence[str], Sequence[str]]], chars: bool
+) -> dict[str, Aligned]:
+    """Of (utterance, language, said, heard)."""
     glue, count = ("", jiwer.process_characters) if chars else (" ", jiwer.process_words)
-    aligned = count([glue.join(x) for x in said], [glue.join(x) for x in heard]).alignments
+    sides = ([glue.join(each[side]) for each in scored] for side in (2, 3))
     return {
-        utt: Aligned(utt, lang, tuple(_columns(chunks, tokens, hyp[utt][1])))
-        for (utt, (lang, tokens)), chunks in zip(ref.items(), aligned, strict=True)
+        utt: Aligned(utt, lang, tuple(_columns(chunks, said, heard)))
+        for (utt, lang, said, heard), chunks in zip(scored, count(*sides).alignments, strict=True)
     }
 
 

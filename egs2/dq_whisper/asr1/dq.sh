@@ -389,16 +389,48 @@ fi
 about_data=() # what the user says of them, in the place of what their corpus does
 [ -z "$data_name" ] || about_data+=(--data_name "$data_name")
 [ -z "$data_licence" ] || about_data+=(--data_licence "$data_licence")
-# decode NAME MODEL RUNTIME CLIPS OPTIONS...: the test set, so many clips at a time.
+# decode NAME MODEL RUNTIME CLIPS OPTIONS...: what is in $heard, to EXPDIR/$into, so many clips at a
+# time.
 decode() {
-    local args=(--model "$2" --runtime "$3" --data "$test" --out "$exp/decode/$1" "${@:5}")
+    local args=(--model "$2" --runtime "$3" --data "$heard" --out "$exp/$into/$1" "${@:5}")
     if [ "$cmd_split" = true ]; then
-        in_jobs "$nj" "decode_$1" "$cmd_options" \
+        in_jobs "$nj" "${into}_$1" "$cmd_options" \
             "$PYTHON" -m espnet_dq.bin.decode "${args[@]}" --split "JOB/$nj" --threads "$cmd_threads"
         py decode "${args[@]}" --join "$nj"
     else
         py decode "${args[@]}" --nj "$4"
     fi
+}
+# decode_systems FOLDER DATA SYSTEM...
+decode_systems() {
+    local into=$1 heard=$2 system
+    local shared=(${cachedir:+--shared "$cachedir/decode"})
+    for system in "${@:3}"; do
+        case $system in
+            student) decode student "$exp/export/$exported" "$runtime" "$nj" ;;
+            student_torch) decode student_torch "$exp/qat/valid.loss.ave.pth" torch 8 ;;
+            *_rounded) decode "$system" "$(rounded "$system")" "$runtime" "$nj" "${shared[@]}" ;;
+            *) decode "$system" "$exp/export/$system" faster-whisper "$nj" "${shared[@]}" ;;
+        esac
+    done
+}
+# make_canary: EXPDIR/data/canary, of Debian's speech, where it can be had, and the user's own.
+make_canary() {
+    local stamps sets=()
+    stamps=$(cd "$dumpdir" && pwd)/canary
+    rm -rf "$exp/data/canary" "$exp/data/canary_wav" "$exp/canary"
+    [ "$canary" != none ] || return 0
+    # The part that is written last.
+    if [ -e "$stamps/parts/tuxpaint_others" ] ||
+        "$PYTHON" local/tuxpaint.py --out "$stamps" --downloads downloads --nj "$nj"; then
+        sets=("tuxpaint_others=$stamps/parts/tuxpaint_others")
+        [ "$corpus" = debian13 ] || sets+=("tuxpaint=$stamps/parts/tuxpaint")
+    else
+        log "no canary of Debian's: how the student does on other people is not known"
+    fi
+    [ "$canary" = debian ] || sets+=("own=$canary")
+    [ "${#sets[@]}" -eq 0 ] ||
+        py make_canary --train "$raw/train" --sets "${sets[@]}" --out "$exp/data/canary"
 }
 if run_stage 9 "decode" "$skip_eval"; then
     if [ "$test_clips" -gt 0 ]; then
@@ -424,22 +456,20 @@ if run_stage 9 "decode" "$skip_eval"; then
         --data_sources "$data/sources.json" \
         --systems "${systems[@]}" --also "${also[@]}"
     echo "$scoring" | whole "$exp/scoring"
-    for system in "${systems[@]}"; do
-        case $system in
-            student) decode student "$exp/export/$exported" "$runtime" "$nj" ;;
-            student_torch) decode student_torch "$exp/qat/valid.loss.ave.pth" torch 8 ;;
-            *_rounded)
-                decode "$system" "$(rounded "$system")" "$runtime" "$nj" \
-                    ${cachedir:+--shared "$cachedir/decode"} ;;
-            *)
-                decode "$system" "$exp/export/$system" faster-whisper "$nj" \
-                    ${cachedir:+--shared "$cachedir/decode"} ;;
-        esac
-    done
+    decode_systems decode "$test" "${systems[@]}"
+    into=decode heard=$test
     for each in "${also_systems[@]}"; do
         IFS=: read -r name _ _ decoder file <<< "$each"
         decode "$name" "$exp/export/$file" "$decoder" "$nj"
     done
+    make_canary
+    if [ -e "$exp/data/canary" ]; then
+        tried=()
+        for system in "${systems[@]}"; do
+            case $system in untouched|teacher|student) tried+=("$system") ;; esac
+        done
+        decode_systems canary "$exp/data/canary" "${tried[@]}"
+    fi
     finish_stage 9
 fi
 

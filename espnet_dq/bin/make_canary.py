@@ -1,0 +1,65 @@
+"""Windows of other people, other languages, noise and no speech, to be scored beside the test set.
+
+Whether a student holds for people that it never heard shows on speech that no training had (stage
+9). --sets are Kaldi folders of such speech with texts; their languages are either among those of
+--train, or others. See `espnet_dq.data.canary`.
+
+Example usage::
+
+    python -Pm espnet_dq.bin.make_canary --train dump/asterisk/raw/train \\
+        --sets stamps=data/parts/tuxpaint_others mine=/my/data --out exp/mine/data/canary
+"""
+
+from collections import Counter
+from pathlib import Path
+
+from espnet_dq.bin.arguments import Parser, count, whole
+from espnet_dq.data import canary
+from espnet_dq.data.canary import KIND
+from espnet_dq.data.kaldi import FOLDER, KaldiDir, read_scp
+from espnet_dq.data.validation import validate
+from espnet_dq.errors import InputError, run, say
+from espnet_dq.files import check_replaceable
+
+WORDS, SNR, SECONDS = 120, 10, 30.0
+
+
+def get_parser() -> Parser:
+    """The command's options."""
+    parser = Parser(__doc__)
+    parser.add_argument("--train", type=Path, required=True, help="what was trained: Kaldi folder")
+    parser.add_argument(
+        "--sets", nargs="+", required=True, metavar="NAME=DIR", help="speech with texts"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="Kaldi folder to write")
+    parser.add_argument(
+        "--words", type=count, default=WORDS, help=f"of each language of each set ({WORDS})"
+    )
+    parser.add_argument("--seed", type=whole, default=0, help="of what is drawn (0)")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the folder; returns 0."""
+    args = get_parser().parse_args(argv)
+    check_replaceable(args.out, FOLDER)
+    sets = {}
+    for each in args.sets:
+        name, equals, path = each.partition("=")
+        if not equals or not name or name in sets:
+            raise InputError(f"--sets {each}: not NAME=DIR, or a name that stands twice")
+        sets[name] = validate(Path(path))
+    voices = set(read_scp(args.train / "utt2spk").values())
+    trained = set(read_scp(args.train / "utt2lang").values())
+    windows = list(canary.speech(sets, voices, trained, args.words, args.seed))
+    windows += canary.in_noise(windows, [SNR], args.seed)
+    windows += canary.no_speech(sorted(trained), SECONDS, args.seed)
+    data: KaldiDir = canary.save(windows, args.out)
+    kinds = Counter(data.extra[KIND].values())
+    said = ", ".join(f"{number} of {kind}" for kind, number in kinds.items())
+    say(f"{args.out}: {len(data.wav)} windows: {said}")
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,154 @@
+"""Windows of what a student did not train on: does it hold for other people, languages and noise?
+
+A canary is a Kaldi folder of windows with two more tables: `utt2kind`, what a window shows, and
+`utt2set`, whose it is. Kinds are `SEEN`, the voices of the training; `VOICES`, other people who
+speak its languages; `LANGUAGES`, languages that it did not have; `VOICES` in noise; and
+`NO_SPEECH`, whose texts are in brackets, so that nothing of them is compared: any word said there
+is one too many. All windows of speech are of one speaker, or of speakers that nobody knows.
+"""
+
+import random
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from espnet_dq.data import noise
+from espnet_dq.data.audio import SAMPLE_RATE, load_audio, save_wav
+from espnet_dq.data.audio import seconds as length
+from espnet_dq.data.kaldi import AUDIO, KaldiDir
+from espnet_dq.data.pack import ROOM, WAVS, joined, joined_text, plan_windows
+from espnet_dq.data.spelling import compared
+from espnet_dq.errors import InputError
+from espnet_dq.files import check_replaceable, sha256
+
+KIND, SET = "utt2kind", "utt2set"
+SEEN, VOICES, LANGUAGES = "seen voices", "other voices", "other languages"
+NO_SPEECH = "no speech"
+NOISES = ("stationary noise", "babble")
+LONGEST = 30 - ROOM  # seconds
+
+
+@dataclass(frozen=True)
+class Window:
+    """One of a canary's, not written yet."""
+
+    kind: str
+    of: str  # the set
+    speaker: str  # empty if nobody knows
+    lang: str
+    text: str
+    audio: np.ndarray
+
+
+def noisy(kind: str, how: str, snr: int) -> str:
+    """The kind of noisy windows, `other voices, babble at 10 dB`."""
+    return f"{kind}, {how} at {snr} dB"
+
+
+def draw(data: KaldiDir, words: int, seed: int) -> Iterator[list[str]]:
+    """Utterances of windows of one speaker each, until each language has so many words.
+
+    Utterances of which nothing is compared are in none.
+    """
+    spoken = data.select(u for u in data.wav if compared(data.text[u], data.utt2lang[u]))
+    seconds = {u: length(path) for u, path in spoken.wav.items()}
+    windows = plan_windows(spoken, seconds, LONGEST, 0, seed, by_speaker=True)
+    counts = dict.fromkeys(spoken.utt2lang.values(), 0)
+    for number in np.random.default_rng(seed).permutation(len(windows)):
+        window = windows[number]
+        lang = spoken.utt2lang[window[0]]
+        if counts[lang] < words:
+            counts[lang] += sum(len(compared(spoken.text[u], lang)) for u in window)
+            yield window
+
+
+def speech(
+    sets: Mapping[str, KaldiDir],
+    voices: Collection[str],
+    trained: Collection[str],
+    words: int,
+    seed: int,
+) -> Iterator[Window]:
+    """The windows of all sets, in order.
+
+    Args:
+        sets: by name, of one file an utterance.
+        voices: of the training: speakers, and utterances whose speaker nobody knows.
+        trained: languages.
+        words: of each language of each set; the last window may bring more.
+        seed: of what is drawn.
+    """
+    for name, data in sets.items():
+        pauses = random.Random(f"{seed} {name}")
+        for window in draw(data, words, seed):
+            lang, speaker = data.utt2lang[window[0]], data.speaker(window[0])
+            kind = VOICES if lang in trained else LANGUAGES
+            if data.utt2spk[window[0]] in voices:
+                kind = SEEN
+            audio = joined(data, window, LONGEST, pauses)
+            yield Window(kind, name, speaker, lang, joined_text(data, window), audio)
+
+
+def in_noise(windows: Collection[Window], snrs: Collection[int], seed: int) -> Iterator[Window]:
+    """The windows of other voices in each noise; babble is of windows in other languages."""
+    for how in NOISES:
+        for snr in snrs:
+            for number, window in enumerate(w for w in windows if w.kind == VOICES):
+                rng = np.random.default_rng([seed, NOISES.index(how), snr + 1000, number])
+                length = len(window.audio)
+                others = [w.audio for w in windows if w.lang != window.lang] or [window.audio]
+                if how == "babble":
+                    talkers = rng.integers(len(others), size=noise.TALKERS)
+                    sound = noise.babble([others[k] for k in talkers], length, rng)
+                else:
+                    sound = noise.coloured(length, 1, rng)
+                yield Window(
+                    noisy(window.kind, how, snr), window.of, window.speaker, window.lang,
+                    window.text, noise.mixed(window.audio, sound, snr),
+                )  # fmt: skip
+
+
+def no_speech(
+    languages: Collection[str], seconds: float, seed: int, more: Mapping[str, Path] | None = None
+) -> Iterator[Window]:
+    """Sounds in which nobody speaks, each once for each language that a model could take it for.
+
+    Args:
+        more: other such sounds, by name; their beginnings.
+    """
+    rng, samples = np.random.default_rng(seed), round(seconds * SAMPLE_RATE)
+    sounds = {
+        "silence": np.zeros(samples, np.float32),
+        "faint noise": 1e-3 * noise.coloured(samples, 0, rng),
+        "noise": 0.05 * noise.coloured(samples, 1, rng),
+        "hum": noise.hum(samples),
+        "ringing": noise.ringing(samples),
+        **{name: load_audio(path)[:samples] for name, path in (more or {}).items()},
+    }
+    for name, audio in sounds.items():
+        for lang in languages:
+            yield Window(NO_SPEECH, name, "", lang, f"({name})", audio)
+
+
+def save(windows: Collection[Window], out: Path) -> KaldiDir:
+    """Write the folder `out`, and its audio beside it, in `out`_wav.
+
+    Raises:
+        InputError: there is no window, or something else stands there.
+    """
+    if not windows:
+        raise InputError(f"{out}: no windows: neither other voices nor other languages are known")
+    wavs = out.with_name(f"{out.name}_wav").resolve()
+    check_replaceable(wavs, WAVS)
+    data = KaldiDir()
+    for number, window in enumerate(tqdm(windows, desc=out.name, unit="window")):
+        utt = f"{window.speaker or window.lang}-canary{number:06d}"
+        path = wavs / f"{number:06d}.wav"
+        save_wav(path, window.audio)
+        tables = {AUDIO: sha256(path), KIND: window.kind, SET: window.of}
+        data.add(utt, path, window.text, window.speaker or utt, window.lang, **tables)
+    data.save(out)
+    return data
