@@ -51,9 +51,9 @@ def means_caption(exp: Experiment) -> str:
     score, what = exp.score, "Means over languages" if beside.mean(units(exp.results)) else "Rates"
     return (
         f"{what} in percent. {beside.OPENAI} "
-        f"({score.get('normalizer_openai', 'not recorded')}); "
-        f"long: {score.get('long', 'long references')}; "
-        "unnormalised: text as written, with its case, punctuation and numbers"
+        f"({score.get('normalizer_openai', 'not recorded')}). "
+        f"Long: {score.get('long', 'long references')}. "
+        "Unnormalised: text as written, with its case, punctuation and numbers"
     )
 
 
