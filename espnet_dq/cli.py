@@ -24,7 +24,7 @@ GROUPS = {
     ),
     "data": (
         "format_data", "validate_data", "subset_data", "pack_windows", "pseudo_label",
-        "write_cuts", "corpus_scripts", "make_data",
+        "write_cuts", "corpus_scripts", "make_data", "make_canary",
     ),
     "training": (
         "distil", "recipe", "check_configs", "check_languages", "plan", "init_student",

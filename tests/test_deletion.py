@@ -39,6 +39,7 @@ FOLDERS = {
     ("export", "--out"): "--exp /x --to onnx --out OUT",
     ("subset_data", "--out"): "--data /x --per_language 1 --out OUT",
     ("pack_windows", "--out"): "--data /x --out OUT",
+    ("make_canary", "--out"): "--train /x --sets a=/x --out OUT",
     ("pseudo_label", "--out"): "--data /x --teacher /x --mode check --out OUT",
     ("score", "--out"): "--ref /x --hyp /x --out OUT",
     ("score", "--hyp"): "--ref /x --hyp OUT/..=score",

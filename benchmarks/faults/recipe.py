@@ -74,7 +74,7 @@ class Place:
             "--train_config", str(self.toys / "train.yaml"),
             "--qat_config", str(self.toys / "qat.yaml"), "--singles", "2", "--nj", "1",
             "--expdir", str(self.folder / "exp"), "--dumpdir", str(self.folder / "dump"),
-            "--cachedir", str(self.folder / "shared"), *options,
+            "--canary", "none", "--cachedir", str(self.folder / "shared"), *options,
         ]  # fmt: skip
         environment = {"OMP_NUM_THREADS": "1", "TMPDIR": str(scratch), **environment}
         with open(log, "wb") as file:

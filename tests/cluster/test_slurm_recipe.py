@@ -36,7 +36,7 @@ def test_a_lost_task_ends_the_job_and_the_recipe_goes_on(slurm, save_toy, tmp_pa
         str(teacher), "--student", str(student), "--train_config", str(tmp_path / "train.yaml"),
         "--qat_config", str(tmp_path / "qat.yaml"), "--singles", "2", "--cmd",
         str(tmp_path / "cmd.sh"), "--nj", "2", "--num_nodes", "2", "--systems",
-        "student untouched", "--stop_stage", "10",
+        "student untouched", "--canary", "none", "--stop_stage", "10",
     ]  # fmt: skip
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
 

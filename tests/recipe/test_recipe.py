@@ -30,11 +30,39 @@ def data_root(tmp_path_factory) -> Path:
 def run(folder: Path, *options: str, code: int = 0) -> str:
     done = subprocess.run(
         [str(RECIPE / "run.sh"), "--expdir", str(folder / "exp"), "--dumpdir",
-         str(folder / "dump"), *options],
+         str(folder / "dump"), "--canary", "none", *options],
         capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == code, done.stderr[-3000:]
     return done.stderr
+
+
+def save_canary(data_root: Path, folder: Path) -> Path:
+    """A user's own folder of other voices; beside it toys in the place of Debian's."""
+    test = KaldiDir.load(data_root / "test")
+    for name, lang in (("tuxpaint_others", "ru"), ("tuxpaint", "ro"), ("own", None)):
+        data = KaldiDir()
+        for utt in test.wav:
+            own = f"{name}-{utt}"
+            speaker = "bob" if lang is None else own  # nobody knows
+            data.add(own, test.wav[utt], test.text[utt], speaker, lang or test.utt2lang[utt])
+        data.save(folder / ("own" if lang is None else f"dump/canary/parts/{name}"))
+    return folder / "own"
+
+
+def _check_canary(canary: dict, exp: Path) -> None:
+    assert list(canary["systems"]) == ["student", "teacher", "untouched"]
+    noise = ["other voices, stationary noise at 10 dB", "other voices, babble at 10 dB"]
+    for of in canary["systems"].values():
+        assert list(of["kinds"]) == ["other voices", "other languages", *noise]
+        assert of["kinds"]["other languages"].keys() == {"mean", "tuxpaint ro"}
+        voices = {"mean", "own en", "own ru", "tuxpaint_others ru"}
+        assert all(of["kinds"][kind].keys() == voices for kind in ("other voices", *noise))
+        assert of["words_a_minute"]["silence"] > 0  # toys always say something
+    assert canary["systems"]["untouched"]["kinds"]["other voices"]["mean"]["ratio"] == 1
+    for name in ("RESULTS.md", "report.html"):
+        shown = html.unescape((exp / name).read_text(encoding="utf-8"))
+        assert "Other people, other languages, noise" in shown and "tuxpaint_others ru" in shown
 
 
 @pytest.mark.slow
@@ -58,7 +86,7 @@ def test_every_stage(trim, tmp_path):
         "--cachedir", str(tmp_path / "shared"),
         "--systems", "untouched teacher student student_torch",
         "--data_name", "Ann's voice", "--data_licence", "CC0-1.0",
-        "--also", "onnx_int8, uniform4_g16",
+        "--also", "onnx_int8, uniform4_g16", "--canary", str(save_canary(data_root, tmp_path)),
     ]  # fmt: skip
     run(tmp_path, *options, "--stop_stage", "10")
     run(tmp_path, *options, "--stage", "12")  # stage 11 has its own test
@@ -72,6 +100,7 @@ def test_every_stage(trim, tmp_path):
         assert set(system["wer"]) == {"en", "ru", "mean"} and system["utterances"] == 4
         assert system["bytes_on_disk"] > 0
     assert (exp / "report.html").stat().st_size > 10_000
+    _check_canary(results["canary"], exp)
     assert results["data_name"] == "Ann's voice" and results["data_licence"] == "CC0-1.0"
     cards = [*exp.glob("publish/*/README.md")]
     assert len(cards) == 5

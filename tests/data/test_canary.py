@@ -1,0 +1,101 @@
+"""A canary: each window of one voice, each kind named rightly, the same again with the same seed."""
+
+import re
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from espnet_dq.bin.make_canary import main
+from espnet_dq.data import canary
+from espnet_dq.data.audio import SAMPLE_RATE, load_audio, save_wav
+from espnet_dq.data.canary import KIND, LANGUAGES, NO_SPEECH, SEEN, SET, VOICES
+from espnet_dq.data.kaldi import KaldiDir
+from espnet_dq.data.validation import faults
+from espnet_dq.errors import InputError
+
+
+@pytest.fixture
+def sets(tmp_path):
+    """Two sets of 2 s tones: of ann, bob and unknown people in English, of eve in Italian."""
+    found = {}
+    for name, people in (("one", {"ann": "en", "": "en"}), ("two", {"bob": "en", "eve": "it"})):
+        data = KaldiDir()
+        for speaker, lang in people.items():
+            for number in range(20):
+                utt = f"{speaker or name}-{lang}{number:02d}"
+                wav = tmp_path / f"{name}/{utt}.wav"
+                wav.parent.mkdir(exist_ok=True)
+                save_wav(wav, 0.1 * np.sin(np.arange(2 * SAMPLE_RATE) / (5 + number)))
+                data.add(utt, wav, f"five words are said {number}", speaker or utt, lang)
+        data.save(tmp_path / "sets" / name)
+        found[name] = data
+    return found
+
+
+def test_kinds_and_voices(sets, tmp_path):
+    windows = list(canary.speech(sets, {"ann"}, {"en"}, 60, seed=0))
+    kinds = {(w.kind, w.of, w.speaker, w.lang) for w in windows}
+    assert kinds == {
+        (SEEN, "one", "ann", "en"),
+        (VOICES, "one", "", "en"),
+        (VOICES, "two", "bob", "en"),
+        (LANGUAGES, "two", "eve", "it"),
+    }
+    words = Counter()
+    for window in windows:
+        words[window.of, window.lang] += len(window.text.split())
+        assert len(window.audio) <= 30 * SAMPLE_RATE
+    # A window holds up to 11 of these clips, 55 words, and is drawn if words are missing.
+    assert all(60 <= count < 60 + 55 for count in words.values())
+    noisy = list(canary.in_noise(windows, [10, 0], seed=0))
+    voices = [w for w in windows if w.kind == VOICES]
+    assert Counter(w.kind for w in noisy) == {
+        f"other voices, {how} at {snr} dB": len(voices)
+        for how in ("stationary noise", "babble")
+        for snr in (10, 0)
+    }
+    for clean, noise in zip(voices * 4, noisy, strict=True):
+        assert (clean.text, clean.speaker) == (noise.text, noise.speaker)
+        assert clean.audio.shape == noise.audio.shape
+        assert not np.array_equal(clean.audio, noise.audio)
+    quiet = list(
+        canary.no_speech(["en", "it"], 2, seed=0, more={"tone": sets["one"].wav["ann-en00"]})
+    )
+    assert [w.of for w in quiet[::2]] == [
+        "silence", "faint noise", "noise", "hum", "ringing", "tone",
+    ]  # fmt: skip
+    assert all(len(w.audio) == 2 * SAMPLE_RATE for w in quiet)
+    saved = canary.save([*windows, *noisy, *quiet], tmp_path / "canary")
+    assert faults(tmp_path / "canary") == []
+    assert Counter(saved.extra[KIND].values())[NO_SPEECH] == 12
+
+
+def test_the_command_makes_the_same_again(sets, tmp_path, capsys):
+    train = KaldiDir()
+    train.update(sets["one"].select(["ann-en00"]))
+    train.save(tmp_path / "train")
+    command = ["--train", str(tmp_path / "train"), "--words", "30"]
+    command += ["--sets", *(f"{name}={tmp_path / 'sets' / name}" for name in sets)]
+    made = []
+    for out in (tmp_path / "a", tmp_path / "b"):
+        assert main([*command, "--out", str(out)]) == 0
+        made.append(KaldiDir.load(out, extra=[KIND, SET]))
+    assert made[0].fingerprint() == made[1].fingerprint()
+    said = capsys.readouterr().out
+    assert re.search(r"\d+ windows: \d+ of seen voices, \d+ of other voices", said)
+    for utt, kind in made[0].extra[KIND].items():
+        assert (kind == SEEN) == (made[0].utt2spk[utt] == "ann")
+    first = min(made[0].wav)
+    assert load_audio(made[0].wav[first]).any()
+
+
+def test_wrong_sets(sets, tmp_path):
+    sets["one"].save(tmp_path / "train")
+    for given, why in (("x", "not NAME=DIR"), (f"x={tmp_path}/none", "none")):
+        with pytest.raises(InputError, match=why):
+            main(
+                ["--train", str(tmp_path / "train"), "--sets", given, "--out", str(tmp_path / "o")]
+            )
+    with pytest.raises(InputError, match="no windows"):
+        canary.save([], tmp_path / "canary")

@@ -1,0 +1,59 @@
+"""Ratios of a canary's kinds, against jiwer and arithmetic by hand."""
+
+import jiwer
+import pytest
+
+from espnet_dq.data.canary import KIND, NO_SPEECH, SET, VOICES
+from espnet_dq.data.kaldi import KaldiDir, write_scp
+from espnet_dq.scoring import transfer
+
+SAID = {
+    "u1": ("en", "one two three four", "one two tree four", "won to three for"),
+    "u2": ("en", "five six seven", "five six seven", "five six seven eight"),
+    "u3": ("it", "uno due tre", "uno due tre", "un duo trei"),
+    "u4": ("it", "quattro cinque", "quatro cinque", "quatro cinc"),
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    data = KaldiDir()
+    for utt, (lang, text, *_) in SAID.items():
+        data.add(utt, "x.wav", text, utt, lang, **{KIND: VOICES, SET: "stamps"})
+    data.add("u5", "x.wav", "(hum)", "u5", "en", **{KIND: NO_SPEECH, SET: "hum"})
+    data.save(tmp_path / "canary")
+    for name, column in (("ours", 2), ("first", 3)):
+        (tmp_path / name).mkdir()
+        said = {utt: row[column] for utt, row in SAID.items()} | {"u5": "thank you"}
+        write_scp(tmp_path / name / "text", said)
+    return tmp_path
+
+
+def test_by_words_and_where_it_is_hard_by_characters(folder):
+    canary = KaldiDir.load(folder / "canary", extra=[KIND, SET])
+    ours, first = (transfer.heard(folder / "canary", folder / x) for x in ("ours", "first"))
+    found = transfer.compare(canary, ours, first)
+    assert list(found) == [VOICES]  # nothing of no speech is compared
+    english, italian = found[VOICES]["stamps en"], found[VOICES]["stamps it"]
+
+    def rates(lang, column, count):
+        rows = [row for row in SAID.values() if row[0] == lang]
+        return 100 * count([row[1] for row in rows], [row[column] for row in rows])
+
+    assert english["by"] == "wer" and english["words"] == 7 and english["windows"] == 2
+    assert english["wer"] == pytest.approx(rates("en", 2, jiwer.wer))
+    assert english["ratio"] == pytest.approx((1 / 7) / (4 / 7))
+    assert rates("it", 3, jiwer.wer) > transfer.HARD  # the first's, who decides
+    assert italian["by"] == "cer"
+    assert italian["cer"] == pytest.approx(rates("it", 2, jiwer.cer))
+    ratio = rates("it", 2, jiwer.cer) / rates("it", 3, jiwer.cer)
+    assert italian["ratio"] == pytest.approx(ratio)
+    assert found[VOICES]["mean"]["ratio"] == pytest.approx((0.25 + ratio) / 2)
+    assert english["speakers"] is None
+
+
+def test_words_where_nobody_speaks(folder):
+    canary = KaldiDir.load(folder / "canary", extra=[KIND, SET])
+    said = {"u5": "Thank you!", "u1": "one"}
+    assert transfer.words_a_minute(canary, said, {"u5": 30.0}) == {"mean": 4.0, "hum": 4.0}
+    assert transfer.words_a_minute(canary, {}, {"u5": 30.0}) == {"mean": 0.0, "hum": 0.0}
