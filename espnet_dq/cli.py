@@ -28,7 +28,7 @@ GROUPS = {
     ),
     "training": (
         "distil", "recipe", "check_configs", "check_languages", "plan", "init_student",
-        "collect_shapes", "teacher_pass", "run_training", "export", "jobs",
+        "merge_start", "collect_shapes", "teacher_pass", "run_training", "export", "jobs",
     ),
     "results": ("decode", "score", "benchmark", "describe", "report", "publish"),
 }  # fmt: skip

@@ -28,8 +28,9 @@ BIN = Path(__file__).parents[1] / "espnet_dq/bin"
 # What commands only read.
 READS = {
     "--aligner", "--against", "--data", "--data_report", "--data_sources", "--format_report",
-    "--from", "--hyp", "--init", "--model", "--ref", "--student", "--systems", "--table",
-    "--teacher", "--train", "--dev", "--train_config", "--words", "configs", "folders", "path",
+    "--from", "--hyp", "--init", "--model", "--ref", "--start", "--student", "--systems",
+    "--table", "--teacher", "--train", "--trained", "--dev", "--train_config", "--words",
+    "configs", "folders", "path",
 }  # fmt: skip
 # (command, option) -> the arguments with which it writes to OUT, and what it writes there: a
 # folder, a file, or files in a folder that may hold others. "/x": these inputs are not there, so
@@ -56,6 +57,7 @@ FILES = {
     ("sensitivity", "--out"): "--model /x --data /x --out OUT",
     ("benchmark", "--out"): "--systems /x --data /x --out OUT",
     ("make_student", "--out"): "--from /x --out OUT=x.pt",
+    ("merge_start", "--out"): "--start /x --trained /x --share 0.5 --out OUT=x.pth",
     ("merge", "--out"): "--models /x /x --out OUT=x.pt",
     ("trim_vocabulary", "--out"): "--from /x --data /x --out OUT",
     ("plan", "--out"): "/x --data /x /x --out OUT/..=plan.json",

@@ -34,8 +34,8 @@ from espnet_dq.formats.registry import FORMATS
 from espnet_dq.quant.table import read_grid
 from espnet_dq.student.checkpoint import CHECKPOINT
 from espnet_dq.task.check import check, sizes
-from espnet_dq.task.plan import DEV_WINDOWS, Wanted, heard, names, plan
-from espnet_dq.task.start import STUDENT, init_student
+from espnet_dq.task.plan import DEV_WINDOWS, MERGE, Wanted, heard, names, plan
+from espnet_dq.task.start import MERGED, STUDENT, init_student, merge_start
 from espnet_dq.task.train import Training
 
 # Of the recipe, in float and then on the grid.
@@ -57,6 +57,7 @@ def distil(
     steps: int | None = None,
     epochs: float | None = None,
     qat_steps: int | None = None,
+    merge: float = MERGE,
     seed: int = 0,
     nj: int | None = None,
     ngpu: int = 0,
@@ -79,6 +80,8 @@ def distil(
         steps: of the first training; None: as its configuration fixes them, or as its data ask for.
         epochs: the same, as how often every window is heard.
         qat_steps: of the second training; None: fixed, or by those of the first.
+        merge: training on the grid starts between the untouched student, 0, and what the first
+            training made of it, 1 (`espnet_dq.student.merge`); of one configuration nothing.
         seed: of packing and training.
         nj: processes that read audio; None: one for each core.
         ngpu: GPUs of this machine to train on; 0: the CPU.
@@ -114,11 +117,12 @@ def distil(
         "data": {name: _tables(folder) for name, folder in folders.items()},
         "models": [sha256(path) for path in models], "grid": table,
         "train_config": [sha256(path) for path in configs],
-        "singles": singles, "balance": str(balance), "length": str(length), "seed": seed,
+        "singles": singles, "balance": str(balance), "length": str(length), "merge": merge,
+        "seed": seed,
     }  # fmt: skip
     splits = {name: validate(folder, names=True) for name, folder in folders.items()}
     check_disjoint(splits)
-    steps = _Steps(out, *models, grid, FORMATS[form_of(table)], configs, length, seed, ngpu)
+    steps = _Steps(out, *models, grid, FORMATS[form_of(table)], configs, length, merge, seed, ngpu)
     out.parent.mkdir(parents=True, exist_ok=True)
     with alone(out) as lock:
         _begin(out, settings)
@@ -162,6 +166,7 @@ class _Steps:
     form: Format
     configs: list[Path]
     length: Wanted
+    merge: float
     seed: int
     ngpu: int
 
@@ -208,7 +213,11 @@ class _Steps:
         training = Training(self.out, self.teacher, self.form.padding, self.seed, self.ngpu)
         checkpoint = self.out / "init" / STUDENT
         for name in names(self.configs):
-            checkpoint = training.run(name, checkpoint)
+            trained = training.run(name, checkpoint)
+            if self.merge != 1 and name != names(self.configs)[-1]:
+                merged = self.out / name / MERGED
+                trained = merge_start(checkpoint, trained, self.merge, merged)
+            checkpoint = trained
 
     def export(self) -> Path:
         """The student in its format, verified."""

@@ -50,6 +50,14 @@ def one_or_more(text: str) -> float:
     return value
 
 
+def share(text: str) -> float:
+    """A number from 0 to 1, for argparse."""
+    value = _number(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number from 0 to 1")
+    return value
+
+
 def positive(text: str) -> float:
     """A number above 0, for argparse; `inf` is no limit."""
     value = _number(text)

@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 import yaml
 
 from espnet_dq.bin import settings
-from espnet_dq.bin.arguments import Parser, count, one_or_more, percentage, positive, whole
+from espnet_dq.bin.arguments import Parser, count, one_or_more, percentage, positive, share, whole
 from espnet_dq.config import merge, parse_keys, read_config
 from espnet_dq.data.corpora import CORPORA
 from espnet_dq.data.languages import known_language
@@ -31,7 +31,7 @@ from espnet_dq.fetch.sources import MODELS
 from espnet_dq.formats.registry import FORMATS, home
 from espnet_dq.quant.table import read_grid
 from espnet_dq.report import rounded
-from espnet_dq.task.plan import DEV_WINDOWS, SHARE, Wanted, heard
+from espnet_dq.task.plan import DEV_WINDOWS, MERGE, SHARE, Wanted, heard
 
 OWN = [name for name, corpus in CORPORA.items() if corpus.own]
 WHISPERS = tuple(name for name in MODELS if not name.endswith(".en"))
@@ -169,6 +169,9 @@ OPTIONS = {
         Option("epochs", "", one_or_more, "N", "the same, as passes over all windows"),
         Option("qat_steps", "", count, "N",
                f"steps on the grid after kd, instead of {SHARE} of those of kd"),
+        Option("merge", f"{MERGE:g}", share, "SHARE",
+               "training on the grid starts between the untouched student, 0, and what kd made of "
+               "it, 1: in between it forgets less of other people and languages"),
         Option("lr", "", positive, "X", "learning rate of the first training"),
         Option("patience", "", count, "N",
                "stop a training when so many looks at dev have not been better than the best one"),
@@ -356,6 +359,8 @@ def _check_together(o: dict[str, str]) -> None:
         raise InputError(f"--upload_to {o['upload_to']}: USER/NAME")
     if o["mode"] == "joint" and o["qat_args"]:
         raise InputError("--qat_args: --mode joint has one training, that of --train_args")
+    if o["mode"] == "joint" and float(o["merge"]) != MERGE:
+        raise InputError("--merge: --mode joint has one training, from the untouched student")
     if o["mode"] == "joint" and o["qat_steps"]:
         raise InputError("--qat_steps: --mode joint has one training, that of --steps")
     systems = o["systems"].split()

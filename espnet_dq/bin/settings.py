@@ -17,7 +17,7 @@ from espnet_dq.quant.table import read_grid
 
 TRAINING = ("corpus", "data_root", "local_data_opts", "long", "teacher", "student", "grid", "mode",
             "singles", "seed", "labels", "temperature", "max_hours", "steps", "epochs",
-            "qat_steps")  # fmt: skip
+            "qat_steps", "merge")  # fmt: skip
 SCORING = ("systems", "also", "test_clips", "test_windows", "canary")
 OTHER = "made with other settings"
 

@@ -76,10 +76,16 @@ def _rate(heard: Mapping[str, Aligned], utts: list[str]) -> float:
 
 
 def words_a_minute(canary: KaldiDir, said: Mapping[str, str], seconds: Mapping[str, float]) -> dict:
-    """Words that were said where nobody speaks, of each sound, and of all (`mean`)."""
+    """Words that were said where nobody speaks, of each sound, and of all (`mean`).
+
+    Args:
+        canary: with `KIND` and `SET`.
+        said: utterance -> text, of all that was listened to.
+        seconds: of each of these.
+    """
     counts: dict[str, list[float]] = {}
-    for utt in (u for u, kind in canary.extra[KIND].items() if kind == NO_SPEECH):
-        words = len(compared(said.get(utt, ""), canary.utt2lang[utt]))
+    for utt in (u for u in said if canary.extra[KIND][u] == NO_SPEECH):
+        words = len(compared(said[utt], canary.utt2lang[utt]))
         counts.setdefault(canary.extra[SET][utt], []).append(words / seconds[utt] * 60)
     means = {name: sum(each) / len(each) for name, each in counts.items()}
     return {MEAN: sum(means.values()) / len(means), **means} if means else {}

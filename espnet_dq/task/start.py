@@ -10,6 +10,7 @@ from whisper.model import ModelDimensions
 from espnet_dq.config import QuantConfig
 from espnet_dq.errors import InputError
 from espnet_dq.files import atomic, check_replaceable
+from espnet_dq.formats import torch_file
 from espnet_dq.formats.openai import read as openai
 from espnet_dq.formats.registry import home
 from espnet_dq.formats.write import check_grids, get_format
@@ -21,6 +22,7 @@ from espnet_dq.whisper.dims import espnet_name, vocabulary_tokenizer
 from espnet_dq.whisper.vocabulary import numbers
 
 STUDENT, TOKENS = "student.pth", "tokens.txt"  # for --init_param and --token_list
+MERGED = "merged.pth"  # in the folder of a training
 _VALUES = ("student.dims", "teacher.dims", "student.grid")  # a line of YAML each
 
 
@@ -84,6 +86,29 @@ def init_student(
         with atomic(out / name) as tmp:
             tmp.write_text(json.dumps(value) + "\n", encoding="utf-8")
     return out / STUDENT
+
+
+def merge_start(start: Path, trained: Path, share: float, out: Path) -> Path:
+    """Write a student between what its training started from and what that made of it.
+
+    Of each weight `share` is the trained one's; what only the training has, as its projector, stays
+    (see `espnet_dq.student.merge`).
+
+    Raises:
+        InputError: a share that is not from 0 to 1, or the training is not one of that start.
+    """
+    if not 0 <= share <= 1:
+        raise InputError(f"--merge {share}: from 0, the start, to 1, what was trained")
+    before, after = (torch_file.tensors(torch_file.read(p), p) for p in (start, trained))
+    if odd := before.keys() - after.keys():
+        raise InputError(f"{trained}: has no {min(odd)}, which {start} has")
+    between = {
+        name: ((1 - share) * old.double() + share * after[name].double()).float()
+        for name, old in before.items()
+    }
+    with atomic(out) as tmp, open(tmp, "wb") as f:
+        torch.save(after | between, f)
+    return out
 
 
 def _check_export(

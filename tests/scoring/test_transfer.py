@@ -56,4 +56,4 @@ def test_words_where_nobody_speaks(folder):
     canary = KaldiDir.load(folder / "canary", extra=[KIND, SET])
     said = {"u5": "Thank you!", "u1": "one"}
     assert transfer.words_a_minute(canary, said, {"u5": 30.0}) == {"mean": 4.0, "hum": 4.0}
-    assert transfer.words_a_minute(canary, {}, {"u5": 30.0}) == {"mean": 0.0, "hum": 0.0}
+    assert transfer.words_a_minute(canary, {"u5": ""}, {"u5": 30.0}) == {"mean": 0.0, "hum": 0.0}

@@ -343,6 +343,8 @@ train() {
     grep 'epoch results' "$out/train.log" | sed 's/.*INFO: //' | cut -c1-180 >&2
 }
 
+learned=valid.loss.ave.pth # what comes out before the grid
+[ "$merge" = 1 ] || [ "$mode" = joint ] || learned=merged.pth
 if [ "$mode" = kd_qat ] && run_stage 6 "distil (kd)" "$skip_train"; then
     train kd "$exp/init/student.pth"
     finish_stage 6
@@ -350,7 +352,10 @@ fi
 
 if run_stage 7 "distil on the grid (qat)" "$skip_train"; then
     start=$exp/init/student.pth
-    [ "$mode" = joint ] || start=$exp/kd/valid.loss.ave.pth
+    [ "$mode" = joint ] || start=$exp/kd/$learned
+    [ "$learned" != merged.pth ] ||
+        py merge_start --start "$exp/init/student.pth" --trained "$exp/kd/valid.loss.ave.pth" \
+            --share "$merge" --out "$start"
     train qat "$start"
     finish_stage 7
 fi
@@ -380,7 +385,8 @@ if run_stage 8 "export and verify" false; then
     tail -n 1 "$exp/verify.txt" >&2
     py export --exp "$exp/qat" --to openai --out "$exp/export/student.pt"
     rm -rf "$exp/export/rounded_"* "$exp/verify_rounded_"* # of another student
-    py export --exp "$exp/$first" --to ct2 --float --out "$exp/export/float_student"
+    py export --exp "$exp/$first" --checkpoint "$learned" --to ct2 --float \
+        --out "$exp/export/float_student"
     py convert --from "$student_pt" --to ct2 --out "$exp/export/untouched"
     py convert --from "$teacher_pt" --to ct2 --out "$exp/export/teacher"
     finish_stage 8
