@@ -27,8 +27,8 @@ import soundfile
 from espnet_dq.bin.describe import commit
 from espnet_dq.data import canary
 from espnet_dq.data.audio import load_audio
-from espnet_dq.data.canary import KIND, NO_SPEECH, VOICES
-from espnet_dq.data.kaldi import KaldiDir, read_scp
+from espnet_dq.data.canary import NO_SPEECH, VOICES
+from espnet_dq.data.kaldi import KIND, KaldiDir, read_scp
 from espnet_dq.data.texts import join
 from espnet_dq.decode.folder import decode_folder
 from espnet_dq.errors import InputError, run

@@ -15,8 +15,7 @@ from pathlib import Path
 
 from espnet_dq.bin.arguments import Parser, count, whole
 from espnet_dq.data import canary
-from espnet_dq.data.canary import KIND
-from espnet_dq.data.kaldi import FOLDER, KaldiDir, read_scp
+from espnet_dq.data.kaldi import FOLDER, KIND, KaldiDir, read_scp
 from espnet_dq.data.validation import validate
 from espnet_dq.errors import InputError, run, say
 from espnet_dq.files import check_replaceable

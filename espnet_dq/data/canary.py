@@ -18,13 +18,12 @@ from tqdm import tqdm
 from espnet_dq.data import noise
 from espnet_dq.data.audio import SAMPLE_RATE, load_audio, save_wav
 from espnet_dq.data.audio import seconds as length
-from espnet_dq.data.kaldi import AUDIO, KaldiDir
+from espnet_dq.data.kaldi import AUDIO, KIND, SET, KaldiDir
 from espnet_dq.data.pack import ROOM, WAVS, joined, joined_text, plan_windows
 from espnet_dq.data.spelling import compared
 from espnet_dq.errors import InputError
 from espnet_dq.files import check_replaceable, sha256
 
-KIND, SET = "utt2kind", "utt2set"
 SEEN, VOICES, LANGUAGES = "seen voices", "other voices", "other languages"
 NO_SPEECH = "no speech"
 NOISES = ("stationary noise", "babble")

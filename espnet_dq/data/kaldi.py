@@ -27,6 +27,7 @@ from espnet_dq.files import Folder, atomic, sha256
 FILES = ("wav.scp", "text", "utt2spk", "spk2utt", "utt2lang")
 AUDIO = "utt2sha256"  # a table with the hash of each utterance's audio file
 CATEGORY = "utt2category"  # a table by which ESPnet's `folded` batches are of one kind each
+KIND, SET = "utt2kind", "utt2set"  # tables of a canary
 # A Kaldi folder of ours: its tables, and the reports that its writers put beside them.
 FOLDER = Folder(
     "Kaldi",
@@ -38,6 +39,8 @@ FOLDER = Folder(
         "utt2prompt",
         AUDIO,
         CATEGORY,
+        KIND,
+        SET,
         "labels.json",
         "left_out.json",
         "sources.json",

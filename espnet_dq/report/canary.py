@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from espnet_dq.data.audio import seconds
-from espnet_dq.data.canary import KIND, NO_SPEECH, SET
-from espnet_dq.data.kaldi import KaldiDir, read_scp
+from espnet_dq.data.canary import NO_SPEECH
+from espnet_dq.data.kaldi import KIND, SET, KaldiDir, read_scp
 from espnet_dq.report.headline import Fact
 from espnet_dq.scoring import transfer
 from espnet_dq.scoring.score import MEAN

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from espnet_dq.data.canary import KIND, NO_SPEECH, SET
-from espnet_dq.data.kaldi import KaldiDir
+from espnet_dq.data.canary import NO_SPEECH
+from espnet_dq.data.kaldi import KIND, SET, KaldiDir
 from espnet_dq.data.spelling import compared
 from espnet_dq.scoring.bootstrap import ratios
 from espnet_dq.scoring.score import MEAN, read_texts

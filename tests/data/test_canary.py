@@ -8,8 +8,8 @@ import pytest
 from espnet_dq.bin.make_canary import main
 from espnet_dq.data import canary
 from espnet_dq.data.audio import SAMPLE_RATE, load_audio, save_wav
-from espnet_dq.data.canary import KIND, LANGUAGES, NO_SPEECH, SEEN, SET, VOICES
-from espnet_dq.data.kaldi import KaldiDir
+from espnet_dq.data.canary import LANGUAGES, NO_SPEECH, SEEN, VOICES
+from espnet_dq.data.kaldi import KIND, SET, KaldiDir
 from espnet_dq.data.validation import faults
 from espnet_dq.errors import InputError
 
@@ -77,10 +77,10 @@ def test_the_command_makes_the_same_again(sets, tmp_path, capsys):
     command = ["--train", str(tmp_path / "train"), "--words", "30"]
     command += ["--sets", *(f"{name}={tmp_path / 'sets' / name}" for name in sets)]
     made = []
-    for out in (tmp_path / "a", tmp_path / "b"):
+    for out in (tmp_path / "a", tmp_path / "b", tmp_path / "a"):  # over the first, too
         assert main([*command, "--out", str(out)]) == 0
         made.append(KaldiDir.load(out, extra=[KIND, SET]))
-    assert made[0].fingerprint() == made[1].fingerprint()
+    assert made[0].fingerprint() == made[1].fingerprint() == made[2].fingerprint()
     said = capsys.readouterr().out
     assert "a: 10 windows: 1 of seen voices, " in said and ", 5 of no speech" in said
     for utt, kind in made[0].extra[KIND].items():

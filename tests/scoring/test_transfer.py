@@ -3,8 +3,8 @@
 import jiwer
 import pytest
 
-from espnet_dq.data.canary import KIND, NO_SPEECH, SET, VOICES
-from espnet_dq.data.kaldi import KaldiDir, write_scp
+from espnet_dq.data.canary import NO_SPEECH, VOICES
+from espnet_dq.data.kaldi import KIND, SET, KaldiDir, write_scp
 from espnet_dq.scoring import transfer
 
 SAID = {
