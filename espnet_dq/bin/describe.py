@@ -7,13 +7,13 @@ from datetime import date
 from pathlib import Path
 
 from espnet_dq.bin.arguments import Parser
-from espnet_dq.bin.recipe import SYSTEMS
 from espnet_dq.config import QuantConfig
 from espnet_dq.data.summary import read_sources
 from espnet_dq.errors import run
 from espnet_dq.files import atomic, check_replaceable
 from espnet_dq.formats.registry import home
 from espnet_dq.quant.prepare import assign_grids
+from espnet_dq.recipe.settle import SYSTEMS
 from espnet_dq.report import rounded
 from espnet_dq.report.headline import ROUNDED
 from espnet_dq.student.checkpoint import CHECKPOINT, load_student

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from espnet_dq.bin import recipe, settings
+from espnet_dq.bin import recipe
 from espnet_dq.config import merge, parse_keys
 from espnet_dq.errors import InputError
+from espnet_dq.recipe import settings
 from tests.toys import RECIPE
 
 
@@ -19,6 +20,11 @@ from tests.toys import RECIPE
 def in_the_recipe(monkeypatch):
     """dq.sh asks from its own folder."""
     monkeypatch.chdir(RECIPE)
+
+
+def settle(given, caller="/"):
+    """What dq.sh gets of options."""
+    return recipe.settle(given, recipe.DEFAULTS, caller)
 
 
 CSV = ("--corpus", "csv", "--data_root", __file__)
@@ -84,10 +90,10 @@ def test_mistakes(words, said, tmp_path):
     exp.mkdir()
     (exp / "settings").touch()  # ESPnet was asked before
     if said is None:
-        recipe.settle(recipe.read(given), "/")
+        settle(recipe.read(given))
         return
     with pytest.raises(InputError) as error:
-        recipe.settle(recipe.read(given), "/")
+        settle(recipe.read(given))
     assert str(error.value).startswith(said)
 
 
@@ -98,12 +104,12 @@ def test_data_may_be_a_file_of_paths_and_texts(tmp_path):
     exp = tmp_path / "csv_base_tiny_ct2_int8"
     exp.mkdir()
     (exp / "settings").touch()
-    assert recipe.settle(recipe.read(given), str(tmp_path))["data_root"] == str(file)
+    assert settle(recipe.read(given), str(tmp_path))["data_root"] == str(file)
     with pytest.raises(InputError, match=r"^--data_root x\.csv: is no folder"):
-        recipe.settle(recipe.read([*given, "--corpus", "fleurs"]), str(tmp_path))
+        settle(recipe.read([*given, "--corpus", "fleurs"]), str(tmp_path))
     file.unlink()
     with pytest.raises(InputError, match=r"^--data_root x\.csv: no such file or folder"):
-        recipe.settle(recipe.read(given), str(tmp_path))
+        settle(recipe.read(given), str(tmp_path))
 
 
 @pytest.mark.parametrize("folder", [".", "train"])
@@ -115,7 +121,7 @@ def test_labels_in_place_of_texts_that_are_not_there(folder, tmp_path):
     exp = tmp_path / "kaldi_base_tiny_ct2_int8"
     exp.mkdir()
     (exp / "settings").touch()
-    settled = recipe.settle(recipe.read([*given, "--labels", "replace"]), "/")
+    settled = settle(recipe.read([*given, "--labels", "replace"]))
     assert ("--untranscribed" in settled["local_data_opts"]) == (folder == "train")
 
 
@@ -165,7 +171,7 @@ def test_both_ways_to_write_an_option():
     """The last value counts; the order is that of the first ones, as the report shows it."""
     one = recipe.read(["--tag", "a", "--seed=3", "--tag=b", "--local_data_opts", "--language ja"])
     assert list(one.items()) == [("tag", "b"), ("seed", "3"), ("local_data_opts", "--language ja")]
-    settled = recipe.settle(one | {"expdir": "e", "data_name": ""}, "/some where")
+    settled = settle(one | {"expdir": "e", "data_name": ""}, "/some where")
     assert settled["exp"] == "/some where/e/asterisk_base_tiny_ct2_int8_b"
     assert settled["dumpdir"] == "dump" and settled["train_config"] == "conf/train.yaml"
 
@@ -180,7 +186,7 @@ def test_both_ways_to_write_an_option():
     ],
 )
 def test_what_follows_from_a_grid(grid, known, tmp_path):
-    settled = recipe.settle({"grid": grid, "expdir": str(tmp_path)}, "/")
+    settled = settle({"grid": grid, "expdir": str(tmp_path)})
     assert [settled[name] for name in ("format", "runtime", "exported", "padding")] == known
 
 
@@ -200,12 +206,12 @@ def test_keys_go_into_the_configuration():
 def test_espnet_is_asked_before_any_work(tmp_path):
     given = {"expdir": str(tmp_path), "qat_args": "batch_siz=2"}
     with pytest.raises(InputError, match=r"^conf/qat\.yaml with --qat_args: unrec.*batch_siz"):
-        recipe.settle(given, "/")
+        settle(given)
     given["qat_args"] = "batch_size=0"
     with pytest.raises(InputError, match=r"^conf/qat\.yaml with --qat_args: batch_size: 0 is not"):
-        recipe.settle(given, "/")
+        settle(given)
     given["qat_args"] = "batch_size=2"
-    assert yaml.safe_load(recipe.settle(given, "/")["qat_yaml"])["batch_size"] == 2
+    assert yaml.safe_load(settle(given)["qat_yaml"])["batch_size"] == 2
     assert not [*tmp_path.iterdir()]
 
 
@@ -213,10 +219,10 @@ def test_espnet_is_asked_before_any_work(tmp_path):
 def test_the_language_of_all(name, tmp_path):
     """By any of its names it is the same experiment, also where it was an option of data.sh's."""
     given = {"corpus": "csv", "data_root": __file__, "expdir": str(tmp_path), "split": "8/1/1"}
-    settled = recipe.settle(given | {"language": name}, "/")
+    settled = settle(given | {"language": name})
     assert settled["local_data_opts"] == "--language de --split 8/1/1"
     given["local_data_opts"] = "--text_column said"
-    settled = recipe.settle(given | {"language": name}, "/")
+    settled = settle(given | {"language": name})
     assert settled["local_data_opts"] == "--text_column said --language de --split 8/1/1"
 
 
@@ -225,7 +231,7 @@ def experiment(tmp_path):
     """Function: options -> what bash gets as a run with them begins an experiment, or goes on."""
 
     def begin(**given):
-        settled = recipe.settle({"expdir": str(tmp_path), **given}, "/")
+        settled = settle({"expdir": str(tmp_path), **given})
         exp = Path(settled["exp"])
         texts = settings.check(exp, settled, recipe.DEFAULTS)
         (exp / "done").mkdir(parents=True, exist_ok=True)

@@ -9,8 +9,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 # shellcheck source=egs2/dq_whisper/asr1/path.sh
 . ./path.sh
 
-# Options are declared and checked in espnet_dq/bin/recipe.py. It says them as variables of their
-# names, and beside them exp, teacher_name, student_name, format, runtime, exported, padding, ...
+# Options are declared in espnet_dq/bin/recipe.py and checked there and in espnet_dq/recipe. It says
+# them as variables of their names, and beside them what follows (settle.py): exp, format, ...
 for word; do
     case $word in -h|--help) exec "$PYTHON" -m espnet_dq.bin.recipe --help ;; esac
 done
@@ -98,8 +98,8 @@ configured() {
     local text=$1_yaml file=$1_config
     if [ -n "${!text}" ]; then printf %s "${!text}"; else cat "${!file}"; fi
 }
-# What decides the results: espnet_dq/bin/settings.py has compared them, but perhaps another run has
-# begun the experiment while this one waited.
+# What decides the results: espnet_dq/recipe/settings.py has compared them, but perhaps another run
+# has begun the experiment while this one waited.
 [ -e "$exp/settings" ] || echo "$settings" | whole "$exp/settings"
 [ "$settings" = "$(<"$exp/settings")" ] ||
     die "$exp was made with other settings meanwhile: use --tag NAME"
