@@ -19,7 +19,8 @@ from espnet_dq.data.corpora import CORPORA
 from espnet_dq.errors import InputError, run
 from espnet_dq.formats.registry import FORMATS
 from espnet_dq.recipe import settings
-from espnet_dq.recipe.settle import SYSTEMS, TRAIN_CONFIG, WHISPERS, settle
+from espnet_dq.recipe.settle import TRAIN_CONFIG, WHISPERS, settle
+from espnet_dq.recipe.systems import SYSTEMS
 from espnet_dq.task.plan import SHARE
 
 OWN = [name for name, corpus in CORPORA.items() if corpus.own]

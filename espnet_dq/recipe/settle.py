@@ -18,12 +18,10 @@ from espnet_dq.errors import InputError
 from espnet_dq.fetch.sources import MODELS
 from espnet_dq.formats.registry import home
 from espnet_dq.recipe.configs import changed, set_keys
-from espnet_dq.report import rounded
+from espnet_dq.recipe.systems import SYSTEMS, entries
 from espnet_dq.task.plan import DEV_WINDOWS, Wanted, heard
 
 WHISPERS = tuple(name for name in MODELS if not name.endswith(".en"))
-SYSTEMS = ("untouched", "teacher", "untouched_rounded", "teacher_rounded", "float_student",
-           "student", "student_torch")  # fmt: skip
 TRAIN_CONFIG = {"kd_qat": "conf/train.yaml", "joint": "conf/joint.yaml"}  # by mode
 # Paths that commands of jobs name.
 IN_JOBS = ("dumpdir", "cachedir", "teacher", "student", "grid", "train_config", "qat_config")
@@ -69,16 +67,18 @@ def settle(given: dict[str, str], defaults: dict[str, str], caller: str) -> dict
     form = home(o["grid"])
     known = {"format": form.name, "runtime": form.runtime, "exported": form.exported}
     known |= {"padding": form.padding, "exp": exp}
-    known["also_systems"] = " ".join(map(rounded.entry, _also(o)))
+    known["scored"] = " ".join(entries(o["systems"].split(), o["grid"], _also(o)))
     parts = ["train"] if o["mode"] == "joint" else ["train", "qat"]
     known["config_names"] = shlex.join(o[f"{part}_config"] for part in parts)
     known |= {"train_yaml": "", "qat_yaml": ""}
     configs = {}
     for part in parts:
         text = changed(o, part, exp) if set_keys(o, part) else ""
-        known[f"{part}_yaml"] = text
         path = o[f"{part}_config"]
         configs[path] = yaml.safe_load(text) if text else read_config(path)
+        known[f"{part}_yaml"] = text
+        if text:
+            known[f"{part}_config"] = f"{exp}/{part}_config.yaml"
     kinds = {"steps": int, "epochs": float, "qat_steps": int}
     most = heard(configs, Wanted(**{n: kind(o[n]) for n, kind in kinds.items() if o[n]}))
     known |= {"most_windows": str(most or ""), "dev_windows": str(DEV_WINDOWS)}

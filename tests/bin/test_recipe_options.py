@@ -161,9 +161,16 @@ def test_the_command_that_is_shown_makes_the_same_anew(tmp_path, capsys):
     shown = "run.sh --corpus asterisk --seed 3 --also 'uniform4_g16, onnx_int8'"
     assert told["command_line"] == shown
     assert recipe.read(shlex.split(shown)[1:])["also"] == "uniform4_g16, onnx_int8"
-    assert told["also_systems"].split() == [
-        "rounded_uniform4_g16:uniform4_g16:packed:torch:rounded_uniform4_g16.safetensors",
-        "rounded_onnx_int8:onnx_int8:onnx:onnx:rounded_onnx_int8",
+    assert told["scored"].split() == [
+        "untouched:faster-whisper:export/untouched",
+        "teacher:faster-whisper:export/teacher",
+        "untouched_rounded:faster-whisper:export/untouched_rounded",
+        "teacher_rounded:faster-whisper:export/teacher_rounded",
+        "float_student:faster-whisper:export/float_student",
+        "student:faster-whisper:export/student",
+        "student_torch:torch:qat/valid.loss.ave.pth",
+        "rounded_uniform4_g16:torch:export/rounded_uniform4_g16.safetensors:uniform4_g16:packed",
+        "rounded_onnx_int8:onnx:export/rounded_onnx_int8:onnx_int8:onnx",
     ]
 
 
