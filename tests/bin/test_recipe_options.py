@@ -136,12 +136,14 @@ def bash(script, *arguments):
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\0")
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("warm")
 def test_bash_reads_what_was_given(tmp_path):
     """Whatever a value holds, bash has it to the letter, and runs nothing of it."""
     odd = ["it's", 'a "b"', "$(touch here)`touch here`", "two\nlines", "-x", "*", "\\", "ß", "a=b"]
     names = ["data_name", "data_licence", "local_data_opts"]
     heard = """printf '%s\\0' "$data_name" "$data_licence" "$local_data_opts" "$command_line" """
-    ours = [sys.executable, "-Pm", "espnet_dq.bin.recipe", "--caller", str(tmp_path)]
+    ours = [sys.executable, "-P", "-m", "espnet_dq.bin.recipe", "--caller", str(tmp_path)]
     for values in (odd[:3], odd[3:6], odd[6:]):
         words = [w for name, value in zip(names, values, strict=True) for w in (f"--{name}", value)]
         *said, line, _ = bash(READS + heard, *ours, *words)
@@ -336,6 +338,8 @@ def test_data_on_a_disk_that_is_not_there(experiment, tmp_path):
         experiment(**given, stage="1")
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("warm")
 def test_another_key_is_another_setting(tmp_path):
     """As another configuration file is: the folder of an experiment takes none."""
     command = [str(RECIPE / "run.sh"), "--expdir", str(tmp_path), "--dumpdir",

@@ -75,7 +75,7 @@ def test_every_stage(trim, tmp_path):
         "--student", str(student), "--train_config", str(tmp_path / "train.yaml"),
         "--qat_config", str(tmp_path / "qat.yaml"), "--singles", "2", "--nj", "1",
         "--cachedir", str(tmp_path / "shared"),
-        "--systems", "untouched teacher student student_torch",
+        "--systems", "untouched teacher untouched_rounded student student_torch",
         "--data_name", "Ann's voice", "--data_licence", "CC0-1.0",
         "--also", "onnx_int8, uniform4_g16",
     ]  # fmt: skip
@@ -86,7 +86,8 @@ def test_every_stage(trim, tmp_path):
     results = json.loads((exp / "results.json").read_text())
     assert results["parity"]["mismatched"] == 0 and results["parity"]["tensors"] > 50
     roles = {s["name"]: s["role"] for s in results["systems"]}
-    assert roles["student"] == "student" and set(roles) >= {"untouched", "teacher"}
+    assert roles["student"] == roles["student_torch"] == "student"
+    assert set(roles) >= {"untouched", "teacher", "untouched_rounded"}
     for system in results["systems"]:
         assert set(system["wer"]) == {"en", "ru", "mean"} and system["utterances"] == 4
         assert system["bytes_on_disk"] > 0
@@ -133,7 +134,12 @@ def test_every_stage(trim, tmp_path):
         train_config=[tmp_path / "train.yaml", tmp_path / "qat.yaml"], singles=2,
     )  # fmt: skip
     assert finished == ours and (tmp_path / "ours/qat/train.log").read_text() == log
-    for path in ("data/train", "data/dev", "cache/train", "cache/dev", "decode/teacher"):
+    shared = ("data/train", "data/dev", "cache/train", "cache/dev", "decode/teacher",
+              "decode/untouched_rounded")  # fmt: skip
+    assert {path.name for path in (exp / "decode").iterdir() if not path.is_symlink()} == {
+        "student", "student_torch", "rounded_onnx_int8", "rounded_uniform4_g16"
+    }  # fmt: skip
+    for path in shared:
         assert (exp / path).is_symlink() and (exp / path).resolve().is_dir()
         assert (exp / path).resolve().parents[1] == tmp_path / "shared"
 
@@ -303,6 +309,8 @@ def test_a_run_waits_for_what_a_killed_one_left_at_work(save_toy, tmp_path):
     assert (exp / "settings").stat().st_mtime_ns == settings
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("warm")
 def test_a_folder_that_is_no_experiment_is_left_alone(save_toy, tmp_path):
     """Where an experiment would be cleaned and made again, a user's own files stand."""
     toy = str(save_toy(seed=0))
