@@ -43,6 +43,8 @@ RANGES = ("max", "lsq", "pact")
 ACTIVATIONS = ("none", "int8_per_token", "q8_0_blocks", "int8_static")
 WINDOWS = ("full", "batch", "random")
 PADDINGS = ("zeros", "silence")
+# What a training leaves, and is exported and scored: the average of its best epochs on dev.
+CHECKPOINT = "valid.loss.ave.pth"
 
 
 def known(key: str, value: object, names: Collection[str]) -> None:

@@ -63,8 +63,8 @@ FILES = {
     ("plan", "--out"): "/x --data /x /x --out OUT/..=plan.json",
     ("write_cuts", "--out"): "--data /x --out OUT=x.jsonl.gz",
     ("collect_shapes", "--out"): "--data /x --out OUT/..=speech_shape",
-    ("describe", "--exp"): "--exp OUT/..=run.json --corpus x --seed 0 --data /x --student /x "
-    "--runtime torch --config x --command x --data_report /x --format_report /x --systems student",
+    ("describe", "--exp"): "--exp OUT/..=run.json --corpus x --seed 0 --data /x --config x "
+    "--command x --data_report /x --format_report /x --systems student",
     ("check_languages", "--out"): "--teacher /x --data /x --out OUT",
     ("make_data", "--out"): "--out OUT/..=source.jsonl /x",
     ("make_data", "--exp"): "--out /x --exp OUT/..=source.jsonl /x",

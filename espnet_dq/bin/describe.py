@@ -7,16 +7,16 @@ from datetime import date
 from pathlib import Path
 
 from espnet_dq.bin.arguments import Parser
-from espnet_dq.bin.recipe import SYSTEMS
 from espnet_dq.config import QuantConfig
 from espnet_dq.data.summary import read_sources
 from espnet_dq.errors import run
 from espnet_dq.files import atomic, check_replaceable
 from espnet_dq.formats.registry import home
 from espnet_dq.quant.prepare import assign_grids
+from espnet_dq.recipe.systems import SYSTEMS, place
 from espnet_dq.report import rounded
 from espnet_dq.report.headline import ROUNDED
-from espnet_dq.student.checkpoint import CHECKPOINT, load_student
+from espnet_dq.student.checkpoint import load_student
 
 
 def get_parser() -> Parser:
@@ -26,8 +26,6 @@ def get_parser() -> Parser:
     parser.add_argument("--corpus", required=True, help="name of the corpus")
     parser.add_argument("--seed", type=int, required=True, help="seed of the run")
     parser.add_argument("--data", type=Path, required=True, help="Kaldi folder that is scored")
-    parser.add_argument("--student", type=Path, required=True, help="the exported student")
-    parser.add_argument("--runtime", required=True, help="what runs it")
     parser.add_argument("--teacher_name", default="unknown", help="tiny, base, ... or a .pt file's")
     parser.add_argument("--student_name", default="unknown", help="the same")
     parser.add_argument("--config", required=True, help="training configurations, quoted")
@@ -52,25 +50,16 @@ def main(argv: list[str] | None = None) -> int:
     grid = student.quant.grid if isinstance(student.quant.grid, str) else "mixed"
     on_grid = {"grid": grid, "grids": student.grids, "preset": student.quant.preset}
     plain = {"grid": "none", "grids": {}, "preset": "none"}
-    export = args.exp / "export"
     systems = []
-    for name in SYSTEMS[:-1]:
-        how = {"runtime": "faster-whisper", **plain, "path": str(export / name)}
-        if name == "student" or name in ROUNDED:
-            path = args.student.with_name(args.student.name.replace("student", name, 1))
-            how = {"runtime": args.runtime, **on_grid, "path": str(path)}
+    for name in (name for name in SYSTEMS if name in args.systems):
+        runtime, path = place(name, grid)
+        how = on_grid if name.startswith("student") else plain
         if name in ROUNDED:
-            how["preset"] = "full"
-        systems.append({"name": name, "role": name, **how})
-    systems.append(
-        {
-            "name": SYSTEMS[-1],
-            "role": "student",
-            "runtime": "torch",
-            **on_grid,
-            "path": str(args.exp / "qat" / CHECKPOINT),
-        }
-    )
+            how = on_grid | {"preset": "full"}
+        role = name.removesuffix("_torch")
+        systems.append(
+            {"name": name, "role": role, "runtime": runtime, **how, "path": str(args.exp / path)}
+        )
     also = [
         {
             "name": rounded.name(grid),
@@ -79,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
             "grid": grid,
             "grids": assign_grids(student.dims, grid),
             "preset": QuantConfig.preset,
-            "path": str(export / rounded.exported(grid)),
+            "path": str(args.exp / "export" / rounded.exported(grid)),
         }
         for grid in args.also
     ]
@@ -98,7 +87,7 @@ def main(argv: list[str] | None = None) -> int:
         "data": str(args.data),
         "data_report": str(args.data_report.resolve()),
         "format_report": str(args.format_report.resolve()),
-        "systems": [system for system in systems if system["name"] in args.systems] + also,
+        "systems": systems + also,
     }
     with atomic(args.exp / "run.json") as tmp:
         tmp.write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")

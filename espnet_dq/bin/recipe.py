@@ -6,56 +6,30 @@ runtime and file of a grid, the experiment's folder, configurations with single 
 """
 
 import argparse
-import os
-import re
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-import yaml
-
-from espnet_dq.bin import settings
 from espnet_dq.bin.arguments import Parser, count, one_or_more, percentage, positive, share, whole
-from espnet_dq.config import merge, parse_keys, read_config
 from espnet_dq.data.corpora import CORPORA
-from espnet_dq.data.languages import known_language
-from espnet_dq.data.splits import shares
-from espnet_dq.data.validation import validate
 from espnet_dq.errors import InputError, run
-from espnet_dq.fetch.sources import MODELS
-from espnet_dq.formats.registry import FORMATS, home
-from espnet_dq.quant.table import read_grid
-from espnet_dq.report import rounded
-from espnet_dq.task.plan import DEV_WINDOWS, MERGE, SHARE, Wanted, heard
+from espnet_dq.formats.registry import FORMATS
+from espnet_dq.recipe import settings
+from espnet_dq.recipe.settle import DEBIAN, TRAIN_CONFIG, WHISPERS, settle
+from espnet_dq.recipe.systems import SYSTEMS
+from espnet_dq.task.plan import MERGE, SHARE
 
 OWN = [name for name, corpus in CORPORA.items() if corpus.own]
-WHISPERS = tuple(name for name in MODELS if not name.endswith(".en"))
 IN_RUNTIMES = ", ".join(f"{', '.join(f.grids)} ({f.runtime})" for f in FORMATS.values() if f.grids)
-SYSTEMS = ("untouched", "teacher", "untouched_rounded", "teacher_rounded", "float_student",
-           "student", "student_torch")  # fmt: skip
-TRAIN_CONFIG = {"kd_qat": "conf/train.yaml", "joint": "conf/joint.yaml"}  # by mode
 SWITCH = ("true", "false")
-DEBIAN, NONE = "debian", "none"  # of --canary
-# Paths that commands of jobs name.
-IN_JOBS = ("dumpdir", "cachedir", "teacher", "student", "grid", "train_config", "qat_config")
 # What decides nothing of a result: which stages are left to do, and where. Who wants the same from
 # the beginning, elsewhere, says the other options.
 HERE = ("stage", "stop_stage", "skip_data", "skip_train", "skip_eval", "skip_pack", "upload_to",
         "nj", "cmd", "expdir", "dumpdir", "cachedir")  # fmt: skip
-# Keys of a training that dq.sh decides, whatever a configuration says.
-SET = (
-    *("config", "output_dir", "init_param", "resume", "dry_run", "collect_stats", "print_config"),
-    *("token_list", "token_type", "bpemodel", "allow_variable_data_keys", "num_att_plot"),
-    *(f"{side}_{what}" for side in ("train", "valid")
-      for what in ("data_path_and_name_and_type", "shape_file")),
-    *("seed", "ngpu", "encoder_conf.dims", "encoder_conf.padding", "decoder_conf.dims"),
-    *("model_conf.teacher", "model_conf.teacher_dims", "model_conf.grid"),
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -268,236 +242,6 @@ def read(words: Sequence[str]) -> dict[str, str]:
     return given
 
 
-def settle(given: dict[str, str], caller: str) -> dict[str, str]:
-    """What dq.sh works with: every option, and what follows from them.
-
-    Args:
-        given: as `read` has them.
-        caller: the folder that relative paths begin at; the current one is the recipe's, where
-            configurations may lie, too.
-
-    Raises:
-        InputError: options that do not go together, or files and folders that are not there.
-    """
-    o = DEFAULTS | given
-    o["train_config"] = o["train_config"] or TRAIN_CONFIG[o["mode"]]
-    if o["grid"].endswith(".yaml") and "systems" not in given:  # a table of the student's weights
-        o["systems"] = o["systems"].replace(" teacher_rounded", "")
-    _check_together(o)
-    typed = dict(o)
-    for name in filter(o.get, _paths(o, given, caller)):
-        o[name] = os.path.join(caller, o[name])
-    names = {f"{model}_name": _name(o[model]) for model in ("teacher", "student")}
-    exp = "_".join(filter(None, (o["corpus"], *names.values(), _name(o["grid"]), o["tag"])))
-    exp = os.path.abspath(os.path.join(o["expdir"], exp))
-    # On a disk that was taken away, perhaps: an experiment has read it.
-    gone = not os.path.exists(o["data_root"]) and o["stage"] != "1"
-    gone = gone and os.path.exists(f"{exp}/done/1")
-    _check_paths(o, typed, gone)
-    for name in ("language", "split"):
-        if o[name]:
-            o["local_data_opts"] = f"{o['local_data_opts']} --{name} {o[name]}".strip()
-    if (o["corpus"], o["labels"]) == ("kaldi", "replace") and (
-        _untranscribed(exp) if gone else not _has_text(o["data_root"])
-    ):
-        o["local_data_opts"] += " --untranscribed"
-    if o["labels"] != "replace" and "--untranscribed" in o["local_data_opts"]:
-        raise InputError("--untranscribed: without text, --labels replace is needed")
-    _check_names(exp, o)
-    form = home(o["grid"])
-    known = {"format": form.name, "runtime": form.runtime, "exported": form.exported}
-    known |= {"padding": form.padding, "exp": exp}
-    known["also_systems"] = " ".join(map(rounded.entry, _also(o)))
-    parts = ["train"] if o["mode"] == "joint" else ["train", "qat"]
-    known["config_names"] = shlex.join(o[f"{part}_config"] for part in parts)
-    known |= {"train_yaml": "", "qat_yaml": ""}
-    configs = {}
-    for part in parts:
-        text = _changed(o, part, exp) if _set_keys(o, part) else ""
-        known[f"{part}_yaml"] = text
-        path = o[f"{part}_config"]
-        configs[path] = yaml.safe_load(text) if text else read_config(path)
-    kinds = {"steps": int, "epochs": float, "qat_steps": int}
-    most = heard(configs, Wanted(**{n: kind(o[n]) for n, kind in kinds.items() if o[n]}))
-    known |= {"most_windows": str(most or ""), "dev_windows": str(DEV_WINDOWS)}
-    return o | names | known
-
-
-def _has_text(root: str) -> bool:
-    """Whether Kaldi folders have texts of train and dev, or one that is split has its own."""
-    folders = [f"{root}/{split}" for split in ("train", "dev")]
-    return any(all(os.path.lexists(f"{x}/text") for x in those) for those in ([root], folders))
-
-
-def _untranscribed(exp: str) -> bool:
-    """Whether an experiment was made of such as have none."""
-    return "--untranscribed" in Path(exp, "settings").read_text(encoding="utf-8")
-
-
-def _check_together(o: dict[str, str]) -> None:
-    if not CORPORA[o["corpus"]].own and o["data_root"]:
-        raise InputError("--data_root goes with a corpus of your own")
-    if CORPORA[o["corpus"]].own and not o["data_root"]:
-        raise InputError(f"--corpus {o['corpus']} needs --data_root DIR")
-    for name in ("language", "split"):
-        if o[name] and name not in CORPORA[o["corpus"]].takes:
-            these = " or ".join(x for x, corpus in CORPORA.items() if name in corpus.takes)
-            raise InputError(f"--{name} goes with --corpus {these}")
-        if o[name] and f"--{name}" in o["local_data_opts"].split():
-            raise InputError(f"--{name}: --local_data_opts has it, too")
-    if o["language"]:
-        o["language"] = known_language(o["language"])
-    if o["split"]:
-        shares(o["split"])
-    models = o["teacher"], o["student"]
-    if {*models} <= {*WHISPERS} and models != tuple(sorted(models, key=WHISPERS.index))[::-1]:
-        raise InputError(
-            f"--teacher {models[0]} is smaller than --student {models[1]}, who learns from it: "
-            f"did you mean --teacher {models[1]} --student {models[0]}?"
-        )
-    if o["upload_to"] and not re.fullmatch(".+/.+", o["upload_to"]):
-        raise InputError(f"--upload_to {o['upload_to']}: USER/NAME")
-    if o["mode"] == "joint" and o["qat_args"]:
-        raise InputError("--qat_args: --mode joint has one training, that of --train_args")
-    if o["mode"] == "joint" and float(o["merge"]) != MERGE:
-        raise InputError("--merge: --mode joint has one training, from the untouched student")
-    if o["mode"] == "joint" and o["qat_steps"]:
-        raise InputError("--qat_steps: --mode joint has one training, that of --steps")
-    systems = o["systems"].split()
-    if odd := [system for system in systems if system not in SYSTEMS]:
-        raise InputError(f"--systems: {odd[0]}: unknown, known are {', '.join(SYSTEMS)}")
-    if o["grid"].endswith(".yaml") and "teacher_rounded" in systems:
-        raise InputError("--systems: teacher_rounded: --grid is a table of the student's weights")
-    if "student" not in systems:
-        raise InputError(f"--systems {o['systems']}: without student")
-
-
-def _paths(o: Mapping[str, str], given: Mapping[str, str], caller: str) -> Iterator[str]:
-    """The options whose values are paths of the caller's."""
-    folders = ("data_root", "expdir", "dumpdir", "cachedir")
-    yield from (name for name in (*folders, "cmd") if name in given)
-    for name in ("train_config", "qat_config"):
-        if os.path.isfile(os.path.join(caller, o[name])):
-            yield name
-    if o["canary"] not in (DEBIAN, NONE):
-        yield "canary"
-    for name, ending in (("teacher", ".pt"), ("student", ".pt"), ("grid", ".yaml")):
-        if o[name].endswith(ending):
-            yield name
-
-
-def _check_paths(o: Mapping[str, str], typed: Mapping[str, str], gone: bool) -> None:
-    for model in ("teacher", "student"):
-        if o[model] not in WHISPERS and not o[model].endswith(".pt"):
-            known = ", ".join(WHISPERS)
-            raise InputError(f"--{model} {typed[model]}: {known}, or a .pt file")
-    if not o["grid"].endswith(".yaml"):
-        _check_grid("grid", o["grid"])
-    for grid in (also := _also(o)):
-        _check_grid("also", grid)
-        if grid == o["grid"]:
-            raise InputError(f"--also {grid}: that is --grid, on which the student is trained")
-        if also.count(grid) > 1:
-            raise InputError(f"--also {o['also']}: {grid} comes twice")
-    files = [n for n in ("teacher", "student", "grid") if o[n].endswith((".pt", ".yaml"))]
-    for name in (*files, "train_config", "qat_config", "cmd"):
-        if not os.path.isfile(o[name]):
-            raise InputError(f"--{name} {typed[name]}: no such file")
-    if o["canary"] not in (DEBIAN, NONE):
-        if not os.path.isdir(o["canary"]):
-            raise InputError(f"--canary {typed['canary']}: {DEBIAN}, {NONE}, or a Kaldi folder")
-        validate(o["canary"])
-    if o["data_root"] and not gone and not os.path.exists(o["data_root"]):
-        kind = "file or folder" if CORPORA[o["corpus"]].file else "folder"
-        raise InputError(f"--data_root {typed['data_root']}: no such {kind}")
-    folders = ["expdir", "dumpdir", "cachedir"]  # which may be made
-    for name in folders if CORPORA[o["corpus"]].file else ["data_root", *folders]:
-        if os.path.exists(o[name]) and not os.path.isdir(o[name]):
-            raise InputError(f"--{name} {typed[name]}: is no folder")
-
-
-def _also(o: Mapping[str, str]) -> list[str]:
-    """The grids of `--also`."""
-    return [grid.strip() for grid in o["also"].split(",")] if o["also"] else []
-
-
-def _check_grid(option: str, grid: str) -> None:
-    if home(grid).grids is None:
-        from espnet_dq.quant.grids import GRIDS, get_grid  # imports torch
-
-        try:
-            get_grid(grid)
-        except InputError as e:
-            known = (*GRIDS, *(f"uniform{bits}" for bits in range(2, 9)))
-            near = get_close_matches(grid, known, n=1, cutoff=0.0)
-            raise InputError(
-                f"--{option} {grid}: unknown grid: the nearest is {near[0]} (--help lists them)"
-            ) from e
-
-
-def _name(value: str) -> str:
-    """A model or a grid in the experiment's name."""
-    return os.path.basename(value).removesuffix(".pt").removesuffix(".yaml")
-
-
-def _check_names(exp: str, o: Mapping[str, str]) -> None:
-    """What names may not hold, and that the folder is an experiment's if it is there."""
-    if re.search("[:,]", exp):
-        raise InputError(f"{exp}: ESPnet takes no path with : or , in it")
-    for path in (sys.executable, os.getcwd(), exp, *map(o.get, IN_JOBS)):
-        if re.search(r"(?<![^\W_])JOB(?![^\W_])", path):
-            raise InputError(f"{path}: JOB in a path would become a job's number")
-    if os.path.exists(exp) and not os.path.isfile(f"{exp}/settings"):
-        # In an experiment, parts are removed and made again.
-        for name in os.listdir(exp):
-            if name not in ("done", ".lock") and not name.startswith(".settings.tmp-"):
-                raise InputError(f"{exp}: is no experiment, it holds {name}: use --tag or --expdir")
-
-
-def _set_keys(o: Mapping[str, str], part: str) -> dict:
-    """The keys of a training that options set."""
-    option = f"--{part}_args"
-    keys = parse_keys(o[option.removeprefix("--")], option)
-    if o["patience"]:
-        _set(keys, "patience", int(o["patience"]), f"{option}: patience: --patience")
-    if o["lr"] and part == "train":
-        optim = keys.setdefault("optim_conf", {})
-        _set(optim, "lr", float(o["lr"]), f"{option}: optim_conf.lr: --lr")
-    return keys
-
-
-def _set(place: dict, key: str, value: float, who: str) -> None:
-    if not isinstance(place, dict) or key in place:
-        raise InputError(f"{who} sets it, too")
-    place[key] = value
-
-
-def _changed(o: Mapping[str, str], part: str, exp: str) -> str:
-    """The configuration of a training with single keys changed, checked before any work."""
-    config, option = o[f"{part}_config"], f"--{part}_args"
-    changed, keys = read_config(config), _set_keys(o, part)
-    for key in SET:
-        section, _, last = key.rpartition(".")
-        place = keys.get(section) if section else keys
-        if isinstance(place, dict) and last in place:
-            raise InputError(f"{option}: {key}: that is set by the recipe")
-    merge(changed, keys, f"{option}: ")
-    text = yaml.safe_dump(changed, sort_keys=False, allow_unicode=True)
-    if not os.path.exists(f"{exp}/settings"):  # else it was checked, or dq.sh refuses to change it
-        from espnet_dq.bin.check_configs import check, sizes  # imports ESPnet
-
-        models = (sizes(o[model]) for model in ("student", "teacher"))
-        processes = max(1, int(o["ngpu"])) * int(o["num_nodes"])
-        with TemporaryDirectory() as folder:
-            file = Path(folder, os.path.basename(config))
-            file.write_text(text, encoding="utf-8")
-            try:
-                check(file, *models, read_grid(o["grid"]), processes)
-            except InputError as e:
-                raise InputError(str(e).replace(str(file), f"{config} with {option}")) from e
-    return text
-
-
 def main(argv: list[str] | None = None) -> int:
     """Print the variables, each as `name=value` and a zero byte; returns 0."""
     words = sys.argv[1:] if argv is None else argv
@@ -509,7 +253,7 @@ def main(argv: list[str] | None = None) -> int:
     given = read(words)
     made = {name: value for name, value in given.items() if name not in HERE}
     command = shlex.join(["run.sh", *(w for o, v in made.items() for w in (f"--{o}", v))])
-    settled = settle(given, caller) | {"command_line": command}
+    settled = settle(given, DEFAULTS, caller) | {"command_line": command}
     settled |= settings.check(Path(settled["exp"]), settled, DEFAULTS)
     for name, value in settled.items():
         print(f"{name}={value}", end="\0")

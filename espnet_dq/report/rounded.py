@@ -21,12 +21,6 @@ def exported(grid: str) -> str:
     return f"{name(grid)}{home(grid).suffix}"
 
 
-def entry(grid: str) -> str:
-    """What dq.sh has to know: name, grid, format, runtime and file, with colons between."""
-    form = home(grid)
-    return ":".join((name(grid), grid, form.name, form.runtime, exported(grid)))
-
-
 def said(system: Mapping) -> str:
     """What a rounded system is, in a sentence without its end."""
     return f"the trained student rounded to {system['grid']}, not trained on it"

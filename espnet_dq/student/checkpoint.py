@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from whisper.model import ModelDimensions, Whisper
 
-from espnet_dq.config import QuantConfig, WindowConfig, read_config, read_section
+from espnet_dq.config import CHECKPOINT, QuantConfig, WindowConfig, read_config, read_section
 from espnet_dq.errors import InputError
 from espnet_dq.formats import torch_file
 from espnet_dq.quant.activations import prepare_activations
@@ -18,9 +18,6 @@ from espnet_dq.quant.prepare import RANGE, assign_grids, prepare, quantize
 from espnet_dq.whisper.dims import model_dims, weight_shapes, whisper_name
 from espnet_dq.whisper.vocabulary import WHOLE, with_tokens
 from espnet_dq.whisper.weights import cast, check_dims
-
-# What is exported and scored: the average of the best epochs by validation loss.
-CHECKPOINT = "valid.loss.ave.pth"
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from espnet_dq.bin import recipe, settings
+from espnet_dq.bin import recipe
 from espnet_dq.config import merge, parse_keys
 from espnet_dq.errors import InputError
+from espnet_dq.recipe import settings
 from tests.toys import RECIPE
 
 
@@ -19,6 +20,11 @@ from tests.toys import RECIPE
 def in_the_recipe(monkeypatch):
     """dq.sh asks from its own folder."""
     monkeypatch.chdir(RECIPE)
+
+
+def settle(given, caller="/"):
+    """What dq.sh gets of options."""
+    return recipe.settle(given, recipe.DEFAULTS, caller)
 
 
 CSV = ("--corpus", "csv", "--data_root", __file__)
@@ -84,10 +90,10 @@ def test_mistakes(words, said, tmp_path):
     exp.mkdir()
     (exp / "settings").touch()  # ESPnet was asked before
     if said is None:
-        recipe.settle(recipe.read(given), "/")
+        settle(recipe.read(given))
         return
     with pytest.raises(InputError) as error:
-        recipe.settle(recipe.read(given), "/")
+        settle(recipe.read(given))
     assert str(error.value).startswith(said)
 
 
@@ -98,12 +104,12 @@ def test_data_may_be_a_file_of_paths_and_texts(tmp_path):
     exp = tmp_path / "csv_base_tiny_ct2_int8"
     exp.mkdir()
     (exp / "settings").touch()
-    assert recipe.settle(recipe.read(given), str(tmp_path))["data_root"] == str(file)
+    assert settle(recipe.read(given), str(tmp_path))["data_root"] == str(file)
     with pytest.raises(InputError, match=r"^--data_root x\.csv: is no folder"):
-        recipe.settle(recipe.read([*given, "--corpus", "fleurs"]), str(tmp_path))
+        settle(recipe.read([*given, "--corpus", "fleurs"]), str(tmp_path))
     file.unlink()
     with pytest.raises(InputError, match=r"^--data_root x\.csv: no such file or folder"):
-        recipe.settle(recipe.read(given), str(tmp_path))
+        settle(recipe.read(given), str(tmp_path))
 
 
 @pytest.mark.parametrize("folder", [".", "train"])
@@ -115,7 +121,7 @@ def test_labels_in_place_of_texts_that_are_not_there(folder, tmp_path):
     exp = tmp_path / "kaldi_base_tiny_ct2_int8"
     exp.mkdir()
     (exp / "settings").touch()
-    settled = recipe.settle(recipe.read([*given, "--labels", "replace"]), "/")
+    settled = settle(recipe.read([*given, "--labels", "replace"]))
     assert ("--untranscribed" in settled["local_data_opts"]) == (folder == "train")
 
 
@@ -130,12 +136,14 @@ def bash(script, *arguments):
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\0")
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("warm")
 def test_bash_reads_what_was_given(tmp_path):
     """Whatever a value holds, bash has it to the letter, and runs nothing of it."""
     odd = ["it's", 'a "b"', "$(touch here)`touch here`", "two\nlines", "-x", "*", "\\", "ß", "a=b"]
     names = ["data_name", "data_licence", "local_data_opts"]
     heard = """printf '%s\\0' "$data_name" "$data_licence" "$local_data_opts" "$command_line" """
-    ours = [sys.executable, "-Pm", "espnet_dq.bin.recipe", "--caller", str(tmp_path)]
+    ours = [sys.executable, "-P", "-m", "espnet_dq.bin.recipe", "--caller", str(tmp_path)]
     for values in (odd[:3], odd[3:6], odd[6:]):
         words = [w for name, value in zip(names, values, strict=True) for w in (f"--{name}", value)]
         *said, line, _ = bash(READS + heard, *ours, *words)
@@ -155,9 +163,16 @@ def test_the_command_that_is_shown_makes_the_same_anew(tmp_path, capsys):
     shown = "run.sh --corpus asterisk --seed 3 --also 'uniform4_g16, onnx_int8'"
     assert told["command_line"] == shown
     assert recipe.read(shlex.split(shown)[1:])["also"] == "uniform4_g16, onnx_int8"
-    assert told["also_systems"].split() == [
-        "rounded_uniform4_g16:uniform4_g16:packed:torch:rounded_uniform4_g16.safetensors",
-        "rounded_onnx_int8:onnx_int8:onnx:onnx:rounded_onnx_int8",
+    assert told["scored"].split() == [
+        "untouched:faster-whisper:export/untouched",
+        "teacher:faster-whisper:export/teacher",
+        "untouched_rounded:faster-whisper:export/untouched_rounded",
+        "teacher_rounded:faster-whisper:export/teacher_rounded",
+        "float_student:faster-whisper:export/float_student",
+        "student:faster-whisper:export/student",
+        "student_torch:torch:qat/valid.loss.ave.pth",
+        "rounded_uniform4_g16:torch:export/rounded_uniform4_g16.safetensors:uniform4_g16:packed",
+        "rounded_onnx_int8:onnx:export/rounded_onnx_int8:onnx_int8:onnx",
     ]
 
 
@@ -165,7 +180,7 @@ def test_both_ways_to_write_an_option():
     """The last value counts; the order is that of the first ones, as the report shows it."""
     one = recipe.read(["--tag", "a", "--seed=3", "--tag=b", "--local_data_opts", "--language ja"])
     assert list(one.items()) == [("tag", "b"), ("seed", "3"), ("local_data_opts", "--language ja")]
-    settled = recipe.settle(one | {"expdir": "e", "data_name": ""}, "/some where")
+    settled = settle(one | {"expdir": "e", "data_name": ""}, "/some where")
     assert settled["exp"] == "/some where/e/asterisk_base_tiny_ct2_int8_b"
     assert settled["dumpdir"] == "dump" and settled["train_config"] == "conf/train.yaml"
 
@@ -180,7 +195,7 @@ def test_both_ways_to_write_an_option():
     ],
 )
 def test_what_follows_from_a_grid(grid, known, tmp_path):
-    settled = recipe.settle({"grid": grid, "expdir": str(tmp_path)}, "/")
+    settled = settle({"grid": grid, "expdir": str(tmp_path)})
     assert [settled[name] for name in ("format", "runtime", "exported", "padding")] == known
 
 
@@ -200,12 +215,12 @@ def test_keys_go_into_the_configuration():
 def test_espnet_is_asked_before_any_work(tmp_path):
     given = {"expdir": str(tmp_path), "qat_args": "batch_siz=2"}
     with pytest.raises(InputError, match=r"^conf/qat\.yaml with --qat_args: unrec.*batch_siz"):
-        recipe.settle(given, "/")
+        settle(given)
     given["qat_args"] = "batch_size=0"
     with pytest.raises(InputError, match=r"^conf/qat\.yaml with --qat_args: batch_size: 0 is not"):
-        recipe.settle(given, "/")
+        settle(given)
     given["qat_args"] = "batch_size=2"
-    assert yaml.safe_load(recipe.settle(given, "/")["qat_yaml"])["batch_size"] == 2
+    assert yaml.safe_load(settle(given)["qat_yaml"])["batch_size"] == 2
     assert not [*tmp_path.iterdir()]
 
 
@@ -213,10 +228,10 @@ def test_espnet_is_asked_before_any_work(tmp_path):
 def test_the_language_of_all(name, tmp_path):
     """By any of its names it is the same experiment, also where it was an option of data.sh's."""
     given = {"corpus": "csv", "data_root": __file__, "expdir": str(tmp_path), "split": "8/1/1"}
-    settled = recipe.settle(given | {"language": name}, "/")
+    settled = settle(given | {"language": name})
     assert settled["local_data_opts"] == "--language de --split 8/1/1"
     given["local_data_opts"] = "--text_column said"
-    settled = recipe.settle(given | {"language": name}, "/")
+    settled = settle(given | {"language": name})
     assert settled["local_data_opts"] == "--text_column said --language de --split 8/1/1"
 
 
@@ -225,7 +240,7 @@ def experiment(tmp_path):
     """Function: options -> what bash gets as a run with them begins an experiment, or goes on."""
 
     def begin(**given):
-        settled = recipe.settle({"expdir": str(tmp_path), **given}, "/")
+        settled = settle({"expdir": str(tmp_path), **given})
         exp = Path(settled["exp"])
         texts = settings.check(exp, settled, recipe.DEFAULTS)
         (exp / "done").mkdir(parents=True, exist_ok=True)
@@ -323,6 +338,8 @@ def test_data_on_a_disk_that_is_not_there(experiment, tmp_path):
         experiment(**given, stage="1")
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("warm")
 def test_another_key_is_another_setting(tmp_path):
     """As another configuration file is: the folder of an experiment takes none."""
     command = [str(RECIPE / "run.sh"), "--expdir", str(tmp_path), "--dumpdir",

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from espnet_dq.bin import check_configs, check_languages, make_data, recipe, settings, validate_data
+from espnet_dq.bin import check_configs, check_languages, make_data, recipe, validate_data
 from espnet_dq.data.kaldi import KaldiDir
 from espnet_dq.errors import InputError
 from espnet_dq.labels.languages import heard
+from espnet_dq.recipe import settings
 from espnet_dq.task.check import check
 from espnet_dq.whisper.dims import SIZES, vocabulary_tokenizer
 from local import kaldi_dir, table
@@ -26,7 +27,7 @@ COPY = ["bash", "-ec", 'cp -rL "$2"/. "$4"; touch "$4/left_out.tsv"', "-", "--da
 
 def run(folder: Path, **options: str) -> dict[str, str]:
     """What a run with these options begins, or goes on with."""
-    settled = recipe.settle({"expdir": str(folder), **options}, "/")
+    settled = recipe.settle({"expdir": str(folder), **options}, recipe.DEFAULTS, "/")
     exp = Path(settled["exp"])
     (exp / "done").mkdir(parents=True, exist_ok=True)
     for name, text in settings.check(exp, settled, recipe.DEFAULTS).items():
@@ -64,7 +65,8 @@ def tensorboard(folder):
 
 def another_training(folder):
     run(folder, teacher="base")
-    settled = recipe.settle({"train_args": "optim_conf.lr=1.0e-3", "expdir": str(folder)}, "/")
+    given = {"train_args": "optim_conf.lr=1.0e-3", "expdir": str(folder)}
+    settled = recipe.settle(given, recipe.DEFAULTS, "/")
     exp = Path(settled["exp"])
     settings.check(exp, settled | {"teacher": "small"}, recipe.DEFAULTS)
 

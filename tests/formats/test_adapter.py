@@ -45,15 +45,18 @@ def adapted(base: Path, **config) -> peft.PeftModel:
     return model
 
 
+@pytest.fixture(scope="module")
+def plain(base, tmp_path_factory) -> Path:
+    """A folder of adapters as `adapted` makes them where nothing is said."""
+    folder = tmp_path_factory.mktemp("plain") / "lora"
+    adapted(base).save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture
-def saved(base, tmp_path):
-    """Function (config) -> folder of adapters."""
-
-    def save(**config) -> Path:
-        adapted(base, **config).save_pretrained(tmp_path / "lora")
-        return tmp_path / "lora"
-
-    return save
+def folder(plain, tmp_path) -> Path:
+    """The same, to be changed."""
+    return shutil.copytree(plain, tmp_path / "lora")
 
 
 @pytest.mark.parametrize(
@@ -116,8 +119,7 @@ def test_a_tied_pair_is_changed_once(base, tmp_path):
         assert (logits - adapted(base).eval()(**given).logits).abs().max() > 1
 
 
-def test_what_is_merged_is_converted_and_verified(base, saved, tmp_path, capsys):
-    folder = saved()
+def test_what_is_merged_is_converted_and_verified(base, folder, tmp_path, capsys):
     out = tmp_path / "u4.safetensors"
     given = ["--from", str(folder), "--to", "packed", "--grid", "uniform4", "--out", str(out)]
     assert convert(given) == 0
@@ -126,8 +128,7 @@ def test_what_is_merged_is_converted_and_verified(base, saved, tmp_path, capsys)
     assert dq.verify(out, against=base, grid="uniform4").mismatched > 0
 
 
-def test_a_pickled_adapter_in_half_precision(base, saved):
-    folder = saved()
+def test_a_pickled_adapter_in_half_precision(base, folder):
     whole = dq.load(folder).weights.state
     tensors = load_file(folder / "adapter_model.safetensors")
     (folder / "adapter_model.safetensors").unlink()
@@ -139,8 +140,7 @@ def test_a_pickled_adapter_in_half_precision(base, saved):
     torch.testing.assert_close(half, whole[name], rtol=0, atol=float(whole[name].abs().max()) / 64)
 
 
-def test_the_base_is_named_if_it_is_not_here(base, saved, tmp_path):
-    folder = saved()
+def test_the_base_is_named_if_it_is_not_here(base, folder, tmp_path):
     path = folder / "adapter_config.json"
     config = json.loads(path.read_text())
     whole = dq.load(folder).weights.state
@@ -175,8 +175,7 @@ def test_the_base_is_named_if_it_is_not_here(base, saved, tmp_path):
         ({"target_modules": ["q_proj", "fc1"]}, "fc1 is one of its target_modules, and not in"),
     ],
 )
-def test_what_is_no_plain_lora_is_one_line(changed, message, saved):
-    folder = saved()
+def test_what_is_no_plain_lora_is_one_line(changed, message, folder):
     path = folder / "adapter_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changed))
     with pytest.raises(InputError, match=message) as error:
@@ -184,8 +183,7 @@ def test_what_is_no_plain_lora_is_one_line(changed, message, saved):
     assert "\n" not in str(error.value) and str(error.value).startswith(str(folder))
 
 
-def test_tensors_that_do_not_fit_are_one_line(saved):
-    folder = saved()
+def test_tensors_that_do_not_fit_are_one_line(folder):
     file = folder / "adapter_model.safetensors"
     tensors = load_file(file)
     a = next(name for name in tensors if name.endswith("lora_A.weight"))
@@ -208,19 +206,23 @@ def test_tensors_that_do_not_fit_are_one_line(saved):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_an_embedding_of_its_own_is_refused(saved):
+def test_an_embedding_of_its_own_is_refused(base, tmp_path):
     """A Whisper has one for words and for what it says."""
-    for config in ({"target_modules": ["proj_out"]}, {"modules_to_save": ["embed_tokens"]}):
-        folder = saved(**config)
+    for name, config in (
+        ("target", {"target_modules": ["proj_out"]}),
+        ("saved", {"modules_to_save": ["embed_tokens"]}),
+    ):
+        adapted(base, **config).save_pretrained(tmp_path / name)
         with pytest.raises(InputError, match="the embedding and the output projection apart"):
-            dq.load(folder)
-        shutil.rmtree(folder)
+            dq.load(tmp_path / name)
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_rows_of_an_embedding_are_not_mixed_up(base, saved, tmp_path):
+def test_rows_of_an_embedding_are_not_mixed_up(base, tmp_path):
     """An adapter has no tokenizer: its rows are those of the base's file."""
-    folder = saved(target_modules=["embed_tokens"], ensure_weight_tying=True)
+    folder = tmp_path / "lora"
+    model = adapted(base, target_modules=["embed_tokens"], ensure_weight_tying=True)
+    model.save_pretrained(folder)
     other = shutil.copytree(base.with_name("whole"), tmp_path / "other")
     dq.load(folder, base=other)
     path = other / "tokenizer.json"

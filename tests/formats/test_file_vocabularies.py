@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import cache
 
 import numpy as np
 import pytest
@@ -69,17 +70,20 @@ def base(tmp_path_factory):
     return folder
 
 
+FINE_TUNES = {
+    "text": {"add": ["[UM]"]},
+    "special": {"add": ["<|noise|>"], "special": True},
+    "yue": {"add": ["<|yue|>"], "special": True},
+    "padded": {"add": [], "multiple": 64},
+    "both": {"add": ["[UM]", "<|gsw|>"], "multiple": 8},
+}
+
+
 @pytest.fixture(scope="module")
 def tuned(base, tmp_path_factory):
-    """Name -> a fine-tune's folder."""
+    """Function: name in `FINE_TUNES` -> its folder; a worker makes those that its tests ask for."""
     folder = tmp_path_factory.mktemp("tuned")
-    return {
-        "text": fine_tune(base, folder / "text", ["[UM]"]),
-        "special": fine_tune(base, folder / "special", ["<|noise|>"], special=True),
-        "yue": fine_tune(base, folder / "yue", ["<|yue|>"], special=True),
-        "padded": fine_tune(base, folder / "padded", [], multiple=64),
-        "both": fine_tune(base, folder / "both", ["[UM]", "<|gsw|>"], multiple=8),
-    }
+    return cache(lambda name: fine_tune(base, folder / name, **FINE_TUNES[name]))
 
 
 def rows_of(folder):
@@ -90,11 +94,11 @@ def rows_of(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["text", "special", "yue", "padded", "both"])
+@pytest.mark.parametrize("name", FINE_TUNES)
 def test_each_token_keeps_its_row(name, tuned):
-    found = detect.load(tuned[name])
+    found = detect.load(tuned(name))
     strings = token_strings(any_tokenizer(found.dims).encoding)
-    expected = rows_of(tuned[name])
+    expected = rows_of(tuned(name))
     assert {*strings} == expected.keys() and len(strings) == found.dims.n_vocab
     for token, row in zip(strings, found.state[EMBEDDING], strict=True):
         assert torch.equal(row, expected[token]), token
@@ -104,11 +108,11 @@ def test_each_token_keeps_its_row(name, tuned):
 @pytest.mark.parametrize("form", ["ct2", "hf", "onnx", "packed"])
 def test_every_format_has_it(form, tuned, tmp_path):
     """On a grid where there is one; read by its runtime's own library where that tells tokens."""
-    source, out = detect.load(tuned["both"]), tmp_path / "out"
+    source, out = detect.load(tuned("both")), tmp_path / "out"
     assert source.dims.added == ("[UM]", "<|gsw|>")
     grid = {"ct2": "ct2_int8", "onnx": "onnx_int8"}.get(form, "uniform4")
     command = ["--to", form, "--grid", grid, "--out", str(out)]
-    assert convert(["--from", str(tuned["both"]), *command]) == 0
+    assert convert(["--from", str(tuned("both")), *command]) == 0
     assert detect.load(out).dims == source.dims
     grids = assign_grids(source.dims, grid)
     on_grid = {name: get_grid(g).fake(source.state[name]) for name, g in grids.items()}
@@ -134,7 +138,7 @@ def test_every_format_has_it(form, tuned, tmp_path):
 @pytest.mark.parametrize("form,runtime", [("ct2", "faster-whisper"), ("hf", "transformers")])
 @pytest.mark.parametrize("name,text", [("text", "hello[UM] world"), ("special", "hello world")])
 def test_said_with_times_and_language(form, runtime, name, text, tuned, tmp_path):
-    source = tuned[name]
+    source = tuned(name)
     theirs = WhisperForConditionalGeneration.from_pretrained(source)
     processor = WhisperProcessor.from_pretrained(source)
     features = processor(SOUND, sampling_rate=16000, return_tensors="pt").input_features
@@ -160,12 +164,12 @@ def test_said_with_times_and_language(form, runtime, name, text, tuned, tmp_path
 def test_refused_where_there_is_no_place(name, form, message, tuned, tmp_path):
     out = tmp_path / "out"
     with pytest.raises(InputError, match=message):
-        convert(["--from", str(tuned[name]), "--to", form, "--out", str(out)])
+        convert(["--from", str(tuned(name)), "--to", form, "--out", str(out)])
     assert not out.exists()
 
 
 def test_openais_decoder_refuses_it(tuned, tmp_path):
-    command = ["--from", str(tuned["text"]), "--to", "packed", "--out", str(tmp_path / "out")]
+    command = ["--from", str(tuned("text")), "--to", "packed", "--out", str(tmp_path / "out")]
     assert convert(command) == 0
     with pytest.raises(InputError, match=r"no token '\[UM\]'"):
         load_runtime("torch", tmp_path / "out", threads=1)
@@ -196,9 +200,9 @@ def fine_tune_english(base, out):
 @pytest.mark.parametrize("name", ["yue", "both"])
 def test_what_ctranslate2s_own_converter_makes_of_it(name, tuned, tmp_path):
     """It has the tokens where transformers has them; rows that pad are times that are there."""
-    TransformersConverter(str(tuned[name])).convert(str(tmp_path / "ct2"))
+    TransformersConverter(str(tuned(name))).convert(str(tmp_path / "ct2"))
     (tmp_path / "ct2" / "config.json").unlink()  # alignment heads are its own guess
-    found, expected = detect.load(tmp_path / "ct2"), detect.load(tuned[name])
+    found, expected = detect.load(tmp_path / "ct2"), detect.load(tuned(name))
     assert found.dims == expected.dims
     assert torch.equal(found.state[EMBEDDING], expected.state[EMBEDDING])
 
@@ -243,14 +247,14 @@ def test_a_tokenizer_without_times(base, tmp_path):
 
 
 def test_a_tokenizer_in_several_files(tuned, tmp_path):
-    folder = shutil.copytree(tuned["both"], tmp_path / "hf")
+    folder = shutil.copytree(tuned("both"), tmp_path / "hf")
     content = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
     (folder / "tokenizer.json").unlink()
     (folder / "tokenizer_config.json").unlink()
     (folder / "vocab.json").write_text(json.dumps(content["model"]["vocab"]))
     added = {token["content"]: token["id"] for token in content["added_tokens"]}
     (folder / "added_tokens.json").write_text(json.dumps(added))
-    found, expected = detect.load(folder), detect.load(tuned["both"])
+    found, expected = detect.load(folder), detect.load(tuned("both"))
     assert found.dims == expected.dims and found.dims.added == ("[UM]", "<|gsw|>")
     assert torch.equal(found.state[EMBEDDING], expected.state[EMBEDDING])
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import cache, reduce
 
 import pytest
 import safetensors.torch
@@ -69,6 +70,27 @@ def tuned(base, tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory):
+    """Function: (source, format) -> what `convert` makes of it, to be left as it is."""
+
+    @cache
+    def make(source, form):
+        out = tmp_path_factory.mktemp(form) / form
+        assert convert(["--from", str(source), "--to", form, "--out", str(out)]) == 0
+        return out
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def theirs(tuned, tmp_path_factory):
+    """What CTranslate2's own converter makes of it."""
+    folder = tmp_path_factory.mktemp("theirs") / "ct2"
+    TransformersConverter(str(tuned)).convert(str(folder))
+    return folder
+
+
 def differing(out, source):
     """What `verify` finds in a file that differs from the source, but does not run."""
     dims, state, own = (getattr(detect.load(source), k) for k in ("dims", "state", "generation"))
@@ -84,40 +106,28 @@ def test_what_openais_models_do_is_nothing_of_their_own(base, tmp_path):
 
 
 @pytest.mark.parametrize("way", [["hf"], ["packed", "hf"]])
-def test_hugging_face_has_the_source_s(way, tuned, tmp_path):
-    source = tuned
-    for form in way:
-        out = tmp_path / form
-        assert convert(["--from", str(source), "--to", form, "--out", str(out)]) == 0
-        source = out
-    found, theirs = (GenerationConfig.from_pretrained(folder).to_dict() for folder in (out, tuned))
-    assert found == theirs
+def test_hugging_face_has_the_source_s(way, tuned, converted):
+    out = reduce(converted, way, tuned)
+    found, own = (GenerationConfig.from_pretrained(folder).to_dict() for folder in (out, tuned))
+    assert found == own
     assert {key: found[key] for key in OWN} == OWN
 
 
 @pytest.mark.parametrize("way", [["ct2"], ["packed", "ct2"]])
-def test_ctranslate2_has_what_its_own_converter_takes(way, tuned, tmp_path):
-    TransformersConverter(str(tuned)).convert(str(tmp_path / "theirs"))
-    source = tuned
-    for form in way:
-        out = tmp_path / form
-        assert convert(["--from", str(source), "--to", form, "--out", str(out)]) == 0
-        source = out
-    ours, theirs = (
-        json.loads((folder / "config.json").read_text()) for folder in (out, tmp_path / "theirs")
-    )
-    assert ours == {key: theirs[key] for key in ours}
+def test_ctranslate2_has_what_its_own_converter_takes(way, tuned, converted, theirs):
+    out = reduce(converted, way, tuned)
+    ours, other = (json.loads((folder / "config.json").read_text()) for folder in (out, theirs))
+    assert ours == {key: other[key] for key in ours}
     assert ours["suppress_ids"] == OWN["suppress_tokens"] and ours["lang_ids"] == [50283, 50329]
     back = detect.load(out).generation
     assert back.suppress_tokens == (7, 3, 50361) and back.alignment_heads == ((1, 0), (0, 1))
-    assert detect.load(tmp_path / "theirs").generation == back
+    assert detect.load(theirs).generation == back
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["hf", "ct2", "packed"])
-def test_verify_compares_with_the_source_s(form, tuned, base, tmp_path):
-    out = tmp_path / "out"
-    assert convert(["--from", str(tuned), "--to", form, "--out", str(out)]) == 0
+def test_verify_compares_with_the_source_s(form, tuned, base, converted):
+    out = converted(tuned, form)
     assert differing(out, tuned) == []
     if form == "packed":
         with pytest.raises(WorkError, match="metadata key generation is unknown"):
@@ -127,12 +137,10 @@ def test_verify_compares_with_the_source_s(form, tuned, base, tmp_path):
         assert differing(out, base) == [file]
 
 
-def test_each_number_in_a_packed_file_counts(tuned, tmp_path):
+def test_each_number_in_a_packed_file_counts(tuned, converted, tmp_path):
     changed = change(tuned, tmp_path / "hf", lambda c: c.update(suppress_tokens=[7, 3, 50360]))
-    for source, name in ((tuned, "one"), (changed, "other")):
-        command = ["--from", str(source), "--to", "packed", "--out", str(tmp_path / name)]
-        assert convert(command) == 0
-        assert differing(tmp_path / name, tuned) == ["generation"] * (name == "other")
+    assert differing(converted(tuned, "packed"), tuned) == []
+    assert differing(converted(changed, "packed"), tuned) == ["generation"]
 
 
 @pytest.mark.parametrize("none", [None, []])
@@ -193,9 +201,8 @@ def test_ctranslate2_has_four_lists_and_no_more(tuned, base, tmp_path, capsys):
         ({"forced_decoder_ids": [[1, 99999]]}, "forced_decoder_ids is not pairs"),
     ],
 )
-def test_others_of_a_packed_file_are_others(others, message, tuned, tmp_path):
-    assert convert(["--from", str(tuned), "--to", "packed", "--out", str(tmp_path / "x")]) == 0
-    with safe_open(tmp_path / "x", "pt") as f:
+def test_others_of_a_packed_file_are_others(others, message, tuned, converted, tmp_path):
+    with safe_open(converted(tuned, "packed"), "pt") as f:
         metadata, tensors = f.metadata(), {n: f.get_tensor(n) for n in f.keys()}  # noqa: SIM118
     table = json.loads(metadata["generation"])
     table["others"] |= others
@@ -252,9 +259,8 @@ def test_values_that_are_none(key, value, message, base, tmp_path):
 
 
 @pytest.mark.parametrize("value", [[51865], "x", [True]])
-def test_values_that_are_none_in_ctranslate2s(value, base, tmp_path):
-    out = tmp_path / "ct2"
-    assert convert(["--from", str(base), "--to", "ct2", "--out", str(out)]) == 0
+def test_values_that_are_none_in_ctranslate2s(value, base, converted, tmp_path):
+    out = shutil.copytree(converted(base, "ct2"), tmp_path / "ct2")
     content = json.loads((out / "config.json").read_text()) | {"suppress_ids": value}
     (out / "config.json").write_text(json.dumps(content))
     with pytest.raises(InputError, match=r"config\.json: suppress_ids is not a list of ids below"):

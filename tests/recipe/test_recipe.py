@@ -7,7 +7,8 @@ import os
 import shutil
 import subprocess
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -27,14 +28,32 @@ def data_root(tmp_path_factory) -> Path:
     return toys.save_corpus(tmp_path_factory.mktemp("my data"))
 
 
+def command(folder: Path, *options: str) -> list[str]:
+    return [str(RECIPE / "run.sh"), "--expdir", str(folder / "exp"), "--dumpdir",
+            str(folder / "dump"), "--canary", "none", *options]  # fmt: skip
+
+
 def run(folder: Path, *options: str, code: int = 0) -> str:
     done = subprocess.run(
-        [str(RECIPE / "run.sh"), "--expdir", str(folder / "exp"), "--dumpdir",
-         str(folder / "dump"), "--canary", "none", *options],
+        command(folder, *options),
         capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == code, done.stderr[-3000:]
     return done.stderr
+
+
+@contextmanager
+def run_that_waits(lock: Path, words: str, said: Path, *given: str) -> Iterator[None]:
+    """Begin a run while another has a lock; the block is entered once it has said that it waits."""
+    with open(lock) as file, open(said, "w") as err:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        second = subprocess.Popen(command(said.parent, *given), stderr=err)
+        deadline = time.monotonic() + 60
+        while words not in said.read_text():
+            assert time.monotonic() < deadline and second.poll() is None, said.read_text()
+            time.sleep(0.02)
+        yield
+    assert second.wait(120) == 0
 
 
 def save_canary(data_root: Path, folder: Path) -> Path:
@@ -84,7 +103,7 @@ def test_every_stage(trim, tmp_path):
         "--student", str(student), "--train_config", str(tmp_path / "train.yaml"),
         "--qat_config", str(tmp_path / "qat.yaml"), "--singles", "2", "--nj", "1",
         "--cachedir", str(tmp_path / "shared"),
-        "--systems", "untouched teacher student student_torch",
+        "--systems", "untouched teacher untouched_rounded student student_torch",
         "--data_name", "Ann's voice", "--data_licence", "CC0-1.0",
         "--also", "onnx_int8, uniform4_g16", "--canary", str(save_canary(data_root, tmp_path)),
     ]  # fmt: skip
@@ -95,7 +114,8 @@ def test_every_stage(trim, tmp_path):
     results = json.loads((exp / "results.json").read_text())
     assert results["parity"]["mismatched"] == 0 and results["parity"]["tensors"] > 50
     roles = {s["name"]: s["role"] for s in results["systems"]}
-    assert roles["student"] == "student" and set(roles) >= {"untouched", "teacher"}
+    assert roles["student"] == roles["student_torch"] == "student"
+    assert set(roles) >= {"untouched", "teacher", "untouched_rounded"}
     for system in results["systems"]:
         assert set(system["wer"]) == {"en", "ru", "mean"} and system["utterances"] == 4
         assert system["bytes_on_disk"] > 0
@@ -143,7 +163,12 @@ def test_every_stage(trim, tmp_path):
         train_config=[tmp_path / "train.yaml", tmp_path / "qat.yaml"], singles=2,
     )  # fmt: skip
     assert finished == ours and (tmp_path / "ours/qat/train.log").read_text() == log
-    for path in ("data/train", "data/dev", "cache/train", "cache/dev", "decode/teacher"):
+    shared = ("data/train", "data/dev", "cache/train", "cache/dev", "decode/teacher",
+              "decode/untouched_rounded")  # fmt: skip
+    assert {path.name for path in (exp / "decode").iterdir() if not path.is_symlink()} == {
+        "student", "student_torch", "rounded_onnx_int8", "rounded_uniform4_g16"
+    }  # fmt: skip
+    for path in shared:
         assert (exp / path).is_symlink() and (exp / path).resolve().is_dir()
         assert (exp / path).resolve().parents[1] == tmp_path / "shared"
 
@@ -227,22 +252,11 @@ def test_data_that_another_run_makes_meanwhile(data_root, save_toy, tmp_path):
         ("other", "1", ["--max_left_out", "7"], True),
         ("asked", "1", ["--stage", "1"], True),
     ):
-        command = [
-            *(str(RECIPE / "run.sh"), "--expdir", str(tmp_path / "exp")),
-            *("--dumpdir", str(tmp_path / "dump"), *options, *more),
-            *("--tag", tag, "--stop_stage", last),
-        ]
-        said = tmp_path / tag
-        with open(made.with_name(".lock")) as lock, open(said, "w") as err:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            made.write_text(content)
-            second = subprocess.Popen(command, stderr=err)
-            deadline = time.monotonic() + 60
-            while "is making the data: waiting" not in said.read_text():
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
+        said, given = tmp_path / tag, [*options, *more, "--tag", tag, "--stop_stage", last]
+        made.write_text(content)
+        words = "is making the data: waiting"
+        with run_that_waits(made.with_name(".lock"), words, said, *given):
             made.write_text(f"1{content}")
-        assert second.wait(120) == 0
         assert (making in said.read_text()) == needed != (enough in said.read_text())
         # Gone where data are being made, else as it was left.
         assert made.exists() != needed and (needed or made.read_text() == f"1{content}")
@@ -316,18 +330,16 @@ def test_a_run_waits_for_what_a_killed_one_left_at_work(save_toy, tmp_path):
     (exp,) = (tmp_path / "exp").iterdir()
     left, settings = exp / ".model.tmp-host-123-0a1b2c3d.pt", (exp / "settings").stat().st_mtime_ns
     left.touch()
-    with open(exp / ".lock") as lock, ThreadPoolExecutor() as pool:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        waiting = pool.submit(run, tmp_path, *options)
-        time.sleep(2)
-        assert left.exists() and not waiting.done()
-        fcntl.flock(lock, fcntl.LOCK_UN)
-        assert "is at work there: waiting for it" in waiting.result()
+    words = "is at work there: waiting for it"
+    with run_that_waits(exp / ".lock", words, tmp_path / "said", *options):
+        assert left.exists()
     assert not left.exists()
     # Nothing that decides about an experiment is written again, so no kill can cut it short.
     assert (exp / "settings").stat().st_mtime_ns == settings
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("warm")
 def test_a_folder_that_is_no_experiment_is_left_alone(save_toy, tmp_path):
     """Where an experiment would be cleaned and made again, a user's own files stand."""
     toy = str(save_toy(seed=0))

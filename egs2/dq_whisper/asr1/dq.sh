@@ -9,8 +9,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 # shellcheck source=egs2/dq_whisper/asr1/path.sh
 . ./path.sh
 
-# Options are declared and checked in espnet_dq/bin/recipe.py. It says them as variables of their
-# names, and beside them exp, teacher_name, student_name, format, runtime, exported, padding, ...
+# Options are declared in espnet_dq/bin/recipe.py and checked there and in espnet_dq/recipe. It says
+# them as variables of their names, and beside them what follows (settle.py): exp, format, ...
 for word; do
     case $word in -h|--help) exec "$PYTHON" -m espnet_dq.bin.recipe --help ;; esac
 done
@@ -20,7 +20,7 @@ for variable in "${variables[@]}"; do printf -v "${variable%%=*}" %s "${variable
 nj=${nj:-$(nproc)}
 read -ra systems <<< "$systems"
 read -ra also <<< "${also//,/ }"
-read -ra also_systems <<< "$also_systems" # as espnet_dq/report/rounded.py has them
+read -ra scored <<< "$scored" # as espnet_dq/recipe/systems.py has them
 
 # shown TEXT: without what a terminal obeys; names may be those of others.
 shown() { local LC_ALL=C.UTF-8; printf %s "${1//[[:cntrl:]]/?}"; }
@@ -93,25 +93,14 @@ if type -P flock > /dev/null; then
     fi
 fi
 
-# configured train|qat: the text of that configuration, its keys set as the options say.
-configured() {
-    local text=$1_yaml file=$1_config
-    if [ -n "${!text}" ]; then printf %s "${!text}"; else cat "${!file}"; fi
-}
-# What decides the results: espnet_dq/bin/settings.py has compared them, but perhaps another run has
-# begun the experiment while this one waited.
+# What decides the results: espnet_dq/recipe/settings.py has compared them, but perhaps another run
+# has begun the experiment while this one waited.
 [ -e "$exp/settings" ] || echo "$settings" | whole "$exp/settings"
 [ "$settings" = "$(<"$exp/settings")" ] ||
     die "$exp was made with other settings meanwhile: use --tag NAME"
-# A configuration with keys that are set becomes the experiment's own.
-if [ -n "$train_yaml" ]; then
-    configured train | whole "$exp/train_config.yaml"
-    train_config=$exp/train_config.yaml
-fi
-if [ -n "$qat_yaml" ]; then
-    configured qat | whole "$exp/qat_config.yaml"
-    qat_config=$exp/qat_config.yaml
-fi
+# A configuration with keys that are set is the experiment's own.
+[ -z "$train_yaml" ] || printf %s "$train_yaml" | whole "$train_config"
+[ -z "$qat_yaml" ] || printf %s "$qat_yaml" | whole "$qat_config"
 
 # run_stage N TITLE SKIP: whether stage N is to be run now.
 run_stage() {
@@ -166,7 +155,7 @@ teacher_pt=$(weights_of "$teacher")
 student_pt=$(weights_of "$student")
 
 pipes=()
-if [ "$allow_pipes" = true ]; then pipes=(--allow_pipes); fi
+[ "$allow_pipes" = false ] || pipes=(--allow_pipes)
 # Which windows there are, if any.
 windows() {
     { cat "$exp/data/"{train,dev}/{utt2sha256,text,utt2lang} 2> /dev/null || true; } | cksum
@@ -242,18 +231,16 @@ if run_stage 2 "format to 16 kHz, check splits, pack windows" "$skip_data"; then
     [ "$labels" != text ] || unlock_data # windows are each experiment's own
     label_options=
     [ "$ngpu" -eq 0 ] || label_options="$cmd_train_options --gpus-per-node 1"
-    for set in "train $singles" "dev 10"; do
-        source=$raw/${set% *}
+    for each in "train $singles $most_windows" "dev 10 $dev_windows"; do
+        read -r set alone most <<< "$each"
+        source=$raw/$set
         if [ "$labels" != text ]; then
-            source=${raw}_$teacher_name/${labels}_${set% *}
-            heavy_options=$label_options heavy "label_${set% *}" pseudo_label \
-                --data "$raw/${set% *}" --out "$source" --teacher "$teacher_pt" \
-                --mode "$labels" --ngpu "$((ngpu > 0))"
+            source=${raw}_$teacher_name/${labels}_$set
+            heavy_options=$label_options heavy "label_$set" pseudo_label --data "$raw/$set" \
+                --out "$source" --teacher "$teacher_pt" --mode "$labels" --ngpu "$((ngpu > 0))"
         fi
-        most=$most_windows
-        [ "${set% *}" = train ] || most=$dev_windows
-        py pack_windows --data "$source" --out "$exp/data/${set% *}" ${most:+--most "$most"} \
-            --singles "${set#* }" --seed "$seed" "${tokens_of[@]}" \
+        py pack_windows --data "$source" --out "$exp/data/$set" ${most:+--most "$most"} \
+            --singles "$alone" --seed "$seed" "${tokens_of[@]}" \
             --temperature "$temperature" --max_hours "$max_hours" \
             ${cachedir:+--shared "$cachedir/windows"}
     done
@@ -332,14 +319,12 @@ train() {
     py run_training --exp "$exp" --name "$1" --init "$2" --teacher "$teacher_pt" \
         --padding "$padding" --seed "$seed" --ngpu "$ngpu" --nodes "$num_nodes" "${live[@]}" \
         --backend "$cmd_backend" --options="$wanted" || code=$?
-    if [ "$code" -eq 130 ]; then
-        log "interrupted: the same command goes on with the training"
-        exit 130
-    elif [ "$code" -ne 0 ]; then
-        [ ! -e "$out/train.log" ] || tail -n 1 "$out/train.log" >&2
-        log "training failed: see $out/train.log"
-        exit 1
-    fi
+    case $code in
+        0) ;;
+        130) log "interrupted: the same command goes on with the training"; exit 130 ;;
+        *) [ ! -e "$out/train.log" ] || tail -n 1 "$out/train.log" >&2
+            log "training failed: see $out/train.log"; exit 1 ;;
+    esac
     grep 'epoch results' "$out/train.log" | sed 's/.*INFO: //' | cut -c1-180 >&2
 }
 
@@ -360,29 +345,16 @@ if run_stage 7 "distil on the grid (qat)" "$skip_train"; then
     finish_stage 7
 fi
 
-# rounded SYSTEM: an untouched model on the student's grid, in its format.
-rounded() { echo "$exp/export/${exported/student/$1}"; }
-# export_also: the trained student on the grids of --also; what is there is of this student.
-export_also() {
-    local each name on to file from=$exp/export/student.pt
-    for each in "${also_systems[@]}"; do
-        IFS=: read -r name on to _ file <<< "$each"
-        [ ! -e "$exp/export/$file" ] || continue
-        py convert --from "$from" --to "$to" --grid "$on" --out "$exp/export/$file"
-        if ! py verify "$exp/export/$file" --against "$from" --grid "$on" \
-                | whole "$exp/verify_$name.txt"; then
-            tail -n 1 "$exp/verify_$name.txt" >&2
-            discard "$exp/export/$file"
-            exit 1
-        fi
-        log "$name: $(tail -n 1 "$exp/verify_$name.txt")"
-    done
+# verified FILE NAME OPTIONS...: whether FILE is what it should be, in words in NAME.txt.
+verified() {
+    local code=0
+    py verify "$1" "${@:3}" | whole "$exp/$2.txt" || code=1
+    log "${1##*/}: $(tail -n 1 "$exp/$2.txt")"
+    return "$code"
 }
 if run_stage 8 "export and verify" false; then
     py export --exp "$exp/qat" --to "$format" --out "$exp/export/$exported"
-    py verify "$exp/export/$exported" --against "$exp/qat" --json "$exp/verify.json" \
-        | whole "$exp/verify.txt" || { tail -n 1 "$exp/verify.txt" >&2; exit 1; }
-    tail -n 1 "$exp/verify.txt" >&2
+    verified "$exp/export/$exported" verify --against "$exp/qat" --json "$exp/verify.json"
     py export --exp "$exp/qat" --to openai --out "$exp/export/student.pt"
     rm -rf "$exp/export/rounded_"* "$exp/verify_rounded_"* # of another student
     py export --exp "$exp/$first" --checkpoint "$learned" --to ct2 --float \
@@ -392,33 +364,22 @@ if run_stage 8 "export and verify" false; then
     finish_stage 8
 fi
 
-about_data=() # what the user says of them, in the place of what their corpus does
-[ -z "$data_name" ] || about_data+=(--data_name "$data_name")
-[ -z "$data_licence" ] || about_data+=(--data_licence "$data_licence")
-# decode NAME MODEL RUNTIME CLIPS OPTIONS...: what is in $heard, to EXPDIR/$into, so many clips at a
-# time.
+# What the user says of the data, in the place of what their corpus does.
+about_data=(${data_name:+--data_name "$data_name"} ${data_licence:+--data_licence "$data_licence"})
+# decode FOLDER DATA NAME RUNTIME MODEL; what other experiments may decode, too, is shared.
 decode() {
-    local args=(--model "$2" --runtime "$3" --data "$heard" --out "$exp/$into/$1" "${@:5}")
+    local into=$1 data=$2
+    shift 2
+    local clips=$nj args=(--model "$3" --runtime "$2" --data "$data" --out "$exp/$into/$1")
+    [ "$1" != student_torch ] || clips=8 # as one batch
+    [[ $1 == student* || $1 == rounded_* ]] || args+=(${cachedir:+--shared "$cachedir/decode"})
     if [ "$cmd_split" = true ]; then
         in_jobs "$nj" "${into}_$1" "$cmd_options" \
             "$PYTHON" -m espnet_dq.bin.decode "${args[@]}" --split "JOB/$nj" --threads "$cmd_threads"
         py decode "${args[@]}" --join "$nj"
     else
-        py decode "${args[@]}" --nj "$4"
+        py decode "${args[@]}" --nj "$clips"
     fi
-}
-# decode_systems FOLDER DATA SYSTEM...
-decode_systems() {
-    local into=$1 heard=$2 system
-    local shared=(${cachedir:+--shared "$cachedir/decode"})
-    for system in "${@:3}"; do
-        case $system in
-            student) decode student "$exp/export/$exported" "$runtime" "$nj" ;;
-            student_torch) decode student_torch "$exp/qat/valid.loss.ave.pth" torch 8 ;;
-            *_rounded) decode "$system" "$(rounded "$system")" "$runtime" "$nj" "${shared[@]}" ;;
-            *) decode "$system" "$exp/export/$system" faster-whisper "$nj" "${shared[@]}" ;;
-        esac
-    done
 }
 # make_canary: EXPDIR/data/canary, of Debian's speech, where it can be had, and the user's own.
 make_canary() {
@@ -443,45 +404,46 @@ if run_stage 9 "decode" "$skip_eval"; then
         py subset_data --data "$raw/test" --out "$exp/data/test" --per_language "$test_clips"
     fi
     if [ "$test_windows" = true ]; then
-        scored=$raw/test
-        if [ "$test_clips" -gt 0 ]; then scored=$exp/data/test; fi
-        py pack_windows --by_speaker --data "$scored" --out "$test" "${tokens_of[@]}"
+        source=$raw/test
+        if [ "$test_clips" -gt 0 ]; then source=$exp/data/test; fi
+        py pack_windows --by_speaker --data "$source" --out "$test" "${tokens_of[@]}"
     fi
-    for system in "${systems[@]}"; do
-        [[ $system == *_rounded ]] || continue
-        model=$student_pt
-        [ "$system" = untouched_rounded ] || model=$teacher_pt
-        py convert --from "$model" --to "$format" --grid "$grid" --out "$(rounded "$system")"
+    for each in "${scored[@]}"; do # those that are rounded without training
+        IFS=: read -r name _ path on to <<< "$each"
+        case $name in
+            untouched_rounded) from=$student_pt ;;
+            teacher_rounded) from=$teacher_pt ;;
+            rounded_*) from=$exp/export/student.pt ;;
+            *) continue ;;
+        esac
+        [ -z "$on" ] || [ ! -e "$exp/$path" ] || continue # it is of this student
+        py convert --from "$from" --to "${to:-$format}" --grid "${on:-$grid}" --out "$exp/$path"
+        [ -z "$on" ] || verified "$exp/$path" "verify_$name" --against "$from" --grid "$on" ||
+            { discard "$exp/$path"; exit 1; }
     done
-    export_also
     py describe --exp "$exp" --corpus "$corpus" --seed "$seed" --data "$test" \
-        --student "$exp/export/$exported" --runtime "$runtime" \
         --teacher_name "${teacher##*/}" --student_name "${student##*/}" \
         --config "$config_names" --command "$command_line" \
         --data_report "$data/report.json" --format_report "$raw/format.json" \
         --data_sources "$data/sources.json" \
         --systems "${systems[@]}" --also "${also[@]}"
     echo "$scoring" | whole "$exp/scoring"
-    decode_systems decode "$test" "${systems[@]}"
-    into=decode heard=$test
-    for each in "${also_systems[@]}"; do
-        IFS=: read -r name _ _ decoder file <<< "$each"
-        decode "$name" "$exp/export/$file" "$decoder" "$nj"
+    for each in "${scored[@]}"; do
+        IFS=: read -r name decoder path _ <<< "$each"
+        decode decode "$test" "$name" "$decoder" "$exp/$path"
     done
     make_canary
-    if [ -e "$exp/data/canary" ]; then
-        tried=()
-        for system in "${systems[@]}"; do
-            case $system in untouched|teacher|student) tried+=("$system") ;; esac
-        done
-        decode_systems canary "$exp/data/canary" "${tried[@]}"
-    fi
+    for each in "${scored[@]}"; do
+        IFS=: read -r name decoder path _ <<< "$each"
+        [[ -e $exp/data/canary && $name =~ ^(untouched|teacher|student)$ ]] || continue
+        decode canary "$exp/data/canary" "$name" "$decoder" "$exp/$path"
+    done
     finish_stage 9
 fi
 
 if run_stage 10 "score" "$skip_eval"; then
     decoded=()
-    for system in "${systems[@]}" "${also_systems[@]%%:*}"; do decoded+=("$exp/decode/$system"); done
+    for name in "${scored[@]%%:*}"; do decoded+=("$exp/decode/$name"); done
     py score --ref "$test" --hyp "${decoded[@]}"
     finish_stage 10
 fi

@@ -1,4 +1,4 @@
-"""What decides an experiment's results, and what of it a run would change (see `bin.recipe`).
+"""What decides an experiment's results, and what of it a run would change.
 
 EXPDIR/settings holds what decides the training, which an experiment's folder must not mix;
 EXPDIR/scoring what decides which texts are scored, which `--stage 9` may change. Both are JSON.
@@ -23,7 +23,7 @@ OTHER = "made with other settings"
 
 
 def training(o: Mapping[str, str]) -> dict:
-    """What decides the training, of options as `bin.recipe.settle` gives them."""
+    """What decides the training, of options as `settle` gives them."""
     found = {name: o[name] for name in TRAINING}
     found["data_root"] = o["data_root"] and os.path.abspath(o["data_root"])
     for part in ("train",) if o["mode"] == "joint" else ("train", "qat"):
@@ -64,7 +64,7 @@ def check(exp: Path, o: Mapping[str, str], defaults: Mapping[str, str]) -> dict[
 
     Args:
         exp: the experiment's folder, if it is there.
-        o: options as `bin.recipe.settle` gives them.
+        o: options as `settle` gives them.
         defaults: those of all options.
 
     Raises:

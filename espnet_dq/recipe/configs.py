@@ -1,0 +1,66 @@
+"""Training configurations whose single keys options set."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import yaml
+
+from espnet_dq.config import merge, parse_keys, read_config
+from espnet_dq.errors import InputError
+from espnet_dq.quant.table import read_grid
+
+# Keys of a training that dq.sh decides, whatever a configuration says.
+SET = (
+    *("config", "output_dir", "init_param", "resume", "dry_run", "collect_stats", "print_config"),
+    *("token_list", "token_type", "bpemodel", "allow_variable_data_keys", "num_att_plot"),
+    *(f"{side}_{what}" for side in ("train", "valid")
+      for what in ("data_path_and_name_and_type", "shape_file")),
+    *("seed", "ngpu", "encoder_conf.dims", "encoder_conf.padding", "decoder_conf.dims"),
+    *("model_conf.teacher", "model_conf.teacher_dims", "model_conf.grid"),
+)  # fmt: skip
+
+
+def set_keys(o: Mapping[str, str], part: str) -> dict:
+    """The keys of a training that options set."""
+    option = f"--{part}_args"
+    keys = parse_keys(o[option.removeprefix("--")], option)
+    if o["patience"]:
+        _set(keys, "patience", int(o["patience"]), f"{option}: patience: --patience")
+    if o["lr"] and part == "train":
+        optim = keys.setdefault("optim_conf", {})
+        _set(optim, "lr", float(o["lr"]), f"{option}: optim_conf.lr: --lr")
+    return keys
+
+
+def _set(place: dict, key: str, value: float, who: str) -> None:
+    if not isinstance(place, dict) or key in place:
+        raise InputError(f"{who} sets it, too")
+    place[key] = value
+
+
+def changed(o: Mapping[str, str], part: str, exp: str) -> str:
+    """The configuration of a training with single keys changed, checked before any work."""
+    config, option = o[f"{part}_config"], f"--{part}_args"
+    whole, keys = read_config(config), set_keys(o, part)
+    for key in SET:
+        section, _, last = key.rpartition(".")
+        place = keys.get(section) if section else keys
+        if isinstance(place, dict) and last in place:
+            raise InputError(f"{option}: {key}: that is set by the recipe")
+    merge(whole, keys, f"{option}: ")
+    text = yaml.safe_dump(whole, sort_keys=False, allow_unicode=True)
+    if not os.path.exists(f"{exp}/settings"):  # else it was checked, or dq.sh refuses to change it
+        from espnet_dq.task.check import check, sizes  # imports ESPnet
+
+        models = (sizes(o[model]) for model in ("student", "teacher"))
+        processes = max(1, int(o["ngpu"])) * int(o["num_nodes"])
+        with TemporaryDirectory() as folder:
+            file = Path(folder, os.path.basename(config))
+            file.write_text(text, encoding="utf-8")
+            try:
+                check(file, *models, read_grid(o["grid"]), processes)
+            except InputError as e:
+                raise InputError(str(e).replace(str(file), f"{config} with {option}")) from e
+    return text

@@ -1,0 +1,218 @@
+"""What follows from the options of the recipe, and whether they go together (`bin.recipe`)."""
+
+import os
+import re
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+
+import yaml
+
+from espnet_dq.config import read_config
+from espnet_dq.data.corpora import CORPORA
+from espnet_dq.data.languages import known_language
+from espnet_dq.data.splits import shares
+from espnet_dq.data.validation import validate
+from espnet_dq.errors import InputError
+from espnet_dq.fetch.sources import MODELS
+from espnet_dq.formats.registry import home
+from espnet_dq.recipe.configs import changed, set_keys
+from espnet_dq.recipe.systems import SYSTEMS, entries
+from espnet_dq.task.plan import DEV_WINDOWS, MERGE, Wanted, heard
+
+WHISPERS = tuple(name for name in MODELS if not name.endswith(".en"))
+DEBIAN, NONE = "debian", "none"  # of --canary
+TRAIN_CONFIG = {"kd_qat": "conf/train.yaml", "joint": "conf/joint.yaml"}  # by mode
+# Paths that commands of jobs name.
+IN_JOBS = ("dumpdir", "cachedir", "teacher", "student", "grid", "train_config", "qat_config")
+
+
+def settle(given: dict[str, str], defaults: dict[str, str], caller: str) -> dict[str, str]:
+    """What dq.sh works with: every option, and what follows from them.
+
+    Args:
+        given: the options that are given, each value checked on its own.
+        defaults: those of all options.
+        caller: the folder that relative paths begin at; the current one is the recipe's, where
+            configurations may lie, too.
+
+    Raises:
+        InputError: options that do not go together, or files and folders that are not there.
+    """
+    o = defaults | given
+    o["train_config"] = o["train_config"] or TRAIN_CONFIG[o["mode"]]
+    if o["grid"].endswith(".yaml") and "systems" not in given:  # a table of the student's weights
+        o["systems"] = o["systems"].replace(" teacher_rounded", "")
+    _check_together(o)
+    typed = dict(o)
+    for name in filter(o.get, _paths(o, given, caller)):
+        o[name] = os.path.join(caller, o[name])
+    names = {f"{model}_name": _name(o[model]) for model in ("teacher", "student")}
+    exp = "_".join(filter(None, (o["corpus"], *names.values(), _name(o["grid"]), o["tag"])))
+    exp = os.path.abspath(os.path.join(o["expdir"], exp))
+    # On a disk that was taken away, perhaps: an experiment has read it.
+    gone = not os.path.exists(o["data_root"]) and o["stage"] != "1"
+    gone = gone and os.path.exists(f"{exp}/done/1")
+    _check_paths(o, typed, gone)
+    for name in ("language", "split"):
+        if o[name]:
+            o["local_data_opts"] = f"{o['local_data_opts']} --{name} {o[name]}".strip()
+    if (o["corpus"], o["labels"]) == ("kaldi", "replace") and (
+        _untranscribed(exp) if gone else not _has_text(o["data_root"])
+    ):
+        o["local_data_opts"] += " --untranscribed"
+    if o["labels"] != "replace" and "--untranscribed" in o["local_data_opts"]:
+        raise InputError("--untranscribed: without text, --labels replace is needed")
+    _check_names(exp, o)
+    form = home(o["grid"])
+    known = {"format": form.name, "runtime": form.runtime, "exported": form.exported}
+    known |= {"padding": form.padding, "exp": exp}
+    known["scored"] = " ".join(entries(o["systems"].split(), o["grid"], _also(o)))
+    parts = ["train"] if o["mode"] == "joint" else ["train", "qat"]
+    known["config_names"] = shlex.join(o[f"{part}_config"] for part in parts)
+    known |= {"train_yaml": "", "qat_yaml": ""}
+    configs = {}
+    for part in parts:
+        text = changed(o, part, exp) if set_keys(o, part) else ""
+        path = o[f"{part}_config"]
+        configs[path] = yaml.safe_load(text) if text else read_config(path)
+        known[f"{part}_yaml"] = text
+        if text:
+            known[f"{part}_config"] = f"{exp}/{part}_config.yaml"
+    kinds = {"steps": int, "epochs": float, "qat_steps": int}
+    most = heard(configs, Wanted(**{n: kind(o[n]) for n, kind in kinds.items() if o[n]}))
+    known |= {"most_windows": str(most or ""), "dev_windows": str(DEV_WINDOWS)}
+    return o | names | known
+
+
+def _has_text(root: str) -> bool:
+    """Whether Kaldi folders have texts of train and dev, or one that is split has its own."""
+    folders = [f"{root}/{split}" for split in ("train", "dev")]
+    return any(all(os.path.lexists(f"{x}/text") for x in those) for those in ([root], folders))
+
+
+def _untranscribed(exp: str) -> bool:
+    """Whether an experiment was made of such as have none."""
+    return "--untranscribed" in Path(exp, "settings").read_text(encoding="utf-8")
+
+
+def _check_together(o: dict[str, str]) -> None:
+    if not CORPORA[o["corpus"]].own and o["data_root"]:
+        raise InputError("--data_root goes with a corpus of your own")
+    if CORPORA[o["corpus"]].own and not o["data_root"]:
+        raise InputError(f"--corpus {o['corpus']} needs --data_root DIR")
+    for name in ("language", "split"):
+        if o[name] and name not in CORPORA[o["corpus"]].takes:
+            these = " or ".join(x for x, corpus in CORPORA.items() if name in corpus.takes)
+            raise InputError(f"--{name} goes with --corpus {these}")
+        if o[name] and f"--{name}" in o["local_data_opts"].split():
+            raise InputError(f"--{name}: --local_data_opts has it, too")
+    if o["language"]:
+        o["language"] = known_language(o["language"])
+    if o["split"]:
+        shares(o["split"])
+    models = o["teacher"], o["student"]
+    if {*models} <= {*WHISPERS} and models != tuple(sorted(models, key=WHISPERS.index))[::-1]:
+        raise InputError(
+            f"--teacher {models[0]} is smaller than --student {models[1]}, who learns from it: "
+            f"did you mean --teacher {models[1]} --student {models[0]}?"
+        )
+    if o["upload_to"] and not re.fullmatch(".+/.+", o["upload_to"]):
+        raise InputError(f"--upload_to {o['upload_to']}: USER/NAME")
+    if o["mode"] == "joint" and o["qat_args"]:
+        raise InputError("--qat_args: --mode joint has one training, that of --train_args")
+    if o["mode"] == "joint" and float(o["merge"]) != MERGE:
+        raise InputError("--merge: --mode joint has one training, from the untouched student")
+    if o["mode"] == "joint" and o["qat_steps"]:
+        raise InputError("--qat_steps: --mode joint has one training, that of --steps")
+    systems = o["systems"].split()
+    if odd := [system for system in systems if system not in SYSTEMS]:
+        raise InputError(f"--systems: {odd[0]}: unknown, known are {', '.join(SYSTEMS)}")
+    if o["grid"].endswith(".yaml") and "teacher_rounded" in systems:
+        raise InputError("--systems: teacher_rounded: --grid is a table of the student's weights")
+    if "student" not in systems:
+        raise InputError(f"--systems {o['systems']}: without student")
+
+
+def _paths(o: Mapping[str, str], given: Mapping[str, str], caller: str) -> Iterator[str]:
+    """The options whose values are paths of the caller's."""
+    folders = ("data_root", "expdir", "dumpdir", "cachedir")
+    yield from (name for name in (*folders, "cmd") if name in given)
+    for name in ("train_config", "qat_config"):
+        if os.path.isfile(os.path.join(caller, o[name])):
+            yield name
+    if o["canary"] not in (DEBIAN, NONE):
+        yield "canary"
+    for name, ending in (("teacher", ".pt"), ("student", ".pt"), ("grid", ".yaml")):
+        if o[name].endswith(ending):
+            yield name
+
+
+def _check_paths(o: Mapping[str, str], typed: Mapping[str, str], gone: bool) -> None:
+    for model in ("teacher", "student"):
+        if o[model] not in WHISPERS and not o[model].endswith(".pt"):
+            known = ", ".join(WHISPERS)
+            raise InputError(f"--{model} {typed[model]}: {known}, or a .pt file")
+    if not o["grid"].endswith(".yaml"):
+        _check_grid("grid", o["grid"])
+    for grid in (also := _also(o)):
+        _check_grid("also", grid)
+        if grid == o["grid"]:
+            raise InputError(f"--also {grid}: that is --grid, on which the student is trained")
+        if also.count(grid) > 1:
+            raise InputError(f"--also {o['also']}: {grid} comes twice")
+    files = [n for n in ("teacher", "student", "grid") if o[n].endswith((".pt", ".yaml"))]
+    for name in (*files, "train_config", "qat_config", "cmd"):
+        if not os.path.isfile(o[name]):
+            raise InputError(f"--{name} {typed[name]}: no such file")
+    if o["canary"] not in (DEBIAN, NONE):
+        if not os.path.isdir(o["canary"]):
+            raise InputError(f"--canary {typed['canary']}: {DEBIAN}, {NONE}, or a Kaldi folder")
+        validate(o["canary"])
+    if o["data_root"] and not gone and not os.path.exists(o["data_root"]):
+        kind = "file or folder" if CORPORA[o["corpus"]].file else "folder"
+        raise InputError(f"--data_root {typed['data_root']}: no such {kind}")
+    folders = ["expdir", "dumpdir", "cachedir"]  # which may be made
+    for name in folders if CORPORA[o["corpus"]].file else ["data_root", *folders]:
+        if os.path.exists(o[name]) and not os.path.isdir(o[name]):
+            raise InputError(f"--{name} {typed[name]}: is no folder")
+
+
+def _also(o: Mapping[str, str]) -> list[str]:
+    """The grids of `--also`."""
+    return [grid.strip() for grid in o["also"].split(",")] if o["also"] else []
+
+
+def _check_grid(option: str, grid: str) -> None:
+    if home(grid).grids is None:
+        from espnet_dq.quant.grids import GRIDS, get_grid  # imports torch
+
+        try:
+            get_grid(grid)
+        except InputError as e:
+            known = (*GRIDS, *(f"uniform{bits}" for bits in range(2, 9)))
+            near = get_close_matches(grid, known, n=1, cutoff=0.0)
+            raise InputError(
+                f"--{option} {grid}: unknown grid: the nearest is {near[0]} (--help lists them)"
+            ) from e
+
+
+def _name(value: str) -> str:
+    """A model or a grid in the experiment's name."""
+    return os.path.basename(value).removesuffix(".pt").removesuffix(".yaml")
+
+
+def _check_names(exp: str, o: Mapping[str, str]) -> None:
+    """What names may not hold, and that the folder is an experiment's if it is there."""
+    if re.search("[:,]", exp):
+        raise InputError(f"{exp}: ESPnet takes no path with : or , in it")
+    for path in (sys.executable, os.getcwd(), exp, *map(o.get, IN_JOBS)):
+        if re.search(r"(?<![^\W_])JOB(?![^\W_])", path):
+            raise InputError(f"{path}: JOB in a path would become a job's number")
+    if os.path.exists(exp) and not os.path.isfile(f"{exp}/settings"):
+        # In an experiment, parts are removed and made again.
+        for name in os.listdir(exp):
+            if name not in ("done", ".lock") and not name.startswith(".settings.tmp-"):
+                raise InputError(f"{exp}: is no experiment, it holds {name}: use --tag or --expdir")
