@@ -19,6 +19,7 @@ import numpy as np
 from espnet_dq.data.audio import load_audio
 from espnet_dq.data.kaldi import KaldiDir
 from espnet_dq.data.sayable import unsaid
+from espnet_dq.data.spelling import normalise
 from espnet_dq.data.unfit import sounding_seconds
 from espnet_dq.errors import run, say
 from espnet_dq.runtimes import WINDOW
@@ -33,7 +34,9 @@ def main() -> int:
     for folder in parser.parse_args().data:
         data = KaldiDir.load(folder)
         for utt, path in data.wav.items():
-            text, seconds = data.text[utt], sounding_seconds(load_audio(path))
+            # As it is compared, without what stands in brackets, which nobody says.
+            text = normalise(data.text[utt], data.utt2lang[utt])
+            seconds = sounding_seconds(load_audio(path))
             if seconds > WINDOW:
                 continue
             script = script_of(text)

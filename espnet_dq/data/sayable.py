@@ -27,6 +27,7 @@ SPARE = TICKS // 3  # that any text may take more
 TIMES, LOOP = 4, TICKS  # a loop: said so often, and so many ticks of it again
 
 _LETTER = regex.compile(r"[\p{L}\p{N}]\p{M}*")
+_MARK = regex.compile(r"\S")
 _SPACE = regex.compile(r"\s+")
 
 
@@ -43,15 +44,16 @@ class _Letter:
 
 def too_much(text: str, seconds: float) -> bool:
     """Whether not even the fastest of speakers could say a text; only letters and digits count."""
-    return sum(map(_ticks, text)) > seconds * TICKS + SPARE
+    return sum(map(_ticks, text)) > _most(seconds)
 
 
 def unsaid(text: str, seconds: float) -> list[tuple[int, int]]:
     """What cannot have been said: (start, end) of each such stretch, in characters.
 
     Of what stands at least `TIMES` times in a row, and would take `LOOP` beyond the first time, all
-    but the first; then what the fastest of speakers would say behind the end. Words stay
-    whole where a loop is of words. Nothing is ever left of a text but its first letters or more.
+    but the first; then what the fastest of speakers would say behind the end. Words stay whole
+    where a loop is of words. In no time nothing is said; of any other text something is left. A
+    text of marks alone is judged as if they were letters.
 
     For example `unsaid("Yes. " + "No. " * 20, 9.0)`: `[(8, 85)]`.
 
@@ -63,7 +65,7 @@ def unsaid(text: str, seconds: float) -> list[tuple[int, int]]:
     while loop := _loop([letters[i] for i in kept]):
         kept = np.delete(kept, slice(*loop))
     ends = np.cumsum([letters[i].ticks for i in kept])
-    kept = kept[: np.searchsorted(ends, seconds * TICKS + SPARE, side="right")]
+    kept = kept[: np.searchsorted(ends, _most(seconds), side="right")]
     gone = np.ones(len(letters), bool)
     gone[kept] = False
     return [_stretch(text, letters, first, last) for first, last in _runs(gone)]
@@ -76,12 +78,18 @@ def without(text: str, stretches: list[tuple[int, int]]) -> str:
     return "".join(text[start:end] for start, end in parts).strip()
 
 
+def _most(seconds: float) -> float:
+    """How much is said in a time at most."""
+    return seconds * TICKS + SPARE if seconds else 0
+
+
 def _letters(text: str) -> list[_Letter]:
-    found, end = [], 0
-    for match in _LETTER.finditer(text):
+    found: list[_Letter] = []
+    end = 0
+    for match in (_LETTER if _LETTER.search(text) else _MARK).finditer(text):
         begins = not found or _SPACE.search(text, end, match.start()) is not None
         end = match.end()
-        ticks = _ticks(match[0][0])
+        ticks = _ticks(match[0][0]) or TICKS // _FASTEST
         found.append(_Letter(match.start(), end, match[0].lower(), ticks, begins))
     return found
 
@@ -112,16 +120,15 @@ def _loop(letters: list[_Letter]) -> tuple[int, int] | None:
     if found is None:
         return None
     start, period, end = found
-    # Where there are words, from the first that begins behind a round, to the last that began.
-    first = next(
-        (i for i in range(start + period, start + 2 * period + 1) if letters[i].begins),
-        start + period,
-    )
-    last = end
-    if end < len(letters) and not letters[end].begins:
-        words = range(end - 1, max(first, end - period), -1)
-        last = next((i for i in words if letters[i].begins), end)
-    return first, last
+    # Where there are words, from the first that begins behind a round; whole rounds, and no part
+    # of a word that goes on behind them.
+    words = range(start + period, start + 2 * period + 1)
+    first = next((i for i in words if letters[i].begins), start + period)
+    if end == len(letters):
+        return first, end
+    last = end - (end - first) % period
+    words = range(last, max(first, last - period - 1), -1)
+    return first, next((i for i in words if letters[i].begins), last)
 
 
 def _runs(true: np.ndarray) -> list[tuple[int, int]]:

@@ -57,12 +57,12 @@ def _guarded(
     mended = _mended(found, seconds, language)
     if mended is found:
         return found
-    for first in range(1, len(TEMPERATURES)):
+    nothing = Segment(0.0, len(audio) / SAMPLE_RATE, "")
+    for first in range(1, len(TEMPERATURES)) if seconds else ():
         again = halves.transcribe(runtime, audio, language, timestamps, TEMPERATURES[first:])
         if _mended(again, seconds, language) is again:
-            nothing = Segment(0.0, len(audio) / SAMPLE_RATE, "")
             return [replace(segment, guard="again") for segment in again or [nothing]]
-    return mended
+    return mended or [replace(nothing, guard="cut")]
 
 
 def _mended(segments: list[Segment], seconds: float, language: str) -> list[Segment]:
@@ -80,7 +80,7 @@ def _mended(segments: list[Segment], seconds: float, language: str) -> list[Segm
             mended.append(segment)
         elif text:
             mended.append(replace(segment, text=text, guard="cut"))
-        else:  # the one before, of which this says no more than it
+        elif mended:  # the one before says all that was said of both
             mended[-1] = replace(mended[-1], guard="cut")
         start += len(segment.text) + len(space)
     return mended

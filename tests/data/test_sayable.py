@@ -3,6 +3,7 @@
 import random
 
 import pytest
+import regex
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -47,8 +48,9 @@ def test_a_loop_is_cut_behind_its_first_round_in_any_script(language):
     again = AGAIN[language]
     assert unsaid(sentence, seconds) == [] and unsaid(sentence + again, seconds + 1) == []
     assert unsaid(sentence + again * 2, seconds + 2) == []
+    letters = regex.findall(r"\P{M}\p{M}*", again)
     for times, part in ((20, 0), (33, 2), (100, 3)):
-        looping = sentence + again * times + again[:part]
+        looping = sentence + again * times + "".join(letters[:part])
         assert cut(looping, 30.0) == sentence + again, times
     # What is said behind it stays.
     space = " " * again.startswith(" ")
@@ -59,12 +61,13 @@ def test_a_loop_is_cut_behind_its_first_round_in_any_script(language):
     ("text", "rest"),
     [
         ("kappa C-" + "C-" * 111, "kappa C"),
-        ("A" + "a" * 100 + "h! Stop it.", "Aah! Stop it."),
+        ("A" + "a" * 100 + "h! Stop it.", "Ah! Stop it."),
         ("the cat, the cat, " * 12 + "the dog", "the cat, the dog"),
         ("Well: no " + "no " * 20 + "not that", "Well: no not that"),
         ('"Yes." ' + '"No." ' * 20, '"Yes." "No."'),
         ("a hot " + "the cat " * 20, "a hot the cat"),  # a round may begin with the t before
         ("क का कि की कु कू " * 9, "क का कि की कु कू"),
+        (". " * 222, "."),
         ("x " + "1 2 3 4 " * 9 + "y " + "uno due " * 9, "x 1 2 3 4 y uno due"),
     ],
 )
@@ -80,7 +83,8 @@ def test_words_stay_whole_where_a_loop_is_of_words(text, rest):
         "Row, row, row your boat. Row, row, row your boat.",
         "कक का कि की कु कू के कै को कौ " * 3,  # of which only the marks differ
         "1000000000000 0000",
-        "...... - - - - - - - - - - - - - - - - - - - - - - - - - - - - - - - -",
+        "...... - - - - - ?!?!?!",
+        "a" + " ." * 100,  # which says nothing
         "",
     ],
 )
@@ -102,7 +106,7 @@ SCRIPTS = [
 ]
 
 
-@pytest.mark.parametrize("seconds", [0.0, 0.5, 3.0, 29.9])
+@pytest.mark.parametrize("seconds", [0.1, 0.5, 3.0, 29.9])
 @pytest.mark.parametrize(("fastest", "letters"), SCRIPTS)
 def test_no_more_letters_than_are_said_in_a_second(fastest, letters, seconds):
     most = int(fastest * (seconds + 1 / 3) + 1e-9)

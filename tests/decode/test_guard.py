@@ -84,6 +84,14 @@ def test_silence_takes_no_time_to_say_anything():
     assert len(said.text.replace(" ", "")) == 46
 
 
+def test_in_silence_nothing_is_said_and_nothing_tried():
+    runtime = Scripted(at0=["Sottotitoli a cura di nessuno"])
+    clip = np.zeros(3 * SAMPLE_RATE, np.float32)
+    assert guard.decode(runtime, [clip], "it") == [Hypothesis("", guard="cut")]
+    (segment,) = guard.transcribe(runtime, clip, "it", True)
+    assert segment == Segment(0.0, 3.0, "", guard="cut") and len(runtime.asked) == 1
+
+
 def test_segments_keep_their_times():
     parts = ["Uno.", "Grazie a tutti.", *["Grazie a tutti."] * 20, "Fine."]
     runtime = Scripted(at1=[parts])
@@ -93,7 +101,7 @@ def test_segments_keep_their_times():
         (1.0, "Grazie a tutti.", "cut"),
         (22.0, "Fine.", ""),
     ]
-    runtime = Scripted(at1=[["谢谢观看" * 5, "谢谢观看" * 30 + "谢", "完"]])
+    runtime = Scripted(at1=[["谢谢观看" * 5, "谢谢观看" * 30, "完"]])
     found = guard.transcribe(runtime, sound(24), "ja", True)
     assert [(s.start, s.text, s.guard) for s in found] == [(0.0, "谢谢观看", "cut"), (2.0, "完", "")]
 
@@ -131,6 +139,6 @@ def test_decoding_counts_them_in_parts_as_in_one(timestamps, tmp_path, monkeypat
     assert report["options"]["guard"] is True
     assert ", guard: 2 tried again, 2 cut" in line
     for part in ("1/2", "2/2"):
-        decoded("parts", "--guard", "--split", part)
+        decode([*given, "--out", str(tmp_path / "parts"), "--guard", "--split", part])
     joined = decoded("parts", "--guard", "--join", "2")
     assert joined[0] == texts and joined[1]["guard"] == report["guard"]
