@@ -28,8 +28,8 @@ class Decoded:
     `pieces`: in how many it was decoded. `call_seconds`: what the runtime took for the first one,
     from the samples in memory to the text. `segments`: start, end and text of each, in seconds
     from the beginning of the utterance, where timestamps were asked for. `limit`: what the
-    decoder's last position did to the text, `guard`: what the guard did. `audio`: what tells the file's content, kept so that a
-    run that goes on takes nothing of another sound.
+    decoder's last position did to the text, `guard`: what the guard did. `audio`: what tells the
+    file's content, kept so that a run that goes on takes nothing of another sound.
     """
 
     utt: str
@@ -129,14 +129,11 @@ def decode(engine: Runtime, job: Job, guarded: bool = False) -> list[Decoded]:
 def decode_timed(engine: Runtime, job: Job, guarded: bool = False) -> list[Decoded]:
     """Decode one job, an utterance at a time and a piece of it at a time, with timestamps."""
     return [
-        _timed_utterance(engine, utt, path, job.language, guarded)
-        for utt, path in job.wav.items()
+        _timed_utterance(engine, utt, path, job.language, guarded) for utt, path in job.wav.items()
     ]
 
 
-def _timed_utterance(
-    engine: Runtime, utt: str, path: str, language: str, guarded: bool
-) -> Decoded:
+def _timed_utterance(engine: Runtime, utt: str, path: str, language: str, guarded: bool) -> Decoded:
     lengths = []
 
     def heard() -> Iterator[tuple[int, np.ndarray]]:

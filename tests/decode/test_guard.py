@@ -103,16 +103,15 @@ def test_segments_keep_their_times():
     ]
     runtime = Scripted(at1=[["谢谢观看" * 5, "谢谢观看" * 30, "完"]])
     found = guard.transcribe(runtime, sound(24), "ja", True)
-    assert [(s.start, s.text, s.guard) for s in found] == [(0.0, "谢谢观看", "cut"), (2.0, "完", "")]
+    assert [(s.start, s.text) for s in found] == [(0.0, "谢谢观看"), (2.0, "完")]
+    assert [s.guard for s in found] == ["cut", ""]
 
 
 @pytest.mark.parametrize("timestamps", [[], ["--timestamps"]])
 def test_decoding_counts_them_in_parts_as_in_one(timestamps, tmp_path, monkeypatch, capsys):
     """Off unless asked for; an utterance of several pieces is what its worst piece is."""
     said = {"at1": ["Prima."], "at2": [LOOP], "at3": [LOOP, "Kappa."], "at4": [LOOP, ""]}
-    monkeypatch.setattr(
-        "espnet_dq.decode.folder.load_runtime", lambda *_, **__: Scripted(**said)
-    )
+    monkeypatch.setattr("espnet_dq.decode.folder.load_runtime", lambda *_, **__: Scripted(**said))
     clips = {f"at{n}": sound(4, n / 10) for n in (1, 2, 3, 4)}
     pause = np.zeros(SAMPLE_RATE, np.float32)
     three = [part for n in (1, 3, 2) for part in (sound(28, n / 10), pause)]
