@@ -96,7 +96,7 @@ class Loud(Torch):
     def decode(self, clips, language):
         return [Hypothesis(f"LOUD {language}!") for _ in clips]
 
-    def transcribe(self, audio, language, timestamps):
+    def transcribe(self, audio, language, timestamps, temperatures=()):
         from espnet_dq.runtimes.interface import whole
 
         return whole(audio, *self.decode([audio], language))

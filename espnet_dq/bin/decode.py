@@ -15,7 +15,7 @@ from espnet_dq.fetch.names import source_path
 from espnet_dq.files import alone, sha256, shared_place
 from espnet_dq.jobs import Part
 from espnet_dq.runtimes import RUNTIMES
-from espnet_dq.runtimes.interface import LIMITS
+from espnet_dq.runtimes.interface import GUARD, LIMITS
 
 
 def get_parser() -> Parser:
@@ -31,6 +31,12 @@ def get_parser() -> Parser:
         action="store_true",
         help="also write OUT/timed, a Kaldi folder of the segments that the model makes; "
         "repetitions are tried again at random, as in bin.transcribe; one clip at a time",
+    )
+    parser.add_argument(
+        "--guard",
+        action="store_true",
+        help="what cannot have been said (loops, too many letters for the time) is tried again at "
+        "random or cut, as in bin.transcribe; not for scores of what a model says",
     )
     parser.add_argument("--threads", type=count, default=0, help="CPU threads (default: all)")
     parser.add_argument(
@@ -56,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     place, shared, join = Path(args["out"]), args.pop("shared"), args.pop("join")
     if shared:
-        options = args["beam_size"], args["timestamps"]
+        options = args["beam_size"], args["timestamps"], args["guard"]
         key = _key(source_path(args["model"]), args["runtime"], Path(args["data"]), *options)
         args["out"] = place = shared_place(place, shared, key)
     # Jobs of an array work on one folder at once, each on its part.
@@ -77,6 +83,9 @@ def main(argv: list[str] | None = None) -> int:
     full = ""
     if in_two or ends:
         full = f", {in_two} decoded in two for want of tokens, {ends} cut at {limit['tokens']}"
+    if found := report.get("guard"):
+        again, shorter = (len(found[what]) for what in GUARD)
+        full += f", guard: {again} tried again, {shorter} cut"
     say(
         f"{place}: {report['utterances']} utterances, {failed} failed{long}{full}{speed}, "
         f"peak memory {memory:.0f} MiB"
@@ -84,7 +93,9 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _key(model: Path, runtime: str, data: Path, beam_size: int, timestamps: bool) -> str:
+def _key(
+    model: Path, runtime: str, data: Path, beam_size: int, timestamps: bool, guard: bool
+) -> str:
     """Hash of all that decides the texts."""
     files = sorted(model.rglob("*")) if model.is_dir() else [model]
     weights = {f.relative_to(model).as_posix(): sha256(f) for f in files if f.is_file()}
@@ -92,6 +103,8 @@ def _key(model: Path, runtime: str, data: Path, beam_size: int, timestamps: bool
     parts = [weights, runtime, heard.fingerprint(), beam_size, LIMITS]
     if timestamps:
         parts.append("timestamps")
+    if guard:
+        parts.append("guard")
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

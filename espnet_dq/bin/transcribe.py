@@ -47,9 +47,10 @@ def main(argv: list[str] | None = None) -> int:
 
     One file gives its text alone, several give `FILE<tab>text` lines, with `--out` each a file of
     its own, whole or not at all. Text is printed as it comes, and memory is that of one window
-    however long a file is. Silence says nothing; what goes round in circles is tried again at
-    random, in the same way each time. Damaged spots of a file are named and passed over. A bad file
-    among several is named, the others are still transcribed, and the exit code is 2.
+    however long a file is. Silence says nothing; what goes round in circles, or cannot have been
+    said in its time, is tried again at random, in the same way each time, and cut if need be.
+    Damaged spots of a file are named and passed over. A bad file among several is named, the others
+    are still transcribed, and the exit code is 2.
     """
     args = get_parser().parse_args(argv)
     places = _places(args.audio, args.out, args.format)
@@ -62,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
         try:
             detected = partial(_name_language, path)
             segments = transcribe(runtime, path, asked, timestamps, _warner(), detected)
-            parts = _parts(_limits(segments, path), args.format, args.timestamps, prefix)
+            parts = _parts(_cuts(segments, path), args.format, args.timestamps, prefix)
             if place:
                 with atomic(place) as tmp, open(tmp, "w", encoding="utf-8") as file:
                     file.writelines(parts)
@@ -125,12 +126,15 @@ def _name_language(path: str, language: str | None, probability: float) -> None:
     say(f"transcribe: {path}: {heard}", sys.stderr)
 
 
-def _limits(segments: Iterable[Segment], path: str) -> Iterator[Segment]:
-    """The segments, with a warning for each that ends where the decoder does."""
+def _cuts(segments: Iterable[Segment], path: str) -> Iterator[Segment]:
+    """The segments, with a warning for each that was cut, by the guard or by the decoder's end."""
     for segment in segments:
-        if segment.limit == "cut":
-            where = f"transcribe: warning: {path}: text cut at the decoder's end"
-            say(f"{where}, {_clock(segment.start)} to {_clock(segment.end)}", sys.stderr)
+        if "cut" in (segment.limit, segment.guard):
+            why = "text cut that cannot have been said"
+            if not segment.guard:
+                why = "text cut at the decoder's end"
+            where = f"{_clock(segment.start)} to {_clock(segment.end)}"
+            say(f"transcribe: warning: {path}: {why}, {where}", sys.stderr)
         yield segment
 
 

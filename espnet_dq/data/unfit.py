@@ -16,7 +16,8 @@ from functools import cache
 import numpy as np
 
 from espnet_dq.data.audio import SAMPLE_RATE
-from espnet_dq.data.spelling import letters
+from espnet_dq.data.sayable import too_much
+from espnet_dq.data.spelling import normalise
 
 SILENCE = "silence"
 CLIPPED = "clipped"
@@ -28,7 +29,6 @@ GATE = 10 ** (-70 / 20)  # -70 dB of full scale
 NEAR, FLAT = 0.7, 0.25  # 3 dB below the loudest; the share of samples above that
 FRAME = SAMPLE_RATE // 10  # samples
 EDGE = 2  # frames that are kept around a sound, which may begin or end below the gate
-LETTERS, SPARE = 30, 10  # letters or digits in a second, and more of them in any text
 FEW = 10  # Latin letters: a name or an acronym, which stand in texts of all languages
 
 # What the languages of Whisper are written in, as the names of Unicode's letters begin; those that
@@ -104,12 +104,27 @@ def sounding(audio: np.ndarray) -> tuple[int, int]:
     Args:
         audio: (samples,) float32 in [-1, 1] at 16 kHz.
     """
-    frames = np.pad(audio, (0, -len(audio) % FRAME), mode="edge").reshape(-1, FRAME)
-    (loud,) = np.nonzero((frames.max(axis=1) - frames.min(axis=1)) / 2 >= GATE)
+    (loud,) = np.nonzero(_loud(audio))
     if not len(loud):
         return 0, 0
     first, last = int(loud[0]), int(loud[-1])
     return max(first - EDGE, 0) * FRAME, min((last + 1 + EDGE) * FRAME, len(audio))
+
+
+def sounding_seconds(audio: np.ndarray) -> float:
+    """How long something rises above `GATE`; `EDGE` around each sound is of it, as in `sounding`.
+
+    Args:
+        audio: (samples,) float32 in [-1, 1] at 16 kHz.
+    """
+    loud = np.convolve(_loud(audio), np.ones(2 * EDGE + 1), "same") > 0
+    return min(int(loud.sum()) * FRAME, len(audio)) / SAMPLE_RATE
+
+
+def _loud(audio: np.ndarray) -> np.ndarray:
+    """Which tenths of a second rise above `GATE`, each judged by itself."""
+    frames = np.pad(audio, (0, -len(audio) % FRAME), mode="edge").reshape(-1, FRAME)
+    return (frames.max(axis=1) - frames.min(axis=1)) / 2 >= GATE
 
 
 def text_fault(text: str, language: str, samples: int) -> str | None:
@@ -117,27 +132,23 @@ def text_fault(text: str, language: str, samples: int) -> str | None:
 
     `SPECIAL`: marks like `<|en|>` are the model's own, and no tokenizer takes them for text.
     `SCRIPT`: none of the letters is of those that the language is written in (see `_WRITTEN`),
-    unless the text is but a few Latin ones. `TOO_MUCH`: 30 letters and digits a second, and 10
-    besides, do not suffice: the fastest prompt has 19 a second. That is also what a file shows
-    whose header names too high a sampling rate.
+    unless the text is but a few Latin ones. `TOO_MUCH`: nobody says so much in that time
+    (`espnet_dq.data.sayable`). That is also what a file shows whose header names too high a
+    sampling rate.
     """
     if has_special_token(text):
         return SPECIAL
     if _other_script(text, language):
         return SCRIPT
-    most = LETTERS * samples / SAMPLE_RATE + SPARE
+    seconds = samples / SAMPLE_RATE
     # What stands in brackets is not said, but few texts need that look.
-    much = _letters(text) > most and letters(text, language) > most
+    much = too_much(text, seconds) and too_much(normalise(text, language), seconds)
     return TOO_MUCH if much else None
 
 
 def has_special_token(text: str) -> bool:
     """Whether there is a mark of the form of Whisper's special tokens in a text."""
     return re.search(r"<\|[^<>|]+\|>", text) is not None
-
-
-def _letters(text: str) -> int:
-    return sum(map(str.isalnum, text))
 
 
 @cache

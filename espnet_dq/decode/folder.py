@@ -1,5 +1,6 @@
 """Decode a Kaldi data folder: resumable, with speed and memory beside the text."""
 
+import functools
 import hashlib
 import json
 import logging
@@ -7,7 +8,7 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -24,7 +25,7 @@ from espnet_dq.fetch.names import source_path
 from espnet_dq.files import Folder, atomic, check_replaceable, remove, sha256
 from espnet_dq.jobs import Part
 from espnet_dq.runtimes import Runtime, load_runtime
-from espnet_dq.runtimes.interface import LIMITS
+from espnet_dq.runtimes.interface import GUARD, LIMITS
 
 PARTIAL = ".partial.jsonl"
 TIMED = "timed"
@@ -45,6 +46,7 @@ def decode_folder(
     nj: int = 0,
     part: Part | None = None,
     timestamps: bool = False,
+    guard: bool = False,
 ) -> dict:
     """Decode every utterance of `data`, each in its language of utt2lang, into `out`.
 
@@ -69,6 +71,8 @@ def decode_folder(
             round in circles tried again at random (`Runtime.transcribe`). `out/timed` is then a
             Kaldi folder with a line of `segments` and `text` for each segment; empty if there are
             none.
+        guard: what cannot have been said is tried again or cut (`espnet_dq.decode.guard`). What
+            it did stands under `guard` in decode.json.
         part: decode only these utterances, into a folder of their own within `out`, which
             `espnet_dq.decode.parts.join_parts` reads.
 
@@ -90,6 +94,8 @@ def decode_folder(
     options = engine.options
     if timestamps:  # all else is then the runtime's own way, as in bin.transcribe
         options = {"timestamps": True, "beam_size": beam_size}
+    if guard:
+        options = options | {"guard": True}
     key = _key(runtime, options | {"most_tokens": engine.most_tokens}, model, wav, languages)
     if part:
         out = part_folder(out, part.number, part.count)
@@ -100,6 +106,7 @@ def decode_folder(
     resumed = bool(done)
     jobs = jobs_of({u: p for u, p in wav.items() if u not in done}, languages, engine.batch)
     failed = {}
+    way = functools.partial(decode_timed if timestamps else decode, guarded=guard)
     quiet = 0.5 if sys.stderr.isatty() else 30  # seconds: a log is no screen
     started = time.perf_counter()
     with (
@@ -112,7 +119,7 @@ def decode_folder(
             mininterval=quiet,
         ) as bar,
     ):
-        for result in run(engine, jobs, decode_timed if timestamps else decode):
+        for result in run(engine, jobs, way):
             bar.update()
             if result.failed:
                 failed[result.utt] = result.failed
@@ -132,6 +139,7 @@ def decode_folder(
         "utterances": len(wav),
         "failed": dict(sorted(failed.items())),
         **_measured(engine, done, wall, timed=not resumed, one_by_one=not timestamps),
+        **({"guard": _named(done, "guard", GUARD)} if guard else {}),
         "options": options
         | {"compute_type": engine.compute_type, "workers": engine.workers, "batch": engine.batch},
         "load_seconds": round(load_seconds, 3),
@@ -157,8 +165,7 @@ def _measured(
     cut = [result.pieces for result in done.values() if result.pieces > 1]
     return {
         "cut": {"utterances": len(cut), "pieces": sum(cut), "longest_seconds": engine.window},
-        "token_limit": {"tokens": engine.most_tokens}
-        | {limit: sorted(u for u, x in done.items() if x.limit == limit) for limit in LIMITS},
+        "token_limit": {"tokens": engine.most_tokens} | _named(done, "limit", LIMITS),
         "audio_seconds": round(seconds, 3),
         "wall_seconds": round(wall, 3),
         "rtf": round(wall / seconds, 5) if timed and done else None,
@@ -166,6 +173,11 @@ def _measured(
         "peak_rss_bytes": peak_rss_bytes(),
         "threads": engine.threads,
     }
+
+
+def _named(done: Mapping[str, Decoded], field: str, values: Iterable[str]) -> dict[str, list[str]]:
+    """For each value the utterances whose `field` has it."""
+    return {v: sorted(u for u, x in done.items() if getattr(x, field) == v) for v in values}
 
 
 def check_out(out: Path) -> None:
@@ -283,5 +295,5 @@ class _Partial:
 
     @staticmethod
     def _line(result: Decoded) -> str:
-        names = ("utt", "text", "seconds", "pieces", "segments", "limit", "audio")
+        names = ("utt", "text", "seconds", "pieces", "segments", "limit", "guard", "audio")
         return json.dumps({name: getattr(result, name) for name in names}) + "\n"

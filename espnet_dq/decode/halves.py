@@ -12,7 +12,14 @@ import numpy as np
 from espnet_dq.data.audio import SAMPLE_RATE
 from espnet_dq.data.pieces import quietest
 from espnet_dq.data.texts import join, repetition
-from espnet_dq.runtimes.interface import COMPRESSION, Hypothesis, Runtime, Segment, worst
+from espnet_dq.runtimes.interface import (
+    COMPRESSION,
+    TEMPERATURES,
+    Hypothesis,
+    Runtime,
+    Segment,
+    worst,
+)
 
 FASTEST = 100  # tokens a second: twice what 20 letters a second take in Burmese
 SHORTEST = 2.0  # seconds that are cut in two
@@ -37,10 +44,14 @@ def decode(runtime: Runtime, clips: list[np.ndarray], language: str) -> list[Hyp
 
 
 def transcribe(
-    runtime: Runtime, audio: np.ndarray, language: str, timestamps: bool
+    runtime: Runtime,
+    audio: np.ndarray,
+    language: str,
+    timestamps: bool,
+    temperatures: tuple[float, ...] = TEMPERATURES,
 ) -> list[Segment]:
     """As the runtime's `transcribe`; what is cut at the decoder's end is decoded in two."""
-    segments = runtime.transcribe(audio, language, timestamps)
+    segments = runtime.transcribe(audio, language, timestamps, temperatures)
     text = " ".join(segment.text for segment in segments)
     if not worst(s.limit for s in segments) or not (at := _middle(runtime, audio, text)):
         return segments
@@ -52,7 +63,7 @@ def transcribe(
             limit=worst(["in two", segment.limit]),
         )
         for start, part in ((0.0, audio[:at]), (at / SAMPLE_RATE, audio[at:]))
-        for segment in transcribe(runtime, part, language, timestamps)
+        for segment in transcribe(runtime, part, language, timestamps, temperatures)
     ]
 
 

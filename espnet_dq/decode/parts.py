@@ -1,6 +1,7 @@
 """What jobs have decoded of a data folder, each its part, as the one folder that it would be."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 from espnet_dq.data.kaldi import KaldiDir, read_scp, read_wav
@@ -15,7 +16,7 @@ from espnet_dq.decode.folder import (
 )
 from espnet_dq.errors import InputError
 from espnet_dq.files import check_replaceable, remove
-from espnet_dq.runtimes.interface import LIMITS
+from espnet_dq.runtimes.interface import GUARD, LIMITS
 
 
 def join_parts(data: Path | str, out: Path | str, count: int) -> dict:
@@ -51,17 +52,17 @@ def join_parts(data: Path | str, out: Path | str, count: int) -> dict:
         return round(sum(report[name] for report in reports), 3)
 
     whole = {name: value for name, value in reports[0].items() if name != "key"}
-    limits = {
-        limit: sorted(utt for report in reports for utt in report["token_limit"][limit])
-        for limit in LIMITS
-    }
+
+    def named(key: str, values: Iterable[str]) -> dict[str, list[str]]:
+        return {v: sorted(utt for report in reports for utt in report[key][v]) for v in values}
+
     cut = {n: sum(report["cut"][n] for report in reports) for n in ("utterances", "pieces")}
     resumed = any(report["rtf"] is None and report["audio_seconds"] for report in reports)
     whole |= {
         "utterances": len(wav),
         "failed": dict(sorted(failed.items())),
         "cut": whole["cut"] | cut,
-        "token_limit": whole["token_limit"] | limits,
+        "token_limit": whole["token_limit"] | named("token_limit", LIMITS),
         "audio_seconds": total("audio_seconds"),
         "wall_seconds": total("wall_seconds"),
         "load_seconds": total("load_seconds"),
@@ -71,6 +72,8 @@ def join_parts(data: Path | str, out: Path | str, count: int) -> dict:
         "date": max(report["date"] for report in reports),
         "jobs": count,
     }
+    if "guard" in whole:
+        whole["guard"] = named("guard", GUARD)
     asked = whole["options"].get("timestamps", False)
     write_decoded(out, {utt: texts[utt] for utt in wav}, whole, timed if asked else None)
     check_replaceable(out / "parts", PARTS)

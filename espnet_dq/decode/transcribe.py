@@ -10,10 +10,9 @@ from espnet_dq.data.apart import read_apart
 from espnet_dq.data.audio import SAMPLE_RATE
 from espnet_dq.data.faults import AudioFault
 from espnet_dq.data.pieces import pieces
-from espnet_dq.data.texts import join
 from espnet_dq.data.unfit import sounding
-from espnet_dq.decode.halves import transcribe as transcribe_clip
-from espnet_dq.runtimes.interface import WINDOW, Hypothesis, Runtime, Segment, whole, worst
+from espnet_dq.decode import guard, halves
+from espnet_dq.runtimes.interface import WINDOW, Runtime, Segment
 
 # `Runtime.detect` gives clips of speech 0.38 at least, 0.26 behind 20 s of silence; noise, hum,
 # clicks, a tone and a tune 0.19 at most (base and tiny; 8 clips in 5 languages, 11 other sounds).
@@ -33,8 +32,9 @@ def transcribe(
 
     The audio is read as it is needed, in pieces of the runtime's window, and each is decoded by
     itself: they are cut at pauses, so that no word is in two, and an error in one stays there. One
-    whose text is longer than the decoder has room for is decoded in two. What does not rise above
-    -70 dB says nothing.
+    whose text is longer than the decoder has room for is decoded in two, and one that cannot have
+    been said is tried again or cut (`espnet_dq.decode.guard`). What does not rise above -70 dB says
+    nothing.
 
     Args:
         runtime: what decodes, see `load_runtime`.
@@ -52,7 +52,8 @@ def transcribe(
         detected(language, probability)
     if language:
         parts = pieces(read_apart(path, damage=damage), runtime.window)
-        yield from transcribe_pieces(runtime, parts, language, timestamps)
+        found = transcribe_pieces(runtime, parts, language, timestamps)
+        yield from (segment for segment in found if segment.text)
 
 
 def spoken_language(runtime: Runtime, path: Path | str) -> tuple[str | None, float]:
@@ -82,24 +83,31 @@ def spoken_language(runtime: Runtime, path: Path | str) -> tuple[str | None, flo
 
 
 def transcribe_pieces(
-    runtime: Runtime, parts: Iterable[tuple[int, np.ndarray]], language: str, timestamps: bool
+    runtime: Runtime,
+    parts: Iterable[tuple[int, np.ndarray]],
+    language: str,
+    timestamps: bool,
+    guarded: bool = True,
 ) -> Iterator[Segment]:
     """`transcribe` of audio in pieces: first sample of each, and its samples, float32 at 16 kHz.
+
+    A segment without text tells what the guard did; there is none unless it is `guarded`.
 
     The model sets timestamps even where they are not asked for, as openai-whisper and
     faster-whisper let it: without them a beam may end behind the first of several sentences.
     """
     timed = timestamps or runtime.window == WINDOW
+    clip = guard.transcribe if guarded else halves.transcribe
     for start, audio in _sounds(parts):
         offset, length = start / SAMPLE_RATE, len(audio) / SAMPLE_RATE
-        found = transcribe_clip(runtime, audio, language, timed)
+        found = clip(runtime, audio, language, timed)
         if not timestamps:
-            text = join((segment.text for segment in found), language)
-            found = whole(audio, Hypothesis(text, worst(segment.limit for segment in found)))
+            said = guard.joined(found, language)
+            found = [Segment(0.0, length, said.text, said.limit, said.guard)]
         for segment in found:
             # A model hears a window that is full, and may set a time behind the end.
             begin, end = (offset + min(t, length) for t in (segment.start, segment.end))
-            if segment.text:
+            if segment.text or segment.guard:
                 yield replace(segment, start=begin, end=end, language=language)
 
 

@@ -14,11 +14,11 @@ from espnet_dq.data.audio import SAMPLE_RATE, at_16k, read_audio
 from espnet_dq.data.faults import AudioFault
 from espnet_dq.data.pieces import pieces
 from espnet_dq.data.texts import join
-from espnet_dq.decode import halves
+from espnet_dq.decode import guard, halves
 from espnet_dq.decode.transcribe import transcribe_pieces
 from espnet_dq.errors import InputError
 from espnet_dq.runtimes import Runtime
-from espnet_dq.runtimes.interface import Hypothesis, Limit, worst
+from espnet_dq.runtimes.interface import Guard, Hypothesis, Limit, worst
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Decoded:
     `pieces`: in how many it was decoded. `call_seconds`: what the runtime took for the first one,
     from the samples in memory to the text. `segments`: start, end and text of each, in seconds
     from the beginning of the utterance, where timestamps were asked for. `limit`: what the
-    decoder's last position did to the text. `audio`: what tells the file's content, kept so that a
-    run that goes on takes nothing of another sound.
+    decoder's last position did to the text, `guard`: what the guard did. `audio`: what tells the
+    file's content, kept so that a run that goes on takes nothing of another sound.
     """
 
     utt: str
@@ -40,6 +40,7 @@ class Decoded:
     call_seconds: float = 0.0
     segments: Sequence[tuple[float, float, str]] = ()
     limit: Limit = ""
+    guard: Guard = ""
     audio: str = ""
 
 
@@ -81,8 +82,9 @@ def _read(path: str) -> Iterator[np.ndarray]:
     return read_audio(path) if at_16k(Path(path)) else read_apart(path)
 
 
-def decode(engine: Runtime, job: Job) -> list[Decoded]:
+def decode(engine: Runtime, job: Job, guarded: bool = False) -> list[Decoded]:
     """Decode one job, a batch of pieces at a time; a bad clip in it costs only itself."""
+    said_in = guard.decode if guarded else halves.decode
     failed: dict[str, str] = {}
     heard: dict[str, list[Hypothesis]] = {utt: [] for utt in job.wav}
     samples, call_seconds = dict.fromkeys(job.wav, 0), dict.fromkeys(job.wav, 0.0)
@@ -97,7 +99,7 @@ def decode(engine: Runtime, job: Job) -> list[Decoded]:
     try:
         for batch in batched(clips(), engine.batch):
             started = time.perf_counter()
-            said = halves.decode(engine, [clip for _, clip in batch], job.language)
+            said = said_in(engine, [clip for _, clip in batch], job.language)
             elapsed = time.perf_counter() - started
             for (utt, clip), hypothesis in zip(batch, said, strict=True):
                 call_seconds[utt] = call_seconds[utt] or elapsed
@@ -106,7 +108,7 @@ def decode(engine: Runtime, job: Job) -> list[Decoded]:
     except (RuntimeError, ValueError, AssertionError) as e:
         if len(job.wav) > 1:
             alone = [Job(job.language, {utt: path}) for utt, path in job.wav.items()]
-            return [result for each in alone for result in decode(engine, each)]
+            return [result for each in alone for result in decode(engine, each, guarded)]
         return [Decoded(utt, failed=_reason(e)) for utt in job.wav]
     return [
         Decoded(utt, failed=failed[utt])
@@ -118,17 +120,20 @@ def decode(engine: Runtime, job: Job) -> list[Decoded]:
             pieces=len(heard[utt]),
             call_seconds=call_seconds[utt],
             limit=worst(hypothesis.limit for hypothesis in heard[utt]),
+            guard=max((hypothesis.guard for hypothesis in heard[utt]), default=""),
         )
         for utt in job.wav
     ]
 
 
-def decode_timed(engine: Runtime, job: Job) -> list[Decoded]:
+def decode_timed(engine: Runtime, job: Job, guarded: bool = False) -> list[Decoded]:
     """Decode one job, an utterance at a time and a piece of it at a time, with timestamps."""
-    return [_timed_utterance(engine, utt, path, job.language) for utt, path in job.wav.items()]
+    return [
+        _timed_utterance(engine, utt, path, job.language, guarded) for utt, path in job.wav.items()
+    ]
 
 
-def _timed_utterance(engine: Runtime, utt: str, path: str, language: str) -> Decoded:
+def _timed_utterance(engine: Runtime, utt: str, path: str, language: str, guarded: bool) -> Decoded:
     lengths = []
 
     def heard() -> Iterator[tuple[int, np.ndarray]]:
@@ -137,7 +142,7 @@ def _timed_utterance(engine: Runtime, utt: str, path: str, language: str) -> Dec
             yield start, audio
 
     try:
-        found = list(transcribe_pieces(engine, heard(), language, timestamps=True))
+        found = list(transcribe_pieces(engine, heard(), language, True, guarded))
     except AudioFault as e:
         return Decoded(utt, failed=str(e))
     except (RuntimeError, ValueError, AssertionError) as e:
@@ -147,8 +152,9 @@ def _timed_utterance(engine: Runtime, utt: str, path: str, language: str) -> Dec
         join((segment.text for segment in found), language),
         sum(lengths) / SAMPLE_RATE,
         pieces=len(lengths),
-        segments=[(s.start, s.end, join([s.text], language)) for s in found],
+        segments=[(s.start, s.end, join([s.text], language)) for s in found if s.text],
         limit=worst(s.limit for s in found),
+        guard=max((s.guard for s in found), default=""),
     )
 
 

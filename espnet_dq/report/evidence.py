@@ -137,7 +137,20 @@ def failures(exp: Experiment) -> str:
     if failed:
         caption = f"Clips that failed ({min(MOST, len(failed))} of {len(failed)})"
         parts.append(table(caption, ["utterance", "system", "reason"], failed[:MOST], None, (1, 2)))
-    return section("Failures", *parts, *_token_limits(exp))
+    return section("Failures", *parts, *_token_limits(exp), *_guard(exp))
+
+
+def _guard(exp: Experiment) -> list[str]:
+    """What the guard did, where it was asked for and did anything."""
+    found = {name: d["guard"] for name, d in exp.decodes.items() if "guard" in d}
+    if not any(utts for x in found.values() for utts in x.values()):
+        return []
+    rows = [[name, len(x["again"]), len(x["cut"])] for name, x in found.items()]
+    head = ["system", "tried again", "cut"]
+    parts = [table("Texts that cannot have been said (--guard)", head, rows)]
+    named = [[utt, name, what] for name, x in found.items() for what in x for utt in x[what]]
+    caption = f"They are ({min(MOST, len(named))} of {len(named)})"
+    return [*parts, table(caption, ["utterance", "system", "guard"], named[:MOST], None, (1, 2))]
 
 
 def _token_limits(exp: Experiment) -> list[str]:

@@ -12,6 +12,7 @@ from espnet_dq.formats import json_file
 from espnet_dq.formats.ct2.binary import read_variables
 from espnet_dq.runtimes.interface import (
     SEED,
+    TEMPERATURES,
     WINDOW,
     Hypothesis,
     Segment,
@@ -201,9 +202,14 @@ class FasterWhisper:
         )
         return token.strip("<|>"), probability * (1 - found.no_speech_prob)
 
-    def transcribe(self, audio: np.ndarray, language: str, timestamps: bool) -> list[Segment]:
-        # faster-whisper's own temperatures get it out of loops.
-        options = {key: value for key, value in self.options.items() if key != "temperature"}
+    def transcribe(
+        self,
+        audio: np.ndarray,
+        language: str,
+        timestamps: bool,
+        temperatures: tuple[float, ...] = TEMPERATURES,
+    ) -> list[Segment]:
+        options = self.options | {"temperature": temperatures}  # its own way out of loops
         options["without_timestamps"] = not timestamps
         return self._transcribe(audio, language, options)
 

@@ -8,6 +8,7 @@ import numpy as np
 from espnet_dq.data.texts import join
 from espnet_dq.errors import InputError
 from espnet_dq.runtimes.interface import (
+    TEMPERATURES,
     WINDOW,
     Attempt,
     Hypothesis,
@@ -92,7 +93,13 @@ class WhisperCpp:
         sure = float(np.exp(said.logprob)) if said.text and not said.circling else 0.0
         return language, float(probability) * sure
 
-    def transcribe(self, audio: np.ndarray, language: str, timestamps: bool) -> list[Segment]:
+    def transcribe(
+        self,
+        audio: np.ndarray,
+        language: str,
+        timestamps: bool,
+        temperatures: tuple[float, ...] = TEMPERATURES,
+    ) -> list[Segment]:
         # What a model draws depends on what it drew before, so what draws is new each time.
         drawing = cache(self._load)
         found = {}
@@ -104,7 +111,7 @@ class WhisperCpp:
             return said
 
         # Not whisper.cpp's own temperatures: it lets pass what goes round for up to 32 tokens.
-        said = settle(attempt)
+        said = settle(attempt, temperatures)
         return found[said.text] if timestamps else whole(audio, said)
 
     def _attempt(

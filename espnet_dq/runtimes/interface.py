@@ -24,6 +24,10 @@ SEED = 0  # of what is drawn at a temperature: a file has the same text every ti
 # What the decoder's last position did to a text: nothing, it was decoded in two, or it ends there.
 Limit = Literal["", "in two", "cut"]
 LIMITS: tuple[Limit, ...] = get_args(Limit)[1:]  # those that are told of
+# What `espnet_dq.decode.guard` did to a text that cannot have been said: it is another attempt's,
+# or what of it can have been. Of several, max() is the worse.
+Guard = Literal["", "again", "cut"]
+GUARD: tuple[Guard, ...] = get_args(Guard)[1:]
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,7 @@ class Hypothesis:
 
     text: str
     limit: Limit = ""
+    guard: Guard = ""
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,7 @@ class Segment:
     end: float
     text: str
     limit: Limit = ""
+    guard: Guard = ""
     language: str = ""  # Whisper's code, where it is of a file (`espnet_dq.decode.transcribe`)
 
 
@@ -78,11 +84,18 @@ class Runtime(Protocol):
         `<|startoftranscript|>`. Of a runtime with more than one language.
         """
 
-    def transcribe(self, audio: np.ndarray, language: str, timestamps: bool) -> list[Segment]:
+    def transcribe(
+        self,
+        audio: np.ndarray,
+        language: str,
+        timestamps: bool,
+        temperatures: tuple[float, ...] = TEMPERATURES,
+    ) -> list[Segment]:
         """Segments of a clip; with `timestamps` cut by the model's timestamp tokens.
 
         What makes a model stop too early or go round in circles is tried again at random, as in
-        openai-whisper's `transcribe`; the same clip has the same text every time.
+        openai-whisper's `transcribe`: at one of the `temperatures` after the other. The same clip
+        has the same text every time.
         """
 
 
@@ -112,7 +125,9 @@ class Attempt:
         return Hypothesis("") if self.silent else Hypothesis(self.text, self.limit)
 
 
-def settle(attempt: Callable[[float], Attempt]) -> Hypothesis:
+def settle(
+    attempt: Callable[[float], Attempt], temperatures: tuple[float, ...] = TEMPERATURES
+) -> Hypothesis:
     """The text of a window, tried at one temperature after the other until nothing is wrong.
 
     If all fail it is that of the likeliest attempt, if possible one that does not go round in
@@ -120,7 +135,7 @@ def settle(attempt: Callable[[float], Attempt]) -> Hypothesis:
     the decoder's end is not tried again for that: `espnet_dq.decode.halves` decodes it in two.
     """
     attempts = []
-    for temperature in TEMPERATURES:
+    for temperature in temperatures:
         found = attempt(temperature)
         if found.silent or (not found.circling and found.logprob >= LOGPROB):
             return found.said

@@ -7,6 +7,7 @@ import numpy as np
 from espnet_dq.errors import InputError
 from espnet_dq.runtimes.interface import (
     BATCH,
+    TEMPERATURES,
     Attempt,
     Hypothesis,
     Segment,
@@ -104,7 +105,13 @@ class Torch:
         best = int(probabilities.argmax())
         return tokenizer.all_language_codes[best], float(probabilities[best])
 
-    def transcribe(self, audio: np.ndarray, language: str, timestamps: bool) -> list[Segment]:
+    def transcribe(
+        self,
+        audio: np.ndarray,
+        language: str,
+        timestamps: bool,
+        temperatures: tuple[float, ...] = TEMPERATURES,
+    ) -> list[Segment]:
         import torch
         import whisper
         from torch.nn.utils import parametrize
@@ -115,8 +122,9 @@ class Torch:
             if not timestamps:
                 mel = window(audio, self.model.dims.n_mels, self.frames, self.padding)
                 features = self.model.encoder(mel[None])
-                return whole(audio, settle(lambda t: self._attempts(features, language, t)[0]))
-            options = {k: v for k, v in self.options.items() if k != "temperature"}  # its own
+                said = settle(lambda t: self._attempts(features, language, t)[0], temperatures)
+                return whole(audio, said)
+            options = self.options | {"temperature": temperatures}
             options |= {"without_timestamps": False, "condition_on_previous_text": False}
             found = whisper.transcribe(
                 self.model, audio, language=language, verbose=None, **options

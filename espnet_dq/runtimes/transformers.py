@@ -98,19 +98,26 @@ class Transformers:
         best = int(expected.argmax())
         return list(tokens)[best].strip("<|>"), float(expected[best])
 
-    def transcribe(self, audio: np.ndarray, language: str, timestamps: bool) -> list[Segment]:
+    def transcribe(
+        self,
+        audio: np.ndarray,
+        language: str,
+        timestamps: bool,
+        temperatures: tuple[float, ...] = TEMPERATURES,
+    ) -> list[Segment]:
         import torch
 
         with seeded():
             if not timestamps:
                 encoded = self._encode([audio])
-                return whole(audio, settle(lambda t: self._attempts(encoded, language, t)[0]))
+                said = settle(lambda t: self._attempts(encoded, language, t)[0], temperatures)
+                return whole(audio, said)
             options = self.options | {"return_timestamps": True}
             del options["do_sample"]
             with quiet(), torch.inference_mode():
                 found = self.model.generate(
                     log_mel(audio, self.n_mels)[None],
-                    temperature=TEMPERATURES,
+                    temperature=temperatures,
                     no_speech_threshold=NO_SPEECH,
                     logprob_threshold=LOGPROB,
                     compression_ratio_threshold=_COMPRESSION,

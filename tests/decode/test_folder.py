@@ -246,11 +246,11 @@ class Told(FakeRuntime):
 
     workers, batch, threads, compute_type, options = 2, 1, 2, "float32", {"beam_size": 1}
 
-    def transcribe(self, audio, language, timestamps):
+    def transcribe(self, audio, language, timestamps, temperatures):
         assert timestamps
         if len(audio) == 13 * SAMPLE_RATE:
             raise RuntimeError("no luck")
-        return super().transcribe(audio, language, timestamps)
+        return super().transcribe(audio, language, timestamps, temperatures)
 
 
 def test_timestamps_are_segments_of_a_kaldi_folder(tmp_path, monkeypatch):
@@ -312,7 +312,7 @@ def test_timestamps_that_a_model_cannot_give_are_no_fault_of_the_clips(
     tmp_path, toy_data, monkeypatch
 ):
     class Short(Told):
-        def transcribe(self, audio, language, timestamps):
+        def transcribe(self, audio, language, timestamps, temperatures):
             raise InputError("timestamps need a window of 30 s")
 
     monkeypatch.setattr("espnet_dq.decode.folder.load_runtime", lambda *_, **__: Short())

@@ -61,7 +61,7 @@ class FakeRuntime:
     def detect(self, audio):
         return "it", 0.9
 
-    def transcribe(self, audio, language, timestamps):
+    def transcribe(self, audio, language, timestamps, temperatures):
         assert len(audio) <= 30 * SAMPLE_RATE and language in self.languages
         loud = np.flatnonzero(np.diff(np.concatenate([[0], audio != 0, [0]]).astype(int)))
         found = []
@@ -119,7 +119,7 @@ class Unsure(FakeRuntime):
         self.asked.append(len(audio) / SAMPLE_RATE)
         return ("en", 0.19) if 0 < np.abs(audio).max() < 0.05 else ("it", 0.9)
 
-    def transcribe(self, audio, language, timestamps):
+    def transcribe(self, audio, language, timestamps, temperatures):
         self.heard.append(language)
         return [Segment(0, len(audio) / SAMPLE_RATE, "ciao")]
 

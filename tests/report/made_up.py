@@ -117,6 +117,8 @@ def build(
             long = {"in two": ["it-001"], "cut": ["<ru-002>"]}
             decode["token_limit"] = {"tokens": 444, "in two": [], "cut": []}
             decode["token_limit"] |= long if role == "student" else {}
+        if role == "student":
+            decode["guard"] = {"again": ["es-001"], "cut": ["it-001"]}
         write_json(folder / "decode.json", decode | {"options": {"beam_size": 1}})
         score(data, folder, folder / "score", None)
         if runtime != "torch":

@@ -110,6 +110,10 @@ def test_what_was_left_out_and_what_failed(exp, page):
     assert limits["untouched-tiny"]["cut"] == "0" and "student-torch" not in limits
     named = page.table("utterance", "system", "what")
     assert (named["<ru-002>"]["what"], named["it-001"]["what"]) == ("cut", "in two")
+    guard = page.table("system", "tried again")
+    assert [*guard["student-ct2_int8"].values()] == ["1", "1"] and "untouched-tiny" not in guard
+    done = page.table("utterance", "system", "guard")
+    assert (done["es-001"]["guard"], done["it-001"]["guard"]) == ("again", "cut")
     assert page.table("split")["test"]["left out"] == "2 longer than 30 s"
     raw = (exp / "report.html").read_text(encoding="utf-8")
     assert "<empty>" not in raw and "<beep>" not in raw and "<b>&'" not in raw

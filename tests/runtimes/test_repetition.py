@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from espnet_dq.data.audio import SAMPLE_RATE
+from espnet_dq.decode import guard
 from espnet_dq.formats.write import write
 from espnet_dq.runtimes import guess_runtime, load_runtime
 from espnet_dq.runtimes.interface import Attempt, Hypothesis, settle
@@ -53,6 +54,9 @@ def test_a_loop_is_left_by_default_and_always_in_the_same_way(form, folder):
     other.transcribe(noise(1, 1), "it", timestamps=False)  # what was drawn before does not matter
     assert other.transcribe(audio, "it", timestamps=False) == [segment]
     assert one.decode([audio], "it") == [greedy]
+    # With the guard, greedy decoding leaves it, too; the words have the time that they need.
+    (guarded,) = guard.decode(one, [noise(8, 0)], "it")
+    assert guarded.guard == "again" and len(set(guarded.text.split())) > 4
 
 
 @pytest.mark.parametrize(
