@@ -14,11 +14,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
+from math import inf
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import yaml
 
+from espnet_dq.api.checkpoint import is_path, model_name, place, published
 from espnet_dq.bin import settings
 from espnet_dq.bin.arguments import Parser, count, one_or_more, percentage, positive, whole
 from espnet_dq.config import merge, parse_keys, read_config
@@ -26,17 +28,19 @@ from espnet_dq.data.corpora import CORPORA
 from espnet_dq.data.languages import known_language
 from espnet_dq.data.splits import shares
 from espnet_dq.errors import InputError, run
-from espnet_dq.fetch.sources import MODELS
+from espnet_dq.fetch.sources import MODELS, MULTILINGUAL
 from espnet_dq.formats.registry import FORMATS, home
 from espnet_dq.quant.table import read_grid
 from espnet_dq.report import rounded
 from espnet_dq.task.plan import DEV_WINDOWS, SHARE, Wanted, heard
 
 OWN = [name for name, corpus in CORPORA.items() if corpus.own]
-WHISPERS = tuple(name for name in MODELS if not name.endswith(".en"))
 IN_RUNTIMES = ", ".join(f"{', '.join(f.grids)} ({f.runtime})" for f in FORMATS.values() if f.grids)
 SYSTEMS = ("untouched", "teacher", "untouched_rounded", "teacher_rounded", "float_student",
            "student", "student_torch")  # fmt: skip
+LEARNING = ("teacher", "student")
+_NAMES = ", ".join(MULTILINGUAL)
+WEIGHTS = "downloads/weights"  # in the recipe's folder: checkpoints that were fetched or made
 TRAIN_CONFIG = {"kd_qat": "conf/train.yaml", "joint": "conf/joint.yaml"}  # by mode
 SWITCH = ("true", "false")
 # Paths that commands of jobs name.
@@ -139,11 +143,13 @@ OPTIONS = {
         Option("max_hours", "inf", positive, "N", "at most N hours of each language"),
     ),
     "models and training": (
-        Option("teacher", "base", str, "NAME|FILE",
-               f"{', '.join(WHISPERS)}, or an openai-whisper .pt file"),
-        Option("student", "tiny", str, "NAME|FILE",
-               "the Whisper that learns: the same choices; bin.make_student and "
-               "bin.trim_vocabulary cut smaller ones"),
+        Option("teacher", "base", str, "MODEL",
+               f"one of OpenAI's, {_NAMES}; or any model that you have: a folder "
+               "of Hugging Face or CTranslate2, LoRA adapters, a .pt or ggml file, an experiment; "
+               "or hf:USER/NAME, of the Hugging Face Hub"),
+        Option("student", "tiny", str, "MODEL",
+               "the Whisper that learns: the same choices, a student that you trained before "
+               "among them; bin.make_student and bin.trim_vocabulary cut smaller ones"),
         Option("grid", "ct2_int8", str, "NAME|FILE",
                f"weight grid, and with it the runtime: {IN_RUNTIMES}; uniform2 to uniform8, also "
                "as uniform4_tensor or uniform4_g16, or a .yaml file with a grid for each weight "
@@ -277,7 +283,7 @@ def settle(given: dict[str, str], caller: str) -> dict[str, str]:
     typed = dict(o)
     for name in filter(o.get, _paths(o, given, caller)):
         o[name] = os.path.join(caller, o[name])
-    names = {f"{model}_name": _name(o[model]) for model in ("teacher", "student")}
+    names = {f"{model}_name": model_name(o[model]) for model in LEARNING}
     exp = "_".join(filter(None, (o["corpus"], *names.values(), _name(o["grid"]), o["tag"])))
     exp = os.path.abspath(os.path.join(o["expdir"], exp))
     # On a disk that was taken away, perhaps: an experiment has read it.
@@ -296,7 +302,9 @@ def settle(given: dict[str, str], caller: str) -> dict[str, str]:
     _check_names(exp, o)
     form = home(o["grid"])
     known = {"format": form.name, "runtime": form.runtime, "exported": form.exported}
-    known |= {"padding": form.padding, "exp": exp}
+    known |= {"padding": form.padding, "exp": exp, "weights": WEIGHTS}
+    for model in LEARNING:
+        known |= _model(model, o[model], typed[model])
     known["also_systems"] = " ".join(map(rounded.entry, _also(o)))
     parts = ["train"] if o["mode"] == "joint" else ["train", "qat"]
     known["config_names"] = shlex.join(o[f"{part}_config"] for part in parts)
@@ -339,11 +347,13 @@ def _check_together(o: dict[str, str]) -> None:
         o["language"] = known_language(o["language"])
     if o["split"]:
         shares(o["split"])
-    models = o["teacher"], o["student"]
-    if {*models} <= {*WHISPERS} and models != tuple(sorted(models, key=WHISPERS.index))[::-1]:
+    for model in LEARNING:
+        o[model] = published(o[model]) or o[model].rstrip("/") or "/"
+    teacher, student = (o[model] for model in LEARNING)
+    if MODELS.get(teacher, inf) < MODELS.get(student, 0):
         raise InputError(
-            f"--teacher {models[0]} is smaller than --student {models[1]}, who learns from it: "
-            f"did you mean --teacher {models[1]} --student {models[0]}?"
+            f"--teacher {teacher} is smaller than --student {student}, who learns from it: "
+            f"did you mean --teacher {student} --student {teacher}?"
         )
     if o["upload_to"] and not re.fullmatch(".+/.+", o["upload_to"]):
         raise InputError(f"--upload_to {o['upload_to']}: USER/NAME")
@@ -367,16 +377,20 @@ def _paths(o: Mapping[str, str], given: Mapping[str, str], caller: str) -> Itera
     for name in ("train_config", "qat_config"):
         if os.path.isfile(os.path.join(caller, o[name])):
             yield name
-    for name, ending in (("teacher", ".pt"), ("student", ".pt"), ("grid", ".yaml")):
-        if o[name].endswith(ending):
-            yield name
+    yield from (model for model in LEARNING if is_path(o[model]))
+    if o["grid"].endswith(".yaml"):
+        yield "grid"
 
 
 def _check_paths(o: Mapping[str, str], typed: Mapping[str, str], gone: bool) -> None:
-    for model in ("teacher", "student"):
-        if o[model] not in WHISPERS and not o[model].endswith(".pt"):
-            known = ", ".join(WHISPERS)
-            raise InputError(f"--{model} {typed[model]}: {known}, or a .pt file")
+    for model in LEARNING:
+        if o[model] in MODELS and o[model] not in MULTILINGUAL:
+            raise InputError(f"--{model} {typed[model]}: knows English only: {_NAMES}")
+        if is_path(o[model]) and not os.path.exists(o[model]):
+            raise InputError(
+                f"--{model} {typed[model]}: no such file or folder, nor a name of OpenAI's "
+                f"({_NAMES}) or of the Hugging Face Hub's (hf:USER/NAME)"
+            )
     if not o["grid"].endswith(".yaml"):
         _check_grid("grid", o["grid"])
     for grid in (also := _also(o)):
@@ -385,7 +399,7 @@ def _check_paths(o: Mapping[str, str], typed: Mapping[str, str], gone: bool) -> 
             raise InputError(f"--also {grid}: that is --grid, on which the student is trained")
         if also.count(grid) > 1:
             raise InputError(f"--also {o['also']}: {grid} comes twice")
-    files = [n for n in ("teacher", "student", "grid") if o[n].endswith((".pt", ".yaml"))]
+    files = ["grid"] if o["grid"].endswith(".yaml") else []
     for name in (*files, "train_config", "qat_config", "cmd"):
         if not os.path.isfile(o[name]):
             raise InputError(f"--{name} {typed[name]}: no such file")
@@ -417,9 +431,26 @@ def _check_grid(option: str, grid: str) -> None:
             ) from e
 
 
+def _model(name: str, model: str, typed: str) -> dict[str, str]:
+    """NAME_pt, the checkpoint; NAME_content, a hash of what a path holds; NAME_shown, in reports.
+
+    Raises `InputError`, naming the option, for what can be no teacher or student.
+    """
+    try:
+        checkpoint, content = place(model, Path(WEIGHTS))
+    except InputError as e:
+        raise InputError(f"--{name} {typed}: {e}") from e
+    shown = model
+    if is_path(model):
+        shown = os.path.basename(os.path.abspath(model)) + "/" * os.path.isdir(model)
+        if shown in MODELS:  # which would say that it is OpenAI's
+            shown = f"./{shown}"
+    return {f"{name}_pt": str(checkpoint), f"{name}_content": content[:16], f"{name}_shown": shown}
+
+
 def _name(value: str) -> str:
-    """A model or a grid in the experiment's name."""
-    return os.path.basename(value).removesuffix(".pt").removesuffix(".yaml")
+    """A grid in the experiment's name."""
+    return os.path.basename(value).removesuffix(".yaml")
 
 
 def _check_names(exp: str, o: Mapping[str, str]) -> None:
@@ -466,9 +497,13 @@ def _changed(o: Mapping[str, str], part: str, exp: str) -> str:
     merge(changed, keys, f"{option}: ")
     text = yaml.safe_dump(changed, sort_keys=False, allow_unicode=True)
     if not os.path.exists(f"{exp}/settings"):  # else it was checked, or dq.sh refuses to change it
+        from espnet_dq.api.models import load
         from espnet_dq.bin.check_configs import check, sizes  # imports ESPnet
 
-        models = (sizes(o[model]) for model in ("student", "teacher"))
+        models = (
+            sizes(o[m]) if published(o[m]) else load(o[m], keep=False).weights.without_added().dims
+            for m in ("student", "teacher")
+        )
         processes = max(1, int(o["ngpu"])) * int(o["num_nodes"])
         with TemporaryDirectory() as folder:
             file = Path(folder, os.path.basename(config))

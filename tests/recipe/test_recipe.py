@@ -43,12 +43,14 @@ def test_every_stage(trim, tmp_path):
     data_root = toys.save_corpus(tmp_path / "my data")
     (tmp_path / "train.yaml").write_text(toys.config("tuning/train_language"))
     (tmp_path / "qat.yaml").write_text(toys.config("qat"))
-    teacher, student = (
+    large_v3 = dict(mels=128, n_vocab=51866)  # what it hears and says, in a fine-tune's folder
+    heard, student = (
         toys.save_model(
             tmp_path / f"{name}.pt", toys.ending(toys.make_model(text_ctx=128, **given))
         )
-        for name, given in (("my_teacher", dict(seed=1, state=32, layers=3)), ("my_student", {}))
+        for name, given in (("v3", dict(seed=1, state=32, layers=3) | large_v3), ("my_student", {}))
     )
+    teacher = dq.save(dq.load(heard), tmp_path / "my_teacher", to="hf")
     # ESPnet writes every token into each configuration, and many commands read these.
     shutil.copy(trim(student, [word for words in toys.WORDS.values() for word in words]), student)
     options = [
@@ -90,7 +92,8 @@ def test_every_stage(trim, tmp_path):
         assert "--grid ct2_int8 --data_root DIR" in shown and "--stop_stage" not in shown
         assert "--data_name 'Ann'\"'\"'s voice' --data_licence CC0-1.0" in shown
         assert "train.yaml qat.yaml" in shown
-    assert f"teacher: `{teacher.name}`, a file of the user's" in cards[0].read_text()
+    assert "teacher: `my_teacher/`, a folder of the user's" in cards[0].read_text()
+    assert "start: `my_student.pt`, a file of the user's" in cards[0].read_text()
     assert (exp / "espnet_model.zip").is_file()
     log = (exp / "kd/train.log").read_text()
     assert "[train] Batch sampler: FoldedBatchSampler" in log
@@ -146,7 +149,8 @@ def test_usage_and_mistakes(tmp_path):
     assert "--grid int3: unknown grid" in run(tmp_path, "--grid", "int3", code=2)
     assert "grids.yaml: no such file" in run(tmp_path, "--grid", "grids.yaml", code=2)
     assert "--corpus asterix: asterisk" in run(tmp_path, "--corpus", "asterix", code=2)
-    assert "--teacher large: tiny" in run(tmp_path, "--teacher", "large", code=2)
+    said = run(tmp_path, "--teacher", "larg", code=2)
+    assert "--teacher larg: no such file or folder, nor a name of OpenAI's (tiny, " in said
     assert "--student" in (said := run(tmp_path, "--student", "no.pt", code=2)) and "no.pt" in said
     assert not (tmp_path / "exp").exists()
     assert "needs --data_root" in run(tmp_path, "--corpus", "kaldi", code=2)

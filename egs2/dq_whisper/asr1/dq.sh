@@ -10,7 +10,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 . ./path.sh
 
 # Options are declared and checked in espnet_dq/bin/recipe.py. It says them as variables of their
-# names, and beside them exp, teacher_name, student_name, format, runtime, exported, padding, ...
+# names, and beside them exp, teacher_name, teacher_pt, format, runtime, exported, padding, ...
 for word; do
     case $word in -h|--help) exec "$PYTHON" -m espnet_dq.bin.recipe --help ;; esac
 done
@@ -45,9 +45,10 @@ if [ -n "$data_root" ]; then
 fi
 data=$dump/data
 raw=$dump/raw
-# What the teacher splits is a data set of its own.
-if [ "$long" = split ]; then raw=$dump/raw_split_$teacher_name; fi
-weights=downloads/weights
+# What the teacher splits or labels is a data set of its own.
+of_teacher=${teacher_pt##*/}
+of_teacher=${of_teacher%.pt}
+if [ "$long" = split ]; then raw=$dump/raw_split_$of_teacher; fi
 test=$raw/test
 if [ "$test_clips" -gt 0 ]; then test=$exp/data/test; fi
 if [ "$test_windows" = true ]; then test=$exp/data/test_windows; fi
@@ -155,15 +156,15 @@ heavy() {
 }
 processes=$nj # of one command on one machine
 [ "$cmd_backend" = local ] || processes=$cmd_threads
-weights_of() { case $1 in *.pt) echo "$1" ;; *) echo "$weights/$1.pt" ;; esac; }
+# fetch_weights teacher|student...: their checkpoints, fetched or made where they are none yet.
 fetch_weights() {
-    local model
+    local model file
     for model; do
-        [[ $model == *.pt ]] || py fetch_whisper --model "$model" --out "$weights"
+        file=${model}_pt
+        [ "${!file}" = "${!model}" ] || py fetch_whisper --model "${!model}" --out "$weights"
+        [ -e "${!file}" ] || die "--$model ${!model}: has changed since this run began: run it again"
     done
 }
-teacher_pt=$(weights_of "$teacher")
-student_pt=$(weights_of "$student")
 
 pipes=()
 if [ "$allow_pipes" = true ]; then pipes=(--allow_pipes); fi
@@ -175,7 +176,7 @@ windows() {
 # of the same source while this one waited, with the same options, need not be made again, unless
 # --stage asks for it. (A source that changes while a run reads it is anyone's guess.)
 data_options="$corpus $data_root $local_data_opts $allow_pipes $max_left_out $long"
-if [ "$long" = split ]; then data_options+=" $teacher"; fi
+if [ "$long" = split ]; then data_options+=" $teacher_pt"; fi
 last_made() { cat "$dump/.made" 2> /dev/null || true; }
 lock_data() {
     if type -P flock > /dev/null && [ -z "${data_lock:-}" ]; then
@@ -223,11 +224,12 @@ if run_stage 1 "data" "$skip_data"; then
     finish_stage 1
 fi
 
-tokens_of=()
-[[ $student != *.pt ]] || tokens_of=(--student "$student")
+tokens_of=() # of a student that has perhaps not all of Whisper's, or another window
+[ "$student_pt" = "$weights/$student.pt" ] || tokens_of=(--student "$student_pt")
 if run_stage 2 "format to 16 kHz, check splits, pack windows" "$skip_data"; then
     lock_data
-    if [ "$long" = split ] || [ "$labels" != text ]; then fetch_weights "$teacher"; fi
+    if [ "$long" = split ] || [ "$labels" != text ]; then fetch_weights teacher; fi
+    if [ ${#tokens_of[@]} -gt 0 ]; then fetch_weights student; fi
     if [ "$data_made" = false ]; then
         rm -f "$dump/.made"
         options=("${pipes[@]}" --max_left_out "$max_left_out")
@@ -245,7 +247,7 @@ if run_stage 2 "format to 16 kHz, check splits, pack windows" "$skip_data"; then
     for set in "train $singles" "dev 10"; do
         source=$raw/${set% *}
         if [ "$labels" != text ]; then
-            source=${raw}_$teacher_name/${labels}_${set% *}
+            source=${raw}_$of_teacher/${labels}_${set% *}
             heavy_options=$label_options heavy "label_${set% *}" pseudo_label \
                 --data "$raw/${set% *}" --out "$source" --teacher "$teacher_pt" \
                 --mode "$labels" --ngpu "$((ngpu > 0))"
@@ -266,7 +268,7 @@ configs=("$train_config" "$qat_config")
 if [ "$mode" = joint ]; then first=qat configs=("$train_config"); fi
 
 if run_stage 3 "weights" false; then
-    fetch_weights "$teacher" "$student"
+    fetch_weights teacher student
     py init_student --from "$student_pt" --teacher "$teacher_pt" --grid "$grid" \
         --export "$format" "${configs[-1]}" --also "${also[@]}" --out "$exp/init"
     if [ "$skip_train" = false ]; then
@@ -418,7 +420,7 @@ if run_stage 9 "decode" "$skip_eval"; then
     export_also
     py describe --exp "$exp" --corpus "$corpus" --seed "$seed" --data "$test" \
         --student "$exp/export/$exported" --runtime "$runtime" \
-        --teacher_name "${teacher##*/}" --student_name "${student##*/}" \
+        --teacher_name "$teacher_shown" --student_name "$student_shown" \
         --config "$config_names" --command "$command_line" \
         --data_report "$data/report.json" --format_report "$raw/format.json" \
         --data_sources "$data/sources.json" \
