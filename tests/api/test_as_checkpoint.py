@@ -55,10 +55,10 @@ def test_every_format(form, grid, said, toy, tmp_path, capsys):
     assert capsys.readouterr().err == f"{path}: made of {source} ({said})\n"
     found = state_of(path)
     for name, tensor in model.weights.state.items():
-        expected = get_grid(grids[name]).fake(tensor) if name in grids else tensor
-        if form == "ct2" and name not in grids or form == "ggml" and tensor.ndim < 2:
-            continue  # float16
-        assert torch.equal(found[name], expected), name
+        expected = [tensor, tensor.half().float()]  # some formats have no more
+        if name in grids:
+            expected = [get_grid(grids[name]).fake(tensor)]
+        assert any(torch.equal(found[name], value) for value in expected), name
     origin = json.loads(path.with_suffix(".json").read_text())
     assert origin["source"] == str(source) and place(source, tmp_path / "weights")[0] == path
     time = path.stat().st_mtime_ns
@@ -80,9 +80,10 @@ def test_a_checkpoint_is_itself_and_what_changed_is_another(toy, tmp_path):
         file.write(b"\x01")
     second = as_checkpoint(folder, weights)
     assert second != first and second.name.startswith("hf-")
-    first.write_bytes(first.read_bytes()[:-1])  # damaged: made again
-    with pytest.raises(InputError):
-        as_checkpoint(first, weights)
+    state = state_of(second)
+    second.write_bytes(second.read_bytes()[:-1])  # damaged: made again
+    assert as_checkpoint(folder, weights) == second
+    assert all(torch.equal(tensor, state[name]) for name, tensor in state_of(second).items())
     second.with_suffix(".json").unlink()
     with pytest.raises(InputError, match=rf"{second.name}: was not fetched"):
         as_checkpoint(folder, weights)

@@ -82,7 +82,7 @@ def test_a_model_that_no_package_holds(tmp_path, monkeypatch):
     monkeypatch.setitem(whisper._MODELS, "medium", "http://127.0.0.1:9/x/medium.pt")
     with pytest.raises(WorkError, match=r"^medium: OpenAI's server cannot be .*no package holds"):
         fetch("medium", tmp_path, tmp_path)
-    assert not [*tmp_path.iterdir()]
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_the_names_are_openai_whispers():

@@ -2,8 +2,8 @@
 
 import socket
 
-import huggingface_hub
 import pytest
+from huggingface_hub import constants
 
 import espnet_dq as dq
 from espnet_dq.errors import InputError, WorkError
@@ -30,7 +30,6 @@ def at(monkeypatch, tmp_path):
     """Function (address): the library knows that hub only, and an empty cache."""
 
     def use(address):
-        constants = huggingface_hub.constants
         monkeypatch.setattr(constants, "ENDPOINT", address)
         url = f"{address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url)
@@ -107,7 +106,7 @@ def test_without_a_network(hub, folder, nobody, at):
         dq.load("hf:me/toy")
     assert "\n" not in str(caught.value)
     hub.files["me/toy"] = folder
-    address = huggingface_hub.constants.ENDPOINT
+    address = constants.ENDPOINT
     at(hub.url)
     before = snapshot("hf:me/toy")
     at(address)
