@@ -28,7 +28,7 @@ def get_parser() -> Parser:
     parser.add_argument("--data", type=Path, required=True, help="Kaldi folder that is scored")
     parser.add_argument("--student", type=Path, required=True, help="the exported student")
     parser.add_argument("--runtime", required=True, help="what runs it")
-    parser.add_argument("--teacher_name", default="unknown", help="OpenAI's, hf:..., a file's or folder's")
+    parser.add_argument("--teacher_name", default="unknown", help="OpenAI's, hf:..., or a file's")
     parser.add_argument("--student_name", default="unknown", help="the same")
     parser.add_argument("--config", required=True, help="training configurations, quoted")
     parser.add_argument("--data_report", type=Path, required=True, help="stage 1's report.json")

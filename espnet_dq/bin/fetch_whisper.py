@@ -26,7 +26,7 @@ def get_parser() -> Parser:
         "(hf:USER/NAME@REVISION: that revision), or a file or folder that is read here",
     )
     parser.add_argument(
-        "--out", type=Path, required=True, help="folder for the .pt and its .json (where it is from)"
+        "--out", type=Path, required=True, help="folder for the .pt and its .json (its origin)"
     )
     parser.add_argument(
         "--cache",

@@ -36,8 +36,9 @@ def download(url: str, path: Path, expected: str) -> None:
         Unreachable: it did not come.
         InputError: it has another hash.
     """
+    shown = {"unit": "B", "unit_scale": True, "desc": path.name, "delay": 0.1}
     with atomic(path) as tmp:
-        with open(tmp, "wb") as file, tqdm(unit="B", unit_scale=True, desc=path.name) as bar:
+        with open(tmp, "wb") as file, tqdm(**shown) as bar:
             begin = failed = 0
             while why := _receive(url, file, bar):
                 failed = 0 if file.tell() > begin else failed + 1

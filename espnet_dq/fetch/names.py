@@ -6,7 +6,6 @@ from pathlib import Path
 from espnet_dq.errors import InputError
 from espnet_dq.fetch.sources import MODELS
 
-
 HUB = "hf:"  # begins what is on the Hugging Face Hub
 
 

@@ -318,7 +318,7 @@ def test_a_model_that_has_changed(folder, experiment):
     experiment(teacher=str(folder))
     settled = (exp / "settings").read_text()
     (folder / "model.safetensors").write_text("other weights")
-    with pytest.raises(InputError, match=r"with other settings: teacher_content \w{16}, now \w{16}:"):
+    with pytest.raises(InputError, match=r"other settings: teacher_content \w{16}, now \w{16}:"):
         experiment(teacher=str(folder))
     known = json.loads(settled)
     del known["teacher_content"]

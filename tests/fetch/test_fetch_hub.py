@@ -69,7 +69,7 @@ def test_a_revision(hub, folder):
     hub.files["me/toy@v1"] = folder
     assert (snapshot("hf:me/toy@v1") / "config.json").read_bytes() == folder["config.json"]
     assert (snapshot("hf:me/toy") / "model.safetensors").read_bytes() == b"new"
-    with pytest.raises(WorkError, match="^hf:me/toy@v2: cannot be downloaded: .*404"):
+    with pytest.raises(WorkError, match=r"^hf:me/toy@v2: cannot be downloaded: .*404"):
         snapshot("hf:me/toy@v2")
 
 
@@ -102,7 +102,9 @@ def test_a_file_that_changes_on_its_way(hub, folder):
 
 
 def test_without_a_network(hub, folder, nobody, at):
-    with pytest.raises(WorkError, match="^hf:me/toy: cannot be downloaded: .*[Cc]onnect") as caught:
+    with pytest.raises(
+        WorkError, match=r"^hf:me/toy: cannot be downloaded: .*[Cc]onnect"
+    ) as caught:
         dq.load("hf:me/toy")
     assert "\n" not in str(caught.value)
     hub.files["me/toy"] = folder
@@ -117,5 +119,5 @@ def test_names():
     assert parse("hf:me/toy") == ("me/toy", None)
     assert parse("hf:me/toy@refs/pr/1") == ("me/toy", "refs/pr/1")
     for name in ("hf:", "hf:toy", "hf:me/", "hf:/toy", "hf:me/x y", "hf:a/b/c", "hf:me/toy@"):
-        with pytest.raises(InputError, match="no name of a repository|no revision"):
+        with pytest.raises(InputError, match=r"no name of a repository|no revision"):
             parse(name)

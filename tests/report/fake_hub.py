@@ -22,7 +22,7 @@ LARGE = 10_000_000  # bytes from which the Hub wants a file by LFS
 class Hub:
     """Repositories: `files` by name, `private` as asked for at their creation.
 
-    `USER/NAME@REVISION` is another revision than main; `requests` are the paths that were asked for.
+    `USER/NAME@REVISION` is another revision than main; `requests` are the paths asked for.
 
     Example usage::
 
@@ -117,7 +117,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def about(self, repository, revision):
         if repository not in self.hub.files:
-            return self.reply({"error": "Repository not found"}, 404, {"X-Error-Code": "RepoNotFound"})
+            return self.reply({"error": "no"}, 404, {"X-Error-Code": "RepoNotFound"})
         name = repository if revision == "main" else f"{repository}@{revision}"
         if name not in self.hub.files:
             return self.reply({"error": "no"}, 404, {"X-Error-Code": "RevisionNotFound"})
