@@ -127,6 +127,15 @@ def test_every_stage(trim, tmp_path):
     said = run(tmp_path, *options, "--also", "uniform8", code=2)
     assert "also onnx_int8, uniform4_g16, now uniform8: --stage 9 scores again" in said
 
+    # Going on from that student: its float weights, which lie on no grid.
+    said = run(tmp_path, *options, "--student", str(exp), "--tag", "on", "--skip_train", "true",
+               "--stop_stage", "3")  # fmt: skip
+    assert f"made of {exp} (a training's float weights)" in said
+    (further,) = (tmp_path / "exp").glob("*_on")
+    start, trained = torch.load(further / "init/student.pth"), torch.load(exp / "qat" / CHECKPOINT)
+    assert start.keys() <= trained.keys() and len(start) > 50
+    assert all(torch.equal(tensor, trained[name]) for name, tensor in start.items())
+
     # Another sound under an old name: what was made of the old one is made again, from the new one.
     run(tmp_path, *options, "--stage", "10", "--stop_stage", "10")
     assert (exp / "done/9").exists() and not (exp / "done/12").exists()

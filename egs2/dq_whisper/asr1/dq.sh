@@ -214,6 +214,10 @@ if [ -n "$data_root" ] && [ -e "$exp/done/1" ] && [ "$skip_data" = false ]; then
     if [ "$stage" -ge 3 ]; then make_data --exp "$exp" --warn; fi
 fi
 if run_stage 1 "data" "$skip_data"; then
+    for model in teacher student; do # a user's may be damaged: said before the work on the data
+        file=${model}_pt
+        [ "${!file}" = "$weights/${!model}.pt" ] || fetch_weights "$model"
+    done
     lock_data
     if [ "$data_made" = false ]; then
         rm -f "$dump/.made"
