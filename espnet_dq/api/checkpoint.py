@@ -10,16 +10,12 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from espnet_dq.errors import InputError, say
 from espnet_dq.fetch.names import HUB
 from espnet_dq.fetch.sources import MODELS
 from espnet_dq.files import bytes_on_disk, file_size, sha256
 from espnet_dq.formats import detect
-
-if TYPE_CHECKING:
-    from espnet_dq.api.models import Model
 
 # What of a folder can be a model's: not what trainers leave beside it (`optimizer.pt`).
 _SUFFIXES = {".json", ".txt", ".safetensors", ".bin", ".onnx"}
@@ -87,10 +83,7 @@ def content(path: Path) -> str:
 def _files(folder: Path) -> Iterator[tuple[str, Path]]:
     """Names and paths of the files that may decide what a folder's model is."""
     if detect.adapter(folder):
-        from espnet_dq.api.models import base_of
-        from espnet_dq.formats import adapter
-
-        base = base_of(adapter.read(folder))
+        base = _base(folder)
         more = _files(base) if base.is_dir() else [("", base)]
         yield from ((f"base/{name}", file) for name, file in more)
     else:
@@ -99,8 +92,8 @@ def _files(folder: Path) -> Iterator[tuple[str, Path]]:
         except InputError:
             yield from _of_training(folder)
             return
-    for place in (folder, folder / "onnx"):
-        for file in place.glob("*"):
+    for where in (folder, folder / "onnx"):
+        for file in where.glob("*"):
             if file.suffix in _SUFFIXES:
                 yield str(file.relative_to(folder)), file
 
@@ -138,37 +131,48 @@ def as_checkpoint(source: str | Path, folder: Path, cache: Path | None = None) -
     from espnet_dq.api.models import load
     from espnet_dq.fetch.weights import fetch, keep, kept
     from espnet_dq.formats.openai.write import save
+    from espnet_dq.whisper.weights import ENCODER_POSITIONS
 
     if name := published(source):
         return fetch(name, folder, cache)
     checkpoint, found = place(source, folder)
     if checkpoint == Path(source) or kept(checkpoint):
         return checkpoint
-    model = load(source)
+    model = load(source, keep=False)
     weights = model.weights.without_added()
     dtype = getattr(torch, weights.lossless(weights.state))
     origin = {"source": str(source), "source_sha256": found or content(model.path)}
     keep(checkpoint, lambda path: save(path, weights, dtype), origin)
-    said = _kind(model)
+    # Some formats leave the encoder's positions out, which are the same in every Whisper.
+    count = sum(t.numel() for n, t in model.weights.state.items() if n != ENCODER_POSITIONS)
+    said = _kind(model.path, count)
     if left_out := model.dims.n_vocab - weights.dims.n_vocab:
         said += f", without its {left_out} added tokens"
     say(f"{checkpoint}: made of {source} ({said})", sys.stderr)
     return checkpoint
 
 
-def _kind(model: "Model") -> str:
-    """What a model was read from, and whether its weights are rounded there."""
-    path = model.path
+def _kind(path: Path, weights: int) -> str:
+    """What a model of so many weights was read from, and whether they are rounded there."""
+    from espnet_dq.formats import integers
+
     if path.is_dir() and detect.adapter(path):
-        return "adapters and their base"
+        return f"adapters and their base, {_kind(_base(path), weights)}"
     try:
         form = detect.detect(path)
     except InputError:
         return "a training's float weights"
-    grids = ", ".join(sorted({*model.grids.values()}))
+    grids = ", ".join(sorted({q.grid for q in integers.load(path).values()}))
     files = [file for _, file in _files(path)] if path.is_dir() else [path]
     size = sum(bytes_on_disk(f) for f in files if f.suffix not in (".json", ".txt"))
-    bits = 8 * size / sum(tensor.numel() for tensor in model.weights.state.values())
-    if not grids and bits < _FLOAT:  # integers that are none of ours
+    if not grids and (bits := 8 * size / weights) < _FLOAT:  # integers that are none of ours
         grids = f"{bits:.0f} bits a weight"
     return f"{form}, quantized: {grids}" if grids else form
+
+
+def _base(folder: Path) -> Path:
+    """Of adapters."""
+    from espnet_dq.api.models import base_of
+    from espnet_dq.formats import adapter
+
+    return base_of(adapter.read(folder))

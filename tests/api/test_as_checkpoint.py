@@ -1,15 +1,17 @@
 """Any model as openai-whisper's checkpoint: what teachers and students of the recipe become."""
 
 import json
+import re
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
+import gguf
 import pytest
 import torch
 import whisper
 import yaml
 from safetensors.torch import save_file
+from whisper.model import ModelDimensions
 
 import espnet_dq as dq
 from espnet_dq.api.checkpoint import as_checkpoint, place
@@ -17,8 +19,9 @@ from espnet_dq.api.models import Model
 from espnet_dq.errors import InputError
 from espnet_dq.quant.grids import get_grid
 from espnet_dq.student.checkpoint import CHECKPOINT
-from espnet_dq.whisper.vocabulary import own_vocabulary
+from espnet_dq.whisper.vocabulary import numbers, own_vocabulary
 from espnet_dq.whisper.weights import EMBEDDING, Weights
+from tests.formats.test_ggml import write as write_ggml
 
 SMALL = {"state": 32, "layers": 1, "text_ctx": 32, "audio_ctx": 100}
 
@@ -66,6 +69,13 @@ def test_every_format(form, grid, said, toy, tmp_path, capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_integers_that_are_none_of_ours(toy, tmp_path, capsys):
+    """whisper.cpp's q5_1 takes 6 bits a weight; the tokens in a toy's file are some more."""
+    write_ggml(tmp_path / "x.bin", dq.load(toy).weights, gguf.GGMLQuantizationType.Q5_1)
+    as_checkpoint(tmp_path / "x.bin", tmp_path / "weights")
+    assert re.search(r"\(ggml, quantized: \d bits a weight\)\n", capsys.readouterr().err)
+
+
 def test_a_checkpoint_is_itself_and_what_changed_is_another(toy, tmp_path):
     weights = tmp_path / "weights"
     assert as_checkpoint(toy, weights) == toy and not weights.exists()
@@ -99,7 +109,7 @@ def test_added_tokens_are_left_out(kept, toy, trim, tmp_path, capsys):
     end = sum(i < 50257 for i in ids)  # <|endoftext|>
     more = torch.full((1, rows.shape[1]), 0.5)
     rows = torch.cat([rows[:end], more, rows[end : end + 1], more, rows[end + 1 :]])
-    sizes = replace(dims, n_vocab=len(rows)) if kept == "all" else own_sizes(dims, len(rows))
+    sizes = ModelDimensions(**numbers(dims) | {"n_vocab": len(rows)})
     added = own_vocabulary(sizes, [*ids], "here", ("[UM]",), ("<|noise|>",))
     dq.save(Model(Weights(added, weights.state | {EMBEDDING: rows})), tmp_path / "hf", to="hf")
     path = as_checkpoint(tmp_path / "hf", tmp_path / "weights")
@@ -107,15 +117,6 @@ def test_added_tokens_are_left_out(kept, toy, trim, tmp_path, capsys):
     found = dq.load(path).weights
     assert found.dims == dims
     assert torch.equal(found.state[EMBEDDING], weights.state[EMBEDDING])
-
-
-def own_sizes(dims, count):
-    """Plain dimensions with another vocabulary's size."""
-    from whisper.model import ModelDimensions
-
-    from espnet_dq.whisper.vocabulary import numbers
-
-    return ModelDimensions(**numbers(dims) | {"n_vocab": count})
 
 
 def test_adapters_and_their_base(toy, tmp_path, capsys):
@@ -133,7 +134,7 @@ def test_adapters_and_their_base(toy, tmp_path, capsys):
         folder / "adapter_model.safetensors",
     )  # fmt: skip
     made = as_checkpoint(folder, tmp_path / "weights")
-    assert "(adapters and their base)" in capsys.readouterr().err
+    assert "(adapters and their base, openai)" in capsys.readouterr().err
     before = state_of(toy)
     name = "encoder.blocks.0.attn.query.weight"
     assert torch.equal(state_of(made)[name], before[name] + 0.25)

@@ -161,7 +161,7 @@ fetch_weights() {
     local model file
     for model; do
         file=${model}_pt
-        [ "${!file}" = "${!model}" ] || py fetch_whisper --model "${!model}" --out "$weights"
+        [ "${!file}" -ef "${!model}" ] || py fetch_whisper --model "${!model}" --out "$weights"
         [ -e "${!file}" ] || die "--$model ${!model}: has changed since this run began: run it again"
     done
 }
