@@ -11,6 +11,7 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
@@ -283,7 +284,10 @@ def settle(given: dict[str, str], caller: str) -> dict[str, str]:
     typed = dict(o)
     for name in filter(o.get, _paths(o, given, caller)):
         o[name] = os.path.join(caller, o[name])
-    names = {f"{model}_name": model_name(o[model]) for model in LEARNING}
+    names = {}
+    for model in LEARNING:
+        with _of_option(model):
+            names[f"{model}_name"] = model_name(o[model])
     exp = "_".join(filter(None, (o["corpus"], *names.values(), _name(o["grid"]), o["tag"])))
     exp = os.path.abspath(os.path.join(o["expdir"], exp))
     # On a disk that was taken away, perhaps: an experiment has read it.
@@ -304,7 +308,7 @@ def settle(given: dict[str, str], caller: str) -> dict[str, str]:
     known = {"format": form.name, "runtime": form.runtime, "exported": form.exported}
     known |= {"padding": form.padding, "exp": exp, "weights": WEIGHTS}
     for model in LEARNING:
-        known |= _model(model, o[model], typed[model])
+        known |= _model(model, o[model])
     known["also_systems"] = " ".join(map(rounded.entry, _also(o)))
     parts = ["train"] if o["mode"] == "joint" else ["train", "qat"]
     known["config_names"] = shlex.join(o[f"{part}_config"] for part in parts)
@@ -431,15 +435,22 @@ def _check_grid(option: str, grid: str) -> None:
             ) from e
 
 
-def _model(name: str, model: str, typed: str) -> dict[str, str]:
+@contextmanager
+def _of_option(name: str) -> Iterator[None]:
+    """Name the option in what is said of its value."""
+    try:
+        yield
+    except InputError as e:
+        raise InputError(f"--{name}: {e}") from e
+
+
+def _model(name: str, model: str) -> dict[str, str]:
     """NAME_pt, the checkpoint; NAME_content, a hash of what a path holds; NAME_shown, in reports.
 
-    Raises `InputError`, naming the option, for what can be no teacher or student.
+    Raises `InputError` for what can be no teacher or student.
     """
-    try:
+    with _of_option(name):
         checkpoint, content = place(model, Path(WEIGHTS))
-    except InputError as e:
-        raise InputError(f"--{name} {typed}: {e}") from e
     shown = model
     if is_path(model):
         shown = os.path.basename(os.path.abspath(model)) + "/" * os.path.isdir(model)
