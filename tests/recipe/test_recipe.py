@@ -128,8 +128,8 @@ def test_every_stage(trim, tmp_path):
     assert "also onnx_int8, uniform4_g16, now uniform8: --stage 9 scores again" in said
 
     # Going on from that student: its float weights, which lie on no grid.
-    said = run(tmp_path, *options, "--student", str(exp), "--tag", "on", "--skip_train", "true",
-               "--stop_stage", "3")  # fmt: skip
+    said = run(tmp_path, *options, "--student", str(exp), "--tag", "on", "--skip_data", "true",
+               "--skip_train", "true", "--stop_stage", "3")  # fmt: skip
     assert f"made of {exp} (a training's float weights)" in said
     (further,) = (tmp_path / "exp").glob("*_on")
     start, trained = torch.load(further / "init/student.pth"), torch.load(exp / "qat" / CHECKPOINT)
