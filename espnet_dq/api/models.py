@@ -59,16 +59,16 @@ def load(source: str | Path, keep: bool = True, base: str | Path | None = None) 
 
     Args:
         source: a path, whose format is detected (`.pt`, ggml, packed safetensors; a folder of
-            CTranslate2, Hugging Face, ONNX; peft's LoRA adapters; an experiment), or `openai:tiny`,
-            `openai:base`, `openai:small`, fetched once, also without `openai:` where no file or
-            folder has that name.
+            CTranslate2, Hugging Face, ONNX; peft's LoRA adapters; an experiment); `openai:tiny` and
+            what else OpenAI publishes, fetched once, also without `openai:` where no file or folder
+            has that name; or `hf:USER/NAME[@REVISION]`, of the Hugging Face Hub.
         keep: with the integers and scales of what lies on a grid; False: as floats only.
         base: of adapters: the model that they were trained on, and are merged into; None: as their
             folder names it, if that is a path. A line says what was merged.
 
     Raises:
         InputError: nothing that is read here, or damaged.
-        WorkError: `openai:` without a network.
+        WorkError: `openai:` or `hf:` without a network.
 
     Example usage::
 
@@ -80,22 +80,27 @@ def load(source: str | Path, keep: bool = True, base: str | Path | None = None) 
         return _merged(path, file, base)
     if base is not None:
         raise InputError(f"{path}: holds no adapter, so it has no base")
-    if is_experiment(path) and _was_trained(path):
+    if is_experiment(path) and was_trained(path):
         student = load_student(path)
         quantized = student.quantized() if keep else {}
         return Model(Weights(student.dims, student.state), quantized, _beside(quantized), path)
     return Model(detect.load(path), integers.load(path) if keep else {}, path=path)
 
 
+def base_of(added: adapter.Adapter) -> Path:
+    """The model that adapters were trained on, as they name it; `InputError` if it is not here."""
+    if added.base is None or not Path(added.base).exists():
+        raise InputError(
+            f"{detect.adapter(added.folder)}: its base {added.base or '(which it does not name)'} "
+            "is not here: say --base (espnet-dq convert), a path, openai:NAME or hf:USER/NAME"
+        )
+    return Path(added.base)
+
+
 def _merged(folder: Path, file: Path, base: str | Path | None) -> Model:
     """A base with the adapters of a folder in it."""
     added = adapter.read(folder)
-    if base is None and (added.base is None or not Path(added.base).exists()):
-        raise InputError(
-            f"{file}: its base {added.base or '(which it does not name)'} is not here: say --base, "
-            "a path or openai:NAME"
-        )
-    base = base or added.base
+    base = base or base_of(added)
     path = source_path(base)
     if added.of_embedding and detect.detect(path) != "openai" and not in_order(path):
         raise InputError(
@@ -117,7 +122,7 @@ def is_experiment(path: Path) -> bool:
     return False
 
 
-def _was_trained(folder: Path) -> bool:
+def was_trained(folder: Path) -> bool:
     """Whether there is a training in it; if not, what formats there are is the better answer."""
     try:
         training_folder(folder)

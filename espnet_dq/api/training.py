@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from espnet_dq.api.checkpoint import as_checkpoint, content
 from espnet_dq.api.models import export, form_of
 from espnet_dq.api.verification import verify
 from espnet_dq.config import QuantConfig, read_config
@@ -69,7 +70,7 @@ def distil(
     Args:
         train: a Kaldi folder with `wav.scp`, `text`, `utt2spk` and `utt2lang`; audio of any kind.
         dev: the same, of other utterances, by which the best epoch is chosen.
-        teacher: a `.pt` file, or `openai:base` and the like.
+        teacher: whatever `load` reads, by its path or name.
         student: the Whisper that learns: the same choices.
         out: the experiment's folder, which `load`, `export` and `verify` read.
         grid: weight grid, or a `.yaml` file with a table; the format goes with it.
@@ -110,22 +111,24 @@ def distil(
     length = Wanted(steps, epochs, qat_steps)
     if not isinstance(table := read_grid(grid), str):
         grid = str(Path(grid).absolute())
-    for path in (*models, *configs):
+    for path in configs:
         file_size(path)
     heard({str(path): read_config(path) for path in configs}, length)
     settings = {
         "data": {name: _tables(folder) for name, folder in folders.items()},
-        "models": [sha256(path) for path in models], "grid": table,
+        "models": [content(path) for path in models], "grid": table,
         "train_config": [sha256(path) for path in configs],
         "singles": singles, "balance": str(balance), "length": str(length), "merge": merge,
         "seed": seed,
     }  # fmt: skip
     splits = {name: validate(folder, names=True) for name, folder in folders.items()}
     check_disjoint(splits)
-    steps = _Steps(out, *models, grid, FORMATS[form_of(table)], configs, length, merge, seed, ngpu)
     out.parent.mkdir(parents=True, exist_ok=True)
     with alone(out) as lock:
         _begin(out, settings)
+        models = [as_checkpoint(path, out / "weights") for path in models]
+        form = FORMATS[form_of(table)]
+        steps = _Steps(out, *models, grid, form, configs, length, merge, seed, ngpu)
         if not (out / "qat" / CHECKPOINT).exists():
             steps.data(splits, {**SINGLES, "train": singles}, balance, nj)
             steps.teacher_pass()

@@ -103,9 +103,10 @@ def add_source(parser: argparse.ArgumentParser) -> None:
         "--from",
         dest="source",
         required=True,
-        metavar="PATH|openai:NAME",
-        help="file or folder in a format that is read here (detected), or a Whisper of OpenAI's: "
-        f"openai: and one of {', '.join(MODELS)}; the name alone where nothing else has it",
+        metavar="PATH|openai:NAME|hf:USER/NAME",
+        help="file or folder in a format that is read here (detected), a Whisper of OpenAI's: "
+        f"openai: and one of {', '.join(MODELS)}; the name alone where nothing else has it, or one "
+        "of the Hugging Face Hub",
     )
 
 
@@ -114,8 +115,9 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         required=True,
-        metavar="PATH|NAME",
+        metavar="PATH|NAME|hf:USER/NAME",
         help="folder of CTranslate2 (faster-whisper), ONNX (onnx) or Hugging Face (transformers), "
-        "ggml .bin file (whisper.cpp), .pt, packed file or experiment folder (torch), or a Whisper "
-        f"of OpenAI's that is fetched once: {', '.join(MODELS)} or openai: and one of them (torch)",
+        "ggml .bin file (whisper.cpp), .pt, packed file or experiment folder (torch), a Whisper of "
+        f"OpenAI's that is fetched once: {', '.join(MODELS)} or openai: and one of them (torch), "
+        "or a folder of the Hugging Face Hub (transformers)",
     )

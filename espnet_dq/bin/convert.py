@@ -25,7 +25,7 @@ def get_parser() -> Parser:
     add_source(parser)
     parser.add_argument(
         "--base",
-        metavar="PATH|openai:NAME",
+        metavar="PATH|openai:NAME|hf:USER/NAME",
         help="of a folder of LoRA adapters: the model that they are merged into (default: as the "
         "folder names it)",
     )

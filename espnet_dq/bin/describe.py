@@ -26,7 +26,7 @@ def get_parser() -> Parser:
     parser.add_argument("--corpus", required=True, help="name of the corpus")
     parser.add_argument("--seed", type=int, required=True, help="seed of the run")
     parser.add_argument("--data", type=Path, required=True, help="Kaldi folder that is scored")
-    parser.add_argument("--teacher_name", default="unknown", help="tiny, base, ... or a .pt file's")
+    parser.add_argument("--teacher_name", default="unknown", help="OpenAI's, hf:..., or a file's")
     parser.add_argument("--student_name", default="unknown", help="the same")
     parser.add_argument("--config", required=True, help="training configurations, quoted")
     parser.add_argument("--data_report", type=Path, required=True, help="stage 1's report.json")

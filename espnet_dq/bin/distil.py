@@ -21,7 +21,7 @@ def get_parser() -> Parser:
     parser.add_argument("--dev", type=Path, required=True, help="Kaldi folder to choose epochs by")
     parser.add_argument("--out", type=Path, required=True, help="the experiment's folder")
     parser.add_argument(
-        "--teacher", default="openai:base", help=".pt or openai:NAME (default: %(default)s)"
+        "--teacher", default="openai:base", help="path, openai:NAME or hf:USER/NAME (%(default)s)"
     )
     parser.add_argument(
         "--student", default="openai:tiny", help="the same choices (default: %(default)s)"

@@ -1,24 +1,32 @@
-"""Download a Whisper and write it as a checkpoint that `whisper.load_model(PATH)` reads.
+"""Fetch a Whisper and write it as a checkpoint that `whisper.load_model(PATH)` reads.
 
 Example usage::
 
     python -Pm espnet_dq.bin.fetch_whisper --model tiny --out weights
+    python -Pm espnet_dq.bin.fetch_whisper --model hf:openai/whisper-small --out weights
 """
 
 from pathlib import Path
 
+from espnet_dq.api.checkpoint import as_checkpoint
 from espnet_dq.bin.arguments import Parser
 from espnet_dq.errors import run, say
 from espnet_dq.fetch.sources import MODELS
-from espnet_dq.fetch.weights import default_cache, fetch
+from espnet_dq.fetch.weights import default_cache
 
 
 def get_parser() -> Parser:
     """The command's options."""
     parser = Parser(__doc__)
-    parser.add_argument("--model", required=True, choices=MODELS, help="size of the Whisper")
     parser.add_argument(
-        "--out", type=Path, required=True, help="folder for NAME.pt and NAME.json (its origin)"
+        "--model",
+        required=True,
+        metavar="NAME|hf:USER/NAME|PATH",
+        help=f"one of OpenAI's ({', '.join(MODELS)}), one of the Hugging Face Hub "
+        "(hf:USER/NAME@REVISION: that revision), or a file or folder that is read here",
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder for the .pt and its .json (its origin)"
     )
     parser.add_argument(
         "--cache",
@@ -32,7 +40,7 @@ def get_parser() -> Parser:
 def main(argv: list[str] | None = None) -> int:
     """Fetch one model; returns 0 and prints the checkpoint's path."""
     args = get_parser().parse_args(argv)
-    say(fetch(args.model, args.out, args.cache))
+    say(as_checkpoint(args.model, args.out, args.cache))
     return 0
 
 

@@ -17,9 +17,10 @@ from pathlib import Path
 from espnet_dq.bin.arguments import Parser, count, one_or_more, percentage, positive, share, whole
 from espnet_dq.data.corpora import CORPORA
 from espnet_dq.errors import InputError, run
+from espnet_dq.fetch.sources import MULTILINGUAL
 from espnet_dq.formats.registry import FORMATS
 from espnet_dq.recipe import settings
-from espnet_dq.recipe.settle import DEBIAN, TRAIN_CONFIG, WHISPERS, settle
+from espnet_dq.recipe.settle import DEBIAN, TRAIN_CONFIG, settle
 from espnet_dq.recipe.systems import SYSTEMS
 from espnet_dq.task.plan import MERGE, SHARE
 
@@ -116,11 +117,13 @@ OPTIONS = {
         Option("max_hours", "inf", positive, "N", "at most N hours of each language"),
     ),
     "models and training": (
-        Option("teacher", "base", str, "NAME|FILE",
-               f"{', '.join(WHISPERS)}, or an openai-whisper .pt file"),
-        Option("student", "tiny", str, "NAME|FILE",
-               "the Whisper that learns: the same choices; bin.make_student and "
-               "bin.trim_vocabulary cut smaller ones"),
+        Option("teacher", "base", str, "MODEL",
+               f"one of OpenAI's, {', '.join(MULTILINGUAL)}; or any model that you have: a folder "
+               "of Hugging Face or CTranslate2, LoRA adapters, a .pt or ggml file, an experiment; "
+               "or hf:USER/NAME, of the Hugging Face Hub"),
+        Option("student", "tiny", str, "MODEL",
+               "the Whisper that learns: the same choices, a student that you trained before "
+               "among them; bin.make_student and bin.trim_vocabulary cut smaller ones"),
         Option("grid", "ct2_int8", str, "NAME|FILE",
                f"weight grid, and with it the runtime: {IN_RUNTIMES}; uniform2 to uniform8, also "
                "as uniform4_tensor or uniform4_g16, or a .yaml file with a grid for each weight "

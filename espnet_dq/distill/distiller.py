@@ -132,7 +132,8 @@ class Distiller(Distilling):
 
     Args:
         student: openai-whisper's model, weights loaded.
-        teacher: a `.pt` file, or `openai:base` and the like; None needs an `alpha` of 0.
+        teacher: a file or folder of any format, `openai:base` and the like, or `hf:USER/NAME`;
+            None needs an `alpha` of 0.
         config: how it learns.
         window: what the student hears in training.
 

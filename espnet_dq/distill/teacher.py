@@ -18,7 +18,7 @@ from whisper.model import ModelDimensions, Whisper
 from whisper.tokenizer import Tokenizer
 
 from espnet_dq.errors import InputError
-from espnet_dq.formats.openai import read as openai
+from espnet_dq.formats import detect
 from espnet_dq.whisper.dims import vocabulary_tokenizer
 from espnet_dq.whisper.forward import decode_hidden, encode, log_mel, output_logits
 from espnet_dq.whisper.taps import Taps
@@ -32,7 +32,7 @@ LACKING = -1e30
 class Teacher:
     """A Whisper that only answers.
 
-    `path` is an openai-whisper `.pt` file, `student` the dimensions of who asks.
+    `path` is a file or folder of any format, `student` the dimensions of who asks.
     """
 
     def __init__(self, path: str | Path, student: ModelDimensions):
@@ -44,9 +44,9 @@ class Teacher:
     def model(self, device: torch.device | str = "cpu") -> Whisper:
         """The model in eval mode on `device`; loaded strictly on the first call."""
         if self._model is None:
-            if not self.path.is_file():
+            if not self.path.exists():
                 raise InputError(f"{self.path}: no such teacher file")
-            weights = openai.load(self.path)
+            weights = detect.load(self.path)
             model = Whisper(weights.dims)
             model.load_state_dict(weights.state)
             ours, theirs = (vocabulary_tokenizer(d).encoding for d in (self.student, weights.dims))

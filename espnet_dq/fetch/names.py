@@ -6,19 +6,24 @@ from pathlib import Path
 from espnet_dq.errors import InputError
 from espnet_dq.fetch.sources import MODELS
 
+HUB = "hf:"  # begins what is on the Hugging Face Hub
+
 
 def source_path(source: str | Path) -> Path:
-    """The path of a model: of a file or a folder itself, of a Whisper that OpenAI published in
-    the cache, where it is fetched to.
+    """The path of a model: of a file or a folder itself, else of where it is fetched to.
 
     `openai:tiny` always means OpenAI's. So does `tiny` alone, unless something of that name is
-    here.
+    here. `hf:USER/NAME`, or `hf:USER/NAME@REVISION`, is a repository of the Hugging Face Hub.
 
     Raises:
-        InputError: `openai:` and a name that is none of `MODELS`.
-        WorkError: as `espnet_dq.fetch.weights.fetch`.
+        InputError: `openai:` and a name that is none of `MODELS`, `hf:` and what names none.
+        WorkError: as `espnet_dq.fetch.weights.fetch` and `espnet_dq.fetch.hub.snapshot`.
     """
     source = str(source)
+    if source.startswith(HUB):
+        from espnet_dq.fetch.hub import snapshot
+
+        return snapshot(source)
     name = source.removeprefix("openai:")
     if name == source and (name not in MODELS or os.path.lexists(source)):
         return Path(source)

@@ -1,11 +1,21 @@
-"""Packages that hold OpenAI's Whisper weights, for where OpenAI's server cannot be reached.
+"""The Whispers that OpenAI publishes, and packages that hold some of them.
 
-tiny is whisper.cpp's ggml file (float16; SHA-1 bd577a113a864445d4c299885e0cb97d4ba92b5f, which
-whisper.cpp publishes), tiny.en OpenAI's own checkpoint, base a CTranslate2 folder (float16),
-small a Hugging Face ONNX export in 8 bits. What a package holds is pinned by size and SHA-256.
+Packages serve where OpenAI's server cannot be reached. tiny is whisper.cpp's ggml file (float16;
+SHA-1 bd577a113a864445d4c299885e0cb97d4ba92b5f, which whisper.cpp publishes), tiny.en OpenAI's own
+checkpoint, base a CTranslate2 folder (float16), small a Hugging Face ONNX export in 8 bits. What a
+package holds is pinned by size and SHA-256.
 """
 
 from dataclasses import dataclass
+
+# Each name that openai-whisper knows -> millions of weights, as its README counts them. Addresses
+# and hashes are in openai-whisper's own table, which takes torch to import.
+MODELS = {
+    **{"tiny": 39, "base": 74, "small": 244, "medium": 769, "large-v3-turbo": 809, "turbo": 809},
+    **{"large-v1": 1550, "large-v2": 1550, "large-v3": 1550, "large": 1550},
+    **{"tiny.en": 39, "base.en": 74, "small.en": 244, "medium.en": 769},
+}
+MULTILINGUAL = tuple(name for name in MODELS if not name.endswith(".en"))
 
 
 @dataclass(frozen=True)
@@ -130,5 +140,3 @@ SOURCES = {
         ".",
     ),
 }
-
-MODELS = tuple(SOURCES)

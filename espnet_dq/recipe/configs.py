@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 
 import yaml
 
+from espnet_dq.api.checkpoint import published
 from espnet_dq.config import merge, parse_keys, read_config
 from espnet_dq.errors import InputError
 from espnet_dq.quant.table import read_grid
@@ -52,9 +53,13 @@ def changed(o: Mapping[str, str], part: str, exp: str) -> str:
     merge(whole, keys, f"{option}: ")
     text = yaml.safe_dump(whole, sort_keys=False, allow_unicode=True)
     if not os.path.exists(f"{exp}/settings"):  # else it was checked, or dq.sh refuses to change it
+        from espnet_dq.api.models import load
         from espnet_dq.task.check import check, sizes  # imports ESPnet
 
-        models = (sizes(o[model]) for model in ("student", "teacher"))
+        models = (
+            sizes(o[m]) if published(o[m]) else load(o[m], keep=False).weights.without_added().dims
+            for m in ("student", "teacher")
+        )
         processes = max(1, int(o["ngpu"])) * int(o["num_nodes"])
         with TemporaryDirectory() as folder:
             file = Path(folder, os.path.basename(config))

@@ -18,6 +18,7 @@ from espnet_dq.quant.table import read_grid
 TRAINING = ("corpus", "data_root", "local_data_opts", "long", "teacher", "student", "grid", "mode",
             "singles", "seed", "labels", "temperature", "max_hours", "steps", "epochs",
             "qat_steps", "merge")  # fmt: skip
+CONTENT = ("teacher_content", "student_content")  # of files and folders
 SCORING = ("systems", "also", "test_clips", "test_windows", "canary")
 OTHER = "made with other settings"
 
@@ -29,6 +30,7 @@ def training(o: Mapping[str, str]) -> dict:
     for part in ("train",) if o["mode"] == "joint" else ("train", "qat"):
         text = o[f"{part}_yaml"]
         found[f"{part}_config"] = yaml.safe_load(text) if text else read_config(o[f"{part}_config"])
+    found |= {name: o[name] for name in CONTENT if o[name]}
     if os.path.isfile(o["grid"]):
         found["grids"] = read_grid(o["grid"])
     return json.loads(json.dumps(found, default=str))
@@ -82,7 +84,8 @@ def check(exp: Path, o: Mapping[str, str], defaults: Mapping[str, str]) -> dict[
             old = dict(json.loads(found))
         except (ValueError, TypeError) as e:
             raise InputError(f"{exp} was {OTHER}, by an older version: use --tag NAME") from e
-        words = "; ".join(changes(old, now, defaults))
+        # Older versions did not look into files.
+        words = "; ".join(changes(old, now, {**defaults, **{k: now.get(k) for k in CONTENT}}))
         if not words:
             texts[name] = found
         elif name == "settings":

@@ -5,24 +5,29 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from difflib import get_close_matches
+from math import inf
 from pathlib import Path
 
 import yaml
 
+from espnet_dq.api.checkpoint import is_path, model_name, place, published
 from espnet_dq.config import read_config
 from espnet_dq.data.corpora import CORPORA
 from espnet_dq.data.languages import known_language
 from espnet_dq.data.splits import shares
 from espnet_dq.data.validation import validate
 from espnet_dq.errors import InputError
-from espnet_dq.fetch.sources import MODELS
+from espnet_dq.fetch.sources import MODELS, MULTILINGUAL
 from espnet_dq.formats.registry import home
 from espnet_dq.recipe.configs import changed, set_keys
 from espnet_dq.recipe.systems import SYSTEMS, entries
 from espnet_dq.task.plan import DEV_WINDOWS, MERGE, Wanted, heard
 
-WHISPERS = tuple(name for name in MODELS if not name.endswith(".en"))
+LEARNING = ("teacher", "student")
+NAMES = ", ".join(MULTILINGUAL)
+WEIGHTS = "downloads/weights"  # in the recipe's folder: checkpoints that were fetched or made
 DEBIAN, NONE = "debian", "none"  # of --canary
 TRAIN_CONFIG = {"kd_qat": "conf/train.yaml", "joint": "conf/joint.yaml"}  # by mode
 # Paths that commands of jobs name.
@@ -49,7 +54,10 @@ def settle(given: dict[str, str], defaults: dict[str, str], caller: str) -> dict
     typed = dict(o)
     for name in filter(o.get, _paths(o, given, caller)):
         o[name] = os.path.join(caller, o[name])
-    names = {f"{model}_name": _name(o[model]) for model in ("teacher", "student")}
+    names = {}
+    for model in LEARNING:
+        with _of_option(model):
+            names[f"{model}_name"] = model_name(o[model])
     exp = "_".join(filter(None, (o["corpus"], *names.values(), _name(o["grid"]), o["tag"])))
     exp = os.path.abspath(os.path.join(o["expdir"], exp))
     # On a disk that was taken away, perhaps: an experiment has read it.
@@ -68,7 +76,9 @@ def settle(given: dict[str, str], defaults: dict[str, str], caller: str) -> dict
     _check_names(exp, o)
     form = home(o["grid"])
     known = {"format": form.name, "runtime": form.runtime, "exported": form.exported}
-    known |= {"padding": form.padding, "exp": exp}
+    known |= {"padding": form.padding, "exp": exp, "weights": WEIGHTS}
+    for model in LEARNING:
+        known |= _model(model, o[model])
     known["scored"] = " ".join(entries(o["systems"].split(), o["grid"], _also(o)))
     parts = ["train"] if o["mode"] == "joint" else ["train", "qat"]
     known["config_names"] = shlex.join(o[f"{part}_config"] for part in parts)
@@ -113,11 +123,13 @@ def _check_together(o: dict[str, str]) -> None:
         o["language"] = known_language(o["language"])
     if o["split"]:
         shares(o["split"])
-    models = o["teacher"], o["student"]
-    if {*models} <= {*WHISPERS} and models != tuple(sorted(models, key=WHISPERS.index))[::-1]:
+    for model in LEARNING:
+        o[model] = published(o[model]) or o[model].rstrip("/") or "/"
+    teacher, student = (o[model] for model in LEARNING)
+    if MODELS.get(teacher, inf) < MODELS.get(student, 0):
         raise InputError(
-            f"--teacher {models[0]} is smaller than --student {models[1]}, who learns from it: "
-            f"did you mean --teacher {models[1]} --student {models[0]}?"
+            f"--teacher {teacher} is smaller than --student {student}, who learns from it: "
+            f"did you mean --teacher {student} --student {teacher}?"
         )
     if o["upload_to"] and not re.fullmatch(".+/.+", o["upload_to"]):
         raise InputError(f"--upload_to {o['upload_to']}: USER/NAME")
@@ -145,16 +157,20 @@ def _paths(o: Mapping[str, str], given: Mapping[str, str], caller: str) -> Itera
             yield name
     if o["canary"] not in (DEBIAN, NONE):
         yield "canary"
-    for name, ending in (("teacher", ".pt"), ("student", ".pt"), ("grid", ".yaml")):
-        if o[name].endswith(ending):
-            yield name
+    yield from (model for model in LEARNING if is_path(o[model]))
+    if o["grid"].endswith(".yaml"):
+        yield "grid"
 
 
 def _check_paths(o: Mapping[str, str], typed: Mapping[str, str], gone: bool) -> None:
-    for model in ("teacher", "student"):
-        if o[model] not in WHISPERS and not o[model].endswith(".pt"):
-            known = ", ".join(WHISPERS)
-            raise InputError(f"--{model} {typed[model]}: {known}, or a .pt file")
+    for model in LEARNING:
+        if o[model] in MODELS and o[model] not in MULTILINGUAL:
+            raise InputError(f"--{model} {typed[model]}: knows English only: {NAMES}")
+        if is_path(o[model]) and not os.path.exists(o[model]):
+            raise InputError(
+                f"--{model} {typed[model]}: no such file or folder, nor a name of OpenAI's "
+                f"({NAMES}) or of the Hugging Face Hub's (hf:USER/NAME)"
+            )
     if not o["grid"].endswith(".yaml"):
         _check_grid("grid", o["grid"])
     for grid in (also := _also(o)):
@@ -163,7 +179,7 @@ def _check_paths(o: Mapping[str, str], typed: Mapping[str, str], gone: bool) -> 
             raise InputError(f"--also {grid}: that is --grid, on which the student is trained")
         if also.count(grid) > 1:
             raise InputError(f"--also {o['also']}: {grid} comes twice")
-    files = [n for n in ("teacher", "student", "grid") if o[n].endswith((".pt", ".yaml"))]
+    files = ["grid"] if o["grid"].endswith(".yaml") else []
     for name in (*files, "train_config", "qat_config", "cmd"):
         if not os.path.isfile(o[name]):
             raise InputError(f"--{name} {typed[name]}: no such file")
@@ -199,9 +215,33 @@ def _check_grid(option: str, grid: str) -> None:
             ) from e
 
 
+@contextmanager
+def _of_option(name: str) -> Iterator[None]:
+    """Name the option in what is said of its value."""
+    try:
+        yield
+    except InputError as e:
+        raise InputError(f"--{name}: {e}") from e
+
+
+def _model(name: str, model: str) -> dict[str, str]:
+    """NAME_pt, the checkpoint; NAME_content, a hash of what a path holds; NAME_shown, in reports.
+
+    Raises `InputError` for what can be no teacher or student.
+    """
+    with _of_option(name):
+        checkpoint, content = place(model, Path(WEIGHTS))
+    shown = model
+    if is_path(model):
+        shown = os.path.basename(os.path.abspath(model)) + "/" * os.path.isdir(model)
+        if shown in MODELS:  # which would say that it is OpenAI's
+            shown = f"./{shown}"
+    return {f"{name}_pt": str(checkpoint), f"{name}_content": content[:16], f"{name}_shown": shown}
+
+
 def _name(value: str) -> str:
-    """A model or a grid in the experiment's name."""
-    return os.path.basename(value).removesuffix(".pt").removesuffix(".yaml")
+    """A grid in the experiment's name."""
+    return os.path.basename(value).removesuffix(".yaml")
 
 
 def _check_names(exp: str, o: Mapping[str, str]) -> None:

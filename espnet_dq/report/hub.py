@@ -5,9 +5,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from huggingface_hub import HfApi, get_token
-from huggingface_hub.utils import validate_repo_id
 
 from espnet_dq.errors import InputError, WorkError
+from espnet_dq.fetch.hub import check_repository
 
 
 def check_upload(repositories: Iterable[str]) -> None:
@@ -21,12 +21,7 @@ def check_upload(repositories: Iterable[str]) -> None:
         WorkError: logging in failed.
     """
     for repository in repositories:
-        try:
-            validate_repo_id(repository)
-        except ValueError as e:
-            raise InputError(f"{repository}: no name of a repository ({e})") from e
-        if "/" not in repository:
-            raise InputError(f"{repository}: no name of a repository (USER/NAME is one)")
+        check_repository(repository)
     with _one_line("no Hugging Face token"):
         token = get_token()
     if token is None:

@@ -11,10 +11,9 @@ from espnet_dq.errors import InputError
 from espnet_dq.formats.registry import FORMATS
 from espnet_dq.report import rounded
 from espnet_dq.report.headline import mean_difference, sure
-from espnet_dq.report.origin import command, part, weights
+from espnet_dq.report.origin import command, part, repository, weights
 from espnet_dq.scoring import beside
 from espnet_dq.scoring.score import MEAN
-from espnet_dq.whisper.dims import SIZES
 from espnet_dq.whisper.forward import own_window
 from espnet_dq.whisper.vocabulary import OwnVocabulary
 
@@ -136,13 +135,12 @@ def _head(
     measured: Mapping | None,
 ) -> str:
     """What the Hub reads: https://huggingface.co/docs/hub/model-cards."""
-    start = run.get("student")
     head = ModelCardData(
         language=[_ISO.get(code, code) for code in languages],
         license="other",
         license_name="see-below",
         library_name=library,
-        base_model=f"openai/whisper-{start}" if start in SIZES else None,
+        base_model=repository(run.get("student", "")),
         pipeline_tag="automatic-speech-recognition",
         tags=["whisper", "dq-whisper", "distillation", "quantization"],
         metrics=list(_METRICS),

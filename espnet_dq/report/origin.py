@@ -9,10 +9,14 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
+from espnet_dq.fetch.names import HUB
 from espnet_dq.whisper.dims import SIZES
 
 UNNAMED = "data of the user's own"
 NOT_STATED = "not stated"
+UNNAMED_WEIGHTS = ("", "unknown")  # in run.json
+# Names under which the Hub has what OpenAI calls otherwise.
+_ON_THE_HUB = {"large-v1": "large", "large": "large-v3", "turbo": "large-v3-turbo"}
 PLACE = "DIR"  # stands for a folder whose name is nobody's business
 # Of files that a user gives to the recipe; what has another ending is taken for a folder.
 FILES = re.compile(r"\.(pt|pth|bin|safetensors|ya?ml|sh|json|jsonl|gz|tsv|csv|txt)$")
@@ -96,6 +100,18 @@ def part(run: Mapping) -> str:
 
 def weights(name: str) -> str:
     """Whose the weights of that name are, and their licence; `name`: as run.json has it."""
-    if name.endswith(".pt"):  # by its name alone nobody knows
-        return f"`{name}`, a file of the user's: its licence is {NOT_STATED}"
-    return f"OpenAI's Whisper {name}, MIT licence" if name in SIZES else NOT_STATED
+    if name in SIZES:
+        return f"OpenAI's Whisper {name}, MIT licence"
+    if name.startswith(HUB):
+        return f"`{name}`, of the Hugging Face Hub: its model card says its licence"
+    if name in UNNAMED_WEIGHTS:
+        return NOT_STATED
+    kind = "folder" if name.endswith("/") else "file"  # by its name alone nobody knows
+    return f"`{name}`, a {kind} of the user's: its licence is {NOT_STATED}"
+
+
+def repository(name: str) -> str | None:
+    """Where the Hugging Face Hub has the weights of that name, if it does."""
+    if name.startswith(HUB):
+        return name.removeprefix(HUB).partition("@")[0]
+    return f"openai/whisper-{_ON_THE_HUB.get(name, name)}" if name in SIZES else None

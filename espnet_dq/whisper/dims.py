@@ -1,7 +1,7 @@
 """Sizes of Whisper models, and the tokenizer that goes with a vocabulary."""
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 
 from whisper.model import ModelDimensions
 from whisper.tokenizer import LANGUAGES, Tokenizer
@@ -15,25 +15,32 @@ from espnet_dq.whisper.vocabulary import (
 )
 
 
-def _multilingual(state: int, heads: int, layers: int) -> ModelDimensions:
+def _multilingual(state: int, layers: int) -> ModelDimensions:
     return ModelDimensions(
         n_mels=80,
         n_audio_ctx=1500,
         n_audio_state=state,
-        n_audio_head=heads,
+        n_audio_head=state // 64,
         n_audio_layer=layers,
         n_vocab=51865,
         n_text_ctx=448,
         n_text_state=state,
-        n_text_head=heads,
+        n_text_head=state // 64,
         n_text_layer=layers,
     )
 
 
+_LARGE = _multilingual(1280, 32)
+_LARGE_V3 = replace(_LARGE, n_mels=128, n_vocab=51866)
+_TURBO = replace(_LARGE_V3, n_text_layer=4)
+# OpenAI's names of those of many languages.
 SIZES = {
-    "tiny": _multilingual(384, 6, 4),
-    "base": _multilingual(512, 8, 6),
-    "small": _multilingual(768, 12, 12),
+    "tiny": _multilingual(384, 4),
+    "base": _multilingual(512, 6),
+    "small": _multilingual(768, 12),
+    "medium": _multilingual(1024, 24),
+    **{"large-v1": _LARGE, "large-v2": _LARGE, "large-v3": _LARGE_V3, "large": _LARGE_V3},
+    **{"large-v3-turbo": _TURBO, "turbo": _TURBO},
 }
 
 

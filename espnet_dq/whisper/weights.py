@@ -11,7 +11,14 @@ from whisper.model import ModelDimensions, sinusoids
 from espnet_dq.errors import InputError, shown
 from espnet_dq.whisper.dims import weight_shapes
 from espnet_dq.whisper.generation import Generation
-from espnet_dq.whisper.vocabulary import OwnVocabulary, own_vocabulary
+from espnet_dq.whisper.vocabulary import (
+    OwnVocabulary,
+    added_tokens,
+    numbers,
+    own_vocabulary,
+    whole_size,
+    whole_tokenizer,
+)
 
 ENCODER_POSITIONS = "encoder.positional_embedding"
 EMBEDDING = "decoder.token_embedding.weight"
@@ -139,6 +146,19 @@ class Weights:
         if [*order] == [*range(len(self.state[EMBEDDING]))]:
             return self
         return replace(self, state=self.state | {EMBEDDING: self.state[EMBEDDING][[*order]]})
+
+    def without_added(self) -> "Weights":
+        """With Whisper's own tokens only, which is all that OpenAI's checkpoint has a place for."""
+        dims = self.dims
+        if not added_tokens(dims):
+            return self
+        end = sum(i < whole_tokenizer(whole_size(dims)).eot for i in dims.kept)
+        behind = end + len(dims.added)  # where the text ends; special tokens follow that
+        rows = [*range(end), behind, *range(behind + 1 + len(dims.special), dims.n_vocab)]
+        sizes = ModelDimensions(**numbers(dims) | {"n_vocab": len(rows)})
+        if len(rows) < whole_size(dims):
+            sizes = own_vocabulary(sizes, dims.kept, "without added tokens")
+        return replace(self.arranged(rows), dims=sizes, generation=None)
 
     def lossless(self, names: Iterable[str]) -> str:
         """float16 if that changes no value of these tensors, else float32."""

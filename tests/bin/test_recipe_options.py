@@ -4,6 +4,7 @@ import json
 import shlex
 import subprocess
 import sys
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
@@ -55,7 +56,12 @@ CSV = ("--corpus", "csv", "--data_root", __file__)
         (["--also", "onnx_int8,"], "--also : unknown grid"),
         (["--also", "ct2_int8"], "--also ct2_int8: that is --grid, on which the student is tr"),
         (["--also", "onnx_int8,onnx_int8"], "--also onnx_int8,onnx_int8: onnx_int8 comes twice"),
-        (["--student", "tiny.en"], "--student tiny.en: tiny, base, small, or a .pt file"),
+        (["--student", "tiny.en"], "--student tiny.en: knows English only: tiny, base, small, "),
+        (["--teacher", "bas"], "--teacher bas: no such file or folder, nor a name of OpenAI's (ti"),
+        (["--teacher", __file__], f"--teacher: {__file__}: neither "),
+        (["--student", str(RECIPE)], f"--student: {RECIPE}: holds neither "),
+        (["--teacher", "hf:whisper"], "--teacher: whisper: no name of a repository (USER/NAME"),
+        (["--teacher", "turbo", "--student", "large"], "--teacher turbo is smaller than --student"),
         (["--mode", "joint", "--qat_args", "max_epoch=2"], "--qat_args: --mode joint has one"),
         (["--train_args", "max_epoch"], "--train_args: 'max_epoch': KEY=VALUE is needed"),
         (["--train_args", ".lr=1"], "--train_args: '.lr=1': KEY=VALUE is needed"),
@@ -286,6 +292,53 @@ def test_grids_in_a_file_are_settings(experiment, tmp_path):
         InputError, match=r"grids: decoder\.token_embedding\.weight uniform4, now u"
     ):
         experiment(grid=str(grids))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """What looks like a model of Hugging Face's: more is not asked before any work."""
+    path = tmp_path / "mine/checkpoint-9"
+    path.mkdir(parents=True)
+    (path / "model.safetensors").write_text("weights")
+    return path
+
+
+def test_models_that_one_has(folder, tmp_path):
+    """Where their checkpoints are, how the experiment and the reports call them."""
+    name = f"hf:me/my-whisper@{'a' * 40}"
+    for given, called, checkpoint, shown in (
+        ("base", "base", "downloads/weights/base.pt", "base"),
+        ("openai:turbo", "turbo", "downloads/weights/turbo.pt", "turbo"),
+        (name, "my-whisper", f"downloads/weights/me--my-whisper--{'a' * 40}.pt", name),
+        ("mine/checkpoint-9/", "checkpoint-9", "downloads/weights/checkpoint-9-*.pt",
+         "checkpoint-9/"),
+    ):  # fmt: skip
+        settled = recipe.settle({"teacher": given, "expdir": "e"}, str(tmp_path))
+        assert Path(settled["exp"]).name == f"asterisk_{called}_tiny_ct2_int8"
+        assert settled["teacher_name"] == called and settled["teacher_shown"] == shown
+        assert fnmatchcase(settled["teacher_pt"], checkpoint)
+    folder.rename(tmp_path / "tiny")
+    settled = recipe.settle({"teacher": "./tiny", "expdir": "e"}, str(tmp_path))
+    assert settled["teacher_shown"] == "tiny/"
+    assert recipe.settle({"teacher": "tiny", "expdir": "e"}, str(tmp_path))["teacher_pt"] == (
+        "downloads/weights/tiny.pt"
+    )
+
+
+def test_a_model_that_has_changed(folder, experiment):
+    """A folder or a file under the same name; older versions noted the name only."""
+    exp = experiment(teacher=str(folder))
+    experiment(teacher=f"{folder}/")
+    (folder / "trainer.log").write_text("x")
+    experiment(teacher=str(folder))
+    settled = (exp / "settings").read_text()
+    (folder / "model.safetensors").write_text("other weights")
+    with pytest.raises(InputError, match=r"other settings: teacher_content \w{16}, now \w{16}:"):
+        experiment(teacher=str(folder))
+    known = json.loads(settled)
+    del known["teacher_content"]
+    (exp / "settings").write_text(json.dumps(known))
+    experiment(teacher=str(folder))
 
 
 def test_what_is_scored_may_change(experiment):

@@ -20,7 +20,7 @@ from tests.toys import RECIPE, make_model, save_corpus, save_model
 
 PAGE = Path(__file__).parents[2] / "docs/troubleshooting.md"
 LINES = re.findall(r"^\| .* \| `(.*)` \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
-YOURS = re.compile(r"DIR|FILE|CONFIG|EXPDIR|UTT|NUMBER|LINE|COLUMNS")
+YOURS = re.compile(r"DIR|FILES?|CONFIG|EXPDIR|UTT|NUMBER|LINE|COLUMNS|NAMES|HASH")
 # Stage 1 of folders that are Kaldi's already: a copy.
 COPY = ["bash", "-ec", 'cp -rL "$2"/. "$4"; touch "$4/left_out.tsv"', "-", "--data_root"]
 
@@ -54,6 +54,21 @@ def larger_student_in_a_file(folder):
     given = ["--teacher", str(models[0]), "--student", str(models[1]), "--grid", "ct2_int8"]
     with pytest.raises(InputError, match="max_epoch"):
         check_configs.main([str(config), *given])
+
+
+def no_such_teacher(folder):
+    run(folder, teacher="tinny")
+
+
+def no_model(folder):
+    run(folder, teacher=str(folder))
+
+
+def changed_model(folder):
+    model = save_model(folder / "mine.pt", make_model(state=32, layers=1))
+    run(folder, teacher=str(model))
+    save_model(model, make_model(state=32, layers=1, seed=1))
+    run(folder, teacher=str(model))
 
 
 def tensorboard(folder):
@@ -184,9 +199,10 @@ def another_language(folder):
 
 # In the order of the page.
 CASES: list[Callable[[Path], object]] = [
-    no_folder, no_option, larger_student, larger_student_in_a_file, tensorboard, another_training,
-    another_scoring, changed_data, broken_data, data_of_another_experiment, no_disk, no_languages,
-    no_language_in_a_table, unknown_language, unknown_languages, another_language,
+    no_folder, no_option, larger_student, larger_student_in_a_file, no_such_teacher, no_model,
+    tensorboard, another_training, changed_model, another_scoring, changed_data, broken_data,
+    data_of_another_experiment, no_disk, no_languages, no_language_in_a_table, unknown_language,
+    unknown_languages, another_language,
 ]  # fmt: skip
 
 

@@ -90,12 +90,14 @@ def test_every_stage(trim, tmp_path):
     data_root = toys.save_corpus(tmp_path / "my data")
     (tmp_path / "train.yaml").write_text(toys.config("tuning/train_language"))
     (tmp_path / "qat.yaml").write_text(toys.config("qat"))
-    teacher, student = (
+    large_v3 = dict(mels=128, n_vocab=51866)  # what it hears and says, in a fine-tune's folder
+    heard, student = (
         toys.save_model(
             tmp_path / f"{name}.pt", toys.ending(toys.make_model(text_ctx=128, **given))
         )
-        for name, given in (("my_teacher", dict(seed=1, state=32, layers=3)), ("my_student", {}))
+        for name, given in (("v3", dict(seed=1, state=32, layers=3) | large_v3), ("my_student", {}))
     )
+    teacher = dq.save(dq.load(heard), tmp_path / "my_teacher", to="hf")
     # ESPnet writes every token into each configuration, and many commands read these.
     shutil.copy(trim(student, [word for words in toys.WORDS.values() for word in words]), student)
     options = [
@@ -139,7 +141,8 @@ def test_every_stage(trim, tmp_path):
         assert "--grid ct2_int8 --data_root DIR" in shown and "--stop_stage" not in shown
         assert "--data_name 'Ann'\"'\"'s voice' --data_licence CC0-1.0" in shown
         assert "train.yaml qat.yaml" in shown
-    assert f"teacher: `{teacher.name}`, a file of the user's" in cards[0].read_text()
+    assert "teacher: `my_teacher/`, a folder of the user's" in cards[0].read_text()
+    assert "start: `my_student.pt`, a file of the user's" in cards[0].read_text()
     assert (exp / "espnet_model.zip").is_file()
     log = (exp / "kd/train.log").read_text()
     assert "[train] Batch sampler: FoldedBatchSampler" in log
@@ -178,6 +181,15 @@ def test_every_stage(trim, tmp_path):
     said = run(tmp_path, *options, "--also", "uniform8", code=2)
     assert "also onnx_int8, uniform4_g16, now uniform8: --stage 9 scores again" in said
 
+    # Going on from that student: its float weights, which lie on no grid.
+    said = run(tmp_path, *options, "--student", str(exp), "--tag", "on", "--skip_data", "true",
+               "--skip_train", "true", "--stop_stage", "3")  # fmt: skip
+    assert f"made of {exp} (a training's float weights)" in said
+    (further,) = (tmp_path / "exp").glob("*_on")
+    start, trained = torch.load(further / "init/student.pth"), torch.load(exp / "qat" / CHECKPOINT)
+    assert start.keys() <= trained.keys() and len(start) > 50
+    assert all(torch.equal(tensor, trained[name]) for name, tensor in start.items())
+
     # Another sound under an old name: what was made of the old one is made again, from the new one.
     run(tmp_path, *options, "--stage", "10", "--stop_stage", "10")
     assert (exp / "done/9").exists() and not (exp / "done/12").exists()
@@ -200,7 +212,8 @@ def test_usage_and_mistakes(tmp_path):
     assert "--grid int3: unknown grid" in run(tmp_path, "--grid", "int3", code=2)
     assert "grids.yaml: no such file" in run(tmp_path, "--grid", "grids.yaml", code=2)
     assert "--corpus asterix: asterisk" in run(tmp_path, "--corpus", "asterix", code=2)
-    assert "--teacher large: tiny" in run(tmp_path, "--teacher", "large", code=2)
+    said = run(tmp_path, "--teacher", "larg", code=2)
+    assert "--teacher larg: no such file or folder, nor a name of OpenAI's (tiny, " in said
     assert "--student" in (said := run(tmp_path, "--student", "no.pt", code=2)) and "no.pt" in said
     assert not (tmp_path / "exp").exists()
     assert "needs --data_root" in run(tmp_path, "--corpus", "kaldi", code=2)

@@ -1,22 +1,28 @@
-"""A Hugging Face Hub of a few endpoints, on a local port: what huggingface_hub asks for to upload.
+"""A Hugging Face Hub of a few endpoints, on a local port: what huggingface_hub asks for.
 
-Small files come within the commit, as base64; large ones through git LFS.
+To upload: small files come within the commit, as base64; large ones through git LFS. To download: a
+listing of a revision, and files.
 """
 
 import base64
 import hashlib
 import json
 import os
+import re
 from http.server import BaseHTTPRequestHandler
+from urllib.parse import unquote, urlsplit
 
 from tests.loopback import serve
 
 TOKEN = "hf_of_the_test"
+WEIGHTS = (".safetensors", ".bin")  # come through git LFS
 LARGE = 10_000_000  # bytes from which the Hub wants a file by LFS
 
 
 class Hub:
-    """Repositories that arrived: `files` by name, `private` as asked for at their creation.
+    """Repositories: `files` by name, `private` as asked for at their creation.
+
+    `USER/NAME@REVISION` is another revision than main; `requests` are the paths asked for.
 
     Example usage::
 
@@ -27,6 +33,7 @@ class Hub:
 
     def __init__(self):
         self.files, self.private, self.blobs, self.requests = {}, {}, {}, []
+        self.damage = lambda name, data: data  # on its way
 
     def __enter__(self):
         self._server = serve(type("Bound", (_Handler,), {"hub": self}))
@@ -39,6 +46,18 @@ class Hub:
     def env(self, home, token=TOKEN):
         """Environment in which the library knows this hub only, and its token."""
         return environment(home, self.url, token)
+
+
+def commit_of(name):
+    return hashlib.sha1(name.encode()).hexdigest()
+
+
+def git_hash(data):
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+
+
+def sha256(data):
+    return hashlib.sha256(data).hexdigest()
 
 
 def environment(home, url, token):
@@ -62,16 +81,58 @@ class _Handler(BaseHTTPRequestHandler):
         self.rfile.readline()
         return b"".join(parts)
 
-    def reply(self, content, status=200):
+    def reply(self, content, status=200, headers=None):
         data = json.dumps(content).encode()
         self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
 
+    def do_HEAD(self):
+        self.do_GET()
+
     def do_GET(self):
+        path = unquote(urlsplit(self.path).path)
+        self.hub.requests.append(path)
+        if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/(.+))?", path):
+            return self.about(found[1], found[2] or "main")
+        if found := re.fullmatch(r"/api/models/[^/]+/[^/]+/tree/([0-9a-f]{40})", path):
+            files = [
+                {"type": "file", "path": name, "size": len(data), "oid": git_hash(data)}
+                | ({"lfs": {"oid": sha256(data), "size": len(data), "pointerSize": 130}}
+                   if name.endswith(WEIGHTS) else {})
+                for name, data in self.of(found[1]).items()
+            ]  # fmt: skip
+            return self.reply(files)
+        if found := re.fullmatch(r"/[^/]+/[^/]+/resolve/([0-9a-f]{40})/(.+)", path):
+            return self.send(found[1], found[2])
         self.reply({"error": "Not found"}, 404)
+
+    def of(self, commit):
+        """The files of a commit."""
+        return next(files for name, files in self.hub.files.items() if commit_of(name) == commit)
+
+    def about(self, repository, revision):
+        if repository not in self.hub.files:
+            return self.reply({"error": "no"}, 404, {"X-Error-Code": "RepoNotFound"})
+        name = repository if revision == "main" else f"{repository}@{revision}"
+        if name not in self.hub.files:
+            return self.reply({"error": "no"}, 404, {"X-Error-Code": "RevisionNotFound"})
+        self.reply({"id": repository, "sha": commit_of(name), "siblings": []})
+
+    def send(self, commit, name):
+        data = self.of(commit)[name]
+        etag = sha256(data) if name.endswith(WEIGHTS) else git_hash(data)
+        self.send_response(200)
+        self.send_header("ETag", f'"{etag}"')
+        self.send_header("X-Repo-Commit", commit)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(self.hub.damage(name, data))
 
     def do_PUT(self):
         data = self.body()

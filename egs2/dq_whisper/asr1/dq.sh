@@ -10,7 +10,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 . ./path.sh
 
 # Options are declared in espnet_dq/bin/recipe.py and checked there and in espnet_dq/recipe. It says
-# them as variables of their names, and beside them what follows (settle.py): exp, format, ...
+# them as variables of their names, and beside them what follows (settle.py): exp, teacher_pt, ...
 for word; do
     case $word in -h|--help) exec "$PYTHON" -m espnet_dq.bin.recipe --help ;; esac
 done
@@ -45,9 +45,10 @@ if [ -n "$data_root" ]; then
 fi
 data=$dump/data
 raw=$dump/raw
-# What the teacher splits is a data set of its own.
-if [ "$long" = split ]; then raw=$dump/raw_split_$teacher_name; fi
-weights=downloads/weights
+# What the teacher splits or labels is a data set of its own.
+of_teacher=${teacher_pt##*/}
+of_teacher=${of_teacher%.pt}
+if [ "$long" = split ]; then raw=$dump/raw_split_$of_teacher; fi
 test=$raw/test
 if [ "$test_clips" -gt 0 ]; then test=$exp/data/test; fi
 if [ "$test_windows" = true ]; then test=$exp/data/test_windows; fi
@@ -144,15 +145,15 @@ heavy() {
 }
 processes=$nj # of one command on one machine
 [ "$cmd_backend" = local ] || processes=$cmd_threads
-weights_of() { case $1 in *.pt) echo "$1" ;; *) echo "$weights/$1.pt" ;; esac; }
+# fetch_weights teacher|student...: their checkpoints, fetched or made where they are none yet.
 fetch_weights() {
-    local model
+    local model file
     for model; do
-        [[ $model == *.pt ]] || py fetch_whisper --model "$model" --out "$weights"
+        file=${model}_pt
+        [ "${!file}" -ef "${!model}" ] || py fetch_whisper --model "${!model}" --out "$weights"
+        [ -e "${!file}" ] || die "--$model ${!model}: has changed since this run began: run it again"
     done
 }
-teacher_pt=$(weights_of "$teacher")
-student_pt=$(weights_of "$student")
 
 pipes=()
 [ "$allow_pipes" = false ] || pipes=(--allow_pipes)
@@ -164,7 +165,7 @@ windows() {
 # of the same source while this one waited, with the same options, need not be made again, unless
 # --stage asks for it. (A source that changes while a run reads it is anyone's guess.)
 data_options="$corpus $data_root $local_data_opts $allow_pipes $max_left_out $long"
-if [ "$long" = split ]; then data_options+=" $teacher"; fi
+if [ "$long" = split ]; then data_options+=" $teacher_pt"; fi
 last_made() { cat "$dump/.made" 2> /dev/null || true; }
 lock_data() {
     if type -P flock > /dev/null && [ -z "${data_lock:-}" ]; then
@@ -202,6 +203,10 @@ if [ -n "$data_root" ] && [ -e "$exp/done/1" ] && [ "$skip_data" = false ]; then
     if [ "$stage" -ge 3 ]; then make_data --exp "$exp" --warn; fi
 fi
 if run_stage 1 "data" "$skip_data"; then
+    for model in teacher student; do # a user's may be damaged: said before the work on the data
+        file=${model}_pt
+        [ "${!file}" = "$weights/${!model}.pt" ] || fetch_weights "$model"
+    done
     lock_data
     if [ "$data_made" = false ]; then
         rm -f "$dump/.made"
@@ -212,11 +217,12 @@ if run_stage 1 "data" "$skip_data"; then
     finish_stage 1
 fi
 
-tokens_of=()
-[[ $student != *.pt ]] || tokens_of=(--student "$student")
+tokens_of=() # of a student that has perhaps not all of Whisper's, or another window
+[ "$student_pt" = "$weights/$student.pt" ] || tokens_of=(--student "$student_pt")
 if run_stage 2 "format to 16 kHz, check splits, pack windows" "$skip_data"; then
     lock_data
-    if [ "$long" = split ] || [ "$labels" != text ]; then fetch_weights "$teacher"; fi
+    if [ "$long" = split ] || [ "$labels" != text ]; then fetch_weights teacher; fi
+    if [ ${#tokens_of[@]} -gt 0 ]; then fetch_weights student; fi
     if [ "$data_made" = false ]; then
         rm -f "$dump/.made"
         options=("${pipes[@]}" --max_left_out "$max_left_out")
@@ -235,7 +241,7 @@ if run_stage 2 "format to 16 kHz, check splits, pack windows" "$skip_data"; then
         read -r set alone most <<< "$each"
         source=$raw/$set
         if [ "$labels" != text ]; then
-            source=${raw}_$teacher_name/${labels}_$set
+            source=${raw}_$of_teacher/${labels}_$set
             heavy_options=$label_options heavy "label_$set" pseudo_label --data "$raw/$set" \
                 --out "$source" --teacher "$teacher_pt" --mode "$labels" --ngpu "$((ngpu > 0))"
         fi
@@ -253,7 +259,7 @@ configs=("$train_config" "$qat_config")
 if [ "$mode" = joint ]; then first=qat configs=("$train_config"); fi
 
 if run_stage 3 "weights" false; then
-    fetch_weights "$teacher" "$student"
+    fetch_weights teacher student
     py init_student --from "$student_pt" --teacher "$teacher_pt" --grid "$grid" \
         --export "$format" "${configs[-1]}" --also "${also[@]}" --out "$exp/init"
     if [ "$skip_train" = false ]; then
@@ -422,7 +428,7 @@ if run_stage 9 "decode" "$skip_eval"; then
             { discard "$exp/$path"; exit 1; }
     done
     py describe --exp "$exp" --corpus "$corpus" --seed "$seed" --data "$test" \
-        --teacher_name "${teacher##*/}" --student_name "${student##*/}" \
+        --teacher_name "$teacher_shown" --student_name "$student_shown" \
         --config "$config_names" --command "$command_line" \
         --data_report "$data/report.json" --format_report "$raw/format.json" \
         --data_sources "$data/sources.json" \

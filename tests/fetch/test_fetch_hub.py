@@ -1,0 +1,123 @@
+"""`hf:USER/NAME`: from a hub on a local port, by huggingface_hub itself."""
+
+import socket
+
+import pytest
+from huggingface_hub import constants
+
+import espnet_dq as dq
+from espnet_dq.errors import InputError, WorkError
+from espnet_dq.fetch.hub import parse, snapshot
+from espnet_dq.fetch.names import source_path
+from tests import toys
+from tests.report.fake_hub import Hub
+
+CODE = {"modeling.py": b"raise SystemExit", "pytorch_model.bin": b"a pickle", "README.md": b"#"}
+OTHERS = {"checkpoint-5/model.safetensors": b"old", "model.fp32-00001-of-00002.safetensors": b"x"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A toy as transformers has it, by the names of its files."""
+    place = tmp_path_factory.mktemp("toy")
+    path = toys.save_model(place / "toy.pt", toys.make_model(state=32, layers=1, text_ctx=32))
+    dq.save(dq.load(path), place / "hf", to="hf")
+    return {file.name: file.read_bytes() for file in (place / "hf").iterdir()}
+
+
+@pytest.fixture
+def at(monkeypatch, tmp_path):
+    """Function (address): the library knows that hub only, and an empty cache."""
+
+    def use(address):
+        monkeypatch.setattr(constants, "ENDPOINT", address)
+        url = f"{address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+
+    return use
+
+
+@pytest.fixture
+def hub(at):
+    with Hub() as running:
+        at(running.url)
+        yield running
+
+
+@pytest.fixture
+def nobody(at):
+    """An address at which nobody listens."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        at(f"http://127.0.0.1:{closed.getsockname()[1]}")
+        yield
+
+
+def test_weights_and_what_belongs_to_them_and_no_code(hub, folder):
+    hub.files["me/toy"] = folder | CODE | OTHERS
+    path = source_path("hf:me/toy")
+    assert {file.name: file.read_bytes() for file in path.iterdir()} == folder
+    assert dq.load("hf:me/toy").dims.n_audio_state == 32
+    fetched = [request for request in hub.requests if "/resolve/" in request]
+    assert not [name for name in CODE | OTHERS if any(name in x for x in fetched)]
+
+
+def test_a_revision(hub, folder):
+    hub.files["me/toy"] = {"model.safetensors": b"new"}
+    hub.files["me/toy@v1"] = folder
+    assert (snapshot("hf:me/toy@v1") / "config.json").read_bytes() == folder["config.json"]
+    assert (snapshot("hf:me/toy") / "model.safetensors").read_bytes() == b"new"
+    with pytest.raises(WorkError, match=r"^hf:me/toy@v2: cannot be downloaded: .*404"):
+        snapshot("hf:me/toy@v2")
+
+
+def test_pickles_come_where_there_is_nothing_else(hub):
+    hub.files["me/old"] = CODE | {"config.json": b"{}", "training_args.bin": b"a pickle"}
+    assert {file.name for file in snapshot("hf:me/old").iterdir()} == {
+        "config.json", "pytorch_model.bin",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("me/nothing", "cannot be downloaded: .*404"),
+        ("me/text", "holds no weights that are read here"),
+    ],
+)
+def test_what_is_not_there(name, said, hub):
+    hub.files["me/text"] = {"README.md": b"#", "config.json": b"{}"}
+    with pytest.raises(WorkError, match=f"^hf:{name}: {said}") as caught:
+        snapshot(f"hf:{name}")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_changes_on_its_way(hub, folder):
+    hub.files["me/toy"] = folder
+    hub.damage = lambda name, data: data[::-1] if name == "model.safetensors" else data
+    with pytest.raises(InputError, match="wrong hash"):
+        snapshot("hf:me/toy")
+
+
+def test_without_a_network(hub, folder, nobody, at):
+    with pytest.raises(
+        WorkError, match=r"^hf:me/toy: cannot be downloaded: .*[Cc]onnect"
+    ) as caught:
+        dq.load("hf:me/toy")
+    assert "\n" not in str(caught.value)
+    hub.files["me/toy"] = folder
+    address = constants.ENDPOINT
+    at(hub.url)
+    before = snapshot("hf:me/toy")
+    at(address)
+    assert snapshot("hf:me/toy") == before  # what is there is taken
+
+
+def test_names():
+    assert parse("hf:me/toy") == ("me/toy", None)
+    assert parse("hf:me/toy@refs/pr/1") == ("me/toy", "refs/pr/1")
+    for name in ("hf:", "hf:toy", "hf:me/", "hf:/toy", "hf:me/x y", "hf:a/b/c", "hf:me/toy@"):
+        with pytest.raises(InputError, match=r"no name of a repository|no revision"):
+            parse(name)
