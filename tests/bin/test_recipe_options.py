@@ -313,14 +313,14 @@ def test_models_that_one_has(folder, tmp_path):
         ("mine/checkpoint-9/", "checkpoint-9", "downloads/weights/checkpoint-9-*.pt",
          "checkpoint-9/"),
     ):  # fmt: skip
-        settled = recipe.settle({"teacher": given, "expdir": "e"}, str(tmp_path))
+        settled = settle({"teacher": given, "expdir": "e"}, str(tmp_path))
         assert Path(settled["exp"]).name == f"asterisk_{called}_tiny_ct2_int8"
         assert settled["teacher_name"] == called and settled["teacher_shown"] == shown
         assert fnmatchcase(settled["teacher_pt"], checkpoint)
     folder.rename(tmp_path / "tiny")
-    settled = recipe.settle({"teacher": "./tiny", "expdir": "e"}, str(tmp_path))
+    settled = settle({"teacher": "./tiny", "expdir": "e"}, str(tmp_path))
     assert settled["teacher_shown"] == "tiny/"
-    assert recipe.settle({"teacher": "tiny", "expdir": "e"}, str(tmp_path))["teacher_pt"] == (
+    assert settle({"teacher": "tiny", "expdir": "e"}, str(tmp_path))["teacher_pt"] == (
         "downloads/weights/tiny.pt"
     )
 
