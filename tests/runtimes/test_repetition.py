@@ -28,7 +28,7 @@ def folder(make_toy, tmp_path_factory):
         tokens *= 0.05
         tokens[WORDS], tokens[END] = 8 * torch.eye(32, 64), 8 * torch.eye(64)[40]
         positions.copy_((20 * tokens[WORDS]).sum(0))
-        positions += 2 * tokens[WORDS.start]
+        positions += 2 * tokens[WORDS.start + 2]  # " world"
         positions[24:] = 20 * tokens[END]
     path = tmp_path_factory.mktemp("loops")
     for form, file in FILES.items():
