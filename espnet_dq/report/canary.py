@@ -11,9 +11,9 @@ from espnet_dq.scoring import transfer
 from espnet_dq.scoring.score import MEAN
 
 FIRST, STUDENT = "untouched", "student"  # systems of the recipe
+TITLE = "Other people, other languages, noise"
 NOT_MEASURED = (
-    "Other people, other languages, noise: not measured in this run (--canary). Rates of the test "
-    "set say nothing of them."
+    f"{TITLE}: not measured in this run (--canary). Rates of the test set say nothing of them."
 )
 
 
@@ -100,7 +100,7 @@ def facts(results: Mapping) -> list[Fact]:
         change = round(100 * (mean["ratio"] - 1))
         interval = f"ratio {_ratio(mean)}"
         if mean["low"] <= 1 <= mean["high"] or not change:
-            found.append(Fact("As many", f"errors as untouched, {kind}: {interval}"))
+            found.append(Fact("No sure difference", f"to untouched in errors, {kind}: {interval}"))
         else:
             word = "fewer" if change < 0 else "more"
             said = f"{word} errors than untouched, {kind}: {interval}"

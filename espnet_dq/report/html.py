@@ -74,7 +74,7 @@ def _canary(results: dict, mark: str | None) -> str:
     if results["canary"] is None:
         return paragraph(canary.NOT_MEASURED)
     return section(
-        "Other people, other languages, noise",
+        canary.TITLE,
         table(canary.CAPTION, *canary.table(results), mark),
         table("The same by set and language", *canary.details(results), None, prose=(0, 1, 2)),
     )

@@ -79,7 +79,7 @@ def _canary(results: dict) -> list[str]:
     """How the systems do on what was not trained on."""
     if results["canary"] is None:
         return [canary.NOT_MEASURED]
-    told = ["### Other people, other languages, noise", "", f"{canary.CAPTION}.", ""]
+    told = [f"### {canary.TITLE}", "", f"{canary.CAPTION}.", ""]
     return [*told, table(*canary.table(results)), "", table(*canary.details(results))]
 
 

@@ -9,7 +9,7 @@ from whisper.model import ModelDimensions
 from espnet_dq.data.spelling import LETTERS_AS_WORDS
 from espnet_dq.errors import InputError
 from espnet_dq.formats.registry import FORMATS
-from espnet_dq.report import rounded
+from espnet_dq.report import canary, rounded
 from espnet_dq.report.headline import mean_difference, sure
 from espnet_dq.report.origin import command, part, repository, weights
 from espnet_dq.scoring import beside
@@ -105,6 +105,7 @@ def render(
         *([] if measured else [_UNMEASURED, ""]),
         *_rates(results, measured, trained, own_window(dims) / SAMPLE_RATE, runtime),
         *_sure(results, trained, rounded_to is not None),
+        *_canary(results, rounded_to is not None),
         "## What it was made from",
         "",
         "The weights come from all of these. Check what their licences ask before you use or "
@@ -120,7 +121,7 @@ def render(
         f"- configuration: `{command(run.get('config', 'not recorded'))}`, seed {run['seed']}, "
         f"commit {run['commit']}, {run['date']}",
         "",
-        "It was trained for the languages above. Others were not measured.",
+        "It was trained for the languages above.",
         "",
     ]
     return "\n".join(lines)
@@ -198,6 +199,16 @@ def _rates(
 def _scored(system: Mapping) -> str:
     """What was scored one by one: the recipe joins utterances with `--test_windows`."""
     return "windows of joined utterances" if part(system) == "test_windows" else "utterances"
+
+
+def _canary(results: Mapping, other: bool) -> list[str]:
+    """How it does on other people and languages; `other`: the model was rounded to another grid."""
+    found = canary.facts(results)
+    if not found:
+        return [canary.NOT_MEASURED, ""]
+    whose = "The model that was trained, " if other else "The model "
+    said = f"{whose}on what it was not trained on, in the report's `{canary.TITLE}`:"
+    return [said, "", *(f"- {fact.value} {fact.meaning}" for fact in found), ""]
 
 
 def _voices(results: Mapping) -> str:
