@@ -113,8 +113,11 @@ def _loop(letters: list[_Letter]) -> tuple[int, int] | None:
     clock = np.cumsum([0, *(x.ticks for x in letters)])
     longest, found = LOOP - 1, None
     for period in range(1, len(letters) // TIMES + 1):
-        for start, same in _runs(said[period:] == said[:-period]):
-            end = same + period  # as `letters[start:end]`, its last round may be a part
+        same = said[period:] == said[:-period]
+        if np.count_nonzero(same) < (TIMES - 1) * period:  # most periods: no stretch can be as long
+            continue
+        for start, last in _runs(same):
+            end = last + period  # as `letters[start:end]`, its last round may be a part
             again = clock[end] - clock[start + period]
             if end - start >= TIMES * period and again > longest:
                 longest, found = again, (start, period, end)
