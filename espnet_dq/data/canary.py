@@ -47,6 +47,12 @@ def noisy(kind: str, how: str, snr: int) -> str:
     return f"{kind}, {how} at {snr} dB"
 
 
+def order(kind: str) -> tuple[int, str]:
+    """By which kinds are sorted: clean speech first, the nearest to the training first."""
+    clean = (SEEN, VOICES, LANGUAGES)
+    return clean.index(kind) if kind in clean else len(clean), kind
+
+
 def draw(data: KaldiDir, words: int, seed: int) -> Iterator[list[str]]:
     """Utterances of windows of one speaker each, until each language has so many words.
 

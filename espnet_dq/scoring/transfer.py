@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from espnet_dq.data.canary import NO_SPEECH
+from espnet_dq.data.canary import NO_SPEECH, order
 from espnet_dq.data.kaldi import KIND, SET, KaldiDir
 from espnet_dq.data.spelling import compared
 from espnet_dq.scoring.bootstrap import ratios
@@ -44,7 +44,7 @@ def compare(canary: KaldiDir, ours: Heard, first: Heard) -> dict[str, dict[str, 
         of = columns.setdefault(canary.extra[KIND][utt], {})
         of.setdefault(f"{canary.extra[SET][utt]} {lang}", []).append(utt)
     found = {}
-    for kind, of in columns.items():
+    for kind, of in sorted(columns.items(), key=lambda each: order(each[0])):
         sides: tuple[dict, dict] = ({}, {})
         items = {}
         for column, utts in sorted(of.items()):

@@ -71,7 +71,7 @@ def save_canary(data_root: Path, folder: Path) -> Path:
 
 def _check_canary(canary: dict, exp: Path) -> None:
     assert list(canary["systems"]) == ["student", "teacher", "untouched"]
-    noise = ["other voices, stationary noise at 10 dB", "other voices, babble at 10 dB"]
+    noise = ["other voices, babble at 10 dB", "other voices, stationary noise at 10 dB"]
     for of in canary["systems"].values():
         assert list(of["kinds"]) == ["other voices", "other languages", *noise]
         assert of["kinds"]["other languages"].keys() == {"mean", "tuxpaint ro"}
@@ -138,7 +138,8 @@ def test_every_stage(trim, tmp_path):
         begin = "run.sh --corpus kaldi --teacher "
         end = "--train_config train.yaml --qat_config qat.yaml --singles 2 --systems "
         assert shown.count("--corpus") == 1 and begin in shown and end in shown
-        assert "--grid ct2_int8 --data_root DIR" in shown and "--stop_stage" not in shown
+        given = "--grid ct2_int8 --canary DIR --data_root DIR"
+        assert given in shown and "--stop_stage" not in shown
         assert "--data_name 'Ann'\"'\"'s voice' --data_licence CC0-1.0" in shown
         assert "train.yaml qat.yaml" in shown
     assert "teacher: `my_teacher/`, a folder of the user's" in cards[0].read_text()
