@@ -32,6 +32,7 @@ from espnet_dq.data.kaldi import KIND, KaldiDir, read_scp
 from espnet_dq.data.texts import join
 from espnet_dq.decode.folder import decode_folder
 from espnet_dq.errors import InputError, run
+from espnet_dq.report.headline import ratio
 from espnet_dq.report.markdown import table
 from espnet_dq.scoring import transfer
 from espnet_dq.scoring.score import MEAN
@@ -76,7 +77,7 @@ def by_default(model: Model, data: KaldiDir, seed: int) -> dict[str, str]:
 def markdown(lines: list[dict]) -> str:
     """A row for each model, a column for each kind; then each kind's own columns."""
     kinds = list(lines[0]["kinds"])
-    rows = [[x["model"], *(_ratio(x["kinds"][kind][MEAN]) for kind in kinds)] for x in lines]
+    rows = [[x["model"], *(ratio(x["kinds"][kind][MEAN]) for kind in kinds)] for x in lines]
     parts = [table(["errors by those of the first", *kinds], rows)]
     for kind in kinds:
         columns = {c: of["by"] for c, of in lines[0]["kinds"][kind].items() if c != MEAN}
@@ -91,10 +92,6 @@ def markdown(lines: list[dict]) -> str:
         title = f"### {NO_SPEECH}: words a minute, {how}"
         parts.append(f"{title}\n\n{table(['', *lines[0][key]], rows)}")
     return "\n\n".join(parts)
-
-
-def _ratio(item: dict) -> str:
-    return f"{item['ratio']:.2f} ({item['low']:.2f} to {item['high']:.2f})"
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -5,14 +5,13 @@ Debian's `asterisk-core-sounds-XX` hold the texts, `asterisk-core-sounds-XX-g722
 Writes OUT/parts/asterisk, not split yet.
 """
 
-import argparse
 import gzip
 import re
 import zlib
 from collections import Counter
 from pathlib import Path
 
-from espnet_dq.data.corpus import Clip, prepare
+from espnet_dq.data.corpus import Clip, parser, prepare
 from espnet_dq.data.summary import Source
 from espnet_dq.errors import InputError, run
 from espnet_dq.fetch.debian import Package, fetch
@@ -87,11 +86,7 @@ def match(
 
 def main(argv: list[str] | None = None) -> int:
     """Fetch, match and prepare the corpus."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("data"), help="data folder")
-    parser.add_argument("--downloads", type=Path, default=Path("downloads"), help="kept packages")
-    parser.add_argument("--nj", type=int, default=1, help="processes that decode")
-    args = parser.parse_args(argv)
+    args = parser(__doc__).parse_args(argv)
     clips, left_out = [], {}
     for lang, (texts_hash, clips_hash) in SHA256.items():
         name = f"asterisk-core-sounds-{lang}"

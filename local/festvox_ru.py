@@ -4,12 +4,11 @@
 Writes OUT/parts/festvox_ru, not split yet.
 """
 
-import argparse
 import re
 from collections import Counter
 from pathlib import Path
 
-from espnet_dq.data.corpus import Clip, prepare
+from espnet_dq.data.corpus import Clip, parser, prepare
 from espnet_dq.data.summary import Source
 from espnet_dq.errors import InputError, run
 from espnet_dq.fetch.debian import Package, fetch
@@ -48,11 +47,7 @@ def read_texts(path: Path) -> dict[str, str]:
 
 def main(argv: list[str] | None = None) -> int:
     """Fetch, match and prepare the corpus."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("data"), help="data folder")
-    parser.add_argument("--downloads", type=Path, default=Path("downloads"), help="kept packages")
-    parser.add_argument("--nj", type=int, default=1, help="processes that decode")
-    args = parser.parse_args(argv)
+    args = parser(__doc__).parse_args(argv)
     voice = fetch(PACKAGE, args.downloads) / VOICE
     texts = read_texts(voice / "etc/txt.done.data")
     audio = {path.stem: path for path in (voice / "wav").glob("*.wav")}

@@ -6,12 +6,11 @@ LEVEL/ID, the same in both languages: some ids stand in several levels, with oth
 Writes OUT/parts/fillets, not split yet.
 """
 
-import argparse
 import re
 from collections import Counter
 from pathlib import Path
 
-from espnet_dq.data.corpus import Clip, prepare
+from espnet_dq.data.corpus import Clip, parser, prepare
 from espnet_dq.data.summary import Source
 from espnet_dq.errors import InputError, run
 from espnet_dq.fetch.debian import Package, fetch
@@ -94,11 +93,7 @@ def match(lang: str, script: Path, sound: Path) -> tuple[list[Clip], Counter[str
 
 def main(argv: list[str] | None = None) -> int:
     """Fetch, match and prepare the corpus."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("data"), help="data folder")
-    parser.add_argument("--downloads", type=Path, default=Path("downloads"), help="kept packages")
-    parser.add_argument("--nj", type=int, default=1, help="processes that decode")
-    args = parser.parse_args(argv)
+    args = parser(__doc__).parse_args(argv)
     script = fetch(TEXTS, args.downloads) / GAME / "script"
     clips, left_out = [], {}
     for lang, package in CLIPS.items():

@@ -8,12 +8,11 @@ Writes OUT/parts/tuxpaint (ro bg be ca da el) and, to be scored only, OUT/parts/
 (es fr ru: other voices in languages of `asterisk`), not split yet.
 """
 
-import argparse
 import re
 from collections import Counter
 from pathlib import Path
 
-from espnet_dq.data.corpus import Clip, prepare
+from espnet_dq.data.corpus import Clip, parser, prepare
 from espnet_dq.data.summary import Source
 from espnet_dq.errors import InputError, run
 from espnet_dq.fetch.debian import Package, fetch
@@ -67,11 +66,7 @@ def read_kept(path: Path) -> set[tuple[str, str]]:
 
 def main(argv: list[str] | None = None) -> int:
     """Fetch, match and prepare both parts."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("data"), help="data folder")
-    parser.add_argument("--downloads", type=Path, default=Path("downloads"), help="kept packages")
-    parser.add_argument("--nj", type=int, default=1, help="processes that decode")
-    args = parser.parse_args(argv)
+    args = parser(__doc__).parse_args(argv)
     stamps, kept = fetch(PACKAGE, args.downloads) / STAMPS, read_kept(KEPT)
     for name, languages in PARTS.items():
         clips, left_out = [], {}

@@ -47,7 +47,8 @@ def main(argv: list[str] | None = None) -> int:
         name, equals, path = each.partition("=")
         if not equals or not name or name in sets:
             raise InputError(f"--sets {each}: not NAME=DIR, or a name that stands twice")
-        sets[name] = validate(Path(path))
+        validate(Path(path))
+        sets[name] = KaldiDir.load(path)  # one file an utterance
     voices = set(read_scp(args.train / "utt2spk").values())
     trained = set(read_scp(args.train / "utt2lang").values())
     windows = list(canary.speech(sets, voices, trained, args.words, args.seed))

@@ -6,7 +6,7 @@ from pathlib import Path
 from espnet_dq.bin.arguments import Parser, add_data
 from espnet_dq.errors import run, say
 from espnet_dq.files import atomic, check_replaceable
-from espnet_dq.report import canary, collect, html, markdown
+from espnet_dq.report import collect, html, markdown
 from espnet_dq.report.headline import facts
 
 
@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
         with atomic(args.exp / name) as tmp:
             tmp.write_text(content, encoding="utf-8")
         say(f"wrote {args.exp / name}")
-    for fact in (*facts(exp.results), *canary.facts(exp.results)):
+    for fact in facts(exp.results):
         say(f"{fact.value} {fact.meaning}")
     return 0
 

@@ -7,6 +7,7 @@ files and the counts of what was left out in `left_out.json`.
 
 import json
 import re
+from argparse import ArgumentParser
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -45,6 +46,15 @@ class Clip:
     def utt(self) -> str:
         """Utterance id: speaker first, as Kaldi wants it, and safe characters only."""
         return re.sub(r"[^A-Za-z0-9_.-]", "-", f"{self.speaker}-{self.prompt}")
+
+
+def parser(doc: str | None) -> ArgumentParser:
+    """The options of a script that makes a published corpus's parts."""
+    found = ArgumentParser(description=doc)
+    found.add_argument("--out", type=Path, default=Path("data"), help="data folder")
+    found.add_argument("--downloads", type=Path, default=Path("downloads"), help="kept packages")
+    found.add_argument("--nj", type=int, default=1, help="processes that decode")
+    return found
 
 
 def text_fault(text: str, lang: str) -> str | None:

@@ -15,6 +15,7 @@ import yaml
 from espnet_dq.api.checkpoint import is_path, model_name, place, published
 from espnet_dq.config import read_config
 from espnet_dq.data.corpora import CORPORA
+from espnet_dq.data.kaldi import read_wav
 from espnet_dq.data.languages import known_language
 from espnet_dq.data.splits import shares
 from espnet_dq.data.validation import validate
@@ -186,6 +187,7 @@ def _check_paths(o: Mapping[str, str], typed: Mapping[str, str], gone: bool) -> 
     if o["canary"] not in (DEBIAN, NONE):
         if not os.path.isdir(o["canary"]):
             raise InputError(f"--canary {typed['canary']}: {DEBIAN}, {NONE}, or a Kaldi folder")
+        read_wav(o["canary"])  # one file an utterance
         validate(o["canary"])
     if o["data_root"] and not gone and not os.path.exists(o["data_root"]):
         kind = "file or folder" if CORPORA[o["corpus"]].file else "folder"

@@ -67,7 +67,33 @@ def facts(results: dict) -> list[Fact]:
             f"values of the file's {parity['tensors']} tensors differ from the trained model's"
         )
         found.append(Fact(str(parity["mismatched"]), meaning, parity["mismatched"] == 0))
-    return [fact for fact in found if fact]
+    return [fact for fact in found if fact] + canary_facts(results)
+
+
+def canary_facts(results: Mapping) -> list[Fact]:
+    """Whether the student holds, for each kind of a canary: other people, languages, noise."""
+    systems = (results.get("canary") or {"systems": {}})["systems"]
+    found = []
+    for kind, columns in systems.get("student", {"kinds": {}})["kinds"].items():
+        mean = columns[MEAN]
+        if mean["ratio"] is None:
+            continue
+        change, said = round(100 * (mean["ratio"] - 1)), f"{kind}: ratio {ratio(mean)}"
+        unbounded = mean["low"] is None or mean["high"] is None
+        if unbounded or mean["low"] <= 1 <= mean["high"] or not change:
+            found.append(Fact("No sure difference", f"to untouched in errors, {said}"))
+        else:
+            word = "fewer" if change < 0 else "more"
+            meaning = f"{word} errors than untouched, {said}"
+            found.append(Fact(f"{abs(change)} %", meaning, change < 0))
+    return found
+
+
+def ratio(item: Mapping) -> str:
+    """A ratio of a canary and its interval, `0.90 (0.85 to 0.95)`; a dash where there is none."""
+    shown, low, high = ("–" if item[key] is None else f"{item[key]:.2f}"
+                        for key in ("ratio", "low", "high"))  # fmt: skip
+    return shown if item["ratio"] is None else f"{shown} ({low} to {high})"
 
 
 def mean_difference(results: Mapping, role: str) -> dict | None:

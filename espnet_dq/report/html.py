@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from espnet_dq.report import canary, course, origin, plots, tables
+from espnet_dq.report import course, origin, plots, tables
 from espnet_dq.report.collect import Experiment
 from espnet_dq.report.errors import examples, sure
 from espnet_dq.report.evidence import data, failures, parity
@@ -53,7 +53,7 @@ def render(exp: Experiment) -> str:
 
 
 def _headline(results: dict) -> str:
-    found = [*facts(results), *canary.facts(results)]
+    found = facts(results)
     if not found:
         return paragraph("This run lists no student: there is nothing to compare.")
     kinds = {None: "", True: ' class="good"', False: ' class="bad"'}
@@ -72,11 +72,13 @@ def _headline(results: dict) -> str:
 
 def _canary(results: dict, mark: str | None) -> str:
     if results["canary"] is None:
-        return paragraph(canary.NOT_MEASURED)
+        return paragraph(tables.NO_CANARY)
     return section(
-        canary.TITLE,
-        table(canary.CAPTION, *canary.table(results), mark),
-        table("The same by set and language", *canary.details(results), None, prose=(0, 1, 2)),
+        tables.CANARY,
+        table(tables.CANARY_CAPTION, *tables.canary(results), mark),
+        table(
+            "The same by set and language", *tables.canary_details(results), None, prose=(0, 1, 2)
+        ),
     )
 
 

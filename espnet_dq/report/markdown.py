@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from espnet_dq.report import canary, course, origin, tables
+from espnet_dq.report import course, origin, tables
 from espnet_dq.report.collect import Experiment
 from espnet_dq.report.size import MIB
 from espnet_dq.scoring import beside
@@ -78,9 +78,9 @@ def _systems(results: dict) -> list[str]:
 def _canary(results: dict) -> list[str]:
     """How the systems do on what was not trained on."""
     if results["canary"] is None:
-        return [canary.NOT_MEASURED]
-    told = [f"### {canary.TITLE}", "", f"{canary.CAPTION}.", ""]
-    return [*told, table(*canary.table(results)), "", table(*canary.details(results))]
+        return [tables.NO_CANARY]
+    told = [f"### {tables.CANARY}", "", f"{tables.CANARY_CAPTION}.", ""]
+    return [*told, table(*tables.canary(results)), "", table(*tables.canary_details(results))]
 
 
 def _openai(results: dict) -> list[str]:

@@ -9,8 +9,8 @@ from whisper.model import ModelDimensions
 from espnet_dq.data.spelling import LETTERS_AS_WORDS
 from espnet_dq.errors import InputError
 from espnet_dq.formats.registry import FORMATS
-from espnet_dq.report import canary, rounded
-from espnet_dq.report.headline import mean_difference, sure
+from espnet_dq.report import rounded, tables
+from espnet_dq.report.headline import canary_facts, mean_difference, sure
 from espnet_dq.report.origin import command, part, repository, weights
 from espnet_dq.scoring import beside
 from espnet_dq.scoring.score import MEAN
@@ -203,11 +203,11 @@ def _scored(system: Mapping) -> str:
 
 def _canary(results: Mapping, other: bool) -> list[str]:
     """How it does on other people and languages; `other`: the model was rounded to another grid."""
-    found = canary.facts(results)
+    found = canary_facts(results)
     if not found:
-        return [canary.NOT_MEASURED, ""]
+        return [tables.NO_CANARY, ""]
     whose = "The model that was trained, " if other else "The model "
-    said = f"{whose}on what it was not trained on, in the report's `{canary.TITLE}`:"
+    said = f"{whose}on what it was not trained on, in the report's `{tables.CANARY}`:"
     return [said, "", *(f"- {fact.value} {fact.meaning}" for fact in found), ""]
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from espnet_dq.report import rounded
 from espnet_dq.report.collect import RATES, Experiment
-from espnet_dq.report.headline import signed, sure
+from espnet_dq.report.headline import ratio, signed, sure
 from espnet_dq.scoring import beside
 from espnet_dq.scoring.bootstrap import FEWEST
 from espnet_dq.scoring.score import MEAN
@@ -24,6 +24,17 @@ DIFFERENCES = [
     "verdict",
 ]
 CONFUSED = ["reference", "heard", "language", "what", "times"]
+
+
+CANARY = "Other people, other languages, noise"
+NO_CANARY = (
+    f"{CANARY}: not measured in this run (--canary). Rates of the test set say nothing of them."
+)
+CANARY_CAPTION = (
+    "Errors by those of untouched, the mean over sets and languages: 0.90 is a tenth fewer, with "
+    "95 % intervals over speakers where six or more are known, else over windows. Windows of 30 s "
+    "at most, decoded as the test set is"
+)
 
 
 def number(value: float | None, digits: int = 1) -> str:
@@ -62,6 +73,41 @@ def compared(exp: Experiment) -> str:
     rates, tool = exp.score.get("rates", "jiwer"), exp.score.get("tool", "not recorded")
     text = exp.score.get("normalizer", "not recorded")
     return f"Text compared {text}; rates: {rates}; tables of counts: {tool}."
+
+
+def canary(results: Mapping) -> tuple[list[str], list[list[str]]]:
+    """Head and rows: a row for each system, and for each kind its ratio with its interval.
+
+    First stands the test set's own rate, which for most trainings is of the voices that they heard.
+    """
+    tried = results["canary"]["systems"]
+    kinds = [*next(iter(tried.values()))["kinds"]]
+    test = (results["voices"] or {}).get("label", "voices not known")
+    rows = [
+        [
+            s["name"],
+            number(s["wer"][MEAN]),
+            *(ratio(tried[s["name"]]["kinds"][kind][MEAN]) for kind in kinds),
+            number(tried[s["name"]]["words_a_minute"].get(MEAN)),
+        ]
+        for s in results["systems"]
+        if s["name"] in tried
+    ]
+    return ["system", f"test set, {test}: WER (%)", *kinds, "words a minute, no speech"], rows
+
+
+def canary_details(results: Mapping) -> tuple[list[str], list[list[str]]]:
+    """Head and rows: of each kind, set and language the rates of all systems."""
+    tried = results["canary"]["systems"]
+    first = tried[results["canary"]["first"]]["kinds"]
+    rows = []
+    for kind, columns in first.items():
+        for column, of in columns.items():
+            if column != MEAN:
+                rates = (number(each["kinds"][kind][column][of["by"]]) for each in tried.values())
+                size = (str(of["words"]), str(of["speakers"] or "not known"))
+                rows.append([kind, column, of["by"].upper(), *rates, *size])
+    return ["what", "set and language", "rate (%)", *tried, "words", "speakers"], rows
 
 
 def rounded_systems(results: Mapping) -> list[str]:

@@ -8,12 +8,13 @@ its words, of characters.
 
 from collections.abc import Mapping
 from dataclasses import replace
+from math import isfinite
 from pathlib import Path
 
 from espnet_dq.data.canary import NO_SPEECH, order
 from espnet_dq.data.kaldi import KIND, SET, KaldiDir
 from espnet_dq.data.spelling import compared
-from espnet_dq.scoring.bootstrap import ratios
+from espnet_dq.scoring.bootstrap import Ratio, ratios
 from espnet_dq.scoring.score import MEAN, read_texts
 from espnet_dq.scoring.utterances import Aligned, align_texts
 
@@ -30,9 +31,10 @@ def heard(canary: Path, decoded: Path) -> Heard:
 def compare(canary: KaldiDir, ours: Heard, first: Heard) -> dict[str, dict[str, dict]]:
     """Kind -> `mean`, then each "SET LANGUAGE" -> how a model does.
 
-    Of the mean: ratio, low, high (95 %, by `espnet_dq.scoring.bootstrap`) and what was drawn
-    (`over`). Of the others also wer, cer, `by` (wer or cer: whose ratio it is), words, windows and
-    speakers (None: nobody knows).
+    Of each: ratio, low, high (95 %, by `espnet_dq.scoring.bootstrap`) and what was drawn (`over`).
+    A column in which the first makes no error has no ratio (None) and no part in the mean; an end
+    of an interval without a bound is None. Of columns also wer, cer, `by` (wer or cer: whose ratio
+    it is), words, windows and speakers (None: nobody knows).
 
     Args:
         canary: with `KIND` and `SET`.
@@ -50,6 +52,8 @@ def compare(canary: KaldiDir, ours: Heard, first: Heard) -> dict[str, dict[str, 
         for column, utts in sorted(of.items()):
             chars = _rate(first[0], utts) > HARD
             for side, heard in zip(sides, (ours[chars], first[chars]), strict=True):
+                if not _rate(first[chars], utts):
+                    continue
                 side |= {utt: replace(heard[utt], lang=column) for utt in utts}
             known = {canary.speaker(utt) for utt in utts} - {""}
             items[column] = {
@@ -61,14 +65,16 @@ def compare(canary: KaldiDir, ours: Heard, first: Heard) -> dict[str, dict[str, 
                 "speakers": len(known) or None,
             }
         sure = ratios(*sides, canary.utt2spk)
-        found[kind] = {
-            column: {
-                "ratio": each.ratio, "low": each.low, "high": each.high, "over": each.over,
-                **items.get(column, {}),
-            }
-            for column, each in sure.items()
-        }  # fmt: skip
+        found[kind] = {x: _shown(sure.get(x)) | items.get(x, {}) for x in (MEAN, *items)}
     return found
+
+
+def _shown(each: Ratio | None) -> dict:
+    """A ratio as JSON can hold it."""
+    if each is None:
+        return {"ratio": None, "low": None, "high": None, "over": None}
+    low, high = (x if isfinite(x) else None for x in (each.low, each.high))
+    return {"ratio": each.ratio, "low": low, "high": high, "over": each.over}
 
 
 def _rate(heard: Mapping[str, Aligned], utts: list[str]) -> float:

@@ -8,9 +8,10 @@ adding and taking away task vectors comes to (Ilharco et al., ICLR 2023), it goe
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
+from torch import Tensor
 
 from espnet_dq.errors import InputError
 from espnet_dq.whisper.weights import Weights
@@ -18,8 +19,6 @@ from espnet_dq.whisper.weights import Weights
 
 def merge(models: Sequence[Weights], shares: Sequence[float]) -> Weights:
     """Each weight's sum over the models, times their shares, which together are 1; in float32.
-
-    Sums are in float64, so their order makes no difference that float32 would show.
 
     Args:
         models: two or more, of the same dimensions and tokens, with the same settings of decoding.
@@ -39,8 +38,18 @@ def merge(models: Sequence[Weights], shares: Sequence[float]) -> Weights:
             raise InputError(f"model {number} has {other.dims}, the first {first.dims}")
         if other.generation != first.generation:
             raise InputError(f"model {number} has other settings of decoding than the first")
-    state = {}
-    for name in first.state:
-        parts = [share * m.state[name].double() for m, share in zip(models, shares, strict=True)]
-        state[name] = torch.stack(parts).sum(0).float()
+    state = mean([m.state for m in models], shares)
     return Weights(first.dims, state, first.generation).check("the merged model")
+
+
+def mean(states: Sequence[Mapping[str, Tensor]], shares: Sequence[float]) -> dict[str, Tensor]:
+    """Of each tensor that the first has, the sum of all, times their shares, in float32.
+
+    Sums are in float64, so their order makes no difference that float32 would show.
+    """
+    return {
+        name: torch.stack(
+            [share * s[name].double() for s, share in zip(states, shares, strict=True)]
+        ).sum(0).float()
+        for name in states[0]
+    }  # fmt: skip

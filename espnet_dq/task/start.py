@@ -17,6 +17,7 @@ from espnet_dq.formats.write import check_grids, get_format
 from espnet_dq.quant.prepare import assign_grids
 from espnet_dq.quant.sensitivity import stored_bytes
 from espnet_dq.quant.table import read_grid
+from espnet_dq.student.merge import mean
 from espnet_dq.task.tokenizer import token_list
 from espnet_dq.whisper.dims import espnet_name, vocabulary_tokenizer
 from espnet_dq.whisper.vocabulary import numbers
@@ -102,12 +103,8 @@ def merge_start(start: Path, trained: Path, share: float, out: Path) -> Path:
     before, after = (torch_file.tensors(torch_file.read(p), p) for p in (start, trained))
     if odd := before.keys() - after.keys():
         raise InputError(f"{trained}: has no {min(odd)}, which {start} has")
-    between = {
-        name: ((1 - share) * old.double() + share * after[name].double()).float()
-        for name, old in before.items()
-    }
     with atomic(out) as tmp, open(tmp, "wb") as f:
-        torch.save(after | between, f)
+        torch.save(after | mean([before, after], [1 - share, share]), f)
     return out
 
 

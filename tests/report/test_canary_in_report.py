@@ -1,12 +1,12 @@
 """A canary in reports: ratios and verdicts; or that nothing was measured."""
 
-from espnet_dq.report import canary
-from espnet_dq.report.headline import Fact
+from espnet_dq.report import tables
+from espnet_dq.report.headline import Fact, canary_facts
 
 
 def item(ratio, low, high):
     mean = {"ratio": ratio, "low": low, "high": high, "over": "utterances"}
-    rates = {"wer": 40 * ratio, "cer": 20 * ratio, "by": "wer", "words": 100, "windows": 4}
+    rates = {"wer": 40 * (ratio or 0), "cer": 20.0, "by": "wer", "words": 100, "windows": 4}
     return {"mean": mean, "stamps es": {**mean, **rates, "speakers": None}}
 
 
@@ -32,20 +32,23 @@ def test_verdicts():
         "other voices": item(0.9, 0.85, 0.95),
         "other languages": item(1.2, 1.1, 1.3),
         "babble": item(1.4, 0.9, 1.9),
+        "hiss": item(1.4, 1.1, None),
+        "quiet": item(None, None, None),
     }
-    assert canary.facts(results(kinds)) == [
+    assert canary_facts(results(kinds)) == [
         Fact("10 %", "fewer errors than untouched, other voices: ratio 0.90 (0.85 to 0.95)", True),
         Fact(
             "20 %", "more errors than untouched, other languages: ratio 1.20 (1.10 to 1.30)", False
         ),
         Fact("No sure difference", "to untouched in errors, babble: ratio 1.40 (0.90 to 1.90)"),
+        Fact("No sure difference", "to untouched in errors, hiss: ratio 1.40 (1.10 to –)"),
     ]
-    assert canary.facts({"canary": None}) == canary.facts({}) == []
+    assert canary_facts({"canary": None}) == canary_facts({}) == []
 
 
 def test_tables():
     found = results({"other voices": item(0.9, 0.85, 0.95)})
-    head, rows = canary.table(found)
+    head, rows = tables.canary(found)
     assert head == [
         "system", "test set, seen voices: WER (%)", "other voices", "words a minute, no speech",
     ]  # fmt: skip
@@ -53,5 +56,5 @@ def test_tables():
         ["untouched", "30.1", "1.00 (1.00 to 1.00)", "1.2"],
         ["student", "19.2", "0.90 (0.85 to 0.95)", "0.0"],
     ]
-    _, rows = canary.details(found)
+    _, rows = tables.canary_details(found)
     assert rows == [["other voices", "stamps es", "WER", "40.0", "36.0", "100", "not known"]]

@@ -1,5 +1,7 @@
 """Ratios of a canary's kinds, against jiwer and arithmetic by hand."""
 
+import json
+
 import jiwer
 import pytest
 
@@ -57,3 +59,15 @@ def test_words_where_nobody_speaks(folder):
     said = {"u5": "Thank you!", "u1": "one"}
     assert transfer.words_a_minute(canary, said, {"u5": 30.0}) == {"mean": 4.0, "hum": 4.0}
     assert transfer.words_a_minute(canary, {"u5": ""}, {"u5": 30.0}) == {"mean": 0.0, "hum": 0.0}
+
+
+def test_where_the_first_makes_no_error(folder):
+    """No ratio there, none in the mean, and nothing that JSON cannot hold."""
+    said = {utt: row[1 if row[0] == "en" else 3] for utt, row in SAID.items()}
+    write_scp(folder / "first/text", said)
+    canary = KaldiDir.load(folder / "canary", extra=[KIND, SET])
+    sides = (transfer.heard(folder / "canary", folder / x) for x in ("ours", "first"))
+    found = transfer.compare(canary, *sides)[VOICES]
+    assert found["stamps en"]["ratio"] is None and found["stamps en"]["wer"] == 100 / 7
+    assert found["mean"]["ratio"] == found["stamps it"]["ratio"] > 0
+    json.dumps(found, allow_nan=False)

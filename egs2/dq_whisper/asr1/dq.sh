@@ -392,7 +392,7 @@ make_canary() {
     local stamps sets=()
     stamps=$(cd "$dumpdir" && pwd)/canary
     rm -rf "$exp/data/canary" "$exp/data/canary_wav" "$exp/canary"
-    [ "$canary" != none ] || return 0
+    [[ $canary != none && " ${systems[*]} " == *" untouched "* ]] || return 0
     # The part that is written last.
     if [ -e "$stamps/parts/tuxpaint_others" ] ||
         "$PYTHON" local/tuxpaint.py --out "$stamps" --downloads downloads --nj "$nj"; then
