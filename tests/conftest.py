@@ -23,6 +23,7 @@ from espnet_dq.fetch.debian import fetch as fetch_package
 from espnet_dq.fetch.weights import default_cache, fetch, package_files
 from local.asterisk import SHA256, VERSION, read_texts
 from tests import toys
+from tests.room import pytest_collection_finish  # noqa: F401 - a hook
 
 CLIPS = (
     ("en", "agent-incorrect"),
