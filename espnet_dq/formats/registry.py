@@ -9,8 +9,8 @@ from espnet_dq.formats.onnx_hf import OnnxHuggingFace
 from espnet_dq.formats.openai import OpenAI
 from espnet_dq.formats.packed import Packed
 
-# In this order a path is asked what it holds, and a grid who holds it.
-_OURS = (CTranslate2(), HuggingFace(), Onnx(), OnnxHuggingFace(), OpenAI(), Ggml(), Packed())
+# In this order a path is asked what it holds, and a grid whose it is.
+_OURS = (CTranslate2(), HuggingFace(), Ggml(), Onnx(), OnnxHuggingFace(), OpenAI(), Packed())
 FORMATS: dict[str, Format] = {form.name: form for form in _OURS}
 
 

@@ -16,11 +16,11 @@ def test_by_content_not_by_name(toy, tmp_path):
 
 
 def test_nothing_that_is_read(tmp_path):
-    for message in ("no such file", "neither a torch checkpoint", "holds neither model.bin"):
+    for message in ("no such file", "nor a torch checkpoint", "holds neither model.bin"):
         with pytest.raises(InputError, match=message):
             detect.load(tmp_path / "x")
         if message.startswith("no such"):
             (tmp_path / "x").write_bytes(b"")
-        elif message.startswith("neither"):
+        elif message.startswith("nor"):
             (tmp_path / "x").unlink()
             (tmp_path / "x").mkdir()

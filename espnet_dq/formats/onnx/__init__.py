@@ -13,7 +13,7 @@ class Onnx(Format):
     known_by = "encoder.onnx"
     exported = "student_onnx"
     runtime = "onnx"
-    grids = ("onnx_int8",)
+    grids = ("onnx_int8", "ggml_q8_0", "ggml_q4_0")
     folder = Folder("onnx", ("encoder.onnx", "decoder.onnx", "tokens.txt"))
     engine = "ONNX Runtime"
     isolated = True
@@ -36,3 +36,4 @@ class Onnx(Format):
         from espnet_dq.formats.onnx import write
 
         write.check_vocabulary(dims)
+        write.check_grids(dims, grids)

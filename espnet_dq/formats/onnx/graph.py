@@ -5,9 +5,10 @@ attention, [text layer, clip, position, state]; the decoder takes and gives its 
 values in the same layout. That cache is either as long as the text context, filled up to
 `offset` (sherpa-onnx), or exactly `offset` long, and then grows (ours).
 
-A stored weight becomes float32 by Cast, and one on a grid is then multiplied by its scales,
+A stored weight becomes float32 by Cast, and one on a grid of rows is then multiplied by its scales,
 which is that grid's own arithmetic. ONNX Runtime folds both when it loads a model; it would
-leave DequantizeLinear in, and run it for every token.
+leave DequantizeLinear in, and run it for every token. Weights in ggml's blocks stay what they are
+in memory, too: ONNX Runtime's MatMulNBits and GatherBlockQuantized compute with them.
 """
 
 from collections.abc import Mapping
@@ -20,17 +21,22 @@ from whisper.model import ModelDimensions
 
 # The first with Gelu; IR 10 is what ONNX wrote then.
 OPSET, IR_VERSION = 20, 10
+CONTRIB = "com.microsoft"  # domain of ONNX Runtime's own operators
+BLOCK = 32  # columns that share a scale on the grids of blocks
+BITS = {"ggml_q8_0": 8, "ggml_q4_0": 4}  # of those grids' integers
 _END = np.iinfo(np.int64).max
 
 
 class Stored(NamedTuple):
     """A tensor as the file holds it: openai-whisper's shape, or for a linear its transpose.
 
-    `values`: float16, float32 or int8; `scale`: of int8, float32 [rows of the weight].
+    `values`: float16, float32 or int8; `scale`: of int8, float32 [rows of the weight], or on a grid
+    of blocks float16 [rows, blocks], and `bits` then those of an integer there.
     """
 
     values: np.ndarray
     scale: np.ndarray | None = None
+    bits: int | None = None
 
 
 def stored_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -41,6 +47,17 @@ def stored_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
 def scale_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
     """Shape in which the scales of a weight of openai-whisper's `shape` are stored."""
     return shape[:1] if is_linear(name) else (shape[0],) + (1,) * (len(shape) - 1)
+
+
+def in_blocks(values: np.ndarray, bits: int) -> np.ndarray:
+    """Integers [rows, columns] as uint8 [rows, blocks, 4 * bits], of 0 in the middle.
+
+    Of two integers of 4 bits in a byte the first has the lower half, as MatMulNBits wants it.
+    """
+    moved = (values.astype(np.int16) + 2 ** (bits - 1)).astype(np.uint8)
+    if bits == 4:
+        moved = moved[:, 0::2] | moved[:, 1::2] << 4
+    return moved.reshape(len(values), values.shape[1] // BLOCK, -1)
 
 
 def is_linear(name: str) -> bool:
@@ -120,7 +137,7 @@ def decoder(dims: ModelDimensions, tensors: Mapping[str, Stored]) -> onnx.GraphP
         x = g.op("Add", x, g.linear(g.attention(q, *kv, heads, width), f"{block}.cross_attn.out"))
         x = g.feed_forward(x, block)
     x = g.norm(x, "decoder.ln")
-    g.op("MatMul", x, g.op("Transpose", g.tensor(embedding), perm=[1, 0]), output="logits")
+    g.product(x, embedding, output="logits")
     for part in "kv":
         now = g.op("Concat", *new[part], axis=0)
         rest = g.slice(f"in_n_layer_self_{part}_cache", end, g.ints(_END), axis=2)
@@ -164,7 +181,8 @@ class _Graph:
         self.tensors = tensors
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
-        self._known: dict[str, str] = {}  # float32 values of stored tensors
+        self._known: dict[str, str] = {}  # initializers
+        self._wide: dict[str, str] = {}  # of scales of blocks, their float32 values
 
     def op(self, kind: str, *inputs: str, output: str = "", **attributes) -> str:
         """A node with one output."""
@@ -197,8 +215,13 @@ class _Graph:
 
     def stored(self, name: str) -> tuple[str, str | None]:
         """Initializers of a tensor's values and scales."""
-        values, scale = self.tensors[name]
+        values, scale, bits = self.tensors[name]
         shape = values.shape
+        if bits:
+            return (
+                self.initializer(name, in_blocks(values, bits)),
+                self.initializer(f"{name}.scale", scale),
+            )
         if is_linear(name):
             values = values.T
         stored = self.initializer(name, values)
@@ -216,16 +239,43 @@ class _Graph:
         """A whole tensor in float32."""
         return self.float32(*self.stored(name), self.tensors[name].values.dtype)
 
+    def float32_scale(self, scale: str) -> str:
+        """Scales of blocks in float32, converted once."""
+        if scale not in self._wide:
+            self._wide[scale] = self.op("Cast", scale, to=TensorProto.FLOAT)
+        return self._wide[scale]
+
     def rows(self, name: str, indices: str) -> str:
         """Some rows of a matrix in float32: only they are converted."""
         values, scale = self.stored(name)
+        if bits := self.tensors[name].bits:
+            values = self.op("Reshape", values, self.ints(0, -1))
+            return self.op(
+                "GatherBlockQuantized", values, indices, self.float32_scale(scale), domain=CONTRIB,
+                bits=bits, block_size=BLOCK, gather_axis=0, quantize_axis=1,
+            )  # fmt: skip
         values = self.op("Gather", values, indices)
         scale = scale and self.op("Gather", scale, indices)
         return self.float32(values, scale, self.tensors[name].values.dtype)
 
+    def product(self, x: str, name: str, output: str = "") -> str:
+        """x times a weight, a linear layer's or the embedding."""
+        bits = self.tensors[name].bits
+        if bits is None:
+            weight = self.tensor(name)
+            if not is_linear(name):
+                weight = self.op("Transpose", weight, perm=[1, 0])
+            return self.op("MatMul", x, weight, output=output)
+        weight, scale = self.stored(name)
+        rows, columns = self.tensors[name].values.shape
+        return self.op(
+            "MatMulNBits", x, weight, self.float32_scale(scale), output=output, domain=CONTRIB,
+            N=rows, K=columns, bits=bits, block_size=BLOCK,
+        )  # fmt: skip
+
     def linear(self, x: str, name: str) -> str:
         """x W + b; keys have no b."""
-        y = self.op("MatMul", x, self.tensor(f"{name}.weight"))
+        y = self.product(x, f"{name}.weight")
         bias = f"{name}.bias"
         return self.op("Add", y, self.tensor(bias)) if bias in self.tensors else y
 

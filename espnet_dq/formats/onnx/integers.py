@@ -3,15 +3,17 @@
 from pathlib import Path
 
 from espnet_dq.formats.integers import as_quantized
-from espnet_dq.formats.onnx import Onnx
+from espnet_dq.formats.onnx.graph import BITS
 from espnet_dq.formats.onnx.read import read
+from espnet_dq.formats.onnx.write import ROWS
 from espnet_dq.quant.grids import Quantized
 
 
 def load(folder: Path) -> dict[str, Quantized]:
     """openai-whisper's name -> what the files hold; raises `InputError`."""
+    grids = {bits: grid for grid, bits in BITS.items()}
     return {
-        name: as_quantized(Onnx.grids[0], stored.values, stored.scale.reshape(-1, 1))
-        for name, stored in read(folder).tensors.items()
-        if stored.scale is not None
+        name: as_quantized(grids.get(bits, ROWS), values, scale.reshape(len(values), -1))
+        for name, (values, scale, bits) in read(folder).tensors.items()
+        if scale is not None
     }

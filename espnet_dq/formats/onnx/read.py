@@ -19,7 +19,14 @@ from whisper.model import ModelDimensions
 
 from espnet_dq.errors import InputError
 from espnet_dq.files import read_limited
-from espnet_dq.formats.onnx.graph import Stored, is_linear, scale_shape, stored_shape
+from espnet_dq.formats.onnx.graph import (
+    BITS,
+    BLOCK,
+    Stored,
+    is_linear,
+    scale_shape,
+    stored_shape,
+)
 from espnet_dq.formats.onnx.wire import check_structure
 from espnet_dq.whisper.dims import weight_shapes
 from espnet_dq.whisper.vocabulary import (
@@ -39,6 +46,7 @@ _TYPES = {
     TensorProto.FLOAT: np.dtype("<f4"),
     TensorProto.FLOAT16: np.dtype("<f2"),
     TensorProto.INT8: np.dtype("i1"),
+    TensorProto.UINT8: np.dtype("u1"),
 }
 
 
@@ -75,7 +83,13 @@ def read(folder: Path | str) -> Content:
     for name, shape in weight_shapes(dims).items():
         if name not in found:
             raise InputError(f"{folder}: {name} is missing")
-        values = _array(*found.pop(name), stored_shape(name, shape))
+        tensor, path = found.pop(name)
+        if tensor.data_type == TensorProto.UINT8:
+            if f"{name}.scale" not in found:
+                raise InputError(f"{folder}: {name} holds integers without scales")
+            tensors[name] = _blocks(tensor, *found.pop(f"{name}.scale"), shape)
+            continue
+        values = _array(tensor, path, stored_shape(name, shape))
         values = values.T if is_linear(name) else values
         if values.dtype != np.int8:
             tensors[name] = Stored(values)
@@ -97,8 +111,11 @@ def load(folder: Path | str) -> Weights:
     """Floats as stored, the rest dequantized to float32; raises `InputError` as `read`."""
     content = read(folder)
     state = {}
-    for name, (values, scale) in content.tensors.items():
-        if scale is not None:
+    for name, (values, scale, bits) in content.tensors.items():
+        if bits:
+            blocks = values.astype(np.float32).reshape(*scale.shape, BLOCK)
+            values = (blocks * scale.astype(np.float32)[..., None]).reshape(values.shape)
+        elif scale is not None:
             with np.errstate(over="ignore"):  # checked with all others
                 values = values.astype(np.float32) * scale.reshape(-1, *(1,) * (values.ndim - 1))
         state[name] = torch.from_numpy(np.array(values, order="C"))
@@ -166,6 +183,29 @@ def _vocabulary(dims: ModelDimensions, folder: Path) -> ModelDimensions:
     if order != [*range(dims.n_vocab)]:
         raise InputError(f"{path}: its tokens are not in Whisper's order")
     return dims
+
+
+def _blocks(
+    tensor: onnx.TensorProto, scale: onnx.TensorProto, path: Path, shape: tuple[int, ...]
+) -> Stored:
+    """A matrix on a grid of blocks, its integers with 0 for the value 0."""
+    name = tensor.name
+    if len(shape) != 2 or name.endswith("positional_embedding") or shape[1] % BLOCK:
+        raise InputError(f"{path}: {name} holds blocks, as only matrices of whole blocks do")
+    rows, blocks = shape[0], shape[1] // BLOCK
+    bits = tensor.dims[-1] * 8 // BLOCK if tensor.dims else 0
+    if bits not in BITS.values():
+        raise InputError(f"{path}: {name} has shape {tuple(tensor.dims)}, no blocks of {BLOCK}")
+    values = _array(tensor, path, (rows, blocks, BLOCK * bits // 8))
+    factors = _array(scale, path, (rows, blocks))
+    if factors.dtype != np.float16 or not np.isfinite(factors).all():
+        raise InputError(f"{path}: {name}.scale is not finite float16")
+    if bits == 4:
+        values = np.stack([values & 15, values >> 4], axis=-1)
+    elif not values.all():
+        raise InputError(f"{path}: {name} holds -128, which is not on grid ggml_q8_0")
+    integers = (values.astype(np.int16) - 2 ** (bits - 1)).astype(np.int8).reshape(shape)
+    return Stored(integers, factors, bits)
 
 
 def _array(tensor: onnx.TensorProto, path: Path, shape: tuple[int, ...]) -> np.ndarray:

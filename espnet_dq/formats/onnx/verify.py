@@ -58,10 +58,15 @@ def compare(path: Path, reference: Reference) -> Report:
         raise WorkError(f"{path}: {odd[0]} is {'missing' if odd[0] in wanted else 'unknown'}")
     if len(stored) != sum(len(model.graph.initializer) for model in models.values()):
         raise WorkError(f"{path}: a tensor is stored twice")
-    rows, types = [], {}
+    rows, types, blocks = [], {}, {}
     for name, weight in reference.weights.items():
         expected = weight.detach().cpu().float().numpy()
         values = _values(stored[name], path)
+        if name in on_grid and values.dtype == np.uint8:
+            scale = _values(stored[f"{name}.scale"], path)
+            row, blocks[name] = _in_blocks(name, values, scale, expected, reference, path)
+            rows.append(row)
+            continue
         size, grid = values.nbytes, reference.grids.get(name, "none")
         # Linear layers are stored for x W: [in, out].
         turned = ".blocks." in name and values.ndim == 2
@@ -88,7 +93,8 @@ def compare(path: Path, reference: Reference) -> Report:
     rows.append(float_types(types))
     dtype = np.dtype(next(iter(types.values())))
     if rows[-1].integers == 0:
-        rows += [_graph(side, models[side], reference.dims, on_grid, dtype) for side in _SIDES]
+        like = _empty(reference.dims, on_grid, blocks, dtype)
+        rows += [_graph(side, models[side], reference.dims, like) for side in _SIDES]
     rows += [_metadata(side, models[side], reference.dims) for side in _SIDES]
     return Report([*rows, *_companions(path, reference.dims)])
 
@@ -113,11 +119,41 @@ def _read(path: Path) -> onnx.ModelProto:
     return model
 
 
+def _in_blocks(
+    name: str, values: np.ndarray, scale: np.ndarray, expected: np.ndarray,
+    reference: Reference, path: Path,
+) -> tuple[Row, int]:  # fmt: skip
+    """The row of a matrix in blocks of 32 columns, [rows, blocks, bytes], and its bits."""
+    bits = values.shape[-1] // 4 if values.ndim == 3 else 0
+    if (
+        bits not in (4, 8)
+        or expected.ndim != 2
+        or values.shape[:2] != (len(expected), expected.shape[1] / 32)
+        or scale.dtype != np.float16
+        or scale.shape != values.shape[:2]
+    ):
+        raise WorkError(f"{path}: {name} is not in blocks of 32 with a float16 scale each")
+    # One number a bit of the byte's halves, the lower half first, less the middle of their range.
+    halves = [values] if bits == 8 else [values % 16, values // 16]
+    integers = np.stack(halves, axis=-1).astype(np.float32) - np.float32(2 ** (bits - 1))
+    dequantized = integers.reshape(*scale.shape, 32) * scale.astype(np.float32)[:, :, None]
+    dequantized = dequantized.reshape(expected.shape)
+    wrong, grid = differing_values(dequantized, expected), reference.grids.get(name, "none")
+    if grid == f"ggml_q{bits}_0":
+        theirs = reference.scales[name].detach().cpu().numpy()
+        differing = differing_bits(scale.ravel(), theirs.ravel())
+    else:
+        wrong, differing = expected.size, scale.size
+    error = rounding_error({name: dequantized}, reference.floats)
+    size = values.nbytes + scale.nbytes
+    return Row(name, expected.shape, grid, bits, size, ON_GRID, error, wrong, differing), bits
+
+
 def _graph(
-    side: str, model: onnx.ModelProto, dims: ModelDimensions, on_grid: set[str], dtype: np.dtype
+    side: str, model: onnx.ModelProto, dims: ModelDimensions, like: dict[str, Stored]
 ) -> Row:
     """The row for all of a file but the values of its tensors and its metadata."""
-    graph = getattr(onnx_graph, side)(dims, _empty(dims, on_grid, dtype))
+    graph = getattr(onnx_graph, side)(dims, like)
     expected = onnx_writer.model(graph, {})
     found = onnx.ModelProto()
     found.CopyFrom(model)
@@ -140,14 +176,20 @@ def _graph(
                integers=len(wrong), note=note)  # fmt: skip
 
 
-def _empty(dims: ModelDimensions, on_grid: set[str], dtype: np.dtype) -> dict[str, Stored]:
+def _empty(
+    dims: ModelDimensions, on_grid: set[str], blocks: dict[str, int], dtype: np.dtype
+) -> dict[str, Stored]:
     """Tensors of these shapes and types: a graph depends on no more."""
-    return {
-        name: Stored(np.zeros(shape, np.int8), np.zeros(shape[0], np.float32))
-        if name in on_grid
-        else Stored(np.zeros(shape, dtype))
-        for name, shape in weight_shapes(dims).items()
-    }
+    found = {}
+    for name, shape in weight_shapes(dims).items():
+        if name in blocks:
+            scale = np.zeros((shape[0], shape[1] // 32), np.float16)
+            found[name] = Stored(np.zeros(shape, np.int8), scale, blocks[name])
+        elif name in on_grid:
+            found[name] = Stored(np.zeros(shape, np.int8), np.zeros(shape[0], np.float32))
+        else:
+            found[name] = Stored(np.zeros(shape, dtype))
+    return found
 
 
 def _tensors(found: onnx.GraphProto, expected: onnx.GraphProto) -> list[str]:

@@ -1,7 +1,8 @@
 """Write a Whisper as ONNX for ONNX Runtime and sherpa-onnx: our integers and scales as they are.
 
 `encoder.onnx`, `decoder.onnx` and `tokens.txt` in a folder, with sherpa-onnx's inputs, outputs and
-metadata; `read` reads them. Weights on a grid are int8 in the file, float32 in memory.
+metadata; `read` reads them. Weights on grid `onnx_int8` are int8 in the file, float32 in memory;
+those on `ggml_q8_0` and `ggml_q4_0`, integers and scales as in whisper.cpp's file, stay in blocks.
 """
 
 import base64
@@ -19,19 +20,34 @@ from espnet_dq.files import atomic
 from espnet_dq.formats.ggml.write import ordinary_tokens
 from espnet_dq.formats.onnx import Onnx
 from espnet_dq.formats.onnx import graph as onnx_graph
-from espnet_dq.formats.onnx.graph import IR_VERSION, OPSET, Stored
-from espnet_dq.quant.grids import Quantized
-from espnet_dq.whisper.dims import any_tokenizer
+from espnet_dq.formats.onnx.graph import BITS, BLOCK, CONTRIB, IR_VERSION, OPSET, Stored
+from espnet_dq.quant.grids import Quantized, get_grid
+from espnet_dq.whisper.dims import any_tokenizer, weight_shapes
 from espnet_dq.whisper.vocabulary import OwnVocabulary, numbers
 from espnet_dq.whisper.weights import Weights, cast
 
-GRID, FOLDER = Onnx.grids[0], Onnx.folder
+ROWS, FOLDER = "onnx_int8", Onnx.folder
 
 
 def check_vocabulary(dims: ModelDimensions) -> None:
     """Raise `InputError` for added special tokens: tokens.txt only lists those of text."""
     if isinstance(dims, OwnVocabulary) and dims.special:
         raise InputError(f"ONNX folders list no added special tokens, as {dims.special[0]!r}")
+
+
+def check_grids(dims: ModelDimensions, grids: Mapping[str, str]) -> None:
+    """Raise `InputError` for what is on a grid of blocks, but is no matrix to multiply by.
+
+    Args:
+        dims: the model's.
+        grids: openai-whisper's name -> grid, of what is on one.
+    """
+    for name, shape in weight_shapes(dims).items():
+        if grids.get(name) in BITS:
+            if len(shape) != 2 or name.endswith("positional_embedding"):
+                raise InputError(f"{name}: ONNX folders hold no {grids[name]} of it")
+            if shape[1] % BLOCK:
+                raise InputError(f"{name}: {shape[1]} columns are no multiple of {BLOCK}")
 
 
 def save(
@@ -46,7 +62,7 @@ def save(
     Args:
         folder: where; appears whole or not at all, and replaces a folder of its own kind only.
         weights: the model; tensors named in `quantized` are not read from it.
-        quantized: openai-whisper's name -> integers and scales on grid `onnx_int8`.
+        quantized: openai-whisper's name -> integers and scales on a grid of `Onnx.grids`.
         float_dtype: `float16` or `float32`, for everything else. All is computed in float32.
 
     Raises:
@@ -55,6 +71,7 @@ def save(
     """
     weights.check(str(folder))
     check_vocabulary(weights.dims)
+    check_grids(weights.dims, {name: q.grid for name, q in quantized.items()})
     tensors = _stored(weights, quantized, float_dtype, folder)
     metadata = sherpa_metadata(weights.dims)
     with atomic(folder, FOLDER) as tmp:
@@ -71,11 +88,11 @@ def save(
 
 def model(graph: onnx.GraphProto, metadata: Mapping[str, str]) -> onnx.ModelProto:
     """A graph as the model that a file holds."""
+    opsets = [helper.make_opsetid("", OPSET)]
+    if any(node.domain == CONTRIB for node in graph.node):
+        opsets.append(helper.make_opsetid(CONTRIB, 1))
     made = helper.make_model(
-        graph,
-        producer_name="espnet_dq",
-        ir_version=IR_VERSION,
-        opset_imports=[helper.make_opsetid("", OPSET)],
+        graph, producer_name="espnet_dq", ir_version=IR_VERSION, opset_imports=opsets
     )
     helper.set_model_props(made, metadata)
     return made
@@ -88,17 +105,19 @@ def _stored(
         if name not in weights.state:
             raise InputError(f"{name} is quantized, but no Whisper weight")
         shape = tuple(weights.state[name].shape)
-        if q.grid != GRID:
-            raise InputError(f"{name} is on grid {q.grid}, ONNX needs {GRID}")
+        if q.grid not in Onnx.grids:
+            raise InputError(f"{name} is on grid {q.grid}, ONNX needs {', '.join(Onnx.grids)}")
         if tuple(q.integers.shape) != shape or q.integers.dtype != torch.int8:
             raise InputError(f"{name}: the integers are not int8 of shape {shape}")
-        if tuple(q.scale.shape) != (shape[0], 1) or q.scale.dtype != torch.float32:
-            raise InputError(f"{name}: the scales are not one float32 for each row")
+        dtype, scales = get_grid(q.grid).scale_like(shape)
+        if tuple(q.scale.shape) != scales or q.scale.dtype != dtype:
+            raise InputError(f"{name}: the scales are not {dtype} of shape {scales}")
     tensors = {}
     for name, tensor in weights.state.items():
         if name in quantized:
             q = quantized[name]
-            tensors[name] = Stored(q.integers.cpu().numpy(), q.scale.cpu().numpy())
+            scale = q.scale.cpu().numpy()
+            tensors[name] = Stored(q.integers.cpu().numpy(), scale, BITS.get(q.grid))
         else:
             values = cast(tensor, getattr(torch, float_dtype), name, folder)
             tensors[name] = Stored(values.numpy())
