@@ -53,7 +53,7 @@ GRIDS = {  # that a format's toys are on
     "packed": ("none", "uniform3", "ggml_q4_0"),
     "hf": ("none",),
     "hf_index": ("none",),  # a model in several files
-    "onnx": ("none", "onnx_int8"),
+    "onnx": ("none", "onnx_int8", "ggml_q8_0", "ggml_q4_0"),
     "onnx_hf": ("none",),  # a tensor's scale is its own there, not a grid of ours
 }
 

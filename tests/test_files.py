@@ -27,6 +27,7 @@ def tree(folder):
         ("packed", "uniform4"),
         ("hf", "none"),
         ("onnx", "onnx_int8"),
+        ("transformers_js", "ggml_q4_0"),
     ],
 )
 def test_every_format_on_a_full_disk(form, grid, save_toy, tmp_path, full_disk, capsys):

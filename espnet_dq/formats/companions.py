@@ -27,9 +27,12 @@ _DOCUMENT = re.compile(
 _MOST = 3  # keys that a note names
 
 
-def files(folder: Path, known: Iterable[str]) -> Row:
-    """The row for what is in a folder: every file that nobody asked for counts, none may lack."""
-    known, found = {*known}, {p.name for p in folder.iterdir()}
+def files(folder: Path, known: Iterable[str], folders: Iterable[str] = ()) -> Row:
+    """The row for what is in a folder: every file that nobody asked for counts, none may lack.
+
+    Folders in it that are in `folders` have rows of their own.
+    """
+    known, found = {*known}, {p.name for p in folder.iterdir()} - {*folders}
     more = sorted(n for n in found - known if not _DOCUMENT.fullmatch(n))
     wrong = [f"{name} is unknown" for name in more]
     wrong += [f"{name} is missing" for name in sorted(known - found)]

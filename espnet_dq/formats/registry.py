@@ -8,9 +8,19 @@ from espnet_dq.formats.onnx import Onnx
 from espnet_dq.formats.onnx_hf import OnnxHuggingFace
 from espnet_dq.formats.openai import OpenAI
 from espnet_dq.formats.packed import Packed
+from espnet_dq.formats.transformers_js import TransformersJs
 
 # In this order a path is asked what it holds, and a grid whose it is.
-_OURS = (CTranslate2(), HuggingFace(), Ggml(), Onnx(), OnnxHuggingFace(), OpenAI(), Packed())
+_OURS = (
+    CTranslate2(),
+    HuggingFace(),
+    Ggml(),
+    Onnx(),
+    TransformersJs(),
+    OnnxHuggingFace(),
+    OpenAI(),
+    Packed(),
+)
 FORMATS: dict[str, Format] = {form.name: form for form in _OURS}
 
 

@@ -8,6 +8,7 @@ from whisper.model import ModelDimensions
 
 from espnet_dq.data.spelling import LETTERS_AS_WORDS
 from espnet_dq.errors import InputError
+from espnet_dq.formats import transformers_js
 from espnet_dq.formats.registry import FORMATS
 from espnet_dq.report import rounded, tables
 from espnet_dq.report.headline import canary_facts, mean_difference, sure
@@ -73,6 +74,7 @@ def render(
     data = results["data_name"]
     languages = [code for code in trained["wer"] if code != MEAN]
     use = card.usage.replace("LANGUAGE", languages[0]).replace("COMPUTE", compute_type)
+    use = use.replace("DTYPE", transformers_js.dtype({rounded_to or trained["grid"]}))
     use = use.replace("TRIMMED", _TRIMMED if isinstance(dims, OwnVocabulary) else "")
     title = f"Whisper for {', '.join(languages)}: {data}"
     what, against = f"grid `{trained['grid']}`", "the model that was trained"

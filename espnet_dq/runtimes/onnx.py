@@ -18,22 +18,31 @@ class OnnxRuntime(Torch):
     """ONNX Runtime on the CPU; features, search and rules are those of `Torch`."""
 
     def _load(self, path: Path) -> "Model":
+        from espnet_dq.formats.detect import detect
+        from espnet_dq.formats.registry import FORMATS
+
+        self.padding = FORMATS[detect(path)].padding
         return Model(path, self.threads)
 
 
 class Model:
     """What openai-whisper's decoder wants of a Whisper, computed by ONNX Runtime.
 
-    Audio features are the keys and values of cross attention, (B, 2, layer, position, state).
+    Audio features are what the encoder's graph gives: of ours the keys and values of cross
+    attention, (B, 2, layer, position, state), of Hugging Face's its last hidden states.
     """
 
     device = torch.device("cpu")
 
     def __init__(self, path: Path, threads: int) -> None:
-        from espnet_dq.formats.onnx import read as onnx_reader
+        from espnet_dq.formats import transformers_js
+        from espnet_dq.formats.detect import detect, load
+        from espnet_dq.formats.onnx.read import FILES
 
         # Read by us first: native code is only given files whose every size fits.
-        self.dims = onnx_reader.read(path).dims
+        self.dims = load(path).dims
+        hub = detect(path) == transformers_js.TransformersJs.name
+        files = transformers_js.files(path).values() if hub else [path / file for file in FILES]
         from onnxruntime import InferenceSession, SessionOptions
 
         options = SessionOptions()
@@ -41,12 +50,13 @@ class Model:
         options.log_severity_level = 3  # errors
         try:
             encoder, decoder = (
-                InferenceSession(path / file, options, providers=["CPUExecutionProvider"])
-                for file in onnx_reader.FILES
+                InferenceSession(file, options, providers=["CPUExecutionProvider"])
+                for file in files
             )
         except Exception as e:  # ONNX Runtime raises its own, of no common base
             raise InputError(f"{path}: ONNX Runtime cannot load it: {first_line(e)}") from e
-        self.encoder, self.decoder = Encoder(encoder), Decoder(decoder, self.dims)
+        self.encoder = (HubEncoder if hub else Encoder)(encoder)
+        self.decoder = (HubDecoder if hub else Decoder)(decoder, self.dims)
 
     decode = decode
     # By the size of the vocabulary.
@@ -121,3 +131,57 @@ class Decoder(torch.nn.Module):
         logits, key, value = map(torch.from_numpy, found)
         kv_cache |= {"key": key.transpose(0, 1), "value": value.transpose(0, 1)}
         return logits
+
+
+class HubEncoder:
+    """Log-mel features (B, mels, frames) -> hidden states (B, positions, width)."""
+
+    def __init__(self, session) -> None:
+        self.session = session
+
+    def __call__(self, mel: Tensor) -> Tensor:
+        return torch.from_numpy(self.session.run(None, {"input_features": mel.numpy()})[0])
+
+
+class HubDecoder(torch.nn.Module):
+    """As `Decoder`, of Hugging Face's graph: a cache of each layer, (B, head, position, state)."""
+
+    blocks = (Block(),)
+
+    def __init__(self, session, dims) -> None:
+        super().__init__()
+        self.session, self.layers = session, dims.n_text_layer
+        self.empty = (dims.n_text_head, 0, dims.n_text_state // dims.n_text_head)
+
+    def forward(
+        self, tokens: Tensor, audio_features: Tensor, kv_cache: dict | None = None
+    ) -> Tensor:
+        from espnet_dq.formats.transformers_js.graph import cache, now
+
+        kv_cache = {} if kv_cache is None else kv_cache
+        empty = np.zeros((len(tokens), *self.empty), np.float32)
+        inputs = {
+            "input_ids": tokens.numpy(),
+            # One clip's features serve all its beams.
+            "encoder_hidden_states": audio_features.expand(len(tokens), -1, -1).numpy(),
+            "use_cache_branch": np.array([bool(kv_cache)]),
+        }
+        cross = kv_cache.get("cross", {})
+        for layer in range(self.layers):
+            for part in ("key", "value"):
+                own = kv_cache[part][:, layer].numpy() if part in kv_cache else empty
+                inputs[cache(layer, "decoder", part)] = own
+                inputs[cache(layer, "encoder", part)] = cross.get((layer, part), empty)
+        names = ["logits"]
+        keys = [(layer, part) for part in ("key", "value") for layer in range(self.layers)]
+        names += [now(layer, "decoder", part) for layer, part in keys]
+        if not cross:  # beams are of the same clip, whatever their order
+            names += [now(layer, "encoder", part) for layer, part in keys]
+        logits, *found = self.session.run(
+            names, {name: np.ascontiguousarray(array) for name, array in inputs.items()}
+        )
+        own = torch.from_numpy(np.stack(found[: len(keys)], axis=1))
+        kv_cache |= {"key": own[:, : self.layers], "value": own[:, self.layers :]}
+        if not cross:
+            kv_cache["cross"] = dict(zip(keys, found[len(keys) :], strict=True))
+        return torch.from_numpy(logits)

@@ -64,7 +64,7 @@ def bits(tensor):
 
 def files(path):
     """Name -> content of a file, or of those in a folder."""
-    found = path.iterdir() if path.is_dir() else [path]
+    found = [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]
     return {file.name.removeprefix(path.name): file.read_bytes() for file in found}
 
 
@@ -89,6 +89,10 @@ HOLDERS = [
     ("ggml", "ggml_q5_0"),
     ("ggml", "ggml_q4_0"),
     ("onnx", "onnx_int8"),
+    ("onnx", "ggml_q8_0"),
+    ("onnx", "ggml_q4_0"),
+    ("transformers_js", "onnx_int8"),
+    ("transformers_js", "ggml_q4_0"),
 ]
 
 

@@ -21,6 +21,7 @@ from espnet_dq.bin import publish as module
 from espnet_dq.bin.publish import main as publish
 from espnet_dq.bin.transcribe import main as transcribe
 from espnet_dq.errors import InputError, WorkError
+from espnet_dq.files import bytes_on_disk
 from espnet_dq.formats import detect, integers
 from espnet_dq.quant.grids import get_grid
 from espnet_dq.report.model_card import render
@@ -90,7 +91,8 @@ def published(make_toy, tmp_path_factory):
 @pytest.mark.parametrize(
     "grid,forms",
     [("ct2_int8", {"ct2", "hf", "packed"}), ("ggml_q5_0", {"ggml", "hf", "packed"}),
-     ("onnx_int8", {"onnx", "hf", "packed"}), ("uniform4", {"hf", "packed"})],
+     ("ggml_q4_0", {"ggml", "onnx", "transformers_js", "hf", "packed"}),
+     ("onnx_int8", {"onnx", "transformers_js", "hf", "packed"}), ("uniform4", {"hf", "packed"})],
 )  # fmt: skip
 def test_a_folder_for_each_runtime_that_holds_the_grid(published, grid, forms, capsys):
     exp = published(grid)
@@ -109,11 +111,13 @@ def test_a_folder_for_each_runtime_that_holds_the_grid(published, grid, forms, c
         if form == "ct2":
             assert 'WhisperModel("PATH", compute_type="default")' in card
         run = json.loads((exp / "run.json").read_text())
-        size = sum(p.stat().st_size for p in folder.iterdir() if p.name != "README.md")
+        size = bytes_on_disk(folder) - bytes_on_disk(folder / "README.md")
         data = "training data: Asterisk's core sounds; licence: CC-BY-SA-3.0"
         for item in (run["command"], data, f"{size / 1e6:.1f} MB"):
             assert item in card, item
-        assert ("it was not measured" in card) == (form in ("ggml", "onnx", "hf"))
+        assert ("it was not measured" in card) == (
+            form in ("ggml", "onnx", "transformers_js", "hf")
+        )
     capsys.readouterr()
 
 
@@ -121,7 +125,8 @@ def check_head(card, form, rates):
     """The Hub's own library reads it: what is known by names of its own, and each rate."""
     head = huggingface_hub.ModelCard(card).data
     libraries = {"ct2": "ctranslate2", "hf": "transformers", "ggml": "whisper.cpp",
-                 "onnx": "sherpa-onnx", "packed": "espnet_dq"}  # fmt: skip
+                 "onnx": "sherpa-onnx", "transformers_js": "transformers.js",
+                 "packed": "espnet_dq"}  # fmt: skip
     assert head.library_name == libraries[form] and head.base_model == "openai/whisper-tiny"
     assert head.language == ["en", "ru"] and head.metrics == ["wer", "cer"]
     assert head.pipeline_tag == "automatic-speech-recognition"

@@ -22,6 +22,7 @@ FILES = {
     "ct2": ("model.bin",),
     "hf": ("model.safetensors", "config.json"),
     "onnx": ("encoder.onnx", "decoder.onnx"),
+    "transformers_js": ("config.json", "onnx/encoder_model.onnx", "onnx/decoder_model_merged.onnx"),
 }
 KINDS = ("empty", "nothing", "folder", "pipe", "device", "socket", "loop", "text", "zeros")
 CASES = [(form, file, kind) for form, files in FILES.items() for file in files for kind in KINDS]
@@ -76,13 +77,14 @@ def test_no_file(models, tmp_path, form, file, kind, capsys):
         copy.write_bytes(b"")
         broken = copy
     else:
-        copy.mkdir()
-        for other in source.iterdir():
-            (copy / other.name).symlink_to(other)
+        for other in (p for p in source.rglob("*") if p.is_file()):
+            place = copy / other.relative_to(source)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.symlink_to(other)
         broken = copy / file
     put(broken, kind)
     for load in (detect.load, integers.load):
-        if load is integers.load and form in ("hf", "openai", "onnx"):
+        if load is integers.load and form in ("hf", "openai", "onnx", "transformers_js"):
             continue  # nothing there that it reads, or only one of the two
         with pytest.raises(InputError, match=str(copy)) as caught:
             load(copy)

@@ -40,6 +40,11 @@ def assert_same(found, expected):
         ("ggml", "ggml_q4_0", "full"),
         ("onnx", "onnx_int8", "full"),
         ("onnx", "onnx_int8", "encoder"),
+        ("onnx", "ggml_q8_0", "full"),
+        ("onnx", "ggml_q4_0", "paper"),
+        ("transformers_js", "onnx_int8", "paper"),
+        ("transformers_js", "ggml_q8_0", "full"),
+        ("transformers_js", "ggml_q4_0", "encoder"),
         ("packed", "uniform3_g32", "paper"),
     ],
 )

@@ -15,7 +15,8 @@ CONFIG, GENERATION = "config.json", "generation_config.json"
 TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
 PREPROCESSOR, VOCABULARY = "preprocessor_config.json", "vocabulary.json"
 WHOLE = ModelDimensions(80, 100, 32, 2, 2, 51865, 32, 32, 2, 2)
-GRIDS = {"ct2": "ct2_int8", "ggml": "ggml_q5_0", "onnx": "onnx_int8", "hf": "uniform4",
+GRIDS = {"ct2": "ct2_int8", "ggml": "ggml_q5_0", "onnx": "onnx_int8",
+         "transformers_js": "ggml_q4_0", "hf": "uniform4",
          "packed": "uniform3", "openai": "uniform4"}  # fmt: skip
 
 

@@ -87,19 +87,22 @@ def compare(folder: Path, reference: Reference) -> Report:
         rows.append(Row(name, values.shape, grid, bits, size, kind, error, wrong))
     types = {name: values.dtype.name for name, values in tensors.items()}
     dtype = types["decoder.ln.weight"]
-    vocabulary = _vocabulary(folder / "tokenizer.json", reference.dims)
-    beside = _companions(folder, reference, dtype)
-    return Report([*rows, float_types(types), vocabulary, *beside])
+    return Report([*rows, float_types(types), *beside(folder, reference, dtype)])
 
 
 def _ours(name: str) -> str:
     return openai_name(name) if name.startswith(("model.encoder.", "model.decoder.")) else name
 
 
-def _companions(folder: Path, reference: Reference, dtype: str) -> list[Row]:
-    """Rows for all files but the weights."""
+def beside(
+    folder: Path, reference: Reference, dtype: str, folders: tuple[str, ...] = ()
+) -> list[Row]:
+    """Rows of the vocabulary and of all files but the weights, which lie in `folders` if any."""
     wanted = _wanted(reference, dtype)
-    rows = [companions.files(folder, _expected_files(folder))]
+    known = _expected_files(folder)
+    known = known - {"model.safetensors"} if folders else known
+    rows = [_vocabulary(folder / "tokenizer.json", reference.dims)]
+    rows.append(companions.files(folder, known, folders))
     raw = {name: _differing(folder / name, content) for name, content in wanted.items()}
     theirs = {p.name for p in folder.iterdir()} & _THEIRS
     resolved = {}

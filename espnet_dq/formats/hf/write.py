@@ -78,11 +78,7 @@ def save_companions(
 ) -> None:
     """Write what generation, feature extraction and the tokenizer are set up from."""
     _write_json(folder / GENERATION, generation_config(dims, generation))
-    _write_json(
-        folder / "preprocessor_config.json",
-        ctranslate2_config.preprocessor(dims)
-        | {"feature_extractor_type": "WhisperFeatureExtractor", "processor_class": _PROCESSOR},
-    )
+    _write_json(folder / "preprocessor_config.json", preprocessor(dims))
     tokenizer = any_tokenizer(dims)
     content = json.loads(build(tokenizer.encoding).to_str())
     for token in content["added_tokens"]:  # times are part of the text, if asked for
@@ -104,6 +100,18 @@ def save_companions(
             "clean_up_tokenization_spaces": False,
         },
     )
+
+
+def preprocessor(dims: ModelDimensions) -> dict:
+    """preprocessor_config.json; transformers.js does not compute the window's length itself."""
+    found = ctranslate2_config.preprocessor(dims)
+    samples = found["chunk_length"] * found["sampling_rate"]
+    return found | {
+        "n_samples": samples,
+        "nb_max_frames": samples // found["hop_length"],
+        "feature_extractor_type": "WhisperFeatureExtractor",
+        "processor_class": _PROCESSOR,
+    }
 
 
 def config(dims: ModelDimensions) -> dict:

@@ -24,6 +24,7 @@ OPSET, IR_VERSION = 20, 10
 CONTRIB = "com.microsoft"  # domain of ONNX Runtime's own operators
 BLOCK = 32  # columns that share a scale on the grids of blocks
 BITS = {"ggml_q8_0": 8, "ggml_q4_0": 4}  # of those grids' integers
+EMBEDDING = "decoder.token_embedding.weight"
 _END = np.iinfo(np.int64).max
 
 
@@ -70,22 +71,8 @@ def encoder(dims: ModelDimensions, tensors: Mapping[str, Stored]) -> onnx.GraphP
 
     Frames beyond the model's window are not heard; fewer give fewer positions.
     """
-    g = _Graph(tensors)
-    width, heads = dims.n_audio_state, dims.n_audio_head
-    x = g.slice("mel", g.ints(0), g.ints(2 * dims.n_audio_ctx), axis=2)
-    x = g.op("Gelu", g.conv(x, "encoder.conv1", stride=1))
-    x = g.op("Gelu", g.conv(x, "encoder.conv2", stride=2))
-    x = g.op("Transpose", x, perm=[0, 2, 1])
-    length = g.op("Shape", x, start=1, end=2)
-    positions = g.tensor("encoder.positional_embedding")
-    x = g.op("Add", x, g.slice(positions, g.ints(0), length, axis=0))
-    for layer in range(dims.n_audio_layer):
-        block = f"encoder.blocks.{layer}"
-        h = g.norm(x, f"{block}.attn_ln")
-        q, k, v = (g.linear(h, f"{block}.attn.{part}") for part in ("query", "key", "value"))
-        x = g.op("Add", x, g.linear(g.attention(q, k, v, heads, width), f"{block}.attn.out"))
-        x = g.feed_forward(x, block)
-    x = g.norm(x, "encoder.ln_post")
+    g = Graph(tensors)
+    x = hear(g, "mel", dims)
     outputs = []
     for part in ("key", "value"):
         each = [
@@ -103,21 +90,30 @@ def encoder(dims: ModelDimensions, tensors: Mapping[str, Stored]) -> onnx.GraphP
     )
 
 
+def hear(g: "Graph", mel: str, dims: ModelDimensions, output: str = "") -> str:
+    """The encoder: log-mel features (B, mels, frames) -> (B, positions, width)."""
+    width, heads = dims.n_audio_state, dims.n_audio_head
+    x = g.slice(mel, g.ints(0), g.ints(2 * dims.n_audio_ctx), axis=2)
+    x = g.op("Gelu", g.conv(x, "encoder.conv1", stride=1))
+    x = g.op("Gelu", g.conv(x, "encoder.conv2", stride=2))
+    x = g.op("Transpose", x, perm=[0, 2, 1])
+    length = g.op("Shape", x, start=1, end=2)
+    positions = g.tensor("encoder.positional_embedding")
+    x = g.op("Add", x, g.slice(positions, g.ints(0), length, axis=0))
+    for layer in range(dims.n_audio_layer):
+        block = f"encoder.blocks.{layer}"
+        h = g.norm(x, f"{block}.attn_ln")
+        q, k, v = (g.linear(h, f"{block}.attn.{part}") for part in ("query", "key", "value"))
+        x = g.op("Add", x, g.linear(g.attention(q, k, v, heads, width), f"{block}.attn.out"))
+        x = g.feed_forward(x, block)
+    return g.norm(x, "encoder.ln_post", output)
+
+
 def decoder(dims: ModelDimensions, tensors: Mapping[str, Stored]) -> onnx.GraphProto:
     """`tokens` (B, n) int64 that follow `offset` (1,) others -> logits (B, n, n_vocab), caches."""
-    g = _Graph(tensors)
+    g = Graph(tensors)
     width, heads = dims.n_text_state, dims.n_text_head
-    end = g.op("Add", "offset", g.op("Shape", "tokens", start=1, end=2))
-    zero, one = g.constant(np.int64(0)), g.constant(np.int64(1))
-    positions = g.op("Range", g.op("Squeeze", "offset"), g.op("Squeeze", end), one)
-    keys = g.op("Range", zero, g.op("Squeeze", end), one)
-    seen = g.op("LessOrEqual", keys, g.op("Unsqueeze", positions, g.ints(1)))
-    minus_infinity = g.constant(np.float32(-np.inf))
-    mask = g.op("Where", seen, g.constant(np.float32(0)), minus_infinity)
-
-    embedding = "decoder.token_embedding.weight"
-    x = g.rows(embedding, "tokens")
-    x = g.op("Add", x, g.rows("decoder.positional_embedding", positions))
+    x, mask, end = begin(g, "tokens", "offset")
     past, new = {}, {"k": [], "v": []}
     for part in "kv":
         past[part] = g.slice(f"in_n_layer_self_{part}_cache", g.ints(0), "offset", axis=2)
@@ -136,8 +132,7 @@ def decoder(dims: ModelDimensions, tensors: Mapping[str, Stored]) -> onnx.GraphP
         kv = [g.op("Gather", f"n_layer_cross_{part}", index, axis=0) for part in "kv"]
         x = g.op("Add", x, g.linear(g.attention(q, *kv, heads, width), f"{block}.cross_attn.out"))
         x = g.feed_forward(x, block)
-    x = g.norm(x, "decoder.ln")
-    g.product(x, embedding, output="logits")
+    g.product(g.norm(x, "decoder.ln"), EMBEDDING, output="logits")
     for part in "kv":
         now = g.op("Concat", *new[part], axis=0)
         rest = g.slice(f"in_n_layer_self_{part}_cache", end, g.ints(_END), axis=2)
@@ -145,6 +140,20 @@ def decoder(dims: ModelDimensions, tensors: Mapping[str, Stored]) -> onnx.GraphP
         g.op("Concat", past[part], now, rest, axis=2, output=name)
 
     return helper.make_graph(g.nodes, "decoder", *_decoder_values(dims), g.initializers)
+
+
+def begin(g: "Graph", tokens: str, offset: str) -> tuple[str, str, str]:
+    """Embedded tokens (B, n) that follow `offset` (1,) others; their mask; where they end (1,)."""
+    end = g.op("Add", offset, g.op("Shape", tokens, start=1, end=2))
+    zero, one = g.constant(np.int64(0)), g.constant(np.int64(1))
+    positions = g.op("Range", g.op("Squeeze", offset), g.op("Squeeze", end), one)
+    keys = g.op("Range", zero, g.op("Squeeze", end), one)
+    seen = g.op("LessOrEqual", keys, g.op("Unsqueeze", positions, g.ints(1)))
+    minus_infinity = g.constant(np.float32(-np.inf))
+    mask = g.op("Where", seen, g.constant(np.float32(0)), minus_infinity)
+    x = g.rows(EMBEDDING, tokens)
+    x = g.op("Add", x, g.rows("decoder.positional_embedding", positions))
+    return x, mask, end
 
 
 def _decoder_values(
@@ -174,19 +183,21 @@ def _cross(dims: ModelDimensions) -> list[int | str]:
     return [dims.n_text_layer, "n_audio", "n_positions", dims.n_text_state]
 
 
-class _Graph:
+class Graph:
     """Nodes and initializers of a graph that grows; methods return the name of their result."""
 
-    def __init__(self, tensors: Mapping[str, Stored]) -> None:
+    def __init__(self, tensors: Mapping[str, Stored], inside: "Graph | None" = None) -> None:
+        """`inside`: the graph of whose branch this is, and which stores the tensors of both."""
         self.tensors = tensors
         self.nodes: list[onnx.NodeProto] = []
-        self.initializers: list[onnx.TensorProto] = []
-        self._known: dict[str, str] = {}  # initializers
+        self.initializers: list[onnx.TensorProto] = inside.initializers if inside else []
+        self._known: dict[str, str] = inside._known if inside else {}  # initializers
         self._wide: dict[str, str] = {}  # of scales of blocks, their float32 values
+        self._prefix = "branch_" if inside else ""  # names are those of one graph
 
     def op(self, kind: str, *inputs: str, output: str = "", **attributes) -> str:
         """A node with one output."""
-        output = output or f"{kind}_{len(self.nodes)}"
+        output = output or f"{self._prefix}{kind}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, inputs, [output], output, **attributes))
         return output
 
@@ -284,10 +295,11 @@ class _Graph:
         weight, bias = self.tensor(f"{name}.weight"), self.tensor(f"{name}.bias")
         return self.op("Conv", x, weight, bias, kernel_shape=[3], pads=[1, 1], strides=[stride])
 
-    def norm(self, x: str, name: str) -> str:
+    def norm(self, x: str, name: str, output: str = "") -> str:
         """LayerNorm over the last dimension."""
         weight, bias = self.tensor(f"{name}.weight"), self.tensor(f"{name}.bias")
-        return self.op("LayerNormalization", x, weight, bias, axis=-1, epsilon=1e-5)
+        kind = "LayerNormalization"
+        return self.op(kind, x, weight, bias, output=output, axis=-1, epsilon=1e-5)
 
     def feed_forward(self, x: str, block: str) -> str:
         """x + MLP(LayerNorm(x))."""
@@ -303,6 +315,13 @@ class _Graph:
         q = self.op("Transpose", self.op("Reshape", q, split), perm=[0, 2, 1, 3])
         k = self.op("Transpose", self.op("Reshape", k, split), perm=[0, 2, 3, 1])
         v = self.op("Transpose", self.op("Reshape", v, split), perm=[0, 2, 1, 3])
+        return self.attend(q, k, v, width, mask)
+
+    def attend(self, q: str, k: str, v: str, width: int, mask: str | None = None) -> str:
+        """softmax(q k + mask) v of (B, heads, ...) -> (B, positions, width).
+
+        `q` is scaled before, `k` (B, heads, state, positions).
+        """
         scores = self.op("MatMul", q, k)
         if mask:
             scores = self.op("Add", scores, mask)

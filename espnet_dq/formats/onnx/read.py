@@ -5,6 +5,7 @@ dimensions in the encoder's metadata before any value is converted.
 """
 
 import base64
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from math import prod
 from os.path import lexists
@@ -66,19 +67,23 @@ def read(folder: Path | str) -> Content:
             or of the wrong type or size.
     """
     folder = Path(folder)
-    graphs: dict[str, onnx.GraphProto] = {}
-    for file in FILES:
-        model = read_model(folder / file)
-        graphs[file] = model.graph
-        if file == FILES[0]:
-            dims = _dims(model, folder / file)
+    models = {folder / file: read_model(folder / file) for file in FILES}
+    first = folder / FILES[0]
+    dims = _dims(models[first], first)
+    return Content(_vocabulary(dims, folder), tensors_of(models, dims, folder))
+
+
+def tensors_of(
+    models: Mapping[Path, onnx.ModelProto], dims: ModelDimensions, folder: Path
+) -> dict[str, Stored]:
+    """All weights of a Whisper that lie in the models of some files; raises as `read`."""
     found: dict[str, tuple[onnx.TensorProto, Path]] = {}
-    for file, graph in graphs.items():
-        for tensor in graph.initializer:
-            name = text(tensor.name, folder / file)
+    for file, model in models.items():
+        for tensor in model.graph.initializer:
+            name = text(tensor.name, file)
             if name in found:
-                raise InputError(f"{folder / file}: {name} is stored twice")
-            found[name] = tensor, folder / file
+                raise InputError(f"{file}: {name} is stored twice")
+            found[name] = tensor, file
     tensors = {}
     for name, shape in weight_shapes(dims).items():
         if name not in found:
@@ -104,14 +109,19 @@ def read(folder: Path | str) -> Content:
         tensors[name] = Stored(values, scale.reshape(-1))
     if found:
         raise InputError(f"{folder}: {min(found)} is not a Whisper weight")
-    return Content(_vocabulary(dims, folder), tensors)
+    return tensors
 
 
 def load(folder: Path | str) -> Weights:
     """Floats as stored, the rest dequantized to float32; raises `InputError` as `read`."""
     content = read(folder)
+    return Weights(content.dims, state_of(content.tensors)).check(str(folder))
+
+
+def state_of(tensors: Mapping[str, Stored]) -> dict[str, torch.Tensor]:
+    """The values of stored tensors."""
     state = {}
-    for name, (values, scale, bits) in content.tensors.items():
+    for name, (values, scale, bits) in tensors.items():
         if bits:
             blocks = values.astype(np.float32).reshape(*scale.shape, BLOCK)
             values = (blocks * scale.astype(np.float32)[..., None]).reshape(values.shape)
@@ -119,7 +129,7 @@ def load(folder: Path | str) -> Weights:
             with np.errstate(over="ignore"):  # checked with all others
                 values = values.astype(np.float32) * scale.reshape(-1, *(1,) * (values.ndim - 1))
         state[name] = torch.from_numpy(np.array(values, order="C"))
-    return Weights(content.dims, state).check(str(folder))
+    return state
 
 
 def read_model(path: Path) -> onnx.ModelProto:

@@ -7,6 +7,7 @@ model; what that computes, `logits` runs.
 """
 
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import onnx
@@ -48,7 +49,23 @@ def compare(path: Path, reference: Reference) -> Report:
         InputError: no readable ONNX folder.
         WorkError: it is another Whisper, or a tensor is missing or unknown.
     """
-    models = {side: _read(path / f"{side}.onnx") for side in _SIDES}
+    models = {side: read(path / f"{side}.onnx") for side in _SIDES}
+    rows, _ = tensor_rows(path, models, reference, onnx_graph)
+    rows += [_metadata(side, models[side], reference.dims) for side in _SIDES]
+    return Report([*rows, *_companions(path, reference.dims)])
+
+
+def tensor_rows(
+    path: Path, models: dict[str, onnx.ModelProto], reference: Reference, graphs: ModuleType
+) -> tuple[list[Row], str]:
+    """The rows of all tensors, their types and the graphs, and the type of what is on no grid.
+
+    Args:
+        path: the folder, for errors.
+        models: `encoder` and `decoder`.
+        reference: what they should hold.
+        graphs: the module that builds both graphs.
+    """
     stored = {
         tensor.name: tensor for model in models.values() for tensor in model.graph.initializer
     }
@@ -94,9 +111,10 @@ def compare(path: Path, reference: Reference) -> Report:
     dtype = np.dtype(next(iter(types.values())))
     if rows[-1].integers == 0:
         like = _empty(reference.dims, on_grid, blocks, dtype)
-        rows += [_graph(side, models[side], reference.dims, like) for side in _SIDES]
-    rows += [_metadata(side, models[side], reference.dims) for side in _SIDES]
-    return Report([*rows, *_companions(path, reference.dims)])
+        for side, model in models.items():
+            expected = onnx_writer.model(getattr(graphs, side)(reference.dims, like), {})
+            rows.append(_graph(side, model, expected))
+    return rows, dtype.name
 
 
 def _companions(folder: Path, dims: ModelDimensions) -> list[Row]:
@@ -111,7 +129,8 @@ def _companions(folder: Path, dims: ModelDimensions) -> list[Row]:
     ]
 
 
-def _read(path: Path) -> onnx.ModelProto:
+def read(path: Path) -> onnx.ModelProto:
+    """The model in a file; raises `InputError`."""
     try:
         model = onnx.load(path, load_external_data=False)
     except (OSError, DecodeError, ValueError) as e:
@@ -149,12 +168,8 @@ def _in_blocks(
     return Row(name, expected.shape, grid, bits, size, ON_GRID, error, wrong, differing), bits
 
 
-def _graph(
-    side: str, model: onnx.ModelProto, dims: ModelDimensions, like: dict[str, Stored]
-) -> Row:
+def _graph(side: str, model: onnx.ModelProto, expected: onnx.ModelProto) -> Row:
     """The row for all of a file but the values of its tensors and its metadata."""
-    graph = getattr(onnx_graph, side)(dims, like)
-    expected = onnx_writer.model(graph, {})
     found = onnx.ModelProto()
     found.CopyFrom(model)
     wrong = _tensors(found.graph, expected.graph)

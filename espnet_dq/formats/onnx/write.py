@@ -71,19 +71,23 @@ def save(
     """
     weights.check(str(folder))
     check_vocabulary(weights.dims)
-    check_grids(weights.dims, {name: q.grid for name, q in quantized.items()})
-    tensors = _stored(weights, quantized, float_dtype, folder)
+    tensors = stored(weights, quantized, float_dtype, folder)
     metadata = sherpa_metadata(weights.dims)
     with atomic(folder, FOLDER) as tmp:
         tmp.mkdir()
         for side in ("encoder", "decoder"):
             graph = getattr(onnx_graph, side)(weights.dims, tensors)
-            if sum(len(tensor.raw_data) for tensor in graph.initializer) > (2 << 30) - (1 << 20):
-                raise InputError(
-                    f"{folder}: the {side} is over 2 GiB, too large for ONNX as {float_dtype}"
-                )
-            onnx.save(model(graph, metadata), tmp / f"{side}.onnx")
+            save_graph(tmp / f"{side}.onnx", graph, metadata, folder)
         (tmp / "tokens.txt").write_text(tokens_txt(weights.dims), encoding="ascii")
+
+
+def save_graph(
+    path: Path, graph: onnx.GraphProto, metadata: Mapping[str, str], where: Path | str
+) -> None:
+    """Write a graph to `path`; raises `InputError`, naming `where`, above 2 GiB."""
+    if sum(len(tensor.raw_data) for tensor in graph.initializer) > (2 << 30) - (1 << 20):
+        raise InputError(f"{where}: the {graph.name} is over 2 GiB, too large for ONNX in one file")
+    onnx.save(model(graph, metadata), path)
 
 
 def model(graph: onnx.GraphProto, metadata: Mapping[str, str]) -> onnx.ModelProto:
@@ -98,9 +102,11 @@ def model(graph: onnx.GraphProto, metadata: Mapping[str, str]) -> onnx.ModelProt
     return made
 
 
-def _stored(
+def stored(
     weights: Weights, quantized: Mapping[str, Quantized], float_dtype: str, folder: Path | str
 ) -> dict[str, Stored]:
+    """Each tensor as a graph stores it; raises `InputError` as `save`."""
+    check_grids(weights.dims, {name: q.grid for name, q in quantized.items()})
     for name, q in quantized.items():
         if name not in weights.state:
             raise InputError(f"{name} is quantized, but no Whisper weight")
