@@ -40,7 +40,7 @@ PRESETS = {
     "none": (),
 }
 RANGES = ("max", "lsq", "pact")
-ACTIVATIONS = ("none", "int8_per_token", "q8_0_blocks", "int8_static")
+ACTIVATIONS = ("none", "int8_per_token", "q8_0_blocks", "int8_blocks", "int8_static")
 WINDOWS = ("full", "batch", "random")
 PADDINGS = ("zeros", "silence")
 # What a training leaves, and is exported and scored: the average of its best epochs on dev.
@@ -222,7 +222,7 @@ class QuantConfig(_Config):
         preset: which weights are on it: `full`, `paper` (the decoder's, as in DQ-Whisper),
             `encoder` (for a float decoder that learns from a quantized encoder) or `none`.
         activations: grid of what these weights are multiplied with: `none`, `int8_per_token`,
-            `q8_0_blocks` or `int8_static` (see `espnet_dq.quant.activations`).
+            `q8_0_blocks`, `int8_blocks` or `int8_static` (see `espnet_dq.quant.activations`).
         activation_ranges: of `int8_static`: the file that `espnet_dq.bin.calibrate` wrote.
 
     Raises:

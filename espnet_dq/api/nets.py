@@ -47,7 +47,7 @@ def prepare(
         ranges: `max` (a range ends at its largest magnitude), or learned: `lsq`, `pact`. These are
             parameters of their own: prepare before the optimizer is made.
         activations: what a runtime rounds the layers' inputs to: `none`, `int8_per_token`
-            (CTranslate2), `q8_0_blocks` (ggml), `int8_static`.
+            (CTranslate2), `q8_0_blocks` (ggml), `int8_blocks` (ONNX Runtime), `int8_static`.
         activation_ranges: of `int8_static`: the file that `calibrate` wrote.
 
     Returns:

@@ -7,6 +7,7 @@ straight through (Bengio et al., arXiv 1308.3432). Convolutions take their input
 
 - `int8_per_token`: CTranslate2's. Each row (position) by its largest magnitude.
 - `q8_0_blocks`: ggml's, for q8_0, q5_0 and q4_0 weights alike. Blocks of 32 along the row.
+- `int8_blocks`: ONNX Runtime's, for q8_0 weights. The same blocks, with scales in float32.
 - `int8_static`: one calibrated range for each layer, for processors that cannot measure a range
   as they run. `espnet_dq.bin.calibrate` writes the file of ranges.
 
@@ -61,6 +62,20 @@ def q8_0_blocks(x: Tensor) -> Tensor:
     return Ggml(8).fake(x.reshape(-1, x.shape[-1])).reshape(x.shape)
 
 
+def int8_blocks(x: Tensor) -> Tensor:
+    """The values that MatMulNBits with integer products sees of `x` (..., D), float32; 32 | D.
+
+    Blocks of 32 along the row: `q = rint(x * (127 / max|block|))`, value `q * (max / 127)`, all in
+    float32, 0 of a block of zeros. Source: the rule of ONNX Runtime's x86 kernels at accuracy level
+    4; its product of known rows is the test.
+    """
+    blocks = x.float().reshape(-1, Ggml.BLOCK)
+    top = blocks.abs().amax(dim=1, keepdim=True)
+    inverse = torch.full_like(top, _TOP) / top  # true divisions
+    q = (blocks * torch.where(inverse.isfinite(), inverse, 0.0)).round_()
+    return q.mul_(top / torch.full_like(top, _TOP)).reshape(x.shape)
+
+
 def int8_static(x: Tensor, top: float) -> Tensor:
     """`x`, float32, in 255 equal steps of a symmetric range that ends at `top`.
 
@@ -70,6 +85,9 @@ def int8_static(x: Tensor, top: float) -> Tensor:
     # In float32, and a true division: on a GPU PyTorch multiplies by a number's reciprocal.
     scale = torch.full((), top, device=x.device) / torch.full((), _TOP, device=x.device)
     return (x.float() / scale).round_().clamp_(-_TOP, _TOP).mul_(scale)
+
+
+_BLOCKS = {"q8_0_blocks": q8_0_blocks, "int8_blocks": int8_blocks}
 
 
 class _StraightThrough(torch.autograd.Function):
@@ -124,15 +142,15 @@ def prepare_activations(
         except AttributeError as e:
             raise InputError(f"{ranges}: {layer}: the model has no such layer") from e
     for layer, width in layers.items():
-        if activations == "q8_0_blocks" and width % Ggml.BLOCK:
+        if activations in _BLOCKS and width % Ggml.BLOCK:
             raise InputError(
-                f"{layer}: activations q8_0_blocks do not fit rows of {width} values: "
+                f"{layer}: activations {activations} do not fit rows of {width} values: "
                 f"{width} is no multiple of {Ggml.BLOCK}"
             )
         if activations == "int8_static":
             fake = partial(int8_static, top=tops[layer])
         else:
-            fake = {"int8_per_token": int8_per_token, "q8_0_blocks": q8_0_blocks}[activations]
+            fake = {"int8_per_token": int8_per_token, **_BLOCKS}[activations]
         on_input(root, layer, partial(_fake_input, fake=fake, top=tops[layer]))
 
 

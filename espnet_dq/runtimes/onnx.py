@@ -18,10 +18,11 @@ class OnnxRuntime(Torch):
     """ONNX Runtime on the CPU; features, search and rules are those of `Torch`."""
 
     def _load(self, path: Path) -> "Model":
-        from espnet_dq.formats.detect import detect
-        from espnet_dq.formats.registry import FORMATS
+        from espnet_dq.formats.onnx import Onnx
+        from espnet_dq.formats.transformers_js import TransformersJs
 
-        self.padding = FORMATS[detect(path)].padding
+        hub = TransformersJs()
+        self.padding = hub.padding if hub.recognizes(path, b"") else Onnx.padding
         return Model(path, self.threads)
 
 
@@ -36,12 +37,13 @@ class Model:
 
     def __init__(self, path: Path, threads: int) -> None:
         from espnet_dq.formats import transformers_js
-        from espnet_dq.formats.detect import detect, load
         from espnet_dq.formats.onnx.read import FILES
+        from espnet_dq.formats.onnx.read import load as load_onnx
+        from espnet_dq.formats.transformers_js.read import load as load_hub
 
+        hub = transformers_js.TransformersJs().recognizes(path, b"")
         # Read by us first: native code is only given files whose every size fits.
-        self.dims = load(path).dims
-        hub = detect(path) == transformers_js.TransformersJs.name
+        self.dims = (load_hub if hub else load_onnx)(path).dims
         files = transformers_js.files(path).values() if hub else [path / file for file in FILES]
         from onnxruntime import InferenceSession, SessionOptions
 

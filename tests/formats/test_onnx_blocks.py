@@ -24,6 +24,7 @@ from espnet_dq.formats import detect, integers
 from espnet_dq.formats.ggml import write as ggml_writer
 from espnet_dq.formats.onnx import read as onnx_reader
 from espnet_dq.formats.onnx import write as onnx_writer
+from espnet_dq.formats.onnx.rounding import as_onnx_runtime
 from espnet_dq.formats.onnx.verify import compare
 from espnet_dq.formats.registry import home
 from espnet_dq.formats.report import Reference
@@ -61,6 +62,10 @@ def made(request, tmp_path):
     return tmp_path / "toy", Reference(toy.dims, values, grids, scales, toy.state)
 
 
+def rms(difference):
+    return float(difference.square().mean().sqrt())
+
+
 @pytest.mark.parametrize("grid", GRIDS)
 @pytest.mark.parametrize("kind", SHAPES)
 def test_logits_are_openai_whispers(kind, grid, tmp_path):
@@ -71,11 +76,18 @@ def test_logits_are_openai_whispers(kind, grid, tmp_path):
     random = torch.Generator().manual_seed(1)
     mel = torch.randn(2, dims.n_mels, 2 * dims.n_audio_ctx, generator=random)
     tokens = torch.randint(dims.n_vocab, (2, 9), generator=random)
-    expected = openais(dims, state)(mel, tokens)
+    model = openais(dims, state)
+    expected = model(mel, tokens)
     assert expected.std() > 0.1
     for steps, room in (([9], dims.n_text_ctx), ([4, 1, 3, 1], dims.n_text_ctx), ([4, 1, 4], 0)):
         found = run(tmp_path / "toy", mel, tokens, steps, room)
-        assert (found - expected).abs().max() < 1e-4, (steps, room)
+        if grid != "ggml_q8_0":
+            assert (found - expected).abs().max() < 1e-4
+            continue
+        # Its products round what they multiply by, too: noise of the size that our model of it has.
+        with as_onnx_runtime(model, onnx_reader.read(tmp_path / "toy").tensors):
+            noise = rms(model(mel, tokens) - expected)
+        assert noise / 2 < rms(found - expected) < 2 * noise
 
 
 def test_whisper_cpps_integers(made, tmp_path):

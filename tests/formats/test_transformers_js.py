@@ -18,14 +18,16 @@ from espnet_dq.api.models import convert
 from espnet_dq.data.audio import load_audio
 from espnet_dq.errors import InputError, WorkError
 from espnet_dq.formats import detect, integers, transformers_js
+from espnet_dq.formats.onnx.rounding import as_onnx_runtime
 from espnet_dq.formats.report import Reference
 from espnet_dq.formats.transformers_js import write
 from espnet_dq.formats.transformers_js.graph import cache, caches
-from espnet_dq.formats.transformers_js.read import load
+from espnet_dq.formats.transformers_js.read import load, read
 from espnet_dq.formats.transformers_js.verify import compare
 from espnet_dq.quant.grids import get_grid
 from espnet_dq.quant.prepare import assign_grids, quantize
 from espnet_dq.runtimes.onnx import Model
+from tests.formats.test_onnx_blocks import rms
 from tests.formats.test_onnx_writer import SHAPES, flip, openais, random_weights
 
 GRIDS = (None, "onnx_int8", "ggml_q8_0", "ggml_q4_0")
@@ -92,11 +94,18 @@ def test_logits_are_openai_whispers(kind, grid, tmp_path):
     random = torch.Generator().manual_seed(1)
     mel = torch.randn(2, dims.n_mels, 2 * dims.n_audio_ctx, generator=random)
     tokens = torch.randint(dims.n_vocab, (2, 9), generator=random)
-    expected = openais(dims, state)(mel, tokens)
+    model = openais(dims, state)
+    expected = model(mel, tokens)
     assert expected.std() > 0.1
     for sizes in ([9], [4, 1, 3, 1]):
         found = steps(tmp_path / "toy", dims, mel, tokens, sizes)
-        assert (found - expected).abs().max() < 1e-4, sizes
+        if grid != "ggml_q8_0":
+            assert (found - expected).abs().max() < 1e-4
+            continue
+        # Its products round what they multiply by, too: noise of the size that our model of it has.
+        with as_onnx_runtime(model, read(tmp_path / "toy")[2]):
+            noise = rms(model(mel, tokens) - expected)
+        assert noise / 2 < rms(found - expected) < 2 * noise
 
 
 def test_nothing_differs_and_it_comes_back(made):
@@ -297,4 +306,6 @@ def test_transformers_js_says_the_same(grid, tiny, clips, node, tmp_path):
         mel = whisper.pad_or_trim(mel, whisper.audio.N_FRAMES)
         options = whisper.DecodingOptions(language=language, fp16=False, without_timestamps=True)
         expected.append(whisper.decode(runtime, mel, options).text.strip())
-    assert found == expected
+    different = sum(one != other for one, other in zip(found, expected, strict=True))
+    # Two versions of ONNX Runtime may round what they multiply by apart, where products round it.
+    assert different <= (2 if grid == "ggml_q8_0" else 0), (found, expected)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from ctranslate2.specs import TransformerDecoderModelSpec
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from onnxruntime import InferenceSession
 from torch.nn.utils import parametrize
 from whisper.model import Whisper
@@ -20,6 +20,7 @@ from espnet_dq.errors import InputError
 from espnet_dq.formats.ct2 import write as ctranslate2_writer
 from espnet_dq.formats.openai import read as openai
 from espnet_dq.quant.activations import (
+    int8_blocks,
     int8_per_token,
     int8_static,
     prepare_activations,
@@ -104,6 +105,38 @@ def test_q8_0_blocks_are_ggufs(rows):
     assert torch.equal(q8_0_blocks(deep).reshape(-1, WIDTH), q8_0_blocks(deep.reshape(-1, WIDTH)))
 
 
+def test_int8_blocks_are_what_onnx_runtime_multiplies(rows):
+    """Seen through a product by ones on the diagonal: ties may round either way, nothing else."""
+    ones = np.full((WIDTH, WIDTH // 32, 32), 128, np.uint8)
+    ones.reshape(WIDTH, WIDTH)[np.arange(WIDTH), np.arange(WIDTH)] = 129
+    product = helper.make_node(
+        "MatMulNBits", ["x", "w", "s"], ["y"], domain="com.microsoft", K=WIDTH, N=WIDTH, bits=8,
+        block_size=32, accuracy_level=4,
+    )  # fmt: skip
+    graph = helper.make_graph(
+        [product],
+        "product",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, WIDTH])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None, WIDTH])],
+        [
+            numpy_helper.from_array(ones, "w"),
+            numpy_helper.from_array(np.ones((WIDTH, WIDTH // 32), np.float32), "s"),
+        ],
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    (seen,) = InferenceSession(model.SerializeToString()).run(None, {"x": rows.numpy()})
+    top = rows.reshape(-1, 32).abs().amax(dim=1, keepdim=True).double()
+    steps = (rows.reshape(-1, 32).double() / (top / 127)).nan_to_num()
+    tie = ((steps.abs() % 1) - 0.5).abs() < 127 * 2**-22  # two roundings of float32, and one more
+    error = (int8_blocks(rows) - torch.from_numpy(seen)).abs().reshape(-1, 32).double()
+    # It multiplies by weights that are 128 larger, and takes that off again, in float32.
+    row = rows.double().abs().sum(dim=1, keepdim=True).repeat_interleave(WIDTH // 32, dim=0)
+    allowed = torch.where(tie, top / 127, 0.0) + 2**-22 * 128 * row
+    assert (error <= allowed).all()
+    assert tie.float().mean() < 0.2
+
+
 def test_int8_static_is_onnx_quantize_linear(rows):
     """Within the range; beyond it ONNX has one more negative value, and ours is clipped."""
     top = 3.0
@@ -173,7 +206,9 @@ def test_the_output_projection_in_both_forward_passes(toy, heard):
     assert not torch.allclose(output_logits(model.decoder, hidden), expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("activations", ["int8_per_token", "q8_0_blocks", "int8_static"])
+@pytest.mark.parametrize(
+    "activations", ["int8_per_token", "q8_0_blocks", "int8_blocks", "int8_static"]
+)
 def test_gradients_pass_straight_through(activations, tmp_path):
     """As if the grid were the identity, but not where a calibrated range clips."""
     root = torch.nn.ModuleDict({"layer": torch.nn.Linear(WIDTH, 3)})
@@ -210,7 +245,7 @@ def test_state_dict_stays_plain_and_a_student_applies_them(make_toy, heard, tmp_
         ours(plain, *heard)
     save_ranges(tmp_path / "ranges.json", recorder, {"clips": 1})
     logits = {}
-    for activations in ("none", "int8_per_token", "q8_0_blocks", "int8_static"):
+    for activations in ("none", "int8_per_token", "q8_0_blocks", "int8_blocks", "int8_static"):
         file = str(tmp_path / "ranges.json") if activations == "int8_static" else None
         student = Student(
             dims=plain.dims,
@@ -240,8 +275,9 @@ def test_options_that_do_not_fit_are_refused(toy, tmp_path):
     with pytest.raises(InputError, match=r"no such file"):
         prepare_activations(model, grids, "int8_static", tmp_path / "none.json")
     odd = torch.nn.ModuleDict({"layer": torch.nn.Linear(40, 3)})
-    with pytest.raises(InputError, match=r"layer: .*40 is no multiple of 32"):
-        prepare_activations(odd, ["layer.weight"], "q8_0_blocks")
+    for activations in ("q8_0_blocks", "int8_blocks"):
+        with pytest.raises(InputError, match=rf"layer: .*{activations}.*40 is no multiple of 32"):
+            prepare_activations(odd, ["layer.weight"], activations)
 
 
 def in_the_runtime(weights, grids, folder):

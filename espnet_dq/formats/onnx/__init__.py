@@ -37,3 +37,8 @@ class Onnx(Format):
 
         write.check_vocabulary(dims)
         write.check_grids(dims, grids)
+
+    def rounded(self, path, model):
+        from espnet_dq.formats.onnx import read, rounding
+
+        return rounding.as_onnx_runtime(model, read.read(path).tensors)

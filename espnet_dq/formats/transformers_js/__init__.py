@@ -56,6 +56,12 @@ class TransformersJs(Format):
 
         write.check_grids(dims, grids)
 
+    def rounded(self, path, model):
+        from espnet_dq.formats.onnx import rounding
+        from espnet_dq.formats.transformers_js import read
+
+        return rounding.as_onnx_runtime(model, read.read(path)[2])
+
     def lost(self, generation, dims):
         return ""
 

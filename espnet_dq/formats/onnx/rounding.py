@@ -1,0 +1,22 @@
+"""A model in torch that rounds about as ONNX Runtime's integer products do."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from whisper.model import Whisper
+
+from espnet_dq.formats.onnx.graph import INTEGER_PRODUCTS, Stored
+from espnet_dq.quant.activations import int8_blocks
+from espnet_dq.quant.calibrate import linear_layers, on_input
+
+
+@contextmanager
+def as_onnx_runtime(model: Whisper, tensors: Mapping[str, Stored]) -> Iterator[None]:
+    """Meanwhile what meets weights in integer products is in blocks of 8 bits, too."""
+    names = [name for name, stored in tensors.items() if stored.bits in INTEGER_PRODUCTS]
+    hooks = [on_input(model, layer, int8_blocks) for layer in linear_layers(model, names)]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
