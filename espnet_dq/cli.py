@@ -20,7 +20,7 @@ from espnet_dq.errors import InputError, run
 GROUPS = {
     "models": (
         "fetch_whisper", "convert", "verify", "transcribe", "make_student", "trim_vocabulary",
-        "merge", "sensitivity", "allocate", "calibrate",
+        "merge", "sensitivity", "allocate", "calibrate", "web",
     ),
     "data": (
         "format_data", "validate_data", "subset_data", "pack_windows", "pseudo_label",

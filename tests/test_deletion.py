@@ -45,6 +45,7 @@ FOLDERS = {
     ("score", "--out"): "--ref /x --hyp /x --out OUT",
     ("score", "--hyp"): "--ref /x --hyp OUT/..=score",
     ("format_data", "--out"): "--data /x --out OUT/..=train",
+    ("web", "--out"): "--from /x --out OUT",
     ("publish", "--exp"): "--exp OUT/../..=publish/ct2 --data_licence x",
     ("decode", "--out"): "--model /x --runtime torch --data /x --out OUT/..=timed",
 }

@@ -2,7 +2,8 @@
 
 So for each other grid that the student was rounded to (`--also` of the recipe), as `rounded_GRID`.
 Each has the model, its tokenizer and a model card (README.md), and is verified against the
-training before it gets its name. Only when asked, and when all of them are verified, they are
+training before it gets its name. Where transformers.js holds the grid, `web` is a page for browsers
+around it, if npm is here. Only when asked, and when all of them are verified, they are
 uploaded to the Hugging Face Hub, with the token of `HF_TOKEN` or of `hf auth login`.
 
 Example usage::
@@ -11,14 +12,17 @@ Example usage::
         --data_licence CC-BY-SA-3.0 --upload_to me/asterisk-tiny
 """
 
+from collections.abc import Mapping
 from pathlib import Path
+from shutil import copytree, ignore_patterns
 
 from espnet_dq.api.models import Model, quantize
 from espnet_dq.api.verification import verify
 from espnet_dq.bin.arguments import Parser, add_data
-from espnet_dq.errors import InputError, run, say
+from espnet_dq.errors import InputError, WorkError, run, say
 from espnet_dq.files import Folder, atomic, bytes_on_disk, check_replaceable
 from espnet_dq.formats.registry import FORMATS, home
+from espnet_dq.formats.transformers_js import TransformersJs
 from espnet_dq.formats.write import check_grids, write
 from espnet_dq.report import rounded
 from espnet_dq.report.collect import read_json
@@ -26,8 +30,12 @@ from espnet_dq.report.hub import check_upload, upload
 from espnet_dq.report.model_card import render
 from espnet_dq.report.origin import data_of
 from espnet_dq.runtimes.ctranslate2 import compute_type
+from espnet_dq.scoring.score import MEAN
 from espnet_dq.student.checkpoint import load_student
+from espnet_dq.web import page
 from espnet_dq.whisper.weights import Weights
+
+WEB = "web"  # beside the folders of formats
 
 
 def get_parser() -> Parser:
@@ -58,6 +66,7 @@ def main(argv: list[str] | None = None) -> int:
             name, form = rounded.name(system["grid"]), home(system["grid"]).name
             wanted[name] = form, system["grid"]
             check_replaceable(args.exp / "publish" / name, published(form))
+    check_replaceable(args.exp / "publish" / WEB, page.FOLDER)
     if args.upload_to:
         check_upload(f"{args.upload_to}-{name}" for name in wanted)
     student, results = load_student(args.exp / "qat"), read_json(args.exp / "results.json")
@@ -91,10 +100,32 @@ def main(argv: list[str] | None = None) -> int:
         written.append(name)
         how = ", rounded, not trained on that grid" if grid else ""
         say(f"{args.exp / 'publish' / name}: {size} bytes, verified{how}")
+    if TransformersJs.name in written:
+        _web(args.exp / "publish", described, results)
     for name in written if args.upload_to else ():
         address = upload(args.exp / "publish" / name, f"{args.upload_to}-{name}")
         say(f"uploaded to {address}")
     return 0
+
+
+def _web(folder: Path, described: Mapping, results: Mapping) -> None:
+    """The page for browsers, around the model of the folder for transformers.js."""
+    student = next(s for s in results["systems"] if s["role"] == "student")
+    codes = [code for code in student["wer"] if code != MEAN]
+    model, data = folder / TransformersJs.name, results["data_name"]
+    about = (
+        f"{bytes_on_disk(model) / 1e6:.0f} MB, distilled and quantized. Word error rate on {data}: "
+        f"{student['wer'].get(MEAN, student['wer'][codes[0]]):.1f} % in {student['runtime']}."
+    )
+    try:
+        with atomic(folder / WEB, page.FOLDER) as made:
+            made.mkdir()
+            copytree(model, made / "model", ignore=ignore_patterns("README.md"))
+            page.write(made, f"Whisper for {', '.join(codes)}", about, codes)
+    except WorkError as e:
+        say(f"{WEB}: left out: {e}")
+        return
+    say(f"{folder / WEB}: {bytes_on_disk(folder / WEB)} bytes, a page for any server of files")
 
 
 def published(form: str) -> Folder:

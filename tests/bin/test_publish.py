@@ -81,7 +81,9 @@ def published(make_toy, tmp_path_factory):
     @cache
     def make(grid):
         exp = experiment(tmp_path_factory.mktemp(grid), make_toy, grid)
-        assert publish(["--exp", str(exp), "--data_licence", "CC-BY-SA-3.0"]) == 0
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("espnet_dq.fetch.npm.which", lambda _: None)
+            assert publish(["--exp", str(exp), "--data_licence", "CC-BY-SA-3.0"]) == 0
         return exp
 
     return make
@@ -119,6 +121,22 @@ def test_a_folder_for_each_runtime_that_holds_the_grid(published, grid, forms, c
             form in ("ggml", "onnx", "transformers_js", "hf")
         )
     capsys.readouterr()
+
+
+@pytest.mark.slow
+@pytest.mark.network
+def test_a_page_around_the_model(make_toy, tmp_path):
+    if not shutil.which("npm"):
+        pytest.skip("no npm here")
+    exp = experiment(tmp_path, make_toy, "ggml_q4_0")
+    assert publish(["--exp", str(exp)]) == 0
+    web = exp / "publish/web"
+    about = json.loads((web / "about.json").read_text())
+    assert [code for code, _ in about["languages"][:2]] == ["en", "ru"]
+    assert "15.2 % in" in about["about"] and "core sounds" in about["about"]
+    same, theirs = (detect.load(x).state for x in (web / "model", exp / "publish/transformers_js"))
+    assert all(torch.equal(same[name], tensor) for name, tensor in theirs.items())
+    assert publish(["--exp", str(exp)]) == 0  # again, in its place
 
 
 def check_head(card, form, rates):

@@ -1,0 +1,85 @@
+"""Write the page: one folder for any server of files, the model and all that runs it inside.
+
+transformers.js and ONNX Runtime's WebAssembly come from npm, pinned. They run in one thread: more
+need headers that a plain server does not send. No address outside of the folder is asked.
+"""
+
+import json
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+
+from whisper.tokenizer import LANGUAGES
+
+from espnet_dq.errors import InputError
+from espnet_dq.fetch.npm import NpmPackage, unpack
+from espnet_dq.files import Folder, bytes_on_disk
+from espnet_dq.formats.transformers_js import TransformersJs, dtype, integers
+from espnet_dq.formats.transformers_js.read import load
+from espnet_dq.whisper.dims import any_tokenizer
+from espnet_dq.whisper.forward import SAMPLE_RATE, own_window
+
+TRANSFORMERS = NpmPackage(
+    "@huggingface/transformers",
+    "4.3.2",
+    "sha512-V3+dqf3iWlRYJ9I9GreM3zGQd0lAXnnoPeddmkOQYWAEE4l/+Fi6p7tx/qVUJlKQgLXGim2W76rTOzz+eC0i7g==",
+)
+ONNX_RUNTIME = NpmPackage(
+    "onnxruntime-web",
+    "1.30.0",
+    "sha512-q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ==",
+)
+# What of them the page runs, and the licences that come with it.
+RUNTIME = {
+    TRANSFORMERS: {
+        "dist/transformers.web.min.js": "transformers.web.min.js",
+        "LICENSE": "LICENSE.transformers",
+    },
+    ONNX_RUNTIME: {
+        "dist/ort.wasm.min.mjs": "ort.wasm.min.mjs",
+        "dist/ort-wasm-simd-threaded.mjs": "ort-wasm-simd-threaded.mjs",
+        "dist/ort-wasm-simd-threaded.wasm": "ort-wasm-simd-threaded.wasm",
+    },
+}
+PAGE = ("index.html", "style.css", "app.js")
+FOLDER = Folder(
+    "web",
+    (*PAGE, "about.json", "runtime/*", *(f"model/{file}" for file in TransformersJs.folder.files)),
+)  # fmt: skip
+
+
+def write(folder: Path, title: str, about: str, first: Sequence[str] = ()) -> None:
+    """Write the page beside the model, which lies in FOLDER/model already.
+
+    Args:
+        folder: a new one; what must appear whole the caller writes in `espnet_dq.files.atomic`.
+        title: of the page.
+        about: what the model is, in a sentence or two.
+        first: languages that the choice begins with; the first is chosen.
+
+    Raises:
+        InputError: no model for transformers.js is there, or a file of npm is another one.
+        WorkError: npm is not here, or gets nothing.
+    """
+    model = folder / "model"
+    weights = load(model)
+    tokenizer = any_tokenizer(weights.dims)
+    multilingual = tokenizer.language is not None
+    known = list(LANGUAGES)[: tokenizer.num_languages] if multilingual else ["en"]
+    if odd := [code for code in first if code not in known]:
+        raise InputError(f"{model}: the model knows no language {odd[0]!r}")
+    codes = [*first, *(code for code in known if code not in first)]
+    facts = {
+        "title": title,
+        "about": about,
+        "languages": [[code, LANGUAGES[code].title()] for code in codes],
+        "multilingual": multilingual,
+        "dtype": dtype({q.grid for q in integers.load(model).values()}),
+        "window": own_window(weights.dims) // SAMPLE_RATE,
+        "bytes": bytes_on_disk(model),
+    }
+    (folder / "about.json").write_text(json.dumps(facts, ensure_ascii=False), encoding="utf-8")
+    for name in PAGE:
+        (folder / name).write_bytes(files("espnet_dq.web").joinpath(name).read_bytes())
+    for package, wanted in RUNTIME.items():
+        unpack(package, {inside: folder / "runtime" / name for inside, name in wanted.items()})

