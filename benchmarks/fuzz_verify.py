@@ -42,7 +42,7 @@ from fuzz_worker import Worker
 
 BATCH = 100  # changes, and a JSON line
 GRIDS = {"ct2": "ct2_int8", "ggml": "ggml_q5_0", "onnx": "onnx_int8", "hf": "uniform4",
-         "packed": "uniform3", "openai": "uniform4"}  # fmt: skip
+         "packed": "uniform3", "openai": "uniform4", "transformers_js": "ggml_q4_0"}  # fmt: skip
 # Two seconds of audio and few positions, but every token: a change to any of them can be seen.
 TOY = ModelDimensions(80, 100, 32, 2, 2, 51865, 32, 32, 2, 2)
 
@@ -57,10 +57,10 @@ class Original:
     probe: Probe
 
 
-def make(form: str, weights: Weights, folder: Path) -> Original:
-    """Write `weights` in a format, on its grid."""
+def make(form: str, grid: str, weights: Weights, folder: Path) -> Original:
+    """Write `weights` in a format, on a grid."""
     state = {name: tensor.float() for name, tensor in weights.state.items()}
-    grids = assign_grids(weights.dims, GRIDS[form])
+    grids = assign_grids(weights.dims, grid)
     quantized = quantize(state, grids)
     path = folder / ("model" if FORMATS[form].folder else "model.bin")
     write(form, path, Weights(weights.dims, dict(state)), quantized, "float16")
@@ -150,6 +150,7 @@ def main(argv: list[str] | None = None) -> int:
     """Fuzz one format; 1 if anything failed."""
     parser = Parser(__doc__)
     parser.add_argument("--format", required=True, choices=CHANGES)
+    parser.add_argument("--grid", help="another than the format's usual one")
     parser.add_argument("--changes", type=int, default=10_000)
     parser.add_argument("--share", type=float, default=0.1, help="of what verify caught, run, too")
     parser.add_argument("--model", type=Path, help="a .pt instead of the toy")
@@ -163,7 +164,7 @@ def main(argv: list[str] | None = None) -> int:
     done = {json.loads(line)["batch"] for line in lines}
     with tempfile.TemporaryDirectory() as folder:
         weights = detect.load(args.model) if args.model else toy()
-        original = make(args.format, weights, Path(folder))
+        original = make(args.format, args.grid or GRIDS[args.format], weights, Path(folder))
         worker = Worker(original.form, original.path, original.probe)
         if word := said(original, original.path):
             raise InputError(f"the original is refused: {word}")
@@ -172,7 +173,8 @@ def main(argv: list[str] | None = None) -> int:
                 continue
             began = time.monotonic()
             result = batch(original, worker, seed, BATCH, args.share)
-            result |= {"model": str(args.model.name) if args.model else "toy",
+            result |= {"grid": args.grid or GRIDS[args.format],
+                       "model": str(args.model.name) if args.model else "toy",
                        "seconds": round(time.monotonic() - began), "commit": args.commit,
                        "date": date.today().isoformat()}  # fmt: skip
             with open(args.out, "a", encoding="utf-8") as f:

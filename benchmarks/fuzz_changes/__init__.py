@@ -16,6 +16,12 @@ _CT2_JSON = ("config.json", "vocabulary.json", "tokenizer.json", "preprocessor_c
 _HF_JSON = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
             "preprocessor_config.json")  # fmt: skip
 
+_ONNX = onnx_graph.change_of({"encoder": "encoder.onnx", "decoder": "decoder.onnx"})
+_MERGED = "onnx/decoder_model_merged_q4.onnx"
+_TRANSFORMERS_JS = onnx_graph.change_of(
+    {"encoder": "onnx/encoder_model_q4.onnx", "decoder": _MERGED}
+)
+
 CHANGES: dict[str, list[Change]] = {
     "ct2": [
         *[ct2.change] * 10,
@@ -25,7 +31,13 @@ CHANGES: dict[str, list[Change]] = {
         one_byte("model.bin"),
     ],
     "ggml": [*[ggml.change] * 8, one_byte(None)],
-    "onnx": [*[onnx_graph.change] * 10, file, one_byte("tokens.txt"), one_byte("decoder.onnx")],
+    "onnx": [*[_ONNX] * 10, file, one_byte("tokens.txt"), one_byte("decoder.onnx")],
+    "transformers_js": [
+        *[_TRANSFORMERS_JS] * 10,
+        *map(json_of, _HF_JSON),
+        file,
+        one_byte(_MERGED),
+    ],
     "hf": [
         *[safetensors_of("model.safetensors")] * 12,
         *map(json_of, _HF_JSON),

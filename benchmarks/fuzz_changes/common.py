@@ -17,15 +17,17 @@ class Unchanged(Exception):
 
 
 def copy(original: Path, target: Path, without: str = "") -> None:
-    """Links to all files of a folder but one, or to nothing of a file: that one is written anew."""
+    """Links to all files below a folder but one, or to nothing of a file: that is written anew."""
     if target.is_dir():
         shutil.rmtree(target)
     target.unlink(missing_ok=True)
     if original.is_dir():
         target.mkdir()
-        for file in original.iterdir():
-            if file.name != without:
-                os.link(file, target / file.name)
+        for file in (path for path in sorted(original.rglob("*")) if path.is_file()):
+            place = target / file.relative_to(original)
+            place.parent.mkdir(exist_ok=True)
+            if place != target / without:
+                os.link(file, place)
 
 
 def new_number(value: float, dice: random.Random) -> float:

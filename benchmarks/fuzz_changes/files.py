@@ -85,7 +85,7 @@ _MORE = ("vocabulary.txt", "vocab.json", "merges.txt", "special_tokens_map.json"
 
 
 def file(original: Path, target: Path, dice: random.Random) -> tuple[str, str]:
-    names = sorted(p.name for p in original.iterdir())
+    names = sorted(str(p.relative_to(original)) for p in original.rglob("*") if p.is_file())
     name, way = dice.choice(names), dice.choice(["removed", "empty", "more", "document", "swapped"])
     if way == "more":
         copy(original, target)

@@ -1,19 +1,29 @@
 """Changes of one of the two ONNX files."""
 
 import random
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from fuzz_changes.common import REWRITTEN, Unchanged, copy, flipped
+from fuzz_changes.common import REWRITTEN, Change, Unchanged, copy, flipped
 
 
-def change(original: Path, target: Path, dice: random.Random) -> tuple[str, str]:
-    side = dice.choice(["encoder", "decoder"])
-    model = onnx.load(original / f"{side}.onnx")
+def change_of(files: dict[str, str]) -> Change:
+    """Of a folder whose sides are in these files."""
+    return partial(_change, files)
+
+
+def _change(
+    files: dict[str, str], original: Path, target: Path, dice: random.Random
+) -> tuple[str, str]:
+    side = dice.choice(sorted(files))
+    model = onnx.load(original / files[side])
     graph = model.graph
+    branches = [a.g for n in graph.node for a in n.attribute if a.type == a.GRAPH]
+    everywhere = [n for g in (graph, *branches) for n in g.node]
     way = dice.choice(["tensor"] * 5 + ["scale"] * 2 + ["attribute"] * 3 + ["node more"] * 4 + [
         "constant"] * 2 + ["node removed", "operator", "inputs swapped", "input elsewhere",
         "metadata", "opset", "input", "tensor removed", "tensor more", "tensor type", "output",
@@ -38,7 +48,7 @@ def change(original: Path, target: Path, dice: random.Random) -> tuple[str, str]
         flat[at], what = new, node.output[0]
         node.attribute[0].t.CopyFrom(numpy_helper.from_array(value))
     elif way == "attribute":
-        nodes = [n for n in graph.node for a in n.attribute if a.type in (1, 2, 7)]
+        nodes = [n for n in everywhere for a in n.attribute if a.type in (1, 2, 7)]
         node = dice.choice(nodes)
         attribute = dice.choice([a for a in node.attribute if a.type in (1, 2, 7)])
         what = f"{node.op_type}.{attribute.name}"
@@ -57,11 +67,11 @@ def change(original: Path, target: Path, dice: random.Random) -> tuple[str, str]
     elif way == "operator":
         pairs = {"Add": "Sub", "Mul": "Add", "Gelu": "Relu", "Softmax": "LogSoftmax", "Sub": "Add",
                  "LessOrEqual": "Less"}  # fmt: skip
-        nodes = [n for n in graph.node if n.op_type in pairs]
+        nodes = [n for n in everywhere if n.op_type in pairs]
         node = dice.choice(nodes)
         what, node.op_type = node.op_type, pairs[node.op_type]
     elif way == "inputs swapped":
-        node = dice.choice([n for n in graph.node if len(n.input) > 1])
+        node = dice.choice([n for n in everywhere if len(n.input) > 1])
         what = node.op_type
         node.input[0], node.input[1] = node.input[1], node.input[0]
         if node.op_type in ("Add", "Mul"):
@@ -78,6 +88,8 @@ def change(original: Path, target: Path, dice: random.Random) -> tuple[str, str]
             raise Unchanged
         node.input[at] = other
     elif way == "metadata":
+        if not model.metadata_props:
+            model.metadata_props.add(key="n_vocab", value="1")
         entry = dice.choice(model.metadata_props)
         what = entry.key
         if dice.random() < 0.3:
@@ -118,8 +130,8 @@ def change(original: Path, target: Path, dice: random.Random) -> tuple[str, str]
     else:
         way = REWRITTEN
         model.producer_name, model.doc_string = "somebody", "text"
-    copy(original, target, f"{side}.onnx")
-    onnx.save(model, target / f"{side}.onnx")
+    copy(original, target, files[side])
+    onnx.save(model, target / files[side])
     return way, f"{side} {what}"
 
 

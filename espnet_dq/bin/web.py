@@ -27,8 +27,8 @@ def get_parser() -> Parser:
     )
     parser.add_argument(
         "--grid",
-        default="keep",
-        help=f"keep: the model's own integers; none: floats; {', '.join(TransformersJs.grids)}",
+        help="keep (default): the model's own integers; none: floats; or "
+        f"{', '.join(TransformersJs.grids)}",
     )
     parser.add_argument("--title", help="of the page; otherwise the model's name")
     parser.add_argument("--about", default="", help="a sentence or two about the model")
@@ -47,7 +47,8 @@ def main(argv: list[str] | None = None) -> int:
     title = args.title or Path(args.source.rpartition(":")[2]).stem
     with atomic(args.out, page.FOLDER) as folder:
         folder.mkdir()
-        convert(args.source, folder / "model", TransformersJs.name, args.grid)
+        grid = {"grid": args.grid} if args.grid else {}
+        convert(args.source, folder / "model", TransformersJs.name, **grid)
         page.write(folder, title, args.about, args.languages)
     say(
         f"{args.out}: {bytes_on_disk(args.out)} bytes; python -m http.server --directory {args.out}"

@@ -1,5 +1,6 @@
 """A Hugging Face folder with two ONNX graphs, as transformers.js and optimum read it."""
 
+import mmap
 from pathlib import Path
 
 from espnet_dq.errors import InputError
@@ -14,8 +15,8 @@ SUFFIXES = {
 }
 FLOATS = ("", "fp32")  # where nothing is on a grid, or not all on the same
 SIDES = {"encoder": "encoder_model", "decoder": "decoder_model_merged"}
-# How a file of ours begins: the IR version, then who wrote it.
-_START = b"\x08\x0a\x12\x09espnet_dq"
+# A tensor of ours by its name, which others have not: they call it embed_positions.
+_NAME = b"encoder.positional_embedding"
 
 
 class TransformersJs(Format):
@@ -94,7 +95,7 @@ def _named(grids: set[str]) -> tuple[str, str]:
 
 
 def _ours(path: Path) -> bool:
-    if not path.is_file():
+    if not path.is_file() or not path.stat().st_size:
         return False
-    with open(path, "rb") as f:
-        return f.read(len(_START)) == _START
+    with open(path, "rb") as f, mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content.find(_NAME) >= 0
