@@ -11,7 +11,13 @@ import numpy as np
 from espnet_dq.formats.logits import Probe
 from espnet_dq.formats.registry import FORMATS
 
-LIMIT = 60  # seconds for one file
+LIMIT = 20  # seconds for one file
+PRELOADED = {
+    "ct2": ["faster_whisper"],
+    "hf": ["transformers.models.whisper.modeling_whisper", "transformers.processing_utils"],
+    "onnx": ["onnxruntime"],
+    "transformers_js": ["onnxruntime"],
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,11 +48,14 @@ class Worker:
 
     def output(self, path: Path) -> Output | str:
         if self.process is None or not self.process.is_alive():
-            context = multiprocessing.get_context("spawn")
+            # After a crash another process is there at once, with what takes seconds to import.
+            context = multiprocessing.get_context("forkserver")
+            context.set_forkserver_preload(["torch", "whisper", *PRELOADED.get(self.form, [])])
             self.pipe, theirs = context.Pipe()
             args = (theirs, self.form, self.probe)
             self.process = context.Process(target=_serve, args=args, daemon=True)
             self.process.start()
+            self.pipe.recv()  # it is ready: now seconds count
         self.pipe.send(str(path))
         try:
             if self.pipe.poll(LIMIT):
@@ -68,6 +77,7 @@ def _serve(pipe, form: str, probe: Probe) -> None:
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     os.dup2(null, 2)
+    pipe.send("ready")
     while True:
         path = Path(pipe.recv())
         try:
