@@ -281,6 +281,11 @@ class WindowConfig(_Config):
         check_window("window", self.window)
         known("padding", self.padding, PADDINGS)
 
+    @property
+    def any_window(self) -> bool:
+        """Whether every length can come, down to that of the utterances."""
+        return self.window != "full" and not isinstance(self.window, list | tuple)
+
 
 # All keys of a training configuration's sections, those that are none of a configuration's too.
 SECTIONS = {

@@ -64,6 +64,7 @@ def second_defaults(source: str, file: str) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_no_key_has_a_second_default():
     files = [path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "config.py"]
     assert len(files) > 100

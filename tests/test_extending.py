@@ -122,6 +122,7 @@ def model(save_toy, tmp_path, monkeypatch):
     return dq.load(save_toy(text_ctx=64))
 
 
+@pytest.mark.slow
 def test_a_grid(model, monkeypatch):
     monkeypatch.setitem(GRIDS, "powers", Powers())
     small = dq.quantize(model, "powers")
@@ -150,6 +151,7 @@ def test_a_grid(model, monkeypatch):
     assert dq.verify("odd.safetensors", against=model, grid="powers").mismatched == 1
 
 
+@pytest.mark.slow
 def test_a_format(model, monkeypatch):
     monkeypatch.setitem(FORMATS, "toy", Toy())
     path = dq.save(dq.quantize(model, "uniform4"), "x", to="toy")

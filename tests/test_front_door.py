@@ -127,6 +127,7 @@ def test_verify_sees_a_changed_file(toy):
         report.check()
 
 
+@pytest.mark.slow
 def test_an_experiment_is_a_model(make_toy, tmp_path):
     """As the recipe leaves it."""
     net = dq.prepare(make_toy(**SMALL), "uniform4")
@@ -143,6 +144,7 @@ def test_an_experiment_is_a_model(make_toy, tmp_path):
         assert dq.verify(path, against=against).mismatched == 0
 
 
+@pytest.mark.slow
 def test_verify_sees_another_grid_and_other_floats(toy):
     model = dq.load(toy)
     path = dq.save(dq.quantize(model, "uniform4"), "u4.safetensors")
@@ -153,6 +155,7 @@ def test_verify_sees_another_grid_and_other_floats(toy):
     assert dq.verify(path, against=model, grid="uniform4").mismatched == 1
 
 
+@pytest.mark.slow
 def test_floats_go_by_the_name(toy):
     model = dq.load(toy)
     for name in ("copy.pt", "copy.safetensors"):

@@ -22,6 +22,7 @@ def runs(pid: int) -> bool:
     return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
+@pytest.mark.slow
 def test_failed_jobs_are_named_and_run_again_alone(tmp_path, capsys):
     odd = "two  words, $HOME, 'quoted' \"twice\"\n"
     (tmp_path / "bad.2").touch()
@@ -41,6 +42,7 @@ def test_failed_jobs_are_named_and_run_again_alone(tmp_path, capsys):
     assert (log.parent / "x.1.log").read_text().count("# exit code 0") == 2
 
 
+@pytest.mark.slow
 def test_other_jobs_under_the_same_name_all_run(tmp_path):
     (tmp_path / "bad.2").touch()
     for word in ("first", "second"):
@@ -72,6 +74,7 @@ def test_an_end_takes_the_jobs_along(tmp_path):
     assert not any(map(runs, pids))
 
 
+@pytest.mark.slow
 def test_jobs_that_outlive_their_command_are_waited_for(tmp_path):
     command = [sys.executable, "-m", "espnet_dq.bin.jobs", "--nj", "2", "--log",
                str(tmp_path / "x.JOB.log"), "--",

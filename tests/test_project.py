@@ -48,6 +48,7 @@ def imported(folder: str) -> set[str]:
     return names - sys.stdlib_module_names - OURS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", USES)
 def test_what_is_imported_is_declared(folder):
     declared = {canonicalize_name(r.name) for r in CORE}

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.room import no_room
 
 ROOT = Path(__file__).parent.parent
@@ -17,6 +19,7 @@ def test_a_full_folder_is_one_line(tmp_path):
     assert line.startswith(f"{tmp_path}: ") and "\n" not in line
 
 
+@pytest.mark.slow
 def test_a_suite_without_room_does_not_start(tmp_path):
     (tmp_path / "test_one.py").write_text("def test_one(tmp_path): (tmp_path / 'ran').touch()\n")
     (tmp_path / "conftest.py").write_text(

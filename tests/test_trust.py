@@ -39,6 +39,7 @@ def _dotted(node: ast.expr) -> str:
     return node.id if isinstance(node, ast.Name) else ""
 
 
+@pytest.mark.slow
 def test_one_shell():
     """The commands of wav.scp, which stage 2 runs when --allow_pipes is given."""
     found = calls()

@@ -83,7 +83,7 @@ def load(source: str | Path, keep: bool = True, base: str | Path | None = None) 
     if is_experiment(path) and was_trained(path):
         student = load_student(path)
         quantized = student.quantized() if keep else {}
-        return Model(Weights(student.dims, student.state), quantized, _beside(quantized), path)
+        return Model(student.weights, quantized, _beside(quantized), path)
     return Model(detect.load(path), integers.load(path) if keep else {}, path=path)
 
 
@@ -333,4 +333,4 @@ def export(
     # A float checkpoint for torch keeps float32; the runtimes' files have float16 beside a grid.
     dtype = "float32" if to == "openai" else "float16"
     quantized = {} if floats else student.quantized()
-    write(to, path, Weights(student.dims, student.state), quantized, dtype)
+    write(to, path, student.weights, quantized, dtype)

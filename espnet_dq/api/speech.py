@@ -24,14 +24,15 @@ def transcribe(
     damage: Callable[[str], None] | None = None,
     beam_size: int = BEAM,
     threads: int = 0,
+    context: str = "auto",
 ) -> Iterator[Segment]:
     """What is said in an audio file of any kind and length, segment by segment, as it comes.
 
     Args:
         audio: wav, flac, mp3, ogg, ...
         model: what `save` wrote, an experiment, a name as of `load`, or, to load it once for many
-            files, what `espnet_dq.runtimes.load_runtime` returns; then `runtime`, `beam_size` and
-            `threads` are those that it was loaded with.
+            files, what `espnet_dq.runtimes.load_runtime` returns; then `runtime`, `beam_size`,
+            `threads` and `context` are those that it was loaded with.
         language: Whisper's code or a name; None: detected, and logged.
         timestamps: cut by the model's own timestamps; otherwise a segment is what is heard at a
             time, up to 30 s.
@@ -41,6 +42,7 @@ def transcribe(
             is an error.
         beam_size: 1 is greedy, and the fastest.
         threads: CPU threads; 0 takes every core.
+        context: what the encoder hears at a time, see `load_runtime`.
 
     Returns:
         Segments with `start` and `end` in seconds, `text` and `language`; none where there is no
@@ -56,7 +58,7 @@ def transcribe(
             print(segment.start, segment.text)
     """
     if isinstance(model, str | Path):
-        model = load_runtime(runtime, model, threads, nj=1, beam_size=beam_size)
+        model = load_runtime(runtime, model, threads, 1, beam_size, context)
     code = known_language(language, model.languages) if language else None
 
     def detected(language: str | None, probability: float) -> None:

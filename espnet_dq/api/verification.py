@@ -94,7 +94,9 @@ def _reference(
         on_grid = {name: get_grid(g).fake(state[name]) for name, g in grids.items()}
         quantized, by_rule = quantize(state, grids), _by_rule(dims, "full", table)
     grids = {name: q.grid for name, q in quantized.items()}
-    return Reference(dims, state | on_grid, grids, _scales(quantized), state, own), by_rule
+    reference = Reference(dims, state | on_grid, grids, _scales(quantized), state, own,
+                          model.weights.any_window)  # fmt: skip
+    return reference, by_rule
 
 
 def _of_net(net: nn.Module, grid: object) -> tuple[Reference, int]:
@@ -106,7 +108,8 @@ def _of_net(net: nn.Module, grid: object) -> tuple[Reference, int]:
     seen = nets.seen(net, grids)
     by_rule = _by_rule(dims, "full", dict.fromkeys(candidates(dims), "none") | grids)
     scales, own = _scales(model.quantized), model.weights.generation
-    return Reference(dims, state | seen, grids, scales, state, own), by_rule
+    any_window = model.weights.any_window
+    return Reference(dims, state | seen, grids, scales, state, own, any_window), by_rule
 
 
 def _of_experiment(path: Path, grid: object) -> tuple[Reference, int]:
@@ -116,7 +119,8 @@ def _of_experiment(path: Path, grid: object) -> tuple[Reference, int]:
     student = load_student(path)
     scales = _scales(student.quantized())
     weights = student.reference_weights()
-    reference = Reference(student.dims, weights, student.grids, scales, student.state)
+    reference = Reference(student.dims, weights, student.grids, scales, student.state,
+                          any_window=student.any_window)  # fmt: skip
     return reference, _by_rule(student.dims, student.quant.preset, student.quant.grid)
 
 

@@ -6,6 +6,7 @@ from typing import NoReturn
 
 from espnet_dq.errors import one_line, program
 from espnet_dq.fetch.sources import MODELS
+from espnet_dq.runtimes.interface import CONTEXTS
 
 
 class Parser(argparse.ArgumentParser):
@@ -71,6 +72,18 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError:
         return nan
+
+
+def add_context(parser: argparse.ArgumentParser, default: str) -> None:
+    """`--context`: how much a runtime hears at a time."""
+    parser.add_argument(
+        "--context",
+        choices=CONTEXTS,
+        default=default,
+        help="what the encoder hears: its whole window, which takes as long for a word as for "
+        "30 s; short: as much as a clip needs; auto: short if the model was trained for it "
+        "(%(default)s)",
+    )
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:

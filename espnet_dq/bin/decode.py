@@ -6,7 +6,7 @@ import logging
 from contextlib import nullcontext
 from pathlib import Path
 
-from espnet_dq.bin.arguments import Parser, add_model, count
+from espnet_dq.bin.arguments import Parser, add_context, add_model, count
 from espnet_dq.data.kaldi import KaldiDir, read_scp
 from espnet_dq.decode.folder import decode_folder
 from espnet_dq.decode.parts import join_parts
@@ -38,6 +38,7 @@ def get_parser() -> Parser:
         help="what cannot have been said (loops, too many letters for the time) is tried again at "
         "random or cut, as in bin.transcribe; not for scores of what a model says",
     )
+    add_context(parser, "full")
     parser.add_argument("--threads", type=count, default=0, help="CPU threads (default: all)")
     parser.add_argument(
         "--nj",
@@ -62,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     place, shared, join = Path(args["out"]), args.pop("shared"), args.pop("join")
     if shared:
-        options = args["beam_size"], args["timestamps"], args["guard"]
+        options = args["beam_size"], args["timestamps"], args["guard"], args["context"]
         key = _key(source_path(args["model"]), args["runtime"], Path(args["data"]), *options)
         args["out"] = place = shared_place(place, shared, key)
     # Jobs of an array work on one folder at once, each on its part.
@@ -94,7 +95,13 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _key(
-    model: Path, runtime: str, data: Path, beam_size: int, timestamps: bool, guard: bool
+    model: Path,
+    runtime: str,
+    data: Path,
+    beam_size: int,
+    timestamps: bool,
+    guard: bool,
+    context: str,
 ) -> str:
     """Hash of all that decides the texts."""
     files = sorted(model.rglob("*")) if model.is_dir() else [model]
@@ -105,6 +112,8 @@ def _key(
         parts.append("timestamps")
     if guard:
         parts.append("guard")
+    if context != "full":
+        parts.append(context)
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

@@ -13,6 +13,7 @@ Example usage::
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from shutil import copytree, ignore_patterns
 
@@ -33,7 +34,6 @@ from espnet_dq.runtimes.ctranslate2 import compute_type
 from espnet_dq.scoring.score import MEAN
 from espnet_dq.student.checkpoint import load_student
 from espnet_dq.web import page
-from espnet_dq.whisper.weights import Weights
 
 WEB = "web"  # beside the folders of formats
 
@@ -75,10 +75,10 @@ def main(argv: list[str] | None = None) -> int:
         args.data_name or results.get("data_name"),
         args.data_licence or results.get("data_licence"),
     )
-    trained = Model(Weights(student.dims, student.state), student.quantized(), "float16")
+    trained = Model(student.weights, student.quantized(), "float16")
     seen = trained  # where nothing is rounded, nobody asks
     if any(grid for _, grid in wanted.values()):
-        seen = Model(Weights(student.dims, student.reference_weights()))
+        seen = Model(replace(student.weights, state=student.reference_weights()))
     written = []
     for name, (form, grid) in wanted.items():
         content = quantize(seen, grid) if grid else trained

@@ -92,8 +92,7 @@ def _weights(path: Path) -> Weights:
         training_folder(path)
     except InputError:
         return detect.load(path)
-    student = load_student(path)
-    return Weights(student.dims, student.state)
+    return load_student(path).weights
 
 
 def _utterances(folder: Path, count: int) -> dict[str, Utterance]:

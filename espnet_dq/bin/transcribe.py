@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
-from espnet_dq.bin.arguments import Parser, add_model, count
+from espnet_dq.bin.arguments import Parser, add_context, add_model, count
 from espnet_dq.data.languages import known_language
 from espnet_dq.data.texts import between
 from espnet_dq.decode.subtitles import HEAD, cue
@@ -38,6 +38,7 @@ def get_parser() -> Parser:
     parser.add_argument(
         "--beam_size", type=count, default=BEAM, help="1 is greedy, and faster (%(default)s)"
     )
+    add_context(parser, "auto")
     parser.add_argument("--threads", type=count, default=0, help="CPU threads (default: all)")
     return parser
 
@@ -54,7 +55,9 @@ def main(argv: list[str] | None = None) -> int:
     """
     args = get_parser().parse_args(argv)
     places = _places(args.audio, args.out, args.format)
-    runtime = load_runtime(args.runtime, args.model, args.threads, nj=1, beam_size=args.beam_size)
+    runtime = load_runtime(
+        args.runtime, args.model, args.threads, nj=1, beam_size=args.beam_size, context=args.context
+    )
     asked = known_language(args.language, runtime.languages) if args.language else None
     timestamps = args.timestamps or args.format != "text"
     code = 0

@@ -82,7 +82,7 @@ def main(argv: list[str] | None = None) -> int:
     kept = [*sorted(closure(tokenizer, wanted)), *range(tokenizer.eot, weights.dims.n_vocab)]
     dims = own_vocabulary(replace(weights.dims, n_vocab=len(kept)), kept, str(source))
     state = weights.state | {EMBEDDING: weights.state[EMBEDDING][kept]}
-    trimmed = Weights(dims, state)
+    trimmed = Weights(dims, state, any_window=weights.any_window)
     save_pt(args.out, trimmed, getattr(torch, trimmed.lossless(state)))
     say(
         f"{args.out}: {len(kept)} of {weights.dims.n_vocab} tokens kept, "

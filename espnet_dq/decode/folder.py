@@ -47,6 +47,7 @@ def decode_folder(
     part: Part | None = None,
     timestamps: bool = False,
     guard: bool = False,
+    context: str = "full",
 ) -> dict:
     """Decode every utterance of `data`, each in its language of utt2lang, into `out`.
 
@@ -64,7 +65,7 @@ def decode_folder(
     names the utterances that had one, and those whose text is cut all the same.
 
     Args:
-        model: see `load_runtime`, as for `runtime`, `beam_size`, `threads` and `nj`.
+        model: see `load_runtime`, as for `runtime`, `beam_size`, `threads`, `nj` and `context`.
         data: folder with wav.scp and utt2lang; a text is not needed.
         out: folder, made if needed; an older result in it stays until the new one is whole.
         timestamps: with the model's own timestamps, and what makes a model stop too early or go
@@ -87,7 +88,7 @@ def decode_folder(
     check_out(out)
     wav, languages = read_wav(data), read_scp(data / "utt2lang")
     started = time.perf_counter()
-    engine = load_runtime(runtime, model, threads, nj, beam_size)
+    engine = load_runtime(runtime, model, threads, nj, beam_size, context)
     load_seconds = time.perf_counter() - started
     _check_languages(data / "utt2lang", wav, languages, engine.languages)
 
@@ -96,6 +97,8 @@ def decode_folder(
         options = {"timestamps": True, "beam_size": beam_size}
     if guard:
         options = options | {"guard": True}
+    if context != "full":
+        options = options | {"short_windows": engine.short}
     key = _key(runtime, options | {"most_tokens": engine.most_tokens}, model, wav, languages)
     if part:
         out = part_folder(out, part.number, part.count)

@@ -40,6 +40,7 @@ class Reference:
             scales can have the same float32 reciprocal, and so the same dequantized weights.
         floats: each tensor before it was put on a grid.
         generation: the model's own settings of decoding; None: OpenAI's.
+        any_window: whether the model was trained in windows of every length.
     """
 
     dims: ModelDimensions
@@ -48,6 +49,7 @@ class Reference:
     scales: Mapping[str, Tensor]
     floats: Mapping[str, Tensor]
     generation: Generation | None = None
+    any_window: bool = False
 
 
 @dataclass

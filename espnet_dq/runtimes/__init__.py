@@ -1,6 +1,7 @@
 """The runtimes that decode, behind one small interface.
 
-Every runtime sees each clip padded to Whisper's 30 s window and decodes greedily by default:
+Every runtime sees each clip padded to Whisper's 30 s window, unless it is told to hear no more than
+the clip (`context`), and decodes greedily by default:
 temperature 0, no text from before, no timestamp tokens, no voice activity detection. Longer audio
 is cut into clips before, at pauses (`espnet_dq.data.pieces`). `transcribe`, which is for people and
 not for scores, tries at random again what went wrong.
@@ -14,11 +15,12 @@ import os
 from pathlib import Path
 from pkgutil import resolve_name
 
+from espnet_dq.config import known
 from espnet_dq.errors import InputError
 from espnet_dq.fetch.names import source_path
 from espnet_dq.formats.detect import detect
 from espnet_dq.formats.registry import FORMATS
-from espnet_dq.runtimes.interface import WINDOW, Runtime, Segment
+from espnet_dq.runtimes.interface import CONTEXTS, WINDOW, Runtime, Segment
 
 __all__ = ["RUNTIMES", "WINDOW", "Runtime", "Segment", "cores", "guess_runtime", "load_runtime"]
 
@@ -46,7 +48,12 @@ def guess_runtime(path: Path | str) -> str:
 
 
 def load_runtime(
-    name: str | None, path: Path | str, threads: int = 0, nj: int = 0, beam_size: int = 1
+    name: str | None,
+    path: Path | str,
+    threads: int = 0,
+    nj: int = 0,
+    beam_size: int = 1,
+    context: str = "full",
 ) -> Runtime:
     """Load a model into a runtime.
 
@@ -61,6 +68,9 @@ def load_runtime(
         nj: clips at a time; 0 takes one for each thread (faster-whisper) or 8 (torch,
             transformers, onnx). whisper.cpp decodes one.
         beam_size: 1 is greedy.
+        context: `full`: the model's whole window for each clip. `short`: as little as the clip
+            needs, which is faster; a Whisper that was not trained for it may go round in circles.
+            `auto`: `short` for a model that says that it was (`Weights.any_window`).
 
     Raises:
         InputError: the path does not hold a model that this runtime reads.
@@ -73,4 +83,10 @@ def load_runtime(
     runtime = RUNTIMES[name]
     if isinstance(runtime, str):
         runtime = resolve_name(runtime)
-    return runtime(path, threads or cores(), nj, beam_size)
+    known("context", context, CONTEXTS)
+    engine = runtime(path, threads or cores(), nj, beam_size)
+    if hasattr(engine, "short"):
+        engine.short = context == "short" or (context == "auto" and engine.any_window)
+    elif context == "short":
+        raise InputError(f"context short: {name} always hears whole windows")
+    return engine

@@ -13,14 +13,16 @@ from espnet_dq.formats.ct2.binary import read_variables
 from espnet_dq.runtimes.interface import (
     SEED,
     TEMPERATURES,
-    WINDOW,
     Hypothesis,
     Segment,
     first_line,
+    short_frames,
+    sounding_frames,
     windows_cut,
     worst,
 )
 from espnet_dq.whisper.room import most_tokens
+from espnet_dq.whisper.weights import read_any_window
 
 
 def compute_type(file: Path) -> str:
@@ -103,6 +105,7 @@ class FasterWhisper:
     """faster-whisper on the CPU, one worker of CTranslate2 for each clip at a time."""
 
     batch = 1
+    short = False
 
     def __init__(self, path: Path, threads: int, nj: int, beam_size: int) -> None:
         # A name that is no folder would be looked up on the model hub, a missing tokenizer too.
@@ -136,10 +139,15 @@ class FasterWhisper:
         self.model.model = AllPositions(seeded, positions)
         self._match_spectrogram(path)
         self.window = float(self.model.feature_extractor.chunk_length)
-        if self.window < WINDOW:
-            # faster-whisper cuts the audio as the model wants it, but then pads it to 30 s.
-            frames, encode = self.model.feature_extractor.nb_max_frames, self.model.encode
-            self.model.encode = lambda features: encode(features[..., :frames])
+        self.any_window = read_any_window(json_file.read(path / "config.json"), path)
+        # faster-whisper cuts the audio as the model wants it, but then pads it to 30 s.
+        most, encode = self.model.feature_extractor.nb_max_frames, self.model.encode
+
+        def heard(features: np.ndarray):
+            frames = short_frames(sounding_frames(features), most) if self.short else most
+            return encode(features[..., :frames])
+
+        self.model.encode = heard
         # 51864 is the smallest whole vocabulary. The tokenizer does not tell: some lack timestamps.
         file = path / "vocabulary.json"
         tokens = json_file.read(file) if file.is_file() else None

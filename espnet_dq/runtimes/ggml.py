@@ -5,9 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
+from espnet_dq.data.audio import SAMPLE_RATE
 from espnet_dq.data.texts import join
 from espnet_dq.errors import InputError
 from espnet_dq.runtimes.interface import (
+    FRAMES,
     TEMPERATURES,
     WINDOW,
     Attempt,
@@ -15,6 +17,7 @@ from espnet_dq.runtimes.interface import (
     Segment,
     first_line,
     settle,
+    short_frames,
     whole,
     worst,
 )
@@ -29,6 +32,8 @@ class WhisperCpp:
     workers = 1
     batch = 1
     window = WINDOW
+    any_window = False  # the format has no place for it
+    short = False
     # whisper.cpp's default. It attends to 36 positions of zeros behind the window's 1500, and
     # sums values in float16 (v1.8.5; known there): `benchmarks/parity.py` measures without, too.
     flash_attention = True
@@ -114,6 +119,11 @@ class WhisperCpp:
         said = settle(attempt, temperatures)
         return found[said.text] if timestamps else whole(audio, said)
 
+    def _positions(self, audio: np.ndarray) -> int:
+        """Of the encoder, for a clip in a short window."""
+        frames = -(-len(audio) * FRAMES // SAMPLE_RATE)
+        return short_frames(frames, int(WINDOW * FRAMES)) // 2
+
     def _attempt(
         self, model, audio: np.ndarray, language: str, timestamps: bool, temperature: float
     ) -> tuple[list[Segment], Attempt]:
@@ -125,6 +135,7 @@ class WhisperCpp:
             no_timestamps=not timestamps,
             temperature=temperature,
             extract_probability=True,
+            audio_ctx=self._positions(audio) if self.short else 0,  # 0: all
         )
         # Times are in hundredths of a second.
         segments = [

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 WINDOW = 30.0  # seconds
+# How much a runtime hears at a time: the model's whole window; as little as a clip needs; or that
+# where the model was trained for it.
+CONTEXTS = ("full", "short", "auto")
+MARGIN = 1.0  # seconds of silence that a short window has behind the sound at least
+FRAMES = 100  # log-mel frames a second
 BATCH = 8  # clips at a time, where more of them are faster
 # whisper.transcribe's rules for a window that was decoded badly, and its temperatures.
 NO_SPEECH, LOGPROB, COMPRESSION = 0.6, -1.0, 2.4
@@ -63,6 +68,9 @@ class Runtime(Protocol):
         batch: how many clips one call of `decode` takes at most.
         window: seconds of audio that the model hears at a time, and a clip has at most.
         most_tokens: how many the decoder writes for a clip at most; a text of so many is cut.
+        any_window: whether the model says that it was trained in windows of every length.
+        short: whether it hears windows as short as its clips allow (`short_frames`), which
+            `load_runtime` decides. A runtime without this attribute cannot.
     """
 
     compute_type: str
@@ -73,6 +81,8 @@ class Runtime(Protocol):
     batch: int
     window: float
     most_tokens: int
+    any_window: bool
+    short: bool
 
     def decode(self, clips: list[np.ndarray], language: str) -> list[Hypothesis]:
         """Text of each clip, (samples,) float32 at 16 kHz, of a window at most, in one language."""
@@ -177,6 +187,25 @@ def window(
     if heard > frames:
         raise ValueError(f"a clip of {heard} frames for a window of {frames}")
     return pad_or_trim(mel[:, :heard] if padding == "zeros" else mel, frames)
+
+
+def short_frames(heard: int, most: int) -> int:
+    """Frames of the window for so many log-mel frames of sound, `most` at most.
+
+    Whole seconds, so that few lengths occur: some runtimes plan anew for each.
+    """
+    seconds = -(-(heard + MARGIN * FRAMES) // FRAMES)
+    return min(int(seconds) * FRAMES, most)
+
+
+def sounding_frames(mel) -> int:
+    """Log-mel frames (..., n_mels, frames) of an array or a tensor before the zeros that fill it.
+
+    What a runtime's own loop fills its windows with; no sound makes all bands of a frame zero.
+    """
+    bands = tuple(range(mel.ndim - 1))
+    heard = np.flatnonzero(np.asarray(mel).any(axis=bands))
+    return int(heard[-1]) + 1 if len(heard) else 0
 
 
 def whole(audio: np.ndarray, said: Hypothesis) -> list[Segment]:

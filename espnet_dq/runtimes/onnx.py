@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from whisper.decoding import decode, detect_language
+from whisper.decoding import detect_language
 from whisper.model import Whisper
 
 from espnet_dq.errors import InputError
@@ -23,7 +23,12 @@ class OnnxRuntime(Torch):
 
         hub = TransformersJs()
         self.padding = hub.padding if hub.recognizes(path, b"") else Onnx.padding
-        return Model(path, self.threads)
+        model = Model(path, self.threads)
+        self.any_window = model.any_window
+        return model
+
+    def _encode(self, mels: Tensor) -> Tensor:
+        return self.model.encoder(mels)
 
 
 class Model:
@@ -43,7 +48,8 @@ class Model:
 
         hub = transformers_js.TransformersJs().recognizes(path, b"")
         # Read by us first: native code is only given files whose every size fits.
-        self.dims = (load_hub if hub else load_onnx)(path).dims
+        weights = (load_hub if hub else load_onnx)(path)
+        self.dims, self.any_window = weights.dims, weights.any_window
         files = transformers_js.files(path).values() if hub else [path / file for file in FILES]
         from onnxruntime import InferenceSession, SessionOptions
 
@@ -60,7 +66,6 @@ class Model:
         self.encoder = (HubEncoder if hub else Encoder)(encoder)
         self.decoder = (HubDecoder if hub else Decoder)(decoder, self.dims)
 
-    decode = decode
     # By the size of the vocabulary.
     is_multilingual, num_languages = Whisper.is_multilingual, Whisper.num_languages
     detect_language = detect_language

@@ -1,18 +1,23 @@
 """Checkpoints and experiment folders in openai-whisper's own decoder."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from espnet_dq.data.audio import SAMPLE_RATE
 from espnet_dq.errors import InputError
 from espnet_dq.runtimes.interface import (
     BATCH,
+    FRAMES,
     TEMPERATURES,
     Attempt,
     Hypothesis,
     Segment,
     seeded,
     settle,
+    short_frames,
+    sounding_frames,
     whole,
     window,
     windows_cut,
@@ -26,10 +31,11 @@ class Torch:
     workers = 1
     compute_type = "float32"
     padding = "zeros"  # of the windows; an experiment's are padded as it was trained
+    any_window = False
+    short = False
 
     def __init__(self, path: Path, threads: int, nj: int, beam_size: int) -> None:
         import torch
-        from whisper.audio import FRAMES_PER_SECOND
         from whisper.tokenizer import LANGUAGES
 
         from espnet_dq.whisper.vocabulary import OwnVocabulary, added_tokens
@@ -47,7 +53,7 @@ class Torch:
             speak_whole(self.model)
         # The model's window: 3000 log-mel frames, of a short-window student fewer.
         self.frames = 2 * self.model.dims.n_audio_ctx
-        self.window = self.frames / FRAMES_PER_SECOND
+        self.window = self.frames / FRAMES
         known = list(LANGUAGES)[: self.model.num_languages]
         self.languages = frozenset(known if self.model.is_multilingual else ["en"])
         self.most_tokens = most_tokens(self.model.dims.n_text_ctx)
@@ -66,14 +72,14 @@ class Torch:
             from espnet_dq.student.checkpoint import load_student
 
             student = load_student(path) if path.is_dir() else load_student(path.parent, path.name)
-            self.padding = student.padding
+            self.padding, self.any_window = student.padding, student.any_window
             return student.prepared()
         from whisper.model import Whisper
 
         from espnet_dq.formats import detect
 
         weights = detect.load(path)
-        model = Whisper(weights.dims)
+        model, self.any_window = Whisper(weights.dims), weights.any_window
         model.load_state_dict(weights.state)
         return model.eval()
 
@@ -83,11 +89,9 @@ class Torch:
 
         if not clips:
             return []
-        n_mels = self.model.dims.n_mels
-        mels = [window(clip, n_mels, self.frames, self.padding) for clip in clips]
         # cached: a fake-quantized weight is rounded once, not in every step of the decoder.
         with torch.inference_mode(), parametrize.cached():
-            found = self._attempts(torch.stack(mels), language, 0.0)
+            found = self._attempts(self._features(clips), language, 0.0)
         return [each.said for each in found]
 
     def detect(self, audio: np.ndarray) -> tuple[str, float]:
@@ -120,12 +124,12 @@ class Torch:
             raise InputError(f"timestamps need a window of 30 s, this model's is {self.window:g}")
         with torch.inference_mode(), parametrize.cached(), seeded():
             if not timestamps:
-                mel = window(audio, self.model.dims.n_mels, self.frames, self.padding)
-                features = self.model.encoder(mel[None])
+                features = self._features([audio])
                 said = settle(lambda t: self._attempts(features, language, t)[0], temperatures)
                 return whole(audio, said)
             options = self.options | {"temperature": temperatures}
             options |= {"without_timestamps": False, "condition_on_previous_text": False}
+            self.model.decode = self._decode_window
             found = whisper.transcribe(
                 self.model, audio, language=language, verbose=None, **options
             )
@@ -136,14 +140,47 @@ class Torch:
             for s in segments
         ]
 
-    def _attempts(self, windows, language: str, temperature: float) -> list[Attempt]:
-        """What is said in log-mel windows, or in what the encoder made of them."""
+    def _features(self, clips: list[np.ndarray]):
+        """What the encoder makes of clips, all in a window of one length."""
+        import torch
+
+        longest = max(-(-len(clip) * FRAMES // SAMPLE_RATE) for clip in clips)
+        frames = short_frames(longest, self.frames) if self.short else self.frames
+        n_mels = self.model.dims.n_mels
+        mels = [window(clip, n_mels, frames, self.padding) for clip in clips]
+        return self._encode(torch.stack(mels))
+
+    def _encode(self, mels):
+        """openai-whisper's encoder, for any number of frames."""
+        from espnet_dq.whisper.forward import encode
+
+        return encode(self.model.encoder, mels)
+
+    def _decode_window(self, mel, options):
+        """What `whisper.transcribe` asks of one window, which it has filled with zeros."""
+        if self.short:
+            mel = mel[..., : short_frames(sounding_frames(mel), self.frames)]
+        return self._decode(self._encode(mel[None]), options)[0]
+
+    def _decode(self, features, options):
+        """openai-whisper's search, which takes features of the model's own window only."""
+        from whisper import decode
+
+        own = self.model.dims
+        self.model.dims = replace(own, n_audio_ctx=features.shape[-2])
+        try:
+            return decode(self.model, features, options)
+        finally:
+            self.model.dims = own
+
+    def _attempts(self, features, language: str, temperature: float) -> list[Attempt]:
+        """What is said in windows, in what the encoder made of them."""
         from whisper import DecodingOptions
 
         options = self.options | {"temperature": temperature}
         if temperature:
             del options["beam_size"]
-        found = self.model.decode(windows, DecodingOptions(language=language, **options))
+        found = self._decode(features, DecodingOptions(language=language, **options))
         return [
             Attempt(
                 r.text.strip(),

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
+from espnet_dq.data.audio import SAMPLE_RATE
 from espnet_dq.errors import InputError
 from espnet_dq.formats.hf.quiet import quiet
 from espnet_dq.runtimes.interface import (
     BATCH,
+    FRAMES,
     LOGPROB,
     NO_SPEECH,
     TEMPERATURES,
@@ -19,15 +21,17 @@ from espnet_dq.runtimes.interface import (
     log_mel,
     seeded,
     settle,
+    short_frames,
+    sounding_frames,
     whole,
     window,
     windows_cut,
 )
 from espnet_dq.whisper.room import most_tokens
+from espnet_dq.whisper.weights import read_any_window
 
 _FILES = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
 _COMPRESSION = 1.35  # whisper.transcribe's limit on repetition (2.4, on text), on ids
-_FRAMES = 100  # log-mel frames a second
 
 
 class Transformers:
@@ -35,6 +39,7 @@ class Transformers:
 
     workers = 1
     compute_type = "float32"
+    short = False
 
     def __init__(self, path: Path, threads: int, nj: int, beam_size: int) -> None:
         # A name that is no folder would be looked up on the model hub.
@@ -64,7 +69,9 @@ class Transformers:
         config = self.model.config
         # The window: 3000 log-mel frames, of a short-window student fewer.
         self.n_mels, self.frames = config.num_mel_bins, 2 * config.max_source_positions
-        self.window = self.frames / _FRAMES
+        self.window = self.frames / FRAMES
+        self.any_window = read_any_window(config.to_dict(), path / "config.json")
+        self._take_any_window()
         settings = self.model.generation_config
         self.multilingual = bool(getattr(settings, "is_multilingual", False))
         tokens = getattr(settings, "lang_to_id", None) if self.multilingual else {"<|en|>": 0}
@@ -142,10 +149,39 @@ class Transformers:
             for s in segments
         ]
 
+    def _take_any_window(self) -> None:
+        """Let the encoder, which insists on the model's own window, take shorter ones.
+
+        With them it gives what it would with as few positions. `generate` fills its windows with
+        zeros, of which most are cut off where windows are to be short.
+        """
+        from torch.nn import Embedding
+
+        encoder, config = self.model.get_encoder(), self.model.config
+        own, table = encoder.forward, encoder.embed_positions
+
+        def forward(input_features, *args, **options):
+            frames = input_features.shape[-1]
+            if self.short and frames == self.frames:
+                frames = short_frames(sounding_frames(input_features), frames)
+            if frames == self.frames:
+                return own(input_features, *args, **options)
+            config.max_source_positions = frames // 2
+            encoder.embed_positions = Embedding.from_pretrained(table.weight[: frames // 2])
+            try:
+                return own(input_features[..., :frames], *args, **options)
+            finally:
+                config.max_source_positions = self.frames // 2
+                encoder.embed_positions = table
+
+        encoder.forward = forward
+
     def _encode(self, clips: list[np.ndarray]):
         import torch
 
-        mels = torch.stack([window(clip, self.n_mels, self.frames) for clip in clips])
+        longest = max(-(-len(clip) * FRAMES // SAMPLE_RATE) for clip in clips)
+        frames = short_frames(longest, self.frames) if self.short else self.frames
+        mels = torch.stack([window(clip, self.n_mels, frames) for clip in clips])
         with torch.inference_mode():
             return self.model.get_encoder()(mels)
 

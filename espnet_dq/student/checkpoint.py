@@ -17,7 +17,9 @@ from espnet_dq.quant.grids import Quantized, get_grid
 from espnet_dq.quant.prepare import RANGE, assign_grids, prepare, quantize
 from espnet_dq.whisper.dims import model_dims, weight_shapes, whisper_name
 from espnet_dq.whisper.vocabulary import WHOLE, with_tokens
-from espnet_dq.whisper.weights import cast, check_dims
+from espnet_dq.whisper.weights import Weights, cast, check_dims
+
+UNSORTED = "unsorted"  # batches, each as long as the longest of any
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Student:
         path: the checkpoint.
         learned: the parameters of learned ranges, {weight name: [rows, groups]}.
         padding: of the windows that it was trained with.
+        any_window: whether these had every length, see `Weights`.
     """
 
     dims: ModelDimensions
@@ -39,6 +42,12 @@ class Student:
     path: Path
     learned: Mapping[str, Tensor] = field(default_factory=dict)
     padding: str = WindowConfig.padding
+    any_window: bool = False
+
+    @property
+    def weights(self) -> Weights:
+        """The float weights."""
+        return Weights(self.dims, self.state, any_window=self.any_window)
 
     @property
     def grids(self) -> dict[str, str]:
@@ -87,14 +96,15 @@ def load_student(exp: str | Path, checkpoint: str = CHECKPOINT) -> Student:
     encoder, model = (read_section(config, key, source) for key in ("encoder_conf", "model_conf"))
     if "dims" not in encoder:
         raise InputError(f"{source}: encoder_conf has no key dims")
-    loaded = _weights(path)
+    loaded, window = _weights(path), _pick(WindowConfig, encoder, source)
     student = Student(
         dims=_dims(encoder["dims"], config.get("token_list"), source),
         state={k: v for k, v in loaded.items() if not k.endswith(RANGE)},
         quant=_pick(QuantConfig, model, source),
         path=path,
         learned={k.removesuffix(RANGE): v for k, v in loaded.items() if k.endswith(RANGE)},
-        padding=_pick(WindowConfig, encoder, source).padding,
+        padding=window.padding,
+        any_window=window.any_window and config.get("batch_type", UNSORTED) != UNSORTED,
     )
     expected = {name: tuple(shape) for name, shape in weight_shapes(student.dims).items()}
     grids = _grids(student, source)

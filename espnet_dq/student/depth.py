@@ -22,7 +22,7 @@ def shallow(weights: Weights, encoder: Sequence[int], decoder: Sequence[int]) ->
             for name in (name for name in weights.state if name.startswith(start)):
                 state[f"{side}.blocks.{new}.{name.removeprefix(start)}"] = weights.state[name]
     dims = replace(weights.dims, n_audio_layer=len(encoder), n_text_layer=len(decoder))
-    return Weights(dims, state).check("the cut model")
+    return replace(weights, dims=dims, state=state, generation=None).check("the cut model")
 
 
 def shorten(weights: Weights, seconds: int) -> Weights:
@@ -37,7 +37,8 @@ def shorten(weights: Weights, seconds: int) -> Weights:
         raise InputError(f"{seconds}: the window must be 1 s or more, and less than {own:g} s")
     name = "encoder.positional_embedding"
     state = weights.state | {name: weights.state[name][:positions].clone()}
-    return Weights(replace(weights.dims, n_audio_ctx=positions), state).check("the cut model")
+    dims = replace(weights.dims, n_audio_ctx=positions)
+    return replace(weights, dims=dims, state=state, generation=None).check("the cut model")
 
 
 def choose_layers(chosen: str | None, count: int) -> list[int]:

@@ -39,7 +39,8 @@ def merge(models: Sequence[Weights], shares: Sequence[float]) -> Weights:
         if other.generation != first.generation:
             raise InputError(f"model {number} has other settings of decoding than the first")
     state = mean([m.state for m in models], shares)
-    return Weights(first.dims, state, first.generation).check("the merged model")
+    any_window = all(model.any_window for model in models)
+    return Weights(first.dims, state, first.generation, any_window).check("the merged model")
 
 
 def mean(states: Sequence[Mapping[str, Tensor]], shares: Sequence[float]) -> dict[str, Tensor]:

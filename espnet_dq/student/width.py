@@ -68,7 +68,7 @@ def narrow(weights: Weights, width: int, clips: Iterable[tuple[Tensor, Tensor]])
     student = Whisper(replace(dims, **sizes, n_audio_head=heads, n_text_head=heads))
     with torch.no_grad():
         _Narrower(source.float().eval(), student.eval(), list(clips)).run()
-    return Weights(student.dims, student.state_dict())
+    return Weights(student.dims, student.state_dict(), any_window=weights.any_window)
 
 
 class _Narrower:

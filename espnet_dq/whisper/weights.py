@@ -1,6 +1,6 @@
 """Whisper weights in memory, under openai-whisper's names, whatever file they came from."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from math import isfinite
 
@@ -22,6 +22,7 @@ from espnet_dq.whisper.vocabulary import (
 
 ENCODER_POSITIONS = "encoder.positional_embedding"
 EMBEDDING = "decoder.token_embedding.weight"
+ANY_WINDOW = "any_window"  # the key of that attribute in files
 KEPT = "kept_tokens"  # of a vocabulary of its own, in formats with room for a tensor more
 # Above any Whisper (large-v3: 1280 wide, 32 layers), below what a forged header could abuse.
 _MOST = {
@@ -69,6 +70,19 @@ def cast(tensor: Tensor, dtype: torch.dtype, name: str, source: object) -> Tenso
     return values
 
 
+def read_any_window(content: Mapping[str, object], source: object) -> bool:
+    """`Weights.any_window`, as a file's table says it; raises `InputError` for another type."""
+    found = content.get(ANY_WINDOW, False)
+    if not isinstance(found, bool):
+        raise InputError(f"{source}: {ANY_WINDOW} is {shown(found)}, neither true nor false")
+    return found
+
+
+def say_any_window(any_window: bool) -> dict[str, bool]:
+    """What a file's table says of it: nothing where it is false, as of OpenAI's models."""
+    return {ANY_WINDOW: True} if any_window else {}
+
+
 def kept_tokens(dims: ModelDimensions) -> dict[str, Tensor]:
     """`KEPT` -> int32 [kept tokens], of a vocabulary of its own; nothing of a whole one."""
     if isinstance(dims, OwnVocabulary):
@@ -99,11 +113,14 @@ class Weights:
         state: openai-whisper's names -> tensors; float16 or float32 as stored in the file,
             quantized tensors dequantized to float32.
         generation: the model's own settings of decoding; None: OpenAI's.
+        any_window: whether it was trained in windows of every length, so that short audio may be
+            heard in a short one (`load_runtime`'s `context`). OpenAI's heard 30 s only.
     """
 
     dims: ModelDimensions
     state: dict[str, Tensor]
     generation: Generation | None = None
+    any_window: bool = False
 
     def check(self, source: str = "weights") -> "Weights":
         """Return self if `Whisper(dims)` takes `state` strictly; raise `InputError` if not.

@@ -36,6 +36,7 @@ def state_of(path) -> dict[str, torch.Tensor]:
     return whisper.load_model(str(path), device="cpu").state_dict()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("form", "grid", "said"),
     [
@@ -99,6 +100,7 @@ def test_a_checkpoint_is_itself_and_what_changed_is_another(toy, tmp_path):
         as_checkpoint(folder, weights)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", ["all", "some"])
 def test_added_tokens_are_left_out(kept, toy, trim, tmp_path, capsys):
     if kept == "some":

@@ -126,6 +126,7 @@ def test_verify_finds_what_was_kept(toy, tmp_path, form, grid):
     assert verify([str(back), *against]) == 0
 
 
+@pytest.mark.slow
 def test_a_mixture_of_grids_is_kept_or_rounded_again(toy, tmp_path):
     weights, names = openai.load(toy), list(assign_grids(TOY, "ct2_int8"))
     grids = ["uniform4_g32", "uniform3_tensor", "uniform8", "ct2_int8", "ggml_q5_0"]
@@ -140,6 +141,7 @@ def test_a_mixture_of_grids_is_kept_or_rounded_again(toy, tmp_path):
     assert_same(rounded.quantized, quantize(values, assign_grids(TOY, "uniform4")))
 
 
+@pytest.mark.slow
 def test_a_format_without_the_grid_is_the_users_choice(toy, tmp_path):
     source = convert(toy, "ggml", tmp_path / "q5.bin", "--grid", "ggml_q5_0")
     message = (

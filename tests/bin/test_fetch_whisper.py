@@ -98,6 +98,7 @@ def test_wrong_hash_stops(server, tmp_path, monkeypatch):
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["missing", "short"])
 def test_no_file_from_openai_and_no_network(server, tmp_path, monkeypatch, fault, offline):
     monkeypatch.setitem(whisper._MODELS, "base", f"{server[0]}/{fault}/{'0' * 64}/base.pt")

@@ -86,6 +86,7 @@ def test_mistakes(save_toy, tmp_path, monkeypatch, options, message):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "form,place,runtime",
     [
@@ -108,6 +109,7 @@ def test_runtimes_take_an_unusual_depth(make_toy, tmp_path, form, place, runtime
     assert said == expected and len(said[0].text.split()) > 3
 
 
+@pytest.mark.slow
 def test_a_student_that_hears_15_s(make_toy, tmp_path):
     """Its encoder is the source's on the first half; faster-whisper gets windows of 15 s."""
     tiny, out = toys.save_model(tmp_path / "toy.pt", toys.ending(make_toy())), tmp_path / "short.pt"

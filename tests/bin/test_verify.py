@@ -73,6 +73,7 @@ def test_prints_each_tensor(made, tmp_path, capsys):
     assert lines[-1].endswith(" 0 mismatched")
 
 
+@pytest.mark.slow
 def test_totals_add_up(made, tmp_path, capsys):
     folder, checkpoint = made
     assert verify(folder, checkpoint, "--json", str(tmp_path / "v.json")) == 0
@@ -173,6 +174,7 @@ def test_one_changed_byte_of_the_file(made, variable, suffix):
     assert verify(folder, checkpoint) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["decoder.blocks.0.mlp.2.weight", "encoder.ln_post.bias"])
 def test_one_changed_weight_of_the_checkpoint(made, name):
     folder, path = made

@@ -118,6 +118,7 @@ def test_a_command_without_an_end(line):
     assert time.monotonic() - started < 30
 
 
+@pytest.mark.slow
 def test_audio_without_an_end(tmp_path, monkeypatch):
     path = tmp_path / "head.wav"
     soundfile.write(path, np.zeros(100), 16000)

@@ -32,6 +32,7 @@ def sets(tmp_path):
     return found
 
 
+@pytest.mark.slow
 def test_kinds_and_voices(sets, tmp_path):
     windows = list(canary.speech(sets, {"ann"}, {"en"}, 60, seed=0))
     kinds = {(w.kind, w.of, w.speaker, w.lang) for w in windows}
@@ -70,6 +71,7 @@ def test_kinds_and_voices(sets, tmp_path):
     assert Counter(saved.extra[KIND].values())[NO_SPEECH] == 12
 
 
+@pytest.mark.slow
 def test_the_command_makes_the_same_again(sets, tmp_path, capsys):
     train = KaldiDir()
     train.update(sets["one"].select(["ann-en00"]))

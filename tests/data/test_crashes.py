@@ -57,6 +57,7 @@ def folders(tmp_path, entries):
         KaldiDir(wav, text, same, dict.fromkeys(wav, "en")).save(tmp_path / "data" / split)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("nj", [1, 2])
 @pytest.mark.parametrize("signal", ["SEGV", "KILL"])
 def test_stage_2(signal, nj, tmp_path, capsys):
@@ -102,6 +103,7 @@ def test_stage_1_and_2_as_commands(crashing, tmp_path):
         assert "crash.ogg" in lines[0] and "exit.ogg" in lines[1]
 
 
+@pytest.mark.slow
 def test_transcribe(crashing, fake, tmp_path, capsys):  # noqa: F811
     files = [str(sound(tmp_path / name)) for name in ("a.ogg", "crash.ogg", "exit.ogg", "z.ogg")]
     assert main([*files, *fake, "--language", "en"]) == 2

@@ -202,6 +202,7 @@ def test_lhotse_manifests(tmp_path, capsys):
     assert "\\ud800" in left_out and left_out["en"]["train"] >= 1
 
 
+@pytest.mark.slow
 def test_parquet(tmp_path):
     """Strings of Arrow are any bytes."""
     bytes_ = clip(tmp_path / "x.wav").read_bytes()

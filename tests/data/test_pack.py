@@ -138,6 +138,7 @@ def test_audio_and_text_in_the_same_order(language, space, tmp_path):
         assert np.allclose(heard, [level[w] for w in texts], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_shared_by_all_that_want_the_same(tmp_path, capsys):
     """Packed once for the same seed; again for another, and when a clip sounds otherwise."""
     data = KaldiDir()

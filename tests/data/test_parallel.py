@@ -35,6 +35,7 @@ def results(kinds, nj):
     return list(parallel_map(work, iter(jobs), len(jobs), nj, "test", died))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", sorted(CRASHES))
 @pytest.mark.parametrize("nj", [1, 3])
 def test_a_job_that_ends_its_worker_costs_only_itself(kind, nj):

@@ -46,6 +46,7 @@ def formatted(tmp_path):
     return load_audio(path), os.stat(path).st_ino
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["file", "segment", "cat ", "cat <", "cat;cat <"])
 def test_stage_2(kind, tmp_path):
     source = sound(tmp_path / "x.wav", 0)

@@ -206,6 +206,7 @@ def test_partial_results_of_other_work_are_not_used(
     assert (texts(out)["utt0"] == "kept") == (change in ("nothing", "touch"))
 
 
+@pytest.mark.slow
 def test_shared_by_all_that_decode_the_same(toy_models, toy_data, tmp_path):
     """Equal weights in another place, the same clips: decoded once; with another beam, again."""
 

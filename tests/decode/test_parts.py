@@ -18,6 +18,7 @@ def decode_parts(model, data, out, count, numbers=None):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 8])  # of 8 parts two are empty
 def test_joined_parts_are_the_whole(toy_models, toy_data, tmp_path, count):
     model, out = toy_models["faster-whisper"], tmp_path / "out"
@@ -37,6 +38,7 @@ def test_joined_parts_are_the_whole(toy_models, toy_data, tmp_path, count):
     assert joined["peak_rss_bytes"] == max(p["peak_rss_bytes"] for p in parts)
 
 
+@pytest.mark.slow
 def test_parts_that_do_not_fit_are_named(toy_models, toy_data, tmp_path):
     model, out = toy_models["faster-whisper"], tmp_path / "out"
     decode_parts(model, toy_data, out, 2, [1])

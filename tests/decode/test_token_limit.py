@@ -124,6 +124,7 @@ def test_texts_are_whole_in_every_runtime(runtime, models, data, tmp_path):
     assert report["failed"] == {} and report["cut"]["utterances"] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "runtime",
     [
@@ -157,6 +158,7 @@ def stuck(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_circles_are_cut_and_named(stuck, data, tmp_path, capsys, monkeypatch):
     """In parts as in one; no room is enough for them, so they are not decoded in two."""
     monkeypatch.setattr(runtimes, "cores", lambda: 1)  # of a toy, threads only wait for each other
@@ -257,6 +259,7 @@ def test_room():
         most_tokens(4)
 
 
+@pytest.mark.slow
 def test_text_from_before_takes_positions(tmp_path, make_toy):
     """Of 448 that CTranslate2 has: no position behind the last one, where it would fail."""
     model = make_toy(0, 64, 1)

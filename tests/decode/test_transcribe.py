@@ -216,6 +216,7 @@ def test_subtitles_are_read_by_ffmpeg(kind, fake, tmp_path, capsys):
     assert np.allclose(times, np.array(starts) / SAMPLE_RATE, atol=0.001)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["text", "srt", "vtt"])
 def test_each_of_several_files_has_its_own(kind, fake, tmp_path, capsys):
     """With --out: what is printed of it alone. One that breaks off leaves what stood there."""
@@ -326,6 +327,7 @@ def test_the_words_around_damage_are_heard(kind, fake, tmp_path, capsys):
             assert found[f"w{k}"] == pytest.approx(start / SAMPLE_RATE, abs=0.011)
 
 
+@pytest.mark.slow
 def test_subtitles_of_a_film_whose_sound_begins_late(fake, tmp_path, capsys):
     audio, starts = spoken(40)
     path = tmp_path / "x.mkv"
@@ -354,6 +356,7 @@ run(lambda: command.main([*sys.argv[1:], "--model", "fake", "--runtime", "torch"
 """
 
 
+@pytest.mark.slow
 def test_names_and_output_that_are_not_utf8(tmp_path):
     env = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}  # all is ASCII
     names = [b"Caf\xe9.wav", b"\xff\xfe.ogg", b"bad\xe9.mp3", "però.flac".encode(), b"z.wav"]

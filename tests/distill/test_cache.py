@@ -81,6 +81,7 @@ def test_size_is_told_before_and_must_fit(inputs, tmp_path, monkeypatch, capsys)
     assert 0 < written - told < 200  # the keys
 
 
+@pytest.mark.slow
 def test_what_configurations_agree_on(save_toy, tmp_path, capsys):
     """One cache serves two trainings, of which one may need no states; or the key is named."""
     save_wav(tmp_path / "u.wav", np.zeros(8000, np.float32))

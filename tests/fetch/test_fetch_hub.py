@@ -55,6 +55,7 @@ def nobody(at):
         yield
 
 
+@pytest.mark.slow
 def test_weights_and_what_belongs_to_them_and_no_code(hub, folder):
     hub.files["me/toy"] = folder | CODE | OTHERS
     path = source_path("hf:me/toy")

@@ -102,6 +102,7 @@ def test_a_merged_model_is_pefts(config, base, tmp_path, capsys):
     assert changed >= len(parts)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_a_tied_pair_is_changed_once(base, tmp_path):
     """peft itself adds to the tensor of both twice when it merges, so its unmerged model judges."""
@@ -217,6 +218,7 @@ def test_an_embedding_of_its_own_is_refused(base, tmp_path):
             dq.load(tmp_path / name)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_rows_of_an_embedding_are_not_mixed_up(base, tmp_path):
     """An adapter has no tokenizer: its rows are those of the base's file."""

@@ -41,6 +41,7 @@ def test_integers_and_scales_are_ours(folder, toy, toy_quantized):
             assert piece.values.tobytes() == tensor.half().numpy().tobytes(), name
 
 
+@pytest.mark.slow
 def test_the_file_is_what_ctranslate2s_own_converter_writes(toy, tmp_path):
     """Every variable, bit for bit, from the same float32 weights by way of transformers."""
     save_pt(tmp_path / "toy.pt", toy, dtype=torch.float32)
@@ -182,6 +183,7 @@ def _headers(data):
     return [*cut, at + 1, at + 4, at + 5, len(data) - 1]
 
 
+@pytest.mark.slow
 def test_truncated_at_each_header(folder, tmp_path):
     data = (folder / "model.bin").read_bytes()
     path = tmp_path / "model.bin"

@@ -153,6 +153,7 @@ def test_said_with_times_and_language(form, runtime, name, text, tuned, tmp_path
     assert [(s.start, s.end, s.text) for s in segments][:1] == [(0.0, 2.0, text)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name,form,message",
     [
@@ -175,6 +176,7 @@ def test_openais_decoder_refuses_it(tuned, tmp_path):
         load_runtime("torch", tmp_path / "out", threads=1)
 
 
+@pytest.mark.slow
 def test_english_and_a_token_more(tmp_path):
     save_hf(tmp_path / "base", weights(51864), {}, float_dtype="float32")
     source = fine_tune_english(tmp_path / "base", tmp_path / "tuned")
@@ -197,6 +199,7 @@ def fine_tune_english(base, out):
     return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["yue", "both"])
 def test_what_ctranslate2s_own_converter_makes_of_it(name, tuned, tmp_path):
     """It has the tokens where transformers has them; rows that pad are times that are there."""
@@ -246,6 +249,7 @@ def test_a_tokenizer_without_times(base, tmp_path):
     assert torch.equal(found.state[EMBEDDING], weights().state[EMBEDDING])
 
 
+@pytest.mark.slow
 def test_a_tokenizer_in_several_files(tuned, tmp_path):
     folder = shutil.copytree(tuned("both"), tmp_path / "hf")
     content = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
@@ -259,6 +263,7 @@ def test_a_tokenizer_in_several_files(tuned, tmp_path):
     assert torch.equal(found.state[EMBEDDING], expected.state[EMBEDDING])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "edit,message",
     [

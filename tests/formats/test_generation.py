@@ -137,12 +137,14 @@ def test_verify_compares_with_the_source_s(form, tuned, base, converted):
         assert differing(out, base) == [file]
 
 
+@pytest.mark.slow
 def test_each_number_in_a_packed_file_counts(tuned, converted, tmp_path):
     changed = change(tuned, tmp_path / "hf", lambda c: c.update(suppress_tokens=[7, 3, 50360]))
     assert differing(converted(tuned, "packed"), tuned) == []
     assert differing(converted(changed, "packed"), tuned) == ["generation"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("none", [None, []])
 def test_nothing_is_suppressed(none, base, tmp_path):
     """As many are trained: `generation_config.suppress_tokens = []`."""
@@ -181,6 +183,7 @@ def test_said_where_there_is_no_place(form, tuned, base, tmp_path, capsys):
         assert detect.load(out).generation is None
 
 
+@pytest.mark.slow
 def test_ctranslate2_has_four_lists_and_no_more(tuned, base, tmp_path, capsys):
     for source in (base, tuned):
         out = tmp_path / source.name
@@ -212,6 +215,7 @@ def test_others_of_a_packed_file_are_others(others, message, tuned, converted, t
         detect.load(tmp_path / "y")
 
 
+@pytest.mark.slow
 def test_a_model_in_training_is_verified_with_its_own(tuned, base, tmp_path):
     nets = [WhisperForConditionalGeneration.from_pretrained(x, dtype=torch.float32)
             for x in (tuned, base)]  # fmt: skip

@@ -48,6 +48,7 @@ def written(request, toy, tmp_path):
     return path, checkpoint, request.param
 
 
+@pytest.mark.slow
 def test_blocks_are_those_of_gguf(written, toy):
     path, _, grid = written
     kind = gguf.GGMLQuantizationType[grid.removeprefix("ggml_").upper()]

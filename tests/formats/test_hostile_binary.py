@@ -360,6 +360,7 @@ MODELS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MODELS)
 def test_models_of_onnx(models, tmp_path, kind):
     model = onnx.load(models / "onnx/decoder.onnx", load_external_data=False)

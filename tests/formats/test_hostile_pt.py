@@ -284,6 +284,7 @@ def test_all_other_archives_of_torch_are_read(tmp_path):
         assert torch_file.read(tmp_path / "x.pt") == {"x": [1, 2]}
 
 
+@pytest.mark.slow
 def test_no_memory_is_taken(toy, tmp_path):
     """What claims 64 GiB is refused within 200 MiB."""
     path = tmp_path / "x.pt"

@@ -90,6 +90,7 @@ def test_logits_are_openai_whispers(kind, grid, tmp_path):
         assert noise / 2 < rms(found - expected) < 2 * noise
 
 
+@pytest.mark.slow
 def test_whisper_cpps_integers(made, tmp_path):
     """From the one file to the other and back, whisper.cpp's file is the same, byte for byte."""
     folder, reference = made

@@ -176,6 +176,7 @@ def test_float32_round_trip(toy, tmp_path):
         assert torch.equal(back.state[name], tensor), name
 
 
+@pytest.mark.slow
 def test_integers_and_scales_are_ours_and_stored_once(toy, made):
     folder, _ = made
     quantized, values = on_grid(toy)
@@ -428,6 +429,7 @@ def test_a_failed_write_leaves_what_was_there(toy, made):
     assert [p.name for p in folder.parent.iterdir()] == [folder.name]
 
 
+@pytest.mark.slow
 def test_commands(toy, tmp_path, capsys):
     checkpoint, folder = str(tmp_path / "toy.pt"), str(tmp_path / "onnx")
     save_pt(checkpoint, toy)
@@ -489,6 +491,7 @@ def test_sherpa_onnx_transcribes(grid, tiny, clips):
     assert np.mean(heard) < 0.15, heard
 
 
+@pytest.mark.slow
 def test_sherpa_onnx_feeds_a_short_window_student(tmp_path):
     """Random weights say anything; that no shape is wrong is what counts."""
     dims = ModelDimensions(80, 750, 64, 2, 1, 51865, 448, 64, 2, 1)

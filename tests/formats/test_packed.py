@@ -83,6 +83,7 @@ def test_grids_may_be_mixed(mixed, toy):
         assert torch.equal(state[name], get_grid(grid).fake(toy.state[name])), name
 
 
+@pytest.mark.slow
 def test_each_changed_bit_is_seen(toy, tmp_path, capsys):
     path, checkpoint = tmp_path / "toy.safetensors", tmp_path / "toy.pt"
     save_pt(checkpoint, toy, dtype=torch.float32)

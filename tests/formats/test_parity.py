@@ -97,6 +97,7 @@ def test_one_byte_of_a_scale(edit, reference, variable, byte):
         assert scales == {f"{variable}_scale": 1} and report.mismatched >= 1
 
 
+@pytest.mark.slow
 def test_one_byte_of_a_float_or_a_setting(edit, reference):
     for variable in (
         "encoder/layer_norm/beta",
@@ -112,6 +113,7 @@ def test_one_byte_of_a_float_or_a_setting(edit, reference):
     assert report.mismatched == 1
 
 
+@pytest.mark.slow
 def test_every_byte_of_the_file_counts(exported, reference, tmp_path):
     """Bytes drawn at random over the headers and the small variables."""
     data = exported.read_bytes()

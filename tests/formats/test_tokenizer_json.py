@@ -35,6 +35,7 @@ def test_token_for_token_as_openai(pair):
         assert ours.decode(ids) == text
 
 
+@pytest.mark.slow
 def test_any_text(pair):
     encoding, ours = pair
 

@@ -108,6 +108,7 @@ def test_logits_are_openai_whispers(kind, grid, tmp_path):
         assert noise / 2 < rms(found - expected) < 2 * noise
 
 
+@pytest.mark.slow
 def test_nothing_differs_and_it_comes_back(made):
     folder, reference = made
     assert detect.detect(folder) == "transformers_js"
@@ -134,6 +135,7 @@ def test_names_say_the_grid(made):
     }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("grid", GRIDS[1:])
 def test_one_set_of_integers(grid, tmp_path):
     """From the ONNX folder to this one and back, no byte of either graph changes."""
@@ -149,6 +151,7 @@ def test_one_set_of_integers(grid, tmp_path):
         assert one.read_bytes() == other.read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", ["encoder", "decoder"])
 def test_one_changed_bit_is_found(side, made):
     folder, reference = made
@@ -182,6 +185,7 @@ def test_a_wrong_graph_is_found(edit, made):
     assert rows["decoder graph"].integers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "file,key,value",
     [
@@ -201,6 +205,7 @@ def test_a_changed_setting_is_found(file, key, value, made):
     assert file in rows
 
 
+@pytest.mark.slow
 def test_files_that_nobody_asked_for(made):
     folder, reference = made
     (folder / "onnx/more.bin").touch()

@@ -325,6 +325,7 @@ def test_right_weights_in_a_wrong_model(form, file, edit, changed):
         assert judge(FORMATS[form], found, path, probe).integers > 0
 
 
+@pytest.mark.slow
 def test_a_runtime_that_ends_with_the_file(changed):
     """whisper.cpp ends the process on an F32 convolution; so that is one of its own."""
 

@@ -132,6 +132,7 @@ def test_ggml_grids_on_many_values(name):
     np.testing.assert_array_equal(get_grid(name).fake(torch.from_numpy(matrix)).numpy(), theirs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GGML)
 @given(matrix=block_rows)
 @settings(max_examples=60, deadline=None)

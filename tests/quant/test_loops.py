@@ -96,6 +96,7 @@ def test_the_tied_pair_stays_one(mel, tmp_path):
     assert torch.equal(logits(dq.prepare(again, "uniform4"), mel), before)
 
 
+@pytest.mark.slow
 def test_it_generates_what_the_written_model_does(mel, tmp_path):
     net = prepared()
     moved(net)
@@ -110,6 +111,7 @@ def test_it_generates_what_the_written_model_does(mel, tmp_path):
         assert torch.equal(*found) and found[0].numel() > 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["checkpointing", "copy", "accelerate", "parallel"])
 def test_gradients_are_those_of_the_plain_loop(how, mel, tmp_path):
     def gradients(net, inner) -> dict[str, torch.Tensor]:

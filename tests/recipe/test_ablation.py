@@ -94,6 +94,7 @@ def results(recipe: Path) -> list[dict]:
 A_AND_B = {"a": None, "b": {"overrides": {"model_conf": {"matching": "static"}}}}
 
 
+@pytest.mark.slow
 def test_from_plan_to_table(tmp_path, recipe, capsys):
     path = plan(tmp_path, A_AND_B, qat_overrides={"max_epoch": 3}, options={"singles": 5})
     rates(recipe, a_seed0="20", a_seed1="21", b_seed0="24.1", b_seed1="25")
@@ -162,6 +163,7 @@ def test_each_student_stands_beside_its_own_references(tmp_path, recipe):
     assert "(asterisk)" not in table
 
 
+@pytest.mark.slow
 def test_a_failed_run_does_not_stop_the_rest(tmp_path, recipe):
     path = plan(tmp_path, A_AND_B)
     rates(recipe, a_seed0="20", b_seed0="24", b_seed1="25")

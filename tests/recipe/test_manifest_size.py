@@ -20,6 +20,7 @@ def test_made_folders_are_good_and_have_nothing_in_common(segments, tmp_path):
     assert shared_texts(splits) == []
 
 
+@pytest.mark.slow
 def test_a_command_is_measured_and_its_failure_named(tmp_path):
     code = "x = bytearray(200 << 20); sum(range(5_000_000))"
     found = manifest_size.measure(["-c", code], tmp_path / "log")

@@ -52,6 +52,7 @@ def last_line(done):
     return done.stderr.strip().splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_all_bytes_arrive_in_a_private_repository(folder, tmp_path):
     path, content = folder
     with Hub() as hub:
@@ -62,6 +63,7 @@ def test_all_bytes_arrive_in_a_private_repository(folder, tmp_path):
     assert hub.private == {"me/model-ct2": True}
 
 
+@pytest.mark.slow
 def test_an_existing_repository_keeps_its_visibility_and_other_files(folder, tmp_path):
     path, content = folder
     with Hub() as hub:
@@ -72,6 +74,7 @@ def test_an_existing_repository_keeps_its_visibility_and_other_files(folder, tmp
     assert hub.private == {"me/model": False}
 
 
+@pytest.mark.slow
 def test_without_network(folder, tmp_path):
     with socket.socket() as closed:  # bound, but nobody listens
         closed.bind(("127.0.0.1", 0))
@@ -82,6 +85,7 @@ def test_without_network(folder, tmp_path):
     assert f"{folder[0]}: not uploaded to {url}/me/model: " in line and "refused" in line
 
 
+@pytest.mark.slow
 def test_a_token_that_the_hub_refuses(folder, tmp_path):
     with Hub() as hub:
         done = call(folder[0], "me/model", hub.env(tmp_path / "home", "hf_wrong"))
@@ -89,6 +93,7 @@ def test_a_token_that_the_hub_refuses(folder, tmp_path):
     assert "not uploaded" in last_line(done) and "401" in last_line(done)
 
 
+@pytest.mark.slow
 def test_without_a_token(folder, tmp_path):
     with Hub() as hub:
         done = call(folder[0], "me/model", hub.env(tmp_path / "home", None))

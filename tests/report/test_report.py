@@ -142,6 +142,7 @@ def test_results_md(exp, results):
                 assert cells[column] == f"{s[kind + part]['mean']:.1f}"
 
 
+@pytest.mark.slow
 def test_both_normalisers_and_what_wer_counts_are_said(tmp_path, exp):
     """Hindi, in which openai-whisper's finds no error, and Chinese, whose letters are words."""
     same = "openai-whisper's own normaliser gives the same rates in every language"
@@ -172,6 +173,7 @@ def test_both_normalisers_and_what_wer_counts_are_said(tmp_path, exp):
     assert "|student-ct2_int8|hi|83.3|0.0|" in text
 
 
+@pytest.mark.slow
 def test_whose_data(exp, results):
     """By run.json, and by the user's word instead."""
     assert results["data_name"] == "Asterisk's core sounds"
@@ -183,6 +185,7 @@ def test_whose_data(exp, results):
     assert changed.results["corpus"] == "asterisk"
 
 
+@pytest.mark.slow
 def test_languages_that_the_teacher_does_not_hear(exp):
     assert collect.load(exp).doubts is None
     (exp / "doubts.json").write_text('{"fr": "of 10 clips <in> fr"}')
@@ -194,6 +197,7 @@ def test_languages_that_the_teacher_does_not_hear(exp):
     assert "<p>Warning: of 10 clips &lt;in&gt; fr</p>" in html.render(loaded)
 
 
+@pytest.mark.slow
 def test_no_path_of_the_machine(exp, loaded):
     """Options, files and failures that name folders; results.json keeps what is needed here."""
     loaded.run["command"] = (
@@ -258,6 +262,7 @@ def test_every_tensor_of_the_file(exp, page):
     assert text.count("<details>") == 2
 
 
+@pytest.mark.slow
 def test_mismatches_are_listed(loaded):
     loaded.verify["rows"][3] |= {"integers": 5, "scales": 1}
     tables = Page(html.render(loaded)).table("tensor")
@@ -309,6 +314,7 @@ def test_bad_input_is_named(exp, name, change, said):
     assert (exp / "report.html").read_bytes() == kept
 
 
+@pytest.mark.slow
 def test_same_input_same_files(exp):
     before = {n: (exp / n).read_bytes() for n in ("report.html", "RESULTS.md", "results.json")}
     main(["--exp", str(exp)])

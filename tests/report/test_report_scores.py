@@ -93,6 +93,7 @@ def test_examples_are_alike_everywhere(exp, page, results):
         )
 
 
+@pytest.mark.slow
 def test_letters_are_not_called_words_nor_added_up_unnamed(loaded):
     """Chinese beside the five languages; a system without it has a dash, not 0.00 insertions."""
     student, other, *_ = loaded.results["systems"]
@@ -117,6 +118,7 @@ def test_letters_are_not_called_words_nor_added_up_unnamed(loaded):
     assert f"|{other['name']}|" in text and text.count("|–|\n") == 1
 
 
+@pytest.mark.slow
 def test_a_decoding_that_was_killed_has_no_speed(loaded):
     """decode.json of what was resumed has `"rtf": null`."""
     loaded.decodes["teacher-base"]["rtf"] = None
@@ -129,6 +131,7 @@ def test_a_decoding_that_was_killed_has_no_speed(loaded):
     assert cells["teacher-base"] == "–" and cells["student-torch"] == "0.180"
 
 
+@pytest.mark.slow
 def test_of_one_language_there_is_no_mean(tmp_path, monkeypatch):
     """Nor a sum: the numbers of the only language stand once. And what is rounded is called so."""
     more = [
@@ -155,6 +158,7 @@ def test_of_one_language_there_is_no_mean(tmp_path, monkeypatch):
     assert f"\n- {said}" in texts[0] and f"<p>{said}" in unescape(texts[1])
 
 
+@pytest.mark.slow
 def test_insertions_a_minute(exp):
     """Five words too many in one clip, of the eleven minutes that all together last."""
     folder = exp / "decode/student-ct2_int8"

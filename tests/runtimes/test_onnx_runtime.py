@@ -66,6 +66,7 @@ def test_timestamps_and_language_detection(tiny, clips):
     assert language == theirs[0] == "en" and sure == pytest.approx(theirs[1], abs=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("beam_size", [1, 3])
 def test_same_words_as_torch(beam_size, toy, toy_data, tmp_path):
     texts = {}
@@ -94,6 +95,7 @@ def test_beams_keep_their_own_history(weights_dir, clips, tmp_path):
     assert texts[0] == texts[1]
 
 
+@pytest.mark.slow
 def test_threads_batch_and_languages(toy):
     assert guess_runtime(toy["onnx"]) == "onnx"
     runtime = load_runtime("onnx", toy["onnx"], threads=1)
@@ -104,6 +106,7 @@ def test_threads_batch_and_languages(toy):
         assert part.session.get_session_options().intra_op_num_threads == 1
 
 
+@pytest.mark.slow
 def test_a_short_window_student(tmp_path):
     dims = ModelDimensions(80, 750, 64, 2, 1, 51864, 20, 64, 2, 1)
     torch.manual_seed(0)

@@ -77,6 +77,7 @@ def test_faster_whisper_workers_give_its_own_text(real_data, weights_dir, tmp_pa
     assert read_scp(tmp_path / "out/text") == expected
 
 
+@pytest.mark.slow
 def test_faster_whisper_runs_without_pytorch(toy_models):
     script = "import sys; from espnet_dq.runtimes import load_runtime\n"
     script += "load_runtime('faster-whisper', sys.argv[1]); print('torch' in sys.modules)"
@@ -84,6 +85,7 @@ def test_faster_whisper_runs_without_pytorch(toy_models):
     assert subprocess.run(command, capture_output=True, text=True).stdout == "False\n"
 
 
+@pytest.mark.slow
 def test_preset_paper_runs_with_its_float_encoder(make_toy, tmp_path):
     """CTranslate2 by itself would round the encoder of a file whose decoder is int8."""
     model = make_toy(0, 64, 1)

@@ -27,6 +27,7 @@ def folder(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_without_and_with_preprocessor_config(folder, tmp_path):
     said = load_runtime("faster-whisper", folder, threads=1).decode([SOUND], "yue")
     path = folder / "preprocessor_config.json"
@@ -55,6 +56,7 @@ def test_suppressed_tokens_that_are_none(value, folder):
         path.write_text(before)
 
 
+@pytest.mark.slow
 def test_the_model_s_own_list_is_suppressed(folder):
     path = folder / "config.json"
     before = path.read_text()

@@ -36,6 +36,7 @@ def noise(seconds, seed):
     return np.random.default_rng(seed).normal(0, 0.1, int(seconds * SAMPLE_RATE)).astype("float32")
 
 
+@pytest.mark.slow
 def test_guessed_and_described(folder):
     assert guess_runtime(folder) == "transformers"
     runtime = load_runtime("transformers", folder, threads=1)
@@ -43,6 +44,7 @@ def test_guessed_and_described(folder):
     assert {"en", "ru", "cs"} < runtime.languages and len(runtime.languages) == 99
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("beam_size,nj", [(1, 4), (3, 1)])
 def test_toy_says_what_torch_says(folder, toy_models, beam_size, nj):
     """Several clips in a batch, none, and a full window."""
@@ -113,6 +115,7 @@ def test_timestamps_are_within_the_audio(tiny, clips):
     assert all(a.end <= b.start for a, b in itertools.pairwise(segments))
 
 
+@pytest.mark.slow
 def test_short_window_student(toy_models, tmp_path):
     """15 s at a time, and not a frame more."""
     weights = openai.load(toy_models["torch"])
@@ -140,6 +143,7 @@ def test_never_looks_for_a_model_elsewhere(folder, tmp_path, missing):
         load_runtime("transformers", copy)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "edit,message",
     [

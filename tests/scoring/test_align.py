@@ -108,6 +108,7 @@ token = st.text(st.characters(codec="utf-8", exclude_categories=["Z", "Cc"]), mi
 sentence = st.lists(token, max_size=6)
 
 
+@pytest.mark.slow
 @needs_sclite
 @settings(max_examples=60, deadline=None)
 @given(

@@ -39,6 +39,7 @@ MORE = [  # more errors than words; nothing wrong; hypotheses that are empty
 ]
 
 
+@pytest.mark.slow
 @needs_sclite
 @pytest.mark.parametrize(
     "pairs", [confusable(4, 300), confusable(5, 16), long_ones(), *MORE], ids=range(6)

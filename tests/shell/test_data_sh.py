@@ -151,6 +151,7 @@ def test_help_names_each_option(tmp_path):
         assert f"--{option} " in done.stdout
 
 
+@pytest.mark.slow
 def test_each_corpus_has_its_script_and_a_place_in_the_docs(tmp_path):
     """What data.sh and the recipe's --help promise is there, and runs as far as its arguments."""
     root = DATA_SH.parents[1]

@@ -9,6 +9,7 @@ import yaml
 from espnet_dq.bin.export import main as export
 from espnet_dq.bin.verify import main as verify
 from espnet_dq.errors import InputError
+from espnet_dq.formats import detect
 from espnet_dq.quant.grids import get_grid
 from espnet_dq.student.checkpoint import CHECKPOINT, load_student
 
@@ -32,6 +33,7 @@ def exp(tmp_path, make_toy):
     return tmp_path / "exp"
 
 
+@pytest.mark.slow
 def test_reference_weights_are_the_grid_values(exp, make_toy):
     student, plain = load_student(exp), make_toy(seed=7).state_dict()
     weights = student.reference_weights()
@@ -63,6 +65,7 @@ def test_export_verify_and_break(exp, tmp_path, capsys):
     assert verify([str(tmp_path / "ct2"), "--against", str(exp)]) == 1
 
 
+@pytest.mark.slow
 def test_openai_export_holds_the_grid_values(exp, tmp_path):
     import whisper
 
@@ -96,6 +99,22 @@ def test_broken_folders_are_named(exp, tmp_path):
     path.unlink()
     with pytest.raises(InputError, match="no such file"):
         load_student(exp)
+
+
+@pytest.mark.parametrize(
+    ("window", "batches", "any_window"),
+    [("random", "sorted", True), ("random", "unsorted", False), ("full", "sorted", False)],
+)
+def test_trained_in_windows_of_every_length(exp, tmp_path, window, batches, any_window):
+    """Where short ones can come: a batch has one window, and unsorted ones are as long as any."""
+    file = exp / "qat/config.yaml"
+    config = yaml.safe_load(file.read_text())
+    config["encoder_conf"]["window"] = window
+    file.write_text(yaml.safe_dump(config | {"batch_type": batches}))
+    assert load_student(exp).weights.any_window is any_window
+    export(["--exp", str(exp), "--to", "ct2", "--out", str(tmp_path / "ct2")])
+    assert verify([str(tmp_path / "ct2"), "--against", str(exp)]) == 0
+    assert detect.load(tmp_path / "ct2").any_window is any_window
 
 
 def _with(config, **values):

@@ -16,6 +16,7 @@ def toys(save_toy):
     return [save_toy(seed=seed, layers=1, text_ctx=32) for seed in range(3)]
 
 
+@pytest.mark.slow
 def test_the_mean_is_torchs(toys, tmp_path):
     """Of three models, one after the other, by `torch.optim.swa_utils`."""
     nets = [whisper.load_model(str(toy), device="cpu") for toy in toys]
@@ -35,6 +36,7 @@ def test_the_mean_is_torchs(toys, tmp_path):
         torch.testing.assert_close(found[name], expected, rtol=0, atol=few)
 
 
+@pytest.mark.slow
 def test_shares(toys):
     first, second, third = (dq.load(toy).weights.state for toy in toys)
     alone = dq.merge(toys[:2], [1, 0]).weights.state
@@ -51,6 +53,7 @@ def test_shares(toys):
     )
 
 
+@pytest.mark.slow
 def test_of_a_model_on_a_grid_its_values(toys, tmp_path):
     dq.save(dq.quantize(dq.load(toys[0]), "ct2_int8"), tmp_path / "int8")
     values = dq.load(tmp_path / "int8", keep=False).weights.state

@@ -43,6 +43,7 @@ def hidden_in_a_larger_one(small: Whisper) -> dict[str, torch.Tensor]:
     return state
 
 
+@pytest.mark.slow
 def test_the_model_inside_is_found(clips):
     """Nothing is lost, so openai-whisper gives the same logits, channels and heads in order."""
     small = model(64)

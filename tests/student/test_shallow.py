@@ -36,6 +36,7 @@ def test_layers_that_cannot_be(chosen):
         choose_layers(chosen, 6)
 
 
+@pytest.mark.slow
 def test_what_is_left_is_the_source(save_toy, tmp_path):
     """Against the source with its lists of blocks cut, in openai-whisper's own forward."""
     source = save_toy(seed=0, state=64, layers=4)

@@ -77,6 +77,7 @@ def test_it_trains_what_is_exported(pair, tmp_path):
     assert dq.verify(path, against=student).mismatched == 0
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_is_one_line(pair, tmp_path):
     student, teacher = pair
     for arguments, message in (

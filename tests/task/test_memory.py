@@ -143,6 +143,7 @@ def test_bf16_trains(build, batch, conf, own, monkeypatch):
     assert losses[0] == pytest.approx(expected(**batch)[0].item(), rel=0.02)
 
 
+@pytest.mark.slow
 def test_the_teacher_hears_in_the_asked_precision_with_cached_answers(build, batch):
     """Regression: what nobody had asked for before the losses was heard in float32."""
     model = build(preset="none", matching="static", lambda_hidden=0.0, lambda_encoder=1.0,
@@ -166,6 +167,7 @@ def test_use_amp_on_a_cpu_is_refused():
         DQTrainer.run(trainer_options=SimpleNamespace(use_amp=True, ngpu=0))
 
 
+@pytest.mark.slow
 def test_autocast_changes_neither_features_nor_the_grid(build, batch):
     model = build(preset="full")
     speech, lengths = batch["speech"], batch["speech_lengths"]

@@ -50,6 +50,7 @@ def test_every_weight_asked_for_is_on_the_grid(build):
             assert on_grid[f"{name}.weight"] == "ct2_int8"
 
 
+@pytest.mark.slow
 def test_a_grid_for_each_weight(build, make_toy):
     grids = dict.fromkeys(assign_grids(make_toy().dims, "uniform4"), "uniform4")
     grids |= {"encoder.conv1.weight": "none", "decoder.token_embedding.weight": "uniform6_g32"}
@@ -82,6 +83,7 @@ def test_learned_ranges_start_from_a_float_student_and_learn(build, batch, range
     assert torch.equal(again.state_dict()[name], state[name])
 
 
+@pytest.mark.slow
 def test_activations_on_a_grid_change_the_loss_and_refuse_a_cached_encoder(build, batch):
     plain, quantized = (build(preset="full", activations=a) for a in ("none", "int8_per_token"))
     assert set(plain.state_dict()) == set(quantized.state_dict())
@@ -187,6 +189,7 @@ def test_hidden_term_trains_student_and_projector(build, batch, matching, tap, d
     assert model.decoder.net.blocks[0].mlp[0].weight.grad.abs().sum() > 0
 
 
+@pytest.mark.slow
 def test_each_language_may_choose_its_own_layers(build, batch):
     """Scope `language`: the loss of a mixed batch is that of one batch a language, weighed."""
     batch = {**batch, "lang": torch.tensor([[50259], [50263], [50259]])}
@@ -239,6 +242,7 @@ def test_lambda_auto_is_measured_once_and_saved(build, batch):
     )
 
 
+@pytest.mark.slow
 def test_the_encoder_learns_from_the_teachers(build, batch):
     model = build(lambda_hidden=0, lambda_encoder=5.0, alpha=1.0, window="full").train()
     assert model.projector is None
@@ -251,6 +255,7 @@ def test_the_encoder_learns_from_the_teachers(build, batch):
         build(lambda_encoder=1.0, train_encoder="none")
 
 
+@pytest.mark.slow
 def test_the_guide_compares_softmaxed_weights_as_they_are_quantized(build, batch):
     """`kdq`: against the sums written out."""
     conf = {"lambda_hidden": 0, "lambda_guide": 2.0, "alpha": 1.0, "matching": "dynamic"}
@@ -286,6 +291,7 @@ def test_the_last_blocks_of_the_encoder_may_be_trained(build, batch, trained, bl
     assert any(p.grad is not None for p in net.conv1.parameters()) == (trained == "all")
 
 
+@pytest.mark.slow
 def test_alpha_mixes_the_terms(build, batch):
     model = build(matching="logits", alpha=0.3)
     model.eval()
@@ -293,6 +299,7 @@ def test_alpha_mixes_the_terms(build, batch):
     assert torch.allclose(loss, 0.7 * stats["loss_ce"] + 0.3 * stats["loss_kl"])
 
 
+@pytest.mark.slow
 def test_loading_is_strict_even_if_asked_not_to_be(build):
     """Regression: a checkpoint was loaded with strict=False, and the quantizer was dropped."""
     model = build()
@@ -305,6 +312,7 @@ def test_loading_is_strict_even_if_asked_not_to_be(build):
         build().load_state_dict(state, strict=False)
 
 
+@pytest.mark.slow
 def test_a_training_with_other_terms_goes_on_from_kd(build, caplog):
     """What the terms of kd have learned is left where qat has no such term, or another one."""
     kd = build(matching="dynamic", lambda_guide=1.0).state_dict()
@@ -329,6 +337,7 @@ def test_a_weight_that_was_never_loaded_is_named(build, batch):
         build(load=False)(**batch)
 
 
+@pytest.mark.slow
 def test_windows(build):
     encoder = build(window="random").encoder
     encoder.train()
@@ -370,6 +379,7 @@ def test_masks_are_for_the_student_in_training_alone(build, batch, masks):
     assert found == expected
 
 
+@pytest.mark.slow
 def test_configuration_mistakes_are_named(build, masks):
     for wrong, message in (
         ({"specaug": masks, "train_encoder": "none"}, "specaug needs an encoder that is trained"),

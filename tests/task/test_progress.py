@@ -97,6 +97,7 @@ def start(folder, script):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ending", "code"), [("exit 3", 3), ("kill -9 $$", 137), ("true", 0)])
 def test_the_code_is_the_trainings_and_the_log_is_whole(tmp_path, ending, code):
     (tmp_path / "train.log").write_text("before\n")
@@ -104,6 +105,7 @@ def test_the_code_is_the_trainings_and_the_log_is_whole(tmp_path, ending, code):
     assert (tmp_path / "train.log").read_text() == "before\none\ntwo\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "to_all", "code"),
     [(signal.SIGINT, True, 130), (signal.SIGTERM, False, 143), (signal.SIGKILL, False, -9)],

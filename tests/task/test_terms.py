@@ -33,6 +33,7 @@ def last_layer(monkeypatch):
     monkeypatch.setitem(TERMS, "last_layer", LastLayer)
 
 
+@pytest.mark.slow
 def test_a_term_from_outside_trains_and_is_saved(last_layer, build, batch):
     torch.manual_seed(0)
     model = build(matching="logits", terms={"last_layer": 0.5}, alpha=0.8).train()

@@ -160,6 +160,7 @@ def test_pages_name_no_other_place():
         assert not re.search(r"https?://|//cdn|src=\"//", text), name
 
 
+@pytest.mark.slow
 def test_an_unknown_language_and_a_foreign_folder(save_toy, tmp_path):
     arguments = ["--from", str(save_toy()), "--grid", "none", "--out", str(tmp_path / "web")]
     with pytest.raises(InputError, match="knows no language 'xx'"):

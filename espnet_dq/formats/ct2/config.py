@@ -11,14 +11,17 @@ from espnet_dq.formats.tokenizer_json import build
 from espnet_dq.whisper.dims import any_tokenizer
 from espnet_dq.whisper.generation import Generation, openais
 from espnet_dq.whisper.vocabulary import token_strings
+from espnet_dq.whisper.weights import say_any_window
 
 _POSITIONS_PER_SECOND = SAMPLE_RATE // HOP_LENGTH // 2
 
 
-def config(dims: ModelDimensions, generation: Generation | None = None) -> dict[str, list]:
+def config(
+    dims: ModelDimensions, generation: Generation | None = None, any_window: bool = False
+) -> dict[str, list | bool]:
     """config.json: the tokens that decoding suppresses, the languages, the alignment heads.
 
-    The model's own, or OpenAI's.
+    The model's own, or OpenAI's. And, which CTranslate2 passes over, `Weights.any_window`.
     """
     found = generation or openais(dims)
     return {
@@ -26,6 +29,7 @@ def config(dims: ModelDimensions, generation: Generation | None = None) -> dict[
         "suppress_ids_begin": [*found.begin_suppress_tokens],
         "lang_ids": [*found.languages],
         "alignment_heads": [[*pair] for pair in found.alignment_heads],
+        **say_any_window(any_window),
     }
 
 
@@ -51,7 +55,10 @@ def preprocessor(dims: ModelDimensions) -> dict[str, int]:
 
 
 def save_companions(
-    folder: Path, dims: ModelDimensions, generation: Generation | None = None
+    folder: Path,
+    dims: ModelDimensions,
+    generation: Generation | None = None,
+    any_window: bool = False,
 ) -> None:
     """Write config.json, vocabulary.json, tokenizer.json and preprocessor_config.json.
 
@@ -59,7 +66,7 @@ def save_companions(
     """
     encoding = any_tokenizer(dims).encoding
     for name, content in {
-        "config.json": config(dims, generation),
+        "config.json": config(dims, generation, any_window),
         "preprocessor_config.json": preprocessor(dims),
         "vocabulary.json": token_strings(encoding),
     }.items():

@@ -21,7 +21,7 @@ from espnet_dq.formats.ct2.binary import read_variables
 from espnet_dq.formats.hf import vocabulary as hf_vocabulary
 from espnet_dq.whisper.generation import of_ctranslate2
 from espnet_dq.whisper.vocabulary import added_tokens, arrange
-from espnet_dq.whisper.weights import ENCODER_POSITIONS, Weights, is_token
+from espnet_dq.whisper.weights import ENCODER_POSITIONS, Weights, is_token, read_any_window
 
 # File's layer -> openai-whisper's layer, or its parts in the order they are stacked.
 _BLOCK = {
@@ -96,10 +96,13 @@ def load(folder: Path | str) -> Weights:
             raise InputError(f"{path}: {stored.variable}: a Whisper's keys have no bias")
     weights = Weights(sizes, state).check(str(path))
     dims, order = read_vocabulary(sizes, path.parent)
-    generation, file = None, path.with_name("config.json")
+    generation, any_window, file = None, False, path.with_name("config.json")
     if lexists(file):
-        generation = of_ctranslate2(json_file.read(file), dims, order, sizes.n_vocab, file)
-    return replace(weights, dims=dims, generation=generation).arranged(order)
+        said = json_file.read(file)
+        generation = of_ctranslate2(said, dims, order, sizes.n_vocab, file)
+        any_window = read_any_window(said, file)
+    weights = replace(weights, dims=dims, generation=generation, any_window=any_window)
+    return weights.arranged(order)
 
 
 def read_dims(variables: Mapping[str, np.ndarray], source: Path | str) -> ModelDimensions:

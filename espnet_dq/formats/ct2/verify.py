@@ -31,7 +31,6 @@ from espnet_dq.formats.report import (
     rounding_error,
 )
 from espnet_dq.whisper.dims import any_tokenizer
-from espnet_dq.whisper.generation import Generation
 from espnet_dq.whisper.vocabulary import numbers, token_strings
 
 REVISION = 3  # of CTranslate2's specification of a Whisper
@@ -54,7 +53,7 @@ _NORM, _AFFINE = ("gamma", "beta"), ("weight", "bias")
 def compare(folder: Path, reference: Reference) -> Report:
     """Compare model.bin and all files beside it; raises as `compare_weights`."""
     report = compare_weights(folder / "model.bin", reference)
-    report.rows += _companions(folder, reference.dims, reference.generation)
+    report.rows += _companions(folder, reference)
     return report
 
 
@@ -114,10 +113,10 @@ def compare_weights(path: Path, reference: Reference) -> Report:
     return Report([*(rows[name] for name in sorted(rows)), float_types(types), revision])
 
 
-def _companions(
-    folder: Path, dims: ModelDimensions, generation: Generation | None = None
-) -> list[Row]:
+def _companions(folder: Path, reference: Reference) -> list[Row]:
     """Rows for all files of a CTranslate2 folder but model.bin."""
+    dims = reference.dims
+    settings = config.config(dims, reference.generation, reference.any_window)
     encoding = any_tokenizer(dims).encoding
     words = folder / "vocabulary.json"
     if words.is_file() or not (folder / "vocabulary.txt").is_file():
@@ -128,7 +127,7 @@ def _companions(
             words, [] if json_file.lines(words) == token_strings(encoding) else ["the tokens"]
         )
     return [
-        companions.settings(folder / "config.json", config.config(dims, generation)),
+        companions.settings(folder / "config.json", settings),
         companions.settings(folder / "preprocessor_config.json", config.preprocessor(dims)),
         tokens,
         companions.tokenizer(folder / "tokenizer.json", encoding),

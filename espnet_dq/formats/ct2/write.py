@@ -70,7 +70,7 @@ def save(
     with atomic(folder, FOLDER) as tmp:
         tmp.mkdir()
         spec.save(str(tmp))
-        save_companions(tmp, weights.dims, weights.generation)
+        save_companions(tmp, weights.dims, weights.generation, weights.any_window)
 
 
 def specification(

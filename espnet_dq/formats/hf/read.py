@@ -19,7 +19,7 @@ from espnet_dq.formats.hf import FILE, FILES, INDEX, PICKLE_INDEX
 from espnet_dq.formats.hf.names import hf_name, read_dims, read_json
 from espnet_dq.formats.hf.vocabulary import read_generation, read_vocabulary
 from espnet_dq.whisper.dims import weight_shapes
-from espnet_dq.whisper.weights import Weights, shown
+from espnet_dq.whisper.weights import Weights, read_any_window, shown
 
 _EMBEDDING = hf_name("decoder.token_embedding.weight")
 _PROJECTION = "proj_out.weight"  # tied to the embedding, so mostly not stored
@@ -54,7 +54,8 @@ def load(folder: Path | str) -> Weights:
         raise InputError(f"{source}: {min(stored)} is not a Whisper weight")
     weights = Weights(sizes, state).check(str(source))
     generation = read_generation(config, folder, dims, order, sizes.n_vocab)
-    return replace(weights, dims=dims, generation=generation).arranged(order)
+    found = replace(weights, dims=dims, generation=generation)
+    return replace(found, any_window=read_any_window(config, path)).arranged(order)
 
 
 def _stored(folder: Path) -> tuple[Path, dict[str, Tensor]]:

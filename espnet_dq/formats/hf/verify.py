@@ -128,7 +128,7 @@ def beside(
 def _wanted(reference: Reference, dtype: str) -> dict[str, object]:
     """File -> what `write` writes into it for such a model."""
     with tempfile.TemporaryDirectory() as scratch:
-        hf_write.save_config(Path(scratch), reference.dims, dtype)
+        hf_write.save_config(Path(scratch), reference.dims, dtype, reference.any_window)
         hf_write.save_companions(Path(scratch), reference.dims, reference.generation)
         return {path.name: json_file.read(path) for path in sorted(Path(scratch).iterdir())}
 

@@ -20,7 +20,7 @@ from espnet_dq.formats.tokenizer_json import build
 from espnet_dq.quant.grids import Quantized, get_grid
 from espnet_dq.whisper.dims import any_tokenizer
 from espnet_dq.whisper.generation import Generation, generation_config
-from espnet_dq.whisper.weights import Weights, cast
+from espnet_dq.whisper.weights import Weights, cast, say_any_window
 
 _PROCESSOR = "WhisperProcessor"
 
@@ -65,12 +65,13 @@ def save_weights(folder: Path, weights: Weights, dtype: str) -> None:
     }
     save_file(tensors, folder / FILE, {"format": "pt"})
     share(folder / FILE)
-    save_config(folder, weights.dims, dtype)
+    save_config(folder, weights.dims, dtype, weights.any_window)
 
 
-def save_config(folder: Path, dims: ModelDimensions, dtype: str) -> None:
+def save_config(folder: Path, dims: ModelDimensions, dtype: str, any_window: bool) -> None:
     """Write config.json; `dtype` is what transformers loads the weights in."""
-    _write_json(folder / "config.json", config(dims) | {"torch_dtype": dtype})
+    content = config(dims) | {"torch_dtype": dtype} | say_any_window(any_window)
+    _write_json(folder / "config.json", content)
 
 
 def save_companions(

@@ -38,7 +38,7 @@ from espnet_dq.whisper.vocabulary import (
     whole_ids,
     whole_tokenizer,
 )
-from espnet_dq.whisper.weights import Weights, check_dims
+from espnet_dq.whisper.weights import ANY_WINDOW, Weights, check_dims
 
 FILES = ("encoder.onnx", "decoder.onnx")
 LARGEST = 2 << 30  # bytes of a file, by protobuf's own rule
@@ -57,6 +57,7 @@ class Content:
 
     dims: ModelDimensions
     tensors: dict[str, Stored]
+    any_window: bool = False
 
 
 def read(folder: Path | str) -> Content:
@@ -70,7 +71,11 @@ def read(folder: Path | str) -> Content:
     models = {folder / file: read_model(folder / file) for file in FILES}
     first = folder / FILES[0]
     dims = _dims(models[first], first)
-    return Content(_vocabulary(dims, folder), tensors_of(models, dims, folder))
+    tensors = tensors_of(models, dims, folder)
+    said = {e.key: e.value for e in models[first].metadata_props if e.key == ANY_WINDOW}
+    if said.get(ANY_WINDOW, "1") != "1":
+        raise InputError(f"{first}: metadata key {ANY_WINDOW} is not 1")
+    return Content(_vocabulary(dims, folder), tensors, bool(said))
 
 
 def tensors_of(
@@ -115,7 +120,8 @@ def tensors_of(
 def load(folder: Path | str) -> Weights:
     """Floats as stored, the rest dequantized to float32; raises `InputError` as `read`."""
     content = read(folder)
-    return Weights(content.dims, state_of(content.tensors)).check(str(folder))
+    state = state_of(content.tensors)
+    return Weights(content.dims, state, any_window=content.any_window).check(str(folder))
 
 
 def state_of(tensors: Mapping[str, Stored]) -> dict[str, torch.Tensor]:

@@ -51,7 +51,7 @@ def compare(path: Path, reference: Reference) -> Report:
     """
     models = {side: read(path / f"{side}.onnx") for side in _SIDES}
     rows, _ = tensor_rows(path, models, reference, onnx_graph)
-    rows += [_metadata(side, models[side], reference.dims) for side in _SIDES]
+    rows += [_metadata(side, models[side], reference) for side in _SIDES]
     return Report([*rows, *_companions(path, reference.dims)])
 
 
@@ -237,10 +237,11 @@ def _clear(model: onnx.ModelProto) -> None:
         node.attribute.sort(key=lambda attribute: attribute.name)
 
 
-def _metadata(side: str, model: onnx.ModelProto, dims: ModelDimensions) -> Row:
+def _metadata(side: str, model: onnx.ModelProto, reference: Reference) -> Row:
     """The row of a file's metadata, from which sherpa-onnx takes dimensions and tokens."""
     entries = [(entry.key, entry.value) for entry in model.metadata_props]
-    found, expected = dict(entries), onnx_writer.sherpa_metadata(dims)
+    found = dict(entries)
+    expected = onnx_writer.sherpa_metadata(reference.dims, reference.any_window)
     wrong = companions.differing_keys(found, expected)
     wrong += ["a key that is there twice"] * (len(entries) != len(found))
     size = sum(len(str(value)) for value in found.values())

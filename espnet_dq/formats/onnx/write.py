@@ -24,7 +24,7 @@ from espnet_dq.formats.onnx.graph import BITS, BLOCK, CONTRIB, IR_VERSION, OPSET
 from espnet_dq.quant.grids import Quantized, get_grid
 from espnet_dq.whisper.dims import any_tokenizer, weight_shapes
 from espnet_dq.whisper.vocabulary import OwnVocabulary, numbers
-from espnet_dq.whisper.weights import Weights, cast
+from espnet_dq.whisper.weights import ANY_WINDOW, Weights, cast
 
 ROWS, FOLDER = "onnx_int8", Onnx.folder
 
@@ -72,7 +72,7 @@ def save(
     weights.check(str(folder))
     check_vocabulary(weights.dims)
     tensors = stored(weights, quantized, float_dtype, folder)
-    metadata = sherpa_metadata(weights.dims)
+    metadata = sherpa_metadata(weights.dims, weights.any_window)
     with atomic(folder, FOLDER) as tmp:
         tmp.mkdir()
         for side in ("encoder", "decoder"):
@@ -130,8 +130,11 @@ def stored(
     return tensors
 
 
-def sherpa_metadata(dims: ModelDimensions) -> dict[str, str]:
-    """What sherpa-onnx reads from the encoder, with all of openai-whisper's dimensions."""
+def sherpa_metadata(dims: ModelDimensions, any_window: bool = False) -> dict[str, str]:
+    """What sherpa-onnx reads from the encoder, with all of openai-whisper's dimensions.
+
+    And what it passes over: whether the model was trained in windows of every length.
+    """
     tokenizer = any_tokenizer(dims)
     # In the order of their ids; the tokenizer's own lists are in that of a set, another each time.
     languages = list(LANGUAGES)[: tokenizer.num_languages]
@@ -154,6 +157,7 @@ def sherpa_metadata(dims: ModelDimensions) -> dict[str, str]:
         "non_speech_tokens": tokenizer.non_speech_tokens,
         "all_language_tokens": [tokenizer.to_language_token(code) for code in languages],
         "all_language_codes": languages,
+        **({ANY_WINDOW: 1} if any_window else {}),
     }
     return {
         key: ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)

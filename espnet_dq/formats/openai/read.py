@@ -1,7 +1,8 @@
 """OpenAI's checkpoint: a `.pt` file with `{"dims", "model_state_dict"}`, values in float16.
 
 A trimmed model's has `kept_tokens` as well, int32 [n_vocab]: the ids of its tokens in the whole
-vocabulary. `whisper.load_model` reads such a file and passes over them.
+vocabulary. One that was trained in windows of every length says `any_window`. `whisper.load_model`
+reads such a file and passes over both.
 """
 
 from dataclasses import fields
@@ -12,7 +13,14 @@ from whisper.model import ModelDimensions
 
 from espnet_dq.errors import InputError
 from espnet_dq.formats import torch_file
-from espnet_dq.whisper.weights import KEPT, Weights, cast, check_dims, with_kept
+from espnet_dq.whisper.weights import (
+    KEPT,
+    Weights,
+    cast,
+    check_dims,
+    read_any_window,
+    with_kept,
+)
 
 
 def load(path: Path | str) -> Weights:
@@ -40,4 +48,5 @@ def load(path: Path | str) -> Weights:
         name: t if t.dtype in (torch.float16, torch.float32) else cast(t, torch.float32, name, path)
         for name, t in torch_file.tensors(state, path).items()
     }
-    return Weights(dims, state).check(str(path))
+    any_window = read_any_window(checkpoint, path)
+    return Weights(dims, state, any_window=any_window).check(str(path))

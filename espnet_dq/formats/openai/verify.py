@@ -12,6 +12,7 @@ from espnet_dq.formats import torch_file
 from espnet_dq.formats.companions import same
 from espnet_dq.formats.openai import read as openai
 from espnet_dq.formats.report import (
+    BESIDE,
     ON_GRID,
     OTHER,
     Reference,
@@ -37,6 +38,7 @@ def compare(path: Path, reference: Reference) -> Report:
     content = torch_file.read(path)
     trimmed = isinstance(reference.dims, OwnVocabulary)
     wanted = {"dims", "model_state_dict"} | ({"kept_tokens"} if trimmed else set())
+    wanted |= {"any_window"} if reference.any_window else set()
     tensors = content["model_state_dict"]
     for found, expected in ((content, wanted), (tensors, reference.weights.keys())):
         if odd := sorted(map(str, found.keys() ^ expected)):
@@ -57,5 +59,8 @@ def compare(path: Path, reference: Reference) -> Report:
         kept, expected = content["kept_tokens"].numpy(), np.array(reference.dims.kept, np.int32)
         wrong = 0 if np.array_equal(kept, expected) else expected.size
         rows.append(Row("kept_tokens", kept.shape, "int32", 32, kept.nbytes, OTHER, integers=wrong))
+    if reference.any_window:
+        other = content["any_window"] is not True
+        rows.append(Row("any_window", (), "bool", 1, 0, BESIDE, integers=other))
     types = {n: str(t.dtype).removeprefix("torch.") for n, t in tensors.items()}
     return Report([*rows, float_types(types)])

@@ -8,7 +8,7 @@ from whisper.model import ModelDimensions
 from espnet_dq.errors import InputError
 from espnet_dq.files import atomic
 from espnet_dq.whisper.vocabulary import added_tokens, numbers
-from espnet_dq.whisper.weights import Weights, cast, kept_tokens
+from espnet_dq.whisper.weights import Weights, cast, kept_tokens, say_any_window
 
 
 def check_vocabulary(dims: ModelDimensions) -> None:
@@ -29,6 +29,7 @@ def save(path: Path | str, weights: Weights, dtype: torch.dtype = torch.float16)
         "dims": numbers(weights.dims),
         "model_state_dict": state,
         **kept_tokens(weights.dims),
+        **say_any_window(weights.any_window),
     }
     with atomic(path) as tmp, open(tmp, "wb") as f:
         torch.save(content, f)

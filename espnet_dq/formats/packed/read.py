@@ -20,10 +20,12 @@ from espnet_dq.quant.grids import Quantized, get_grid
 from espnet_dq.whisper.dims import weight_shapes
 from espnet_dq.whisper.generation import Generation, of_table
 from espnet_dq.whisper.weights import (
+    ANY_WINDOW,
     KEPT,
     Weights,
     check_dims,
     is_token,
+    read_any_window,
     with_kept,
 )
 
@@ -40,6 +42,7 @@ class Content:
     floats: dict[str, Tensor]
     quantized: dict[str, Quantized]
     generation: Generation | None = None
+    any_window: bool = False
 
 
 def unpack(packed: Tensor, bits: int, shape: tuple[int, ...]) -> Tensor:
@@ -74,7 +77,11 @@ def read(path: Path | str) -> Content:
         table = _json(metadata, "generation", path)
         generation = of_table(table, dims, f"{path}: metadata key generation")
     grids = _json(metadata, "grids", path)
-    content = Content(dims, {}, {}, generation)
+    any_window = False
+    if ANY_WINDOW in metadata:
+        said = json_file.parse(metadata[ANY_WINDOW], f"{path}: metadata key {ANY_WINDOW}")
+        any_window = read_any_window({ANY_WINDOW: said}, path)
+    content = Content(dims, {}, {}, generation, any_window)
     shapes = weight_shapes(dims)
     for name, shape in shapes.items():
         if name in grids:
@@ -96,7 +103,8 @@ def load(path: Path | str) -> Weights:
     state = dict(content.floats)
     for name, q in content.quantized.items():
         state[name] = get_grid(q.grid).dequantize(q)
-    return Weights(content.dims, state, content.generation).check(str(path))
+    found = Weights(content.dims, state, content.generation, content.any_window)
+    return found.check(str(path))
 
 
 def _quantized(

@@ -45,6 +45,7 @@ def compare(path: Path, reference: Reference) -> Report:
     metadata, stored = safetensors_file.read(path)
     tensors = {name: as_numpy(values) for name, values in stored.items()}
     own = {"added_tokens": _added(reference), "generation": _generation(reference)}
+    own["any_window"] = reference.any_window or None
     own = {key: value for key, value in own.items() if value is not None}
     if odd := sorted(metadata.keys() ^ {"format", "version", "dims", "grids", *own}):
         odd = odd[0]

@@ -15,7 +15,7 @@ from espnet_dq.formats.packed.read import CHUNK, FORMAT, VERSION
 from espnet_dq.quant.grids import Quantized, get_grid
 from espnet_dq.whisper.generation import to_table
 from espnet_dq.whisper.vocabulary import added_tokens, numbers
-from espnet_dq.whisper.weights import Weights, cast, kept_tokens
+from espnet_dq.whisper.weights import Weights, cast, kept_tokens, say_any_window
 
 
 def pack(integers: Tensor, bits: int) -> Tensor:
@@ -74,6 +74,8 @@ def save(
         metadata["added_tokens"] = json.dumps(added)
     if weights.generation is not None:
         metadata["generation"] = json.dumps(to_table(weights.generation))
+    for key, value in say_any_window(weights.any_window).items():
+        metadata[key] = json.dumps(value)
     with atomic(path) as tmp:
         save_file(tensors, tmp, metadata)
         share(tmp)

@@ -10,7 +10,7 @@ from espnet_dq.formats.hf.vocabulary import read_generation, read_vocabulary
 from espnet_dq.formats.onnx.graph import Stored
 from espnet_dq.formats.onnx.read import read_model, state_of, tensors_of
 from espnet_dq.formats.transformers_js import files
-from espnet_dq.whisper.weights import Weights
+from espnet_dq.whisper.weights import Weights, read_any_window
 
 
 def read(folder: Path) -> tuple[dict, ModelDimensions, dict[str, Stored]]:
@@ -29,4 +29,6 @@ def load(folder: Path | str) -> Weights:
     weights = Weights(dims, state_of(tensors)).check(str(folder))
     found, order = read_vocabulary(dims, folder)
     generation = read_generation(config, folder, found, order, dims.n_vocab)
-    return replace(weights, dims=found, generation=generation).arranged(order)
+    any_window = read_any_window(config, folder / "config.json")
+    weights = replace(weights, dims=found, generation=generation, any_window=any_window)
+    return weights.arranged(order)

@@ -38,5 +38,5 @@ def save(
         for side, name in SIDES.items():
             made = getattr(graph, side)(weights.dims, tensors)
             save_graph(tmp / f"onnx/{name}{end}.onnx", made, {}, folder)
-        save_config(tmp, weights.dims, "float32")
+        save_config(tmp, weights.dims, "float32", weights.any_window)
         save_companions(tmp, weights.dims, weights.generation)

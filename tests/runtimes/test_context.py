@@ -1,0 +1,172 @@
+"""Short windows: what a runtime hears of a short clip, and how it knows that it may."""
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from espnet_dq.config import WindowConfig
+from espnet_dq.data.audio import SAMPLE_RATE, load_audio
+from espnet_dq.errors import DQError, InputError
+from espnet_dq.formats import detect
+from espnet_dq.formats.report import Reference
+from espnet_dq.formats.verify import compare
+from espnet_dq.formats.write import write
+from espnet_dq.runtimes import RUNTIMES, guess_runtime, load_runtime
+from espnet_dq.runtimes.ctranslate2 import Wrapped
+from espnet_dq.runtimes.interface import short_frames, sounding_frames
+from espnet_dq.student.depth import shorten
+from espnet_dq.whisper.weights import Weights
+from tests import toys
+
+FORMATS = {"openai": "x.pt", "ct2": "ct2", "hf": "hf", "onnx": "onnx", "transformers_js": "js"}
+
+
+def noise(seconds, seed):
+    samples = np.random.default_rng(seed).normal(0, 0.1, int(seconds * SAMPLE_RATE))
+    return samples.astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def weights():
+    """Of a model that says something else of each clip, and soon has no room."""
+    model = toys.make_model(3, 64, 1, text_ctx=40)
+    with torch.no_grad():
+        for name, tensor in model.named_parameters():
+            if ".cross_attn." in name and tensor.dim() == 2:
+                tensor *= 8
+    return Weights(model.dims, model.state_dict())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_short_window_is_that_of_a_shorter_model(weights, form, tmp_path):
+    """2.3 s and a margin of 1 s are 4 whole seconds; a model of 4 s has no other window."""
+    write(form, tmp_path / FORMATS[form], weights, {}, "float32")
+    write(form, tmp_path / f"short_{FORMATS[form]}", shorten(weights, 4), {}, "float32")
+    clips = [noise(2.3, seed) for seed in range(3)]
+    texts = {}
+    for name, context in ((FORMATS[form],) * 2, (f"short_{FORMATS[form]}", "full")):
+        context = "short" if not name.startswith("short_") else context
+        runtime = load_runtime(None, tmp_path / name, threads=1, nj=1, context=context)
+        said = [h.text for clip in clips for h in runtime.decode([clip], "ru")]
+        once = [s.text for s in runtime.transcribe(clips[0], "ru", False, (0.0,))]
+        texts[name] = said, once
+    assert texts[FORMATS[form]] == texts[f"short_{FORMATS[form]}"]
+    whole = load_runtime(None, tmp_path / FORMATS[form], threads=1, nj=1)
+    assert not whole.short
+    heard = [h.text for clip in clips for h in whole.decode([clip], "ru")]
+    assert heard != texts[FORMATS[form]][0]  # else this would show nothing
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_with_timestamps_too(weights, form, tmp_path):
+    """The loops that the libraries bring fill their windows with zeros, which are cut off."""
+    write(form, tmp_path / FORMATS[form], weights, {}, "float32")
+    runtime = load_runtime(None, tmp_path / FORMATS[form], threads=1, nj=1, context="short")
+    frames = []
+    if form == "ct2":
+
+        class Seen(Wrapped):
+            def encode(self, features, **options):
+                frames.append(features.shape[-1])
+                return self._model.encode(features, **options)
+
+        runtime.model.model = Seen(runtime.model.model)
+    elif form == "hf":
+        convolution = runtime.model.get_encoder().conv1
+        convolution.register_forward_hook(lambda _, x, y: frames.append(x[0].shape[-1]))
+    else:
+        encode = runtime._encode
+        runtime._encode = lambda mels: frames.append(mels.shape[-1]) or encode(mels)
+    runtime.transcribe(noise(2.3, 0), "ru", True, (0.0,))
+    assert frames[0] == 400 and max(frames) <= 400
+
+
+def test_whisper_cpp(weights, tmp_path):
+    write("ggml", tmp_path / "x.bin", replace(weights, any_window=True), {}, "float16")
+    full, short = (load_runtime(None, tmp_path / "x.bin", 1, context=c) for c in ("full", "short"))
+    near = noise(29.5, 0)  # with the margin it is the whole window
+    assert short.decode([near], "ru") == full.decode([near], "ru")
+    clips = [noise(1.2, seed) for seed in range(3)]
+    assert short.decode(clips, "ru") != full.decode(clips, "ru")
+    assert short._positions(clips[0]) == 150  # of 20 ms
+    assert not load_runtime(None, tmp_path / "x.bin", 1, context="auto").short  # it cannot say
+
+
+@pytest.mark.parametrize("form", [*FORMATS, "packed"])
+@pytest.mark.parametrize("any_window", [False, True])
+def test_files_say_what_a_model_was_trained_for(weights, form, any_window, tmp_path):
+    path = tmp_path / FORMATS.get(form, "x.packed")
+    said = replace(weights, any_window=any_window)
+    write(form, path, said, {}, "float32")
+    assert detect.load(path).any_window is any_window
+    assert load_runtime(None, path, threads=1, context="auto").short is any_window
+
+    def reference(expected):
+        return Reference(weights.dims, weights.state, {}, {}, weights.state, any_window=expected)
+
+    assert compare(path, reference(any_window)).mismatched == 0
+    try:
+        assert compare(path, reference(not any_window)).mismatched == 1 + (form == "onnx")
+    except DQError as e:
+        assert "any_window is" in str(e)
+
+
+def test_what_the_command_asks_for(weights, tmp_path):
+    write("openai", tmp_path / "x.pt", weights, {}, "float32")
+    assert not load_runtime("torch", tmp_path / "x.pt", context="auto").short
+    with pytest.raises(InputError, match="unknown context 'long'"):
+        load_runtime("torch", tmp_path / "x.pt", context="long")
+
+
+def test_a_runtime_that_knows_none(weights, tmp_path, monkeypatch):
+    class Plain:
+        def __init__(self, path, threads, nj, beam_size):
+            pass
+
+    monkeypatch.setitem(RUNTIMES, "plain", Plain)
+    assert load_runtime("plain", tmp_path, context="auto")
+    with pytest.raises(InputError, match="plain always hears whole windows"):
+        load_runtime("plain", tmp_path, context="short")
+
+
+def test_frames():
+    assert short_frames(0, 3000) == 100
+    assert [short_frames(n, 3000) for n in (1, 100, 101, 2900, 2901)] == [200, 200, 300, 3000, 3000]
+    mel = np.zeros((80, 3000), np.float32)
+    assert sounding_frames(mel) == 0
+    mel[5, 220] = -0.5
+    assert sounding_frames(mel) == sounding_frames(torch.from_numpy(mel)[None]) == 221
+
+
+@pytest.mark.parametrize(
+    ("window", "any_window"),
+    [("full", False), ("random", True), ("batch", True), (2, True), ([10, 30], False)],
+)
+def test_which_training_makes_a_student_of_short_windows(window, any_window):
+    assert WindowConfig(window=window).any_window is any_window
+
+
+@pytest.mark.slow
+@pytest.mark.network
+def test_real_speech(weights_dir, clips, tmp_path):
+    """tiny, which was not trained for it, still hears what is said, in every runtime."""
+    source = detect.load(weights_dir / "tiny.pt")
+    path, language, _ = clips[0]
+    audio = load_audio(path)
+    for form, name in (FORMATS | {"ggml": "x.bin"}).items():
+        write(form, tmp_path / name, source, {}, "float16")
+        runtime = guess_runtime(tmp_path / name)
+        full, short = (
+            load_runtime(runtime, tmp_path / name, 1, 1, context=context)
+            for context in ("full", "short")
+        )
+        for heard in (lambda e: e.decode([audio], language)[0],
+                      lambda e: e.transcribe(audio, language, True)[0]):  # fmt: skip
+            first, other = (
+                "".join(re.findall(r"\w", heard(e).text.lower()))[:5] for e in (full, short)
+            )
+            assert first == other and first, runtime
