@@ -21,8 +21,8 @@ from espnet_dq.runtimes.interface import (
     windows_cut,
     worst,
 )
+from espnet_dq.whisper.any_window import read_any_window
 from espnet_dq.whisper.room import most_tokens
-from espnet_dq.whisper.weights import read_any_window
 
 
 def compute_type(file: Path) -> str:

@@ -27,8 +27,8 @@ from espnet_dq.runtimes.interface import (
     window,
     windows_cut,
 )
+from espnet_dq.whisper.any_window import read_any_window
 from espnet_dq.whisper.room import most_tokens
-from espnet_dq.whisper.weights import read_any_window
 
 _FILES = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
 _COMPRESSION = 1.35  # whisper.transcribe's limit on repetition (2.4, on text), on ids

@@ -1,6 +1,6 @@
 """Whisper weights in memory, under openai-whisper's names, whatever file they came from."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from math import isfinite
 
@@ -22,7 +22,6 @@ from espnet_dq.whisper.vocabulary import (
 
 ENCODER_POSITIONS = "encoder.positional_embedding"
 EMBEDDING = "decoder.token_embedding.weight"
-ANY_WINDOW = "any_window"  # the key of that attribute in files
 KEPT = "kept_tokens"  # of a vocabulary of its own, in formats with room for a tensor more
 # Above any Whisper (large-v3: 1280 wide, 32 layers), below what a forged header could abuse.
 _MOST = {
@@ -68,19 +67,6 @@ def cast(tensor: Tensor, dtype: torch.dtype, name: str, source: object) -> Tenso
         reason = f"up to {largest:.4g}, beyond {dtype}" if isfinite(largest) else "not all finite"
         raise InputError(f"{source}: {name} holds values that are {reason}")
     return values
-
-
-def read_any_window(content: Mapping[str, object], source: object) -> bool:
-    """`Weights.any_window`, as a file's table says it; raises `InputError` for another type."""
-    found = content.get(ANY_WINDOW, False)
-    if not isinstance(found, bool):
-        raise InputError(f"{source}: {ANY_WINDOW} is {shown(found)}, neither true nor false")
-    return found
-
-
-def say_any_window(any_window: bool) -> dict[str, bool]:
-    """What a file's table says of it: nothing where it is false, as of OpenAI's models."""
-    return {ANY_WINDOW: True} if any_window else {}
 
 
 def kept_tokens(dims: ModelDimensions) -> dict[str, Tensor]:

@@ -8,10 +8,10 @@ from whisper.model import ModelDimensions
 
 from espnet_dq.errors import InputError
 from espnet_dq.formats.tokenizer_json import build
+from espnet_dq.whisper.any_window import say_any_window
 from espnet_dq.whisper.dims import any_tokenizer
 from espnet_dq.whisper.generation import Generation, openais
 from espnet_dq.whisper.vocabulary import token_strings
-from espnet_dq.whisper.weights import say_any_window
 
 _POSITIONS_PER_SECOND = SAMPLE_RATE // HOP_LENGTH // 2
 

@@ -19,9 +19,10 @@ from espnet_dq.errors import InputError
 from espnet_dq.formats import json_file
 from espnet_dq.formats.ct2.binary import read_variables
 from espnet_dq.formats.hf import vocabulary as hf_vocabulary
+from espnet_dq.whisper.any_window import read_any_window
 from espnet_dq.whisper.generation import of_ctranslate2
 from espnet_dq.whisper.vocabulary import added_tokens, arrange
-from espnet_dq.whisper.weights import ENCODER_POSITIONS, Weights, is_token, read_any_window
+from espnet_dq.whisper.weights import ENCODER_POSITIONS, Weights, is_token
 
 # File's layer -> openai-whisper's layer, or its parts in the order they are stacked.
 _BLOCK = {

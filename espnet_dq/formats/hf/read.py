@@ -18,8 +18,9 @@ from espnet_dq.formats import safetensors_file, torch_file
 from espnet_dq.formats.hf import FILE, FILES, INDEX, PICKLE_INDEX
 from espnet_dq.formats.hf.names import hf_name, read_dims, read_json
 from espnet_dq.formats.hf.vocabulary import read_generation, read_vocabulary
+from espnet_dq.whisper.any_window import read_any_window
 from espnet_dq.whisper.dims import weight_shapes
-from espnet_dq.whisper.weights import Weights, read_any_window, shown
+from espnet_dq.whisper.weights import Weights, shown
 
 _EMBEDDING = hf_name("decoder.token_embedding.weight")
 _PROJECTION = "proj_out.weight"  # tied to the embedding, so mostly not stored

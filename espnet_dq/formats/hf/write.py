@@ -18,9 +18,10 @@ from espnet_dq.formats.hf.read import MODEL
 from espnet_dq.formats.hf.vocabulary import GENERATION
 from espnet_dq.formats.tokenizer_json import build
 from espnet_dq.quant.grids import Quantized, get_grid
+from espnet_dq.whisper.any_window import say_any_window
 from espnet_dq.whisper.dims import any_tokenizer
 from espnet_dq.whisper.generation import Generation, generation_config
-from espnet_dq.whisper.weights import Weights, cast, say_any_window
+from espnet_dq.whisper.weights import Weights, cast
 
 _PROCESSOR = "WhisperProcessor"
 

@@ -29,6 +29,7 @@ from espnet_dq.formats.onnx.graph import (
     stored_shape,
 )
 from espnet_dq.formats.onnx.wire import check_structure
+from espnet_dq.whisper.any_window import ANY_WINDOW
 from espnet_dq.whisper.dims import weight_shapes
 from espnet_dq.whisper.vocabulary import (
     WHOLE,
@@ -38,7 +39,7 @@ from espnet_dq.whisper.vocabulary import (
     whole_ids,
     whole_tokenizer,
 )
-from espnet_dq.whisper.weights import ANY_WINDOW, Weights, check_dims
+from espnet_dq.whisper.weights import Weights, check_dims
 
 FILES = ("encoder.onnx", "decoder.onnx")
 LARGEST = 2 << 30  # bytes of a file, by protobuf's own rule

@@ -22,9 +22,10 @@ from espnet_dq.formats.onnx import Onnx
 from espnet_dq.formats.onnx import graph as onnx_graph
 from espnet_dq.formats.onnx.graph import BITS, BLOCK, CONTRIB, IR_VERSION, OPSET, Stored
 from espnet_dq.quant.grids import Quantized, get_grid
+from espnet_dq.whisper.any_window import ANY_WINDOW
 from espnet_dq.whisper.dims import any_tokenizer, weight_shapes
 from espnet_dq.whisper.vocabulary import OwnVocabulary, numbers
-from espnet_dq.whisper.weights import ANY_WINDOW, Weights, cast
+from espnet_dq.whisper.weights import Weights, cast
 
 ROWS, FOLDER = "onnx_int8", Onnx.folder
 

@@ -13,14 +13,8 @@ from whisper.model import ModelDimensions
 
 from espnet_dq.errors import InputError
 from espnet_dq.formats import torch_file
-from espnet_dq.whisper.weights import (
-    KEPT,
-    Weights,
-    cast,
-    check_dims,
-    read_any_window,
-    with_kept,
-)
+from espnet_dq.whisper.any_window import read_any_window
+from espnet_dq.whisper.weights import KEPT, Weights, cast, check_dims, with_kept
 
 
 def load(path: Path | str) -> Weights:

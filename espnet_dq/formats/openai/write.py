@@ -7,8 +7,9 @@ from whisper.model import ModelDimensions
 
 from espnet_dq.errors import InputError
 from espnet_dq.files import atomic
+from espnet_dq.whisper.any_window import say_any_window
 from espnet_dq.whisper.vocabulary import added_tokens, numbers
-from espnet_dq.whisper.weights import Weights, cast, kept_tokens, say_any_window
+from espnet_dq.whisper.weights import Weights, cast, kept_tokens
 
 
 def check_vocabulary(dims: ModelDimensions) -> None:

@@ -17,17 +17,10 @@ from whisper.model import ModelDimensions
 from espnet_dq.errors import InputError
 from espnet_dq.formats import json_file, safetensors_file
 from espnet_dq.quant.grids import Quantized, get_grid
+from espnet_dq.whisper.any_window import ANY_WINDOW, read_any_window
 from espnet_dq.whisper.dims import weight_shapes
 from espnet_dq.whisper.generation import Generation, of_table
-from espnet_dq.whisper.weights import (
-    ANY_WINDOW,
-    KEPT,
-    Weights,
-    check_dims,
-    is_token,
-    read_any_window,
-    with_kept,
-)
+from espnet_dq.whisper.weights import KEPT, Weights, check_dims, is_token, with_kept
 
 FORMAT = "espnet_dq.packed"
 VERSION = "1"

@@ -13,9 +13,10 @@ from espnet_dq.errors import InputError
 from espnet_dq.files import atomic, share
 from espnet_dq.formats.packed.read import CHUNK, FORMAT, VERSION
 from espnet_dq.quant.grids import Quantized, get_grid
+from espnet_dq.whisper.any_window import say_any_window
 from espnet_dq.whisper.generation import to_table
 from espnet_dq.whisper.vocabulary import added_tokens, numbers
-from espnet_dq.whisper.weights import Weights, cast, kept_tokens, say_any_window
+from espnet_dq.whisper.weights import Weights, cast, kept_tokens
 
 
 def pack(integers: Tensor, bits: int) -> Tensor:

@@ -10,7 +10,8 @@ from espnet_dq.formats.hf.vocabulary import read_generation, read_vocabulary
 from espnet_dq.formats.onnx.graph import Stored
 from espnet_dq.formats.onnx.read import read_model, state_of, tensors_of
 from espnet_dq.formats.transformers_js import files
-from espnet_dq.whisper.weights import Weights, read_any_window
+from espnet_dq.whisper.any_window import read_any_window
+from espnet_dq.whisper.weights import Weights
 
 
 def read(folder: Path) -> tuple[dict, ModelDimensions, dict[str, Stored]]:
