@@ -92,12 +92,17 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def always(tokenizer: Tokenizer) -> set[int]:
-    """Ordinary tokens that are kept whatever the texts: digits, punctuation, suppressed ones."""
+    """Ordinary tokens that are kept whatever the texts: digits, punctuation, suppressed ones.
+
+    And the one without a letter, by which CTranslate2 tells a multilingual vocabulary.
+    """
     kept = {i for i in tokenizer.non_speech_tokens if i < tokenizer.eot}
     for token, i in tokenizer.encoding._mergeable_ranks.items():
         text = token.decode(errors="replace").removeprefix(" ")
-        if re.fullmatch("[0-9]+", text) or (
-            text and all(unicodedata.category(c).startswith("P") for c in text)
+        if (
+            re.fullmatch("[0-9]+", text)
+            or not token
+            or (text and all(unicodedata.category(c).startswith("P") for c in text))
         ):
             kept.add(i)
     return kept

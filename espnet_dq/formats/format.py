@@ -30,8 +30,7 @@ class Card:
 
     Attributes:
         usage: how the folder's model is run; `PATH`, `LANGUAGE`, `COMPUTE` (CTranslate2's compute
-            type), `DTYPE` (transformers.js's) and `TRIMMED` (lines that a trimmed vocabulary needs)
-            are filled in.
+            type) and `DTYPE` (transformers.js's) are filled in.
         tokenizer: where its tokenizer is.
         library: what reads it, as `library_name` of the Hugging Face Hub.
         language: of `usage`, for its code block.

@@ -16,7 +16,6 @@ from espnet_dq.report.origin import command, part, repository, weights
 from espnet_dq.scoring import beside
 from espnet_dq.scoring.score import MEAN
 from espnet_dq.whisper.forward import own_window
-from espnet_dq.whisper.vocabulary import OwnVocabulary
 
 # What the model is compared with: role -> what the card calls it.
 _OTHERS = {
@@ -30,11 +29,6 @@ _ISO = {"jw": "jv"}  # Whisper's codes that are none
 _UNMEASURED = (
     "**The error rates of this file were not measured.** Those below are of the model that was "
     "trained, on its own grid."
-)
-_TRIMMED = (
-    "import ctranslate2\n\n"
-    "# CTranslate2 takes a vocabulary of less than 51865 tokens for English only\n"
-    "ctranslate2.models.Whisper.is_multilingual = True\n"
 )
 
 
@@ -75,7 +69,6 @@ def render(
     languages = [code for code in trained["wer"] if code != MEAN]
     use = card.usage.replace("LANGUAGE", languages[0]).replace("COMPUTE", compute_type)
     use = use.replace("DTYPE", transformers_js.dtype({rounded_to or trained["grid"]}))
-    use = use.replace("TRIMMED", _TRIMMED if isinstance(dims, OwnVocabulary) else "")
     title = f"Whisper for {', '.join(languages)}: {data}"
     what, against = f"grid `{trained['grid']}`", "the model that was trained"
     if rounded_to:

@@ -57,16 +57,6 @@ class Wrapped:
         return getattr(self._model, name)
 
 
-class Multilingual(Wrapped):
-    """A model with a trimmed vocabulary that says of itself that it is multilingual.
-
-    CTranslate2 takes less than 51865 tokens for an English-only model, and faster-whisper would
-    then neither tell it the language nor the task.
-    """
-
-    is_multilingual = True
-
-
 class Seeded(Wrapped):
     """A model that draws the same for the same audio, whatever was drawn before.
 
@@ -148,14 +138,6 @@ class FasterWhisper:
             return encode(features[..., :frames])
 
         self.model.encode = heard
-        # 51864 is the smallest whole vocabulary. The tokenizer does not tell: some lack timestamps.
-        file = path / "vocabulary.json"
-        tokens = json_file.read(file) if file.is_file() else None
-        if tokens is not None and not isinstance(tokens, list):
-            raise InputError(f"{file}: not a list of tokens")
-        self.trimmed = tokens is not None and len(tokens) < 51864
-        if self.trimmed:
-            self.model.model = Multilingual(self.model.model)
         token = self.model.hf_tokenizer.token_to_id  # not every model knows every language
         self.languages = frozenset(
             code for code in self.model.supported_languages if token(f"<|{code}|>") is not None
@@ -193,10 +175,6 @@ class FasterWhisper:
     def detect(self, audio: np.ndarray) -> tuple[str, float]:
         from faster_whisper.audio import pad_or_trim
 
-        if self.trimmed:
-            raise InputError(
-                "CTranslate2 detects no language with a trimmed vocabulary: say --language"
-            )
         features = self.model.feature_extractor(audio)
         features = features[..., : self.model.feature_extractor.nb_max_frames]
         encoded = self.model.encode(pad_or_trim(features))

@@ -19,7 +19,7 @@ WINDOW = 30.0  # seconds
 # How much a runtime hears at a time: the model's whole window; as little as a clip needs; or that
 # where the model was trained for it.
 CONTEXTS = ("full", "short", "auto")
-MARGIN = 1.0  # seconds of silence that a short window has behind the sound at least
+MARGIN = 3.0  # seconds of silence behind the sound of a short window, at least (docs/results.md)
 FRAMES = 100  # log-mel frames a second
 BATCH = 8  # clips at a time, where more of them are faster
 # whisper.transcribe's rules for a window that was decoded badly, and its temperatures.

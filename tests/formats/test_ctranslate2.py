@@ -3,6 +3,7 @@
 import json
 import struct
 import tracemalloc
+from dataclasses import replace
 
 import ctranslate2
 import numpy as np
@@ -17,9 +18,11 @@ from espnet_dq.formats.ct2 import read as reader
 from espnet_dq.formats.ct2 import write as writer
 from espnet_dq.formats.ct2.binary import read_variables
 from espnet_dq.formats.ct2.config import config, preprocessor
+from espnet_dq.formats.openai import read as openai
 from espnet_dq.formats.openai.write import save as save_pt
 from espnet_dq.quant.grids import get_grid
 from espnet_dq.whisper.dims import SIZES
+from espnet_dq.whisper.vocabulary import own_vocabulary
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +62,52 @@ def test_the_file_is_what_ctranslate2s_own_converter_writes(toy, tmp_path):
     for name, values in expected.items():
         assert found[name].dtype == values.dtype, name
         assert np.array_equal(found[name], values), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("quantization", ["int16", "bfloat16", "int8_bfloat16"])
+def test_other_types_of_ctranslate2s_own_converter(toy, tmp_path, quantization):
+    """They are read, and can be put on a grid; int16 has one scale for all of a matrix."""
+    save_pt(tmp_path / "toy.pt", toy, dtype=torch.float32)
+    paths = ["--from", str(tmp_path / "toy.pt"), "--out", str(tmp_path / "hf")]
+    assert convert([*paths, "--to", "hf", "--grid", "none"]) == 0
+    own = TransformersConverter(
+        str(tmp_path / "hf"), copy_files=["tokenizer.json", "preprocessor_config.json"]
+    )
+    own.convert(str(tmp_path / "own"), quantization=quantization)
+    loaded = reader.load(tmp_path / "own")
+    # int16: 2^10 steps to the largest; bfloat16: 8 bits; int8: 127 steps to a row's largest.
+    steps = {"int16": 2**11, "bfloat16": 2**8, "int8_bfloat16": 254}[quantization]
+    for name, tensor in toy.state.items():
+        error = (loaded.state[name].float() - tensor.float()).abs().max()
+        assert error <= 1.01 * tensor.abs().max() / steps, name
+    options = ["--from", str(tmp_path / "own"), "--to", "ct2", "--out", str(tmp_path / "ours")]
+    assert convert([*options, "--grid", "ct2_int8"]) == 0
+    model = ctranslate2.models.Whisper(str(tmp_path / "ours"))
+    assert model.is_multilingual
+
+
+@pytest.mark.parametrize("n_vocab", [51864, 51865, 51866])
+def test_ctranslate2_knows_whether_it_is_multilingual(save_toy, trim, n_vocab, tmp_path):
+    """Of whole and trimmed vocabularies."""
+    whole = save_toy(state=32, layers=1, n_vocab=n_vocab)
+    paths = {"whole": whole}
+    if n_vocab > 51864:
+        paths["trimmed"] = trim(whole, ["hello there", "привет"])
+    for name, path in paths.items():
+        options = ["--from", str(path), "--to", "ct2", "--out", str(tmp_path / name)]
+        assert convert([*options, "--grid", "ct2_int8"]) == 0
+        model = ctranslate2.models.Whisper(str(tmp_path / name))
+        assert model.is_multilingual == (n_vocab > 51864)
+        assert model.num_languages == max(n_vocab - 51766, 98)
+
+
+def test_a_vocabulary_that_ctranslate2_would_take_for_english(save_toy, trim):
+    weights = openai.load(trim(save_toy(state=32, layers=1), ["привет"]))
+    kept = [i for i in weights.dims.kept if i != 50256]
+    dims = own_vocabulary(replace(weights.dims, n_vocab=len(kept)), kept, "toy")
+    with pytest.raises(InputError, match="trim the whole one again"):
+        writer.check_vocabulary(dims)
 
 
 def test_load_gives_the_grids_values(folder, toy, toy_quantized):

@@ -43,9 +43,9 @@ def weights():
 @pytest.mark.slow
 @pytest.mark.parametrize("form", FORMATS)
 def test_a_short_window_is_that_of_a_shorter_model(weights, form, tmp_path):
-    """2.3 s and a margin of 1 s are 4 whole seconds; a model of 4 s has no other window."""
+    """2.3 s and a margin of 3 s are 6 whole seconds; a model of 6 s has no other window."""
     write(form, tmp_path / FORMATS[form], weights, {}, "float32")
-    write(form, tmp_path / f"short_{FORMATS[form]}", shorten(weights, 4), {}, "float32")
+    write(form, tmp_path / f"short_{FORMATS[form]}", shorten(weights, 6), {}, "float32")
     clips = [noise(2.3, seed) for seed in range(3)]
     texts = {}
     for name, context in ((FORMATS[form],) * 2, (f"short_{FORMATS[form]}", "full")):
@@ -82,17 +82,17 @@ def test_with_timestamps_too(weights, form, tmp_path):
         encode = runtime._encode
         runtime._encode = lambda mels: frames.append(mels.shape[-1]) or encode(mels)
     runtime.transcribe(noise(2.3, 0), "ru", True, (0.0,))
-    assert frames[0] == 400 and max(frames) <= 400
+    assert frames[0] == 600 and max(frames) <= 600
 
 
 def test_whisper_cpp(weights, tmp_path):
     write("ggml", tmp_path / "x.bin", replace(weights, any_window=True), {}, "float16")
     full, short = (load_runtime(None, tmp_path / "x.bin", 1, context=c) for c in ("full", "short"))
-    near = noise(29.5, 0)  # with the margin it is the whole window
+    near = noise(27.5, 0)  # with the margin it is the whole window
     assert short.decode([near], "ru") == full.decode([near], "ru")
     clips = [noise(1.2, seed) for seed in range(3)]
     assert short.decode(clips, "ru") != full.decode(clips, "ru")
-    assert short._positions(clips[0]) == 150  # of 20 ms
+    assert short._positions(clips[0]) == 250  # of 20 ms
     assert not load_runtime(None, tmp_path / "x.bin", 1, context="auto").short  # it cannot say
 
 
@@ -134,8 +134,8 @@ def test_a_runtime_that_knows_none(weights, tmp_path, monkeypatch):
 
 
 def test_frames():
-    assert short_frames(0, 3000) == 100
-    assert [short_frames(n, 3000) for n in (1, 100, 101, 2900, 2901)] == [200, 200, 300, 3000, 3000]
+    assert short_frames(0, 3000) == 300
+    assert [short_frames(n, 3000) for n in (1, 100, 101, 2700, 2701)] == [400, 400, 500, 3000, 3000]
     mel = np.zeros((80, 3000), np.float32)
     assert sounding_frames(mel) == 0
     mel[5, 220] = -0.5

@@ -23,7 +23,7 @@ class CTranslate2(Format):
     isolated = True
     card = Card(
         "# pip install faster-whisper\n"
-        "from faster_whisper import WhisperModel\n\nTRIMMED"
+        "from faster_whisper import WhisperModel\n\n"
         'model = WhisperModel("PATH", compute_type="COMPUTE")\n'
         'segments, _ = model.transcribe("audio.wav", language="LANGUAGE")\n'
         'print(" ".join(segment.text for segment in segments))',

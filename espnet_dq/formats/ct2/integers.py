@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from espnet_dq.errors import InputError
 from espnet_dq.formats.ct2 import CTranslate2
 from espnet_dq.formats.ct2.binary import read_variables
@@ -20,7 +22,7 @@ def load(folder: Path) -> dict[str, Quantized]:
     order, shapes = read_vocabulary(sizes, folder)[1], weight_shapes(sizes)
     found = {}
     for name, stored in split(variables, path).items():
-        if stored.scale is None:
+        if stored.values.dtype != np.int8:  # floats, or int16, which is no grid of ours
             continue
         if stored.values.shape != shapes.get(name) or not (stored.scale > 0).all():
             raise InputError(f"{path}: {name} cannot be kept: its sizes or scales are no Whisper's")

@@ -218,13 +218,15 @@ def _parts(layer: str) -> tuple[str, ...]:
 def _scale(
     variables: Mapping[str, np.ndarray], variable: str, source: Path | str
 ) -> np.ndarray | None:
-    """The scales of an int8 variable, one a row, or None for floats."""
+    """The scales of an integer variable, one a row (all the same in int16), or None for floats."""
     values, scale = variables[variable], variables.get(f"{variable}_scale")
     if values.dtype in (np.float16, np.float32):
         if scale is not None:
             raise InputError(f"{source}: {variable} holds floats but has scales")
         return None
-    if values.dtype != np.int8:
+    if values.dtype == np.int16 and scale is not None and scale.shape == ():
+        scale = np.full(len(values), scale)
+    elif values.dtype != np.int8:
         raise InputError(f"{source}: {variable} holds {values.dtype}, which is not read here")
     if scale is None:
         raise InputError(f"{source}: {variable}_scale is missing")

@@ -19,7 +19,7 @@ from espnet_dq.files import atomic
 from espnet_dq.formats.ct2 import CTranslate2
 from espnet_dq.formats.ct2.config import save_companions
 from espnet_dq.whisper.dims import any_tokenizer
-from espnet_dq.whisper.vocabulary import WHOLE, added_tokens, token_strings, whole_size
+from espnet_dq.whisper.vocabulary import WHOLE, token_strings, whole_size
 from espnet_dq.whisper.weights import Weights, cast
 
 GRID, FOLDER = CTranslate2.grids[0], CTranslate2.folder
@@ -34,11 +34,14 @@ class Quantized(Protocol):
 
 
 def check_vocabulary(dims: ModelDimensions) -> None:
-    """Raise `InputError` where CTranslate2 would take a vocabulary for another, by its size."""
-    if whole_size(dims) == WHOLE[0] and (more := added_tokens(dims)):
+    """Raise `InputError` where CTranslate2 would take a vocabulary for English only, which is not.
+
+    It tells by the token without a letter, which all multilingual ones of OpenAI's have.
+    """
+    if whole_size(dims) != WHOLE[0] and b"" not in any_tokenizer(dims).encoding._mergeable_ranks:
         raise InputError(
-            f"CTranslate2 takes {dims.n_vocab} tokens for a multilingual vocabulary: "
-            f"an English-only one cannot have {more[0]!r}"
+            "CTranslate2 takes a vocabulary without the empty token for English only: trim the "
+            "whole one again, with bin.trim_vocabulary"
         )
 
 
