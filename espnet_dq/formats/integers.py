@@ -18,7 +18,7 @@ from espnet_dq.quant.grids import Quantized, get_grid
 def load(path: Path | str) -> dict[str, Quantized]:
     """openai-whisper's name -> integers and scales, as they lie in the file.
 
-    Not in it: floats, and integers of others that are on no grid of ours (ggml's q5_1, the
+    Not in it: floats, and integers of others that are on no grid of ours (CTranslate2's int16, the
     ONNX pair of Hugging Face).
 
     Raises:

@@ -31,9 +31,10 @@ from espnet_dq.slices import row_slices
 class Quantized:
     """A weight on a grid.
 
-    `integers` is int8, of the weight's own shape, 0 for the value 0. `scale` is what the file
-    stores: float32 [rows, groups], for `ct2_int8` [rows], for ggml's grids float16
-    [rows, blocks]; whether it multiplies or divides is the grid's own rule.
+    `integers` is int8, of the weight's own shape, 0 for the value 0 unless the grid has offsets.
+    `scale` is what the file stores: float32 [rows, groups], for `ct2_int8` [rows], for ggml's grids
+    float16 [rows, blocks], or [rows, blocks, 2] with offsets; what a value is made of is the grid's
+    own rule.
     """
 
     grid: str
@@ -366,10 +367,62 @@ class Ggml(Grid):
         return q.mul_(d.half().float()).reshape(matrix.shape)
 
 
+class GgmlOffset(Ggml):
+    """ggml's blocks of 32 with a float16 scale `d` and a float16 offset `m`: q5_1 and q4_1.
+
+    `m = min(block)`, `d = (max - min) / (2^bits - 1)`, `q = int((w - m) * (1 / d) + 0.5)`, at most
+    2^bits - 1, with the float32 `d` and `m`; the value is computed with the stored float16 ones:
+    `q * float32(d) + float32(m)`. `Quantized` holds q less 2^(bits-1), and d and m of each block.
+    Source: ggml's reference quantizers; the `gguf` package is their NumPy twin.
+    """
+
+    @property
+    def name(self) -> str:
+        """`ggml_q5_1`, `ggml_q4_1`."""
+        return f"ggml_q{self.bits}_1"
+
+    def scale_like(self, shape: tuple[int, ...]) -> tuple[torch.dtype, tuple[int, ...]]:
+        """Type and shape of the scales and offsets of a weight of this shape."""
+        return torch.float16, (shape[0], prod(shape[1:]) // self.BLOCK, 2)
+
+    def _offset_parts(self, blocks: Tensor) -> tuple[Tensor, Tensor]:
+        """Integers from 0 on, [rows, blocks, 32] float32, and `d`, `m` [rows, blocks, 2]."""
+        least = blocks.amin(dim=2, keepdim=True)
+        spread = blocks.amax(dim=2, keepdim=True) - least
+        d = spread / torch.full_like(spread, float(2**self.bits - 1))  # as in `Uniform`
+        inverse = torch.ones_like(d) / d
+        x = (blocks - least) * torch.where(inverse.isfinite(), inverse, 0.0)
+        return x.add_(0.5).trunc_().clamp_(0, 2**self.bits - 1), torch.cat([d, least], dim=2)
+
+    def quantize(self, weight: Tensor, clip: None = None) -> Quantized:
+        """Integers [as the weight] int8, and float16 scales and offsets [rows, blocks, 2].
+
+        Raises `InputError` also when one of these is beyond float16.
+        """
+        q, pair = self._offset_parts(self._blocks(_matrix(weight, self.name)))
+        scale = pair.half()
+        if not scale.isfinite().all():
+            raise InputError(f"grid {self.name}: a value is too large for a float16 scale")
+        integers = q.sub_(2 ** (self.bits - 1)).to(torch.int8)
+        return Quantized(self.name, integers.reshape(weight.shape), scale)
+
+    def dequantize(self, q: Quantized) -> Tensor:
+        """The float32 weight that the runtime computes with."""
+        blocks = self._blocks(q.integers.reshape(q.integers.shape[0], -1).float())
+        return self._values(blocks.add_(2 ** (self.bits - 1)), q.scale).reshape(q.integers.shape)
+
+    def _values(self, q: Tensor, pair: Tensor) -> Tensor:
+        d, m = pair.float().split(1, dim=2)
+        return q.mul_(d).add_(m)  # two operations, and two roundings
+
+    def _fake(self, matrix: Tensor, clip: None) -> Tensor:
+        q, pair = self._offset_parts(self._blocks(matrix))
+        return self._values(q, pair.half()).reshape(matrix.shape)
+
+
 # One by one; `uniform` is a family. Another one is a `Grid` that is added here.
-GRIDS: dict[str, Grid] = {
-    grid.name: grid for grid in (CTranslate2Int8(), Ggml(8), Ggml(5), Ggml(4), OnnxInt8())
-}
+_ALL = (CTranslate2Int8(), Ggml(8), GgmlOffset(5), Ggml(5), GgmlOffset(4), Ggml(4), OnnxInt8())
+GRIDS: dict[str, Grid] = {grid.name: grid for grid in _ALL}
 _UNIFORM = re.compile(r"uniform(\d+)(?:_(tensor|g([1-9]\d*)))?")
 
 

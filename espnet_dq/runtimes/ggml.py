@@ -23,6 +23,7 @@ from espnet_dq.runtimes.interface import (
 )
 
 MOST_BEAMS = 8  # WHISPER_MAX_DECODERS; beyond it says nothing of any audio
+PADDED = 256  # positions, to a multiple of which whisper.cpp fills its keys and values
 BINS = 201  # of a spectrum, of which the file's filters make mels
 
 
@@ -120,9 +121,13 @@ class WhisperCpp:
         return found[said.text] if timestamps else whole(audio, said)
 
     def _positions(self, audio: np.ndarray) -> int:
-        """Of the encoder, for a clip in a short window."""
-        frames = -(-len(audio) * FRAMES // SAMPLE_RATE)
-        return short_frames(frames, int(WINDOW * FRAMES)) // 2
+        """Of the encoder, for a clip in a short window.
+
+        Flash attention attends to zeros behind them, up to a multiple of 256: there are none then.
+        """
+        most = int(WINDOW * FRAMES)
+        wanted = short_frames(-(-len(audio) * FRAMES // SAMPLE_RATE), most) // 2
+        return min(-(-wanted // PADDED) * PADDED, most // 2)
 
     def _attempt(
         self, model, audio: np.ndarray, language: str, timestamps: bool, temperature: float

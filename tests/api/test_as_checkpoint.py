@@ -1,11 +1,9 @@
 """Any model as openai-whisper's checkpoint: what teachers and students of the recipe become."""
 
 import json
-import re
 import shutil
 from pathlib import Path
 
-import gguf
 import pytest
 import torch
 import whisper
@@ -21,7 +19,6 @@ from espnet_dq.quant.grids import get_grid
 from espnet_dq.student.checkpoint import CHECKPOINT
 from espnet_dq.whisper.vocabulary import numbers, own_vocabulary
 from espnet_dq.whisper.weights import EMBEDDING, Weights
-from tests.formats.test_ggml import write as write_ggml
 
 SMALL = {"state": 32, "layers": 1, "text_ctx": 32, "audio_ctx": 100}
 
@@ -68,13 +65,6 @@ def test_every_format(form, grid, said, toy, tmp_path, capsys):
     time = path.stat().st_mtime_ns
     assert as_checkpoint(source, tmp_path / "weights") == path and path.stat().st_mtime_ns == time
     assert capsys.readouterr().err == ""
-
-
-def test_integers_that_are_none_of_ours(toy, tmp_path, capsys):
-    """whisper.cpp's q5_1 takes 6 bits a weight; the tokens in a toy's file are some more."""
-    write_ggml(tmp_path / "x.bin", dq.load(toy).weights, gguf.GGMLQuantizationType.Q5_1)
-    as_checkpoint(tmp_path / "x.bin", tmp_path / "weights")
-    assert re.search(r"\(ggml, quantized: \d bits a weight\)\n", capsys.readouterr().err)
 
 
 def test_a_checkpoint_is_itself_and_what_changed_is_another(toy, tmp_path):

@@ -51,7 +51,7 @@ CSV = ("--corpus", "csv", "--data_root", __file__)
         (["--skip_train", "True"], "--skip_train True: true or false"),
         (["--mode", "qat"], "--mode qat: kd_qat or joint"),
         (["--grid", "uniform9"], "--grid uniform9: unknown grid: the nearest is uniform8 "),
-        (["--also", "ggml_q5"], "--also ggml_q5: unknown grid: the nearest is ggml_q5_0 "),
+        (["--also", "ggml_q5"], "--also ggml_q5: unknown grid: the nearest is ggml_q5_1 "),
         (["--also", "onnx_int8,ct2_in8"], "--also ct2_in8: unknown grid: the nearest is ct2_int8"),
         (["--also", "onnx_int8,"], "--also : unknown grid"),
         (["--also", "ct2_int8"], "--also ct2_int8: that is --grid, on which the student is tr"),
@@ -261,7 +261,7 @@ def experiment(tmp_path):
     ("given", "said"),
     [
         ({"seed": "7"}, "seed 0, now 7"),
-        ({"max_hours": "2", "singles": "1"}, "singles 30, now 1; max_hours inf, now 2"),
+        ({"max_hours": "2", "singles": "1"}, "singles 100, now 1; max_hours inf, now 2"),
         ({"steps": "70"}, "steps not set, now 70"),
         ({"labels": "check"}, "labels text, now check"),
         ({"train_args": "optim_conf.lr=1.0e-3"}, "train_config: optim_conf.lr 4e-05, now 0.001"),

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from itertools import pairwise
 
 import pytest
 import torch
@@ -108,13 +107,18 @@ def test_every_format_keeps_it(form, exported, trimmed, tmp_path):
 
 @pytest.fixture(scope="module")
 def other(trimmed, tmp_path_factory):
-    """The same weights, but the last token before the special ones is said to be another one."""
+    """The same weights, but one of the last tokens of text is said to be another one."""
     weights = openai.load(trimmed)
     whole, kept = vocabulary_tokenizer(51865), list(weights.dims.kept)
-    (last,) = [i for i, j in pairwise(kept) if j == whole.eot]
-    rest = {i for i in kept if i != last}
-    new = next(i for i in range(last + 1, whole.eot) if closure(whole, [i]) <= rest | {i})
-    dims = own_vocabulary(weights.dims, sorted(rest | {new}), "other")
+    words = [i for i in kept if i < whole.eot]
+    one, another = next(
+        (one, new)
+        for before, one, behind in reversed([*zip(words, words[1:], words[2:], strict=False)])
+        if one not in closure(whole, {*words} - {one})  # no other needs it
+        for new in {*range(before + 1, behind)} - {one}
+        if closure(whole, [new]) <= {*words} - {one} | {new}
+    )
+    dims = own_vocabulary(weights.dims, sorted({*kept} - {one} | {another}), "other")
     path = tmp_path_factory.mktemp("other") / "other.pt"
     save_pt(path, Weights(dims, weights.state), torch.float32)
     return path

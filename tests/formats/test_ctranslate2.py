@@ -76,8 +76,8 @@ def test_other_types_of_ctranslate2s_own_converter(toy, tmp_path, quantization):
     )
     own.convert(str(tmp_path / "own"), quantization=quantization)
     loaded = reader.load(tmp_path / "own")
-    # int16: 2^10 steps to the largest; bfloat16: 8 bits; int8: 127 steps to a row's largest.
-    steps = {"int16": 2**11, "bfloat16": 2**8, "int8_bfloat16": 254}[quantization]
+    # int16: 2^10 steps to the largest, cut off; bfloat16: 8 bits; int8: 127 to a row's largest.
+    steps = {"int16": 2**10, "bfloat16": 2**8, "int8_bfloat16": 254}[quantization]
     for name, tensor in toy.state.items():
         error = (loaded.state[name].float() - tensor.float()).abs().max()
         assert error <= 1.01 * tensor.abs().max() / steps, name
@@ -99,13 +99,14 @@ def test_ctranslate2_knows_whether_it_is_multilingual(save_toy, trim, n_vocab, t
         assert convert([*options, "--grid", "ct2_int8"]) == 0
         model = ctranslate2.models.Whisper(str(tmp_path / name))
         assert model.is_multilingual == (n_vocab > 51864)
-        assert model.num_languages == max(n_vocab - 51766, 98)
+        if n_vocab > 51864:
+            assert model.num_languages == n_vocab - 51766
 
 
 def test_a_vocabulary_that_ctranslate2_would_take_for_english(save_toy, trim):
     weights = openai.load(trim(save_toy(state=32, layers=1), ["привет"]))
     kept = [i for i in weights.dims.kept if i != 50256]
-    dims = own_vocabulary(replace(weights.dims, n_vocab=len(kept)), kept, "toy")
+    dims = own_vocabulary(replace(SIZES["tiny"], n_vocab=len(kept)), kept, "toy")
     with pytest.raises(InputError, match="trim the whole one again"):
         writer.check_vocabulary(dims)
 

@@ -49,7 +49,7 @@ def write(path, weights, kind, tokens=(b"!", b'"')):
     return boundaries
 
 
-@pytest.mark.parametrize("kind", ["F32", "F16", "Q8_0", "Q5_0", "Q5_1", "Q4_0"])
+@pytest.mark.parametrize("kind", ["F32", "F16", "Q8_0", "Q5_0", "Q5_1", "Q4_0", "Q4_1"])
 def test_values_are_those_of_the_gguf_package(toy, tmp_path, kind):
     kind = gguf.GGMLQuantizationType[kind]
     write(tmp_path / "toy.bin", toy, kind)

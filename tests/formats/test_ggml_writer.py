@@ -17,7 +17,7 @@ from espnet_dq.quant.grids import get_grid
 from espnet_dq.quant.prepare import assign_grids, quantize
 from espnet_dq.runtimes import load_runtime
 
-GRIDS = ["ggml_q8_0", "ggml_q5_0", "ggml_q4_0"]
+GRIDS = ["ggml_q8_0", "ggml_q5_1", "ggml_q5_0", "ggml_q4_1", "ggml_q4_0"]
 
 
 def test_whisper_cpps_own_file(weights_dir, source_files, tmp_path):

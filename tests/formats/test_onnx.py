@@ -1,6 +1,7 @@
 """A toy Whisper in ONNX, quantized by ONNX Runtime itself, as the published small was."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
+from espnet_dq.api.checkpoint import _kind
 from espnet_dq.errors import InputError
 from espnet_dq.formats import integers
 from espnet_dq.formats.hf.names import DIMS
@@ -130,6 +132,9 @@ def test_values_are_the_quantizers(pair):
             on_grid += 1
     assert on_grid == 2 * 6 + 3 * 10 + 3
     assert integers.load(folder) == {}  # a grid that is none of ours
+    weights = sum(tensor.numel() for tensor in toy.state.values())
+    # What a teacher is said to be; a toy has many biases and LayerNorms in float.
+    assert re.fullmatch(r"onnx_hf, quantized: \d+ bits a weight", _kind(folder, weights))
 
 
 def test_dequantizes_as_onnx_does(pair):

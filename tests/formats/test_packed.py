@@ -45,7 +45,17 @@ def test_long_tensors_are_packed_in_pieces(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "grid", ["uniform2", "uniform3", "uniform4", "ct2_int8", "onnx_int8", "ggml_q5_0", "ggml_q8_0"]
+    "grid",
+    [
+        "uniform2",
+        "uniform3",
+        "uniform4",
+        "ct2_int8",
+        "onnx_int8",
+        "ggml_q5_0",
+        "ggml_q8_0",
+        "ggml_q4_1",
+    ],
 )
 def test_the_very_weights_come_back(toy, tmp_path, grid, capsys):
     path, checkpoint = tmp_path / "toy.safetensors", tmp_path / "toy.pt"

@@ -15,7 +15,7 @@ from espnet_dq.quant.grids import get_grid
 
 GRIDS = ["ct2_int8", "uniform8", "uniform4", "uniform2", "uniform4_tensor", "uniform3_g8"]
 GRIDS.append("onnx_int8")
-GGML = ["ggml_q8_0", "ggml_q5_0", "ggml_q4_0"]
+GGML = ["ggml_q8_0", "ggml_q5_1", "ggml_q5_0", "ggml_q4_1", "ggml_q4_0"]
 values = st.one_of(
     st.floats(-1e4, 1e4, width=32),
     st.floats(-(2.0**-100), 2.0**-100, width=32),
@@ -94,14 +94,16 @@ def test_onnx_int8_is_onnx_runtimes(matrix):
 def gguf_parts(matrix, kind):
     """Integers and float16 scales of the bytes that `gguf` writes, unpacked here by the layout."""
     raw = gguf.quantize(matrix, kind).reshape(len(matrix), 2, -1)
-    scale = raw[..., :2].copy().view(np.float16)[..., 0]
+    scale, fifth = raw[..., :2].copy().view(np.float16)[..., 0], raw[..., 2:6]
+    if kind.name.endswith("_1"):
+        scale, fifth = raw[..., :4].copy().view(np.float16), raw[..., 4:8]
     if kind.name == "Q8_0":
         return raw[..., 2:].copy().view(np.int8).reshape(matrix.shape), scale
     nibbles = raw[..., -16:]
     q = np.concatenate([nibbles & 15, nibbles >> 4], axis=-1).astype(np.int16)
-    if kind.name == "Q4_0":
+    if kind.name.startswith("Q4"):
         return (q - 8).reshape(matrix.shape), scale
-    q += 16 * np.unpackbits(raw[..., 2:6], axis=-1, bitorder="little")
+    q += 16 * np.unpackbits(fifth, axis=-1, bitorder="little")
     return (q - 16).reshape(matrix.shape), scale
 
 
@@ -144,6 +146,15 @@ def test_ggml_error_bound(name, matrix):
     grid = get_grid(name)
     back = grid.fake(torch.from_numpy(matrix)).double().reshape(-1, 32)
     blocks = torch.from_numpy(matrix).double().reshape(-1, 32)
+    if name.endswith("_1"):  # half a step everywhere, and the offset's rounding beside d's
+        top = 2**grid.bits - 1
+        least = blocks.amin(1, keepdim=True)
+        step = (blocks.amax(1, keepdim=True) - least) / top
+        tiny = torch.tensor(2.0**-25)
+        bound = step / 2 + top * torch.maximum(step * 2.0**-11, tiny) + 1e-9
+        bound += torch.maximum(least.abs() * 2.0**-11, tiny)
+        assert ((back - blocks).abs() <= bound * 1.0001).all()
+        return
     top = 127 if grid.bits == 8 else 2 ** (grid.bits - 1)
     step = blocks.abs().amax(1, keepdim=True) / top
     steps = 0.5 if grid.bits == 8 else 1.0

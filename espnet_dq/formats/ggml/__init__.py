@@ -12,7 +12,7 @@ class Ggml(Format):
     known_by = "a ggml file"
     exported = "student.bin"
     runtime = "whisper.cpp"
-    grids = ("ggml_q8_0", "ggml_q5_0", "ggml_q4_0")
+    grids = ("ggml_q8_0", "ggml_q5_1", "ggml_q5_0", "ggml_q4_1", "ggml_q4_0")
     float_dtype = "float16"  # whisper.cpp's convolution aborts on another
     padding = "silence"
     engine = "whisper.cpp"

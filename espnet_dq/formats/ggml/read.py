@@ -29,13 +29,14 @@ _TYPES = {
         gguf.GGMLQuantizationType.F32,
         gguf.GGMLQuantizationType.F16,
         gguf.GGMLQuantizationType.Q4_0,
+        gguf.GGMLQuantizationType.Q4_1,
         gguf.GGMLQuantizationType.Q5_0,
         gguf.GGMLQuantizationType.Q5_1,
         gguf.GGMLQuantizationType.Q8_0,
     )
 }
 # ftype: what whisper.cpp takes most tensors to be; quantized files add 1000 x their version, 2.
-FTYPES = {"F32": 0, "F16": 1, "Q4_0": 2002, "Q8_0": 2007, "Q5_0": 2008}
+FTYPES = {"F32": 0, "F16": 1, "Q4_0": 2002, "Q4_1": 2003, "Q8_0": 2007, "Q5_0": 2008, "Q5_1": 2009}
 _FLOATS = {gguf.GGMLQuantizationType.F32: np.float32, gguf.GGMLQuantizationType.F16: np.float16}
 
 
@@ -59,9 +60,14 @@ class Stored:
         return gguf.dequantize(self._rows(), self.kind).reshape(self.shape)
 
     def scales(self) -> np.ndarray:
-        """(rows, blocks) float16: the first two bytes of every block."""
+        """(rows, blocks) float16: the first two bytes of every block.
+
+        Of a type with offsets (rows, blocks, 2): the two bytes behind them, too.
+        """
         _, size = gguf.GGML_QUANT_SIZES[self.kind]
         blocks = self._rows().reshape(len(self._rows()), -1, size)
+        if self.kind.name.endswith("_1"):
+            return blocks[..., :4].copy().view(np.float16)
         return blocks[..., :2].copy().view(np.float16)[..., 0]
 
 

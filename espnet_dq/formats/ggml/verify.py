@@ -25,7 +25,7 @@ from espnet_dq.formats.report import (
 from espnet_dq.whisper.dims import any_tokenizer
 
 CONVOLUTION = "convolution: ggml holds it in float16"
-_BITS = {"Q8_0": 8, "Q5_0": 5, "Q4_0": 4}
+_BITS = {"Q8_0": 8, "Q5_1": 5, "Q5_0": 5, "Q4_1": 4, "Q4_0": 4}
 
 
 def compare(path: Path, reference: Reference) -> Report:

@@ -25,7 +25,8 @@ from espnet_dq.whisper.vocabulary import OwnVocabulary, added_tokens, whole_size
 from espnet_dq.whisper.weights import Weights, cast
 
 GRIDS = {grid: grid.removeprefix("ggml_").upper() for grid in Ggml.grids}  # -> ggml's type
-_TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q5_0": 6, "Q8_0": 8}  # ggml's enumeration
+# ggml's enumeration
+_TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q5_0": 6, "Q5_1": 7, "Q8_0": 8}
 
 
 def check_grids(dims: ModelDimensions, grids: Mapping[str, str]) -> None:
@@ -131,21 +132,21 @@ def ordinary_tokens(dims: ModelDimensions) -> list[bytes]:
 
 
 def _pack(q: Quantized, kind: str, tensor: Tensor, name: str, path: Path | str) -> bytes:
-    """The blocks: a float16 scale, for q5_0 the fifth bits, then the integers.
+    """The blocks: a float16 scale, an offset if there are any, the fifth bits, then the integers.
 
     Nibbles: the first half of a block in the low ones, the second half in the high ones.
     """
     if q.integers.shape != tensor.shape:
         raise InputError(f"{name}: {tuple(q.integers.shape)} integers for {tuple(tensor.shape)}")
     scale = cast(q.scale, torch.float16, f"the scale of {name}", path)
-    scale = scale.numpy().reshape(-1, 1).view(np.uint8)
     blocks = q.integers.cpu().numpy().reshape(-1, 32)
+    scale = scale.contiguous().numpy().reshape(len(blocks), -1).view(np.uint8)
     if kind == "Q8_0":
         return np.concatenate([scale, blocks.view(np.uint8)], axis=1).tobytes()
-    offset = 16 if kind == "Q5_0" else 8
+    offset = 16 if kind.startswith("Q5") else 8
     values = (blocks.astype(np.int16) + offset).astype(np.uint8)
     nibbles = (values[:, :16] & 15) | ((values[:, 16:] & 15) << 4)
     parts = [scale, nibbles]
-    if kind == "Q5_0":
+    if kind.startswith("Q5"):
         parts.insert(1, np.packbits(values >> 4, axis=1, bitorder="little"))
     return np.concatenate(parts, axis=1).tobytes()
