@@ -25,6 +25,8 @@ def transcribe(
     beam_size: int = BEAM,
     threads: int = 0,
     context: str = "auto",
+    task: str = "transcribe",
+    words: bool = False,
 ) -> Iterator[Segment]:
     """What is said in an audio file of any kind and length, segment by segment, as it comes.
 
@@ -32,7 +34,7 @@ def transcribe(
         audio: wav, flac, mp3, ogg, ...
         model: what `save` wrote, an experiment, a name as of `load`, or, to load it once for many
             files, what `espnet_dq.runtimes.load_runtime` returns; then `runtime`, `beam_size`,
-            `threads` and `context` are those that it was loaded with.
+            `threads`, `context`, `task` and `words` are those that it was loaded with.
         language: Whisper's code or a name; None: detected, and logged.
         timestamps: cut by the model's own timestamps; otherwise a segment is what is heard at a
             time, up to 30 s.
@@ -43,10 +45,12 @@ def transcribe(
         beam_size: 1 is greedy, and the fastest.
         threads: CPU threads; 0 takes every core.
         context: what the encoder hears at a time, see `load_runtime`.
+        task: `transcribe`, or `translate` into English.
+        words: with times and probabilities of words (faster-whisper, torch).
 
     Returns:
-        Segments with `start` and `end` in seconds, `text` and `language`; none where there is no
-        sound.
+        Segments with `start` and `end` in seconds, `text`, its `language`, and `words` if asked
+        for; none where there is no sound.
 
     Raises:
         InputError: a model that cannot be read or an unknown language; of the audio while
@@ -58,7 +62,9 @@ def transcribe(
             print(segment.start, segment.text)
     """
     if isinstance(model, str | Path):
-        model = load_runtime(runtime, model, threads, 1, beam_size, context)
+        model = load_runtime(
+            runtime, model, threads, 1, beam_size, context=context, task=task, words=words
+        )
     code = known_language(language, model.languages) if language else None
 
     def detected(language: str | None, probability: float) -> None:

@@ -9,13 +9,16 @@ from pathlib import Path
 from espnet_dq.bin.arguments import Parser, add_context, add_model, count
 from espnet_dq.data.languages import known_language
 from espnet_dq.data.texts import between
-from espnet_dq.decode.subtitles import HEAD, cue
+from espnet_dq.decode.subtitles import HEAD, cue, json_line
 from espnet_dq.decode.transcribe import BEAM, SURE, transcribe
 from espnet_dq.errors import InputError, one_line, run, say, spoken
 from espnet_dq.files import atomic, check_replaceable
 from espnet_dq.runtimes import RUNTIMES, Segment, load_runtime
+from espnet_dq.runtimes.interface import TASKS
 
 SHOWN = 5  # damaged spots of a file
+JSON = "json"
+FORMATS = ("text", *HEAD, JSON)
 
 
 def get_parser() -> Parser:
@@ -27,13 +30,18 @@ def get_parser() -> Parser:
     parser.add_argument("--runtime", choices=RUNTIMES, help="default: the one that reads the model")
     parser.add_argument("--timestamps", action="store_true", help="a line for each segment")
     parser.add_argument(
-        "--format", choices=("text", *HEAD), default="text", help="text (default), or subtitles"
+        "--format", choices=FORMATS, default="text", help="text (default), subtitles, or json"
     )
+    parser.add_argument(
+        "--words", action="store_true", help="in json: times and probability of each word"
+    )
+    parser.add_argument("--task", choices=TASKS, default=TASKS[0], help="translate: into English")
     parser.add_argument(
         "--out",
         type=Path,
         metavar="DIR",
-        help="write DIR/NAME.txt, .srt or .vtt of each AUDIO (default: print; subtitles of one)",
+        help="write DIR/NAME.txt, .srt, .vtt or .json of each AUDIO (default: print; subtitles of "
+        "one)",
     )
     parser.add_argument(
         "--beam_size", type=count, default=BEAM, help="1 is greedy, and faster (%(default)s)"
@@ -54,10 +62,13 @@ def main(argv: list[str] | None = None) -> int:
     are still transcribed, and the exit code is 2.
     """
     args = get_parser().parse_args(argv)
+    if args.words and args.format != JSON:
+        raise InputError("--words: only with --format json")
     places = _places(args.audio, args.out, args.format)
     runtime = load_runtime(
-        args.runtime, args.model, args.threads, nj=1, beam_size=args.beam_size, context=args.context
-    )
+        args.runtime, args.model, args.threads, nj=1, beam_size=args.beam_size,
+        context=args.context, task=args.task, words=args.words,
+    )  # fmt: skip
     asked = known_language(args.language, runtime.languages) if args.language else None
     timestamps = args.timestamps or args.format != "text"
     code = 0
@@ -66,7 +77,11 @@ def main(argv: list[str] | None = None) -> int:
         try:
             detected = partial(_name_language, path)
             segments = transcribe(runtime, path, asked, timestamps, _warner(), detected)
-            parts = _parts(_cuts(segments, path), args.format, args.timestamps, prefix)
+            segments = _cuts(segments, path)
+            if args.format == JSON:
+                parts = iter([json_line(path, segments)])
+            else:
+                parts = _parts(segments, args.format, args.timestamps, prefix)
             if place:
                 with atomic(place) as tmp, open(tmp, "w", encoding="utf-8") as file:
                     file.writelines(parts)
@@ -86,7 +101,7 @@ def _places(audio: list[str], out: Path | None, kind: str) -> list[Path | None]:
     Whatever is wrong with them is said before hours of work; the folder is made.
     """
     if out is None:
-        if kind != "text" and len(audio) > 1:
+        if kind in HEAD and len(audio) > 1:
             raise InputError(
                 f"--format {kind}: of several AUDIO only with --out, a folder for them"
             )

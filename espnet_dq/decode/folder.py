@@ -88,7 +88,7 @@ def decode_folder(
     check_out(out)
     wav, languages = read_wav(data), read_scp(data / "utt2lang")
     started = time.perf_counter()
-    engine = load_runtime(runtime, model, threads, nj, beam_size, context)
+    engine = load_runtime(runtime, model, threads, nj, beam_size, context=context)
     load_seconds = time.perf_counter() - started
     _check_languages(data / "utt2lang", wav, languages, engine.languages)
 

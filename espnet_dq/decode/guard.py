@@ -20,6 +20,7 @@ from espnet_dq.runtimes.interface import (
     Segment,
     whole,
     worst,
+    written,
 )
 
 
@@ -54,13 +55,14 @@ def _guarded(
     """`found`, or else the first attempt at higher temperatures that can have been said, or else
     what of `found` can have been."""
     seconds = sounding_seconds(audio)
-    mended = _mended(found, seconds, language)
+    text_in = written(runtime, language)
+    mended = _mended(found, seconds, text_in)
     if mended is found:
         return found
     nothing = Segment(0.0, len(audio) / SAMPLE_RATE, "")
     for first in range(1, len(TEMPERATURES)) if seconds else ():
         again = halves.transcribe(runtime, audio, language, timestamps, TEMPERATURES[first:])
-        if _mended(again, seconds, language) is again:
+        if _mended(again, seconds, text_in) is again:
             return [replace(segment, guard="again") for segment in again or [nothing]]
     return mended or [replace(nothing, guard="cut")]
 
@@ -79,8 +81,8 @@ def _mended(segments: list[Segment], seconds: float, language: str) -> list[Segm
         if not inside:
             mended.append(segment)
         elif text:
-            mended.append(replace(segment, text=text, guard="cut"))
+            mended.append(replace(segment, text=text, guard="cut", words=()))
         elif mended:  # the one before says all that was said of both
-            mended[-1] = replace(mended[-1], guard="cut")
+            mended[-1] = replace(mended[-1], guard="cut", words=())
         start += len(segment.text) + len(space)
     return mended

@@ -57,10 +57,7 @@ def transcribe(
         return segments
     return [
         replace(
-            segment,
-            start=start + min(segment.start, len(part) / SAMPLE_RATE),
-            end=start + min(segment.end, len(part) / SAMPLE_RATE),
-            limit=worst(["in two", segment.limit]),
+            segment.moved(start, len(part) / SAMPLE_RATE), limit=worst(["in two", segment.limit])
         )
         for start, part in ((0.0, audio[:at]), (at / SAMPLE_RATE, audio[at:]))
         for segment in transcribe(runtime, part, language, timestamps, temperatures)

@@ -12,7 +12,7 @@ from espnet_dq.data.faults import AudioFault
 from espnet_dq.data.pieces import pieces
 from espnet_dq.data.unfit import sounding
 from espnet_dq.decode import guard, halves
-from espnet_dq.runtimes.interface import WINDOW, Runtime, Segment
+from espnet_dq.runtimes.interface import WINDOW, Runtime, Segment, written
 
 # `Runtime.detect` gives clips of speech 0.38 at least, 0.26 behind 20 s of silence; noise, hum,
 # clicks, a tone and a tune 0.19 at most (base and tiny; 8 clips in 5 languages, 11 other sounds).
@@ -100,15 +100,14 @@ def transcribe_pieces(
     clip = guard.transcribe if guarded else halves.transcribe
     for start, audio in _sounds(parts):
         offset, length = start / SAMPLE_RATE, len(audio) / SAMPLE_RATE
-        found = clip(runtime, audio, language, timed)
+        found, text_in = clip(runtime, audio, language, timed), written(runtime, language)
         if not timestamps:
-            said = guard.joined(found, language)
-            found = [Segment(0.0, length, said.text, said.limit, said.guard)]
+            said, words = guard.joined(found, text_in), tuple(w for s in found for w in s.words)
+            found = [Segment(0.0, length, said.text, said.limit, said.guard, words=words)]
         for segment in found:
-            # A model hears a window that is full, and may set a time behind the end.
-            begin, end = (offset + min(t, length) for t in (segment.start, segment.end))
             if segment.text or segment.guard:
-                yield replace(segment, start=begin, end=end, language=language)
+                # A model hears a window that is full, and may set a time behind the end.
+                yield replace(segment.moved(offset, length), language=text_in)
 
 
 def _sounds(parts: Iterable[tuple[int, np.ndarray]]) -> Iterator[tuple[int, np.ndarray]]:

@@ -20,7 +20,7 @@ from espnet_dq.errors import InputError
 from espnet_dq.fetch.names import source_path
 from espnet_dq.formats.detect import detect
 from espnet_dq.formats.registry import FORMATS
-from espnet_dq.runtimes.interface import CONTEXTS, WINDOW, Runtime, Segment
+from espnet_dq.runtimes.interface import CONTEXTS, TASKS, WINDOW, Runtime, Segment
 
 __all__ = ["RUNTIMES", "WINDOW", "Runtime", "Segment", "cores", "guess_runtime", "load_runtime"]
 
@@ -53,7 +53,10 @@ def load_runtime(
     threads: int = 0,
     nj: int = 0,
     beam_size: int = 1,
+    *,
     context: str = "full",
+    task: str = "transcribe",
+    words: bool = False,
 ) -> Runtime:
     """Load a model into a runtime.
 
@@ -71,9 +74,12 @@ def load_runtime(
         context: `full`: the model's whole window for each clip. `short`: as little as the clip
             needs, which is faster; a Whisper that was not trained for it may go round in circles.
             `auto`: `short` for a model that says that it was (`Weights.any_window`).
+        task: `transcribe`, or `translate` into English.
+        words: whether `transcribe` tells times and probabilities of words, which takes longer.
 
     Raises:
-        InputError: the path does not hold a model that this runtime reads.
+        InputError: the path does not hold a model that this runtime reads, or the runtime or the
+            model cannot do what is asked for.
         WorkError: a name whose model cannot be fetched.
     """
     path = source_path(path)
@@ -84,9 +90,19 @@ def load_runtime(
     if isinstance(runtime, str):
         runtime = resolve_name(runtime)
     known("context", context, CONTEXTS)
+    known("task", task, TASKS)
     engine = runtime(path, threads or cores(), nj, beam_size)
-    if hasattr(engine, "short"):
-        engine.short = context == "short" or (context == "auto" and engine.any_window)
-    elif context == "short":
-        raise InputError(f"context short: {name} always hears whole windows")
+    short = context == "short" or (context == "auto" and getattr(engine, "any_window", False))
+    translates = task != "transcribe"
+    for attribute, wanted, value, cannot in (
+        ("short", short, True, "always hears whole windows (context short)"),
+        ("task", translates, task, f"cannot {task}"),
+        ("words", words, True, "tells nothing of words: faster-whisper and torch do"),
+    ):
+        if wanted and getattr(engine, attribute, None) is None:
+            raise InputError(f"{name} {cannot}")
+        if wanted:
+            setattr(engine, attribute, value)
+    if translates and len(engine.languages) == 1:
+        raise InputError(f"task {task}: {path} knows one language only")
     return engine

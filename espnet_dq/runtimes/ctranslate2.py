@@ -15,6 +15,7 @@ from espnet_dq.runtimes.interface import (
     TEMPERATURES,
     Hypothesis,
     Segment,
+    Word,
     first_line,
     short_frames,
     sounding_frames,
@@ -96,6 +97,8 @@ class FasterWhisper:
 
     batch = 1
     short = False
+    task = "transcribe"
+    words = False
 
     def __init__(self, path: Path, threads: int, nj: int, beam_size: int) -> None:
         # A name that is no folder would be looked up on the model hub, a missing tokenizer too.
@@ -201,10 +204,13 @@ class FasterWhisper:
 
     def _transcribe(self, audio: np.ndarray, language: str, options: dict) -> list[Segment]:
         # A copy: faster-whisper adds to the list of suppressed tokens that it is given.
-        found, _ = self.model.transcribe(audio, language=language, **deepcopy(options))
+        options = {**deepcopy(options), "task": self.task, "word_timestamps": self.words}
+        found, _ = self.model.transcribe(audio, language=language, **options)
         segments = list(found)
         cut = windows_cut(((s.seek, len(s.tokens)) for s in segments), self.most_tokens)
         return [
-            Segment(s.start, s.end, s.text.strip(), "cut" if s.seek in cut else "")
+            Segment(s.start, s.end, s.text.strip(), "cut" if s.seek in cut else "",
+                    words=tuple(Word(w.start, w.end, w.word.strip(), w.probability)
+                                for w in s.words or ()))
             for s in segments
-        ]
+        ]  # fmt: skip

@@ -35,6 +35,7 @@ class WhisperCpp:
     window = WINDOW
     any_window = False  # the format has no place for it
     short = False
+    task = "transcribe"
     # whisper.cpp's default. It attends to 36 positions of zeros behind the window's 1500, and
     # sums values in float16 (v1.8.5; known there): `benchmarks/parity.py` measures without, too.
     flash_attention = True
@@ -140,6 +141,7 @@ class WhisperCpp:
             no_timestamps=not timestamps,
             temperature=temperature,
             extract_probability=True,
+            translate=self.task == "translate",
             audio_ctx=self._positions(audio) if self.short else 0,  # 0: all
         )
         # Times are in hundredths of a second.

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 import numpy as np
@@ -19,6 +19,7 @@ WINDOW = 30.0  # seconds
 # How much a runtime hears at a time: the model's whole window; as little as a clip needs; or that
 # where the model was trained for it.
 CONTEXTS = ("full", "short", "auto")
+TASKS = ("transcribe", "translate")  # the latter into English
 MARGIN = 3.0  # seconds of silence behind the sound of a short window, at least (docs/results.md)
 FRAMES = 100  # log-mel frames a second
 BATCH = 8  # clips at a time, where more of them are faster
@@ -45,15 +46,40 @@ class Hypothesis:
 
 
 @dataclass(frozen=True)
+class Word:
+    """A word of a segment, its punctuation with it; seconds as there, and how probable it is."""
+
+    start: float
+    end: float
+    text: str
+    probability: float
+
+
+@dataclass(frozen=True)
 class Segment:
-    """A piece of a transcript; times in seconds from the beginning of the audio."""
+    """A piece of a transcript; times in seconds from the beginning of the audio.
+
+    `language` is that of the text, Whisper's code, where it is of a file
+    (`espnet_dq.decode.transcribe`); `words` are there if the runtime was asked for them, and the
+    guard has cut nothing.
+    """
 
     start: float
     end: float
     text: str
     limit: Limit = ""
     guard: Guard = ""
-    language: str = ""  # Whisper's code, where it is of a file (`espnet_dq.decode.transcribe`)
+    language: str = ""
+    words: tuple[Word, ...] = ()
+
+    def moved(self, offset: float, length: float) -> "Segment":
+        """As it lies in a longer recording: `offset` seconds later, cut at `length` seconds."""
+        words = tuple(
+            replace(w, start=offset + min(w.start, length), end=offset + min(w.end, length))
+            for w in self.words
+        )
+        start, end = (offset + min(t, length) for t in (self.start, self.end))
+        return replace(self, start=start, end=end, words=words)
 
 
 class Runtime(Protocol):
@@ -69,8 +95,12 @@ class Runtime(Protocol):
         window: seconds of audio that the model hears at a time, and a clip has at most.
         most_tokens: how many the decoder writes for a clip at most; a text of so many is cut.
         any_window: whether the model says that it was trained in windows of every length.
-        short: whether it hears windows as short as its clips allow (`short_frames`), which
-            `load_runtime` decides. A runtime without this attribute cannot.
+        short: whether it hears windows as short as its clips allow (`short_frames`).
+        task: one of `TASKS`.
+        words: whether `transcribe` tells times and probabilities of words.
+
+    `load_runtime` sets the last three. A runtime without one of these attributes, or with None,
+    cannot do that.
     """
 
     compute_type: str
@@ -83,6 +113,8 @@ class Runtime(Protocol):
     most_tokens: int
     any_window: bool
     short: bool
+    task: str
+    words: bool | None
 
     def decode(self, clips: list[np.ndarray], language: str) -> list[Hypothesis]:
         """Text of each clip, (samples,) float32 at 16 kHz, of a window at most, in one language."""
@@ -206,6 +238,11 @@ def sounding_frames(mel) -> int:
     bands = tuple(range(mel.ndim - 1))
     heard = np.flatnonzero(np.asarray(mel).any(axis=bands))
     return int(heard[-1]) + 1 if len(heard) else 0
+
+
+def written(runtime: Runtime, language: str) -> str:
+    """The language that is written where `language` is spoken."""
+    return "en" if getattr(runtime, "task", "") == "translate" else language
 
 
 def whole(audio: np.ndarray, said: Hypothesis) -> list[Segment]:

@@ -17,6 +17,8 @@ from espnet_dq.runtimes.torch import Torch
 class OnnxRuntime(Torch):
     """ONNX Runtime on the CPU; features, search and rules are those of `Torch`."""
 
+    words = None  # a graph gives no attention, from which their times follow
+
     def _load(self, path: Path) -> "Model":
         from espnet_dq.formats.onnx import Onnx
         from espnet_dq.formats.transformers_js import TransformersJs
@@ -26,6 +28,9 @@ class OnnxRuntime(Torch):
         model = Model(path, self.threads)
         self.any_window = model.any_window
         return model
+
+    def _align(self) -> None:
+        """Nothing to align with, see `words`."""
 
     def _encode(self, mels: Tensor) -> Tensor:
         return self.model.encoder(mels)

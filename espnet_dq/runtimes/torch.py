@@ -14,6 +14,7 @@ from espnet_dq.runtimes.interface import (
     Attempt,
     Hypothesis,
     Segment,
+    Word,
     seeded,
     settle,
     short_frames,
@@ -33,6 +34,8 @@ class Torch:
     padding = "zeros"  # of the windows; an experiment's are padded as it was trained
     any_window = False
     short = False
+    task = "transcribe"
+    words = False
 
     def __init__(self, path: Path, threads: int, nj: int, beam_size: int) -> None:
         import torch
@@ -51,6 +54,7 @@ class Torch:
             )
         if isinstance(self.model.dims, OwnVocabulary):
             speak_whole(self.model)
+        self._align()
         # The model's window: 3000 log-mel frames, of a short-window student fewer.
         self.frames = 2 * self.model.dims.n_audio_ctx
         self.window = self.frames / FRAMES
@@ -65,6 +69,18 @@ class Torch:
             "sample_len": self.most_tokens,
             "fp16": False,
         }
+
+    def _align(self) -> None:
+        """Let it tell times of words from the heads that are known for a model of its shape."""
+        import torch
+
+        from espnet_dq.whisper.generation import openais
+
+        dims = self.model.dims
+        heads = torch.zeros(dims.n_text_layer, dims.n_text_head, dtype=torch.bool)
+        for layer, head in openais(dims).alignment_heads:
+            heads[layer, head] = True
+        self.model.register_buffer("alignment_heads", heads.to_sparse(), persistent=False)
 
     def _load(self, path: Path):
         """What is decoded: a `whisper.model.Whisper`, or what behaves like one, strictly loaded."""
@@ -129,6 +145,7 @@ class Torch:
                 return whole(audio, said)
             options = self.options | {"temperature": temperatures}
             options |= {"without_timestamps": False, "condition_on_previous_text": False}
+            options |= {"task": self.task, "word_timestamps": self.words}
             self.model.decode = self._decode_window
             found = whisper.transcribe(
                 self.model, audio, language=language, verbose=None, **options
@@ -136,9 +153,11 @@ class Torch:
         segments = found["segments"]
         cut = windows_cut(((s["seek"], len(s["tokens"])) for s in segments), self.most_tokens)
         return [
-            Segment(s["start"], s["end"], s["text"].strip(), "cut" if s["seek"] in cut else "")
+            Segment(s["start"], s["end"], s["text"].strip(), "cut" if s["seek"] in cut else "",
+                    words=tuple(Word(float(w["start"]), float(w["end"]), w["word"].strip(),
+                                     float(w["probability"])) for w in s.get("words", ())))
             for s in segments
-        ]
+        ]  # fmt: skip
 
     def _features(self, clips: list[np.ndarray]):
         """What the encoder makes of clips, all in a window of one length."""
@@ -177,7 +196,7 @@ class Torch:
         """What is said in windows, in what the encoder made of them."""
         from whisper import DecodingOptions
 
-        options = self.options | {"temperature": temperature}
+        options = self.options | {"temperature": temperature, "task": self.task}
         if temperature:
             del options["beam_size"]
         found = self._decode(features, DecodingOptions(language=language, **options))

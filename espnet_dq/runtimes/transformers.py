@@ -40,6 +40,7 @@ class Transformers:
     workers = 1
     compute_type = "float32"
     short = False
+    task = "transcribe"
 
     def __init__(self, path: Path, threads: int, nj: int, beam_size: int) -> None:
         # A name that is no folder would be looked up on the model hub.
@@ -232,7 +233,7 @@ class Transformers:
     def _prompt(self, options: dict, language: str) -> dict:
         """`options` for `generate`: English-only models take neither language nor task."""
         if self.multilingual:
-            return options | {"language": language}
+            return options | {"language": language, "task": self.task}
         return {key: value for key, value in options.items() if key != "task"}
 
     def _text(self, ids) -> str:
