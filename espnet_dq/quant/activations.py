@@ -52,6 +52,19 @@ def int8_per_token(x: Tensor) -> Tensor:
     return (x * scale).add_(128.0).round_().sub_(128.0).mul_(scale.reciprocal())
 
 
+def q8_K_blocks(x: Tensor) -> Tensor:
+    """ggml's rounding of what superblocks are multiplied by: 256 values share a float32 scale.
+
+    `q = min(round_half_even(x * (-127 / m)), 127)`, m being the value of the largest magnitude with
+    its sign, `q / (-127 / m)`. Source: ggml's `quantize_row_q8_K`.
+    """
+    blocks = x.float().reshape(-1, 256)
+    high, low = blocks.amax(1, keepdim=True), blocks.amin(1, keepdim=True)
+    inverse = -127.0 / torch.where(high > -low, high, low)
+    q = (blocks * inverse).round_().clamp_(max=127)
+    return torch.where(inverse.isfinite(), q * inverse.reciprocal(), 0.0).reshape(x.shape)
+
+
 def q8_0_blocks(x: Tensor) -> Tensor:
     """The values that ggml's dot products see of `x` (..., D), float32; D a multiple of 32.
 

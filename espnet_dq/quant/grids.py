@@ -14,90 +14,15 @@ Example usage::
 """
 
 import re
-from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from espnet_dq.errors import InputError
-from espnet_dq.slices import row_slices
-
-
-@dataclass(frozen=True)
-class Quantized:
-    """A weight on a grid.
-
-    `integers` is int8, of the weight's own shape, 0 for the value 0 unless the grid has offsets.
-    `scale` is what the file stores: float32 [rows, groups], for `ct2_int8` [rows], for ggml's grids
-    float16 [rows, blocks], or [rows, blocks, 2] with offsets; what a value is made of is the grid's
-    own rule.
-    """
-
-    grid: str
-    integers: Tensor
-    scale: Tensor
-
-
-def _matrix(weight: Tensor, grid: str) -> Tensor:
-    """The weight as a float32 [rows, columns] matrix; refuses what no grid can hold."""
-    if weight.dim() < 2:
-        raise InputError(f"grid {grid} needs a matrix, not a tensor of shape {tuple(weight.shape)}")
-    if not torch.isfinite(weight).all():
-        raise InputError(f"grid {grid}: the weight holds values that are not finite")
-    return weight.detach().float().reshape(weight.shape[0], -1)
-
-
-def _in_slices(
-    fake: Callable[[Tensor, Tensor | None], Tensor], weight: Tensor, clip: Tensor | None = None
-) -> Tensor:
-    """`fake(matrix, clip)` of a weight, some rows at a time, in the weight's shape."""
-    matrix = weight.detach().float().reshape(weight.shape[0], -1)
-    values = torch.empty_like(matrix)
-    for rows in row_slices(matrix):
-        values[rows] = fake(matrix[rows], None if clip is None else clip[rows])
-    return values.reshape(weight.shape)
-
-
-class Grid(ABC):
-    """The values that weights may have, and what a file stores of them.
-
-    Attributes:
-        name: in options and files.
-        bits: of an integer, at most 8.
-        bottom: the smallest integer on the grid.
-        matrices: whether it is for matrices only, so that convolutions stay in float.
-        learns: whether a group's range can end below its largest magnitude, at a `clip`; such a
-            grid has `groups` and `top`, see `CTranslate2Int8`.
-    """
-
-    matrices: ClassVar[bool] = False
-    learns: ClassVar[bool] = False
-    name: str
-    bits: int
-    bottom: int
-
-    @abstractmethod
-    def scale_like(self, shape: tuple[int, ...]) -> tuple[torch.dtype, tuple[int, ...]]:
-        """Type and shape of the scales of a weight of this shape."""
-
-    @abstractmethod
-    def quantize(self, weight: Tensor, clip: Tensor | None = None) -> Quantized:
-        """Integers int8 of the weight's shape, and scales; `clip` is None unless it `learns`.
-
-        Raises `InputError` for a weight that the grid cannot hold.
-        """
-
-    @abstractmethod
-    def dequantize(self, q: Quantized) -> Tensor:
-        """The float32 weight on the grid."""
-
-    def fake(self, weight: Tensor, clip: Tensor | None = None) -> Tensor:
-        """The float32 weight on the grid, which training computes with, bit for bit as stored."""
-        return self.dequantize(self.quantize(weight, clip))
+from espnet_dq.quant.ggml_grids import Ggml, GgmlK, GgmlOffset
+from espnet_dq.quant.grid import Grid, Quantized, in_slices, matrix_of
 
 
 @dataclass(frozen=True)
@@ -136,7 +61,7 @@ class CTranslate2Int8(Grid):
 
     def quantize(self, weight: Tensor, clip: Tensor | None = None) -> Quantized:
         """Integers [as the weight] int8 and scales [rows] float32; `clip` as in `fake`."""
-        matrix = _matrix(weight, self.name)
+        matrix = matrix_of(weight, self.name)
         scale = self._scale(matrix, clip)
         integers = self._integers(matrix, scale).to(torch.int8).reshape(weight.shape)
         return Quantized(self.name, integers, scale.squeeze(1))
@@ -152,7 +77,7 @@ class CTranslate2Int8(Grid):
         `clip` [rows, 1], in (0, 1]: the part of the row's largest magnitude that the range ends
         at, 1 if not given.
         """
-        return _in_slices(self._fake, weight, clip)
+        return in_slices(self._fake, weight, clip)
 
     def _fake(self, matrix: Tensor, clip: Tensor | None) -> Tensor:
         scale = self._scale(matrix, clip)
@@ -229,7 +154,7 @@ class Uniform(Grid):
 
         `clip` as in `fake`.
         """
-        q, step = self._parts(self.groups(_matrix(weight, self.name)), clip)
+        q, step = self._parts(self.groups(matrix_of(weight, self.name)), clip)
         return Quantized(self.name, q.to(torch.int8).reshape(weight.shape), step.squeeze(2))
 
     def dequantize(self, q: Quantized) -> Tensor:
@@ -245,7 +170,7 @@ class Uniform(Grid):
         """
         if self.group == "tensor":
             return self._fake(weight.detach().float(), clip).reshape(weight.shape)
-        return _in_slices(self._fake, weight, clip)
+        return in_slices(self._fake, weight, clip)
 
     def _fake(self, matrix: Tensor, clip: Tensor | None) -> Tensor:
         q, step = self._parts(self.groups(matrix), clip)
@@ -279,149 +204,9 @@ class OnnxInt8(Uniform):
         return (groups / step).round_().clamp_(-self.top, self.top), step
 
 
-@dataclass(frozen=True)
-class Ggml(Grid):
-    """ggml's blocks of 32 along the row, with a float16 scale `d`: q8_0, q5_0 and q4_0.
-
-    The integer is chosen with the float32 `d`, the value is computed with the stored float16
-    one: `q * float32(float16(d))`. q8_0: `d = max|block| / 127`, half rounds away from zero.
-    q5_0 and q4_0: `d = m / -2^(bits-1)`, where m is the value of the largest magnitude with its
-    sign (of equal ones the first), and `q = min(2^bits - 1, int(w * (1 / d) + 2^(bits-1) + 0.5))`
-    less 2^(bits-1). Source: ggml's reference quantizers; the `gguf` package is their NumPy twin.
-    """
-
-    bits: int
-
-    BLOCK = 32
-    matrices = True
-
-    @property
-    def name(self) -> str:
-        """`ggml_q8_0`, `ggml_q5_0`, `ggml_q4_0`."""
-        return f"ggml_q{self.bits}_0"
-
-    @property
-    def bottom(self) -> int:
-        """The smallest integer on the grid; only q8_0 is symmetric."""
-        return -127 if self.bits == 8 else -(2 ** (self.bits - 1))
-
-    def _blocks(self, matrix: Tensor) -> Tensor:
-        rows, columns = matrix.shape
-        if columns % self.BLOCK:
-            raise InputError(
-                f"grid {self.name} does not fit a tensor with rows of {columns} values: "
-                f"{columns} is no multiple of {self.BLOCK}"
-            )
-        return matrix.reshape(rows, columns // self.BLOCK, self.BLOCK)
-
-    def _parts(self, blocks: Tensor) -> tuple[Tensor, Tensor]:
-        """Integers [rows, blocks, 32] float32 and `d` [rows, blocks, 1] float32."""
-        high, low = blocks.amax(dim=2, keepdim=True), blocks.amin(dim=2, keepdim=True)
-        if self.bits == 8:
-            # True divisions, as in `Uniform`.
-            top = torch.maximum(high, -low)
-            d = top / torch.full_like(top, 127.0)
-        else:
-            top = torch.where(high > -low, high, low)
-            if (tie := (high == -low).squeeze(2)).any():
-                tied = blocks[tie]
-                top[tie] = tied.gather(1, tied.abs().argmax(dim=1, keepdim=True))
-            d = top / torch.full_like(top, -float(2 ** (self.bits - 1)))
-        inverse = torch.ones_like(d) / d
-        # No inverse, of zero or of the smallest denormals: only zeros are left.
-        x = blocks * torch.where(inverse.isfinite(), inverse, 0.0)
-        if self.bits == 8:
-            rest = x.abs()
-            whole = rest.floor()
-            rest.sub_(whole).mul_(2).floor_()  # 1 from a half on
-            return whole.add_(rest).copysign_(x), d
-        half = 2 ** (self.bits - 1)
-        return x.add_(half + 0.5).trunc_().clamp_(0, 2 * half - 1).sub_(half), d
-
-    def scale_like(self, shape: tuple[int, ...]) -> tuple[torch.dtype, tuple[int, ...]]:
-        """Type and shape of the scales of a weight of this shape."""
-        return torch.float16, (shape[0], prod(shape[1:]) // self.BLOCK)
-
-    def quantize(self, weight: Tensor, clip: None = None) -> Quantized:
-        """Integers [as the weight] int8 and scales [rows, blocks] float16; there is no `clip`.
-
-        Raises `InputError` also when a scale is beyond float16.
-        """
-        q, d = self._parts(self._blocks(_matrix(weight, self.name)))
-        scale = d.squeeze(2).half()
-        if not scale.isfinite().all():
-            raise InputError(f"grid {self.name}: a value is too large for a float16 scale")
-        return Quantized(self.name, q.to(torch.int8).reshape(weight.shape), scale)
-
-    def dequantize(self, q: Quantized) -> Tensor:
-        """The float32 weight that the runtime computes with."""
-        blocks = self._blocks(q.integers.reshape(q.integers.shape[0], -1).float())
-        return (blocks * q.scale.float().unsqueeze(2)).reshape(q.integers.shape)
-
-    def fake(self, weight: Tensor, clip: None = None) -> Tensor:
-        """`dequantize(quantize(weight))` without the detour through int8; there is no `clip`."""
-        return _in_slices(self._fake, weight)
-
-    def _fake(self, matrix: Tensor, clip: None) -> Tensor:
-        q, d = self._parts(self._blocks(matrix))
-        return q.mul_(d.half().float()).reshape(matrix.shape)
-
-
-class GgmlOffset(Ggml):
-    """ggml's blocks of 32 with a float16 scale `d` and a float16 offset `m`: q5_1 and q4_1.
-
-    `m = min(block)`, `d = (max - min) / (2^bits - 1)`, `q = int((w - m) * (1 / d) + 0.5)`, at most
-    2^bits - 1, with the float32 `d` and `m`; the value is computed with the stored float16 ones:
-    `q * float32(d) + float32(m)`. `Quantized` holds q less 2^(bits-1), and d and m of each block.
-    Source: ggml's reference quantizers; the `gguf` package is their NumPy twin.
-    """
-
-    @property
-    def name(self) -> str:
-        """`ggml_q5_1`, `ggml_q4_1`."""
-        return f"ggml_q{self.bits}_1"
-
-    def scale_like(self, shape: tuple[int, ...]) -> tuple[torch.dtype, tuple[int, ...]]:
-        """Type and shape of the scales and offsets of a weight of this shape."""
-        return torch.float16, (shape[0], prod(shape[1:]) // self.BLOCK, 2)
-
-    def _offset_parts(self, blocks: Tensor) -> tuple[Tensor, Tensor]:
-        """Integers from 0 on, [rows, blocks, 32] float32, and `d`, `m` [rows, blocks, 2]."""
-        least = blocks.amin(dim=2, keepdim=True)
-        spread = blocks.amax(dim=2, keepdim=True) - least
-        d = spread / torch.full_like(spread, float(2**self.bits - 1))  # as in `Uniform`
-        inverse = torch.ones_like(d) / d
-        x = (blocks - least) * torch.where(inverse.isfinite(), inverse, 0.0)
-        return x.add_(0.5).trunc_().clamp_(0, 2**self.bits - 1), torch.cat([d, least], dim=2)
-
-    def quantize(self, weight: Tensor, clip: None = None) -> Quantized:
-        """Integers [as the weight] int8, and float16 scales and offsets [rows, blocks, 2].
-
-        Raises `InputError` also when one of these is beyond float16.
-        """
-        q, pair = self._offset_parts(self._blocks(_matrix(weight, self.name)))
-        scale = pair.half()
-        if not scale.isfinite().all():
-            raise InputError(f"grid {self.name}: a value is too large for a float16 scale")
-        integers = q.sub_(2 ** (self.bits - 1)).to(torch.int8)
-        return Quantized(self.name, integers.reshape(weight.shape), scale)
-
-    def dequantize(self, q: Quantized) -> Tensor:
-        """The float32 weight that the runtime computes with."""
-        blocks = self._blocks(q.integers.reshape(q.integers.shape[0], -1).float())
-        return self._values(blocks.add_(2 ** (self.bits - 1)), q.scale).reshape(q.integers.shape)
-
-    def _values(self, q: Tensor, pair: Tensor) -> Tensor:
-        d, m = pair.float().split(1, dim=2)
-        return q.mul_(d).add_(m)  # two operations, and two roundings
-
-    def _fake(self, matrix: Tensor, clip: None) -> Tensor:
-        q, pair = self._offset_parts(self._blocks(matrix))
-        return self._values(q, pair.half()).reshape(matrix.shape)
-
-
 # One by one; `uniform` is a family. Another one is a `Grid` that is added here.
-_ALL = (CTranslate2Int8(), Ggml(8), GgmlOffset(5), Ggml(5), GgmlOffset(4), Ggml(4), OnnxInt8())
+_ALL = (CTranslate2Int8(), Ggml(8), GgmlOffset(5), Ggml(5), GgmlOffset(4), Ggml(4),
+        *(GgmlK(bits) for bits in (6, 5, 4, 3, 2)), OnnxInt8())  # fmt: skip
 GRIDS: dict[str, Grid] = {grid.name: grid for grid in _ALL}
 _UNIFORM = re.compile(r"uniform(\d+)(?:_(tensor|g([1-9]\d*)))?")
 

@@ -51,7 +51,7 @@ CSV = ("--corpus", "csv", "--data_root", __file__)
         (["--skip_train", "True"], "--skip_train True: true or false"),
         (["--mode", "qat"], "--mode qat: kd_qat or joint"),
         (["--grid", "uniform9"], "--grid uniform9: unknown grid: the nearest is uniform8 "),
-        (["--also", "ggml_q5"], "--also ggml_q5: unknown grid: the nearest is ggml_q5_1 "),
+        (["--also", "onnx_int"], "--also onnx_int: unknown grid: the nearest is onnx_int8 "),
         (["--also", "onnx_int8,ct2_in8"], "--also ct2_in8: unknown grid: the nearest is ct2_int8"),
         (["--also", "onnx_int8,"], "--also : unknown grid"),
         (["--also", "ct2_int8"], "--also ct2_int8: that is --grid, on which the student is tr"),

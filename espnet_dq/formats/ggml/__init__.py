@@ -12,7 +12,10 @@ class Ggml(Format):
     known_by = "a ggml file"
     exported = "student.bin"
     runtime = "whisper.cpp"
-    grids = ("ggml_q8_0", "ggml_q5_1", "ggml_q5_0", "ggml_q4_1", "ggml_q4_0")
+    grids = (
+        "ggml_q8_0", "ggml_q5_1", "ggml_q5_0", "ggml_q4_1", "ggml_q4_0", "ggml_q6_K", "ggml_q5_K",
+        "ggml_q4_K", "ggml_q3_K", "ggml_q2_K",
+    )  # fmt: skip
     float_dtype = "float16"  # whisper.cpp's convolution aborts on another
     padding = "silence"
     engine = "whisper.cpp"
@@ -38,4 +41,5 @@ class Ggml(Format):
     def rounded(self, path, model):
         from espnet_dq.formats.ggml import read, rounding
 
-        return rounding.as_whisper_cpp(model, read.read(path).ftype != read.FTYPES["F16"])
+        kinds = {ftype: kind for kind, ftype in read.FTYPES.items()}
+        return rounding.as_whisper_cpp(model, kinds[read.read(path).ftype])

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from espnet_dq.formats.ggml.read import read
+from espnet_dq.formats.ggml.read import Stored, read
 from espnet_dq.formats.ggml.write import GRIDS
 from espnet_dq.formats.integers import as_quantized
-from espnet_dq.quant.grids import Quantized, get_grid
+from espnet_dq.quant.grids import Quantized
 
 
 def load(path: Path) -> dict[str, Quantized]:
@@ -17,13 +17,30 @@ def load(path: Path) -> dict[str, Quantized]:
     found = {}
     for name, stored in read(path).tensors.items():
         if stored.kind.name in grids and len(stored.shape) > 1:
-            # With a scale of 1, and an offset that puts them around 0, values are integers.
             scales = stored.scales()
-            blocks = stored.raw.reshape(scales.shape[0] * scales.shape[1], -1).copy()
-            blocks[:, :2] = np.array([1], "<f2").view(np.uint8)
-            if scales.ndim == 3:
-                half = 2 ** (get_grid(grids[stored.kind.name]).bits - 1)
-                blocks[:, 2:4] = np.array([-half], "<f2").view(np.uint8)
-            values = replace(stored, raw=blocks).values()
-            found[name] = as_quantized(grids[stored.kind.name], values, stored.scales())
+            integers = _integers(stored, scales.shape[0] * scales.shape[1])
+            found[name] = as_quantized(grids[stored.kind.name], integers, scales)
     return found
+
+
+# Where superblocks have their factors and small integers: bytes with which a group's scale is 1 and
+# its offset 0.
+_ONE = np.array([1], "<f2").tobytes()
+_PLAIN = {
+    "Q2_K": {0: b"\1" * 16, 80: _ONE + bytes(2)},
+    "Q3_K": {96: b"\x11" * 8 + b"\xaa" * 4, 108: _ONE},
+    "Q4_K": {0: _ONE + bytes(2), 4: b"\1" * 4 + bytes(4) + b"\1" * 4},
+    "Q5_K": {0: _ONE + bytes(2), 4: b"\1" * 4 + bytes(4) + b"\1" * 4},
+    "Q6_K": {192: b"\1" * 16, 208: _ONE},
+}
+
+
+def _integers(stored: Stored, blocks: int) -> np.ndarray:
+    """With a scale of 1, and no offset, values are integers; those around 0 that a grid has."""
+    raw, kind = stored.raw.reshape(blocks, -1).copy(), stored.kind.name
+    half = 2 ** (int(kind[1]) - 1)
+    plain = _PLAIN.get(kind, {0: _ONE + (np.array([-half], "<f2").tobytes() * kind.endswith("_1"))})
+    for at, content in plain.items():
+        raw[:, at : at + len(content)] = np.frombuffer(content, np.uint8)
+    values = replace(stored, raw=raw).values()
+    return values - half if kind in ("Q2_K", "Q4_K", "Q5_K") else values

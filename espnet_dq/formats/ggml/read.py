@@ -33,10 +33,16 @@ _TYPES = {
         gguf.GGMLQuantizationType.Q5_0,
         gguf.GGMLQuantizationType.Q5_1,
         gguf.GGMLQuantizationType.Q8_0,
+        gguf.GGMLQuantizationType.Q2_K,
+        gguf.GGMLQuantizationType.Q3_K,
+        gguf.GGMLQuantizationType.Q4_K,
+        gguf.GGMLQuantizationType.Q5_K,
+        gguf.GGMLQuantizationType.Q6_K,
     )
 }
 # ftype: what whisper.cpp takes most tensors to be; quantized files add 1000 x their version, 2.
-FTYPES = {"F32": 0, "F16": 1, "Q4_0": 2002, "Q4_1": 2003, "Q8_0": 2007, "Q5_0": 2008, "Q5_1": 2009}
+FTYPES = {"F32": 0, "F16": 1, "Q4_0": 2002, "Q4_1": 2003, "Q8_0": 2007, "Q5_0": 2008, "Q5_1": 2009,
+          "Q2_K": 2010, "Q3_K": 2011, "Q4_K": 2012, "Q5_K": 2013, "Q6_K": 2014}  # fmt: skip
 _FLOATS = {gguf.GGMLQuantizationType.F32: np.float32, gguf.GGMLQuantizationType.F16: np.float16}
 
 
@@ -62,13 +68,36 @@ class Stored:
     def scales(self) -> np.ndarray:
         """(rows, blocks) float16: the first two bytes of every block.
 
-        Of a type with offsets (rows, blocks, 2): the two bytes behind them, too.
+        Of a type with offsets (rows, blocks, 2): the two bytes behind them, too. Of superblocks
+        (rows, superblocks, n): their one or two floats, then the small integers.
         """
         _, size = gguf.GGML_QUANT_SIZES[self.kind]
         blocks = self._rows().reshape(len(self._rows()), -1, size)
+        if self.kind.name.endswith("_K"):
+            return _small_integers(blocks, self.kind.name)
         if self.kind.name.endswith("_1"):
             return blocks[..., :4].copy().view(np.float16)
         return blocks[..., :2].copy().view(np.float16)[..., 0]
+
+
+def _small_integers(blocks: np.ndarray, kind: str) -> np.ndarray:
+    """Of superblocks (..., bytes): float16 d, and e if there are offsets, scales, and offsets."""
+    halves = {"Q2_K": (80, 84), "Q3_K": (108, 110), "Q6_K": (208, 210)}.get(kind, (0, 4))
+    factors = blocks[..., slice(*halves)].copy().view(np.float16)
+    if kind == "Q6_K":
+        small = [blocks[..., 192:208].copy().view(np.int8)]
+    elif kind == "Q2_K":
+        small = [blocks[..., :16] & 15, blocks[..., :16] >> 4]
+    elif kind == "Q3_K":
+        packed, high = blocks[..., 96:104], blocks[..., 104:108]
+        low = np.concatenate([packed & 15, packed >> 4], axis=-1)
+        upper = np.concatenate([(high >> shift) & 3 for shift in (0, 2, 4, 6)], axis=-1)
+        small = [(low | (upper << 4)).astype(np.int16) - 32]
+    else:
+        first, second, third = (blocks[..., i : i + 4] for i in (4, 8, 12))
+        small = [first & 63, (third & 15) | (first >> 6 << 4),
+                 second & 63, (third >> 4) | (second >> 6 << 4)]  # fmt: skip
+    return np.concatenate([factors, *(each.astype(np.float16) for each in small)], axis=-1)
 
 
 @dataclass(frozen=True)

@@ -7,25 +7,27 @@ from torch import Tensor
 from torch.nn import Conv1d, LayerNorm, Linear
 from whisper.model import Whisper
 
-from espnet_dq.quant.activations import q8_0_blocks
+from espnet_dq.quant.activations import q8_0_blocks, q8_K_blocks
 
 
 @contextmanager
-def as_whisper_cpp(model: Whisper, blocks: bool) -> Iterator[None]:
-    """Meanwhile a model rounds about as whisper.cpp does.
+def as_whisper_cpp(model: Whisper, kind: str) -> Iterator[None]:
+    """Meanwhile a model rounds about as whisper.cpp does on weights of ggml's type `kind`.
 
     It keeps keys, values and GELU in float16, and multiplies by float16, or, where the weights are
     in blocks, by 8 bits in blocks.
     """
+    rounded = q8_K_blocks if kind.endswith("_K") else q8_0_blocks
+    blocks = kind not in ("F32", "F16")
 
     def halve(_, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
         return output.half().float()
 
     def to_blocks(_, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return tuple(q8_0_blocks(x) for x in args)
+        return tuple(rounded(x) for x in args)
 
     def out_in_blocks(_, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        return q8_0_blocks(output)  # of the last LayerNorm: what the embedding is multiplied by
+        return rounded(output)  # of the last LayerNorm: what the embedding is multiplied by
 
     hooks = []
     for module in model.modules():

@@ -25,7 +25,6 @@ from espnet_dq.formats.report import (
 from espnet_dq.whisper.dims import any_tokenizer
 
 CONVOLUTION = "convolution: ggml holds it in float16"
-_BITS = {"Q8_0": 8, "Q5_1": 5, "Q5_0": 5, "Q4_1": 4, "Q4_0": 4}
 
 
 def compare(path: Path, reference: Reference) -> Report:
@@ -56,7 +55,7 @@ def compare(path: Path, reference: Reference) -> Report:
             continue
         wrong = differing_values(values, expected)
         grid, scales = reference.grids.get(name, "none"), stored.scales()
-        if grid != f"ggml_{kind.lower()}":
+        if grid.lower() != f"ggml_{kind.lower()}":
             wrong = expected.size
         if name in reference.scales and grid != "none":
             theirs = reference.scales[name].detach().cpu().numpy()
@@ -64,7 +63,7 @@ def compare(path: Path, reference: Reference) -> Report:
         else:
             differing = scales.size
         error = rounding_error({name: values}, reference.floats)
-        bits, size = _BITS.get(kind, 0), stored.raw.nbytes
+        bits, size = int(kind[1]), stored.raw.nbytes
         rows.append(Row(name, values.shape, grid, bits, size, ON_GRID, error, wrong, differing))
     return Report([*rows, *_constants(content, reference)])
 

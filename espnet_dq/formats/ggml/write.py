@@ -9,7 +9,6 @@ import struct
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 from whisper.audio import mel_filters
@@ -18,6 +17,7 @@ from whisper.model import ModelDimensions
 from espnet_dq.errors import InputError
 from espnet_dq.files import atomic
 from espnet_dq.formats.ggml import Ggml
+from espnet_dq.formats.ggml.pack import BLOCK, SUPERBLOCK, pack
 from espnet_dq.formats.ggml.read import FTYPES, MAGIC
 from espnet_dq.quant.grids import Quantized
 from espnet_dq.whisper.dims import any_tokenizer, weight_shapes
@@ -26,7 +26,8 @@ from espnet_dq.whisper.weights import Weights, cast
 
 GRIDS = {grid: grid.removeprefix("ggml_").upper() for grid in Ggml.grids}  # -> ggml's type
 # ggml's enumeration
-_TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q5_0": 6, "Q5_1": 7, "Q8_0": 8}
+_TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q5_0": 6, "Q5_1": 7, "Q8_0": 8, "Q2_K": 10,
+          "Q3_K": 11, "Q4_K": 12, "Q5_K": 13, "Q6_K": 14}  # fmt: skip
 
 
 def check_grids(dims: ModelDimensions, grids: Mapping[str, str]) -> None:
@@ -54,7 +55,16 @@ def check_grids(dims: ModelDimensions, grids: Mapping[str, str]) -> None:
     kinds = sorted({*grids.values()})
     if len(kinds) > 1 or kinds[0] not in GRIDS:
         raise InputError(f"a ggml file holds one of {', '.join(GRIDS)}, not {', '.join(kinds)}")
-    wanted = {name for name, shape in weight_shapes(dims).items() if _is_matrix(name, shape)}
+    matrices = {n: shape for n, shape in weight_shapes(dims).items() if _is_matrix(n, shape)}
+    block = SUPERBLOCK if kinds[0].endswith("_K") else BLOCK
+    for name, (_, columns) in matrices.items():
+        if columns % block:
+            fits = [grid for grid in GRIDS if not grid.endswith("_K") and not columns % BLOCK]
+            other = f": {', '.join(fits)} fit" if fits else ""
+            raise InputError(
+                f"{name}: {columns} columns are no multiple of {block}, as {kinds[0]} needs{other}"
+            )
+    wanted = matrices.keys()
     if wrong := sorted(wanted ^ grids.keys()):
         raise InputError(
             f"{wrong[0]}: whisper.cpp wants all matrices and nothing else on the grid (preset full)"
@@ -90,7 +100,7 @@ def save(
         f.write(_header(weights, FTYPES[kind]))
         for name, tensor in weights.state.items():
             if name in quantized:
-                stored, data = kind, _pack(quantized[name], kind, tensor, name, path)
+                stored, data = kind, pack(quantized[name], kind, tensor, name, path)
             else:
                 stored = _float_type(name, tensor)
                 dtype = torch.float16 if stored == "F16" else torch.float32
@@ -129,24 +139,3 @@ def ordinary_tokens(dims: ModelDimensions) -> list[bytes]:
     """The vocabulary's tokens of text in the order of their ids; special ones are not stored."""
     tokenizer = any_tokenizer(dims)
     return [tokenizer.encoding.decode_single_token_bytes(i) for i in range(tokenizer.eot)]
-
-
-def _pack(q: Quantized, kind: str, tensor: Tensor, name: str, path: Path | str) -> bytes:
-    """The blocks: a float16 scale, an offset if there are any, the fifth bits, then the integers.
-
-    Nibbles: the first half of a block in the low ones, the second half in the high ones.
-    """
-    if q.integers.shape != tensor.shape:
-        raise InputError(f"{name}: {tuple(q.integers.shape)} integers for {tuple(tensor.shape)}")
-    scale = cast(q.scale, torch.float16, f"the scale of {name}", path)
-    blocks = q.integers.cpu().numpy().reshape(-1, 32)
-    scale = scale.contiguous().numpy().reshape(len(blocks), -1).view(np.uint8)
-    if kind == "Q8_0":
-        return np.concatenate([scale, blocks.view(np.uint8)], axis=1).tobytes()
-    offset = 16 if kind.startswith("Q5") else 8
-    values = (blocks.astype(np.int16) + offset).astype(np.uint8)
-    nibbles = (values[:, :16] & 15) | ((values[:, 16:] & 15) << 4)
-    parts = [scale, nibbles]
-    if kind.startswith("Q5"):
-        parts.insert(1, np.packbits(values >> 4, axis=1, bitorder="little"))
-    return np.concatenate(parts, axis=1).tobytes()

@@ -31,7 +31,7 @@ from espnet_dq.formats.report import (
 from espnet_dq.quant.grids import GRIDS, Quantized
 from espnet_dq.whisper.vocabulary import OwnVocabulary, added_tokens, numbers
 
-_DOCUMENTED = re.compile(r"ct2_int8|ggml_q(?:[458]_0|[45]_1)|onnx_int8|uniform\d.*")
+_DOCUMENTED = re.compile(r"ct2_int8|ggml_q(?:[458]_0|[45]_1|[2-6]_K)|onnx_int8|uniform\d.*")
 _MORE = {True: "unknown", False: "missing"}
 
 
@@ -134,9 +134,22 @@ def _values(
     if grid in GRIDS and not _DOCUMENTED.fullmatch(grid):
         integers = torch.from_numpy(q.astype(np.int8).reshape(shape))
         return GRIDS[grid].dequantize(Quantized(grid, integers, torch.from_numpy(scale))).numpy()
+    if grid.endswith("_K"):
+        return _of_superblocks(q.reshape(-1, 256), scale.astype(np.float32), bits).reshape(shape)
     if grid.endswith("_1"):
         blocks, half = q.reshape(-1, 32), np.float32(2 ** (bits - 1))
         d, m = (scale.astype(np.float32).reshape(-1, 2)[:, i, None] for i in (0, 1))
         return ((blocks + half) * d + m).reshape(shape)
     factor = np.float32(1) / scale if grid == "ct2_int8" else scale.astype(np.float32)
     return (q.reshape(factor.size, -1) * factor.reshape(-1, 1)).reshape(shape)
+
+
+def _of_superblocks(q: np.ndarray, scale: np.ndarray, bits: int) -> np.ndarray:
+    """The values of [superblocks, 256] integers and float32 scales, as the page has them."""
+    count = 8 if bits in (4, 5) else 16
+    groups, scale = q.reshape(len(q), count, -1), scale.reshape(len(q), -1)
+    if bits in (3, 6):
+        return groups * (scale[:, :1] * scale[:, 1:])[..., None]
+    d, e, s, t = np.split(scale, [1, 2, 2 + count], axis=1)
+    half = np.float32(2 ** (bits - 1))
+    return (groups + half) * (d * s)[..., None] - (e * t)[..., None]

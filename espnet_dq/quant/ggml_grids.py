@@ -1,0 +1,305 @@
+"""ggml's grids: blocks of 32 columns or superblocks of 256, and the scales that its files hold."""
+
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import Tensor
+
+from espnet_dq.errors import InputError
+from espnet_dq.quant.grid import Grid, Quantized, in_slices, matrix_of
+
+
+def _largest(blocks: Tensor) -> Tensor:
+    """[..., 1]: of each block the value of the largest magnitude, of equal ones the first."""
+    high, low = blocks.amax(dim=-1, keepdim=True), blocks.amin(dim=-1, keepdim=True)
+    top = torch.where(high > -low, high, low)
+    if (tie := (high == -low).squeeze(-1)).any():
+        tied = blocks[tie]
+        top[tie] = tied.gather(-1, tied.abs().argmax(dim=-1, keepdim=True))
+    return top
+
+
+def _halved(scale: Tensor, name: str) -> Tensor:
+    """Scales as a file holds them; raises `InputError` where they are too large for it."""
+    halved = scale.half()
+    if not halved.isfinite().all():
+        raise InputError(f"grid {name}: a value is too large for a float16 scale")
+    return halved
+
+
+@dataclass(frozen=True)
+class Ggml(Grid):
+    """ggml's blocks of 32 along the row, with a float16 scale `d`: q8_0, q5_0 and q4_0.
+
+    The integer is chosen with the float32 `d`, the value is computed with the stored float16
+    one: `q * float32(float16(d))`. q8_0: `d = max|block| / 127`, half rounds away from zero.
+    q5_0 and q4_0: `d = m / -2^(bits-1)`, where m is the value of the largest magnitude with its
+    sign (of equal ones the first), and `q = min(2^bits - 1, int(w * (1 / d) + 2^(bits-1) + 0.5))`
+    less 2^(bits-1). Source: ggml's reference quantizers; the `gguf` package is their NumPy twin.
+    """
+
+    bits: int
+
+    BLOCK = 32
+    matrices = True
+
+    @property
+    def name(self) -> str:
+        """`ggml_q8_0`, `ggml_q5_0`, `ggml_q4_0`."""
+        return f"ggml_q{self.bits}_0"
+
+    @property
+    def bottom(self) -> int:
+        """The smallest integer on the grid; only q8_0 is symmetric."""
+        return -127 if self.bits == 8 else -(2 ** (self.bits - 1))
+
+    def _blocks(self, matrix: Tensor) -> Tensor:
+        rows, columns = matrix.shape
+        if columns % self.BLOCK:
+            raise InputError(
+                f"grid {self.name} does not fit a tensor with rows of {columns} values: "
+                f"{columns} is no multiple of {self.BLOCK}"
+            )
+        return matrix.reshape(rows, columns // self.BLOCK, self.BLOCK)
+
+    def _parts(self, blocks: Tensor) -> tuple[Tensor, Tensor]:
+        """Integers [rows, blocks, 32] float32 and `d` [rows, blocks, 1] float32."""
+        top = _largest(blocks)
+        if self.bits == 8:
+            # True divisions, as in `Uniform`.
+            d = top.abs() / torch.full_like(top, 127.0)
+        else:
+            d = top / torch.full_like(top, -float(2 ** (self.bits - 1)))
+        inverse = torch.ones_like(d) / d
+        # No inverse, of zero or of the smallest denormals: only zeros are left.
+        x = blocks * torch.where(inverse.isfinite(), inverse, 0.0)
+        if self.bits == 8:
+            rest = x.abs()
+            whole = rest.floor()
+            rest.sub_(whole).mul_(2).floor_()  # 1 from a half on
+            return whole.add_(rest).copysign_(x), d
+        half = 2 ** (self.bits - 1)
+        return x.add_(half + 0.5).trunc_().clamp_(0, 2 * half - 1).sub_(half), d
+
+    def scale_like(self, shape: tuple[int, ...]) -> tuple[torch.dtype, tuple[int, ...]]:
+        """Type and shape of the scales of a weight of this shape."""
+        return torch.float16, (shape[0], prod(shape[1:]) // self.BLOCK)
+
+    def quantize(self, weight: Tensor, clip: None = None) -> Quantized:
+        """Integers [as the weight] int8 and scales [rows, blocks] float16; there is no `clip`.
+
+        Raises `InputError` also when a scale is beyond float16.
+        """
+        q, d = self._parts(self._blocks(matrix_of(weight, self.name)))
+        scale = _halved(d.squeeze(2), self.name)
+        return Quantized(self.name, q.to(torch.int8).reshape(weight.shape), scale)
+
+    def dequantize(self, q: Quantized) -> Tensor:
+        """The float32 weight that the runtime computes with."""
+        blocks = self._blocks(q.integers.reshape(q.integers.shape[0], -1).float())
+        return (blocks * q.scale.float().unsqueeze(2)).reshape(q.integers.shape)
+
+    def fake(self, weight: Tensor, clip: None = None) -> Tensor:
+        """`dequantize(quantize(weight))` without the detour through int8; there is no `clip`."""
+        return in_slices(self._fake, weight)
+
+    def _fake(self, matrix: Tensor, clip: None) -> Tensor:
+        q, d = self._parts(self._blocks(matrix))
+        return q.mul_(d.half().float()).reshape(matrix.shape)
+
+
+class GgmlOffset(Ggml):
+    """ggml's blocks of 32 with a float16 scale `d` and a float16 offset `m`: q5_1 and q4_1.
+
+    `m = min(block)`, `d = (max - min) / (2^bits - 1)`, `q = int((w - m) * (1 / d) + 0.5)`, at most
+    2^bits - 1, with the float32 `d` and `m`; the value is computed with the stored float16 ones:
+    `q * float32(d) + float32(m)`. `Quantized` holds q less 2^(bits-1), and d and m of each block.
+    Source: ggml's reference quantizers; the `gguf` package is their NumPy twin.
+    """
+
+    @property
+    def name(self) -> str:
+        """`ggml_q5_1`, `ggml_q4_1`."""
+        return f"ggml_q{self.bits}_1"
+
+    def scale_like(self, shape: tuple[int, ...]) -> tuple[torch.dtype, tuple[int, ...]]:
+        """Type and shape of the scales and offsets of a weight of this shape."""
+        return torch.float16, (shape[0], prod(shape[1:]) // self.BLOCK, 2)
+
+    def _offset_parts(self, blocks: Tensor) -> tuple[Tensor, Tensor]:
+        """Integers from 0 on, [rows, blocks, 32] float32, and `d`, `m` [rows, blocks, 2]."""
+        least = blocks.amin(dim=2, keepdim=True)
+        spread = blocks.amax(dim=2, keepdim=True) - least
+        d = spread / torch.full_like(spread, float(2**self.bits - 1))  # as in `Uniform`
+        inverse = torch.ones_like(d) / d
+        x = (blocks - least) * torch.where(inverse.isfinite(), inverse, 0.0)
+        return x.add_(0.5).trunc_().clamp_(0, 2**self.bits - 1), torch.cat([d, least], dim=2)
+
+    def quantize(self, weight: Tensor, clip: None = None) -> Quantized:
+        """Integers [as the weight] int8, and float16 scales and offsets [rows, blocks, 2].
+
+        Raises `InputError` also when one of these is beyond float16.
+        """
+        q, pair = self._offset_parts(self._blocks(matrix_of(weight, self.name)))
+        scale = _halved(pair, self.name)
+        integers = q.sub_(2 ** (self.bits - 1)).to(torch.int8)
+        return Quantized(self.name, integers.reshape(weight.shape), scale)
+
+    def dequantize(self, q: Quantized) -> Tensor:
+        """The float32 weight that the runtime computes with."""
+        blocks = self._blocks(q.integers.reshape(q.integers.shape[0], -1).float())
+        return self._values(blocks.add_(2 ** (self.bits - 1)), q.scale).reshape(q.integers.shape)
+
+    def _values(self, q: Tensor, pair: Tensor) -> Tensor:
+        d, m = pair.float().split(1, dim=2)
+        return q.mul_(d).add_(m)  # two operations, and two roundings
+
+    def _fake(self, matrix: Tensor, clip: None) -> Tensor:
+        q, pair = self._offset_parts(self._blocks(matrix))
+        return self._values(q, pair.half()).reshape(matrix.shape)
+
+
+@dataclass(frozen=True)
+class GgmlK(Grid):
+    """ggml's superblocks of 256 along the row: q6_K, q5_K, q4_K, q3_K and q2_K.
+
+    A superblock has groups of 32 (q5_K, q4_K) or 16 columns. The scale of a group is a small
+    integer `s` times a float16 `d` of the superblock. q6_K and q3_K: the value is `d * s * q`, q
+    from -2^(bits-1) on. The others have offsets, too: `d * s * q - e * t`, q from 0 on, with a
+    float16 `e` and small integers `t`. Products in this order, in float32.
+
+    How ggml chooses integers and scales is a search that runtimes do not know of; here:
+
+    - with offsets: a group reaches from `l = min(group, 0)` to its maximum, `(max - l) / (2^bits -
+      1)` is its wish for `d * s` and `-l` that for `e * t`; d and e are the largest wishes over the
+      largest small integer, in float16, s and t the wishes over d and e, rounded;
+    - without: the wish is `m / -2^(bits-1)`, m being the value of the largest magnitude with its
+      sign, and d is the largest wish over the smallest small integer, both with their signs;
+    - q is the nearest in both.
+
+    `Quantized` holds q around 0 and float16 [rows, superblocks, 1 + groups], d and each s, or
+    [rows, superblocks, 2 + 2 groups]: d, e, each s, each t. Source of the layout: ggml's
+    `dequantize_row_q*_K`; the `gguf` package is their NumPy twin.
+    """
+
+    bits: int
+
+    BLOCK = 256
+    matrices = True
+
+    @property
+    def name(self) -> str:
+        """`ggml_q6_K` to `ggml_q2_K`."""
+        return f"ggml_q{self.bits}_K"
+
+    @property
+    def bottom(self) -> int:
+        """The smallest integer on the grid."""
+        return -(2 ** (self.bits - 1))
+
+    @property
+    def offsets(self) -> bool:
+        """Whether groups have them."""
+        return self.bits in (2, 4, 5)
+
+    @property
+    def group(self) -> int:
+        """Columns of a group."""
+        return 32 if self.bits in (4, 5) else 16
+
+    @property
+    def small(self) -> int:
+        """The largest of the small integers; without offsets it is less one, of scales below 0."""
+        return {2: 15, 3: 32, 4: 63, 5: 63, 6: 128}[self.bits]
+
+    def scale_like(self, shape: tuple[int, ...]) -> tuple[torch.dtype, tuple[int, ...]]:
+        """Type and shape of the scales, small integers included."""
+        groups = self.BLOCK // self.group
+        count = 2 + 2 * groups if self.offsets else 1 + groups
+        return torch.float16, (shape[0], prod(shape[1:]) // self.BLOCK, count)
+
+    def quantize(self, weight: Tensor, clip: None = None) -> Quantized:
+        """Integers [as the weight] int8 and scales as in `scale_like`; there is no `clip`.
+
+        Raises `InputError` also when a scale is beyond float16.
+        """
+        groups = self._groups(matrix_of(weight, self.name))
+        scale = _halved(self._scale(groups), self.name)
+        integers = self._integers(groups, scale).to(torch.int8)
+        return Quantized(self.name, integers.reshape(weight.shape), scale)
+
+    def dequantize(self, q: Quantized) -> Tensor:
+        """The float32 weight that the runtime computes with."""
+        groups = self._groups(q.integers.reshape(q.integers.shape[0], -1).float())
+        return self._values(groups, q.scale).reshape(q.integers.shape)
+
+    def fake(self, weight: Tensor, clip: None = None) -> Tensor:
+        """`dequantize(quantize(weight))` without the detour through int8; there is no `clip`."""
+        return in_slices(self._fake, weight)
+
+    def _fake(self, matrix: Tensor, clip: None) -> Tensor:
+        groups = self._groups(matrix)
+        scale = self._scale(groups).half()
+        return self._values(self._integers(groups, scale), scale).reshape(matrix.shape)
+
+    def _groups(self, matrix: Tensor) -> Tensor:
+        """[rows, superblocks, groups, columns of a group]."""
+        rows, columns = matrix.shape
+        if columns % self.BLOCK:
+            raise InputError(
+                f"grid {self.name} does not fit a tensor with rows of {columns} values: "
+                f"{columns} is no multiple of {self.BLOCK}; {Ggml(4).name} and others of its kind "
+                f"take multiples of {Ggml.BLOCK}"
+            )
+        return matrix.reshape(rows, columns // self.BLOCK, -1, self.group)
+
+    def _scale(self, groups: Tensor) -> Tensor:
+        """[rows, superblocks, ...] float32, of which d and e are what float16 makes of them."""
+        if not self.offsets:
+            wish = _largest(groups).squeeze(3) / -float(2 ** (self.bits - 1))
+            d = _over(_largest(wish), torch.full_like(wish[..., :1], -float(self.small)))
+            return torch.cat([d, self._small(wish, d, -self.small, self.small - 1)], dim=2)
+        least = groups.amin(dim=3).clamp_(max=0)
+        span = groups.amax(dim=3) - least
+        step = span / torch.full_like(span, float(2**self.bits - 1))  # as in `Uniform`
+        d, e = (
+            _over(wish.amax(dim=2, keepdim=True), torch.full_like(wish[..., :1], self.small))
+            for wish in (step, -least)
+        )
+        s, t = (self._small(w, f, 0, self.small) for w, f in ((step, d), (-least, e)))
+        return torch.cat([d, e, s, t], dim=2)
+
+    @staticmethod
+    def _small(wish: Tensor, factor: Tensor, low: int, high: int) -> Tensor:
+        # No -0.0, which the file's whole numbers do not have.
+        return _over(wish, factor, halved=False).round_().clamp_(low, high).add_(0.0)
+
+    def _split(self, scale: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Scale of each group, [rows, superblocks, groups, 1], and offset, if there are any."""
+        scale, count = scale.float(), self.BLOCK // self.group
+        if not self.offsets:
+            return (scale[..., :1] * scale[..., 1:])[..., None], None
+        d, e, s, t = scale.split([1, 1, count, count], dim=2)
+        return (d * s)[..., None], (e * t)[..., None]
+
+    def _integers(self, groups: Tensor, scale: Tensor) -> Tensor:
+        """Around 0, float32."""
+        step, offset = self._split(scale)
+        half = 2 ** (self.bits - 1)
+        if offset is None:
+            return _over(groups, step, halved=False).round_().clamp_(-half, half - 1)
+        q = _over(groups + offset, step, halved=False).round_()
+        return q.clamp_(0, 2 * half - 1).sub_(half)
+
+    def _values(self, q: Tensor, scale: Tensor) -> Tensor:
+        step, offset = self._split(scale)
+        if offset is None:
+            return q * step
+        return (q + 2 ** (self.bits - 1)).mul_(step).sub_(offset)
+
+
+def _over(value: Tensor, by: Tensor, halved: bool = True) -> Tensor:
+    """`value / by`, 0 where that is by 0; as float16 holds it, if `halved`."""
+    found = torch.where(by == 0, 0.0, value / by)
+    return found.half().float() if halved else found
