@@ -55,7 +55,8 @@ class Worker:
             args = (theirs, self.form, self.probe)
             self.process = context.Process(target=_serve, args=args, daemon=True)
             self.process.start()
-            self.pipe.recv()  # it is ready: now seconds count
+            theirs.close()
+            self.pipe.recv()  # it is ready: now seconds count; EOFError if it cannot be
         self.pipe.send(str(path))
         try:
             if self.pipe.poll(LIMIT):

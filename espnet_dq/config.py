@@ -284,7 +284,7 @@ class WindowConfig(_Config):
     @property
     def any_window(self) -> bool:
         """Whether every length can come, down to that of the utterances."""
-        return self.window != "full" and not isinstance(self.window, list | tuple)
+        return self.window in ("random", "batch")
 
 
 # All keys of a training configuration's sections, those that are none of a configuration's too.

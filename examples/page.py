@@ -29,7 +29,7 @@ os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": 
 @cache
 def loaded(model: str):
     """A model in its runtime, loaded once."""
-    return load_runtime(None, model, nj=1, beam_size=BEAM)
+    return load_runtime(None, model, nj=1, beam_size=BEAM, context="auto")
 
 
 def write(audio: str | None, model: str, language: str) -> tuple[str, str, str]:

@@ -226,9 +226,12 @@ def save(model: Model | nets.Net, path: str | Path, to: str | None = None) -> Pa
 
 
 def lost(form: str, model: Model) -> str:
-    """What of a model's own settings of decoding a format has no place for, in a line; or ""."""
-    own = model.weights.generation
-    return "" if own is None else FORMATS[form].lost(own, model.dims)
+    """What of a model's own settings a format has no place for, in a line; or ""."""
+    own, kind = model.weights.generation, FORMATS[form]
+    said = [] if own is None else [kind.lost(own, model.dims)]
+    if model.weights.any_window and not kind.says_any_window:
+        said.append(f"{form} has no place for any_window: say --context short where it runs")
+    return "; ".join(filter(None, said))
 
 
 def _save(model: Model, path: Path, form: str) -> None:

@@ -14,7 +14,7 @@ from espnet_dq.decode.transcribe import BEAM, SURE, transcribe
 from espnet_dq.errors import InputError, one_line, run, say, spoken
 from espnet_dq.files import atomic, check_replaceable
 from espnet_dq.runtimes import RUNTIMES, Segment, load_runtime
-from espnet_dq.runtimes.interface import TASKS
+from espnet_dq.runtimes.interface import TASKS, WINDOW
 
 SHOWN = 5  # damaged spots of a file
 JSON = "json"
@@ -70,7 +70,9 @@ def main(argv: list[str] | None = None) -> int:
         context=args.context, task=args.task, words=args.words,
     )  # fmt: skip
     asked = known_language(args.language, runtime.languages) if args.language else None
-    timestamps = args.timestamps or args.format != "text"
+    # The model sets them in windows of 30 s only.
+    timed = args.format in HEAD or (args.format == JSON and runtime.window == WINDOW)
+    timestamps = args.timestamps or timed
     code = 0
     for path, place in zip(args.audio, places, strict=True):
         prefix = f"{one_line(path)}\t" if len(args.audio) > 1 and not place else ""

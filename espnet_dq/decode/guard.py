@@ -30,7 +30,7 @@ def decode(runtime: Runtime, clips: list[np.ndarray], language: str) -> list[Hyp
     for number, (clip, found) in enumerate(zip(clips, said, strict=True)):
         segments = _guarded(runtime, clip, language, False, whole(clip, found))
         if any(segment.guard for segment in segments):
-            said[number] = joined(segments, language)
+            said[number] = joined(segments, written(runtime, language))
     return said
 
 

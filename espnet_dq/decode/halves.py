@@ -19,6 +19,7 @@ from espnet_dq.runtimes.interface import (
     Runtime,
     Segment,
     worst,
+    written,
 )
 
 FASTEST = 100  # tokens a second: twice what 20 letters a second take in Burmese
@@ -38,7 +39,7 @@ def decode(runtime: Runtime, clips: list[np.ndarray], language: str) -> list[Hyp
                 for batch in batched((clip[:at], clip[at:]), runtime.batch)
                 for part in decode(runtime, list(batch), language)
             ]
-            text = join((part.text for part in parts), language)
+            text = join((part.text for part in parts), written(runtime, language))
             said[number] = Hypothesis(text, worst(["in two", *(part.limit for part in parts)]))
     return said
 

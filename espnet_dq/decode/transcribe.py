@@ -103,6 +103,7 @@ def transcribe_pieces(
         found, text_in = clip(runtime, audio, language, timed), written(runtime, language)
         if not timestamps:
             said, words = guard.joined(found, text_in), tuple(w for s in found for w in s.words)
+            words = () if said.guard == "cut" else words
             found = [Segment(0.0, length, said.text, said.limit, said.guard, words=words)]
         for segment in found:
             if segment.text or segment.guard:

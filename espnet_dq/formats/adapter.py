@@ -225,4 +225,5 @@ def merge(weights: Weights, adapter: Adapter) -> Weights:
             )
         merged[_EMBEDDING] = both[0]
     state = weights.state | {names[name]: tensor for name, tensor in merged.items()}
-    return replace(weights, state=state).check(str(folder))
+    # In which windows adapters were trained, their folder does not say.
+    return replace(weights, state=state, any_window=False).check(str(folder))

@@ -62,6 +62,7 @@ class Format(ABC):
         padding: what its runtime fills windows with, `zeros` or `silence`.
         engine: for people, what computes its logits for `verify`; empty: nothing does.
         isolated: whether that runs native code of its own, which may end the process.
+        says_any_window: whether it has a place for that (`espnet_dq.whisper.any_window`).
         card: for model cards; None: it is not published.
     """
 
@@ -76,6 +77,7 @@ class Format(ABC):
     padding: ClassVar[str] = WindowConfig.padding
     engine: ClassVar[str] = ""
     isolated: ClassVar[bool] = False
+    says_any_window: ClassVar[bool] = True
     card: ClassVar[Card | None] = None
 
     @property

@@ -92,7 +92,9 @@ def load_runtime(
     known("context", context, CONTEXTS)
     known("task", task, TASKS)
     engine = runtime(path, threads or cores(), nj, beam_size)
-    short = context == "short" or (context == "auto" and getattr(engine, "any_window", False))
+    short = context == "short"
+    if context == "auto" and getattr(engine, "short", None) is not None:
+        short = engine.any_window
     translates = task != "transcribe"
     for attribute, wanted, value, cannot in (
         ("short", short, True, "always hears whole windows (context short)"),

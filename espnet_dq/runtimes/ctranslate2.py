@@ -21,6 +21,7 @@ from espnet_dq.runtimes.interface import (
     sounding_frames,
     windows_cut,
     worst,
+    written,
 )
 from espnet_dq.whisper.any_window import read_any_window
 from espnet_dq.whisper.room import most_tokens
@@ -132,7 +133,9 @@ class FasterWhisper:
         self.model.model = AllPositions(seeded, positions)
         self._match_spectrogram(path)
         self.window = float(self.model.feature_extractor.chunk_length)
-        self.any_window = read_any_window(json_file.read(path / "config.json"), path)
+        self.any_window = read_any_window(
+            json_file.read(path / "config.json"), path / "config.json"
+        )
         # faster-whisper cuts the audio as the model wants it, but then pads it to 30 s.
         most, encode = self.model.feature_extractor.nb_max_frames, self.model.encode
 
@@ -172,7 +175,8 @@ class FasterWhisper:
         for clip in clips:
             segments = self._transcribe(clip, language, self.options)
             limit = worst(s.limit for s in segments)
-            said.append(Hypothesis(join((s.text for s in segments), language), limit))
+            text = join((s.text for s in segments), written(self, language))
+            said.append(Hypothesis(text, limit))
         return said
 
     def detect(self, audio: np.ndarray) -> tuple[str, float]:

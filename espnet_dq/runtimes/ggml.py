@@ -11,7 +11,6 @@ from espnet_dq.errors import InputError
 from espnet_dq.runtimes.interface import (
     FRAMES,
     TEMPERATURES,
-    WINDOW,
     Attempt,
     Hypothesis,
     Segment,
@@ -20,6 +19,7 @@ from espnet_dq.runtimes.interface import (
     short_frames,
     whole,
     worst,
+    written,
 )
 
 MOST_BEAMS = 8  # WHISPER_MAX_DECODERS; beyond it says nothing of any audio
@@ -32,7 +32,6 @@ class WhisperCpp:
 
     workers = 1
     batch = 1
-    window = WINDOW
     any_window = False  # the format has no place for it
     short = False
     task = "transcribe"
@@ -52,7 +51,8 @@ class WhisperCpp:
             raise InputError(f"{path}: its mel filters are none of {content.dims.n_mels} x {BINS}")
         from whisper.tokenizer import LANGUAGES
 
-        self.threads = threads
+        self.threads, self.positions = threads, content.dims.n_audio_ctx
+        self.window = 2 * self.positions / FRAMES
         self.compute_type = content.tensors["decoder.token_embedding.weight"].kind.name.lower()
         vocabulary = content.dims.n_vocab  # 99 languages in 51865; 51864 is English-only
         known = list(LANGUAGES)[: vocabulary - 51766] if vocabulary >= 51865 else ["en"]
@@ -94,7 +94,9 @@ class WhisperCpp:
         return [said.said for _, said in found]
 
     def detect(self, audio: np.ndarray) -> tuple[str, float]:
-        (language, probability), _ = self.model.auto_detect_language(audio)
+        # It hears as much as the model's last clip needed, so in short windows a new one is asked.
+        model = self._load() if self.short else self.model
+        (language, probability), _ = model.auto_detect_language(audio)
         # How probable speech is pywhispercpp does not tell: what is no speech has no good text.
         _, said = self._attempt(self.model, audio, language, timestamps=False, temperature=0.0)
         sure = float(np.exp(said.logprob)) if said.text and not said.circling else 0.0
@@ -126,9 +128,9 @@ class WhisperCpp:
 
         Flash attention attends to zeros behind them, up to a multiple of 256: there are none then.
         """
-        most = int(WINDOW * FRAMES)
-        wanted = short_frames(-(-len(audio) * FRAMES // SAMPLE_RATE), most) // 2
-        return min(-(-wanted // PADDED) * PADDED, most // 2)
+        frames = -(-len(audio) * FRAMES // SAMPLE_RATE)
+        wanted = short_frames(frames, 2 * self.positions) // 2
+        return min(-(-wanted // PADDED) * PADDED, self.positions)
 
     def _attempt(
         self, model, audio: np.ndarray, language: str, timestamps: bool, temperature: float
@@ -151,7 +153,7 @@ class WhisperCpp:
         ]
         sure = [part.probability for part in parts if part.probability > 0]  # not of no token
         mean = float(np.log(sure).mean()) if sure else 0.0
-        text = join((s.text for s in segments), language)
+        text = join((s.text for s in segments), written(self, language))
         limit = worst(s.limit for s in segments)
         return segments, Attempt(text, mean, no_speech=0.0, limit=limit)
 

@@ -230,6 +230,18 @@ def short_frames(heard: int, most: int) -> int:
     return min(int(seconds) * FRAMES, most)
 
 
+def by_window(clips: list[np.ndarray], most: int, short: bool) -> dict[int, list[int]]:
+    """Frames of a window -> the clips, by their numbers, that are heard in one so long.
+
+    So that what a clip says does not depend on those that are decoded with it.
+    """
+    found: dict[int, list[int]] = {}
+    for number, clip in enumerate(clips):
+        frames = -(-len(clip) * FRAMES // SAMPLE_RATE)
+        found.setdefault(short_frames(frames, most) if short else most, []).append(number)
+    return found
+
+
 def sounding_frames(mel) -> int:
     """Log-mel frames (..., n_mels, frames) of an array or a tensor before the zeros that fill it.
 

@@ -5,16 +5,17 @@ from pathlib import Path
 
 import numpy as np
 
-from espnet_dq.data.audio import SAMPLE_RATE
 from espnet_dq.errors import InputError
 from espnet_dq.runtimes.interface import (
     BATCH,
     FRAMES,
     TEMPERATURES,
+    WINDOW,
     Attempt,
     Hypothesis,
     Segment,
     Word,
+    by_window,
     seeded,
     settle,
     short_frames,
@@ -35,7 +36,8 @@ class Torch:
     any_window = False
     short = False
     task = "transcribe"
-    words = False
+    words: bool | None = False
+    generation = None  # the model's own settings of decoding, if it has any
 
     def __init__(self, path: Path, threads: int, nj: int, beam_size: int) -> None:
         import torch
@@ -54,10 +56,12 @@ class Torch:
             )
         if isinstance(self.model.dims, OwnVocabulary):
             speak_whole(self.model)
-        self._align()
         # The model's window: 3000 log-mel frames, of a short-window student fewer.
         self.frames = 2 * self.model.dims.n_audio_ctx
         self.window = self.frames / FRAMES
+        self._align()
+        if self.frames < WINDOW * FRAMES:
+            self.words = None  # they come with openai-whisper's timestamps
         known = list(LANGUAGES)[: self.model.num_languages]
         self.languages = frozenset(known if self.model.is_multilingual else ["en"])
         self.most_tokens = most_tokens(self.model.dims.n_text_ctx)
@@ -71,14 +75,14 @@ class Torch:
         }
 
     def _align(self) -> None:
-        """Let it tell times of words from the heads that are known for a model of its shape."""
+        """Let it tell times of words from its heads for that, or those of OpenAI's of its shape."""
         import torch
 
         from espnet_dq.whisper.generation import openais
 
         dims = self.model.dims
         heads = torch.zeros(dims.n_text_layer, dims.n_text_head, dtype=torch.bool)
-        for layer, head in openais(dims).alignment_heads:
+        for layer, head in (self.generation or openais(dims)).alignment_heads:
             heads[layer, head] = True
         self.model.register_buffer("alignment_heads", heads.to_sparse(), persistent=False)
 
@@ -96,6 +100,7 @@ class Torch:
 
         weights = detect.load(path)
         model, self.any_window = Whisper(weights.dims), weights.any_window
+        self.generation = weights.generation
         model.load_state_dict(weights.state)
         return model.eval()
 
@@ -103,12 +108,14 @@ class Torch:
         import torch
         from torch.nn.utils import parametrize
 
-        if not clips:
-            return []
+        said: dict[int, Hypothesis] = {}
         # cached: a fake-quantized weight is rounded once, not in every step of the decoder.
         with torch.inference_mode(), parametrize.cached():
-            found = self._attempts(self._features(clips), language, 0.0)
-        return [each.said for each in found]
+            for frames, numbers in by_window(clips, self.frames, self.short).items():
+                features = self._features([clips[number] for number in numbers], frames)
+                found = self._attempts(features, language, 0.0)
+                said |= {n: each.said for n, each in zip(numbers, found, strict=True)}
+        return [said[number] for number in range(len(clips))]
 
     def detect(self, audio: np.ndarray) -> tuple[str, float]:
         import torch
@@ -140,7 +147,8 @@ class Torch:
             raise InputError(f"timestamps need a window of 30 s, this model's is {self.window:g}")
         with torch.inference_mode(), parametrize.cached(), seeded():
             if not timestamps:
-                features = self._features([audio])
+                (frames,) = by_window([audio], self.frames, self.short)
+                features = self._features([audio], frames)
                 said = settle(lambda t: self._attempts(features, language, t)[0], temperatures)
                 return whole(audio, said)
             options = self.options | {"temperature": temperatures}
@@ -159,12 +167,10 @@ class Torch:
             for s in segments
         ]  # fmt: skip
 
-    def _features(self, clips: list[np.ndarray]):
-        """What the encoder makes of clips, all in a window of one length."""
+    def _features(self, clips: list[np.ndarray], frames: int):
+        """What the encoder makes of clips, in windows of so many frames."""
         import torch
 
-        longest = max(-(-len(clip) * FRAMES // SAMPLE_RATE) for clip in clips)
-        frames = short_frames(longest, self.frames) if self.short else self.frames
         n_mels = self.model.dims.n_mels
         mels = [window(clip, n_mels, frames, self.padding) for clip in clips]
         return self._encode(torch.stack(mels))

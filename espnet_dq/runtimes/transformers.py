@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 
-from espnet_dq.data.audio import SAMPLE_RATE
 from espnet_dq.errors import InputError
 from espnet_dq.formats.hf.quiet import quiet
 from espnet_dq.runtimes.interface import (
@@ -17,6 +16,7 @@ from espnet_dq.runtimes.interface import (
     Attempt,
     Hypothesis,
     Segment,
+    by_window,
     first_line,
     log_mel,
     seeded,
@@ -95,14 +95,16 @@ class Transformers:
         }
 
     def decode(self, clips: list[np.ndarray], language: str) -> list[Hypothesis]:
-        if not clips:
-            return []
-        found = self._attempts(self._encode(clips), language, 0.0)
-        return [each.said for each in found]
+        said: dict[int, Hypothesis] = {}
+        for frames, numbers in by_window(clips, self.frames, self.short).items():
+            encoded = self._encode([clips[number] for number in numbers], frames)
+            found = self._attempts(encoded, language, 0.0)
+            said |= {n: each.said for n, each in zip(numbers, found, strict=True)}
+        return [said[number] for number in range(len(clips))]
 
     def detect(self, audio: np.ndarray) -> tuple[str, float]:
         tokens = self.model.generation_config.lang_to_id
-        expected = self._first(self._encode([audio]))[0, list(tokens.values())]
+        expected = self._first(self._encode([audio], self.frames))[0, list(tokens.values())]
         best = int(expected.argmax())
         return list(tokens)[best].strip("<|>"), float(expected[best])
 
@@ -117,7 +119,8 @@ class Transformers:
 
         with seeded():
             if not timestamps:
-                encoded = self._encode([audio])
+                (frames,) = by_window([audio], self.frames, self.short)
+                encoded = self._encode([audio], frames)
                 said = settle(lambda t: self._attempts(encoded, language, t)[0], temperatures)
                 return whole(audio, said)
             options = self.options | {"return_timestamps": True}
@@ -177,11 +180,9 @@ class Transformers:
 
         encoder.forward = forward
 
-    def _encode(self, clips: list[np.ndarray]):
+    def _encode(self, clips: list[np.ndarray], frames: int):
         import torch
 
-        longest = max(-(-len(clip) * FRAMES // SAMPLE_RATE) for clip in clips)
-        frames = short_frames(longest, self.frames) if self.short else self.frames
         mels = torch.stack([window(clip, self.n_mels, frames) for clip in clips])
         with torch.inference_mode():
             return self.model.get_encoder()(mels)

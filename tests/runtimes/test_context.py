@@ -1,5 +1,6 @@
 """Short windows: what a runtime hears of a short clip, and how it knows that it may."""
 
+import json
 import re
 from dataclasses import replace
 
@@ -7,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+import espnet_dq as dq
+from espnet_dq.api.models import Model, lost
 from espnet_dq.config import WindowConfig
 from espnet_dq.data.audio import SAMPLE_RATE, load_audio
 from espnet_dq.errors import DQError, InputError
@@ -17,7 +20,8 @@ from espnet_dq.formats.write import write
 from espnet_dq.runtimes import RUNTIMES, guess_runtime, load_runtime
 from espnet_dq.runtimes.ctranslate2 import Wrapped
 from espnet_dq.runtimes.interface import short_frames, sounding_frames
-from espnet_dq.student.depth import shorten
+from espnet_dq.student.depth import shallow, shorten
+from espnet_dq.student.merge import merge
 from espnet_dq.whisper.weights import Weights
 from tests import toys
 
@@ -129,8 +133,59 @@ def test_a_runtime_that_knows_none(weights, tmp_path, monkeypatch):
 
     monkeypatch.setitem(RUNTIMES, "plain", Plain)
     assert load_runtime("plain", tmp_path, context="auto")
-    with pytest.raises(InputError, match="plain always hears whole windows"):
+    with pytest.raises(InputError, match=r"plain always hears whole windows"):
         load_runtime("plain", tmp_path, context="short")
+
+
+@pytest.mark.parametrize("form", ["openai", "hf", "onnx"])
+def test_what_a_clip_says_does_not_depend_on_its_neighbours(weights, form, tmp_path):
+    write(form, tmp_path / FORMATS[form], weights, {}, "float32")
+    clips = [noise(1.2, 0), noise(20, 1), noise(1.5, 2)]
+    one, three = (
+        load_runtime(None, tmp_path / FORMATS[form], 1, nj, context="short") for nj in (1, 3)
+    )
+    assert three.decode(clips, "ru") == [h for clip in clips for h in one.decode([clip], "ru")]
+    assert three.decode([], "ru") == []
+
+
+def test_a_language_does_not_depend_on_what_was_heard_before(weights, tmp_path):
+    """whisper.cpp detects it in as many positions as the clip before needed."""
+    write("ggml", tmp_path / "x.bin", weights, {}, "float16")
+    long = noise(20, 5)
+    runtime = load_runtime("whisper.cpp", tmp_path / "x.bin", 1, context="short")
+    first = runtime.detect(long)
+    runtime.decode([noise(1, 1)], "ru")
+    assert runtime.detect(long) == first
+
+
+def test_whisper_cpp_has_the_models_positions(weights, tmp_path):
+    write("ggml", tmp_path / "x.bin", shorten(weights, 15), {}, "float16")
+    runtime = load_runtime("whisper.cpp", tmp_path / "x.bin", 1, context="short")
+    assert runtime.window == 15 and runtime._positions(noise(8, 0)) == 750
+    assert runtime.decode([noise(8, 0)], "ru")[0].text
+
+
+@pytest.mark.parametrize("wrong", [1, None, [], "true"])
+def test_another_type_is_refused(weights, wrong, tmp_path):
+    write("ct2", tmp_path / "ct2", weights, {}, "float32")
+    write("hf", tmp_path / "hf", weights, {}, "float32")
+    for name in ("ct2", "hf"):
+        file = tmp_path / name / "config.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"any_window": wrong}))
+        with pytest.raises(InputError, match=r"config.json: any_window is .* neither true nor"):
+            load_runtime(None, tmp_path / name, threads=1)
+        with pytest.raises(InputError, match=r"config.json: any_window is .* neither true nor"):
+            detect.load(tmp_path / name)
+
+
+def test_what_is_made_of_a_model_keeps_it(weights):
+    said = replace(weights, any_window=True)
+    assert shorten(said, 15).any_window and shallow(said, [0], [0]).any_window
+    assert merge([said, said], [0.5, 0.5]).any_window
+    assert not merge([said, weights], [0.5, 0.5]).any_window
+    model = dq.quantize(Model(said), "ggml_q4_0")
+    assert model.weights.any_window
+    assert "no place for any_window" in lost("ggml", model) and not lost("ct2", model)
 
 
 def test_frames():
@@ -144,7 +199,7 @@ def test_frames():
 
 @pytest.mark.parametrize(
     ("window", "any_window"),
-    [("full", False), ("random", True), ("batch", True), (2, True), ([10, 30], False)],
+    [("full", False), ("random", True), ("batch", True), (2, False), ([10, 30], False)],
 )
 def test_which_training_makes_a_student_of_short_windows(window, any_window):
     assert WindowConfig(window=window).any_window is any_window

@@ -41,7 +41,7 @@ def check_vocabulary(dims: ModelDimensions) -> None:
     if whole_size(dims) != WHOLE[0] and b"" not in any_tokenizer(dims).encoding._mergeable_ranks:
         raise InputError(
             "CTranslate2 takes a vocabulary without the empty token for English only: trim the "
-            "whole one again, with bin.trim_vocabulary"
+            "whole one again, with bin.trim_vocabulary, and train the student on that"
         )
 
 

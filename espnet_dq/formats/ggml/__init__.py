@@ -20,6 +20,7 @@ class Ggml(Format):
     padding = "silence"
     engine = "whisper.cpp"
     isolated = True
+    says_any_window = False
     card = Card(
         "# pip install pywhispercpp librosa\n"
         "import librosa\nfrom pywhispercpp.model import Model\n\n"
