@@ -41,15 +41,26 @@ def on_grid(weights, grid):
     return quantized, weights.state | values
 
 
-@pytest.fixture(params=GRIDS)
-def made(request, tmp_path):
+def make(folder, grid):
     """(folder, what it should hold)."""
     toy = random_weights(SHAPES["15s"])
-    quantized, values = on_grid(toy, request.param)
-    write.save(tmp_path / "toy", toy, quantized)
+    quantized, values = on_grid(toy, grid)
+    write.save(folder, toy, quantized)
     scales = {name: q.scale for name, q in quantized.items()}
-    grids = dict.fromkeys(scales, request.param)
-    return tmp_path / "toy", Reference(toy.dims, values, grids, scales, toy.state)
+    grids = dict.fromkeys(scales, grid)
+    return folder, Reference(toy.dims, values, grids, scales, toy.state)
+
+
+@pytest.fixture(params=GRIDS)
+def made(request, tmp_path):
+    """Of each grid, what `make` returns."""
+    return make(tmp_path / "toy", request.param)
+
+
+@pytest.fixture
+def made_once(tmp_path):
+    """What `make` returns of one, for what is beside the weights."""
+    return make(tmp_path / "toy", "ggml_q4_0")
 
 
 def change(folder, side, edit):
@@ -196,8 +207,8 @@ def test_a_wrong_graph_is_found(edit, made):
         ("tokenizer_config.json", "add_prefix_space", True),
     ],
 )
-def test_a_changed_setting_is_found(file, key, value, made):
-    folder, reference = made
+def test_a_changed_setting_is_found(file, key, value, made_once):
+    folder, reference = made_once
     content = json.loads((folder / file).read_text())
     assert content[key] != value
     (folder / file).write_text(json.dumps(content | {key: value}))
@@ -206,8 +217,8 @@ def test_a_changed_setting_is_found(file, key, value, made):
 
 
 @pytest.mark.slow
-def test_files_that_nobody_asked_for(made):
-    folder, reference = made
+def test_files_that_nobody_asked_for(made_once):
+    folder, reference = made_once
     (folder / "onnx/more.bin").touch()
     assert [r.name for r in compare(folder, reference).rows if r.integers] == ["onnx"]
     encoder = transformers_js.files(folder)["encoder"]
