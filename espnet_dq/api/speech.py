@@ -27,6 +27,7 @@ def transcribe(
     context: str = "auto",
     task: str = "transcribe",
     words: bool = False,
+    prompt: str = "",
 ) -> Iterator[Segment]:
     """What is said in an audio file of any kind and length, segment by segment, as it comes.
 
@@ -34,7 +35,7 @@ def transcribe(
         audio: wav, flac, mp3, ogg, ...
         model: what `save` wrote, an experiment, a name as of `load`, or, to load it once for many
             files, what `espnet_dq.runtimes.load_runtime` returns; then `runtime`, `beam_size`,
-            `threads`, `context`, `task` and `words` are those that it was loaded with.
+            `threads`, `context`, `task`, `words` and `prompt` are those that it was loaded with.
         language: Whisper's code or a name; None: detected, and logged.
         timestamps: cut by the model's own timestamps; otherwise a segment is what is heard at a
             time, up to 30 s.
@@ -47,6 +48,7 @@ def transcribe(
         context: what the encoder hears at a time, see `load_runtime`.
         task: `transcribe`, or `translate` into English.
         words: with times and probabilities of words (faster-whisper, torch).
+        prompt: names, and how they are spelled (not in transformers).
 
     Returns:
         Segments with `start` and `end` in seconds, `text`, its `language`, and `words` if asked
@@ -63,7 +65,15 @@ def transcribe(
     """
     if isinstance(model, str | Path):
         model = load_runtime(
-            runtime, model, threads, 1, beam_size, context=context, task=task, words=words
+            runtime,
+            model,
+            threads,
+            1,
+            beam_size,
+            context=context,
+            task=task,
+            words=words,
+            prompt=prompt,
         )
     code = known_language(language, model.languages) if language else None
 

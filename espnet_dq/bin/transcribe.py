@@ -35,6 +35,9 @@ def get_parser() -> Parser:
     parser.add_argument(
         "--words", action="store_true", help="in json: times and probability of each word"
     )
+    parser.add_argument(
+        "--prompt", default="", metavar="TEXT", help="names and words, as they are to be spelled"
+    )
     parser.add_argument("--task", choices=TASKS, default=TASKS[0], help="translate: into English")
     parser.add_argument(
         "--out",
@@ -67,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
     places = _places(args.audio, args.out, args.format)
     runtime = load_runtime(
         args.runtime, args.model, args.threads, nj=1, beam_size=args.beam_size,
-        context=args.context, task=args.task, words=args.words,
+        context=args.context, task=args.task, words=args.words, prompt=args.prompt,
     )  # fmt: skip
     asked = known_language(args.language, runtime.languages) if args.language else None
     # The model sets them in windows of 30 s only.

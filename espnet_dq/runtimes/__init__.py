@@ -57,6 +57,7 @@ def load_runtime(
     context: str = "full",
     task: str = "transcribe",
     words: bool = False,
+    prompt: str = "",
 ) -> Runtime:
     """Load a model into a runtime.
 
@@ -76,6 +77,7 @@ def load_runtime(
             `auto`: `short` for a model that says that it was (`Weights.any_window`).
         task: `transcribe`, or `translate` into English.
         words: whether `transcribe` tells times and probabilities of words, which takes longer.
+        prompt: what the model takes for said before each window: names, and how they are spelled.
 
     Raises:
         InputError: the path does not hold a model that this runtime reads, or the runtime or the
@@ -100,6 +102,7 @@ def load_runtime(
         ("short", short, True, "always hears whole windows (context short)"),
         ("task", translates, task, f"cannot {task}"),
         ("words", words, True, "tells nothing of words: faster-whisper and torch do"),
+        ("prompt", prompt != "", prompt, "takes no prompt"),
     ):
         if wanted and getattr(engine, attribute, None) is None:
             raise InputError(f"{name} {cannot}")

@@ -100,6 +100,7 @@ class FasterWhisper:
     short = False
     task = "transcribe"
     words = False
+    prompt = ""
 
     def __init__(self, path: Path, threads: int, nj: int, beam_size: int) -> None:
         # A name that is no folder would be looked up on the model hub, a missing tokenizer too.
@@ -208,7 +209,8 @@ class FasterWhisper:
 
     def _transcribe(self, audio: np.ndarray, language: str, options: dict) -> list[Segment]:
         # A copy: faster-whisper adds to the list of suppressed tokens that it is given.
-        options = {**deepcopy(options), "task": self.task, "word_timestamps": self.words}
+        options = {**deepcopy(options), "task": self.task, "word_timestamps": self.words,
+                   "initial_prompt": self.prompt or None}  # fmt: skip
         found, _ = self.model.transcribe(audio, language=language, **options)
         segments = list(found)
         cut = windows_cut(((s.seek, len(s.tokens)) for s in segments), self.most_tokens)

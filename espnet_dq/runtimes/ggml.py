@@ -35,6 +35,7 @@ class WhisperCpp:
     any_window = False  # the format has no place for it
     short = False
     task = "transcribe"
+    prompt = ""
     # whisper.cpp's default. It attends to 36 positions of zeros behind the window's 1500, and
     # sums values in float16 (v1.8.5; known there): `benchmarks/parity.py` measures without, too.
     flash_attention = True
@@ -144,6 +145,7 @@ class WhisperCpp:
             temperature=temperature,
             extract_probability=True,
             translate=self.task == "translate",
+            initial_prompt=self.prompt,
             audio_ctx=self._positions(audio) if self.short else 0,  # 0: all
         )
         # Times are in hundredths of a second.

@@ -98,8 +98,10 @@ class Runtime(Protocol):
         short: whether it hears windows as short as its clips allow (`short_frames`).
         task: one of `TASKS`.
         words: whether `transcribe` tells times and probabilities of words.
+        prompt: what the model takes for said before each window, such as names and how they are
+            spelled; empty: nothing.
 
-    `load_runtime` sets the last three. A runtime without one of these attributes, or with None,
+    `load_runtime` sets the last four. A runtime without one of these attributes, or with None,
     cannot do that.
     """
 
@@ -115,6 +117,7 @@ class Runtime(Protocol):
     short: bool
     task: str
     words: bool | None
+    prompt: str | None
 
     def decode(self, clips: list[np.ndarray], language: str) -> list[Hypothesis]:
         """Text of each clip, (samples,) float32 at 16 kHz, of a window at most, in one language."""

@@ -37,6 +37,7 @@ class Torch:
     short = False
     task = "transcribe"
     words: bool | None = False
+    prompt = ""
     generation = None  # the model's own settings of decoding, if it has any
 
     def __init__(self, path: Path, threads: int, nj: int, beam_size: int) -> None:
@@ -153,7 +154,8 @@ class Torch:
                 return whole(audio, said)
             options = self.options | {"temperature": temperatures}
             options |= {"without_timestamps": False, "condition_on_previous_text": False}
-            options |= {"task": self.task, "word_timestamps": self.words}
+            options |= {"task": self.task, "word_timestamps": bool(self.words)}
+            options |= {"initial_prompt": self.prompt or None}
             self.model.decode = self._decode_window
             found = whisper.transcribe(
                 self.model, audio, language=language, verbose=None, **options
@@ -203,6 +205,7 @@ class Torch:
         from whisper import DecodingOptions
 
         options = self.options | {"temperature": temperature, "task": self.task}
+        options |= {"prompt": f" {self.prompt.strip()}" if self.prompt else None}
         if temperature:
             del options["beam_size"]
         found = self._decode(features, DecodingOptions(language=language, **options))

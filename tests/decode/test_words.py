@@ -78,6 +78,29 @@ def test_words_are_faster_whispers(tiny, spoken):
     assert all(5 <= w.start <= w.end <= 5 + length for w in piece.words)
 
 
+PROMPT = "Conferenza, Asterisk, Pippo."
+
+
+@pytest.mark.slow
+def test_a_prompt_is_what_libraries_make_of_it(tiny, spoken):
+    audio, language, _ = spoken
+    stock = whisper.load_model(str(tiny["torch"]), device="cpu")
+    options = {"language": language, "initial_prompt": PROMPT, "condition_on_previous_text": False}
+    expected = stock.transcribe(audio, fp16=False, **options)["text"].strip()
+    fast = faster_whisper.WhisperModel(str(tiny["faster-whisper"]), "cpu", cpu_threads=1)
+    segments, _ = fast.transcribe(audio, beam_size=1, **options)
+    expected = {"torch": expected, "faster-whisper": " ".join(s.text.strip() for s in segments)}
+    for name, text in expected.items():
+        runtime = load_runtime(name, tiny[name], threads=1, prompt=PROMPT)
+        assert " ".join(s.text for s in runtime.transcribe(audio, language, True)) == text
+    for name in ("whisper.cpp", "onnx"):  # no stock of the same rules; it arrives, though
+        heard = [load_runtime(name, tiny[name], threads=1, prompt=prompt).decode([audio], language)
+                 for prompt in ("Pippo. " * 60, "")]  # fmt: skip
+        assert heard[0] != heard[1]
+    with pytest.raises(InputError, match="transformers takes no prompt"):
+        load_runtime("transformers", tiny["transformers"], prompt=PROMPT)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FILES)
 def test_translation(name, tiny, spoken, english_text):
