@@ -28,6 +28,7 @@ def transcribe(
     task: str = "transcribe",
     words: bool = False,
     prompt: str = "",
+    channel: int | None = None,
 ) -> Iterator[Segment]:
     """What is said in an audio file of any kind and length, segment by segment, as it comes.
 
@@ -49,6 +50,7 @@ def transcribe(
         task: `transcribe`, or `translate` into English.
         words: with times and probabilities of words (faster-whisper, torch).
         prompt: names, and how they are spelled (not in transformers).
+        channel: the only one that is heard, from 0; None: the mean of all.
 
     Returns:
         Segments with `start` and `end` in seconds, `text`, its `language`, and `words` if asked
@@ -81,7 +83,7 @@ def transcribe(
         level = logging.INFO if probability >= SURE else logging.WARNING
         logging.log(level, "%s: language %s (probability %.2f)", audio, language, probability)
 
-    return segments(model, audio, code, timestamps, damage, detected)
+    return segments(model, audio, code, timestamps, damage, detected, channel)
 
 
 def score(

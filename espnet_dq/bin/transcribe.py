@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
-from espnet_dq.bin.arguments import Parser, add_context, add_model, count
+from espnet_dq.bin.arguments import Parser, add_context, add_model, count, whole
 from espnet_dq.data.languages import known_language
 from espnet_dq.data.texts import between
 from espnet_dq.decode.subtitles import HEAD, cue, json_line
@@ -37,6 +37,9 @@ def get_parser() -> Parser:
     )
     parser.add_argument(
         "--prompt", default="", metavar="TEXT", help="names and words, as they are to be spelled"
+    )
+    parser.add_argument(
+        "--channel", type=whole, metavar="N", help="hear this one only, from 0 (default: the mean)"
     )
     parser.add_argument("--task", choices=TASKS, default=TASKS[0], help="translate: into English")
     parser.add_argument(
@@ -81,7 +84,10 @@ def main(argv: list[str] | None = None) -> int:
         prefix = f"{one_line(path)}\t" if len(args.audio) > 1 and not place else ""
         try:
             detected = partial(_name_language, path)
-            segments = transcribe(runtime, path, asked, timestamps, _warner(), detected)
+            segments = transcribe(
+                runtime, path, asked, timestamps, _warner(), detected,
+                args.channel,
+            )  # fmt: skip
             segments = _cuts(segments, path)
             if args.format == JSON:
                 parts = iter([json_line(path, segments)])

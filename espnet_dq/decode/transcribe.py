@@ -27,6 +27,7 @@ def transcribe(
     timestamps: bool,
     damage: Callable[[str], None] | None = None,
     detected: Callable[[str | None, float], None] = lambda *_: None,
+    channel: int | None = None,
 ) -> Iterator[Segment]:
     """Segments of a file, as they come, in order and with times from its beginning.
 
@@ -43,20 +44,23 @@ def transcribe(
         timestamps: cut by the model's own timestamps; otherwise a piece is a segment.
         damage: takes a line for each damaged spot, which is passed over; None: it is an error.
         detected: takes what `spoken_language` found.
+        channel: the only one that is heard, from 0; None: the mean of all.
 
     Raises:
         InputError: as in `read_apart`, possibly after some segments.
     """
     if language is None:
-        language, probability = spoken_language(runtime, path)
+        language, probability = spoken_language(runtime, path, channel)
         detected(language, probability)
     if language:
-        parts = pieces(read_apart(path, damage=damage), runtime.window)
+        parts = pieces(read_apart(path, channel, damage), runtime.window)
         found = transcribe_pieces(runtime, parts, language, timestamps)
         yield from (segment for segment in found if segment.text)
 
 
-def spoken_language(runtime: Runtime, path: Path | str) -> tuple[str | None, float]:
+def spoken_language(
+    runtime: Runtime, path: Path | str, channel: int | None = None
+) -> tuple[str | None, float]:
     """The language of a file, and how probable it is that it is spoken in it (see `SURE`).
 
     That of the first piece that is surely speech, or else of the one that is most probably; None
@@ -67,7 +71,7 @@ def spoken_language(runtime: Runtime, path: Path | str) -> tuple[str | None, flo
     """
     best: tuple[str | None, float] = None, 0.0
     try:
-        blocks = read_apart(path, damage=lambda _: None)  # `transcribe` tells of it
+        blocks = read_apart(path, channel, lambda _: None)  # `transcribe` tells of it
         for _, audio in _sounds(pieces(blocks, runtime.window)):
             if len(runtime.languages) == 1:
                 return next(iter(runtime.languages)), 1.0

@@ -5,11 +5,12 @@ import json
 import faster_whisper
 import numpy as np
 import pytest
+import soundfile
 import whisper
 
 from espnet_dq.bin.transcribe import main
 from espnet_dq.data.audio import SAMPLE_RATE, load_audio, save_wav
-from espnet_dq.decode.transcribe import transcribe_pieces
+from espnet_dq.decode.transcribe import transcribe, transcribe_pieces
 from espnet_dq.errors import InputError
 from espnet_dq.formats import detect
 from espnet_dq.formats.write import write
@@ -148,6 +149,32 @@ def test_json(toy_models, noise, tmp_path, capsys):
     assert json.loads((tmp_path / "out/b.json").read_text())["segments"][0].keys() == {
         "start", "end", "text",
     }  # fmt: skip
+
+
+def test_one_channel(toy_models, tmp_path, capsys):
+    """What is heard of two channels, each alone, is what a file of that one would give."""
+    heard = []
+
+    class Ear:
+        """A runtime that keeps what it hears."""
+
+        window, most_tokens = 30.0, 224
+
+        def transcribe(self, audio, language, timestamps, temperatures=()):
+            heard.append(audio)
+            return [Segment(0.0, 1.0, "so")]
+
+    one, two = (np.random.default_rng(i).normal(0, 0.1, 2 * SAMPLE_RATE) for i in (1, 2))
+    both = tmp_path / "both.wav"
+    soundfile.write(both, np.stack([one, two], axis=1), SAMPLE_RATE, "FLOAT")
+    for channel in (0, 1, None):
+        assert [*transcribe(Ear(), both, "ru", True, channel=channel)]
+    expected = one, two, (one + two) / 2
+    assert all(np.allclose(a, b, atol=1e-6) for a, b in zip(heard, expected, strict=True))
+    command = [str(both), "--model", str(toy_models["faster-whisper"]), "--language", "ru"]
+    assert main([*command, "--channel", "1"]) == 0 and capsys.readouterr().out.strip()
+    assert main([*command, "--channel", "2"]) == 2
+    assert "both.wav: no channel 2: it has 2, counted from 0" in capsys.readouterr().err
 
 
 def test_what_cannot_be_asked_for(toy_models, noise, save_toy, tmp_path):
