@@ -41,7 +41,7 @@ from espnet_dq.task.train import Training
 
 # Of the recipe, in float and then on the grid.
 CONFIGS = tuple(Path(__file__).parents[1] / f"task/conf/{name}.yaml" for name in ("train", "qat"))
-SINGLES = {"train": 100, "dev": 10}  # utterances that also get a window of their own
+SINGLES = {"train": 30, "dev": 10}  # utterances that also get a window of their own
 SETTINGS = "settings.json"
 
 

@@ -111,7 +111,7 @@ OPTIONS = {
                "text: use it as given. check: drop utterances whose text the teacher does not "
                "hear. replace: use the teacher's text, where the teacher is sure of it (kaldi: "
                "train and dev need no text)"),
-        Option("singles", "100", whole, "N", "utterances that also get a window of their own"),
+        Option("singles", "30", whole, "N", "utterances that also get a window of their own"),
         Option("temperature", "1", one_or_more, "T",
                "1: languages as they are; more: hear those of few hours more often"),
         Option("max_hours", "inf", positive, "N", "at most N hours of each language"),

@@ -261,7 +261,7 @@ def experiment(tmp_path):
     ("given", "said"),
     [
         ({"seed": "7"}, "seed 0, now 7"),
-        ({"max_hours": "2", "singles": "1"}, "singles 100, now 1; max_hours inf, now 2"),
+        ({"max_hours": "2", "singles": "1"}, "singles 30, now 1; max_hours inf, now 2"),
         ({"steps": "70"}, "steps not set, now 70"),
         ({"labels": "check"}, "labels text, now check"),
         ({"train_args": "optim_conf.lr=1.0e-3"}, "train_config: optim_conf.lr 4e-05, now 0.001"),
