@@ -125,9 +125,6 @@ def errors(model: Model, folder: Folder, args: argparse.Namespace) -> dict:
 
 
 def language(model: Model, folder: Folder, _: argparse.Namespace) -> dict:
-    if model.engine.trimmed:
-        why = "CTranslate2 detects no language with a trimmed vocabulary: leave out this task"
-        raise InputError(f"--models {model.name}: {why}")
     heard, right = {}, {}
     for lang, utts in folder.by_language.items():
         shown = tqdm(utts, desc=f"{model.name} {folder.name} {lang}: language", unit="clip")

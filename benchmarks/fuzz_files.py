@@ -90,7 +90,9 @@ def originals(form: str) -> list[bytes]:
     # Real vocabularies are large and have no structure to damage but their lengths.
     ggml_writer.ordinary_tokens = lambda dims: [b"a", b"bc", b"\xff"]
     hf_write._ends = lambda dims: (0, 1)
-    onnx_writer.sherpa_metadata = lambda dims: {k: str(v) for k, v in asdict(dims).items()}
+    onnx_writer.sherpa_metadata = lambda dims, any_window: {
+        k: str(v) for k, v in asdict(dims).items()
+    }
     onnx_writer.tokens_txt = lambda dims: ""
     generator = torch.Generator().manual_seed(0)
     shapes = weight_shapes(DIMS)

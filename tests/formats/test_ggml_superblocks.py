@@ -132,11 +132,9 @@ def test_whisper_cpp_runs_it_and_verify_proves_it(name, wide, tmp_path, capsys):
     )
     data = bytearray(path.read_bytes())
     at = data.index(b"decoder.blocks.0.mlp.0.weight") + len("decoder.blocks.0.mlp.0.weight")
-    for byte in (at + 1, at + 60, at + 83):
-        broken = bytearray(data)
-        broken[byte] ^= 1
-        path.write_bytes(broken)
-        assert verify(command) == 1
+    data[at + 60] ^= 1
+    path.write_bytes(data)
+    assert verify(command) == 1
 
 
 def test_a_model_that_is_too_narrow(save_toy, tmp_path):

@@ -26,6 +26,9 @@ def few() -> ModelDimensions:
     text = " Where is the station?"
     tokenizer = whole_tokenizer(WHOLE.n_vocab)
     kept = closure(tokenizer, tokenizer.encode(text)) | {*range(tokenizer.eot, WHOLE.n_vocab)}
+    kept.add(
+        tokenizer.encoding.encode_single_token(b"")
+    )  # without it CTranslate2 only knows English
     return own_vocabulary(replace(WHOLE, n_vocab=len(kept)), sorted(kept), "toy")
 
 

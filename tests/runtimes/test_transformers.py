@@ -61,7 +61,7 @@ def test_toy_says_what_torch_says(folder, toy_models, beam_size, nj):
 def test_what_beams_say_is_judged_and_tried_again(tiny, real_clip):
     """By the mean score that `generate` itself tells of the same search; and again, as often."""
     runtime = load_runtime("transformers", tiny, threads=1, beam_size=5)
-    encoded = runtime._encode([load_audio(real_clip("it", "agent-pass")[0])])
+    encoded = runtime._encode([load_audio(real_clip("it", "agent-pass")[0])], runtime.frames)
     attempts = [runtime._attempts(encoded, "it", 0.0) for _ in range(2)]
     assert len(attempts[0]) == 1 and attempts[0] == attempts[1]
     found = runtime.model.generate(
