@@ -172,6 +172,7 @@ def test_a_runtime(model, monkeypatch):
     assert [segment.text for segment in said] == ["LOUD de!"]
 
 
+@pytest.mark.slow
 def test_a_loss_term(save_toy, monkeypatch):
     monkeypatch.setitem(TERMS, "norms", Norms)
     student, teacher = whisper.load_model(str(save_toy(seed=0))), save_toy(seed=1, layers=3)

@@ -104,6 +104,7 @@ def test_the_grid_says_the_format_and_nothing_differs(toy, grid, name, form):
     assert detect.detect(path) == form
 
 
+@pytest.mark.slow
 def test_q4_is_what_ggml_makes_of_it(toy):
     """Against gguf's own quantizer."""
     name = "decoder.blocks.0.mlp.0.weight"

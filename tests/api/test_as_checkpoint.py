@@ -67,6 +67,7 @@ def test_every_format(form, grid, said, toy, tmp_path, capsys):
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_itself_and_what_changed_is_another(toy, tmp_path):
     weights = tmp_path / "weights"
     assert as_checkpoint(toy, weights) == toy and not weights.exists()

@@ -163,6 +163,7 @@ def test_a_format_without_the_grid_is_the_users_choice(toy, tmp_path):
     assert_same(integers.load(rounded), quantize(values, assign_grids(TOY, "ct2_int8")))
 
 
+@pytest.mark.slow
 def test_grid_reaches_both_formats_alike(toy, tmp_path):
     """The dequantized checkpoint and the int8 folder hold the same values, in float32."""
     folder = convert(toy, "ct2", tmp_path / "ct2", "--grid", "ct2_int8")

@@ -31,6 +31,7 @@ def data(tmp_path):
     return tmp_path / "data"
 
 
+@pytest.mark.slow
 def test_a_student_of_fewer_layers_and_channels(save_toy, data, tmp_path):
     """openai-whisper loads it strictly and runs it, and stage 3 takes it."""
     source, student = str(save_toy(seed=0, state=128, layers=3)), tmp_path / "student.pt"

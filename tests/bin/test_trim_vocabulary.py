@@ -169,6 +169,7 @@ def test_whisper_cpp_is_refused(trimmed, tmp_path):
         init_student(options)
 
 
+@pytest.mark.slow
 def test_mistakes_are_named(toy, trimmed, data, save_toy, tmp_path):
     english = save_toy(state=16, layers=1, n_vocab=51864)
 

@@ -231,6 +231,7 @@ def test_no_more_is_listened_to_than_needed(tmp_path):
     assert found == {"en": {"en": 2}, "ru": {"en": 4}}
 
 
+@pytest.mark.slow
 def test_languages_by_any_of_their_names(tmp_path):
     """In Kaldi folders, which `bin.validate_data` takes, too."""
     save_corpus(tmp_path)

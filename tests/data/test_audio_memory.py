@@ -110,6 +110,7 @@ def test_output_longer_than_what_is_kept_in_memory(name, tmp_path, monkeypatch):
     assert np.array_equal(load_command(f"cat '{path}'"), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", ["yes", "cat /dev/zero", "cat /dev/urandom"])
 def test_a_command_without_an_end(line):
     started = time.monotonic()

@@ -58,6 +58,7 @@ def test_an_error_of_the_work_ends_it():
         results(kinds, 2)
 
 
+@pytest.mark.slow
 def test_an_error_beside_a_crash_in_one_chunk():
     kinds = ["good"] * 64
     kinds[4], kinds[5] = "SIGKILL", "error"

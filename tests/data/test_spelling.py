@@ -128,6 +128,7 @@ def sentences(draw) -> tuple[str, list[str]]:
     return language, draw(st.lists(word, min_size=1, max_size=5))
 
 
+@pytest.mark.slow
 @given(sentences(), st.sampled_from([*".,!?;:…–-»\"'", "。", "、", "؟", "।", "።", "။", "\u00ad"]))
 def test_in_every_language(sentence, mark):
     language, words = sentence

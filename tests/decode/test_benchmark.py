@@ -52,6 +52,7 @@ def test_a_clip_that_is_longer_than_its_header_says(tmp_path):
         main(["--systems", run, "--data", str(tmp_path), "--out", str(tmp_path / "out.json")])
 
 
+@pytest.mark.slow
 def test_broken_system_is_named_and_nothing_is_written(toy_data, tmp_path):
     system = {"name": "student", "runtime": "faster-whisper", "path": str(tmp_path / "none")}
     run = write_run(tmp_path / "run.json", system)

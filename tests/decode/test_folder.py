@@ -33,6 +33,7 @@ def texts(folder):
     return read_scp(folder / "text", empty=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_folder_holds_text_and_record(runtime, toy_models, toy_data, tmp_path):
     report = decode_folder(toy_models[runtime], runtime, toy_data, tmp_path / "out", threads=1)
@@ -51,6 +52,7 @@ def test_folder_holds_text_and_record(runtime, toy_models, toy_data, tmp_path):
     assert (report["first_word_seconds"] is not None) == one_by_one
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_long_utterances_are_cut_and_joined(runtime, toy_models, toy_data, tmp_path):
     """As if their pieces were utterances; in the midst of short ones, and of a bad one."""
@@ -99,6 +101,7 @@ def test_pieces_come_in_batches_and_are_joined_as_the_language_is_written(
     assert str(tmp_path / "none.wav") in none.failed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_one_bad_clip_is_counted_and_the_rest_goes_on(runtime, toy_models, toy_data, tmp_path):
     whole = tmp_path / "whole"
@@ -114,6 +117,7 @@ def test_one_bad_clip_is_counted_and_the_rest_goes_on(runtime, toy_models, toy_d
     assert texts(tmp_path / "out") == texts(whole) | {"utt2": "", "utt5": ""}
 
 
+@pytest.mark.slow
 def test_nothing_decoded_is_an_error_and_keeps_the_older_result(toy_models, toy_data, tmp_path):
     model = toy_models["faster-whisper"]
     decode_folder(model, "faster-whisper", toy_data, tmp_path / "out", threads=1)

@@ -51,6 +51,7 @@ def test_parts_that_do_not_fit_are_named(toy_models, toy_data, tmp_path):
     assert not (out / "text").exists()
 
 
+@pytest.mark.slow
 def test_no_utterance_at_all(toy_models, toy_data, tmp_path):
     for path in read_scp(toy_data / "wav.scp").values():
         with open(path, "r+b") as f:

@@ -97,6 +97,7 @@ def test_every_word_once_and_at_its_time(tmp_path):
     assert " ".join(s.text for s in whole) == " ".join(s.text for s in found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [16000, 8000])  # by soundfile and by PyAV
 def test_memory_does_not_grow_with_the_length(rate, tmp_path):
     peaks = []
@@ -139,6 +140,7 @@ def quiet(kind, seconds=35):
     }[kind].astype(np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["zeros", "dither", "hum", "offset", "drift"])
 def test_silence_says_nothing_and_has_no_vote(kind, tmp_path):
     words = spoken(8)[0] + quiet(kind, 8)
@@ -203,6 +205,7 @@ def test_italian_behind_what_is_no_speech(form, before, real_clip, weights_dir, 
     assert jiwer.wer(words(text), words(out)) < 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["srt", "vtt"])
 def test_subtitles_are_read_by_ffmpeg(kind, fake, tmp_path, capsys):
     audio, starts = spoken(90)
@@ -264,6 +267,7 @@ def test_where_nothing_can_be_written_is_said_before_the_model_is_loaded(
     assert all((tmp_path / name).read_bytes() == b"audio" for name in audio)
 
 
+@pytest.mark.slow
 def test_what_was_heard_of_a_broken_file_is_printed(fake, monkeypatch, tmp_path, capsys):
     """Of one that ends its reader; a recording in a file that cannot be read costs only itself."""
     audio, starts = spoken(100)
@@ -289,6 +293,7 @@ def test_what_was_heard_of_a_broken_file_is_printed(fake, monkeypatch, tmp_path,
     assert f"{where}sampled at 3000 Hz" in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("language", "space"), [("zh", ""), ("ja", ""), ("th", ""), ("it", " ")])
 def test_pieces_are_joined_as_words_are(language, space, fake, monkeypatch, tmp_path, capsys):
     """Of a file that is cut; so they are in what `bin.decode` writes (test_folder.py)."""

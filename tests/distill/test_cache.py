@@ -170,6 +170,7 @@ def test_shared_by_all_that_want_the_same(inputs, tmp_path):
     assert write_cache(data, tmp_path / "two", teacher, student, other, shared) != place
 
 
+@pytest.mark.slow
 def test_other_sound_under_the_same_name_is_noticed(inputs, tmp_path):
     data, *others = inputs
     write_cache(data, tmp_path / "cache", *others)

@@ -65,6 +65,7 @@ def test_weights_and_what_belongs_to_them_and_no_code(hub, folder):
     assert not [name for name in CODE | OTHERS if any(name in x for x in fetched)]
 
 
+@pytest.mark.slow
 def test_a_revision(hub, folder):
     hub.files["me/toy"] = {"model.safetensors": b"new"}
     hub.files["me/toy@v1"] = folder
@@ -95,6 +96,7 @@ def test_what_is_not_there(name, said, hub):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_file_that_changes_on_its_way(hub, folder):
     hub.files["me/toy"] = folder
     hub.damage = lambda name, data: data[::-1] if name == "model.safetensors" else data
@@ -102,6 +104,7 @@ def test_a_file_that_changes_on_its_way(hub, folder):
         snapshot("hf:me/toy")
 
 
+@pytest.mark.slow
 def test_without_a_network(hub, folder, nobody, at):
     with pytest.raises(
         WorkError, match=r"^hf:me/toy: cannot be downloaded: .*[Cc]onnect"

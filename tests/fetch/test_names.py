@@ -45,6 +45,7 @@ def test_a_name_is_openais_where_nothing_else_has_it(cache):
             source_path(name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tiny", "openai:tiny"])
 def test_the_front_door_and_the_command_take_the_same_names(name, cache, capsys):
     said = torch.load(cache / "tiny.pt")["model_state_dict"]

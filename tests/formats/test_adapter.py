@@ -120,6 +120,7 @@ def test_a_tied_pair_is_changed_once(base, tmp_path):
         assert (logits - adapted(base).eval()(**given).logits).abs().max() > 1
 
 
+@pytest.mark.slow
 def test_what_is_merged_is_converted_and_verified(base, folder, tmp_path, capsys):
     out = tmp_path / "u4.safetensors"
     given = ["--from", str(folder), "--to", "packed", "--grid", "uniform4", "--out", str(out)]
@@ -237,6 +238,7 @@ def test_rows_of_an_embedding_are_not_mixed_up(base, tmp_path):
         dq.load(folder, base=other)
 
 
+@pytest.mark.slow
 def test_a_net_with_adapters_is_refused(base, tmp_path):
     model = adapted(base)
     for net in (model, model.base_model.model):

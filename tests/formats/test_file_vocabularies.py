@@ -170,6 +170,7 @@ def test_refused_where_there_is_no_place(name, form, message, tuned, tmp_path):
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_openais_decoder_refuses_it(tuned, tmp_path):
     command = ["--from", str(tuned("text")), "--to", "packed", "--out", str(tmp_path / "out")]
     assert convert(command) == 0
@@ -219,6 +220,7 @@ def change(folder, out, edit):
     return out
 
 
+@pytest.mark.slow
 def test_tokens_in_another_order(base, tmp_path):
     """Rows go with their tokens, wherever they stand."""
 
@@ -238,6 +240,7 @@ def test_tokens_in_another_order(base, tmp_path):
     assert torch.equal(found.state[EMBEDDING], before[ids])
 
 
+@pytest.mark.slow
 def test_a_tokenizer_without_times(base, tmp_path):
     """As those of 2022: whatever stands behind `<|notimestamps|>` is a time."""
 

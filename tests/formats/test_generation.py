@@ -113,6 +113,7 @@ def test_hugging_face_has_the_source_s(way, tuned, converted):
     assert {key: found[key] for key in OWN} == OWN
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", [["ct2"], ["packed", "ct2"]])
 def test_ctranslate2_has_what_its_own_converter_takes(way, tuned, converted, theirs):
     out = reduce(converted, way, tuned)
@@ -162,6 +163,7 @@ def test_nothing_is_suppressed(none, base, tmp_path):
     assert torch.equal(*ids)
 
 
+@pytest.mark.slow
 def test_an_old_folder_has_them_in_config_json(base, tmp_path):
     def edit(content):
         content.update(suppress_tokens=[5], begin_suppress_tokens=[6], max_length=20)
@@ -174,6 +176,7 @@ def test_an_old_folder_has_them_in_config_json(base, tmp_path):
     assert found.languages == openais(DIMS).languages and found.others["max_length"] == 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["openai", "ggml", "onnx"])
 def test_said_where_there_is_no_place(form, tuned, base, tmp_path, capsys):
     for source, expected in ((base, False), (tuned, True))[form != "openai" :]:

@@ -66,6 +66,7 @@ def rms(difference):
     return float(difference.square().mean().sqrt())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("grid", GRIDS)
 @pytest.mark.parametrize("kind", SHAPES)
 def test_logits_are_openai_whispers(kind, grid, tmp_path):
@@ -114,6 +115,7 @@ def test_the_grids_stay_whisper_cpps():
     assert {home(grid).name for grid in GRIDS} == {"ggml"}
 
 
+@pytest.mark.slow
 def test_nothing_differs_and_nothing_is_stored_twice(made):
     folder, reference = made
     report = compare(folder, reference)
@@ -205,6 +207,7 @@ def drop(name):
     return lambda model: model.graph.initializer.remove(initializer(model, name))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "edit,message",
     [

@@ -121,6 +121,7 @@ def initializer(model, name):
     return next(tensor for tensor in model.graph.initializer if tensor.name == name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", SHAPES)
 @pytest.mark.parametrize("grid", [True, False])
 def test_logits_are_openai_whispers(kind, grid, tmp_path):

@@ -92,6 +92,7 @@ def steps(folder, dims, mel, tokens, sizes):
     return torch.from_numpy(np.concatenate(found, axis=1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("grid", GRIDS)
 @pytest.mark.parametrize("kind", SHAPES)
 def test_logits_are_openai_whispers(kind, grid, tmp_path):
@@ -188,6 +189,7 @@ def swap_in_the_branch(model):
             each.output[i] = {one: other, other: one}.get(name, name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("edit", [swap_branches, swap_in_the_branch])
 def test_a_wrong_graph_is_found(edit, made):
     folder, reference = made
@@ -228,6 +230,7 @@ def test_files_that_nobody_asked_for(made_once):
         load(folder)
 
 
+@pytest.mark.slow
 def test_a_name_of_another_grid_is_found(made):
     folder, reference = made
     if not reference.grids:

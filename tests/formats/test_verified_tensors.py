@@ -339,6 +339,7 @@ def test_a_runtime_that_ends_with_the_file(changed):
     assert isinstance(found, str) and found.startswith("whisper.cpp does not run it (exit code")
 
 
+@pytest.mark.slow
 def test_texts_of_the_longest_decoder_reach_the_process(tmp_path, make_toy):
     """Longer than an argument of a process can be; what is no model ends in one line."""
     dims = replace(make_toy(text_ctx=8).dims, n_text_ctx=1 << 14)

@@ -243,6 +243,7 @@ def test_half_precision_keeps_its_type():
     assert layer["layer"](torch.randn(2, WIDTH).bfloat16()).dtype == torch.bfloat16
 
 
+@pytest.mark.slow
 def test_state_dict_stays_plain_and_a_student_applies_them(make_toy, heard, tmp_path):
     plain = make_toy(seed=3)
     state = plain.state_dict()

@@ -33,6 +33,7 @@ block_rows = hnp.arrays(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GRIDS)
 @given(matrix=matrices)
 @settings(max_examples=150, deadline=None)
@@ -81,6 +82,7 @@ def test_ct2_int8_is_ctranslate2s(matrix):
     np.testing.assert_array_equal(q.scale.numpy(), spec.weight_scale.numpy())
 
 
+@pytest.mark.slow
 @given(matrix=matrices)
 @settings(max_examples=100, deadline=None)
 def test_onnx_int8_is_onnx_runtimes(matrix):

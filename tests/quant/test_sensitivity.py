@@ -134,6 +134,7 @@ def test_what_no_grid_holds_stays_in_float(table, tmp_path):
         assert grids["decoder.token_embedding.weight"] == others
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_allocation_is_the_best_there_is(data):

@@ -146,6 +146,7 @@ def test_from_plan_to_table(tmp_path, recipe, capsys):
     assert "4 of 4 runs left, about 2.0 h" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_each_student_stands_beside_its_own_references(tmp_path, recipe):
     """Two students and two test sets: no model's rates under another's name, nor old ones."""
     variants = {"a": None, "b": {"options": {"student": "base", "teacher": "small"}}}

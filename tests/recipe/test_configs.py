@@ -33,6 +33,7 @@ def start(save_toy, tmp_path_factory):
     return toy, folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_configuration_builds(path, start, tmp_path):
     builds(path, start, tmp_path)

@@ -139,6 +139,7 @@ def test_damaged_files_are_named(file, toy):
         load_runtime("onnx", path.parent)
 
 
+@pytest.mark.slow
 def test_a_graph_that_does_not_load_is_named(toy):
     import onnx
 

@@ -69,6 +69,7 @@ def test_percent_rounds_half_up_as_sclite_does():
     ]
 
 
+@pytest.mark.slow
 @needs_sclite
 def test_same_alignments_as_sclite(tmp_path):
     """Column by column, not only in sum, on 3,000 sentences full of ties."""

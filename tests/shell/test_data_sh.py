@@ -111,6 +111,7 @@ def test_a_broken_folder_is_refused(corpus, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_own_folders_are_not_overwritten(corpus):
     done = data_sh("--corpus", "kaldi", "--data_root", ".", "--out", ".", cwd=corpus)
     assert done.returncode == 2 and "would overwrite" in done.stderr

@@ -64,6 +64,7 @@ def test_other_batches_mix_them(batches, tmp_path):
     assert any(len(lang.unique()) > 1 for _, lang in batches(other))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "processes", "said"),
     [

@@ -97,6 +97,7 @@ def test_activations_on_a_grid_change_the_loss_and_refuse_a_cached_encoder(build
         quantized(**batch, encoder_out=torch.zeros(3, 50, 64))
 
 
+@pytest.mark.slow
 def test_the_teacher_is_outside(build, batch):
     model = build(matching="dynamic", teacher_window="student")
     model.train()
@@ -142,6 +143,7 @@ def test_loss_does_not_depend_on_padding(build, batch, terms, share):
     assert sum(int(p[2]) for p in pieces) == int(weight) == 7 + 3 + (6 if share else 0)
 
 
+@pytest.mark.slow
 def test_taps_see_the_causal_mask(build):
     """Regression: hidden states were recomputed without the mask."""
     decoder = build().decoder.net
