@@ -254,7 +254,7 @@ main() {
         fi
         step "could not make $venv" "$uv" venv -q --python "$python" "$venv"
     fi
-    log "installing packages into $venv (up to 6.7 GB, some minutes)"
+    log "installing packages into $venv (up to 7.0 GB, some minutes)"
     install_packages
     # setuptools is in the lock file: no second copy of it is fetched for the build.
     step "could not install the project" \
