@@ -1,7 +1,9 @@
 """ggml's grids: blocks of 32 columns or superblocks of 256, and the scales that its files hold."""
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from math import prod
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -20,16 +22,70 @@ def _largest(blocks: Tensor) -> Tensor:
     return top
 
 
-def _halved(scale: Tensor, name: str) -> Tensor:
-    """Scales as a file holds them; raises `InputError` where they are too large for it."""
-    halved = scale.half()
-    if not halved.isfinite().all():
-        raise InputError(f"grid {name}: a value is too large for a float16 scale")
-    return halved
+def _inverse(scale: Tensor) -> Tensor:
+    """One over scales; 0 where there is none, of zero or of the smallest denormals."""
+    inverse = torch.ones_like(scale) / scale
+    return torch.where(inverse.isfinite(), inverse, 0.0)
+
+
+class _Blocks(Grid):
+    """What ggml's grids share: blocks of `BLOCK` columns and float16 scales, never a `clip`."""
+
+    BLOCK: ClassVar[int]
+    matrices = True
+
+    def _blocks(self, matrix: Tensor) -> Tensor:
+        """[rows, blocks, columns of a block]."""
+        rows, columns = matrix.shape
+        if columns % self.BLOCK:
+            raise InputError(
+                f"grid {self.name} does not fit a tensor with rows of {columns} values: "
+                f"{columns} is no multiple of {self.BLOCK}"
+            )
+        return matrix.reshape(rows, columns // self.BLOCK, self.BLOCK)
+
+    @abstractmethod
+    def _scale(self, blocks: Tensor) -> Tensor:
+        """float32 scales of blocks, of the shape that `scale_like` says."""
+
+    @abstractmethod
+    def _integers(self, blocks: Tensor, scale: Tensor) -> Tensor:
+        """Around 0, float32 [rows, blocks, columns], by the float32 scales."""
+
+    @abstractmethod
+    def _values(self, integers: Tensor, scale: Tensor) -> Tensor:
+        """What integers stand for, by the float16 scales."""
+
+    def quantize(self, weight: Tensor, clip: None = None) -> Quantized:
+        """Integers [as the weight] int8, and float16 scales as in `scale_like`.
+
+        Raises `InputError` also when a scale is beyond float16.
+        """
+        blocks = self._blocks(matrix_of(weight, self.name))
+        scale = self._scale(blocks)
+        halved = scale.half()
+        if not halved.isfinite().all():
+            raise InputError(f"grid {self.name}: a value is too large for a float16 scale")
+        integers = self._integers(blocks, scale).to(torch.int8)
+        return Quantized(self.name, integers.reshape(weight.shape), halved)
+
+    def dequantize(self, q: Quantized) -> Tensor:
+        """The float32 weight that the runtime computes with."""
+        blocks = self._blocks(q.integers.reshape(q.integers.shape[0], -1).float())
+        return self._values(blocks, q.scale).reshape(q.integers.shape)
+
+    def fake(self, weight: Tensor, clip: None = None) -> Tensor:
+        """`dequantize(quantize(weight))` without the detour through int8."""
+        return in_slices(self._fake, weight)
+
+    def _fake(self, matrix: Tensor, clip: None) -> Tensor:
+        blocks = self._blocks(matrix)
+        scale = self._scale(blocks)
+        return self._values(self._integers(blocks, scale), scale.half()).reshape(matrix.shape)
 
 
 @dataclass(frozen=True)
-class Ggml(Grid):
+class Ggml(_Blocks):
     """ggml's blocks of 32 along the row, with a float16 scale `d`: q8_0, q5_0 and q4_0.
 
     The integer is chosen with the float32 `d`, the value is computed with the stored float16
@@ -42,7 +98,6 @@ class Ggml(Grid):
     bits: int
 
     BLOCK = 32
-    matrices = True
 
     @property
     def name(self) -> str:
@@ -54,59 +109,28 @@ class Ggml(Grid):
         """The smallest integer on the grid; only q8_0 is symmetric."""
         return -127 if self.bits == 8 else -(2 ** (self.bits - 1))
 
-    def _blocks(self, matrix: Tensor) -> Tensor:
-        rows, columns = matrix.shape
-        if columns % self.BLOCK:
-            raise InputError(
-                f"grid {self.name} does not fit a tensor with rows of {columns} values: "
-                f"{columns} is no multiple of {self.BLOCK}"
-            )
-        return matrix.reshape(rows, columns // self.BLOCK, self.BLOCK)
-
-    def _parts(self, blocks: Tensor) -> tuple[Tensor, Tensor]:
-        """Integers [rows, blocks, 32] float32 and `d` [rows, blocks, 1] float32."""
-        top = _largest(blocks)
-        if self.bits == 8:
-            # True divisions, as in `Uniform`.
-            d = top.abs() / torch.full_like(top, 127.0)
-        else:
-            d = top / torch.full_like(top, -float(2 ** (self.bits - 1)))
-        inverse = torch.ones_like(d) / d
-        # No inverse, of zero or of the smallest denormals: only zeros are left.
-        x = blocks * torch.where(inverse.isfinite(), inverse, 0.0)
-        if self.bits == 8:
-            rest = x.abs()
-            whole = rest.floor()
-            rest.sub_(whole).mul_(2).floor_()  # 1 from a half on
-            return whole.add_(rest).copysign_(x), d
-        half = 2 ** (self.bits - 1)
-        return x.add_(half + 0.5).trunc_().clamp_(0, 2 * half - 1).sub_(half), d
-
     def scale_like(self, shape: tuple[int, ...]) -> tuple[torch.dtype, tuple[int, ...]]:
         """Type and shape of the scales of a weight of this shape."""
         return torch.float16, (shape[0], prod(shape[1:]) // self.BLOCK)
 
-    def quantize(self, weight: Tensor, clip: None = None) -> Quantized:
-        """Integers [as the weight] int8 and scales [rows, blocks] float16; there is no `clip`.
+    def _scale(self, blocks: Tensor) -> Tensor:
+        top = _largest(blocks).squeeze(2)
+        if self.bits == 8:
+            return top.abs() / torch.full_like(top, 127.0)  # a true division, as in `Uniform`
+        return top / torch.full_like(top, -float(2 ** (self.bits - 1)))
 
-        Raises `InputError` also when a scale is beyond float16.
-        """
-        q, d = self._parts(self._blocks(matrix_of(weight, self.name)))
-        scale = _halved(d.squeeze(2), self.name)
-        return Quantized(self.name, q.to(torch.int8).reshape(weight.shape), scale)
+    def _integers(self, blocks: Tensor, scale: Tensor) -> Tensor:
+        x = blocks * _inverse(scale).unsqueeze(2)
+        if self.bits == 8:
+            rest = x.abs()
+            whole = rest.floor()
+            rest.sub_(whole).mul_(2).floor_()  # 1 from a half on
+            return whole.add_(rest).copysign_(x)
+        half = 2 ** (self.bits - 1)
+        return x.add_(half + 0.5).trunc_().clamp_(0, 2 * half - 1).sub_(half)
 
-    def dequantize(self, q: Quantized) -> Tensor:
-        """The float32 weight that the runtime computes with."""
-        blocks = self._blocks(q.integers.reshape(q.integers.shape[0], -1).float())
-        return (blocks * q.scale.float().unsqueeze(2)).reshape(q.integers.shape)
-
-    def fake(self, weight: Tensor, clip: None = None) -> Tensor:
-        """`dequantize(quantize(weight))` without the detour through int8; there is no `clip`."""
-        return in_slices(self._fake, weight)
-
-    def _fake(self, matrix: Tensor, clip: None) -> Tensor:
-        q, d = self._parts(self._blocks(matrix))
-        return q.mul_(d.half().float()).reshape(matrix.shape)
+    def _values(self, integers: Tensor, scale: Tensor) -> Tensor:
+        return integers * scale.float().unsqueeze(2)
 
 
 class GgmlOffset(Ggml):
@@ -127,41 +151,26 @@ class GgmlOffset(Ggml):
         """Type and shape of the scales and offsets of a weight of this shape."""
         return torch.float16, (shape[0], prod(shape[1:]) // self.BLOCK, 2)
 
-    def _offset_parts(self, blocks: Tensor) -> tuple[Tensor, Tensor]:
-        """Integers from 0 on, [rows, blocks, 32] float32, and `d`, `m` [rows, blocks, 2]."""
-        least = blocks.amin(dim=2, keepdim=True)
-        spread = blocks.amax(dim=2, keepdim=True) - least
+    def _scale(self, blocks: Tensor) -> Tensor:
+        least = blocks.amin(dim=2)
+        spread = blocks.amax(dim=2) - least
         d = spread / torch.full_like(spread, float(2**self.bits - 1))  # as in `Uniform`
-        inverse = torch.ones_like(d) / d
-        x = (blocks - least) * torch.where(inverse.isfinite(), inverse, 0.0)
-        return x.add_(0.5).trunc_().clamp_(0, 2**self.bits - 1), torch.cat([d, least], dim=2)
+        return torch.stack([d, least], dim=2)
 
-    def quantize(self, weight: Tensor, clip: None = None) -> Quantized:
-        """Integers [as the weight] int8, and float16 scales and offsets [rows, blocks, 2].
+    def _integers(self, blocks: Tensor, scale: Tensor) -> Tensor:
+        d, m = scale.split(1, dim=2)
+        x = (blocks - m) * _inverse(d)
+        half = 2 ** (self.bits - 1)
+        return x.add_(0.5).trunc_().clamp_(0, 2 * half - 1).sub_(half)
 
-        Raises `InputError` also when one of these is beyond float16.
-        """
-        q, pair = self._offset_parts(self._blocks(matrix_of(weight, self.name)))
-        scale = _halved(pair, self.name)
-        integers = q.sub_(2 ** (self.bits - 1)).to(torch.int8)
-        return Quantized(self.name, integers.reshape(weight.shape), scale)
-
-    def dequantize(self, q: Quantized) -> Tensor:
-        """The float32 weight that the runtime computes with."""
-        blocks = self._blocks(q.integers.reshape(q.integers.shape[0], -1).float())
-        return self._values(blocks.add_(2 ** (self.bits - 1)), q.scale).reshape(q.integers.shape)
-
-    def _values(self, q: Tensor, pair: Tensor) -> Tensor:
-        d, m = pair.float().split(1, dim=2)
+    def _values(self, integers: Tensor, scale: Tensor) -> Tensor:
+        d, m = scale.float().split(1, dim=2)
+        q = integers + 2 ** (self.bits - 1)
         return q.mul_(d).add_(m)  # two operations, and two roundings
-
-    def _fake(self, matrix: Tensor, clip: None) -> Tensor:
-        q, pair = self._offset_parts(self._blocks(matrix))
-        return self._values(q, pair.half()).reshape(matrix.shape)
 
 
 @dataclass(frozen=True)
-class GgmlK(Grid):
+class GgmlK(_Blocks):
     """ggml's superblocks of 256 along the row: q6_K, q5_K, q4_K, q3_K and q2_K.
 
     A superblock has groups of 32 (q5_K, q4_K) or 16 columns. The scale of a group is a small
@@ -186,7 +195,6 @@ class GgmlK(Grid):
     bits: int
 
     BLOCK = 256
-    matrices = True
 
     @property
     def name(self) -> str:
@@ -219,49 +227,22 @@ class GgmlK(Grid):
         count = 2 + 2 * groups if self.offsets else 1 + groups
         return torch.float16, (shape[0], prod(shape[1:]) // self.BLOCK, count)
 
-    def quantize(self, weight: Tensor, clip: None = None) -> Quantized:
-        """Integers [as the weight] int8 and scales as in `scale_like`; there is no `clip`.
-
-        Raises `InputError` also when a scale is beyond float16.
-        """
-        groups = self._groups(matrix_of(weight, self.name))
-        scale = _halved(self._scale(groups), self.name)
-        integers = self._integers(groups, scale).to(torch.int8)
-        return Quantized(self.name, integers.reshape(weight.shape), scale)
-
-    def dequantize(self, q: Quantized) -> Tensor:
-        """The float32 weight that the runtime computes with."""
-        groups = self._groups(q.integers.reshape(q.integers.shape[0], -1).float())
-        return self._values(groups, q.scale).reshape(q.integers.shape)
-
-    def fake(self, weight: Tensor, clip: None = None) -> Tensor:
-        """`dequantize(quantize(weight))` without the detour through int8; there is no `clip`."""
-        return in_slices(self._fake, weight)
-
-    def _fake(self, matrix: Tensor, clip: None) -> Tensor:
-        groups = self._groups(matrix)
-        scale = self._scale(groups).half()
-        return self._values(self._integers(groups, scale), scale).reshape(matrix.shape)
-
-    def _groups(self, matrix: Tensor) -> Tensor:
+    def _blocks(self, matrix: Tensor) -> Tensor:
         """[rows, superblocks, groups, columns of a group]."""
-        rows, columns = matrix.shape
-        if columns % self.BLOCK:
-            raise InputError(
-                f"grid {self.name} does not fit a tensor with rows of {columns} values: "
-                f"{columns} is no multiple of {self.BLOCK}; {Ggml(4).name} and others of its kind "
-                f"take multiples of {Ggml.BLOCK}"
-            )
-        return matrix.reshape(rows, columns // self.BLOCK, -1, self.group)
+        try:
+            blocks = super()._blocks(matrix)
+        except InputError as e:
+            raise InputError(f"{e}; {Ggml(4).name} takes multiples of {Ggml.BLOCK}") from e
+        return blocks.unflatten(2, (-1, self.group))
 
-    def _scale(self, groups: Tensor) -> Tensor:
-        """[rows, superblocks, ...] float32, of which d and e are what float16 makes of them."""
+    def _scale(self, blocks: Tensor) -> Tensor:
+        # d and e are what float16 makes of them, since the small integers are chosen by those.
         if not self.offsets:
-            wish = _largest(groups).squeeze(3) / -float(2 ** (self.bits - 1))
+            wish = _largest(blocks).squeeze(3) / -float(2 ** (self.bits - 1))
             d = _over(_largest(wish), torch.full_like(wish[..., :1], -float(self.small)))
             return torch.cat([d, self._small(wish, d, -self.small, self.small - 1)], dim=2)
-        least = groups.amin(dim=3).clamp_(max=0)
-        span = groups.amax(dim=3) - least
+        least = blocks.amin(dim=3).clamp_(max=0)
+        span = blocks.amax(dim=3) - least
         step = span / torch.full_like(span, float(2**self.bits - 1))  # as in `Uniform`
         d, e = (
             _over(wish.amax(dim=2, keepdim=True), torch.full_like(wish[..., :1], self.small))
@@ -283,20 +264,19 @@ class GgmlK(Grid):
         d, e, s, t = scale.split([1, 1, count, count], dim=2)
         return (d * s)[..., None], (e * t)[..., None]
 
-    def _integers(self, groups: Tensor, scale: Tensor) -> Tensor:
-        """Around 0, float32."""
+    def _integers(self, blocks: Tensor, scale: Tensor) -> Tensor:
         step, offset = self._split(scale)
         half = 2 ** (self.bits - 1)
         if offset is None:
-            return _over(groups, step, halved=False).round_().clamp_(-half, half - 1)
-        q = _over(groups + offset, step, halved=False).round_()
+            return _over(blocks, step, halved=False).round_().clamp_(-half, half - 1)
+        q = _over(blocks + offset, step, halved=False).round_()
         return q.clamp_(0, 2 * half - 1).sub_(half)
 
-    def _values(self, q: Tensor, scale: Tensor) -> Tensor:
+    def _values(self, integers: Tensor, scale: Tensor) -> Tensor:
         step, offset = self._split(scale)
         if offset is None:
-            return q * step
-        return (q + 2 ** (self.bits - 1)).mul_(step).sub_(offset)
+            return integers * step
+        return (integers + 2 ** (self.bits - 1)).mul_(step).sub_(offset)
 
 
 def _over(value: Tensor, by: Tensor, halved: bool = True) -> Tensor:

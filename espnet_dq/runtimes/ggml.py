@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 
-from espnet_dq.data.audio import SAMPLE_RATE
 from espnet_dq.data.texts import join
 from espnet_dq.errors import InputError
 from espnet_dq.runtimes.interface import (
@@ -16,8 +15,8 @@ from espnet_dq.runtimes.interface import (
     Segment,
     first_line,
     settle,
-    short_frames,
     whole,
+    window_frames,
     worst,
     written,
 )
@@ -129,8 +128,7 @@ class WhisperCpp:
 
         Flash attention attends to zeros behind them, up to a multiple of 256: there are none then.
         """
-        frames = -(-len(audio) * FRAMES // SAMPLE_RATE)
-        wanted = short_frames(frames, 2 * self.positions) // 2
+        wanted = window_frames(audio, 2 * self.positions, short=True) // 2
         return min(-(-wanted // PADDED) * PADDED, self.positions)
 
     def _attempt(

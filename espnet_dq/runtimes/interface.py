@@ -233,16 +233,30 @@ def short_frames(heard: int, most: int) -> int:
     return min(int(seconds) * FRAMES, most)
 
 
-def by_window(clips: list[np.ndarray], most: int, short: bool) -> dict[int, list[int]]:
-    """Frames of a window -> the clips, by their numbers, that are heard in one so long.
+def window_frames(clip: np.ndarray, most: int, short: bool) -> int:
+    """Log-mel frames of the window of a clip: `most`, or maybe fewer if it is to be `short`."""
+    return short_frames(-(-len(clip) * FRAMES // SAMPLE_RATE), most) if short else most
 
-    So that what a clip says does not depend on those that are decoded with it.
+
+def in_windows(
+    clips: list[np.ndarray],
+    most: int,
+    short: bool,
+    attempt: Callable[[list[np.ndarray], int], list[Attempt]],
+) -> list[Hypothesis]:
+    """What clips say, each in a window as long as it needs itself.
+
+    So what a clip says does not depend on those that are decoded with it. `attempt` takes clips and
+    the frames of their window.
     """
-    found: dict[int, list[int]] = {}
+    numbers: dict[int, list[int]] = {}
     for number, clip in enumerate(clips):
-        frames = -(-len(clip) * FRAMES // SAMPLE_RATE)
-        found.setdefault(short_frames(frames, most) if short else most, []).append(number)
-    return found
+        numbers.setdefault(window_frames(clip, most, short), []).append(number)
+    said: dict[int, Hypothesis] = {}
+    for frames, of in numbers.items():
+        found = attempt([clips[number] for number in of], frames)
+        said |= {number: each.said for number, each in zip(of, found, strict=True)}
+    return [said[number] for number in range(len(clips))]
 
 
 def sounding_frames(mel) -> int:

@@ -15,13 +15,14 @@ from espnet_dq.runtimes.interface import (
     Hypothesis,
     Segment,
     Word,
-    by_window,
+    in_windows,
     seeded,
     settle,
     short_frames,
     sounding_frames,
     whole,
     window,
+    window_frames,
     windows_cut,
 )
 from espnet_dq.whisper.room import most_tokens
@@ -109,14 +110,12 @@ class Torch:
         import torch
         from torch.nn.utils import parametrize
 
-        said: dict[int, Hypothesis] = {}
+        def attempt(part: list[np.ndarray], frames: int) -> list[Attempt]:
+            return self._attempts(self._features(part, frames), language, 0.0)
+
         # cached: a fake-quantized weight is rounded once, not in every step of the decoder.
         with torch.inference_mode(), parametrize.cached():
-            for frames, numbers in by_window(clips, self.frames, self.short).items():
-                features = self._features([clips[number] for number in numbers], frames)
-                found = self._attempts(features, language, 0.0)
-                said |= {n: each.said for n, each in zip(numbers, found, strict=True)}
-        return [said[number] for number in range(len(clips))]
+            return in_windows(clips, self.frames, self.short, attempt)
 
     def detect(self, audio: np.ndarray) -> tuple[str, float]:
         import torch
@@ -148,7 +147,7 @@ class Torch:
             raise InputError(f"timestamps need a window of 30 s, this model's is {self.window:g}")
         with torch.inference_mode(), parametrize.cached(), seeded():
             if not timestamps:
-                (frames,) = by_window([audio], self.frames, self.short)
+                frames = window_frames(audio, self.frames, self.short)
                 features = self._features([audio], frames)
                 said = settle(lambda t: self._attempts(features, language, t)[0], temperatures)
                 return whole(audio, said)

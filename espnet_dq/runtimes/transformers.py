@@ -16,8 +16,8 @@ from espnet_dq.runtimes.interface import (
     Attempt,
     Hypothesis,
     Segment,
-    by_window,
     first_line,
+    in_windows,
     log_mel,
     seeded,
     settle,
@@ -25,6 +25,7 @@ from espnet_dq.runtimes.interface import (
     sounding_frames,
     whole,
     window,
+    window_frames,
     windows_cut,
 )
 from espnet_dq.whisper.any_window import read_any_window
@@ -95,12 +96,10 @@ class Transformers:
         }
 
     def decode(self, clips: list[np.ndarray], language: str) -> list[Hypothesis]:
-        said: dict[int, Hypothesis] = {}
-        for frames, numbers in by_window(clips, self.frames, self.short).items():
-            encoded = self._encode([clips[number] for number in numbers], frames)
-            found = self._attempts(encoded, language, 0.0)
-            said |= {n: each.said for n, each in zip(numbers, found, strict=True)}
-        return [said[number] for number in range(len(clips))]
+        def attempt(part: list[np.ndarray], frames: int) -> list[Attempt]:
+            return self._attempts(self._encode(part, frames), language, 0.0)
+
+        return in_windows(clips, self.frames, self.short, attempt)
 
     def detect(self, audio: np.ndarray) -> tuple[str, float]:
         tokens = self.model.generation_config.lang_to_id
@@ -119,7 +118,7 @@ class Transformers:
 
         with seeded():
             if not timestamps:
-                (frames,) = by_window([audio], self.frames, self.short)
+                frames = window_frames(audio, self.frames, self.short)
                 encoded = self._encode([audio], frames)
                 said = settle(lambda t: self._attempts(encoded, language, t)[0], temperatures)
                 return whole(audio, said)
