@@ -1,9 +1,10 @@
 """Training on a grid against rounding to it, grid by grid, from the same distilled student.
 
-`ptq` rounds the float student of an experiment (its stage 6), `qat` trains it further on the grid
-(stage 7's own command with another grid and configuration) and rounds that. Each is written,
-verified against its checkpoint, decoded and scored; one JSON line each, appended as soon as it is
-there. What is in --out is not done again, and an unfinished training resumes.
+`ptq` rounds the float student of an experiment (its stage 6) to the nearest values, `gptq` rounds
+it by clips of the experiment's training data (`espnet_dq.quant.gptq`), `qat` trains it further on
+the grid (stage 7's own command with another grid and configuration). Each is written, verified,
+decoded and scored; one JSON line each, appended as soon as it is there. What is in --out is not
+done again, and an unfinished training resumes.
 
     .venv/bin/python benchmarks/grids.py --experiment exp/asterisk_base_tiny_ct2_int8_long \\
         --qat_config conf/qat_long.yaml --data dump/asterisk/raw/test --work /tmp/grids \\
@@ -19,7 +20,7 @@ from pathlib import Path
 
 import yaml
 
-from espnet_dq.api.models import convert, export
+from espnet_dq.api.models import convert, export, load, quantize, save
 from espnet_dq.api.verification import verify
 from espnet_dq.bin.describe import commit
 from espnet_dq.decode.folder import decode_folder
@@ -36,7 +37,9 @@ from espnet_dq.student.checkpoint import CHECKPOINT
 # Beside the grids: floats, whose texts in whisper.cpp are not CTranslate2's.
 FLOATS = {"none": "ct2", "none_ggml": "ggml"}
 GRIDS = (*FLOATS, "ct2_int8", "ggml_q8_0", "ggml_q5_0", "ggml_q4_0", "onnx_int8",
-         "uniform8", "uniform4", "uniform3", "uniform2")  # fmt: skip
+         "ggml_q5_1", "ggml_q4_1", "uniform8", "uniform4", "uniform3", "uniform2",
+         "uniform4_g32", "uniform3_g32", "uniform2_g32")  # fmt: skip
+METHODS = ("ptq", "gptq", "qat")
 
 
 def format_of(grid: str) -> Format:
@@ -68,7 +71,10 @@ def train(experiment: Path, grid: str, config: Path, seed: int, out: Path) -> fl
 
 
 def measure(method: str, grid: str, trained: Path, work: Path, data: Path) -> dict:
-    """Write, verify, decode and score, in `work`, the student that lies in `trained`."""
+    """Write, verify, decode and score, in `work`, the student that lies in `trained`.
+
+    `gptq` takes the clips of the experiment around it.
+    """
     form, grid = format_of(grid), grid.removesuffix("_ggml")
     model = work / f"model{form.suffix}"
     if method == "qat":
@@ -77,8 +83,10 @@ def measure(method: str, grid: str, trained: Path, work: Path, data: Path) -> di
     else:
         start = work / "start.pt"
         export(trained, start, "openai", floats=True)
-        convert(start, model, form.name, grid)
-        report = verify(model, start, grid)
+        clips = trained.parent / "data/train" if method == "gptq" else None
+        rounded = load(start) if grid == "none" else quantize(load(start), grid, clips)
+        save(rounded, model, form.name)
+        report = verify(model, rounded)
     parity = report.check().to_dict()
     decoded = model
     if form.name == "packed":
@@ -109,7 +117,7 @@ def main(argv: list[str] | None = None) -> int:
         "--grids", nargs="+", metavar="GRID|FILE.yaml", default=list(GRIDS),
         help=f"of {', '.join(GRIDS)} (all), or tables of `bin.allocate`, which are packed",
     )  # fmt: skip
-    parser.add_argument("--methods", nargs="+", choices=["ptq", "qat"], default=["ptq", "qat"])
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--out", type=Path, required=True, help="JSON lines, appended to")
     args = parser.parse_args(argv)
     for grid in args.grids:

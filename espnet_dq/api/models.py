@@ -11,6 +11,7 @@ from torch import nn
 from whisper.model import ModelDimensions
 
 from espnet_dq.api import nets
+from espnet_dq.data.prompted import PromptedClips
 from espnet_dq.errors import InputError, say
 from espnet_dq.fetch.names import source_path
 from espnet_dq.files import check_apart
@@ -18,11 +19,14 @@ from espnet_dq.formats import adapter, detect, integers
 from espnet_dq.formats.hf.vocabulary import in_order
 from espnet_dq.formats.registry import FORMATS, home, written
 from espnet_dq.formats.write import check_grids, check_out, write
+from espnet_dq.quant import gptq
 from espnet_dq.quant.grids import Quantized, get_grid
 from espnet_dq.quant.prepare import quantize as on_grids
 from espnet_dq.student.checkpoint import CHECKPOINT, load_student, training_folder
 from espnet_dq.student.merge import merge as merged
 from espnet_dq.whisper.weights import Weights
+
+CLIPS = 64  # that show which weights matter
 
 
 @dataclass(frozen=True)
@@ -131,23 +135,36 @@ def was_trained(folder: Path) -> bool:
     return True
 
 
-def quantize(model: Model, grid: str | Mapping[str, str]) -> Model:
+def quantize(
+    model: Model,
+    grid: str | Mapping[str, str],
+    data: str | Path | None = None,
+    clips: int = CLIPS,
+) -> Model:
     """A model with its weights rounded to a grid; the model that is given stays as it is.
 
     Args:
         model: of `load`; what is rounded is `model.weights`.
         grid: a grid's name (`ct2_int8`, `ggml_q4_0`, `uniform4_g16`, ...), a table with a grid or
             `none` for each weight, or a `.yaml` file with one.
+        data: a Kaldi folder with texts: weights are rounded so that what their layers say on its
+            clips changes least (`espnet_dq.quant.gptq`); None: each to its nearest value.
+        clips: how many of its clips, spread evenly over their names.
 
     Raises:
-        InputError: an unknown grid, one that does not fit a weight, or an incomplete table.
+        InputError: an unknown grid, one that does not fit a weight, or an incomplete table; of
+            `data`, a clip without a text or language, or longer than the model's window.
 
     Example usage::
 
         save(quantize(load("openai:tiny"), "ggml_q4_0"), "tiny_q4.bin")
     """
-    state = model.weights.state
-    quantized = on_grids(state, nets.assign(model.dims, grid))
+    state, grids = model.weights.state, nets.assign(model.dims, grid)
+    if data is None:
+        quantized = on_grids(state, grids)
+    else:
+        prompted = PromptedClips(data, clips, model.dims, "full")
+        quantized = gptq.quantize(model.weights, grids, prompted)
     return replace(model, quantized=quantized, float_dtype=_beside(quantized))
 
 
@@ -274,6 +291,8 @@ def convert(
     to: str,
     grid: str = "keep",
     base: str | Path | None = None,
+    data: str | Path | None = None,
+    clips: int = CLIPS,
 ) -> Model:
     """Load, quantize if asked, and save; `path` is looked at before the work.
 
@@ -284,6 +303,8 @@ def convert(
         grid: `keep` (integers and scales as in the source, if it has any), `none` (floats), or as
             of `quantize`.
         base: as of `load`.
+        data: as of `quantize`.
+        clips: as of `quantize`.
 
     Returns:
         What was written.
@@ -293,11 +314,13 @@ def convert(
     """
     check_out(to, path)
     check_apart(Path(path), source_path(source))
+    if data is not None and grid in ("keep", "none"):
+        raise InputError(f"clips of {data} choose how to round, and grid {grid} rounds nothing")
     model = load(source, keep=grid == "keep", base=base)
     if grid == "keep":
         _check_kept(model, to)
     elif grid != "none":
-        model = quantize(model, grid)
+        model = quantize(model, grid, data, clips)
     _save(model, Path(path), to)
     return model
 

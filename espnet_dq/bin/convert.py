@@ -12,7 +12,7 @@ Example usage::
 import sys
 from pathlib import Path
 
-from espnet_dq.api.models import convert, lost
+from espnet_dq.api.models import CLIPS, convert, lost
 from espnet_dq.bin.arguments import Parser, add_source
 from espnet_dq.errors import run, say
 from espnet_dq.formats.registry import written
@@ -38,6 +38,14 @@ def get_parser() -> Parser:
         f"or round the weights to this grid: {', '.join(GRIDS)}, uniform2 to uniform8, "
         "uniform4_tensor, uniform4_g32, ..., or a file with one for each weight",
     )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="Kaldi folder with texts: round so that what layers say on its clips changes least "
+        "(GPTQ), which matters at 5 bits and fewer (default: each weight to its nearest value)",
+    )
+    parser.add_argument("--clips", type=int, default=CLIPS, help=f"how many of its clips ({CLIPS})")
     parser.add_argument("--out", type=Path, required=True, help="file, or folder of the format")
     return parser
 
@@ -45,7 +53,7 @@ def get_parser() -> Parser:
 def main(argv: list[str] | None = None) -> int:
     """Convert; returns 0."""
     args = get_parser().parse_args(argv)
-    model = convert(args.source, args.out, args.to, args.grid, args.base)
+    model = convert(args.source, args.out, args.to, args.grid, args.base, args.data, args.clips)
     if line := lost(args.to, model):
         say(line, sys.stderr)
     say(args.out)

@@ -64,10 +64,11 @@ def _gradients(
     """Of a loss by the weights [rows, groups, columns] and by their `clip` [rows, groups]."""
     top = weight.abs().amax(dim=2, keepdim=True)
     end = top * clip.unsqueeze(2)
-    outside = weight.abs() > end
-    # d value / d end: the sign where it is clipped, the rounding error by the end where not.
-    inside = (values - weight) / end.clamp(min=torch.finfo(end.dtype).tiny)
-    slope = torch.where(outside, weight.sign(), inside if rounding else 0.0)
+    low, high = grid.ends(weight, clip)
+    outside = (weight < low) | (weight > high)
+    # d value / d end, by the end: the value where it is clipped, the rounding error where not.
+    slope = torch.where(outside, values, values - weight if rounding else 0.0)
+    slope = slope / end.clamp(min=torch.finfo(end.dtype).tiny)
     # Esser's factor keeps the step's gradient as large as that of one weight.
     factor = (weight.shape[2] * grid.top) ** -0.5
     return grad * ~outside, (grad * slope).sum(dim=2) * top.squeeze(2) * factor
@@ -143,17 +144,19 @@ def range_shape(grid: Grid, shape: tuple[int, ...]) -> tuple[int, int]:
     return tuple(grid.groups(torch.empty(shape, device="meta")).shape[:2])
 
 
-def least_error_clip(weight: Tensor, grid: Grid) -> Tensor:
+def least_error_clip(weight: Tensor, grid: Grid, cost: Tensor | None = None) -> Tensor:
     """The clip [rows, groups] of the least squared error, of 1 and its steps of 0.02 down to 0.1.
 
-    Where learned ranges start.
+    Where learned ranges start. `cost` [columns] is what a column's squared error counts, 1 if not
+    given.
     """
     groups = grid.groups(weight.detach().float())
+    costs = 1.0 if cost is None else grid.groups(cost.expand_as(weight))
     best = torch.ones(groups.shape[:2], device=weight.device)
     least = torch.full_like(best, torch.inf)
     for percent in range(100, 9, -2):
         clip = torch.full_like(best, percent / 100)
-        error = (grid.groups(grid.fake(weight, clip)) - groups).square().sum(dim=2)
+        error = ((grid.groups(grid.fake(weight, clip)) - groups).square() * costs).sum(dim=2)
         best = torch.where(error < least, clip, best)
         least = torch.minimum(error, least)
     return best

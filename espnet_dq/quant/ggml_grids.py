@@ -29,7 +29,7 @@ def _inverse(scale: Tensor) -> Tensor:
 
 
 class _Blocks(Grid):
-    """What ggml's grids share: blocks of `BLOCK` columns and float16 scales, never a `clip`."""
+    """What ggml's grids share: blocks of `BLOCK` columns and float16 scales."""
 
     BLOCK: ClassVar[int]
     matrices = True
@@ -44,8 +44,12 @@ class _Blocks(Grid):
             )
         return matrix.reshape(rows, columns // self.BLOCK, self.BLOCK)
 
+    def span(self, columns: int) -> int:
+        """How many of a row's columns have scales that none of the others has."""
+        return self.BLOCK
+
     @abstractmethod
-    def _scale(self, blocks: Tensor) -> Tensor:
+    def _scale(self, blocks: Tensor, clip: Tensor | None) -> Tensor:
         """float32 scales of blocks, of the shape that `scale_like` says."""
 
     @abstractmethod
@@ -56,13 +60,14 @@ class _Blocks(Grid):
     def _values(self, integers: Tensor, scale: Tensor) -> Tensor:
         """What integers stand for, by the float16 scales."""
 
-    def quantize(self, weight: Tensor, clip: None = None) -> Quantized:
+    def quantize(self, weight: Tensor, clip: Tensor | None = None) -> Quantized:
         """Integers [as the weight] int8, and float16 scales as in `scale_like`.
 
-        Raises `InputError` also when a scale is beyond float16.
+        `clip` [rows, blocks] as in `Grid.quantize`. Raises `InputError` also when a scale is beyond
+        float16.
         """
         blocks = self._blocks(matrix_of(weight, self.name))
-        scale = self._scale(blocks)
+        scale = self._scale(blocks, clip)
         halved = scale.half()
         if not halved.isfinite().all():
             raise InputError(f"grid {self.name}: a value is too large for a float16 scale")
@@ -74,13 +79,13 @@ class _Blocks(Grid):
         blocks = self._blocks(q.integers.reshape(q.integers.shape[0], -1).float())
         return self._values(blocks, q.scale).reshape(q.integers.shape)
 
-    def fake(self, weight: Tensor, clip: None = None) -> Tensor:
+    def fake(self, weight: Tensor, clip: Tensor | None = None) -> Tensor:
         """`dequantize(quantize(weight))` without the detour through int8."""
-        return in_slices(self._fake, weight)
+        return in_slices(self._fake, weight, clip)
 
-    def _fake(self, matrix: Tensor, clip: None) -> Tensor:
+    def _fake(self, matrix: Tensor, clip: Tensor | None) -> Tensor:
         blocks = self._blocks(matrix)
-        scale = self._scale(blocks)
+        scale = self._scale(blocks, clip)
         return self._values(self._integers(blocks, scale), scale.half()).reshape(matrix.shape)
 
 
@@ -93,11 +98,13 @@ class Ggml(_Blocks):
     q5_0 and q4_0: `d = m / -2^(bits-1)`, where m is the value of the largest magnitude with its
     sign (of equal ones the first), and `q = min(2^bits - 1, int(w * (1 / d) + 2^(bits-1) + 0.5))`
     less 2^(bits-1). Source: ggml's reference quantizers; the `gguf` package is their NumPy twin.
+    With a `clip` [rows, blocks] both `d` are that part of it, which files hold like any other.
     """
 
     bits: int
 
     BLOCK = 32
+    learns = True
 
     @property
     def name(self) -> str:
@@ -113,8 +120,26 @@ class Ggml(_Blocks):
         """Type and shape of the scales of a weight of this shape."""
         return torch.float16, (shape[0], prod(shape[1:]) // self.BLOCK)
 
-    def _scale(self, blocks: Tensor) -> Tensor:
+    def groups(self, weight: Tensor) -> Tensor:
+        """[rows, blocks, columns of a block]."""
+        return self._blocks(weight.reshape(weight.shape[0], -1))
+
+    def steps(self, scale: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The scales, as float32."""
+        return scale.float(), None
+
+    def ends(self, weight: Tensor, clip: Tensor) -> tuple[Tensor, Tensor]:
+        """[rows, blocks, 1]: where ranges end; on the side of the largest value farther out."""
+        if self.bits == 8:
+            return super().ends(weight, clip)
+        far = _largest(weight) * clip.unsqueeze(2)
+        near = far * (self.top / self.bottom)
+        return torch.minimum(far, near), torch.maximum(far, near)
+
+    def _scale(self, blocks: Tensor, clip: Tensor | None) -> Tensor:
         top = _largest(blocks).squeeze(2)
+        if clip is not None:
+            top = top * clip
         if self.bits == 8:
             return top.abs() / torch.full_like(top, 127.0)  # a true division, as in `Uniform`
         return top / torch.full_like(top, -float(2 ** (self.bits - 1)))
@@ -125,7 +150,7 @@ class Ggml(_Blocks):
             rest = x.abs()
             whole = rest.floor()
             rest.sub_(whole).mul_(2).floor_()  # 1 from a half on
-            return whole.add_(rest).copysign_(x)
+            return whole.add_(rest).clamp_(max=self.top).copysign_(x)
         half = 2 ** (self.bits - 1)
         return x.add_(half + 0.5).trunc_().clamp_(0, 2 * half - 1).sub_(half)
 
@@ -142,6 +167,8 @@ class GgmlOffset(Ggml):
     Source: ggml's reference quantizers; the `gguf` package is their NumPy twin.
     """
 
+    learns = False
+
     @property
     def name(self) -> str:
         """`ggml_q5_1`, `ggml_q4_1`."""
@@ -151,7 +178,12 @@ class GgmlOffset(Ggml):
         """Type and shape of the scales and offsets of a weight of this shape."""
         return torch.float16, (shape[0], prod(shape[1:]) // self.BLOCK, 2)
 
-    def _scale(self, blocks: Tensor) -> Tensor:
+    def steps(self, scale: Tensor) -> tuple[Tensor, Tensor]:
+        """The scales and, since `Quantized` counts from the middle, the offsets of that."""
+        d, m = scale.float().unbind(dim=2)
+        return d, m + 2 ** (self.bits - 1) * d
+
+    def _scale(self, blocks: Tensor, clip: None) -> Tensor:
         least = blocks.amin(dim=2)
         spread = blocks.amax(dim=2) - least
         d = spread / torch.full_like(spread, float(2**self.bits - 1))  # as in `Uniform`
@@ -235,7 +267,12 @@ class GgmlK(_Blocks):
             raise InputError(f"{e}; {Ggml(4).name} takes multiples of {Ggml.BLOCK}") from e
         return blocks.unflatten(2, (-1, self.group))
 
-    def _scale(self, blocks: Tensor) -> Tensor:
+    def steps(self, scale: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Scale and offset of each group, the latter where `Quantized` has 0."""
+        step, offset = (None if x is None else x.flatten(1) for x in self._split(scale))
+        return step, None if offset is None else 2 ** (self.bits - 1) * step - offset
+
+    def _scale(self, blocks: Tensor, clip: None) -> Tensor:
         # d and e are what float16 makes of them, since the small integers are chosen by those.
         if not self.offsets:
             wish = _largest(blocks).squeeze(3) / -float(2 ** (self.bits - 1))

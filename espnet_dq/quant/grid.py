@@ -56,7 +56,7 @@ class Grid(ABC):
         bottom: the smallest integer on the grid.
         matrices: whether it is for matrices only, so that convolutions stay in float.
         learns: whether a group's range can end below its largest magnitude, at a `clip`; such a
-            grid has `groups` and `top`, see `CTranslate2Int8`.
+            grid has `groups`, see `CTranslate2Int8`.
     """
 
     matrices: ClassVar[bool] = False
@@ -64,6 +64,15 @@ class Grid(ABC):
     name: str
     bits: int
     bottom: int
+
+    @property
+    def top(self) -> int:
+        """The largest integer on the grid."""
+        return 2 ** (self.bits - 1) - 1
+
+    def span(self, columns: int) -> int:
+        """How many of a row's columns have scales that none of the others has."""
+        return columns
 
     @abstractmethod
     def scale_like(self, shape: tuple[int, ...]) -> tuple[torch.dtype, tuple[int, ...]]:
@@ -79,6 +88,19 @@ class Grid(ABC):
     @abstractmethod
     def dequantize(self, q: Quantized) -> Tensor:
         """The float32 weight on the grid."""
+
+    def steps(self, scale: Tensor) -> tuple[Tensor, Tensor | None]:
+        """float32 [rows, groups]: what an integer counts, and what 0 stands for if it is not 0.
+
+        Groups are equal parts of a row; rows are 1 where all have the same. Raises `InputError` for
+        a grid whose values do not lie in even steps.
+        """
+        raise InputError(f"grid {self.name} has no even steps")
+
+    def ends(self, weight: Tensor, clip: Tensor) -> tuple[Tensor, Tensor]:
+        """[rows, groups, 1]: where the ranges of weights [rows, groups, columns] end at a clip."""
+        end = weight.abs().amax(dim=2, keepdim=True) * clip.unsqueeze(2)
+        return -end, end
 
     def fake(self, weight: Tensor, clip: Tensor | None = None) -> Tensor:
         """The float32 weight on the grid, which training computes with, bit for bit as stored."""

@@ -35,7 +35,6 @@ class CTranslate2Int8(Grid):
 
     name = "ct2_int8"
     bits = 8
-    top = 127  # the largest integer
     bottom = -127
     learns = True
 
@@ -70,6 +69,10 @@ class CTranslate2Int8(Grid):
         """The float32 weight that the runtime computes with."""
         matrix = q.integers.reshape(len(q.scale), -1).float()
         return (matrix * q.scale.reciprocal().unsqueeze(1)).reshape(q.integers.shape)
+
+    def steps(self, scale: Tensor) -> tuple[Tensor, None]:
+        """What an integer counts, [rows, 1]."""
+        return scale.reciprocal().unsqueeze(1), None
 
     def fake(self, weight: Tensor, clip: Tensor | None = None) -> Tensor:
         """`dequantize(quantize(weight))` without the detour through int8.
@@ -109,14 +112,13 @@ class Uniform(Grid):
         return f"uniform{self.bits}{suffix}"
 
     @property
-    def top(self) -> int:
-        """The largest integer on the grid."""
-        return 2 ** (self.bits - 1) - 1
-
-    @property
     def bottom(self) -> int:
         """The smallest integer on the grid."""
         return -self.top
+
+    def span(self, columns: int) -> int:
+        """How many of a row's columns have steps that none of the others has."""
+        return self.group if isinstance(self.group, int) else columns
 
     def groups(self, weight: Tensor) -> Tensor:
         """[rows, groups, columns of a group], [1, 1, all] a tensor: each has one step."""
@@ -161,6 +163,10 @@ class Uniform(Grid):
         """The float32 weight on the grid."""
         groups = self.groups(q.integers.float())
         return (groups * q.scale.unsqueeze(2)).reshape(q.integers.shape)
+
+    def steps(self, scale: Tensor) -> tuple[Tensor, None]:
+        """The steps themselves."""
+        return scale, None
 
     def fake(self, weight: Tensor, clip: Tensor | None = None) -> Tensor:
         """`dequantize(quantize(weight))` without the detour through int8.

@@ -23,7 +23,7 @@ from espnet_dq.quant.grids import get_grid
 from espnet_dq.quant.prepare import assign_grids, prepare, start_ranges
 from espnet_dq.student.checkpoint import CHECKPOINT, load_student
 
-GRIDS = ["ct2_int8", "uniform4", "uniform3_tensor", "uniform2_g8"]
+GRIDS = ["ct2_int8", "uniform4", "uniform3_tensor", "uniform2_g8", "ggml_q8_0", "ggml_q4_0"]
 
 
 def learn(name, ranges, weight, clip):
@@ -39,20 +39,23 @@ def test_gradients(name, ranges):
     """Against autograd, in float64, of a clip and a straight-through rounding written out."""
     torch.manual_seed(0)
     grid = get_grid(name)
-    weight = torch.randn(6, 16, requires_grad=True)
-    fake, upstream = learn(name, ranges, weight, 0.4), torch.randn(6, 16)
+    weight = torch.randn(6, 32, requires_grad=True)
+    fake, upstream = learn(name, ranges, weight, 0.4), torch.randn(6, 32)
     (fake(weight) * upstream).sum().backward()
 
     w = weight.detach().double().requires_grad_()
     clip = torch.full(range_shape(grid, w.shape), 0.4, dtype=torch.float64, requires_grad=True)
-    groups, top = grid.groups(w), grid.top
-    largest = groups.detach().abs().amax(2, keepdim=True)
-    end = clip.unsqueeze(2) * largest
+    groups, top, bottom = grid.groups(w), grid.top, grid.bottom
+    plain = groups.detach()
+    largest = plain.gather(2, plain.abs().argmax(2, keepdim=True))
+    step = clip.unsqueeze(2) * (largest.abs() / top if top == -bottom else largest / bottom)
+    stored = (step.half() / step).detach() if name.startswith("ggml") else 1.0
+    scaled = (groups / step).clamp(bottom, top)
     if ranges == "lsq":  # straight through the rounding, whose own slope is 0
-        scaled = (groups / (end / top)).clamp(-top, top)
-        values = (scaled + (scaled.round() - scaled).detach()) * (end / top)
+        values = (scaled + (scaled.round() * stored - scaled).detach()) * step
     else:
-        values = torch.minimum(torch.maximum(groups, -end), end)
+        clipped = (scaled == bottom) | (scaled == top)
+        values = torch.where(clipped, scaled * stored, groups / step) * step
     (values * grid.groups(upstream.double())).sum().backward()
     torch.testing.assert_close(weight.grad.double(), w.grad, rtol=1e-5, atol=1e-6)
     factor = (groups.shape[2] * top) ** -0.5 * RATE
@@ -74,7 +77,7 @@ def test_slope_of_what_is_clipped_is_the_numeric_one():
 
 @pytest.mark.parametrize("name", GRIDS)
 def test_the_whole_range_is_the_plain_grid(name):
-    weight = torch.randn(6, 16)
+    weight = torch.randn(6, 32)
     fake = learn(name, "lsq", weight, 1.0)
     assert torch.equal(fake(weight), get_grid(name).fake(weight))
 
@@ -84,14 +87,14 @@ def test_the_whole_range_is_the_plain_grid(name):
 def test_a_range_never_leaves_its_bounds(name, seed, parameter, zero_row):
     """Whatever the optimizer did: integers on the grid, and one of each group at its end."""
     grid, random = get_grid(name), np.random.default_rng(seed)
-    weight = torch.from_numpy(random.normal(size=(4, 16)).astype(np.float32))
+    weight = torch.from_numpy(random.normal(size=(4, 32)).astype(np.float32))
     if zero_row:
         weight[1] = 0
     clip = clip_of(torch.full(range_shape(grid, weight.shape), parameter))
     assert ((clip >= LOWEST) & (clip <= 1)).all()
     q = grid.quantize(weight, clip)
     reached = grid.groups(q.integers).abs().amax(2)
-    assert (reached == grid.top)[grid.groups(weight).abs().amax(2) > 0].all()
+    assert (reached == -grid.bottom)[grid.groups(weight).abs().amax(2) > 0].all()
     assert torch.equal(grid.dequantize(q), grid.fake(weight, clip))
     if name == "ct2_int8":  # a runtime that quantizes again finds the same integers
         assert torch.equal(grid.quantize(grid.dequantize(q)).integers, q.integers)
@@ -107,7 +110,7 @@ def test_at_a_bound_only_the_way_back_is_open():
             assert step * sign <= 0, (clip, upstream)
 
 
-@pytest.mark.parametrize("name", ["uniform2", "uniform4_g8", "ct2_int8"])
+@pytest.mark.parametrize("name", ["uniform2", "uniform4_g8", "ct2_int8", "ggml_q4_0"])
 def test_the_start_has_the_least_error(name):
     torch.manual_seed(1)
     grid, weight = get_grid(name), torch.randn(8, 64) ** 3
@@ -124,7 +127,7 @@ def test_the_start_has_the_least_error(name):
 
 
 def test_grids_without_learned_ranges(make_toy):
-    for grid in ("ggml_q5_0", "onnx_int8"):
+    for grid in ("ggml_q5_1", "onnx_int8"):
         with pytest.raises(InputError, match=f"{grid} takes no learned range"):
             prepare(make_toy(), {"decoder.blocks.0.mlp.0.weight": grid}, "lsq")
     with pytest.raises(InputError, match="unknown ranges 'learned'"):
@@ -177,21 +180,23 @@ def test_from_a_float_checkpoint_to_the_file(make_toy, tmp_path, capsys):
         load_student(folder)
 
 
-@pytest.mark.parametrize("name", ["ct2_int8", "uniform4", "uniform4_tensor", "uniform3_g16"])
+@pytest.mark.parametrize(
+    "name", ["ct2_int8", "uniform4", "uniform4_tensor", "uniform3_g16", "ggml_q5_0"]
+)
 def test_slices_of_rows_change_nothing(name, monkeypatch):
     torch.manual_seed(0)
     grid = get_grid(name)
-    weight = torch.randn(50, 48, requires_grad=True)
+    weight = torch.randn(50, 64, requires_grad=True)
     clip = torch.rand(range_shape(grid, weight.shape)) / 2 + 0.5
-    grad = torch.randn(50, 48)
+    grad = torch.randn(50, 64)
     found = []
-    for size in (1 << 18, 7 * 48, 1):
+    for size in (1 << 18, 7 * 64, 1):
         monkeypatch.setattr(slices, "SLICE", size)
         layer = FakeQuantize(grid, "lsq", weight.shape)
         layer.range.data.copy_(clip / RATE)
         values = layer(weight)
         gradients = torch.autograd.grad(values, [weight, layer.range], grad)
-        blocks = get_grid("ggml_q8_0").fake(weight.repeat(1, 2))
+        blocks = get_grid("ggml_q8_0").fake(weight)
         found.append([values, *gradients, grid.fake(weight), blocks])
     for others in found[1:]:
         assert all(torch.equal(a, b) for a, b in zip(found[0], others, strict=True))

@@ -1,0 +1,158 @@
+"""Rounding by clips: against GPTQ's formula written out, and that outputs change less."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import espnet_dq as dq
+from espnet_dq.bin.convert import main as convert
+from espnet_dq.data.audio import save_wav
+from espnet_dq.errors import InputError
+from espnet_dq.quant.calibrate import on_input
+from espnet_dq.quant.gptq import rounded, second_moments
+from espnet_dq.quant.grids import get_grid
+from espnet_dq.quant.prepare import candidates
+
+GRIDS = ["ct2_int8", "onnx_int8", "uniform3", "uniform4_tensor", "uniform3_g16", "ggml_q8_0",
+         "ggml_q5_1", "ggml_q4_0", "ggml_q4_K", "ggml_q3_K"]  # fmt: skip
+
+
+def inputs(columns: int, rows: int = 2000) -> torch.Tensor:
+    """Some loud columns, and a few directions that hold most of all."""
+    torch.manual_seed(3)
+    mixed = torch.randn(rows, columns // 8) @ torch.randn(columns // 8, columns)
+    return (torch.randn(rows, columns) + mixed) * torch.rand(columns).exp()
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_outputs_change_less_than_with_the_nearest_values(name):
+    grid, x = get_grid(name), inputs(256)
+    weight = torch.randn(48, 256) / 16
+
+    def change(values):
+        return float((x @ (values - weight).T).square().mean())
+
+    q = rounded(weight, grid, x.T @ x, 0.01)
+    nearest = grid.quantize(weight)
+    assert q.grid == name and q.integers.shape == weight.shape
+    assert (q.scale.shape, q.scale.dtype) == (nearest.scale.shape, nearest.scale.dtype)
+    assert grid.bottom <= q.integers.min() and q.integers.max() <= grid.top
+    assert change(grid.dequantize(q)) < 0.7 * change(grid.fake(weight))
+
+
+@pytest.mark.parametrize("name", ["onnx_int8", "ggml_q4_1"])
+def test_the_formula_written_out(name):
+    """Optimal brain surgery, a column at a time, in float64 (arXiv 2210.17323, equation 2)."""
+    grid, x = get_grid(name), inputs(96)
+    weight = torch.randn(8, 96)
+    moment, damping = x.T @ x, 0.05
+    found = rounded(weight, grid, moment, damping)
+
+    hessian = moment.double().numpy()
+    hessian = hessian + damping * np.diag(hessian).mean() * np.eye(96)
+    inverse, w = np.linalg.inv(hessian), weight.double().numpy()
+    wanted = np.zeros_like(w)
+    for j in range(96):
+        if j % grid.span(96) == 0:
+            block = torch.from_numpy(w[:, j : j + grid.span(96)]).float()
+            scale = grid.quantize(block).scale
+        step, offset = (0 if t is None else t[:, 0].double().numpy() for t in grid.steps(scale))
+        wanted[:, j] = np.clip(np.round((w[:, j] - offset) / step), grid.bottom, grid.top)
+        error = (w[:, j] - (wanted[:, j] * step + offset)) / inverse[j, j]
+        w = w - np.outer(error, inverse[j])
+        inverse = inverse - np.outer(inverse[:, j], inverse[j]) / inverse[j, j]
+    # In float32 an integer that lies at a half may be its neighbour, and what follows it, too.
+    assert (found.integers.numpy() == wanted).all(axis=1).sum() >= 7
+
+
+@pytest.mark.parametrize("name", ["onnx_int8", "ggml_q6_K"])
+def test_inputs_that_do_not_correlate_leave_the_nearest_values(name):
+    torch.manual_seed(0)
+    grid, weight = get_grid(name), torch.randn(6, 256)
+    for moment in (torch.eye(256) * 7, torch.zeros(256, 256)):
+        found, nearest = rounded(weight, grid, moment, 0.1), grid.quantize(weight)
+        assert torch.equal(found.integers, nearest.integers)
+        assert torch.equal(found.scale, nearest.scale)
+
+
+def test_moments_tell_how_large_outputs_are(make_toy):
+    """The sum of squares of W x over all x is the trace of W M WT: of every kind of layer."""
+    torch.manual_seed(0)
+    model = make_toy()
+    names = candidates(model.dims)
+    clips = [(torch.randn(1, 80, 200), torch.tensor([[1, 2, 3, 4]])) for _ in range(2)]
+    squares = dict.fromkeys(names, 0.0)
+
+    def add(name, output, bias):
+        plain = output if bias is None else output - bias
+        squares[name] += float(plain.double().square().sum())
+
+    hooks, embedding = [], "decoder.token_embedding"
+    for name in names:
+        layer = model.get_submodule(name.removesuffix(".weight"))
+        if isinstance(layer, nn.Embedding):
+
+            def head(x, weight=layer.weight):
+                add(f"{embedding}.weight", x @ weight.T, None)
+                return x
+
+            hooks.append(on_input(model, embedding, head))
+        else:
+            bias = layer.bias
+            if bias is not None and isinstance(layer, nn.Conv1d):
+                bias = bias[:, None]
+            hooks.append(layer.register_forward_hook(lambda _, x, y, n=name, b=bias: add(n, y, b)))
+    moments = second_moments(model, names, clips)
+    for hook in hooks:
+        hook.remove()
+    for name in names:
+        matrix = model.get_parameter(name).detach().double().flatten(1)
+        trace = float(((matrix @ moments[name].double()) * matrix).sum())
+        assert trace == pytest.approx(squares[name], rel=1e-3), name
+
+
+@pytest.fixture(scope="module")
+def speech(tmp_path_factory):
+    """A Kaldi folder of two clips of noise with texts."""
+    folder = tmp_path_factory.mktemp("speech")
+    random = np.random.default_rng(0)
+    tables = {"wav.scp": [], "text": [], "utt2lang": [], "utt2spk": []}
+    for i in range(2):
+        save_wav(folder / f"{i}.wav", random.normal(0, 0.1, 16000 * 2).astype(np.float32))
+        for table, value in zip(
+            tables, (folder / f"{i}.wav", "well said", "en", "who"), strict=True
+        ):
+            tables[table].append(f"who-{i} {value}\n")
+    for table, lines in tables.items():
+        (folder / table).write_text("".join(lines))
+    return folder
+
+
+def test_from_the_command_to_the_file(save_toy, speech, tmp_path, capsys):
+    source, packed = save_toy(), tmp_path / "q4.safetensors"
+    options = ["--from", str(source), "--grid", "ggml_q4_0", "--data", str(speech), "--clips", "2"]
+    assert convert([*options, "--to", "packed", "--out", str(packed)]) == 0
+    model = dq.load(source)
+    by_clips, nearest = dq.quantize(model, "ggml_q4_0", speech, 2), dq.quantize(model, "ggml_q4_0")
+    written = dq.load(packed).quantized
+    name = "decoder.blocks.0.mlp.2.weight"
+    assert not torch.equal(written[name].integers, nearest.quantized[name].integers)
+    # The same integers in another format, as of any model on a grid.
+    dq.save(dq.load(packed), tmp_path / "q4.bin", to="ggml")
+    dq.verify(tmp_path / "q4.bin", against=packed, grid="keep").check()
+    dq.save(by_clips, tmp_path / "again.bin", to="ggml")
+    dq.verify(tmp_path / "again.bin", against=by_clips).check()
+    assert dq.verify(tmp_path / "q4.bin", against=source, grid="ggml_q4_0").mismatched
+    capsys.readouterr()
+
+
+def test_what_is_refused(save_toy, speech, tmp_path):
+    out = tmp_path / "out.safetensors"
+    for grid in ("keep", "none"):
+        with pytest.raises(InputError, match=f"grid {grid} rounds nothing"):
+            convert(["--from", str(save_toy()), "--to", "packed", "--grid", grid,
+                     "--data", str(speech), "--out", str(out)])  # fmt: skip
+    with pytest.raises(InputError, match="--clips 0: at least 1"):
+        dq.quantize(dq.load(save_toy()), "ggml_q4_0", speech, 0)
+    assert not out.exists()
