@@ -28,7 +28,8 @@ GROUPS = {
     ),
     "training": (
         "distil", "recipe", "check_configs", "check_languages", "plan", "init_student",
-        "merge_start", "collect_shapes", "teacher_pass", "run_training", "export", "jobs",
+        "merge_start", "round_start", "collect_shapes", "teacher_pass", "run_training", "export",
+        "jobs",
     ),
     "results": ("decode", "score", "benchmark", "describe", "report", "publish"),
 }  # fmt: skip

@@ -39,7 +39,7 @@ PRESETS = {
     "encoder": ("encoder.",),
     "none": (),
 }
-RANGES = ("max", "lsq", "pact")
+RANGES = ("max", "lsq", "pact", "gptq")
 ACTIVATIONS = ("none", "int8_per_token", "q8_0_blocks", "int8_blocks", "int8_static")
 WINDOWS = ("full", "batch", "random")
 PADDINGS = ("zeros", "silence")
@@ -218,7 +218,7 @@ class QuantConfig(_Config):
 
     Attributes:
         grid: weight grid (`ct2_int8`, `uniform4`, ...), or a table of weights to grids.
-        ranges: `max`, or learned ranges: `lsq`, `pact` (see `espnet_dq.quant.fake_quant`).
+        ranges: `max`, or learned ranges: `lsq`, `pact`, `gptq` (see `espnet_dq.quant.fake_quant`).
         preset: which weights are on it: `full`, `paper` (the decoder's, as in DQ-Whisper),
             `encoder` (for a float decoder that learns from a quantized encoder) or `none`.
         activations: grid of what these weights are multiplied with: `none`, `int8_per_token`,

@@ -59,6 +59,7 @@ FILES = {
     ("benchmark", "--out"): "--systems /x --data /x --out OUT",
     ("make_student", "--out"): "--from /x --out OUT=x.pt",
     ("merge_start", "--out"): "--start /x --trained /x --share 0.5 --out OUT=x.pth",
+    ("round_start", "--out"): "--exp /x --init /x --out OUT=x.pth",
     ("merge", "--out"): "--models /x /x --out OUT=x.pt",
     ("trim_vocabulary", "--out"): "--from /x --data /x --out OUT",
     ("plan", "--out"): "/x --data /x /x --out OUT/..=plan.json",
@@ -86,6 +87,7 @@ ELSEWHERE = {
     ("distil", "--out"),  # tests/task/test_distil.py
     ("transcribe", "--out"),  # tests/decode/test_transcribe.py
     ("export", "--exp"),  # only read
+    ("round_start", "--exp"),
 }
 
 

@@ -26,8 +26,6 @@ from espnet_dq.student.checkpoint import CHECKPOINT, load_student, training_fold
 from espnet_dq.student.merge import merge as merged
 from espnet_dq.whisper.weights import Weights
 
-CLIPS = 64  # that show which weights matter
-
 
 @dataclass(frozen=True)
 class Model:
@@ -139,7 +137,7 @@ def quantize(
     model: Model,
     grid: str | Mapping[str, str],
     data: str | Path | None = None,
-    clips: int = CLIPS,
+    clips: int = gptq.CLIPS,
 ) -> Model:
     """A model with its weights rounded to a grid; the model that is given stays as it is.
 
@@ -292,7 +290,7 @@ def convert(
     grid: str = "keep",
     base: str | Path | None = None,
     data: str | Path | None = None,
-    clips: int = CLIPS,
+    clips: int = gptq.CLIPS,
 ) -> Model:
     """Load, quantize if asked, and save; `path` is looked at before the work.
 

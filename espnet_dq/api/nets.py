@@ -10,12 +10,14 @@ from torch.nn.utils import parametrize
 from whisper.model import ModelDimensions, Whisper
 
 from espnet_dq.config import QuantConfig
+from espnet_dq.data.prompted import PromptedClips
 from espnet_dq.errors import InputError
 from espnet_dq.formats.hf import read as huggingface
 from espnet_dq.formats.hf.names import hf_name, read_dims
+from espnet_dq.quant import gptq
 from espnet_dq.quant import prepare as fake
 from espnet_dq.quant.activations import prepare_activations
-from espnet_dq.quant.fake_quant import clip_of
+from espnet_dq.quant.fake_quant import RATE, clip_of
 from espnet_dq.quant.table import read_grid
 from espnet_dq.whisper.weights import Weights
 
@@ -33,6 +35,8 @@ def prepare(
     ranges: str = QuantConfig.ranges,
     activations: str = QuantConfig.activations,
     activation_ranges: str | Path | None = QuantConfig.activation_ranges,
+    data: str | Path | None = None,
+    clips: int = gptq.CLIPS,
 ) -> Net:
     """Make a model see its weights on a grid, in place, in any training loop.
 
@@ -44,11 +48,14 @@ def prepare(
             loaded; the latter in float32.
         grid: as of `quantize`.
         preset: `full`, or a part only: `paper` (decoder) or `encoder`.
-        ranges: `max` (a range ends at its largest magnitude), or learned: `lsq`, `pact`. These are
-            parameters of their own: prepare before the optimizer is made.
+        ranges: `max` (a range ends at its largest magnitude), or learned: `lsq`, `pact`, `gptq`.
+            These are parameters of their own: prepare before the optimizer is made.
         activations: what a runtime rounds the layers' inputs to: `none`, `int8_per_token`
             (CTranslate2), `q8_0_blocks` (ggml), `int8_blocks` (ONNX Runtime), `int8_static`.
         activation_ranges: of `int8_static`: the file that `calibrate` wrote.
+        data: of `gptq`, a Kaldi folder with texts: weights and ranges start where rounding by its
+            clips leaves them, best for 5 bits and fewer.
+        clips: how many of its clips, spread evenly over their names.
 
     Returns:
         The same `net`.
@@ -68,6 +75,8 @@ def prepare(
         raise InputError(f"cannot prepare a {type(net).__name__}: prepare the model within first")
     dims, own_name = _described(net)
     QuantConfig(grid, ranges, preset, activations, activation_ranges)
+    if (ranges == "gptq") != (data is not None):
+        raise InputError(f"ranges {ranges}: data names the clips to round by, of gptq alone")
     if on := fake.quantized_weights(net):
         raise InputError(f"cannot prepare: {min(on)} is on a grid already")
     if not isinstance(net, Whisper):
@@ -77,6 +86,15 @@ def prepare(
             raise InputError("cannot prepare a model whose output projection is not tied")
     grids = assign(dims, grid, preset)
     state = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    if data is not None:
+        prompted = PromptedClips(data, clips, dims, "full")
+        floats, found = gptq.start(read(net)[0], grids, prompted)
+        for name, values in floats.items():
+            of = own_name(name)
+            # transformers' state dict has the embedding a second time.
+            both = [of, "proj_out.weight"] if name == gptq.EMBEDDING else [of]
+            for each in state.keys() & both:
+                state |= {each: values, each + fake.RANGE: found[name] / RATE}
     net.register_load_state_dict_pre_hook(fake.start_ranges)
     fake.prepare(net, {own_name(name): grid for name, grid in grids.items()}, ranges)
     if not isinstance(net, Whisper):

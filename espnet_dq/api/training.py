@@ -36,7 +36,7 @@ from espnet_dq.quant.table import read_grid
 from espnet_dq.student.checkpoint import CHECKPOINT
 from espnet_dq.task.check import check, sizes
 from espnet_dq.task.plan import DEV_WINDOWS, MERGE, Wanted, heard, names, plan
-from espnet_dq.task.start import MERGED, STUDENT, init_student, merge_start
+from espnet_dq.task.start import MERGED, ROUNDED, STUDENT, init_student, merge_start, round_start
 from espnet_dq.task.train import Training
 
 # Of the recipe, in float and then on the grid.
@@ -216,7 +216,8 @@ class _Steps:
         training = Training(self.out, self.teacher, self.form.padding, self.seed, self.ngpu)
         checkpoint = self.out / "init" / STUDENT
         for name in names(self.configs):
-            trained = training.run(name, checkpoint)
+            start = round_start(self.out, name, checkpoint, self.out / "init" / ROUNDED)
+            trained = training.run(name, start)
             if self.merge != 1 and name != names(self.configs)[-1]:
                 merged = self.out / name / MERGED
                 trained = merge_start(checkpoint, trained, self.merge, merged)

@@ -12,10 +12,11 @@ Example usage::
 import sys
 from pathlib import Path
 
-from espnet_dq.api.models import CLIPS, convert, lost
+from espnet_dq.api.models import convert, lost
 from espnet_dq.bin.arguments import Parser, add_source
 from espnet_dq.errors import run, say
 from espnet_dq.formats.registry import written
+from espnet_dq.quant.gptq import CLIPS
 from espnet_dq.quant.grids import GRIDS
 
 

@@ -8,7 +8,10 @@ A range that ends at its group's largest magnitude follows the weights: nothing 
 gradient is cut. A learned range ends at a part of it, its `clip`, one for each group:
 
 - `lsq` (Esser et al., arXiv 1902.08153): the step is learned from clipping and from rounding;
-- `pact` (Choi et al., arXiv 1805.06085, of activations): it is learned from clipping alone.
+- `pact` (Choi et al., arXiv 1805.06085, of activations): it is learned from clipping alone;
+- `gptq`: as `lsq`, from where rounding by clips leaves weights and ranges (`quant.gptq.start`).
+
+Those of `lsq` and `pact` start where the weights' squared error is least.
 """
 
 from functools import partial
@@ -81,7 +84,7 @@ class FakeQuantize(nn.Module):
 
     Args:
         grid: where the values lie.
-        ranges: `max`, or learned: `lsq`, `pact`.
+        ranges: `max`, or learned: `lsq`, `pact`, `gptq`.
         shape: of the weight; a learned range has one parameter a group, NaN until it is loaded or
             started. Raises `InputError` for a grid whose ranges cannot be learned.
     """
@@ -106,7 +109,7 @@ class FakeQuantize(nn.Module):
                 if self.range is None:
                     return _StraightThrough.apply(weight, self.grid)
                 return _LearnedRange.apply(
-                    weight, _Held.apply(self.range), self.grid, self.ranges == "lsq"
+                    weight, _Held.apply(self.range), self.grid, self.ranges != "pact"
                 )
             parts = [weight] if self.range is None else [weight, self.range]
             key = [(p.data_ptr(), p._version, p.device) for p in parts]

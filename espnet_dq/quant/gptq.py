@@ -11,7 +11,7 @@ Example usage::
     quantized = quantize(weights, assign_grids(weights.dims, "ggml_q4_0"), clips)
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 
 import torch
@@ -22,15 +22,17 @@ from whisper.model import Whisper
 
 from espnet_dq.errors import InputError
 from espnet_dq.quant.calibrate import on_input
-from espnet_dq.quant.fake_quant import least_error_clip
+from espnet_dq.quant.fake_quant import LOWEST, least_error_clip
 from espnet_dq.quant.grid import Grid, Quantized, matrix_of
 from espnet_dq.quant.grids import get_grid
 from espnet_dq.whisper.forward import decode_hidden, encode
 from espnet_dq.whisper.weights import Weights
 
+EMBEDDING = "decoder.token_embedding.weight"
 # Added to the second moments, as a part of their mean: how much the weights count by themselves,
 # beside the clips. The embedding is read as it is, too, where all of its columns count alike.
 DAMPING, EMBEDDING_DAMPING = 0.1, 1.0
+CLIPS = 64  # that show which weights matter
 LAZY = 32  # columns whose errors reach those behind them in one product
 
 
@@ -48,22 +50,49 @@ def quantize(
     Raises:
         InputError: a grid that a weight does not fit, or whose values lie in no even steps.
     """
+    return {name: q for name, q, _ in _rounded(weights, grids, clips)}
+
+
+def start(
+    weights: Weights, grids: Mapping[str, str], clips: Iterable[tuple[Tensor, Tensor]]
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Where training on the grid begins if it is to begin with these integers.
+
+    Arguments and errors are those of `quantize`; a grid must have learned ranges, too.
+
+    Returns:
+        Of each weight named in `grids` the float values that were rounded, what earlier columns
+        left to them included, and the clips [rows, groups] of their ranges. A range that would end
+        beyond its group's largest magnitude ends there.
+    """
+    floats, ranges = {}, {}
+    for name, q, values in _rounded(weights, grids, clips):
+        grid = get_grid(q.grid)
+        if not grid.learns:
+            raise InputError(f"{name}: grid {grid.name} takes no learned range")
+        steps, _ = grid.steps(q.scale)
+        top = grid.groups(values).abs().amax(dim=2)
+        floats[name] = values
+        ranges[name] = torch.where(top > 0, steps.abs() * -grid.bottom / top, 1.0).clamp(LOWEST, 1)
+    return floats, ranges
+
+
+def _rounded(
+    weights: Weights, grids: Mapping[str, str], clips: Iterable[tuple[Tensor, Tensor]]
+) -> Iterator[tuple[str, Quantized, Tensor]]:
+    """Name, and what `rounded` gives, of each weight."""
     model = Whisper(weights.dims).eval()
     model.load_state_dict({name: tensor.float() for name, tensor in weights.state.items()})
     moments = second_moments(model, grids, clips)
-    quantized = {}
-    for name in tqdm(grids, desc="round", unit="weight"):
-        embedding = name == "decoder.token_embedding.weight"
+    for name, grid in tqdm(grids.items(), desc="round", unit="weight"):
+        damping = EMBEDDING_DAMPING if name == EMBEDDING else DAMPING
         try:
-            quantized[name] = rounded(
-                model.get_parameter(name).detach(),
-                get_grid(grids[name]),
-                moments.pop(name),
-                EMBEDDING_DAMPING if embedding else DAMPING,
+            found = rounded(
+                model.get_parameter(name).detach(), get_grid(grid), moments.pop(name), damping
             )
         except InputError as e:
             raise InputError(f"{name}: {e}") from e
-    return quantized
+        yield name, *found
 
 
 def second_moments(
@@ -103,12 +132,14 @@ def second_moments(
     return moments
 
 
-def rounded(weight: Tensor, grid: Grid, moment: Tensor, damping: float) -> Quantized:
+def rounded(weight: Tensor, grid: Grid, moment: Tensor, damping: float) -> tuple[Quantized, Tensor]:
     """A weight on a grid, for inputs of these second moments [columns, columns].
 
-    `damping` is added to them as a part of the mean of their diagonal. Raises `InputError` as
+    `damping` is added to them as a part of the mean of their diagonal. Beside it float values of
+    the weight's shape: each column as it was when it was rounded. Raises `InputError` as of
     `quantize`.
     """
+    grid.quantize(weight)  # whether it fits at all
     matrix = matrix_of(weight, grid.name).clone()
     columns = matrix.shape[1]
     root = _inverse_root(moment, damping)
@@ -136,7 +167,8 @@ def rounded(weight: Tensor, grid: Grid, moment: Tensor, damping: float) -> Quant
                 matrix[:, j + 1 : last] -= error[:, None] * root[j, j + 1 : last]
             matrix[:, last:] -= errors @ root[first:last, last:]
     scale = scales[0] if len(scales) == 1 else torch.cat(scales, dim=1)
-    return Quantized(grid.name, integers.to(torch.int8).reshape(weight.shape), scale)
+    integers = integers.to(torch.int8).reshape(weight.shape)
+    return Quantized(grid.name, integers, scale), matrix.reshape(weight.shape)
 
 
 def _inverse_root(moment: Tensor, damping: float) -> Tensor:

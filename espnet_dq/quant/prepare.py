@@ -124,7 +124,8 @@ def start_ranges(module, state_dict, prefix, *_):
     """A load_state_dict pre-hook: learned ranges that no checkpoint gave get the least error.
 
     To be registered before `prepare` registers its own, while names are plain. A range is given
-    by none if it is missing or, as ESPnet fills up what it loads from the model, still NaN.
+    by none if it is missing or, as ESPnet fills up what it loads from the model, still NaN. Raises
+    `InputError` for one of `gptq` that is not given.
     """
     for name, sub in module.named_modules():
         fake = (
@@ -135,6 +136,11 @@ def start_ranges(module, state_dict, prefix, *_):
             continue
         given = state_dict.get(weight + RANGE)
         if (given is None or given.isnan().all()) and state_dict[weight].isfinite().all():
+            if fake.ranges == "gptq":
+                raise InputError(
+                    f"{weight}: ranges gptq start where rounding by clips leaves them, and the "
+                    "checkpoint has none"
+                )
             state_dict[weight + RANGE] = least_error_clip(state_dict[weight], fake.grid) / RATE
 
 

@@ -8,22 +8,27 @@ import torch
 from whisper.model import ModelDimensions
 
 from espnet_dq.config import QuantConfig
+from espnet_dq.data.prompted import PromptedClips
 from espnet_dq.errors import InputError
-from espnet_dq.files import atomic, check_replaceable
+from espnet_dq.files import atomic, check_replaceable, sha256
 from espnet_dq.formats import torch_file
 from espnet_dq.formats.openai import read as openai
 from espnet_dq.formats.registry import home
 from espnet_dq.formats.write import check_grids, get_format
-from espnet_dq.quant.prepare import assign_grids
+from espnet_dq.quant import gptq
+from espnet_dq.quant.fake_quant import RATE
+from espnet_dq.quant.prepare import RANGE, assign_grids
 from espnet_dq.quant.sensitivity import stored_bytes
 from espnet_dq.quant.table import read_grid
 from espnet_dq.student.merge import mean
 from espnet_dq.task.tokenizer import token_list
-from espnet_dq.whisper.dims import espnet_name, vocabulary_tokenizer
-from espnet_dq.whisper.vocabulary import numbers
+from espnet_dq.whisper.dims import espnet_name, model_dims, vocabulary_tokenizer, weight_shapes
+from espnet_dq.whisper.vocabulary import numbers, with_tokens
+from espnet_dq.whisper.weights import Weights
 
 STUDENT, TOKENS = "student.pth", "tokens.txt"  # for --init_param and --token_list
 MERGED = "merged.pth"  # in the folder of a training
+ROUNDED = "rounded.pth"  # in init/
 _VALUES = ("student.dims", "teacher.dims", "student.grid")  # a line of YAML each
 
 
@@ -105,6 +110,50 @@ def merge_start(start: Path, trained: Path, share: float, out: Path) -> Path:
         raise InputError(f"{trained}: has no {min(odd)}, which {start} has")
     with atomic(out) as tmp, open(tmp, "wb") as f:
         torch.save(after | mean([before, after], [1 - share, share]), f)
+    return out
+
+
+def round_start(exp: Path, name: str, init: Path, out: Path) -> Path:
+    """The checkpoint that a training of an experiment begins with.
+
+    That is `init`, or with `ranges: gptq` in conf/NAME.yaml `out`: what rounding it by clips of
+    data/train leaves (`espnet_dq.quant.gptq.start`). It is made once for each `init`; OUT.json says
+    of what.
+
+    Raises:
+        InputError: a grid whose ranges are not learned, or clips that do not fit the student.
+    """
+    note = out.with_name(f"{out.name}.json")
+    for file in (out, note):
+        check_replaceable(file)
+    start, data = exp / "init", exp / "data/train"
+    quant = QuantConfig.from_yaml(exp / "conf" / f"{name}.yaml")
+    if quant.ranges != "gptq":
+        return init
+    sizes, grid = (
+        json.loads((start / file).read_text(encoding="utf-8"))
+        for file in ("student.dims", "student.grid")
+    )
+    made_of = {
+        "init": sha256(init), "data": sha256(data / "wav.scp"), "grid": grid,
+        "preset": quant.preset,
+    }  # fmt: skip
+    if out.is_file() and note.is_file() and json.loads(note.read_text("utf-8")) == made_of:
+        return out
+    tokens = (start / TOKENS).read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    dims = with_tokens(model_dims(sizes), tokens, str(start / TOKENS))
+    saved = torch_file.tensors(torch_file.read(init), init)
+    weights = Weights(dims, {name: saved[espnet_name(name)] for name in weight_shapes(dims)})
+    grids = assign_grids(dims, grid, quant.preset)
+    floats, clips = gptq.start(weights, grids, PromptedClips(data, gptq.CLIPS, dims, "full"))
+    for name, values in floats.items():
+        saved[espnet_name(name)] = values
+        saved[espnet_name(name) + RANGE] = clips[name] / RATE
+    note.unlink(missing_ok=True)
+    with atomic(out) as tmp, open(tmp, "wb") as f:
+        torch.save(saved, f)
+    with atomic(note) as tmp:
+        tmp.write_text(json.dumps(made_of) + "\n", encoding="utf-8")
     return out
 
 

@@ -3,16 +3,20 @@
 import numpy as np
 import pytest
 import torch
+import whisper
 from torch import nn
+from transformers import WhisperForConditionalGeneration
 
 import espnet_dq as dq
 from espnet_dq.bin.convert import main as convert
 from espnet_dq.data.audio import save_wav
+from espnet_dq.data.prompted import PromptedClips
 from espnet_dq.errors import InputError
 from espnet_dq.quant.calibrate import on_input
-from espnet_dq.quant.gptq import rounded, second_moments
+from espnet_dq.quant.gptq import quantize, rounded, second_moments, start
 from espnet_dq.quant.grids import get_grid
-from espnet_dq.quant.prepare import candidates
+from espnet_dq.quant.prepare import assign_grids, candidates, prepare, start_ranges
+from espnet_dq.whisper.weights import Weights
 
 GRIDS = ["ct2_int8", "onnx_int8", "uniform3", "uniform4_tensor", "uniform3_g16", "ggml_q8_0",
          "ggml_q5_1", "ggml_q4_0", "ggml_q4_K", "ggml_q3_K"]  # fmt: skip
@@ -25,6 +29,23 @@ def inputs(columns: int, rows: int = 2000) -> torch.Tensor:
     return (torch.randn(rows, columns) + mixed) * torch.rand(columns).exp()
 
 
+@pytest.fixture(scope="module")
+def speech(tmp_path_factory):
+    """A Kaldi folder of two clips of noise with texts."""
+    folder = tmp_path_factory.mktemp("speech")
+    random = np.random.default_rng(0)
+    tables = {"wav.scp": [], "text": [], "utt2lang": [], "utt2spk": []}
+    for i in range(2):
+        save_wav(folder / f"{i}.wav", random.normal(0, 0.1, 16000 * 2).astype(np.float32))
+        for table, value in zip(
+            tables, (folder / f"{i}.wav", "well said", "en", "who"), strict=True
+        ):
+            tables[table].append(f"who-{i} {value}\n")
+    for table, lines in tables.items():
+        (folder / table).write_text("".join(lines))
+    return folder
+
+
 @pytest.mark.parametrize("name", GRIDS)
 def test_outputs_change_less_than_with_the_nearest_values(name):
     grid, x = get_grid(name), inputs(256)
@@ -33,7 +54,7 @@ def test_outputs_change_less_than_with_the_nearest_values(name):
     def change(values):
         return float((x @ (values - weight).T).square().mean())
 
-    q = rounded(weight, grid, x.T @ x, 0.01)
+    q, _ = rounded(weight, grid, x.T @ x, 0.01)
     nearest = grid.quantize(weight)
     assert q.grid == name and q.integers.shape == weight.shape
     assert (q.scale.shape, q.scale.dtype) == (nearest.scale.shape, nearest.scale.dtype)
@@ -47,7 +68,7 @@ def test_the_formula_written_out(name):
     grid, x = get_grid(name), inputs(96)
     weight = torch.randn(8, 96)
     moment, damping = x.T @ x, 0.05
-    found = rounded(weight, grid, moment, damping)
+    found, _ = rounded(weight, grid, moment, damping)
 
     hessian = moment.double().numpy()
     hessian = hessian + damping * np.diag(hessian).mean() * np.eye(96)
@@ -71,9 +92,29 @@ def test_inputs_that_do_not_correlate_leave_the_nearest_values(name):
     torch.manual_seed(0)
     grid, weight = get_grid(name), torch.randn(6, 256)
     for moment in (torch.eye(256) * 7, torch.zeros(256, 256)):
-        found, nearest = rounded(weight, grid, moment, 0.1), grid.quantize(weight)
+        found, nearest = rounded(weight, grid, moment, 0.1)[0], grid.quantize(weight)
         assert torch.equal(found.integers, nearest.integers)
         assert torch.equal(found.scale, nearest.scale)
+
+
+@pytest.mark.parametrize("name", ["ct2_int8", "uniform3", "uniform4_tensor", "ggml_q4_0"])
+def test_a_training_starts_with_these_integers(name, make_toy, speech):
+    model = make_toy()
+    weights = Weights(model.dims, model.state_dict())
+    grids = assign_grids(model.dims, name)
+    clips = [*PromptedClips(speech, 2, model.dims, "full")]
+    wanted, (floats, ranges) = quantize(weights, grids, clips), start(weights, grids, clips)
+    grid, same, whole = get_grid(name), 0, 0
+    for weight, q in wanted.items():
+        assert not torch.equal(floats[weight], weights.state[weight])
+        within = ranges[weight] < 1  # a range that would end beyond its group ends there
+        fake = grid.groups(grid.fake(floats[weight], ranges[weight]))[within]
+        found = grid.groups(grid.dequantize(q))[within]
+        same += int((fake - found).abs().lt(1e-6 + 1e-3 * found.abs()).sum())
+        whole += found.numel()
+    assert same > 0.995 * whole > 0  # ties, and scales in float16 with another sign
+    with pytest.raises(InputError, match="onnx_int8 takes no learned range"):
+        start(weights, dict.fromkeys(grids, "onnx_int8"), clips)
 
 
 def test_moments_tell_how_large_outputs_are(make_toy):
@@ -112,23 +153,6 @@ def test_moments_tell_how_large_outputs_are(make_toy):
         assert trace == pytest.approx(squares[name], rel=1e-3), name
 
 
-@pytest.fixture(scope="module")
-def speech(tmp_path_factory):
-    """A Kaldi folder of two clips of noise with texts."""
-    folder = tmp_path_factory.mktemp("speech")
-    random = np.random.default_rng(0)
-    tables = {"wav.scp": [], "text": [], "utt2lang": [], "utt2spk": []}
-    for i in range(2):
-        save_wav(folder / f"{i}.wav", random.normal(0, 0.1, 16000 * 2).astype(np.float32))
-        for table, value in zip(
-            tables, (folder / f"{i}.wav", "well said", "en", "who"), strict=True
-        ):
-            tables[table].append(f"who-{i} {value}\n")
-    for table, lines in tables.items():
-        (folder / table).write_text("".join(lines))
-    return folder
-
-
 def test_from_the_command_to_the_file(save_toy, speech, tmp_path, capsys):
     source, packed = save_toy(), tmp_path / "q4.safetensors"
     options = ["--from", str(source), "--grid", "ggml_q4_0", "--data", str(speech), "--clips", "2"]
@@ -147,7 +171,30 @@ def test_from_the_command_to_the_file(save_toy, speech, tmp_path, capsys):
     capsys.readouterr()
 
 
-def test_what_is_refused(save_toy, speech, tmp_path):
+@pytest.mark.parametrize("kind", ["openai", "transformers"])
+def test_in_any_training_loop(kind, save_toy, speech, tmp_path):
+    source = save_toy()
+    if kind == "openai":
+        net = whisper.load_model(str(source), "cpu")
+    else:
+        dq.save(dq.load(source), tmp_path / "hf", to="hf")
+        net = WhisperForConditionalGeneration.from_pretrained(tmp_path / "hf")
+    by_clips = dq.quantize(dq.load(source), "ggml_q4_0", speech, 2)
+    dq.prepare(net, "ggml_q4_0", ranges="gptq", data=speech, clips=2)
+    dq.save(net, tmp_path / "q4.bin")
+    dq.verify(tmp_path / "q4.bin", against=net).check()
+    found, same, count = dq.load(tmp_path / "q4.bin").quantized, 0, 0
+    for name, wanted in by_clips.quantized.items():
+        values = (get_grid(q.grid).dequantize(q) for q in (wanted, found[name]))
+        same += int(torch.isclose(*values, rtol=1e-3, atol=1e-6).sum())
+        count += wanted.integers.numel()
+    assert same > 0.8 * count  # ranges that would end beyond their group are not the same
+    nearest = dq.quantize(dq.load(source), "ggml_q4_0").quantized
+    other = sum(int((q.integers != found[name].integers).sum()) for name, q in nearest.items())
+    assert other > 0.2 * count
+
+
+def test_what_is_refused(save_toy, make_toy, speech, tmp_path):
     out = tmp_path / "out.safetensors"
     for grid in ("keep", "none"):
         with pytest.raises(InputError, match=f"grid {grid} rounds nothing"):
@@ -155,4 +202,14 @@ def test_what_is_refused(save_toy, speech, tmp_path):
                      "--data", str(speech), "--out", str(out)])  # fmt: skip
     with pytest.raises(InputError, match="--clips 0: at least 1"):
         dq.quantize(dq.load(save_toy()), "ggml_q4_0", speech, 0)
+    with pytest.raises(InputError, match=r"conv1.weight: .* 240 is no multiple of 32"):
+        dq.quantize(dq.load(save_toy()), "uniform4_g32", speech, 2)
+    for ranges, data in (("gptq", None), ("max", speech)):
+        with pytest.raises(InputError, match=f"ranges {ranges}: data names the clips"):
+            dq.prepare(make_toy(), "ggml_q4_0", ranges=ranges, data=data)
+    net = make_toy()
+    state = net.state_dict()
+    prepare(net, assign_grids(net.dims, "ct2_int8"), "gptq")
+    with pytest.raises(InputError, match="ranges gptq start where rounding by clips leaves them"):
+        start_ranges(net, state, "")
     assert not out.exists()

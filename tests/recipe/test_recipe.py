@@ -89,7 +89,8 @@ def _check_canary(canary: dict, exp: Path) -> None:
 def test_every_stage(trim, tmp_path):
     data_root = toys.save_corpus(tmp_path / "my data")
     (tmp_path / "train.yaml").write_text(toys.config("tuning/train_language"))
-    (tmp_path / "qat.yaml").write_text(toys.config("qat"))
+    qat = toys.config("qat").replace("    preset: full", "    preset: full\n    ranges: gptq")
+    (tmp_path / "qat.yaml").write_text(qat)
     large_v3 = dict(mels=128, n_vocab=51866)  # what it hears and says, in a fine-tune's folder
     heard, student = (
         toys.save_model(
@@ -149,6 +150,10 @@ def test_every_stage(trim, tmp_path):
     assert "[train] Batch sampler: FoldedBatchSampler" in log
     assert log.index("0epoch results: [valid]") < log.index("1/1epoch started")  # dev comes first
     assert "dev was best after" in (exp / "RESULTS.md").read_text().lower()
+    trained, rounded = (torch.load(exp / name) for name in (f"kd/{CHECKPOINT}", "init/rounded.pth"))
+    name = "decoder.net.blocks.0.mlp.0.weight"
+    assert not torch.equal(trained[name], rounded[name]) and f"{name}_range" in rounded
+    assert "init/rounded.pth" in (exp / "qat/run.sh").read_text()
     # dq.distil is the same training.
     ours = dq.distil(
         data_root / "train", data_root / "dev", teacher, student, tmp_path / "ours",

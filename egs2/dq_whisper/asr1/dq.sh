@@ -347,6 +347,7 @@ if run_stage 7 "distil on the grid (qat)" "$skip_train"; then
     [ "$learned" != merged.pth ] ||
         py merge_start --start "$exp/init/student.pth" --trained "$exp/kd/valid.loss.ave.pth" \
             --share "$merge" --out "$start"
+    start=$(py round_start --exp "$exp" --init "$start" --out "$exp/init/rounded.pth")
     train qat "$start"
     finish_stage 7
 fi
