@@ -50,6 +50,21 @@ class Reader:
         """The next single field."""
         return self.unpack(layout, what)[0]
 
+    def strings(self, count: int, what: str) -> list[bytes]:
+        """The next `count` strings, each behind its length in four bytes."""
+        data, size, at, found = memoryview(self.data), len(self.data), self.offset, []
+        length = struct.Struct("<I").unpack_from
+        for i in range(count):
+            begin = at + 4
+            end = begin + length(data, at)[0] if begin <= size else begin
+            if end > size:
+                self.offset = at
+                self.view(self.number("I", f"length of {what} {i}"), f"{what} {i}")  # raises
+            found.append(bytes(data[begin:end]))
+            at = end
+        self.offset = at
+        return found
+
     def text(self, size: int, what: str) -> str:
         """The next `size` bytes as UTF-8."""
         try:

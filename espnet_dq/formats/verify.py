@@ -18,6 +18,7 @@ from espnet_dq.formats.format import Format
 from espnet_dq.formats.logits import Probe
 from espnet_dq.formats.registry import FORMATS
 from espnet_dq.formats.report import BESIDE, RUN, Reference, Report, Row, differing_values
+from espnet_dq.whisper.weights import all_finite
 
 # Two runs of one arithmetic whose inputs differ in the last bit differ by the spread; two orders
 # of summation do, too, but where one has its largest error the other need not have it.
@@ -56,7 +57,7 @@ def compare(path: Path, reference: Reference) -> Report:
 def _check_finite(reference: Reference) -> None:
     """NaN equals NaN bit for bit, but is no weight."""
     for name, weight in reference.weights.items():
-        if not weight.isfinite().all():
+        if not all_finite(weight):
             raise WorkError(f"{name} of the reference is not finite")
 
 

@@ -10,7 +10,7 @@ from espnet_dq.files import check_replaceable
 from espnet_dq.formats.format import Format
 from espnet_dq.formats.registry import FORMATS, written
 from espnet_dq.quant.grids import Quantized, get_grid
-from espnet_dq.whisper.weights import Weights
+from espnet_dq.whisper.weights import Weights, all_finite
 
 
 def get_format(name: str) -> Format:
@@ -69,6 +69,6 @@ def write(
     check_out(form, path)
     check_grids(form, weights.dims, {name: q.grid for name, q in quantized.items()})
     for name, q in quantized.items():
-        if not get_grid(q.grid).dequantize(q).isfinite().all():
+        if not all_finite(get_grid(q.grid).dequantize(q)):
             raise InputError(f"{path}: {name} holds values on {q.grid} that are not all finite")
     FORMATS[form].save(path, weights, quantized, float_dtype)

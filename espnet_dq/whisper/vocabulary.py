@@ -205,6 +205,14 @@ def _strings(encoding: tiktoken.Encoding) -> tuple[str, ...]:
     return tuple(tokens[i] for i in range(encoding.n_vocab))
 
 
+@cache
+def token_bytes(encoding: tiktoken.Encoding) -> tuple[bytes, ...]:
+    """Every token by its id as bytes; special ones are their names."""
+    tokens = {rank: token for token, rank in encoding._mergeable_ranks.items()}
+    tokens |= {rank: token.encode() for token, rank in encoding._special_tokens.items()}
+    return tuple(tokens[i] for i in range(encoding.n_vocab))
+
+
 def partners(ours: tiktoken.Encoding, theirs: tiktoken.Encoding) -> list[int] | None:
     """For each of our tokens the id of theirs of the same string, or -1; None if all are the same.
 

@@ -19,7 +19,7 @@ from whisper.model import ModelDimensions
 from espnet_dq.errors import InputError
 from espnet_dq.formats.binary import Reader
 from espnet_dq.whisper.dims import any_tokenizer, weight_shapes
-from espnet_dq.whisper.vocabulary import WHOLE
+from espnet_dq.whisper.vocabulary import WHOLE, token_bytes
 from espnet_dq.whisper.weights import Weights, check_dims
 
 MAGIC = 0x67676D6C
@@ -43,6 +43,7 @@ _TYPES = {
 # ftype: what whisper.cpp takes most tensors to be; quantized files add 1000 x their version, 2.
 FTYPES = {"F32": 0, "F16": 1, "Q4_0": 2002, "Q4_1": 2003, "Q8_0": 2007, "Q5_0": 2008, "Q5_1": 2009,
           "Q2_K": 2010, "Q3_K": 2011, "Q4_K": 2012, "Q5_K": 2013, "Q6_K": 2014}  # fmt: skip
+_AT_ONCE = 1 << 12  # blocks to dequantize
 _FLOATS = {gguf.GGMLQuantizationType.F32: np.float32, gguf.GGMLQuantizationType.F16: np.float16}
 
 
@@ -63,7 +64,14 @@ class Stored:
         """Floats as stored; blocks dequantized by the `gguf` package, float32."""
         if self.kind in _FLOATS:
             return np.frombuffer(self.raw.tobytes(), dtype=_FLOATS[self.kind]).reshape(self.shape)
-        return gguf.dequantize(self._rows(), self.kind).reshape(self.shape)
+        # The package takes 16 rows at a time, which is slow for short ones.
+        block, size = gguf.GGML_QUANT_SIZES[self.kind]
+        blocks, values = self.raw.reshape(-1, size), np.empty(self.shape, np.float32)
+        rows = values.reshape(-1, block)
+        for start in range(0, len(blocks), _AT_ONCE):
+            some = blocks[start : start + _AT_ONCE].reshape(1, -1)
+            rows[start : start + _AT_ONCE] = gguf.dequantize(some, self.kind).reshape(-1, block)
+        return values
 
     def scales(self) -> np.ndarray:
         """(rows, blocks) float16: the first two bytes of every block.
@@ -127,10 +135,7 @@ def read(path: Path | str) -> Content:
     count = reader.number("I", "vocabulary size")
     if count > dims.n_vocab:
         raise InputError(f"{path}: {count} tokens, but n_vocab is {dims.n_vocab}")
-    tokens = [
-        reader.view(reader.number("I", f"length of token {i}"), f"token {i}").tobytes()
-        for i in range(count)
-    ]
+    tokens = reader.strings(count, "token")
     shapes = weight_shapes(dims)
     tensors: dict[str, Stored] = {}
     while reader.left:
@@ -161,9 +166,9 @@ def check_tokens(content: Content, path: Path | str) -> None:
     """
     if content.dims.n_vocab not in WHOLE:
         return  # whoever needs a tokenizer says so
-    encoding = any_tokenizer(content.dims).encoding
+    ours = token_bytes(any_tokenizer(content.dims).encoding)
     for i, token in enumerate(content.tokens):
-        if token != encoding.decode_single_token_bytes(i):
+        if token != ours[i]:
             raise InputError(f"{path}: token {i} is {token[:40]!r}, not where Whisper has it")
 
 

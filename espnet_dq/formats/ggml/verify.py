@@ -23,6 +23,7 @@ from espnet_dq.formats.report import (
     rounding_error,
 )
 from espnet_dq.whisper.dims import any_tokenizer
+from espnet_dq.whisper.vocabulary import token_bytes
 
 CONVOLUTION = "convolution: ggml holds it in float16"
 
@@ -83,7 +84,7 @@ def _constants(content: ggml.Content, reference: Reference) -> list[Row]:
         wrong = filters.size
     encoding = any_tokenizer(content.dims).encoding
     ordinary = encoding.n_vocab - len(encoding.special_tokens_set)
-    expected = [encoding.decode_single_token_bytes(i) for i in range(ordinary)]
+    expected = token_bytes(encoding)[:ordinary]
     pairs = zip(content.tokens, expected, strict=False)
     missing = abs(len(content.tokens) - len(expected)) + sum(a != b for a, b in pairs)
     grids = set(reference.grids.values())

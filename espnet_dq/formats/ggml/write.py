@@ -21,7 +21,12 @@ from espnet_dq.formats.ggml.pack import BLOCK, SUPERBLOCK, pack
 from espnet_dq.formats.ggml.read import FTYPES, MAGIC
 from espnet_dq.quant.grids import Quantized
 from espnet_dq.whisper.dims import any_tokenizer, weight_shapes
-from espnet_dq.whisper.vocabulary import OwnVocabulary, added_tokens, whole_size
+from espnet_dq.whisper.vocabulary import (
+    OwnVocabulary,
+    added_tokens,
+    token_bytes,
+    whole_size,
+)
 from espnet_dq.whisper.weights import Weights, cast
 
 GRIDS = {grid: grid.removeprefix("ggml_").upper() for grid in Ggml.grids}  # -> ggml's type
@@ -138,4 +143,4 @@ def _header(weights: Weights, ftype: int) -> bytes:
 def ordinary_tokens(dims: ModelDimensions) -> list[bytes]:
     """The vocabulary's tokens of text in the order of their ids; special ones are not stored."""
     tokenizer = any_tokenizer(dims)
-    return [tokenizer.encoding.decode_single_token_bytes(i) for i in range(tokenizer.eot)]
+    return [*token_bytes(tokenizer.encoding)[: tokenizer.eot]]

@@ -4,7 +4,7 @@ Weights are found by their names, which are openai-whisper's. Every size is chec
 dimensions in the encoder's metadata before any value is converted.
 """
 
-import base64
+import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from math import prod
@@ -177,9 +177,12 @@ def _vocabulary(dims: ModelDimensions, folder: Path) -> ModelDimensions:
         return dims
     content = read_limited(path, _TOKENS)
     try:
-        lines = [line.split(" ") for line in content.decode("ascii").splitlines()]
-        found = [base64.b64decode(t, validate=True) if t != "=" else b"" for t, _ in lines]
-        in_order = [int(i) for _, i in lines] == [*range(len(lines))]
+        found, ids = [], []
+        for line in content.decode("ascii").splitlines():
+            token, i = line.split(" ")
+            found.append(binascii.a2b_base64(token, strict_mode=True) if token != "=" else b"")
+            ids.append(int(i))
+        in_order = ids == [*range(len(ids))]
         printed = [*map(printable, found)]
         whole = whole_ids({*printed})
         names: dict[str, int] = {}
