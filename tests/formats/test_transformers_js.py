@@ -263,7 +263,7 @@ def test_the_real_tiny(grid, tiny, clips):
     weights = load(tiny[grid])
     model = openais(weights.dims, {k: v.float() for k, v in weights.state.items()})
     runtime = Model(tiny[grid], 1)
-    for (path, language, _), beams in zip(clips, (None, 3, None, None, None), strict=True):
+    for (path, language, _), beams in zip(clips[1:4], (None, 3, None), strict=True):
         mel = whisper.pad_or_trim(whisper.log_mel_spectrogram(load_audio(path)), 3000)
         options = whisper.DecodingOptions(
             language=language, fp16=False, without_timestamps=True, beam_size=beams
@@ -277,7 +277,9 @@ import fs from "fs";
 env.allowRemoteModels = false;
 env.localModelPath = "";
 const [, , folder, dtype, clips] = process.argv;
-const model = await pipeline("automatic-speech-recognition", folder, { dtype });
+const session_options = { intraOpNumThreads: 1, interOpNumThreads: 1 };
+const options = { dtype, session_options };
+const model = await pipeline("automatic-speech-recognition", folder, options);
 for (const [file, language] of JSON.parse(clips)) {
   const bytes = Uint8Array.from(fs.readFileSync(file)); // a buffer of its own
   const samples = new Float32Array(bytes.buffer);
@@ -307,7 +309,7 @@ def node(weights_dir, tmp_path_factory):
 def test_transformers_js_says_the_same(grid, tiny, clips, node, tmp_path):
     """Texts of transformers.js in Node and of the same graphs in ONNX Runtime here are equal."""
     asked = []
-    for path, language, _ in clips:
+    for path, language, _ in clips[1:4]:
         samples = tmp_path / f"{path.stem}.f32"
         load_audio(path).astype("<f4").tofile(samples)
         asked.append((str(samples), language))
@@ -319,7 +321,7 @@ def test_transformers_js_says_the_same(grid, tiny, clips, node, tmp_path):
     found = [json.loads(line).strip() for line in done.stdout.splitlines() if line[:1] == '"']
     runtime = Model(tiny[grid], 1)
     expected = []
-    for path, language, _ in clips:
+    for path, language, _ in clips[1:4]:
         # Silence follows the clip, where faster-whisper pads the features.
         mel = whisper.log_mel_spectrogram(load_audio(path), padding=whisper.audio.N_SAMPLES)
         mel = whisper.pad_or_trim(mel, whisper.audio.N_FRAMES)
@@ -327,4 +329,4 @@ def test_transformers_js_says_the_same(grid, tiny, clips, node, tmp_path):
         expected.append(whisper.decode(runtime, mel, options).text.strip())
     different = sum(one != other for one, other in zip(found, expected, strict=True))
     # Two versions of ONNX Runtime may round what they multiply by apart, where products round it.
-    assert different <= (2 if grid == "ggml_q8_0" else 0), (found, expected)
+    assert different <= (1 if grid == "ggml_q8_0" else 0), (found, expected)
