@@ -18,12 +18,10 @@ import hypothesis
 import pytest
 import torch
 
-from espnet_dq import runtimes
 from espnet_dq.data.audio import to_wav
 from espnet_dq.fetch.debian import Package
 from espnet_dq.fetch.debian import fetch as fetch_package
 from espnet_dq.fetch.weights import default_cache, fetch, package_files
-from espnet_dq.formats.logits import threads
 from local.asterisk import SHA256, VERSION, read_texts
 from tests import toys
 from tests.room import pytest_collection_finish  # noqa: F401 - a hook
@@ -109,14 +107,6 @@ def _refuse(event: str, args: tuple) -> None:
 
 
 sys.addaudithook(_refuse)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def as_many_threads_as_torch() -> Iterator[None]:
-    """Where no number is given, `OMP_NUM_THREADS` is: more only wait for each other, busily."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runtimes, "cores", threads)
-        yield
 
 
 @pytest.fixture(scope="session")

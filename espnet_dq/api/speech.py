@@ -45,7 +45,7 @@ def transcribe(
         damage: takes a line for each damaged spot of the file, which is passed over; None: damage
             is an error.
         beam_size: 1 is greedy, and the fastest.
-        threads: CPU threads; 0 takes every core.
+        threads: CPU threads; 0 takes every core, or as many as `OMP_NUM_THREADS` says.
         context: what the encoder hears at a time, see `load_runtime`.
         task: `transcribe`, or `translate` into English.
         words: with times and probabilities of words (faster-whisper, torch).

@@ -35,7 +35,10 @@ RUNTIMES: dict[str, str | type[Runtime]] = {
 
 
 def cores() -> int:
-    """CPU cores that this process may use."""
+    """CPU cores that this process may use: those that `OMP_NUM_THREADS` says, if it does."""
+    said = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    if said.isdecimal() and int(said):
+        return int(said)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -68,7 +71,7 @@ def load_runtime(
             model is decoded as it was trained, with its fake quantization and its padding.
             `faster-whisper`: a CTranslate2 folder. `whisper.cpp`: a ggml file. `transformers`: a
             Hugging Face folder. `onnx`: an ONNX folder of ours.
-        threads: CPU threads in all; 0 takes every core.
+        threads: CPU threads in all; 0 takes every core, or as many as `OMP_NUM_THREADS` says.
         nj: clips at a time; 0 takes one for each thread (faster-whisper) or 8 (torch,
             transformers, onnx). whisper.cpp decodes one.
         beam_size: 1 is greedy.

@@ -1,5 +1,6 @@
 """What the runtimes say is what openai-whisper and faster-whisper say when called plainly."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -102,6 +103,17 @@ def test_preset_paper_runs_with_its_float_encoder(make_toy, tmp_path):
         heard[preset] = np.array(runtime.model.model.encode(features))
     assert np.array_equal(heard["paper"], heard["none"])
     assert not np.allclose(heard["full"], heard["none"], atol=1e-3)
+
+
+def test_threads_where_none_are_given(toy_models, monkeypatch):
+    for said, expected in (("3", 3), ("4,2", 4)):
+        monkeypatch.setenv("OMP_NUM_THREADS", said)
+        assert load_runtime("faster-whisper", toy_models["faster-whisper"]).threads == expected
+    for said in ("", "0", "all"):
+        monkeypatch.setenv("OMP_NUM_THREADS", said)
+        runtime = load_runtime("faster-whisper", toy_models["faster-whisper"])
+        assert runtime.threads == len(os.sched_getaffinity(0))
+    assert load_runtime("faster-whisper", toy_models["faster-whisper"], threads=3).threads == 3
 
 
 def test_runtime_is_guessed_from_the_path(toy_models):
