@@ -8,8 +8,9 @@ from tempfile import TemporaryDirectory
 import yaml
 
 from espnet_dq.api.checkpoint import published
-from espnet_dq.config import merge, parse_keys, read_config
+from espnet_dq.config import QuantConfig, merge, parse_keys, read_config
 from espnet_dq.errors import InputError
+from espnet_dq.quant.grids import get_grid
 from espnet_dq.quant.table import read_grid
 
 # Keys of a training that dq.sh decides, whatever a configuration says.
@@ -24,7 +25,7 @@ SET = (
 
 
 def set_keys(o: Mapping[str, str], part: str) -> dict:
-    """The keys of a training that options set."""
+    """The keys of a training that options set, and where it begins on a grid of few bits."""
     option = f"--{part}_args"
     keys = parse_keys(o[option.removeprefix("--")], option)
     if o["patience"]:
@@ -32,7 +33,20 @@ def set_keys(o: Mapping[str, str], part: str) -> dict:
     if o["lr"] and part == "train":
         optim = keys.setdefault("optim_conf", {})
         _set(optim, "lr", float(o["lr"]), f"{option}: optim_conf.lr: --lr")
+    if (part == "qat" or o["mode"] == "joint") and _few_bits(o["grid"]):
+        whole, section = read_config(o[f"{part}_config"]), QuantConfig.SECTION
+        given = [place.get(section) or {} for place in (whole, keys)]
+        if all(isinstance(x, dict) and "ranges" not in x for x in given):
+            keys.setdefault(section, {})["ranges"] = "gptq"
     return keys
+
+
+def _few_bits(grid: str) -> bool:
+    """Whether training does better where rounding by clips begins it; not known of tables."""
+    if grid.endswith(".yaml"):
+        return False
+    found = get_grid(grid)
+    return found.learns and found.bits < 8
 
 
 def _set(place: dict, key: str, value: float, who: str) -> None:

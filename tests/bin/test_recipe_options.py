@@ -205,6 +205,28 @@ def test_what_follows_from_a_grid(grid, known, tmp_path):
     assert [settled[name] for name in ("format", "runtime", "exported", "padding")] == known
 
 
+@pytest.mark.parametrize(
+    ("options", "begins"),
+    [
+        ({"grid": "ct2_int8"}, None),
+        ({"grid": "ggml_q8_0"}, None),
+        ({"grid": "ggml_q4_K"}, None),  # has no learned ranges
+        ({"grid": "ggml_q4_0"}, "gptq"),
+        ({"grid": "uniform3_g16", "qat_config": "conf/qat_long.yaml"}, "gptq"),
+        ({"grid": "ggml_q4_0", "qat_args": "model_conf.ranges=max"}, "max"),
+        ({"grid": "ggml_q4_0", "qat_config": "conf/tuning/qat_frozen.yaml"}, "max"),
+    ],
+)
+def test_where_training_on_few_bits_begins(options, begins, tmp_path):
+    settled = settle({**options, "expdir": str(tmp_path)})
+    text = settled["qat_yaml"] or Path(RECIPE, settled["qat_config"]).read_text()
+    assert yaml.safe_load(text)["model_conf"].get("ranges") == begins
+    if begins == "gptq":
+        joint = {"grid": options["grid"], "mode": "joint", "expdir": str(tmp_path)}
+        found = yaml.safe_load(settle(joint)["train_yaml"])
+        assert found["model_conf"]["ranges"] == "gptq"
+
+
 def test_keys_go_into_the_configuration():
     """Those that are given change, and nothing else; what is none stays a file."""
     base = yaml.safe_load((RECIPE / "conf/train.yaml").read_text())
