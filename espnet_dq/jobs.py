@@ -53,6 +53,14 @@ exit "$code"
 """
 
 
+def threads() -> int:
+    """CPU threads of one process: as `OMP_NUM_THREADS` says, or one for each core that it has."""
+    said = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # "4,2" is nested
+    if said.isdecimal() and int(said):
+        return int(said)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @dataclass(frozen=True)
 class Part:
     """One of `count` parts of some work, `number` from 1 on."""

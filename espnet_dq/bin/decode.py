@@ -39,7 +39,9 @@ def get_parser() -> Parser:
         "random or cut, as in bin.transcribe; not for scores of what a model says",
     )
     add_context(parser, "full")
-    parser.add_argument("--threads", type=count, default=0, help="CPU threads (default: all)")
+    parser.add_argument(
+        "--threads", type=count, default=0, help="CPU threads (all cores, or OMP_NUM_THREADS)"
+    )
     parser.add_argument(
         "--nj",
         type=count,

@@ -53,7 +53,9 @@ def get_parser() -> Parser:
         "--beam_size", type=count, default=BEAM, help="1 is greedy, and faster (%(default)s)"
     )
     add_context(parser, "auto")
-    parser.add_argument("--threads", type=count, default=0, help="CPU threads (default: all)")
+    parser.add_argument(
+        "--threads", type=count, default=0, help="CPU threads (all cores, or OMP_NUM_THREADS)"
+    )
     return parser
 
 

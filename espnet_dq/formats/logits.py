@@ -131,11 +131,6 @@ def of_model(model, probe: Probe, mels: np.ndarray) -> np.ndarray:
     return np.array(found)
 
 
-def threads() -> int:
-    """How many a runtime is given: as many as torch takes."""
-    return int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
-
-
 def _missing(form: Format, error: ImportError) -> str:
     return f"{form.engine} is not installed ({error.name})"
 

@@ -11,10 +11,10 @@ and gains nothing from a batch in CTranslate2, so faster-whisper decodes one cli
 `nj` workers; PyTorch takes `nj` clips of one language as a batch.
 """
 
-import os
 from pathlib import Path
 from pkgutil import resolve_name
 
+from espnet_dq import jobs
 from espnet_dq.config import known
 from espnet_dq.errors import InputError
 from espnet_dq.fetch.names import source_path
@@ -22,7 +22,7 @@ from espnet_dq.formats.detect import detect
 from espnet_dq.formats.registry import FORMATS
 from espnet_dq.runtimes.interface import CONTEXTS, TASKS, WINDOW, Runtime, Segment
 
-__all__ = ["RUNTIMES", "WINDOW", "Runtime", "Segment", "cores", "guess_runtime", "load_runtime"]
+__all__ = ["RUNTIMES", "WINDOW", "Runtime", "Segment", "guess_runtime", "load_runtime"]
 
 # Name -> its class, or where that is, since each imports much. Another one is added here.
 RUNTIMES: dict[str, str | type[Runtime]] = {
@@ -32,14 +32,6 @@ RUNTIMES: dict[str, str | type[Runtime]] = {
     "transformers": "espnet_dq.runtimes.transformers:Transformers",
     "onnx": "espnet_dq.runtimes.onnx:OnnxRuntime",
 }
-
-
-def cores() -> int:
-    """CPU cores that this process may use: those that `OMP_NUM_THREADS` says, if it does."""
-    said = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    if said.isdecimal() and int(said):
-        return int(said)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def guess_runtime(path: Path | str) -> str:
@@ -96,7 +88,7 @@ def load_runtime(
         runtime = resolve_name(runtime)
     known("context", context, CONTEXTS)
     known("task", task, TASKS)
-    engine = runtime(path, threads or cores(), nj, beam_size)
+    engine = runtime(path, threads or jobs.threads(), nj, beam_size)
     short = context == "short"
     if context == "auto" and getattr(engine, "short", None) is not None:
         short = engine.any_window

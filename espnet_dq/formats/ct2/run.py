@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from espnet_dq.formats.logits import Probe, threads
+from espnet_dq.formats.logits import Probe
+from espnet_dq.jobs import threads
 
 
 def logits(path: Path, probe: Probe) -> np.ndarray:

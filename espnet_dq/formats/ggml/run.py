@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from espnet_dq.formats.logits import Probe, threads
+from espnet_dq.formats.logits import Probe
+from espnet_dq.jobs import threads
 
 
 class _ContextParams(ctypes.Structure):
