@@ -39,6 +39,7 @@ PRESETS = {
     "encoder": ("encoder.",),
     "none": (),
 }
+MOST_RAMP = 0.75  # the rest of the training is on the grid
 RANGES = ("max", "lsq", "pact", "gptq")
 ACTIVATIONS = ("none", "int8_per_token", "q8_0_blocks", "int8_blocks", "int8_static")
 WINDOWS = ("full", "batch", "random")
@@ -224,6 +225,9 @@ class QuantConfig(_Config):
         activations: grid of what these weights are multiplied with: `none`, `int8_per_token`,
             `q8_0_blocks`, `int8_blocks` or `int8_static` (see `espnet_dq.quant.activations`).
         activation_ranges: of `int8_static`: the file that `espnet_dq.bin.calibrate` wrote.
+        ramp: part of the training, up to `MOST_RAMP`, in which what is computed with moves from the
+            float weights to those on the grid; 0: it is the latter from the first step. Dev always
+            hears the latter.
 
     Raises:
         InputError: a value that its key cannot have, in one line that names the key. Names of
@@ -237,8 +241,12 @@ class QuantConfig(_Config):
     preset: str = "full"
     activations: str = "none"
     activation_ranges: str | Path | None = None
+    ramp: float = 0.0
 
     def __post_init__(self):
+        check_number("ramp", self.ramp, MOST_RAMP)
+        if self.ramp and self.ranges == "gptq":
+            raise InputError("ramp begins with the float weights, ranges gptq with those on a grid")
         table = self.grid if isinstance(self.grid, Mapping) else {"grid": self.grid}
         for key, name in table.items():
             if not isinstance(key, str) or not isinstance(name, str):

@@ -87,6 +87,10 @@ class FakeQuantize(nn.Module):
         ranges: `max`, or learned: `lsq`, `pact`, `gptq`.
         shape: of the weight; a learned range has one parameter a group, NaN until it is loaded or
             started. Raises `InputError` for a grid whose ranges cannot be learned.
+
+    Attributes:
+        share: of the way from the float weight to the grid that learning computes with, 0 to 1.
+            Without gradients it is all of it.
     """
 
     def __init__(self, grid: Grid, ranges: str = QuantConfig.ranges, shape: tuple[int, ...] = ()):
@@ -98,6 +102,7 @@ class FakeQuantize(nn.Module):
         else:
             self.range = nn.Parameter(torch.full(range_shape(grid, shape), torch.nan))
         self._kept: tuple[tuple, Tensor] | None = None
+        self.share = 1.0
 
     def forward(self, weight: Tensor) -> Tensor:
         """Weight of any shape, float; the result is float32 of the same shape."""
@@ -106,17 +111,27 @@ class FakeQuantize(nn.Module):
             if learns and torch.is_grad_enabled():
                 # A step of the optimizer will follow, and fused ones do not count in `_version`.
                 self._kept = None
-                if self.range is None:
-                    return _StraightThrough.apply(weight, self.grid)
-                return _LearnedRange.apply(
-                    weight, _Held.apply(self.range), self.grid, self.ranges != "pact"
-                )
+                values = self._learning(weight)
+                return values if self.share == 1 else torch.lerp(weight, values, self.share)
             parts = [weight] if self.range is None else [weight, self.range]
             key = [(p.data_ptr(), p._version, p.device) for p in parts]
             if self._kept is None or self._kept[0] != key:
                 clip = None if self.range is None else clip_of(self.range)
                 self._kept = (key, self.grid.fake(weight, clip))
             return self._kept[1]
+
+    def _learning(self, weight: Tensor) -> Tensor:
+        if self.range is None:
+            return _StraightThrough.apply(weight, self.grid)
+        clip = _Held.apply(self.range)
+        return _LearnedRange.apply(weight, clip, self.grid, self.ranges != "pact")
+
+
+def set_share(root: nn.Module, share: float) -> None:
+    """Let every weight on a grid below `root` go that share of the way to it while it learns."""
+    for module in root.modules():
+        if isinstance(module, FakeQuantize):
+            module.share = share
 
 
 class _Held(torch.autograd.Function):

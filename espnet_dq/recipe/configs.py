@@ -36,7 +36,7 @@ def set_keys(o: Mapping[str, str], part: str) -> dict:
     if (part == "qat" or o["mode"] == "joint") and _few_bits(o["grid"]):
         whole, section = read_config(o[f"{part}_config"]), QuantConfig.SECTION
         given = [place.get(section) or {} for place in (whole, keys)]
-        if all(isinstance(x, dict) and "ranges" not in x for x in given):
+        if all(isinstance(x, dict) and not x.keys() & {"ranges", "ramp"} for x in given):
             keys.setdefault(section, {})["ranges"] = "gptq"
     return keys
 

@@ -7,8 +7,9 @@ the last one.
 
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from espnet2.train.reporter import Reporter
@@ -16,7 +17,30 @@ from espnet2.train.trainer import Trainer
 
 from espnet_dq.errors import InputError
 from espnet_dq.files import atomic
+from espnet_dq.quant.fake_quant import set_share
 from espnet_dq.task.checkpoints import BEFORE, LAST
+
+if TYPE_CHECKING:
+    from espnet_dq.task.model import DQWhisperModel
+
+
+class Ramp:
+    """The batches of an epoch; before each, weights go their share of the way to the grid.
+
+    That grows from 0 in the first step of the training to 1 at the end of the model's `ramp`.
+    """
+
+    def __init__(self, batches: Collection, model: "DQWhisperModel", epoch: int, epochs: int):
+        self.batches, self.model = batches, model
+        self.before, self.end = (epoch - 1) * len(batches), model.quant.ramp * epochs * len(batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator:
+        for step, batch in enumerate(self.batches, self.before):
+            set_share(self.model, min(1.0, step / self.end))
+            yield batch
 
 
 class DQTrainer(Trainer):
@@ -65,7 +89,12 @@ class DQTrainer(Trainer):
     @classmethod
     def train_one_epoch(cls, **kwargs) -> bool:
         """As ESPnet's; the first process copies what the epoch before has left."""
-        last = Path(kwargs["options"].output_dir) / LAST
+        options, model = kwargs["options"], kwargs["model"]
+        model = getattr(model, "module", model)  # which is within, in several processes
+        if model.quant.ramp:
+            epoch = kwargs["reporter"].get_epoch()
+            kwargs["iterator"] = Ramp(kwargs["iterator"], model, epoch, options.max_epoch)
+        last = Path(options.output_dir) / LAST
         if not kwargs["distributed_option"].dist_rank and last.exists():
             with atomic(last.with_name(BEFORE)) as tmp:
                 shutil.copyfile(last, tmp)
