@@ -34,10 +34,16 @@ def set_keys(o: Mapping[str, str], part: str) -> dict:
         optim = keys.setdefault("optim_conf", {})
         _set(optim, "lr", float(o["lr"]), f"{option}: optim_conf.lr: --lr")
     if (part == "qat" or o["mode"] == "joint") and _few_bits(o["grid"]):
-        whole, section = read_config(o[f"{part}_config"]), QuantConfig.SECTION
-        given = [place.get(section) or {} for place in (whole, keys)]
-        if all(isinstance(x, dict) and not x.keys() & {"ranges", "ramp"} for x in given):
-            keys.setdefault(section, {})["ranges"] = "gptq"
+        section = QuantConfig.SECTION
+        given = [x.get(section) or {} for x in (read_config(o[f"{part}_config"]), keys)]
+        if all(isinstance(x, dict) for x in given):
+            said = given[0] | given[1]
+            # The outputs of a frozen encoder are kept as the grid's own ranges give them.
+            if not said.keys() & {"ranges", "ramp"} and said.get("train_encoder") not in (
+                "none",
+                0,
+            ):
+                keys.setdefault(section, {})["ranges"] = "gptq"
     return keys
 
 

@@ -214,7 +214,9 @@ def test_what_follows_from_a_grid(grid, known, tmp_path):
         ({"grid": "ggml_q4_0"}, "gptq"),
         ({"grid": "uniform3_g16", "qat_config": "conf/qat_long.yaml"}, "gptq"),
         ({"grid": "ggml_q4_0", "qat_args": "model_conf.ranges=max"}, "max"),
-        ({"grid": "ggml_q4_0", "qat_config": "conf/tuning/qat_frozen.yaml"}, "max"),
+        ({"grid": "ggml_q4_0", "qat_config": "conf/tuning/qat_paper.yaml"}, "max"),
+        ({"grid": "ggml_q4_0", "qat_config": "conf/tuning/qat_frozen.yaml"}, None),
+        ({"grid": "ggml_q4_0", "qat_args": "model_conf.ramp=0.25"}, None),
     ],
 )
 def test_where_training_on_few_bits_begins(options, begins, tmp_path):
