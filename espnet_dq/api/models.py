@@ -17,7 +17,7 @@ from espnet_dq.fetch.names import source_path
 from espnet_dq.files import check_apart
 from espnet_dq.formats import adapter, detect, integers
 from espnet_dq.formats.hf.vocabulary import in_order
-from espnet_dq.formats.registry import FORMATS, home, written
+from espnet_dq.formats.registry import FORMATS, form_of, written
 from espnet_dq.formats.write import check_grids, check_out, write
 from espnet_dq.quant import gptq
 from espnet_dq.quant.grids import Quantized, get_grid
@@ -161,7 +161,8 @@ def quantize(
     if data is None:
         quantized = on_grids(state, grids)
     else:
-        prompted = PromptedClips(data, clips, model.dims, "full")
+        padding = FORMATS[form_of(grids)].padding
+        prompted = PromptedClips(data, clips, model.dims, "full", padding)
         quantized = gptq.quantize(model.weights, grids, prompted)
     return replace(model, quantized=quantized, float_dtype=_beside(quantized))
 
@@ -276,13 +277,6 @@ def _format(model: Model, path: Path) -> str:
     return form
 
 
-def form_of(grid: str | Mapping[str, str]) -> str:
-    """The format of the only runtime that has a grid, or all those of a table; else `packed`."""
-    grids = {grid} if isinstance(grid, str) else {*grid.values()} - {"none"}
-    homes = {home(grid).name for grid in grids}
-    return homes.pop() if len(homes) == 1 else "packed"  # which holds all
-
-
 def convert(
     source: str | Path,
     path: str | Path,
@@ -318,6 +312,7 @@ def convert(
     if grid == "keep":
         _check_kept(model, to)
     elif grid != "none":
+        check_grids(to, model.dims, nets.assign(model.dims, grid))  # before the work
         model = quantize(model, grid, data, clips)
     _save(model, Path(path), to)
     return model

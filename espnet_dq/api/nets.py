@@ -14,6 +14,7 @@ from espnet_dq.data.prompted import PromptedClips
 from espnet_dq.errors import InputError
 from espnet_dq.formats.hf import read as huggingface
 from espnet_dq.formats.hf.names import hf_name, read_dims
+from espnet_dq.formats.registry import FORMATS, form_of
 from espnet_dq.quant import gptq
 from espnet_dq.quant import prepare as fake
 from espnet_dq.quant.activations import prepare_activations
@@ -85,9 +86,11 @@ def prepare(
         if net.proj_out.weight is not net.model.decoder.embed_tokens.weight:
             raise InputError("cannot prepare a model whose output projection is not tied")
     grids = assign(dims, grid, preset)
-    state = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    plain = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    state, device = dict(plain), next(net.parameters()).device
     if data is not None:
-        prompted = PromptedClips(data, clips, dims, "full")
+        padding = FORMATS[form_of(grids)].padding
+        prompted = PromptedClips(data, clips, dims, "full", padding)
         floats, found = gptq.start(read(net)[0], grids, prompted)
         for name, values in floats.items():
             of = own_name(name)
@@ -99,13 +102,14 @@ def prepare(
     fake.prepare(net, {own_name(name): grid for name, grid in grids.items()}, ranges)
     if not isinstance(net, Whisper):
         _share_projection(net)
-    net.to(next(iter(state.values())).device)  # the learned ranges, too
+    net.to(device)  # the learned ranges, too
     net.load_state_dict(state)
     try:
         prepare_activations(_ByOpenaiName(net), grids, activations, activation_ranges)
     except InputError:
         for layer in [module for module in net.modules() if parametrize.is_parametrized(module)]:
             parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
+        net.load_state_dict(plain)
         raise
     return net
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from espnet_dq.api.checkpoint import as_checkpoint, content
-from espnet_dq.api.models import export, form_of
+from espnet_dq.api.models import export
 from espnet_dq.api.verification import verify
 from espnet_dq.config import QuantConfig, read_config
 from espnet_dq.data.formatting import (
@@ -31,7 +31,7 @@ from espnet_dq.fetch.names import source_path
 from espnet_dq.files import alone, atomic, file_size, new_folder, sha256
 from espnet_dq.formats.format import Format
 from espnet_dq.formats.openai import read as openai
-from espnet_dq.formats.registry import FORMATS
+from espnet_dq.formats.registry import FORMATS, form_of
 from espnet_dq.quant.table import read_grid
 from espnet_dq.student.checkpoint import CHECKPOINT
 from espnet_dq.task.check import check, sizes

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from espnet_dq.api.models import convert, lost
 from espnet_dq.bin.arguments import Parser, add_source
-from espnet_dq.errors import run, say
+from espnet_dq.errors import InputError, run, say
 from espnet_dq.formats.registry import written
 from espnet_dq.quant.gptq import CLIPS
 from espnet_dq.quant.grids import GRIDS
@@ -46,7 +46,7 @@ def get_parser() -> Parser:
         help="Kaldi folder with texts: round so that what layers say on its clips changes least "
         "(GPTQ), which matters at 5 bits and fewer (default: each weight to its nearest value)",
     )
-    parser.add_argument("--clips", type=int, default=CLIPS, help=f"how many of its clips ({CLIPS})")
+    parser.add_argument("--clips", type=int, help=f"how many of its clips ({CLIPS})")
     parser.add_argument("--out", type=Path, required=True, help="file, or folder of the format")
     return parser
 
@@ -54,7 +54,10 @@ def get_parser() -> Parser:
 def main(argv: list[str] | None = None) -> int:
     """Convert; returns 0."""
     args = get_parser().parse_args(argv)
-    model = convert(args.source, args.out, args.to, args.grid, args.base, args.data, args.clips)
+    if args.clips is not None and args.data is None:
+        raise InputError("--clips goes with --data")
+    clips = CLIPS if args.clips is None else args.clips
+    model = convert(args.source, args.out, args.to, args.grid, args.base, args.data, clips)
     if line := lost(args.to, model):
         say(line, sys.stderr)
     say(args.out)

@@ -8,10 +8,11 @@ Example usage::
 from pathlib import Path
 
 from espnet_dq.api.training import SINGLES, distil
-from espnet_dq.bin.arguments import Parser, add_balance, count, one_or_more, whole
+from espnet_dq.bin.arguments import Parser, add_balance, count, one_or_more, share, whole
 from espnet_dq.config import QuantConfig
 from espnet_dq.data.pack import Balance
 from espnet_dq.errors import run, say
+from espnet_dq.task.plan import MERGE
 
 
 def get_parser() -> Parser:
@@ -46,6 +47,14 @@ def get_parser() -> Parser:
     parser.add_argument("--steps", type=count, help="of the first training (by the data)")
     parser.add_argument("--epochs", type=one_or_more, help="the same, as passes over all windows")
     parser.add_argument("--qat_steps", type=count, help="of the second training (by the first)")
+    parser.add_argument(
+        "--merge",
+        type=share,
+        default=MERGE,
+        metavar="SHARE",
+        help="the second training starts between the untouched student, 0, and what the first made "
+        f"of it, 1 ({MERGE:g})",
+    )
     parser.add_argument("--seed", type=whole, default=0, help="of packing and training (0)")
     parser.add_argument("--nj", type=count, help="processes that read audio (number of cores)")
     parser.add_argument("--ngpu", type=whole, default=0, help="GPUs to train on (0: the CPU)")
@@ -58,9 +67,10 @@ def main(argv: list[str] | None = None) -> int:
     balance = Balance(args.temperature, args.max_hours)
     say(
         distil(
-            args.train, args.dev, args.teacher, args.student, args.out, args.grid,
-            args.train_config, args.singles, balance, args.steps, args.epochs,
-            args.qat_steps, args.seed, args.nj, args.ngpu,
+            args.train, args.dev, args.teacher, args.student, args.out, grid=args.grid,
+            train_config=args.train_config, singles=args.singles, balance=balance,
+            steps=args.steps, epochs=args.epochs, qat_steps=args.qat_steps, merge=args.merge,
+            seed=args.seed, nj=args.nj, ngpu=args.ngpu,
         )
     )  # fmt: skip
     return 0

@@ -1,6 +1,6 @@
 """Begin the training on the grid where rounding by clips leaves the student (stage 7).
 
-Prints the checkpoint to start from: --init, or with `ranges: gptq` in conf/NAME.yaml --out. See
+For a conf/NAME.yaml with `ranges: gptq`; others begin with --init itself. See
 `espnet_dq.quant.gptq`; `convert --data` rounds models of any format so.
 """
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from whisper.audio import SAMPLE_RATE
 from whisper.model import ModelDimensions
 
+from espnet_dq.config import WindowConfig
 from espnet_dq.data.audio import load_audio
 from espnet_dq.data.kaldi import KaldiDir
 from espnet_dq.errors import InputError
@@ -19,20 +20,29 @@ from espnet_dq.whisper.room import most_text
 class PromptedClips:
     """Up to `count` clips, spread evenly over the folder's names.
 
-    Each is log-mel features (1, n_mels, F) of a window (as `window_samples`), and tokens (1, T)
-    int64: the prompt and the text, without timestamps.
+    Each is log-mel features (1, n_mels, F) of a window (as `window_samples`, filled as `log_mel`
+    says of `padding`), and tokens (1, T) int64: the prompt and the text, without timestamps.
 
-    Raises `InputError` for a `count` below 1 and, when it comes to it, for an utterance without a
-    text or language, or longer than the model's window or than its decoder has room for.
+    Raises `InputError` for a `count` below 1, a folder without utterances and, when it comes to it,
+    for an utterance without a text or language, or longer than the model's window or than its
+    decoder has room for.
     """
 
     def __init__(
-        self, folder: Path | str, count: int, dims: ModelDimensions, window: str | float
+        self,
+        folder: Path | str,
+        count: int,
+        dims: ModelDimensions,
+        window: str | float,
+        padding: str = WindowConfig.padding,
     ) -> None:
         if count < 1:
             raise InputError(f"--clips {count}: at least 1 is needed")
-        self.data, self.dims, self.window = KaldiDir.load(folder), dims, window
+        self.data, self.dims = KaldiDir.load(folder), dims
+        self.window, self.padding = window, padding
         names = sorted(self.data.wav)
+        if not names:
+            raise InputError(f"{folder}: no utterances")
         count = min(count, len(names))
         self.names = [names[i * len(names) // count] for i in range(count)]
 
@@ -59,4 +69,5 @@ class PromptedClips:
             raise InputError(f"{utt}: {len(text)} tokens of text; the decoder has room for {most}")
         tokens = torch.tensor([[*prompt, *text]])
         samples = window_samples(length, self.window, full)
-        return log_mel(speech, torch.tensor([length]), self.dims.n_mels, samples), tokens
+        lengths = torch.tensor([length])
+        return log_mel(speech, lengths, self.dims.n_mels, samples, self.padding), tokens

@@ -1,5 +1,7 @@
 """The formats of models, by name. Another one is a `Format` that is added to `FORMATS`."""
 
+from collections.abc import Mapping
+
 from espnet_dq.formats.ct2 import CTranslate2
 from espnet_dq.formats.format import Format
 from espnet_dq.formats.ggml import Ggml
@@ -33,3 +35,10 @@ def home(grid: str) -> Format:
     """The format that has a grid's integers for a runtime; `packed`, which holds all, if none."""
     held = (f for f in FORMATS.values() if f.grids is not None and grid in f.grids)
     return next(held, FORMATS[Packed.name])
+
+
+def form_of(grid: str | Mapping[str, str]) -> str:
+    """The format of the only runtime that has a grid, or all those of a table; else `packed`."""
+    grids = {grid} if isinstance(grid, str) else {*grid.values()} - {"none"}
+    homes = {home(grid).name for grid in grids}
+    return homes.pop() if len(homes) == 1 else "packed"  # which holds all

@@ -11,6 +11,7 @@ Example usage::
     quantized = quantize(weights, assign_grids(weights.dims, "ggml_q4_0"), clips)
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 
@@ -26,7 +27,7 @@ from espnet_dq.quant.fake_quant import LOWEST, least_error_clip
 from espnet_dq.quant.grid import Grid, Quantized, matrix_of
 from espnet_dq.quant.grids import get_grid
 from espnet_dq.whisper.forward import decode_hidden, encode
-from espnet_dq.whisper.weights import Weights
+from espnet_dq.whisper.weights import Weights, all_finite
 
 EMBEDDING = "decoder.token_embedding.weight"
 # Added to the second moments, as a part of their mean: how much the weights count by themselves,
@@ -48,7 +49,8 @@ def quantize(
             one.
 
     Raises:
-        InputError: a grid that a weight does not fit, or whose values lie in no even steps.
+        InputError: a grid that a weight does not fit, or whose values lie in no even steps, or
+            inputs that are not finite.
     """
     return {name: q for name, q, _ in _rounded(weights, grids, clips)}
 
@@ -62,18 +64,25 @@ def start(
 
     Returns:
         Of each weight named in `grids` the float values that were rounded, what earlier columns
-        left to them included, and the clips [rows, groups] of their ranges. A range that would end
-        beyond its group's largest magnitude ends there.
+        left to them included, and the clips [rows, groups] of their ranges. Where a range would end
+        beyond its group's largest magnitude, values whose integer lies at the end are moved there;
+        where there is none, it ends at that magnitude.
     """
+    for name, grid in grids.items():
+        if not get_grid(grid).learns:
+            raise InputError(f"{name}: grid {grid} takes no learned range")
     floats, ranges = {}, {}
     for name, q, values in _rounded(weights, grids, clips):
-        grid = get_grid(q.grid)
-        if not grid.learns:
-            raise InputError(f"{name}: grid {grid.name} takes no learned range")
-        steps, _ = grid.steps(q.scale)
-        top = grid.groups(values).abs().amax(dim=2)
-        floats[name] = values
-        ranges[name] = torch.where(top > 0, steps.abs() * -grid.bottom / top, 1.0).clamp(LOWEST, 1)
+        grid, shape = get_grid(q.grid), values.shape
+        steps, integers = grid.steps(q.scale)[0].unsqueeze(2), grid.groups(q.integers.float())
+        end = steps.abs() * -grid.bottom
+        values = grid.groups(values)
+        short = values.abs().amax(dim=2, keepdim=True) < end
+        last = integers.abs() == -grid.bottom  # on grids that are not symmetric the lowest only
+        values = torch.where(short & last, integers * steps, values)
+        top = values.abs().amax(dim=2, keepdim=True)
+        floats[name] = values.reshape(shape)
+        ranges[name] = torch.where(top > 0, end / top, 1.0).clamp(LOWEST, 1).squeeze(2)
     return floats, ranges
 
 
@@ -86,10 +95,11 @@ def _rounded(
     moments = second_moments(model, grids, clips)
     for name, grid in tqdm(grids.items(), desc="round", unit="weight"):
         damping = EMBEDDING_DAMPING if name == EMBEDDING else DAMPING
+        moment = moments.pop(name)
         try:
-            found = rounded(
-                model.get_parameter(name).detach(), get_grid(grid), moments.pop(name), damping
-            )
+            if not all_finite(moment):
+                raise InputError("what it reads on the clips is not finite")
+            found = rounded(model.get_parameter(name).detach(), get_grid(grid), moment, damping)
         except InputError as e:
             raise InputError(f"{name}: {e}") from e
         yield name, *found
@@ -119,17 +129,25 @@ def second_moments(
         moments[name] = moments[name].add_(product) if name in moments else product
         return x
 
-    layers = {name: name.removesuffix(".weight") for name in names}
-    hooks = [
-        on_input(model, layer, partial(take, name, model.get_submodule(layer)))
-        for name, layer in layers.items()
-    ]
+    first: dict[str, str] = {}  # of those that read the same, which alone is looked at
+    layers = {name: first.setdefault(_reads(name), name) for name in names}
+    hooks = []
+    for name in {*layers.values()}:
+        layer = name.removesuffix(".weight")
+        hooks.append(on_input(model, layer, partial(take, name, model.get_submodule(layer))))
     with torch.inference_mode():
         for mel, tokens in tqdm(clips, desc="calibrate", unit="clip"):
             decode_hidden(model.decoder, tokens, encode(model.encoder, mel))
     for hook in hooks:
         hook.remove()
-    return moments
+    return {name: moments[one] for name, one in layers.items()}
+
+
+def _reads(name: str) -> str:
+    """The same for weights that are multiplied with the same: queries, keys and values."""
+    if ".cross_attn." in name:
+        return name.replace(".value.", ".key.")
+    return re.sub(r"\.attn\.(key|value)\.", ".attn.query.", name)
 
 
 def rounded(weight: Tensor, grid: Grid, moment: Tensor, damping: float) -> tuple[Quantized, Tensor]:

@@ -1,5 +1,6 @@
 """Training configurations whose single keys options set."""
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,7 +25,7 @@ SET = (
 )  # fmt: skip
 
 
-def set_keys(o: Mapping[str, str], part: str) -> dict:
+def set_keys(o: Mapping[str, str], part: str, exp: str) -> dict:
     """The keys of a training that options set, and where it begins on a grid of few bits."""
     option = f"--{part}_args"
     keys = parse_keys(o[option.removeprefix("--")], option)
@@ -33,9 +34,10 @@ def set_keys(o: Mapping[str, str], part: str) -> dict:
     if o["lr"] and part == "train":
         optim = keys.setdefault("optim_conf", {})
         _set(optim, "lr", float(o["lr"]), f"{option}: optim_conf.lr: --lr")
-    if (part == "qat" or o["mode"] == "joint") and _few_bits(o["grid"]):
+    on_grid = part == "qat" or o["mode"] == "joint"
+    if on_grid and _few_bits(o["grid"]) and not _made_without(exp, part):
         section = QuantConfig.SECTION
-        given = [x.get(section) or {} for x in (read_config(o[f"{part}_config"]), keys)]
+        given = [read_config(o[f"{part}_config"]).get(section) or {}, keys.get(section, {})]
         if all(isinstance(x, dict) for x in given):
             said = given[0] | given[1]
             # The outputs of a frozen encoder are kept as the grid's own ranges give them.
@@ -43,8 +45,19 @@ def set_keys(o: Mapping[str, str], part: str) -> dict:
                 "none",
                 0,
             ):
-                keys.setdefault(section, {})["ranges"] = "gptq"
+                keys[section] = given[1] | {"ranges": "gptq"}
     return keys
+
+
+def _made_without(exp: str, part: str) -> bool:
+    """Whether an experiment is there that an older version began from the nearest values."""
+    try:
+        before = json.loads(Path(exp, "settings").read_text(encoding="utf-8"))[f"{part}_config"]
+        return "ranges" not in (before.get(QuantConfig.SECTION) or {})
+    except FileNotFoundError:
+        return False
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return True  # it cannot go on with it, and says so
 
 
 def _few_bits(grid: str) -> bool:
@@ -64,7 +77,7 @@ def _set(place: dict, key: str, value: float, who: str) -> None:
 def changed(o: Mapping[str, str], part: str, exp: str) -> str:
     """The configuration of a training with single keys changed, checked before any work."""
     config, option = o[f"{part}_config"], f"--{part}_args"
-    whole, keys = read_config(config), set_keys(o, part)
+    whole, keys = read_config(config), set_keys(o, part, exp)
     for key in SET:
         section, _, last = key.rpartition(".")
         place = keys.get(section) if section else keys

@@ -13,7 +13,7 @@ from pathlib import Path
 import yaml
 
 from espnet_dq.api.checkpoint import is_path, model_name, place, published
-from espnet_dq.config import read_config
+from espnet_dq.config import QuantConfig, read_config, read_section
 from espnet_dq.data.corpora import CORPORA
 from espnet_dq.data.kaldi import read_wav
 from espnet_dq.data.languages import known_language
@@ -86,12 +86,14 @@ def settle(given: dict[str, str], defaults: dict[str, str], caller: str) -> dict
     known |= {"train_yaml": "", "qat_yaml": ""}
     configs = {}
     for part in parts:
-        text = changed(o, part, exp) if set_keys(o, part) else ""
+        text = changed(o, part, exp) if set_keys(o, part, exp) else ""
         path = o[f"{part}_config"]
         configs[path] = yaml.safe_load(text) if text else read_config(path)
         known[f"{part}_yaml"] = text
         if text:
             known[f"{part}_config"] = f"{exp}/{part}_config.yaml"
+    last = read_section(configs[path], QuantConfig.SECTION, path)
+    known["ranges"] = str(last.get("ranges", QuantConfig.ranges))
     kinds = {"steps": int, "epochs": float, "qat_steps": int}
     most = heard(configs, Wanted(**{n: kind(o[n]) for n, kind in kinds.items() if o[n]}))
     known |= {"most_windows": str(most or ""), "dev_windows": str(DEV_WINDOWS)}

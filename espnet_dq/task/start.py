@@ -13,7 +13,7 @@ from espnet_dq.errors import InputError
 from espnet_dq.files import atomic, check_replaceable, sha256
 from espnet_dq.formats import torch_file
 from espnet_dq.formats.openai import read as openai
-from espnet_dq.formats.registry import home
+from espnet_dq.formats.registry import FORMATS, form_of, home
 from espnet_dq.formats.write import check_grids, get_format
 from espnet_dq.quant import gptq
 from espnet_dq.quant.fake_quant import RATE
@@ -134,10 +134,10 @@ def round_start(exp: Path, name: str, init: Path, out: Path) -> Path:
         json.loads((start / file).read_text(encoding="utf-8"))
         for file in ("student.dims", "student.grid")
     )
-    made_of = {
-        "init": sha256(init), "data": sha256(data / "wav.scp"), "grid": grid,
-        "preset": quant.preset,
-    }  # fmt: skip
+    tables = ("utt2sha256", "text", "utt2lang")
+    made_of = {"init": sha256(init), "grid": grid, "preset": quant.preset} | {
+        table: sha256(data / table) for table in tables
+    }
     if out.is_file() and note.is_file() and json.loads(note.read_text("utf-8")) == made_of:
         return out
     tokens = (start / TOKENS).read_text(encoding="utf-8").removesuffix("\n").split("\n")
@@ -145,7 +145,8 @@ def round_start(exp: Path, name: str, init: Path, out: Path) -> Path:
     saved = torch_file.tensors(torch_file.read(init), init)
     weights = Weights(dims, {name: saved[espnet_name(name)] for name in weight_shapes(dims)})
     grids = assign_grids(dims, grid, quant.preset)
-    floats, clips = gptq.start(weights, grids, PromptedClips(data, gptq.CLIPS, dims, "full"))
+    prompted = PromptedClips(data, gptq.CLIPS, dims, "full", FORMATS[form_of(grids)].padding)
+    floats, clips = gptq.start(weights, grids, prompted)
     for name, values in floats.items():
         saved[espnet_name(name)] = values
         saved[espnet_name(name) + RANGE] = clips[name] / RATE

@@ -9,7 +9,7 @@ import pytest
 
 import espnet_dq as dq
 from espnet_dq.api.training import CONFIGS, SETTINGS
-from espnet_dq.bin.distil import get_parser
+from espnet_dq.bin.distil import get_parser, main
 from espnet_dq.data.pack import Balance
 from espnet_dq.errors import InputError
 from tests import toys
@@ -66,3 +66,26 @@ def test_the_command_has_the_functions_defaults():
     for name in ("grid", "train_config", "singles", "seed", "nj", "ngpu"):
         assert parser.get_default(name) == taken[name], name
     assert Balance(*map(parser.get_default, ("temperature", "max_hours"))) == Balance()
+
+
+def test_the_command_hands_each_option_on(monkeypatch, tmp_path):
+    said = {}
+
+    def called(*args, **kwargs):
+        said.update(inspect.signature(dq.distil).bind(*args, **kwargs).arguments)
+        return tmp_path
+
+    monkeypatch.setattr("espnet_dq.bin.distil.distil", called)
+    given = {"teacher": "t", "student": "s", "grid": "uniform4"}
+    given |= {"singles": 3, "steps": 4, "qat_steps": 5, "merge": 0.5, "seed": 6, "nj": 7, "ngpu": 8}
+    paths = {name: tmp_path / name for name in ("train", "dev", "out")}
+    words = [word for name, value in (given | paths).items() for word in (f"--{name}", str(value))]
+    assert (
+        main(
+            [*words, "--epochs", "1.5", "--train_config", "a.yaml", "b.yaml", "--temperature", "2"]
+        )
+        == 0
+    )
+    configs, balance = said.pop("train_config"), said.pop("balance")
+    assert [path.name for path in configs] == ["a.yaml", "b.yaml"] and balance.temperature == 2
+    assert said == given | paths | {"epochs": 1.5}

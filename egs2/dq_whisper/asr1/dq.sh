@@ -347,7 +347,10 @@ if run_stage 7 "distil on the grid (qat)" "$skip_train"; then
     [ "$learned" != merged.pth ] ||
         py merge_start --start "$exp/init/student.pth" --trained "$exp/kd/valid.loss.ave.pth" \
             --share "$merge" --out "$start"
-    start=$(py round_start --exp "$exp" --init "$start" --out "$exp/init/rounded.pth")
+    if [ "$ranges" = gptq ]; then
+        heavy round round_start --exp "$exp" --init "$start" --out "$exp/init/rounded.pth"
+        start=$exp/init/rounded.pth
+    fi
     train qat "$start"
     finish_stage 7
 fi
