@@ -14,7 +14,6 @@ import torch
 from whisper.model import ModelDimensions, Whisper
 from whisper.utils import compression_ratio
 
-from espnet_dq import runtimes
 from espnet_dq.bin.convert import main as convert
 from espnet_dq.bin.decode import main as decode
 from espnet_dq.bin.transcribe import main as transcribe
@@ -161,7 +160,7 @@ def stuck(tmp_path_factory):
 @pytest.mark.slow
 def test_circles_are_cut_and_named(stuck, data, tmp_path, capsys, monkeypatch):
     """In parts as in one; no room is enough for them, so they are not decoded in two."""
-    monkeypatch.setattr(runtimes, "cores", lambda: 1)  # of a toy, threads only wait for each other
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # of a toy, threads only wait for each other
     given = ["--model", str(stuck), "--runtime", "torch", "--data", str(data)]
     assert decode([*given, "--out", str(tmp_path / "whole")]) == 0
     said = "3 utterances, 0 failed, 0 decoded in two for want of tokens, 3 cut at 60, RTF"
