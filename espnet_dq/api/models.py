@@ -11,7 +11,7 @@ from torch import nn
 from whisper.model import ModelDimensions
 
 from espnet_dq.api import nets
-from espnet_dq.data.prompted import PromptedClips
+from espnet_dq.data.prompted import RoundingClips
 from espnet_dq.errors import InputError, say
 from espnet_dq.fetch.names import source_path
 from espnet_dq.files import check_apart
@@ -162,7 +162,7 @@ def quantize(
         quantized = on_grids(state, grids)
     else:
         padding = FORMATS[form_of(grids)].padding
-        prompted = PromptedClips(data, clips, model.dims, "full", padding)
+        prompted = RoundingClips(data, clips, model.dims, padding)
         quantized = gptq.quantize(model.weights, grids, prompted)
     return replace(model, quantized=quantized, float_dtype=_beside(quantized))
 

@@ -10,7 +10,7 @@ from torch.nn.utils import parametrize
 from whisper.model import ModelDimensions, Whisper
 
 from espnet_dq.config import QuantConfig
-from espnet_dq.data.prompted import PromptedClips
+from espnet_dq.data.prompted import RoundingClips
 from espnet_dq.errors import InputError
 from espnet_dq.formats.hf import read as huggingface
 from espnet_dq.formats.hf.names import hf_name, read_dims
@@ -90,7 +90,7 @@ def prepare(
     state, device = dict(plain), next(net.parameters()).device
     if data is not None:
         padding = FORMATS[form_of(grids)].padding
-        prompted = PromptedClips(data, clips, dims, "full", padding)
+        prompted = RoundingClips(data, clips, dims, padding)
         floats, found = gptq.start(read(net)[0], grids, prompted)
         for name, values in floats.items():
             of = own_name(name)

@@ -3,14 +3,17 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from whisper.audio import SAMPLE_RATE
 from whisper.model import ModelDimensions
+from whisper.tokenizer import Tokenizer
 
 from espnet_dq.config import WindowConfig
 from espnet_dq.data.audio import load_audio
 from espnet_dq.data.kaldi import KaldiDir
+from espnet_dq.data.noise import coloured
 from espnet_dq.errors import InputError
 from espnet_dq.whisper.dims import encode_text, language_token, vocabulary_tokenizer
 from espnet_dq.whisper.forward import log_mel, own_window, window_samples
@@ -62,12 +65,49 @@ class PromptedClips:
         if length > full:
             seconds = f"{length / SAMPLE_RATE:.1f} s; the model hears {full / SAMPLE_RATE:g} s"
             raise InputError(f"{utt}: {seconds}")
-        language = language_token(tokenizer, data.utt2lang[utt])
-        prompt = [tokenizer.sot, language, tokenizer.transcribe, tokenizer.no_timestamps]
+        prompt = _prompt(tokenizer, data.utt2lang[utt])
         text, most = encode_text(tokenizer, data.text[utt]), most_text(self.dims.n_text_ctx)
         if len(text) > most:
             raise InputError(f"{utt}: {len(text)} tokens of text; the decoder has room for {most}")
         tokens = torch.tensor([[*prompt, *text]])
         samples = window_samples(length, self.window, full)
-        lengths = torch.tensor([length])
-        return log_mel(speech, lengths, self.dims.n_mels, samples, self.padding), tokens
+        return self._mel(speech, samples), tokens
+
+    def _mel(self, speech: Tensor, samples: int) -> Tensor:
+        lengths = torch.tensor([speech.shape[1]])
+        return log_mel(speech, lengths, self.dims.n_mels, samples, self.padding)
+
+
+class RoundingClips(PromptedClips):
+    """Those in full windows, and four windows in which nobody speaks, with prompts alone.
+
+    By clips of speech alone a model is rounded to one that speaks where nobody does.
+    """
+
+    def __init__(self, folder: Path | str, count: int, dims: ModelDimensions, padding: str) -> None:
+        super().__init__(folder, count, dims, "full", padding)
+        self._sounds = _no_speech(own_window(dims))
+
+    def __len__(self) -> int:
+        return len(self.names) + len(self._sounds)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        yield from super().__iter__()
+        tokenizer = vocabulary_tokenizer(self.dims)
+        languages = sorted({*self.data.utt2lang.values()})
+        for i, sound in enumerate(self._sounds):
+            prompt = _prompt(tokenizer, languages[i % len(languages)])
+            yield self._mel(torch.from_numpy(sound)[None], len(sound)), torch.tensor([prompt])
+
+
+def _no_speech(samples: int) -> list[np.ndarray]:
+    """Silence, faint brown and loud white noise, and a tone that rises by 100 Hz a second."""
+    random, seconds = np.random.default_rng(0), np.arange(samples) / SAMPLE_RATE
+    tone = np.sin(2 * np.pi * (200 * seconds + 50 * seconds**2))
+    loud = (0.0 * tone, 0.02 * coloured(samples, 2, random), 0.1 * coloured(samples, 0, random))
+    return [sound.astype(np.float32) for sound in (*loud, 0.1 * tone)]
+
+
+def _prompt(tokenizer: Tokenizer, language: str) -> list[int]:
+    said = language_token(tokenizer, language)
+    return [tokenizer.sot, said, tokenizer.transcribe, tokenizer.no_timestamps]

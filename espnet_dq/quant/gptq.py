@@ -7,7 +7,7 @@ What comes out lies on the grid like anything else there: files and runtimes do 
 
 Example usage::
 
-    clips = PromptedClips("data/train", 64, weights.dims, "full")
+    clips = RoundingClips("data/train", 64, weights.dims, "silence")
     quantized = quantize(weights, assign_grids(weights.dims, "ggml_q4_0"), clips)
 """
 

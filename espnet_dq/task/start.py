@@ -8,7 +8,7 @@ import torch
 from whisper.model import ModelDimensions
 
 from espnet_dq.config import QuantConfig
-from espnet_dq.data.prompted import PromptedClips
+from espnet_dq.data.prompted import RoundingClips
 from espnet_dq.errors import InputError
 from espnet_dq.files import atomic, check_replaceable, sha256
 from espnet_dq.formats import torch_file
@@ -145,7 +145,7 @@ def round_start(exp: Path, name: str, init: Path, out: Path) -> Path:
     saved = torch_file.tensors(torch_file.read(init), init)
     weights = Weights(dims, {name: saved[espnet_name(name)] for name in weight_shapes(dims)})
     grids = assign_grids(dims, grid, quant.preset)
-    prompted = PromptedClips(data, gptq.CLIPS, dims, "full", FORMATS[form_of(grids)].padding)
+    prompted = RoundingClips(data, gptq.CLIPS, dims, FORMATS[form_of(grids)].padding)
     floats, clips = gptq.start(weights, grids, prompted)
     for name, values in floats.items():
         saved[espnet_name(name)] = values

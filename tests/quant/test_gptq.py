@@ -10,7 +10,7 @@ from transformers import WhisperForConditionalGeneration
 import espnet_dq as dq
 from espnet_dq.bin.convert import main as convert
 from espnet_dq.data.audio import save_wav
-from espnet_dq.data.prompted import PromptedClips
+from espnet_dq.data.prompted import PromptedClips, RoundingClips
 from espnet_dq.errors import InputError
 from espnet_dq.quant.calibrate import on_input
 from espnet_dq.quant.gptq import quantize, rounded, second_moments, start
@@ -158,7 +158,7 @@ def test_from_the_command_to_the_file(save_toy, speech, tmp_path, capsys):
     assert convert([*options, "--to", "packed", "--out", str(packed)]) == 0
     model = dq.load(source)
     written, nearest = dq.load(packed).quantized, dq.quantize(model, "ggml_q4_0").quantized
-    clips = PromptedClips(speech, 2, model.dims, "full", "silence")  # as whisper.cpp's
+    clips = RoundingClips(speech, 2, model.dims, "silence")  # as whisper.cpp's
     wanted = quantize(model.weights, {name: q.grid for name, q in written.items()}, clips)
     for name, q in written.items():
         assert torch.equal(q.integers, wanted[name].integers)
@@ -169,6 +169,20 @@ def test_from_the_command_to_the_file(save_toy, speech, tmp_path, capsys):
     dq.verify(tmp_path / "q4.bin", against=packed, grid="keep").check()
     assert dq.verify(tmp_path / "q4.bin", against=source, grid="ggml_q4_0").mismatched
     capsys.readouterr()
+
+
+def test_windows_without_speech_are_among_the_clips(make_toy, speech):
+    dims = make_toy().dims
+    clips = RoundingClips(speech, 2, dims, "zeros")
+    found, spoken = [*clips], [*PromptedClips(speech, 2, dims, "full")]
+    assert len(clips) == len(found) == 6
+    for (mel, tokens), (wanted, said) in zip(found, spoken, strict=False):
+        assert torch.equal(mel, wanted) and torch.equal(tokens, said)
+    prompt = spoken[0][1][:, :4]
+    assert all(torch.equal(tokens, prompt) for _, tokens in found[2:])
+    mels = [mel for mel, _ in found[2:]]
+    assert all(mel.shape == spoken[0][0].shape and mel.isfinite().all() for mel in mels)
+    assert len({float(mel.mean()) for mel in mels}) == 4
 
 
 @pytest.mark.parametrize("kind", ["openai", "transformers"])
@@ -183,7 +197,7 @@ def test_in_any_training_loop(kind, save_toy, speech, tmp_path):
     dq.save(net, tmp_path / "q4.bin")
     dq.verify(tmp_path / "q4.bin", against=net).check()
     found, weights, grid = dq.load(tmp_path / "q4.bin"), dq.load(source).weights, "ggml_q4_0"
-    clips = PromptedClips(speech, 2, weights.dims, "full", "silence")  # as whisper.cpp's
+    clips = RoundingClips(speech, 2, weights.dims, "silence")  # as whisper.cpp's
     floats, ranges = start(weights, assign_grids(weights.dims, grid), clips)
     for name, q in found.quantized.items():
         wanted = get_grid(grid).quantize(floats[name], ranges[name])
