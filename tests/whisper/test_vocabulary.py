@@ -59,9 +59,11 @@ def test_any_text_comes_back(tokenizer):
     theirs = build(tokenizer.encoding)  # Hugging Face's, for the exports
 
     @settings(max_examples=200, deadline=None)
-    @given(text=st.text(max_size=40))
+    @given(
+        text=st.text(max_size=40).filter(lambda text: "<|" not in text)
+    )  # a special token's name
     def same(text):
-        ids = tokenizer.encode(text, disallowed_special=())
+        ids = tokenizer.encode(text)
         assert tokenizer.decode(ids) == text
         assert theirs.encode(text, add_special_tokens=False).ids == ids
 
