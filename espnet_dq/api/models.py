@@ -161,8 +161,7 @@ def quantize(
     if data is None:
         quantized = on_grids(state, grids)
     else:
-        padding = FORMATS[form_of(grids)].padding
-        prompted = RoundingClips(data, clips, model.dims, padding)
+        prompted = RoundingClips(data, clips, model.dims, grids)
         quantized = gptq.quantize(model.weights, grids, prompted)
     return replace(model, quantized=quantized, float_dtype=_beside(quantized))
 

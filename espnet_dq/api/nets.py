@@ -14,7 +14,6 @@ from espnet_dq.data.prompted import RoundingClips
 from espnet_dq.errors import InputError
 from espnet_dq.formats.hf import read as huggingface
 from espnet_dq.formats.hf.names import hf_name, read_dims
-from espnet_dq.formats.registry import FORMATS, form_of
 from espnet_dq.quant import gptq
 from espnet_dq.quant import prepare as fake
 from espnet_dq.quant.activations import prepare_activations
@@ -55,7 +54,7 @@ def prepare(
             (CTranslate2), `q8_0_blocks` (ggml), `int8_blocks` (ONNX Runtime), `int8_static`.
         activation_ranges: of `int8_static`: the file that `calibrate` wrote.
         data: of `gptq`, a Kaldi folder with texts: weights and ranges start where rounding by its
-            clips leaves them, best for 5 bits and fewer.
+            clips leaves them, for grids of few bits.
         clips: how many of its clips, spread evenly over their names.
 
     Returns:
@@ -89,8 +88,7 @@ def prepare(
     plain = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     state, device = dict(plain), next(net.parameters()).device
     if data is not None:
-        padding = FORMATS[form_of(grids)].padding
-        prompted = RoundingClips(data, clips, dims, padding)
+        prompted = RoundingClips(data, clips, dims, grids)
         floats, found = gptq.start(read(net)[0], grids, prompted)
         for name, values in floats.items():
             of = own_name(name)

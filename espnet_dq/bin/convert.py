@@ -44,7 +44,7 @@ def get_parser() -> Parser:
         type=Path,
         metavar="DIR",
         help="Kaldi folder with texts: round so that what layers say on its clips changes least "
-        "(GPTQ), which matters at 4 bits and fewer (default: each weight to its nearest value)",
+        "(GPTQ), which matters at 4 bits (default: each weight to its nearest value)",
     )
     parser.add_argument("--clips", type=int, help=f"how many of its clips ({CLIPS})")
     parser.add_argument("--out", type=Path, required=True, help="file, or folder of the format")

@@ -7,8 +7,8 @@ What comes out lies on the grid like anything else there: files and runtimes do 
 
 Example usage::
 
-    clips = RoundingClips("data/train", 64, weights.dims, "silence")
-    quantized = quantize(weights, assign_grids(weights.dims, "ggml_q4_0"), clips)
+    grids = assign_grids(weights.dims, "ggml_q4_0")
+    quantized = quantize(weights, grids, RoundingClips("data/train", 64, weights.dims, grids))
 """
 
 import re

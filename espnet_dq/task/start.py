@@ -13,7 +13,7 @@ from espnet_dq.errors import InputError
 from espnet_dq.files import atomic, check_replaceable, sha256
 from espnet_dq.formats import torch_file
 from espnet_dq.formats.openai import read as openai
-from espnet_dq.formats.registry import FORMATS, form_of, home
+from espnet_dq.formats.registry import home
 from espnet_dq.formats.write import check_grids, get_format
 from espnet_dq.quant import gptq
 from espnet_dq.quant.fake_quant import RATE
@@ -145,7 +145,7 @@ def round_start(exp: Path, name: str, init: Path, out: Path) -> Path:
     saved = torch_file.tensors(torch_file.read(init), init)
     weights = Weights(dims, {name: saved[espnet_name(name)] for name in weight_shapes(dims)})
     grids = assign_grids(dims, grid, quant.preset)
-    prompted = RoundingClips(data, gptq.CLIPS, dims, FORMATS[form_of(grids)].padding)
+    prompted = RoundingClips(data, gptq.CLIPS, dims, grids)
     floats, clips = gptq.start(weights, grids, prompted)
     for name, values in floats.items():
         saved[espnet_name(name)] = values

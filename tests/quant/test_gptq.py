@@ -158,8 +158,8 @@ def test_from_the_command_to_the_file(save_toy, speech, tmp_path, capsys):
     assert convert([*options, "--to", "packed", "--out", str(packed)]) == 0
     model = dq.load(source)
     written, nearest = dq.load(packed).quantized, dq.quantize(model, "ggml_q4_0").quantized
-    clips = RoundingClips(speech, 2, model.dims, "silence")  # as whisper.cpp's
-    wanted = quantize(model.weights, {name: q.grid for name, q in written.items()}, clips)
+    grids = {name: q.grid for name, q in written.items()}
+    wanted = quantize(model.weights, grids, RoundingClips(speech, 2, model.dims, grids))
     for name, q in written.items():
         assert torch.equal(q.integers, wanted[name].integers)
         assert torch.equal(q.scale, wanted[name].scale)
@@ -173,8 +173,9 @@ def test_from_the_command_to_the_file(save_toy, speech, tmp_path, capsys):
 
 def test_windows_without_speech_are_among_the_clips(make_toy, speech):
     dims = make_toy().dims
-    clips = RoundingClips(speech, 2, dims, "zeros")
-    found, spoken = [*clips], [*PromptedClips(speech, 2, dims, "full")]
+    clips = RoundingClips(speech, 2, dims, assign_grids(dims, "ggml_q4_0"))
+    # whisper.cpp fills windows with silence
+    found, spoken = [*clips], [*PromptedClips(speech, 2, dims, "full", "silence")]
     assert len(clips) == len(found) == 6
     for (mel, tokens), (wanted, said) in zip(found, spoken, strict=False):
         assert torch.equal(mel, wanted) and torch.equal(tokens, said)
@@ -197,8 +198,8 @@ def test_in_any_training_loop(kind, save_toy, speech, tmp_path):
     dq.save(net, tmp_path / "q4.bin")
     dq.verify(tmp_path / "q4.bin", against=net).check()
     found, weights, grid = dq.load(tmp_path / "q4.bin"), dq.load(source).weights, "ggml_q4_0"
-    clips = RoundingClips(speech, 2, weights.dims, "silence")  # as whisper.cpp's
-    floats, ranges = start(weights, assign_grids(weights.dims, grid), clips)
+    grids = assign_grids(weights.dims, grid)
+    floats, ranges = start(weights, grids, RoundingClips(speech, 2, weights.dims, grids))
     for name, q in found.quantized.items():
         wanted = get_grid(grid).quantize(floats[name], ranges[name])
         assert torch.equal(q.integers, wanted.integers) and torch.equal(q.scale, wanted.scale)
