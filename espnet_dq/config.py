@@ -1,7 +1,8 @@
 """What a training can be told: every key, its default and what it may say, once.
 
-These are the keys of `model_conf` and `encoder_conf` in a training configuration. ESPnet's classes,
-the commands and the teacher's cache all take them from here. Imports no torch.
+These are the keys of `model_conf`, `encoder_conf` and `preprocessor_conf` in a training
+configuration. ESPnet's classes, the commands and the teacher's cache all take them from here.
+Imports no torch.
 """
 
 import shlex
@@ -295,10 +296,56 @@ class WindowConfig(_Config):
         return self.window in ("random", "batch")
 
 
+@dataclass(frozen=True)
+class AugmentConfig(_Config):
+    """How a student hears clips in training, which its teacher hears as they are.
+
+    Each key is the share of the windows that one change is made to (`espnet_dq.data.augment`).
+
+    Attributes:
+        voice: another pitch and other formants.
+        speed: faster, or as far as it fits into the model's window slower, and so another voice.
+        room: reverberation.
+        noise: stationary noise.
+        line: a telephone's band and a codec.
+
+    Raises:
+        InputError: a value that its key cannot have, in one line that names the key.
+    """
+
+    SECTION = "preprocessor_conf"
+
+    voice: float = 0.0
+    speed: float = 0.0
+    room: float = 0.0
+    noise: float = 0.0
+    line: float = 0.0
+
+    def __post_init__(self):
+        for key, share in vars(self).items():
+            check_number(key, share, 1)
+
+    def __bool__(self) -> bool:
+        return any(vars(self).values())
+
+
+def check_speed(distill: DistillConfig, source: str = "") -> None:
+    """Raise an `InputError`, beginning with `source`, where no other speed than the teacher's fits.
+
+    A term that compares positions of the encoders, and times that the teacher has heard.
+    """
+    if distill.lambda_encoder or distill.timestamp_share:
+        raise InputError(
+            f"{source}speed moves words away from where the teacher hears them, so it takes "
+            "neither lambda_encoder nor timestamp_share"
+        )
+
+
 # All keys of a training configuration's sections, those that are none of a configuration's too.
 SECTIONS = {
     "model_conf": ("teacher", "teacher_dims", *DistillConfig.names(), *QuantConfig.names()),
     "encoder_conf": ("input_size", "dims", "checkpointing", *WindowConfig.names()),
+    "preprocessor_conf": ("n_audio_ctx", *AugmentConfig.names()),
 }
 
 

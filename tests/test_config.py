@@ -9,10 +9,10 @@ import pytest
 import yaml
 
 import espnet_dq
-from espnet_dq.config import DistillConfig, QuantConfig, WindowConfig
+from espnet_dq.config import AugmentConfig, DistillConfig, QuantConfig, WindowConfig
 from espnet_dq.errors import InputError
 
-CONFIGS = (DistillConfig, QuantConfig, WindowConfig)
+CONFIGS = (DistillConfig, QuantConfig, WindowConfig, AugmentConfig)
 KEYS = {key: config.__name__ for config in CONFIGS for key in config.names()}
 PACKAGE = Path(espnet_dq.__file__).parent
 # Words of the same spelling: how languages are mixed, a model in float, integers that stay, what a
@@ -132,6 +132,8 @@ def test_taken_from_the_configuration_is_no_second_default():
         (WindowConfig, {"window": [5, 0]}, "unknown window a list"),
         (WindowConfig, {"window": float("inf")}, "unknown window inf"),
         (WindowConfig, {"padding": None}, "padding: None is not a name"),
+        (AugmentConfig, {"voice": -0.1}, "voice: -0.1 is not a number of 0 to 1"),
+        (AugmentConfig, {"line": "amr"}, "line: 'amr' is not a number of 0 to 1"),
     ],
 )
 def test_a_mistake_names_its_key(config, values, said, tmp_path):

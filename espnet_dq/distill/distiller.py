@@ -11,7 +11,8 @@ from torch.nn.utils.rnn import pad_sequence
 from whisper.model import AudioEncoder, ModelDimensions, TextDecoder, Whisper
 from whisper.tokenizer import Tokenizer
 
-from espnet_dq.config import DistillConfig, WindowConfig
+from espnet_dq.config import AugmentConfig, DistillConfig, WindowConfig, check_speed
+from espnet_dq.data.augment import Augment
 from espnet_dq.distill.answers import TeacherPass
 from espnet_dq.distill.teacher import Teacher
 from espnet_dq.distill.terms import Step, needs, places, total_loss, wanted_terms
@@ -136,6 +137,8 @@ class Distiller(Distilling):
             None needs an `alpha` of 0.
         config: how it learns.
         window: what the student hears in training.
+        augment: how its clips are changed in training, drawn from NumPy's global generator; the
+            teacher hears them as they are.
 
     Raises:
         InputError: a value that does not fit, or no teacher.
@@ -157,6 +160,7 @@ class Distiller(Distilling):
         teacher: str | Path | None,
         config: DistillConfig | None = None,
         window: WindowConfig | None = None,
+        augment: AugmentConfig | None = None,
     ):
         super().__init__()
         if not isinstance(student, Whisper):
@@ -172,7 +176,12 @@ class Distiller(Distilling):
             self.teacher = Teacher(source_path(teacher), student.dims)
             theirs = self.teacher.model().dims
         self.build_terms(theirs, student.dims)
-        self.freeze_encoder(student.encoder)
+        self.augment = None
+        if augment:
+            self.augment = Augment(augment, own_window(student.dims))
+            if augment.speed:
+                check_speed(self.settings)
+        self.freeze_encoder(student.encoder, ["augment"] * bool(augment))
         self.to(student.device)
 
     def batch(
@@ -193,6 +202,11 @@ class Distiller(Distilling):
             "text_lengths": torch.tensor([len(t) for t in text]),
             "language": torch.tensor(language),
         }
+        if self.augment is not None and self.training:
+            random = np.random.default_rng(np.random.randint(2**31))
+            heard = [torch.from_numpy(self.augment(a.numpy(), random)) for a in audio]
+            tensors["heard"] = pad_sequence(heard, batch_first=True)
+            tensors["heard_lengths"] = torch.tensor([len(a) for a in heard])
         on_device = {name: tensor.to(device) for name, tensor in tensors.items()}
         return on_device | {"names": [t for _, t, _ in examples]}
 
@@ -201,7 +215,8 @@ class Distiller(Distilling):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss (a scalar) and statistics of a batch, as `batch` makes it."""
         student, dims = self.student, self.student.dims
-        speech, lengths = batch["speech"], batch["speech_lengths"]
+        heard = "heard" if "heard" in batch else "speech"
+        speech, lengths = batch[heard], batch[f"{heard}_lengths"]
         window = self.window.window if self.training else "full"
         samples = window_samples(int(lengths.max()), window, own_window(dims))
         with parametrize.cached(), products(speech.device, self.settings.precision):
@@ -210,7 +225,7 @@ class Distiller(Distilling):
                 audio = encode(student.encoder, mel)
             loss, stats, _ = self.learn(
                 student.decoder,
-                lambda heard, tokens: decode_hidden(student.decoder, tokens, heard),
+                lambda audio, tokens: decode_hidden(student.decoder, tokens, audio),
                 audio, taps.states, batch, batch["names"], {},
             )  # fmt: skip
         return loss, stats

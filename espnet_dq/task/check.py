@@ -12,7 +12,14 @@ from tempfile import TemporaryDirectory
 import yaml
 from whisper.model import ModelDimensions
 
-from espnet_dq.config import QuantConfig, read_config, read_section
+from espnet_dq.config import (
+    AugmentConfig,
+    DistillConfig,
+    QuantConfig,
+    check_speed,
+    read_config,
+    read_section,
+)
 from espnet_dq.data.kaldi import CATEGORY, read_scp
 from espnet_dq.errors import DQError, InputError, say
 from espnet_dq.formats.openai import read as openai
@@ -55,6 +62,7 @@ def check(
             f"{path}: use_tensorboard: true needs the package tensorboard (pip install "
             "'.[tensorboard]'); false does without"
         )
+    check_augment(path)
     ranges = QuantConfig.from_yaml(path).activation_ranges
     if ranges and not Path(ranges).exists():  # of a training that is yet to come
         say(f"{path}: not checked, since {ranges} is not there yet", sys.stderr)
@@ -98,6 +106,15 @@ def check_batches(path: Path, config: dict, processes: int, data: Sequence[Path]
                         f"{path}: {types} folded: {table}: of '{lang}' there are {count} windows "
                         f"for {processes} processes"
                     )
+
+
+def check_augment(path: Path) -> None:
+    """Raise `InputError` if a student cannot hear other speech than its teacher."""
+    augment, distill = AugmentConfig.from_yaml(path), DistillConfig.from_yaml(path)
+    if augment and distill.encoder_frozen:
+        raise InputError(f"{path}: preprocessor_conf needs an encoder that is trained")
+    if augment.speed:
+        check_speed(distill, f"{path}: preprocessor_conf: ")
 
 
 def check_config(

@@ -10,7 +10,7 @@ from espnet2.torch_utils.device_funcs import force_gatherable
 from torch import Tensor
 from torch.nn.utils import parametrize
 
-from espnet_dq.config import DistillConfig, QuantConfig
+from espnet_dq.config import DistillConfig, QuantConfig, check_speed
 from espnet_dq.distill.answers import encoder_kind
 from espnet_dq.distill.distiller import Distilling
 from espnet_dq.distill.teacher import Teacher
@@ -134,20 +134,27 @@ class DQWhisperModel(ESPnetASRModel, Distilling):
         lang: Tensor,
         utt_id: list[str],
         encoder_out: Tensor | None = None,
+        heard: Tensor | None = None,
+        heard_lengths: Tensor | None = None,
         **cached,
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """Loss, statistics and weight (the number of counted positions) of one batch.
 
-        `speech` (B, L), `text` (B, T) token ids, `lang` (B, 1) language tokens.
+        `speech` (B, L), `text` (B, T) token ids, `lang` (B, 1) language tokens. `heard` (B, L'):
+        what the student hears in the place of `speech`, which the teacher hears.
         """
         self._check_loaded()
         self._check_cached(encoder_out)
+        if heard is None:
+            heard, heard_lengths = speech, speech_lengths
+        else:
+            self._check_heard(encoder_out, speech_lengths, heard_lengths)
         batch = {
             "speech": speech, "speech_lengths": speech_lengths, "text": text,
             "text_lengths": text_lengths, "language": lang[:, 0],
         }  # fmt: skip
         with parametrize.cached(), products(speech.device, self.settings.precision):
-            audio, encoder_states = self._hear(speech, speech_lengths, encoder_out, cached)
+            audio, encoder_states = self._hear(heard, heard_lengths, encoder_out, cached)
             loss, stats, count = self.learn(
                 self.decoder.net, self.decoder.hidden, audio, encoder_states, batch, utt_id, cached
             )
@@ -165,6 +172,13 @@ class DQWhisperModel(ESPnetASRModel, Distilling):
             )
         if self.quant.ranges != "max" and self.quant.preset in ("full", "encoder"):
             raise InputError("encoder_out is cached on the grid's own ranges: set ranges to max")
+
+    def _check_heard(self, encoder_out: Tensor | None, lengths: Tensor, heard: Tensor) -> None:
+        """Stop where the student cannot hear other speech than the teacher."""
+        if encoder_out is not None:
+            raise InputError("encoder_out is cached of other speech: leave out preprocessor_conf")
+        if not torch.equal(lengths, heard):
+            check_speed(self.settings, "preprocessor_conf: ")
 
     def _hear(
         self,

@@ -2,13 +2,16 @@
 
 import numpy as np
 from espnet2.train.preprocessor import AbsPreprocessor
+from whisper.audio import N_FRAMES
 
+from espnet_dq.config import AugmentConfig
+from espnet_dq.data.augment import Augment
 from espnet_dq.errors import InputError
 from espnet_dq.task.tokenizer import NAME, DQWhisperTokenizer
 from espnet_dq.whisper.dims import language_token
+from espnet_dq.whisper.forward import SAMPLES_PER_POSITION
 
-# Handed over by ESPnet for every preprocessor; what is unset (or 1.0, a probability without
-# anything to apply it to) has no effect.
+# Handed over by ESPnet for every preprocessor.
 _UNUSED = (
     "rir_scp",
     "noise_scp",
@@ -20,6 +23,15 @@ _UNUSED = (
     "use_lang_prompt",
     "use_nlp_prompt",
 )
+# The same, without effect: how the above would be applied, and the tokenizer's kind, which
+# `bpemodel` says.
+_WITHOUT_EFFECT = (
+    "token_type",
+    "rir_apply_prob",
+    "noise_apply_prob",
+    "noise_db_range",
+    "short_noise_thres",
+)
 
 
 class DQWhisperPreprocessor(AbsPreprocessor):
@@ -27,16 +39,34 @@ class DQWhisperPreprocessor(AbsPreprocessor):
 
     In: `speech` [L] float at 16 kHz, `text` str, `lang` str (one of Whisper's codes).
     Out: `speech` float32 [L], `text` int64 [T], `lang` int64 [1]; other entries pass through
-    (cached teacher outputs). Raises `InputError` naming the utterance.
+    (cached teacher outputs). In training, if asked for, `heard` float32 [L'], too: what the student
+    hears in the place of `speech`. It is drawn from NumPy's global generator, which ESPnet seeds
+    for each epoch. Raises `InputError` naming the utterance.
+
+    Args:
+        n_audio_ctx: positions of the student's encoder, which `heard` must fit into.
+        options: the keys of `espnet_dq.config.AugmentConfig`, and what ESPnet hands over.
     """
 
-    def __init__(self, train: bool, bpemodel: str | None, token_list: list[str], **options):
+    def __init__(
+        self,
+        train: bool,
+        bpemodel: str | None,
+        token_list: list[str],
+        n_audio_ctx: int = N_FRAMES // 2,
+        **options,
+    ):
         super().__init__(train)
         if bpemodel != NAME:
             raise InputError(f"preprocessor {NAME} needs bpemodel: {NAME}, not {bpemodel}")
         for name in _UNUSED:
             if options.get(name):
                 raise InputError(f"preprocessor {NAME} does not support --{name}")
+        own = {k: v for k, v in options.items() if k not in (*_UNUSED, *_WITHOUT_EFFECT)}
+        config = AugmentConfig.from_mapping(own)
+        self.augment = None
+        if train and config:
+            self.augment = Augment(config, n_audio_ctx * SAMPLES_PER_POSITION)
         self.tokenizer = DQWhisperTokenizer(token_list)
 
     def __call__(self, uid: str, data: dict[str, str | np.ndarray]) -> dict[str, np.ndarray]:
@@ -45,6 +75,9 @@ class DQWhisperPreprocessor(AbsPreprocessor):
             if speech.ndim != 1 or not len(speech) or not np.isfinite(speech).all():
                 raise InputError(f"utterance {uid}: speech must be one channel of finite samples")
             data["speech"] = speech
+            if self.augment is not None:
+                random = np.random.default_rng(np.random.randint(2**31))
+                data["heard"] = self.augment(speech, random)
         if "text" in data:
             ids = self.tokenizer.text2ids(data["text"])
             data["text"] = np.asarray(ids, dtype=np.int64)

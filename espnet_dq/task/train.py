@@ -77,6 +77,7 @@ class Training:
             ("encoder_conf", f"dims={json.dumps(ours)}"),
             ("encoder_conf", f"padding={self.padding}"),
             ("decoder_conf", f"dims={json.dumps(ours)}"),
+            ("preprocessor_conf", f"n_audio_ctx={ours['n_audio_ctx']}"),
             ("model_conf", f"teacher={self.teacher.resolve()}"),
             ("model_conf", f"teacher_dims={json.dumps(theirs)}"),
             ("model_conf", f"grid={json.dumps(grid)}"),

@@ -92,7 +92,8 @@ def _check_canary(canary: dict, exp: Path) -> None:
 @pytest.mark.usefixtures("warm")
 def test_every_stage(trim, tmp_path):
     data_root = toys.save_corpus(tmp_path / "my data")
-    (tmp_path / "train.yaml").write_text(toys.config("tuning/train_language"))
+    changed = "preprocessor_conf: {voice: 0.5, room: 0.5, noise: 0.5, line: 0.5}\n"
+    (tmp_path / "train.yaml").write_text(toys.config("tuning/train_language") + changed)
     qat = toys.config("qat").replace("    preset: full", "    preset: full\n    ranges: gptq")
     (tmp_path / "qat.yaml").write_text(qat)
     large_v3 = dict(mels=128, n_vocab=51866)  # what it hears and says, in a fine-tune's folder

@@ -5,9 +5,10 @@ import torch
 import whisper
 
 import espnet_dq as dq
-from espnet_dq.config import WindowConfig
+from espnet_dq.config import AugmentConfig, WindowConfig
 from espnet_dq.distill.terms import places
 from espnet_dq.errors import InputError
+from espnet_dq.whisper.forward import log_mel, own_window
 
 OTHERS = {"state": 32, "layers": 3, "mels": 128}  # of the teacher of `build`
 
@@ -75,6 +76,56 @@ def test_it_trains_what_is_exported(pair, tmp_path):
     assert not [name for name in distiller.state_dict() if "teacher" in name]
     path = dq.save(student, tmp_path / "student.safetensors")
     assert dq.verify(path, against=student).mismatched == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["espnet", "distiller"])
+def test_the_student_hears_changed_speech_and_the_teacher_hears_it_clean(
+    place, build, batch, pair, monkeypatch
+):
+    conf = {"matching": "logits", "alpha": 0.5}
+    if place == "espnet":
+        model, mine = build(window="full", **conf).train(), batch
+        student, frozen = model.encoder.net, model.teacher.model()
+    else:
+        student, teacher = pair
+        model = dq.Distiller(student, teacher, dq.DistillConfig(**conf), WindowConfig("full"))
+        model, mine = model.train(), as_its_batch(batch)
+        student, frozen = student.encoder, model.teacher.model()
+    mels = {}
+    for name, encoder in (("student", student), ("teacher", frozen.encoder)):
+        encoder.conv1.register_forward_hook(
+            lambda module, given, out, name=name: mels.__setitem__(name, given[0])
+        )
+    heard = batch["speech"].flip(0)
+    changed = {"heard": heard, "heard_lengths": batch["speech_lengths"].flip(0)}
+    loss = [model(**b)[0] if place == "espnet" else model(b)[0] for b in (mine, mine | changed)]
+    assert not torch.equal(*loss)
+    for name, audio, lengths in (
+        ("student", *changed.values()), ("teacher", batch["speech"], batch["speech_lengths"])
+    ):  # fmt: skip
+        mel = mels[name]
+        assert torch.equal(mel, log_mel(audio, lengths, mel.shape[1], 160 * mel.shape[2])), name
+
+
+@pytest.mark.slow
+def test_clips_are_changed_in_training_alone(pair):
+    student, teacher = pair
+    clip, window = torch.randn(8000) * 0.1, WindowConfig("full")
+    distiller = dq.Distiller(student, teacher, window=window, augment=AugmentConfig(speed=1.0))
+    assert distiller.augment.longest == own_window(student.dims)
+    batch = distiller.train().batch([(clip, "hello", "en"), (clip[:4000], "hello", "en")])
+    assert batch["speech_lengths"].tolist() == [8000, 4000]
+    assert batch["heard_lengths"].tolist() != [8000, 4000]
+    assert torch.isfinite(distiller(batch)[0])
+    assert "heard" not in distiller.eval().batch([(clip, "hello", "en")])
+    for conf in ({"timestamp_share": 0.1}, {"lambda_encoder": 0.1}):
+        with pytest.raises(InputError, match="neither lambda_encoder nor timestamp_share"):
+            dq.Distiller(student, teacher, dq.DistillConfig(**conf),
+                         augment=AugmentConfig(speed=1.0))  # fmt: skip
+    with pytest.raises(InputError, match="augment needs an encoder that is trained"):
+        dq.Distiller(student, teacher, dq.DistillConfig(train_encoder="none"),
+                     augment=AugmentConfig(noise=0.1))  # fmt: skip
 
 
 @pytest.mark.slow
