@@ -94,9 +94,9 @@ def markdown(lines: list[dict]) -> str:
     return "\n\n".join(parts)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Measure all models on all sets; returns 0."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def get_parser(description: str) -> argparse.ArgumentParser:
+    """Models, and what they hear."""
+    parser = argparse.ArgumentParser(description=description)
     add = parser.add_argument
     add("--models", nargs="+", required=True, metavar="NAME=PATH", help="untouched student first")
     add("--seen", nargs="+", required=True, metavar="NAME=KALDI_FOLDER", help="voices of train")
@@ -108,7 +108,12 @@ def main(argv: list[str] | None = None) -> int:
     add("--threads", type=int, default=0, help="CPU threads (0: all cores)")
     add("--work", type=Path, required=True, help="folder for models, windows and texts")
     add("--out", type=Path, required=True, help="JSON lines, appended to")
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure all models on all sets; returns 0."""
+    args = get_parser(__doc__.splitlines()[0]).parse_args(argv)
     args.work = args.work.resolve()
     paths = named(args.models, "--models")
     models = [Model(name, path, args.work, args.threads) for name, path in paths.items()]
