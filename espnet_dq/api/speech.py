@@ -29,6 +29,7 @@ def transcribe(
     words: bool = False,
     prompt: str = "",
     channel: int | None = None,
+    vad: bool = False,
 ) -> Iterator[Segment]:
     """What is said in an audio file of any kind and length, segment by segment, as it comes.
 
@@ -51,6 +52,7 @@ def transcribe(
         words: with times and probabilities of words (faster-whisper, torch).
         prompt: names, and how they are spelled (not in transformers).
         channel: the only one that is heard, from 0; None: the mean of all.
+        vad: whether to leave out where nobody speaks, before decoding.
 
     Returns:
         Segments with `start` and `end` in seconds, `text`, its `language`, and `words` if asked
@@ -83,7 +85,7 @@ def transcribe(
         level = logging.INFO if probability >= SURE else logging.WARNING
         logging.log(level, "%s: language %s (probability %.2f)", audio, language, probability)
 
-    return segments(model, audio, code, timestamps, damage, detected, channel)
+    return segments(model, audio, code, timestamps, damage, detected, channel, vad)
 
 
 def score(

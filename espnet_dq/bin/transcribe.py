@@ -41,6 +41,9 @@ def get_parser() -> Parser:
     parser.add_argument(
         "--channel", type=whole, metavar="N", help="hear this one only, from 0 (default: the mean)"
     )
+    parser.add_argument(
+        "--vad", action="store_true", help="leave out where nobody speaks (Silero's detector)"
+    )
     parser.add_argument("--task", choices=TASKS, default=TASKS[0], help="translate: into English")
     parser.add_argument(
         "--out",
@@ -88,7 +91,7 @@ def main(argv: list[str] | None = None) -> int:
             detected = partial(_name_language, path)
             segments = transcribe(
                 runtime, path, asked, timestamps, _warner(), detected,
-                args.channel,
+                args.channel, args.vad,
             )  # fmt: skip
             segments = _cuts(segments, path)
             if args.format == JSON:
