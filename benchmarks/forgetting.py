@@ -61,16 +61,20 @@ QUIET = 1e-4  # -40 dB
 KEY = ("model", "weights", "task", "data", "sample", "seed", "recordings", "minutes")
 
 
+def mark(path: Path) -> str:
+    """Of what a file or folder holds."""
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    return hashlib.sha256("".join(map(sha256, files)).encode()).hexdigest()[:12]
+
+
 class Model:
     """A model by its name, in faster-whisper's form."""
 
     def __init__(self, name: str, path: Path, work: Path, threads: int) -> None:
         if not path.exists():
             raise InputError(f"--models {name}={path}: no such file or folder")
-        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-        content = "".join(map(sha256, files))
         self.name, self.threads = name, threads
-        self.weights = hashlib.sha256(content.encode()).hexdigest()[:12]
+        self.weights = mark(path)
         self.path = path
         if guess_runtime(path) != RUNTIME:
             self.path = work / "models" / f"{name}_{self.weights}"

@@ -6,9 +6,10 @@ neither fault, so it tells apart what a table of WER of the same speech cannot. 
 what is chosen by it is decoded afterwards (`transfer.py`, which has the same options and draws the
 same windows of the same seed).
 
-Text without timestamps, language given, 30 s windows, float32; of a student on a grid, the values
-on it. Differences are to the first model in the same windows, means over the columns "SET LANGUAGE"
-of a kind; the interval is of 2000 draws of windows within each column.
+Text without timestamps, language given, the model's own window, float32; of a student on a grid,
+the values on it. Differences are nats a token more than the first model's in the same windows,
+means over the columns "SET LANGUAGE" of a kind, with the intervals of the recipe's reports
+(`espnet_dq.scoring.bootstrap`). Models are of one vocabulary.
 
     .venv/bin/python benchmarks/likelihood.py --work /tmp/transfer --out /tmp/likelihood.jsonl \\
         --models untouched=tiny.pt student=exp/mine/kd \\
@@ -18,6 +19,7 @@ of a kind; the interval is of 2000 draws of windows within each column.
 import json
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import date
 
 import numpy as np
@@ -31,60 +33,85 @@ from espnet_dq.bin.describe import commit
 from espnet_dq.data.audio import load_audio
 from espnet_dq.data.canary import NO_SPEECH, order
 from espnet_dq.data.kaldi import KIND, SET, KaldiDir
-from espnet_dq.errors import run
+from espnet_dq.errors import InputError, run
 from espnet_dq.quant.grids import get_grid
 from espnet_dq.report.markdown import table
+from espnet_dq.scoring.bootstrap import differences
+from espnet_dq.scoring.score import MEAN
 from espnet_dq.whisper.dims import encode_text, language_token, vocabulary_tokenizer
 from espnet_dq.whisper.forward import decode_hidden, encode, log_mel, output_logits, own_window
 from espnet_dq.whisper.sequences import build_sequences
-from forgetting import named
+from forgetting import mark, named
 from transfer import get_parser, make
 
-DRAWS = 2000
+
+@dataclass(frozen=True)
+class Heard:
+    """What a model made of a window, as `espnet_dq.scoring.bootstrap` draws it: nats for errors."""
+
+    lang: str  # the column
+    reference: str
+    tokens: int
+    errors: float
 
 
 @torch.inference_mode()
-def costs(model: dq.Model, data: KaldiDir, name: str) -> dict[str, float]:
-    """Mean cross-entropy of each utterance's tokens, the end of text included, in nats."""
+def listen(model: dq.Model, data: KaldiDir, name: str) -> dict[str, Heard]:
+    """The cross-entropy of all tokens of each utterance, the end of the text included.
+
+    Raises:
+        InputError: an utterance that is longer than the model's window.
+    """
     dims = model.dims
     net, tokenizer, found = Whisper(dims).eval(), vocabulary_tokenizer(dims), {}
     on_grid = {x: get_grid(q.grid).dequantize(q) for x, q in model.quantized.items()}
     net.load_state_dict(model.weights.state | on_grid)
     for utt in tqdm(sorted(data.wav), desc=name, unit="window"):
         audio = torch.from_numpy(load_audio(data.wav[utt]))[None]
+        length = audio.shape[1]
+        if length > own_window(dims):
+            raise InputError(f"{name}: '{utt}' is longer than what it hears at a time")
         text = torch.tensor([encode_text(tokenizer, data.text[utt])])
         language = torch.tensor([language_token(tokenizer, data.utt2lang[utt])])
         seq = build_sequences(
             text, torch.tensor([text.shape[1]]), language, torch.tensor([-1]), tokenizer
         )
-        mel = log_mel(audio, torch.tensor([audio.shape[1]]), dims.n_mels, own_window(dims))
+        mel = log_mel(audio, torch.tensor([length]), dims.n_mels, own_window(dims))
         hidden = decode_hidden(net.decoder, seq.inputs, encode(net.encoder, mel))
         logits = output_logits(net.decoder, seq.select(hidden))[seq.counted]
-        found[utt] = float(cross_entropy(logits, seq.targets[seq.counted]))
+        targets = seq.targets[seq.counted]
+        cost = float(cross_entropy(logits, targets, reduction="sum"))
+        column = f"{data.extra[SET][utt]} {data.utt2lang[utt]}"
+        found[utt] = Heard(column, data.text[utt], len(targets), cost)
     return found
 
 
 def compare(
-    data: KaldiDir, ours: Mapping[str, float], first: Mapping[str, float], seed: int
-) -> dict[str, dict[str, float]]:
-    """Kind -> cost, difference to the first model's, and its interval (95 %)."""
-    columns: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    data: KaldiDir, ours: Mapping[str, Heard], first: Mapping[str, Heard], seed: int
+) -> dict[str, dict[str, dict]]:
+    """Kind -> mean, then each "SET LANGUAGE" -> how a model does.
+
+    Of each: nats, a token's; more, than the first model's; low, high (95 %) and what was drawn for
+    these; and whether that is enough of them to say anything.
+    """
+    kinds: dict[str, list[str]] = defaultdict(list)
     for utt in ours:
-        column = f"{data.extra[SET][utt]} {data.utt2lang[utt]}"
-        columns[data.extra[KIND][utt]][column].append(utt)
+        kinds[data.extra[KIND][utt]].append(utt)
     found = {}
-    for kind, of in sorted(columns.items(), key=lambda each: order(each[0])):
-        random, costs, gains, drawn = np.random.default_rng(seed), {}, {}, []
-        for column, utts in sorted(of.items()):
-            gain = np.array([ours[u] - first[u] for u in utts])
-            costs[column], gains[column] = float(np.mean([ours[u] for u in utts])), gain
-            drawn.append(gain[random.integers(len(gain), size=(DRAWS, len(gain)))].mean(axis=1))
-        low, high = np.quantile(np.mean(drawn, axis=0), [0.025, 0.975])
+    for kind, utts in sorted(kinds.items(), key=lambda each: order(each[0])):
+        sides = ({u: of[u] for u in utts} for of in (ours, first))
+        costs: dict[str, list[float]] = defaultdict(lambda: [0.0, 0])
+        for utt in utts:
+            costs[ours[utt].lang][0] += ours[utt].errors
+            costs[ours[utt].lang][1] += ours[utt].tokens
+        nats = {column: cost / tokens for column, (cost, tokens) in sorted(costs.items())}
+        nats = {MEAN: float(np.mean([*nats.values()])), **nats}
         found[kind] = {
-            "cost": float(np.mean(list(costs.values()))),
-            "more": float(np.mean([gain.mean() for gain in gains.values()])),
-            "low": float(low), "high": float(high), "windows": sum(map(len, of.values())),
-            "columns": {x: [costs[x], float(gains[x].mean())] for x in costs},
+            column: {
+                "nats": nats[column], "more": of.points / 100, "low": of.low / 100,
+                "high": of.high / 100, "over": of.over, "enough": of.enough,
+            }
+            for column, of in differences(*sides, data.utt2spk, seed=seed).items()
         }  # fmt: skip
     return found
 
@@ -92,12 +119,14 @@ def compare(
 def markdown(lines: list[dict]) -> str:
     """A row for each model, a column for each kind."""
     kinds = list(lines[0]["kinds"])
-    rows = [["first"] + [f"{lines[0]['kinds'][k]['cost']:.3f} nats" for k in kinds]]
-    rows += [
-        [x["model"]] + [f"{v['more']:+.3f} ({v['low']:+.3f} to {v['high']:+.3f})"
-                        for v in (x["kinds"][k] for k in kinds)]
-        for x in lines[1:]
-    ]  # fmt: skip
+    head = [f"{lines[0]['kinds'][k][MEAN]['nats']:.3f} nats" for k in kinds]
+    rows = [[lines[0]["model"], *head]]
+    for line in lines[1:]:
+        means = [line["kinds"][k][MEAN] for k in kinds]
+        rows.append([
+            line["model"],
+            *(f"{x['more']:+.3f} ({x['low']:+.3f} to {x['high']:+.3f})" for x in means),
+        ])  # fmt: skip
     return table(["more than the first", *kinds], rows)
 
 
@@ -108,13 +137,19 @@ def main(argv: list[str] | None = None) -> int:
     if args.threads:
         torch.set_num_threads(args.threads)
     _, data = make(args)
-    data = data.select(u for u in data.wav if data.extra[KIND][u] != NO_SPEECH)
     sample, made_at, lines, first = data.fingerprint()[:12], commit(), [], None
-    for name, path in named(args.models, "--models").items():
-        ours = costs(dq.load(path), data, name)
+    data = data.select(u for u in data.wav if data.extra[KIND][u] != NO_SPEECH)
+    models = {name: dq.load(path) for name, path in named(args.models, "--models").items()}
+    if len({model.dims.n_vocab for model in models.values()}) > 1:
+        raise InputError("--models: of several vocabularies, whose tokens cannot be compared")
+    for (name, model), path in zip(
+        models.items(), named(args.models, "--models").values(), strict=True
+    ):
+        ours = listen(model, data, name)
         first = first or ours
         lines.append({
-            "model": name, "sample": sample, "seed": args.seed, "words": args.words,
+            "model": name, "weights": mark(path), "sample": sample, "seed": args.seed,
+            "words": args.words,
             "kinds": compare(data, ours, first, args.seed),
             "date": date.today().isoformat(), "commit": made_at,
         })  # fmt: skip

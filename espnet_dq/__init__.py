@@ -27,12 +27,14 @@ if TYPE_CHECKING:
     from espnet_dq.api.speech import transcribe as transcribe
     from espnet_dq.api.training import distil as distil
     from espnet_dq.api.verification import verify as verify
+    from espnet_dq.config import AugmentConfig as AugmentConfig
     from espnet_dq.config import DistillConfig as DistillConfig
     from espnet_dq.config import QuantConfig as QuantConfig
     from espnet_dq.distill.distiller import Distiller as Distiller
 
 __version__ = "0.1.0"
 __all__ = [
+    "AugmentConfig",
     "DistillConfig",
     "Distiller",
     "Model",
@@ -49,6 +51,7 @@ __all__ = [
 ]
 # Those that are not in `espnet_dq.api.models`.
 _HOMES = {
+    "AugmentConfig": "espnet_dq.config",
     "DistillConfig": "espnet_dq.config",
     "Distiller": "espnet_dq.distill.distiller",
     "QuantConfig": "espnet_dq.config",

@@ -329,18 +329,6 @@ class AugmentConfig(_Config):
         return any(vars(self).values())
 
 
-def check_speed(distill: DistillConfig, source: str = "") -> None:
-    """Raise an `InputError`, beginning with `source`, where no other speed than the teacher's fits.
-
-    A term that compares positions of the encoders, and times that the teacher has heard.
-    """
-    if distill.lambda_encoder or distill.timestamp_share:
-        raise InputError(
-            f"{source}speed moves words away from where the teacher hears them, so it takes "
-            "neither lambda_encoder nor timestamp_share"
-        )
-
-
 # All keys of a training configuration's sections, those that are none of a configuration's too.
 SECTIONS = {
     "model_conf": ("teacher", "teacher_dims", *DistillConfig.names(), *QuantConfig.names()),

@@ -52,7 +52,8 @@ def transcribe(
         words: with times and probabilities of words (faster-whisper, torch).
         prompt: names, and how they are spelled (not in transformers).
         channel: the only one that is heard, from 0; None: the mean of all.
-        vad: whether to leave out where nobody speaks, before decoding.
+        vad: whether to look for speech first: pieces without any say nothing, others are heard from
+            the first speech to the last.
 
     Returns:
         Segments with `start` and `end` in seconds, `text`, its `language`, and `words` if asked

@@ -42,7 +42,7 @@ def get_parser() -> Parser:
         "--channel", type=whole, metavar="N", help="hear this one only, from 0 (default: the mean)"
     )
     parser.add_argument(
-        "--vad", action="store_true", help="leave out where nobody speaks (Silero's detector)"
+        "--vad", action="store_true", help="leave out pieces in which nobody speaks (Silero)"
     )
     parser.add_argument("--task", choices=TASKS, default=TASKS[0], help="translate: into English")
     parser.add_argument(
@@ -88,7 +88,7 @@ def main(argv: list[str] | None = None) -> int:
     for path, place in zip(args.audio, places, strict=True):
         prefix = f"{one_line(path)}\t" if len(args.audio) > 1 and not place else ""
         try:
-            detected = partial(_name_language, path)
+            detected = partial(_name_language, path, args.vad)
             segments = transcribe(
                 runtime, path, asked, timestamps, _warner(), detected,
                 args.channel, args.vad,
@@ -153,10 +153,11 @@ def _warner() -> Callable[[str], None]:
     return warn
 
 
-def _name_language(path: str, language: str | None, probability: float) -> None:
+def _name_language(path: str, vad: bool, language: str | None, probability: float) -> None:
     """Tell whoever waits what was detected."""
     unsure = "" if probability >= SURE else ", which is not sure (--language)"
-    heard = f"language {language}{unsure}" if language else "no sound above -70 dB, so no language"
+    nothing = "no speech (--vad)" if vad else "no sound above -70 dB"
+    heard = f"language {language}{unsure}" if language else f"{nothing}, so no language"
     say(f"transcribe: {path}: {heard}", sys.stderr)
 
 

@@ -62,7 +62,7 @@ class Augment:
 
 
 def other_voice(clip: Samples, random: np.random.Generator) -> Samples:
-    """Pitch and formants higher or lower by one factor, every word at its time."""
+    """Pitch and formants higher or lower by one factor, every word within 40 ms of its time."""
     factor = np.exp(random.uniform(*np.log(VOICE)))
     return _as_long(stretched(resampled(clip, SAMPLE_RATE * factor), 1 / factor), clip)
 
@@ -80,16 +80,18 @@ def in_room(clip: Samples, random: np.random.Generator) -> Samples:
 def in_noise(clip: Samples, random: np.random.Generator) -> Samples:
     """With stationary noise of any colour from white to brown."""
     noise = coloured(len(clip), random.uniform(*SLOPE), random)
-    return mixed(clip, noise, random.uniform(*SNR))
+    # What an offset has of power is not the speech's.
+    return mixed(clip - clip.mean(), noise, random.uniform(*SNR))
 
 
 def over_line(clip: Samples, random: np.random.Generator) -> Samples:
     """Through a codec; those of 8 kHz through a telephone's band first."""
     codec, rate, bits = LINES[random.integers(len(LINES))]
-    sent = clip / max(1.0, float(np.abs(clip).max(initial=0.0)))  # codecs cut off what is beyond 1
+    beyond = max(1.0, float(np.abs(clip).max(initial=0.0)))  # codecs cut it off
+    sent = clip / beyond
     if rate < SAMPLE_RATE:
         sent = filtered(sent, f"highpass=f={BAND[0]}", f"lowpass=f={BAND[1]}")
-    return _as_loud(_as_long(coded(sent, codec, rate, bits), clip), clip)
+    return beyond * _as_long(coded(sent, codec, rate, bits), clip)
 
 
 def resampled(clip: Samples, rate: float) -> Samples:

@@ -11,11 +11,11 @@ from torch.nn.utils.rnn import pad_sequence
 from whisper.model import AudioEncoder, ModelDimensions, TextDecoder, Whisper
 from whisper.tokenizer import Tokenizer
 
-from espnet_dq.config import AugmentConfig, DistillConfig, WindowConfig, check_speed
+from espnet_dq.config import AugmentConfig, DistillConfig, WindowConfig
 from espnet_dq.data.augment import Augment
 from espnet_dq.distill.answers import TeacherPass
 from espnet_dq.distill.teacher import Teacher
-from espnet_dq.distill.terms import Step, needs, places, total_loss, wanted_terms
+from espnet_dq.distill.terms import Step, check_speed, needs, places, total_loss, wanted_terms
 from espnet_dq.errors import InputError
 from espnet_dq.fetch.names import source_path
 from espnet_dq.whisper.dims import encode_text, language_token, vocabulary_tokenizer
@@ -204,7 +204,8 @@ class Distiller(Distilling):
         }
         if self.augment is not None and self.training:
             random = np.random.default_rng(np.random.randint(2**31))
-            heard = [torch.from_numpy(self.augment(a.numpy(), random)) for a in audio]
+            clips = [a.detach().cpu().numpy() for a in audio]
+            heard = [torch.from_numpy(self.augment(clip, random)) for clip in clips]
             tensors["heard"] = pad_sequence(heard, batch_first=True)
             tensors["heard_lengths"] = torch.tensor([len(a) for a in heard])
         on_device = {name: tensor.to(device) for name, tensor in tensors.items()}

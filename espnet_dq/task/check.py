@@ -16,11 +16,11 @@ from espnet_dq.config import (
     AugmentConfig,
     DistillConfig,
     QuantConfig,
-    check_speed,
     read_config,
     read_section,
 )
 from espnet_dq.data.kaldi import CATEGORY, read_scp
+from espnet_dq.distill.terms import check_speed
 from espnet_dq.errors import DQError, InputError, say
 from espnet_dq.formats.openai import read as openai
 from espnet_dq.task.plan import check_counts, complete

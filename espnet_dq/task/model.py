@@ -10,11 +10,11 @@ from espnet2.torch_utils.device_funcs import force_gatherable
 from torch import Tensor
 from torch.nn.utils import parametrize
 
-from espnet_dq.config import DistillConfig, QuantConfig, check_speed
+from espnet_dq.config import DistillConfig, QuantConfig
 from espnet_dq.distill.answers import encoder_kind
 from espnet_dq.distill.distiller import Distilling
 from espnet_dq.distill.teacher import Teacher
-from espnet_dq.distill.terms import places
+from espnet_dq.distill.terms import check_speed, places
 from espnet_dq.errors import InputError
 from espnet_dq.quant.activations import prepare_activations
 from espnet_dq.quant.prepare import assign_grids, prepare, start_ranges

@@ -1,5 +1,7 @@
 """What one utterance becomes before it is batched."""
 
+import zlib
+
 import numpy as np
 from espnet2.train.preprocessor import AbsPreprocessor
 from whisper.audio import N_FRAMES
@@ -40,8 +42,8 @@ class DQWhisperPreprocessor(AbsPreprocessor):
     In: `speech` [L] float at 16 kHz, `text` str, `lang` str (one of Whisper's codes).
     Out: `speech` float32 [L], `text` int64 [T], `lang` int64 [1]; other entries pass through
     (cached teacher outputs). In training, if asked for, `heard` float32 [L'], too: what the student
-    hears in the place of `speech`. It is drawn from NumPy's global generator, which ESPnet seeds
-    for each epoch. Raises `InputError` naming the utterance.
+    hears in the place of `speech`. It is drawn by NumPy's global generator, which ESPnet seeds for
+    each epoch, and the utterance's name. Raises `InputError` naming the utterance.
 
     Args:
         n_audio_ctx: positions of the student's encoder, which `heard` must fit into.
@@ -76,7 +78,9 @@ class DQWhisperPreprocessor(AbsPreprocessor):
                 raise InputError(f"utterance {uid}: speech must be one channel of finite samples")
             data["speech"] = speech
             if self.augment is not None:
-                random = np.random.default_rng(np.random.randint(2**31))
+                # ESPnet seeds the workers of all processes alike.
+                name = zlib.crc32(uid.encode())
+                random = np.random.default_rng([np.random.randint(2**31), name])
                 data["heard"] = self.augment(speech, random)
         if "text" in data:
             ids = self.tokenizer.text2ids(data["text"])

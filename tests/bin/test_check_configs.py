@@ -35,12 +35,14 @@ def test_what_would_fail_after_hours(save_toy, tmp_path):
         ("voice: 2", "", r"bad\.yaml: preprocessor_conf: voice: 2 is not a number of 0 to 1"),
         ("pitch: 1", "", r"bad\.yaml: preprocessor_conf: unknown key 'pitch'"),
         ("noise: 0.5", "train_encoder: none", "needs an encoder that is trained"),
-        ("speed: 0.5", "lambda_encoder: 1.0", "neither lambda_encoder nor timestamp_share"),
+        ("speed: 0.5", "lambda_encoder: 1.0", "does not go with the encoder term"),
+        ("speed: 0.5", "teacher_window: student", "does not go with teacher_window student"),
     ],
 )
 def test_what_a_student_cannot_hear(save_toy, tmp_path, keys, model, said):
     toy, file = str(save_toy()), tmp_path / "bad.yaml"
-    text = f"{toys.config('train')}preprocessor_conf:\n    {keys}\n"
+    text = toys.config("train").replace("    teacher_window: full\n", "")
+    text = f"{text}preprocessor_conf:\n    {keys}\n"
     file.write_text(text.replace("model_conf:", f"model_conf:\n    {model}"))
     with pytest.raises(InputError, match=said):
         main([str(file), "--student", toy, "--teacher", toy, "--grid", "ct2_int8"])

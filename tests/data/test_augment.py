@@ -122,6 +122,19 @@ def test_what_fills_its_window_is_not_slowed_down():
             assert len(clip) / 1.101 <= length <= min(len(clip) / 0.899, SAMPLE_RATE * 2)
 
 
+@pytest.mark.parametrize("offset", [0.05, 0.5])
+def test_an_offset_is_no_speech(speech, offset):
+    """Neither does it make the noise louder, nor what is left of it after a telephone's band."""
+    for seed in range(6):
+        for change in (augment.in_noise, augment.over_line):
+            plain, moved = (
+                change(speech + np.float32(x), np.random.default_rng(seed)) for x in (0.0, offset)
+            )
+            plain, moved = (x[800:-800] - x[800:-800].mean() for x in (plain, moved))
+            ratio = np.square(moved).mean() / np.square(plain).mean()
+            assert ratio == pytest.approx(1, abs=0.25), (change, seed)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_silence_and_crumbs_pass(kind):
     change = Augment(AugmentConfig(**{kind: 1.0}), LONGEST)

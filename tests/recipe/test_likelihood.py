@@ -11,7 +11,8 @@ from whisper.audio import N_FRAMES, log_mel_spectrogram, pad_or_trim
 import espnet_dq as dq
 import likelihood
 from espnet_dq.data.audio import load_audio
-from espnet_dq.data.kaldi import KaldiDir
+from espnet_dq.data.kaldi import SET, KaldiDir
+from espnet_dq.errors import InputError
 from tests import toys
 
 
@@ -31,9 +32,10 @@ def sets(tmp_path):
 def test_costs_are_those_of_whispers_own_logits(sets, tmp_path):
     path = toys.save_model(tmp_path / "toy.pt", toys.make_model(state=32, layers=1))
     data = KaldiDir.load(sets[0])
-    found = likelihood.costs(dq.load(path), data, "toy")
+    data.extra[SET] = dict.fromkeys(data.wav, "noise")
+    found = likelihood.listen(dq.load(path), data, "toy")
     net = whisper.load_model(str(path), device="cpu")
-    for utt, cost in found.items():
+    for utt, of in found.items():
         tokenizer = whisper.tokenizer.get_tokenizer(True, language=data.utt2lang[utt])
         text = tokenizer.encode(" " + data.text[utt])
         tokens = [*tokenizer.sot_sequence_including_notimestamps, *text, tokenizer.eot]
@@ -45,9 +47,13 @@ def test_costs_are_those_of_whispers_own_logits(sets, tmp_path):
             logits = net(mel[None], torch.tensor([tokens[:-1]]))[0]
         said = logits.log_softmax(-1)[torch.arange(len(tokens) - 1), tokens[1:]]
         # Sums of 32 float32 products in another order.
-        assert cost == pytest.approx(-float(said[-len(text) - 1 :].mean()), rel=1e-5)
+        assert of.errors == pytest.approx(-float(said[-len(text) - 1 :].sum()), rel=1e-5)
+        assert of.tokens == len(text) + 1 and of.reference == data.text[utt]
     rounded = dq.quantize(dq.load(path), "uniform4")
-    assert likelihood.costs(rounded, data, "toy") != found
+    assert likelihood.listen(rounded, data, "toy") != found
+    short = toys.save_model(tmp_path / "short.pt", toys.make_model(audio_ctx=20, layers=1))
+    with pytest.raises(InputError, match=r"short: '.*' is longer than what it hears at a time"):
+        likelihood.listen(dq.load(short), data, "short")
 
 
 @pytest.mark.slow
@@ -65,9 +71,19 @@ def test_differences_of_the_same_windows(sets, tmp_path, capsys):
     assert list(first) == ["seen voices", "other voices", "other languages",
                            "other voices, babble at 10 dB",
                            "other voices, stationary noise at 10 dB"]  # fmt: skip
-    for kind, of in second.items():
-        assert of["low"] <= of["more"] <= of["high"] and of["more"] != 0
-        assert of["cost"] - first[kind]["cost"] == pytest.approx(of["more"])
-        assert np.mean([more for _, more in of["columns"].values()]) == pytest.approx(of["more"])
-        assert again[kind]["more"] == again[kind]["low"] == again[kind]["high"] == 0
+    for kind, columns in second.items():
+        mean, *others = columns.values()
+        assert np.mean([of["more"] for of in others]) == pytest.approx(mean["more"])
+        for column, of in columns.items():
+            assert of["low"] <= of["more"] <= of["high"] and of["more"] != 0
+            assert of["nats"] - first[kind][column]["nats"] == pytest.approx(of["more"])
+            assert not of["enough"]  # of two windows nothing can be said
+            same = again[kind][column]
+            assert same["more"] == same["low"] == same["high"] == 0
     assert "more than the first" in capsys.readouterr().out
+    trimmed = toys.save_model(
+        tmp_path / "less.pt", toys.make_model(layers=1, mels=128, n_vocab=51866)
+    )
+    with pytest.raises(InputError, match="of several vocabularies"):
+        likelihood.main([*command[:2], f"less={trimmed}", *command[2:], "--work",
+                         str(tmp_path / "v"), "--out", str(out)])  # fmt: skip

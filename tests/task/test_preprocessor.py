@@ -20,8 +20,8 @@ def test_preprocessor_names_the_utterance():
 
 def test_the_student_hears_changed_speech_in_training_alone():
     speech = np.random.default_rng(0).normal(0, 0.1, 16000)
-    for train, options, same in ((True, {"line": 1.0}, False), (True, {}, None),
-                                 (False, {"line": 1.0}, None)):  # fmt: skip
+    for train, options, same in ((True, {"noise": 1.0}, False), (True, {}, None),
+                                 (False, {"noise": 1.0}, None)):  # fmt: skip
         preprocess = DQWhisperPreprocessor(train, "dq_whisper", token_list(), **options)
         data = preprocess("u", {"speech": speech})
         assert np.array_equal(data["speech"], np.float32(speech))

@@ -42,6 +42,22 @@ def needs(terms: list[Term] | list[type[Term]]) -> set[str]:
     return {need for term in terms for need in term.needs}
 
 
+def check_speed(config: DistillConfig, source: str = "") -> None:
+    """Raise an `InputError`, beginning with `source`, where no other speed than the teacher's fits.
+
+    To terms that compare positions of the encoders, to times that the teacher has heard, and to a
+    teacher that hears the student's window.
+    """
+    why = [f"the {t.name} term" for t in wanted_terms(config) if "encoder_states" in t.needs]
+    why += ["timestamp_share"] * (config.timestamp_share > 0)
+    why += ["teacher_window student"] * (config.teacher_window == "student")
+    if why:
+        raise InputError(
+            f"{source}speed moves words away from where the teacher hears them, so it does not go "
+            f"with {why[0]}"
+        )
+
+
 def total_loss(
     config: DistillConfig, terms: list[Term], step: Step
 ) -> tuple[Tensor, dict[str, Tensor]]:
