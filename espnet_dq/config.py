@@ -57,6 +57,12 @@ def known(key: str, value: object, names: Collection[str]) -> None:
         raise InputError(f"unknown {key} {shown(value)}: known are {', '.join(names)}")
 
 
+def check_whole(key: str, value: object, least: int) -> None:
+    """Raise an `InputError` that names `key` unless `value` is a whole number from `least` on."""
+    if type(value) is not int or value < least:
+        raise InputError(f"{key}: {shown(value)} is not a whole number of {least} or more")
+
+
 def check_number(key: str, value: object, most: float = inf) -> None:
     """Raise an `InputError` that names `key` unless `value` is a number from 0 to `most`."""
     if not _is_number(value) or value > most:

@@ -340,7 +340,8 @@ def file_size(path: Path | str) -> int:
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
-            raise InputError(f"{path}: not a regular file")
+            what = "a folder, not a file" if stat.S_ISDIR(status.st_mode) else "not a regular file"
+            raise InputError(f"{path}: {what}")
         os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
     except (FileNotFoundError, NotADirectoryError) as e:
         raise InputError(f"{path}: no such file") from e

@@ -12,13 +12,20 @@ import re
 from argparse import ArgumentParser, Namespace
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from unicodedata import normalize
 
 from espnet_dq.data.kaldi import KaldiDir
-from espnet_dq.data.languages import UNKNOWN_LANGUAGE, known_language, whisper_code
+from espnet_dq.data.languages import (
+    NO_LANGUAGE,
+    UNKNOWN_LANGUAGE,
+    known_language,
+    whisper_code,
+)
 from espnet_dq.data.listing import (
     BROKEN_ROW,
     NO_AUDIO,
     NO_TRANSCRIPT,
+    NOT_UTF8,
     OUTSIDE,
     Listing,
     beside,
@@ -55,10 +62,12 @@ def columns(path: Path, args: Namespace) -> dict[str, str | None]:
         InputError: There is none for audio or text, or none for the language and no --language, or
             several could be meant.
     """
-    # Objects may have different keys.
-    there = dict.fromkeys(name for _, row in read(path) if row for name in row)
+    there, broken = {}, ""
+    for where, row in read(path):
+        there |= dict.fromkeys(row or ())  # objects may have different keys
+        broken = broken or ("" if row else f": {where}")
     if not there:
-        raise InputError(f"{path}: no row that can be read")
+        raise InputError(f"{path}: no row that can be read{broken}")
     found = {}
     for use, usual in COLUMNS.items():
         given = getattr(args, f"{use}_column")
@@ -101,7 +110,8 @@ class Row:
         """The row; None if a value in it is neither a text nor a number."""
         used = columns | {"offset": "offset", "duration": "duration"}
         values = {use: _text(row.get(name)) if name else "" for use, name in used.items()}
-        return None if None in values.values() else cls(**values)
+        # Of a text more is made later.
+        return None if None in values.values() else cls(**{k: v.strip() for k, v in values.items()})
 
     def segment(self, recording: str) -> Segment | None:
         """The part of the recording that it is; None: all.
@@ -131,28 +141,40 @@ def recording_id(path: str) -> str:
     return f"{re.sub(r'[^\w.-]+', '_', PurePosixPath(path).stem)[:LONGEST]}-{short(path)[:8]}"
 
 
+def place(folder: Path, name: str) -> Path | None:
+    """The audio file that a row names; None: a path out of the folder.
+
+    Where there is no such file, also with Windows' separators as ours, and with accents composed
+    or decomposed, as file systems differ in it.
+    """
+    ours = name.replace("\\", "/")
+    forms = dict.fromkeys((name, ours, *(normalize(x, ours) for x in ("NFC", "NFD"))))
+    found = [Path(x) if os.path.isabs(x) else inside(folder, x) for x in forms]
+    return next((x for x in found if x is not None and os.path.lexists(x)), found[0])
+
+
 def add(
     listing: Listing, where: str, row: Row, folder: Path, language: str | None, split: str | None
 ) -> None:
     """Add a row, or count why not."""
-    lang = language or whisper_code(row.language)
-    audio = inside(folder, row.audio)
-    if os.path.isabs(row.audio):
-        audio = Path(row.audio)
-    if lang is None:
-        listing.skip(row.language or "unknown", UNKNOWN_LANGUAGE, where)
+    lang = language or (whisper_code(row.language) if row.language else None)
+    audio = place(folder, row.audio)
+    if lang is None and not row.language:
+        listing.skip("unknown", NO_LANGUAGE, where)
+    elif lang is None:
+        listing.skip(row.language, UNKNOWN_LANGUAGE, f"{where}: {row.language}")
     elif not row.audio:
         listing.skip(lang, NO_AUDIO, where)
     elif audio is None:
         listing.skip(lang, OUTSIDE, where)
     elif split is None:
-        listing.skip(lang, NO_SPLIT, where)
+        listing.skip(lang, NO_SPLIT, f"{where}: {row.split}")
     else:
         name = recording_id(row.audio)
         try:
             part = row.segment(name)
-        except ValueError:
-            listing.skip(lang, BROKEN_ROW, where)
+        except ValueError as e:
+            listing.skip(lang, BROKEN_ROW, f"{where}: {e}")
             return
         speaker = re.sub(r"\s+", "_", row.speaker.strip())
         speaker = short(speaker) if len(speaker) > LONGEST else speaker
@@ -174,6 +196,7 @@ def read_table(path: Path, args: Namespace) -> Listing:
     for where, content in read(path):
         row = None if content is None else Row.of(content, found)
         if row is None:
+            where = where if content is None else f"{where}: a value is neither text nor a number"
             listing.skip(language or "unknown", BROKEN_ROW, where)
             continue
         split = named_split(row.split) if found["split"] else WHOLE
@@ -210,8 +233,11 @@ def read_folder(folder: Path, language: str | None) -> Listing:
         else:
             try:
                 said = text.read_text("utf-8-sig")
-            except (UnicodeDecodeError, OSError):
-                listing.skip(lang, BROKEN_ROW, text)
+            except UnicodeDecodeError:
+                listing.skip(lang, BROKEN_ROW, f"{text}: {NOT_UTF8}")
+                continue
+            except OSError as e:
+                listing.skip(lang, BROKEN_ROW, f"{text}: {e.strerror}")
                 continue
             name = recordings[0].name
             listing.add(WHOLE, recording_id(name), lang, None, said, recordings[0], text)

@@ -163,7 +163,8 @@ def test_only_regular_files_are_read(tmp_path, kind):
         path.symlink_to(path)
     elif kind == "nul":
         path = tmp_path / "x\0.yaml"
-    said = {"nothing": "no such file", "loop": "cannot be read", "nul": "cannot be read"}
+    said = {"nothing": "no such file", "loop": "cannot be read", "nul": "cannot be read",
+            "folder": "a folder, not a file"}  # fmt: skip
     with pytest.raises(InputError, match=said.get(kind, "not a regular file")):
         read_yaml(path)
 

@@ -15,6 +15,7 @@ import yaml
 from whisper.normalizers import BasicTextNormalizer
 
 import espnet_dq as dq
+from espnet_dq.data.languages import whisper_code
 from espnet_dq.errors import InputError, WorkError
 from espnet_dq.formats import detect
 from espnet_dq.student.checkpoint import CHECKPOINT
@@ -187,6 +188,15 @@ def test_what_is_not_clear_is_one_line(toy):
         (lambda: dq.score(["a"], ["a", "b"], language="en"), "1 references, but 2 hypotheses"),
         (lambda: dq.score(["?"], ["a"], language="en"), "no reference left to score"),
         (lambda: dq.score("ref", ["a"], language="en"), "two folders, or two lists"),
+        (lambda: dq.score({"u": "a b"}, {"u": "x y"}, language="en"), "texts go in lists"),
+        (lambda: dq.score(["a", None], ["a", "b"], language="en"), "ref: None, number 1, is no"),
+        (lambda: dq.score(["a"], [float("nan")], language="en"), "hyp: nan, number 0, is no text"),
+        (lambda: dq.score("hallo", "hallo", language="de"), "for texts, which go in lists"),
+        (lambda: dq.transcribe("x.wav", dq.load(toy)), "a Model is neither a path nor a runtime"),
+        (lambda: dq.transcribe("x.wav", toy, beam_size=0), "beam_size: 0 is not a whole number"),
+        (lambda: dq.transcribe("x.wav", toy, threads=-1), "threads: -1 is not a whole number"),
+        (lambda: dq.transcribe("x.wav", toy, channel=-1), "channel: -1 is not a whole number"),
+        (lambda: dq.quantize(toy, "ct2_int8", data=".", clips="2"), "clips: '2' is not a whole"),
         (lambda: dq.transcribe("a.wav", model=toy, language="tlh"), "knows no such language"),
     ):
         with pytest.raises(InputError, match=message) as error:
@@ -294,3 +304,26 @@ def test_score_counts_words_and_letters():
     assert rates["counts"]["de"]["sub"] == 1 and rates["counts"]["de"]["utterances"] == 2
     assert BasicTextNormalizer()("hallo!").strip() == "hallo"
     assert rates["wer_openai"] == rates["wer"]
+    again = dq.score(iter(["guten Tag", "Hallo"]), iter(["guten Abend", "hallo!"]), language="de")
+    assert again == rates
+
+
+@pytest.mark.parametrize(
+    ("name", "ref", "hyp", "wer"),
+    [("zh-CN", "你好世界", "你好世间", 25), ("Thai", "สวัสดีครับ", "สวัสดีคับ", None),
+     ("Turkish", "ISPARTA", "ısparta", 0)],
+)  # fmt: skip
+def test_a_folders_languages_have_any_name(name, ref, hyp, wer, tmp_path):
+    """As the same folder with Whisper's codes; one that Whisper does not know is named."""
+    code, found = whisper_code(name), []
+    for said in (name, code):
+        for side, text in (("ref", ref), ("hyp", hyp)):
+            folder = tmp_path / said / side
+            folder.mkdir(parents=True)
+            (folder / "text").write_text(f"u {text}\n")
+            (folder / "utt2lang").write_text(f"u {said}\n")
+        found.append(dq.score(tmp_path / said / "ref", tmp_path / said / "hyp"))
+    assert found[0] == found[1] and (wer is None or found[0]["wer"][code] == wer)
+    (tmp_path / code / "ref/utt2lang").write_text("u klingon\n")
+    with pytest.raises(InputError, match=r"utt2lang: 'u': 'klingon': not a language of Whisper"):
+        dq.score(tmp_path / code / "ref", tmp_path / code / "hyp")

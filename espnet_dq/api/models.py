@@ -134,7 +134,7 @@ def was_trained(folder: Path) -> bool:
 
 
 def quantize(
-    model: Model,
+    model: str | Path | Model,
     grid: str | Mapping[str, str],
     data: str | Path | None = None,
     clips: int = gptq.CLIPS,
@@ -142,7 +142,7 @@ def quantize(
     """A model with its weights rounded to a grid; the model that is given stays as it is.
 
     Args:
-        model: of `load`; what is rounded is `model.weights`.
+        model: of `load`, or what it takes; what is rounded is `model.weights`.
         grid: a grid's name (`ct2_int8`, `ggml_q4_0`, `uniform4_g16`, ...), a table with a grid or
             `none` for each weight, or a `.yaml` file with one.
         data: a Kaldi folder with texts: weights are rounded so that what their layers say on its
@@ -157,6 +157,8 @@ def quantize(
 
         save(quantize(load("openai:tiny"), "ggml_q4_0"), "tiny_q4.bin")
     """
+    if isinstance(model, str | Path):
+        model = load(model)
     state, grids = model.weights.state, nets.assign(model.dims, grid)
     if data is None:
         quantized = on_grids(state, grids)

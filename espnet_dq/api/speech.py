@@ -1,10 +1,11 @@
 """What a model says of audio, and how much of it is wrong."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from espnet_dq.config import check_whole
 from espnet_dq.data.languages import known_language
 from espnet_dq.decode.transcribe import BEAM, SURE
 from espnet_dq.decode.transcribe import transcribe as segments
@@ -80,6 +81,13 @@ def transcribe(
             words=words,
             prompt=prompt,
         )
+    elif not hasattr(model, "languages"):
+        raise InputError(
+            f"model: a {type(model).__name__} is neither a path nor a runtime: save it first, or "
+            "load it with espnet_dq.runtimes.load_runtime"
+        )
+    if channel is not None:
+        check_whole("channel", channel, 0)
     code = known_language(language, model.languages) if language else None
 
     def detected(language: str | None, probability: float) -> None:
@@ -90,8 +98,8 @@ def transcribe(
 
 
 def score(
-    ref: str | Path | Sequence[str],
-    hyp: str | Path | Sequence[str],
+    ref: str | Path | Iterable[str],
+    hyp: str | Path | Iterable[str],
     language: str | None = None,
     out: str | Path | None = None,
 ) -> dict:
@@ -122,9 +130,14 @@ def score(
 
     if isinstance(ref, str | Path) != isinstance(hyp, str | Path):
         raise InputError("ref and hyp: two folders, or two lists of texts")
+    for side in (ref, hyp):
+        if isinstance(side, Mapping):
+            raise InputError("ref and hyp: texts go in lists, in one order")
     if isinstance(ref, str | Path):
         if language is not None:
-            raise InputError("language: for lists of texts; a folder says it in utt2lang")
+            raise InputError(
+                "language: for texts, which go in lists; of a folder, utt2lang says it"
+            )
         if out is not None:
             return write_score(Path(ref), Path(hyp), Path(out), sclite.find())
         return rates(read_texts(Path(ref), Path(hyp)))
@@ -132,4 +145,4 @@ def score(
         raise InputError("language is missing: lists of texts do not say it")
     if out is not None:
         raise InputError("out: for folders")
-    return rates(pair_texts(ref, hyp, known_language(language)))
+    return rates(pair_texts(list(ref), list(hyp), known_language(language)))

@@ -185,6 +185,8 @@ def _check_file(path: Path) -> None:
     if fault and not os.path.isfile(path):
         raise AudioFault(f"{path}: a path that {fault}", NO_AUDIO)
     # Pipes and devices have no end, or wait for one who writes.
+    if os.path.isdir(path):
+        raise AudioFault(f"{path}: a folder, not an audio file", NO_AUDIO)
     if not os.path.isfile(path):
         raise AudioFault(f"{path}: {NO_AUDIO}", NO_AUDIO)
     if os.path.getsize(path) == 0:

@@ -1,6 +1,5 @@
 """Splits of a corpus as training needs them: apart from each other, and audio at 16 kHz."""
 
-import math
 from functools import partial
 from itertools import chain, combinations
 from pathlib import Path
@@ -11,7 +10,7 @@ from espnet_dq.data.kaldi import KaldiDir, absolute, is_command
 from espnet_dq.data.left_out import LEFT_OUT, LeftOut
 from espnet_dq.data.listing import UNKNOWN_LANGUAGE
 from espnet_dq.data.parallel import parallel_map
-from espnet_dq.data.segments import Segment
+from espnet_dq.data.segments import Segment, runs
 from espnet_dq.data.spelling import normalise
 from espnet_dq.data.unfit import text_fault
 from espnet_dq.errors import InputError
@@ -36,18 +35,8 @@ def _parts(data: KaldiDir, places: dict[str, str], of: set[str]) -> dict[str, li
 
 def _overlap(left: list[Segment], right: list[Segment]) -> bool:
     """Whether a part of a recording in `left` has sound in common with one in `right`."""
-    parts = [(part.start, side, part) for side in (0, 1) for part in (left, right)[side]]
-    # In order of their starts, a part overlaps an earlier one if that is not over yet. None, the
-    # mean of all channels, has sound of each.
-    ends: tuple[dict[int | None, float], ...] = ({}, {})
-    for start, side, part in sorted(parts, key=lambda x: x[0]):
-        heard = ends[1 - side]
-        channels = heard if part.channel is None else (part.channel, None)
-        if any(heard.get(channel, 0.0) > start for channel in channels):
-            return True
-        end = math.inf if part.end is None else part.end
-        ends[side][part.channel] = max(end, ends[side].get(part.channel, 0.0))
-    return False
+    sides = [0] * len(left) + [1] * len(right)
+    return any(len({sides[k] for k in run}) > 1 for run in runs(left + right))
 
 
 def check_disjoint(splits: dict[str, KaldiDir]) -> None:

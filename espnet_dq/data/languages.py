@@ -1,12 +1,14 @@
 """Whisper's language codes for the names that corpora and users give to languages."""
 
 import re
+import unicodedata
 from collections.abc import Collection, Mapping
 from functools import cache
 
-from espnet_dq.errors import InputError
+from espnet_dq.errors import InputError, shown
 
 UNKNOWN_LANGUAGE = "not a language of Whisper"
+NO_LANGUAGE = "no language"
 # Where Whisper's code is not the first part of a name.
 SPECIAL = {
     "fil": "tl",
@@ -23,7 +25,55 @@ SPECIAL = {
     "bokm\u00e5l": "no",
     "norwegian nynorsk": "nn",
     "latin american spanish": "es",
+    "slovene": "sl",
+    "cambodian": "km",
+    "azeri": "az",
+    "dari": "fa",
+    "putonghua": "zh",
+    "byelorussian": "be",
+    # ISO 639-3's names of members of `ISO`
+    "central khmer": "km",
+    "halh mongolian": "mn",
+    "north azerbaijani": "az",
+    "northern uzbek": "uz",
+    "plateau malagasy": "mg",
+    "tosk albanian": "sq",
+    "eastern yiddish": "yi",
 }
+# What its speakers call a language, as forms and file names have it.
+OWN_NAMES = """
+    afrikaans:af|አማርኛ:am|العربية:ar|عربي:ar|عربى:ar|অসমীয়া:as|azərbaycan:az|azərbaycan dili:az
+    azərbaycanca:az|башҡорт:ba|башҡорт теле:ba|башҡортса:ba|беларуская:be|беларуская мова:be
+    български:bg|български език:bg|বাংলা:bn|བོད་སྐད:bo|བོད་སྐད་:bo|brezhoneg:br|bosanski:bs
+    català:ca|catalan:ca|čeština:cs|česky:cs|cymraeg:cy|dansk:da|deutsch:de|ελληνικά:el
+    english:en|español:es|castellano:es|eesti:et|eesti keel:et|euskara:eu|euskera:eu|فارسی:fa
+    پارسی:fa|دری:fa|suomi:fi|føroyskt:fo|français:fr|galego:gl|ગુજરાતી:gu|hausa:ha
+    ʻōlelo hawaiʻi:haw|ʻōlelo hawai'i:haw|עברית:he|हिन्दी:hi|हिंदी:hi|hrvatski:hr
+    kreyòl ayisyen:ht|kreyòl:ht|magyar:hu|հայերեն:hy|bahasa indonesia:id|íslenska:is|italiano:it
+    日本語:ja|basa jawa:jw|ქართული:ka|қазақша:kk|қазақ тілі:kk|қазақ:kk|ខ្មែរ:km|ភាសាខ្មែរ:km
+    ಕನ್ನಡ:kn|한국어:ko|조선말:ko|latina:la|lingua latina:la|lëtzebuergesch:lb|lingála:ln|ລາວ:lo
+    ພາສາລາວ:lo|lietuvių:lt|lietuvių kalba:lt|latviešu:lv|latviešu valoda:lv|malagasy:mg
+    te reo māori:mi|te reo:mi|māori:mi|македонски:mk|македонски јазик:mk|മലയാളം:ml|монгол:mn
+    монгол хэл:mn|मराठी:mr|bahasa melayu:ms|bahasa malaysia:ms|melayu:ms|malti:mt|မြန်မာ:my
+    မြန်မာဘာသာ:my|ဗမာစာ:my|नेपाली:ne|nederlands:nl|vlaams:nl|norsk nynorsk:nn|nynorsk:nn
+    norsk:no|norsk bokmål:no|occitan:oc|ਪੰਜਾਬੀ:pa|polski:pl|język polski:pl|پښتو:ps|português:pt
+    română:ro|limba română:ro|moldovenească:ro|русский:ru|русский язык:ru|संस्कृतम्:sa|سنڌي:sd
+    සිංහල:si|slovenčina:sk|slovensky:sk|slovenščina:sl|chishona:sn|soomaali:so|af soomaali:so
+    shqip:sq|српски:sr|srpski:sr|basa sunda:su|svenska:sv|kiswahili:sw|தமிழ்:ta|తెలుగు:te
+    тоҷикӣ:tg|забони тоҷикӣ:tg|ไทย:th|ภาษาไทย:th|türkmençe:tk|türkmen dili:tk|tagalog:tl
+    wikang filipino:tl|türkçe:tr|татарча:tt|татар теле:tt|татар:tt|українська:uk
+    українська мова:uk|اردو:ur|oʻzbek:uz|o'zbek:uz|oʻzbekcha:uz|o'zbekcha:uz|oʻzbek tili:uz
+    o'zbek tili:uz|ўзбек:uz|ўзбекча:uz|tiếng việt:vi|ייִדיש:yi|יידיש:yi|èdè yorùbá:yo|yorùbá:yo
+    粵語:yue|粤语:yue|廣東話:yue|广东话:yue|中文:zh|汉语:zh|漢語:zh|普通话:zh|普通話:zh|国语:zh|國語:zh|华语:zh|華語:zh
+    简体中文:zh|繁體中文:zh|繁体中文:zh
+"""
+# Before the English name of a language: where it is spoken, or which of its standards it is.
+KINDS = """
+    african algerian american argentinian australian austrian belgian brazilian british canadian
+    castilian chilean colombian egyptian european gulf iberian indian iranian iraqi irish lebanese
+    levantine libyan mexican modern moroccan omani peruvian saudi scottish simplified south standard
+    sudanese syrian traditional tunisian yemeni afghan
+"""
 # ISO 639-3, the members of its macrolanguages that corpora name, and, where they differ, the
 # bibliographic codes of 639-2.
 ISO = """
@@ -38,6 +88,8 @@ ISO = """
     rus:ru san:sa snd:sd sin:si slk:sk slo:sk slv:sl sna:sn som:so sqi:sq alb:sq als:sq srp:sr
     sun:su swe:sv swa:sw swh:sw tam:ta tel:te tgk:tg tha:th tuk:tk tgl:tl tur:tr tat:tt ukr:uk
     urd:ur uzb:uz uzn:uz vie:vi yid:yi ydd:yi yor:yo yue:yue zho:zh chi:zh cmn:zh
+    abv:ar acm:ar acq:ar acw:ar acx:ar adf:ar aeb:ar afb:ar ajp:ar apc:ar apd:ar arq:ar ars:ar
+    ary:ar arz:ar auz:ar avl:ar ayh:ar ayl:ar ayn:ar ayp:ar pga:ar shu:ar ssh:ar
 """
 # Chinese languages that Whisper does not know, as they stand behind "zh" or "Chinese".
 CHINESE = frozenset({"cdo", "cjy", "cpx", "czh", "czo", "gan", "hak", "hsn", "min", "mnp", "nan"})
@@ -52,7 +104,9 @@ def _names() -> dict[str, str]:
     from whisper.tokenizer import LANGUAGES, TO_LANGUAGE_CODE  # imports torch
 
     iso = dict(pair.split(":") for pair in ISO.split())
-    return iso | TO_LANGUAGE_CODE | {code: code for code in LANGUAGES} | SPECIAL
+    own = (pair.split(":") for line in OWN_NAMES.split("\n") for pair in line.split("|") if pair)
+    own = {" ".join(_parts(name)): code.strip() for name, code in own if name.strip()}
+    return iso | own | TO_LANGUAGE_CODE | {code: code for code in LANGUAGES} | SPECIAL
 
 
 def whisper_code(name: str) -> str | None:
@@ -60,13 +114,16 @@ def whisper_code(name: str) -> str | None:
 
     Args:
         name: A code of ISO 639 or a locale, with or without a country or script ("sv-SE", "deu",
-            "cmn_hans_cn", "zh-Hant-HK", "pt_BR.UTF-8"), or an English name ("german", "Mandarin").
+            "cmn_hans_cn", "zh-Hant-HK", "pt_BR.UTF-8"), an English name ("german", "Mandarin",
+            "Brazilian Portuguese"), or the language's own ("Deutsch").
 
     Example usage::
 
         whisper_code("zh-CN"), whisper_code("german"), whisper_code("ga-IE")  # zh, de, None
     """
     parts = _parts(name)
+    while len(parts) > 1 and parts[0] in KINDS.split() and " ".join(parts) not in _names():
+        del parts[0]
     if parts[0] in ("zh", "zho", "chi", "chinese"):
         if CHINESE.intersection(parts[1:]):
             return None
@@ -79,7 +136,8 @@ def whisper_code(name: str) -> str | None:
 
 
 def _parts(name: str) -> list[str]:
-    return re.split(r"[-_.@(\s]+", name.strip().lower().rstrip(")"))
+    name = unicodedata.normalize("NFC", name.strip().lower().rstrip(")"))
+    return re.split(r"[-_.@(\s]+", name)
 
 
 def known_language(name: str, known: Collection[str] | None = None) -> str:
@@ -94,6 +152,28 @@ def known_language(name: str, known: Collection[str] | None = None) -> str:
     if code is None or (known is not None and code not in known):
         raise InputError(f"--language {name}: the model knows no such language")
     return code
+
+
+def codes(
+    languages: Mapping[str, str], source: object, known: Collection[str] = ()
+) -> dict[str, str]:
+    """Whisper's code of each utterance's language, by any name of it, as of a folder's `utt2lang`.
+
+    Args:
+        languages: By utterance.
+        source: What an error names.
+        known: Names that stay as they are: what a model calls its languages.
+
+    Raises:
+        InputError: Whisper knows none of a name.
+    """
+    found = {name: name for name in known}
+    for utt, name in languages.items():
+        if name not in found:
+            found[name] = whisper_code(name) if name else None
+        if found[name] is None:
+            raise InputError(f"{source}: '{utt}': {shown(name)}: {UNKNOWN_LANGUAGE}")
+    return {utt: found[name] for utt, name in languages.items()}
 
 
 def language_tokens(text: str) -> dict[str, str]:

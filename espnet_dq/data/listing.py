@@ -50,6 +50,7 @@ NO_AUDIO = "no audio in the row"
 RECORDINGS = {".aac", ".aif", ".aiff", ".amr", ".au", ".caf", ".flac", ".m4a", ".mka", ".mkv"}
 RECORDINGS |= {".mov", ".mp3", ".mp4", ".oga", ".ogg", ".opus", ".sph", ".wav", ".weba", ".webm"}
 RECORDINGS |= {".wma"}
+NOT_UTF8 = "not UTF-8, or a NUL"
 Cells = tuple[str, tuple[str, ...] | None]  # file and line, and the values there
 
 
@@ -164,6 +165,11 @@ def write_listing(listing: Listing, out: Path, nj: int = 1, allow_pipes: bool = 
         listing.splits[name] = _measure(name, listing, nj)
     if listing.shares:
         (whole,) = listing.splits.values()
+        if not whole.wav:
+            listing.left_out.write(out / LEFT_OUT)
+            causes = listing.left_out.causes().most_common()
+            why = ", ".join(f"{count} {cause}" for cause, count in causes) or "there are none"
+            raise InputError(f"nothing that can be used: {why}; listed in {out / LEFT_OUT}")
         listing.splits = divide(whole, listing.shares)
     listing.left_out.write(out / LEFT_OUT)
     left_out = listing.left_out.by_language()
@@ -317,7 +323,7 @@ def rows(
     needed: tuple[str, ...] = (),
     cells: Callable[[Path], Iterator[Cells]] = tabbed,
 ) -> Iterator[tuple[str, dict[str, str] | None]]:
-    """(file and line, column -> value) of a table, row by row.
+    """(file and line, column -> value) of a table, row by row; behind the line, why it is broken.
 
     Args:
         path: The table.
@@ -342,10 +348,12 @@ def rows(
             missing = [name for name in needed if name not in columns]
             if missing:
                 raise InputError(f"{where}: no column '{missing[0]}'")
-        elif values is not None and len(values) == len(columns):
-            yield where, dict(zip(columns, values, strict=True))
+        elif values is None:
+            yield f"{where}: {NOT_UTF8}", None
+        elif len(values) != len(columns):
+            yield f"{where}: {len(values)} values in {len(columns)} columns", None
         else:
-            yield where, None
+            yield where, dict(zip(columns, values, strict=True))
     if not columns:
         raise InputError(f"{path}: empty, without its line of column names")
 

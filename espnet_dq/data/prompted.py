@@ -10,9 +10,10 @@ from whisper.audio import SAMPLE_RATE
 from whisper.model import ModelDimensions
 from whisper.tokenizer import Tokenizer
 
-from espnet_dq.config import WindowConfig
+from espnet_dq.config import WindowConfig, check_whole
 from espnet_dq.data.audio import load_audio
 from espnet_dq.data.kaldi import KaldiDir
+from espnet_dq.data.languages import codes
 from espnet_dq.data.noise import coloured
 from espnet_dq.errors import InputError
 from espnet_dq.formats.registry import FORMATS, form_of
@@ -40,9 +41,9 @@ class PromptedClips:
         window: str | float,
         padding: str = WindowConfig.padding,
     ) -> None:
-        if count < 1:
-            raise InputError(f"--clips {count}: at least 1 is needed")
+        check_whole("clips", count, 1)
         self.data, self.dims = KaldiDir.load(folder), dims
+        self.data.utt2lang = codes(self.data.utt2lang, Path(folder, "utt2lang"))
         self.window, self.padding = window, padding
         names = sorted(self.data.wav)
         if not names:

@@ -1,7 +1,12 @@
 """Parts of recordings, as Kaldi's `segments` names them."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+# Parts are often cut with what is around them, and times are rounded: with so many seconds in
+# common, or half of the later part if that is less, two are still apart.
+SEAM = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,3 +47,24 @@ class Segment:
         times = (f"{x:.6f}".rstrip("0").rstrip(".") for x in (self.start, end))
         channel = [] if self.channel is None else [str(self.channel)]
         return " ".join([self.recording, *times, *channel])
+
+
+def runs(parts: Sequence[Segment]) -> list[list[int]]:
+    """Which parts of one recording have sound in common, directly or through others: their places.
+
+    No channel, the mean of all, has sound of each.
+    """
+    found: dict[int, list[int]] = {k: [k] for k in range(len(parts))}  # of each, the same list
+    # In order of their starts, a part has most in common with the one before that ends last.
+    last: dict[int | None, tuple[float, int]] = {}
+    for k in sorted(range(len(parts)), key=lambda k: parts[k].start):
+        part, end = parts[k], math.inf if parts[k].end is None else parts[k].end
+        heard = last if part.channel is None else {part.channel, None} & last.keys()
+        for channel in heard:
+            until, other = last[channel]
+            common = min(until, end) - part.start
+            if common > min(SEAM, (end - part.start) / 2) and found[other] is not found[k]:
+                found[other] += found[k]
+                found |= dict.fromkeys(found[k], found[other])
+        last[part.channel] = max((end, k), last.get(part.channel, (0.0, k)))
+    return [run for k, run in found.items() if run[0] == k]

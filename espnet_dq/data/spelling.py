@@ -22,6 +22,28 @@ _JOINED = {
     "ണ്\u200d": "ൺ", "ന്\u200d": "ൻ", "ര്\u200d": "ർ", "ല്\u200d": "ൽ", "ള്\u200d": "ൾ",
     "ക്\u200d": "ൿ", "ত্\u200d": "ৎ",
 }  # fmt: skip
+# Sequences that look like a letter of their own, which Unicode's chapters on these scripts tell
+# writers not to use: independent vowels with a vowel sign; Khmer vowels, and a sign before a vowel,
+# in parts; Malayalam's nta with a chillu.
+_DO_NOT_USE = {
+    "अा": "आ", "र्इ": "ई", "उु": "ऊ", "एॅ": "ऍ", "एॆ": "ऎ", "एे": "ऐ", "अॉ": "ऑ", "आॅ": "ऑ",
+    "अॊ": "ऒ", "आॆ": "ऒ", "अो": "ओ", "आे": "ओ", "अौ": "औ", "आै": "औ", "अॅ": "ॲ",
+    "অা": "আ", "ঋৃ": "ৠ", "ਅਾ": "ਆ", "ੲਿ": "ਇ", "ੲੀ": "ਈ", "ੳੁ": "ਉ", "ੳੂ": "ਊ", "ੲੇ": "ਏ",
+    "ਅੈ": "ਐ", "ਅੌ": "ਔ",
+    "અા": "આ", "અૅ": "ઍ", "અે": "એ", "અૈ": "ઐ", "અૉ": "ઑ", "આૅ": "ઑ", "અો": "ઓ", "આે": "ઓ",
+    "અૌ": "ઔ", "આૈ": "ઔ",
+    "ഇൗ": "ഈ", "ഉൗ": "ഊ", "എെ": "ഐ", "ഒാ": "ഓ", "ഒൗ": "ഔ", "ൻ്റ": "ന്റ",
+    "අා": "ආ", "අැ": "ඇ", "අෑ": "ඈ",
+    "\u17c1\u17b8": "\u17be", "\u17c1\u17b6": "\u17c4",
+}  # fmt: skip
+# Marks on one consonant in any order, which NFC leaves as they are: vowels come before the tone
+# marks of Thai and Lao, and before Khmer's nikahit.
+_BEHIND = frozenset("\u0e48\u0e49\u0e4a\u0e4b\u0ec8\u0ec9\u0eca\u0ecb\u17c6")
+_MARKS = regex.compile(
+    r"[\u0e31\u0e34-\u0e37\u0e47-\u0e4b]{2,}|[\u0eb1\u0eb4-\u0eb7\u0ebb\u0ec8-\u0ecb]{2,}|[\u17bb\u17c6]{2,}"
+)
+_FRACTION = regex.compile(r"(?<=\p{N})(?=[\u00bc-\u00be\u2150-\u215f\u2189])")  # 1½ is 1 1/2
+_NAME_SIGNS = regex.compile(r"[™℠]")  # which NFKC makes letters of the word before
 # Joiners, soft hyphens, marks of direction and their like have no sound and no shape.
 _UNSEEN = regex.compile(r"[\p{Default_Ignorable_Code_Point}\p{Cf}]")
 _OPTIONAL = regex.compile(
@@ -38,8 +60,10 @@ _DOTTED_TWICE = regex.compile(r"(?<=\p{Soft_Dotted})\u0307")  # i with a dot abo
 _AM = regex.compile(r"\u0e4d([\u0e48-\u0e4b]?)\u0e32|\u0ecd([\u0ec8-\u0ecb]?)\u0eb2")
 # Two encodings of one letter that NFKC keeps apart, by language.
 _TWINS = {
-    "fa": {"ي": "ی", "ى": "ی", "ك": "ک", "ۀ": "ه\u0654"},
-    "ur": {"ي": "ی", "ى": "ی", "ك": "ک", "ه": "ہ", "ۀ": "ۂ"},
+    "fa": {"ي": "ی", "ى": "ی", "ك": "ک", "ۀ": "ه\u0654", "ی\u0654": "ئ"},
+    "ur": {"ي": "ی", "ى": "ی", "ك": "ک", "ه": "ہ", "ۀ": "ۂ", "ی\u0654": "ئ"},
+    "ps": {"ك": "ک", "گ": "ګ", "ی\u0654": "ئ"},
+    "ar": {"ک": "ك", "ی": "ي"},
     "ro": {"ş": "ș", "ţ": "ț"},
     "hy": {"եւ": "եվ"},  # և, whose capital is Եվ
     "yi": {"װ": "וו", "ױ": "וי", "ײ": "יי"},
@@ -61,6 +85,7 @@ def normalise(text: str, language: str) -> str:
     for old, new in _JOINED.items():
         text = text.replace(old, new)
     text = _UNSEEN.sub("", _PARENTHESES.sub("", _BRACKETS.sub("", text)))
+    text = _FRACTION.sub(" ", _NAME_SIGNS.sub(" ", text))
     text = _OPTIONAL.sub("", unicodedata.normalize("NFKC", text))
     if language != "yi":  # where the marks are vowels of the spelling
         text = _NIQQUD.sub("", text)
@@ -69,6 +94,9 @@ def normalise(text: str, language: str) -> str:
         text = text.replace(old, new)
     text = "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in text)
     text = _AM.sub(_with_am, unicodedata.normalize("NFKC", text))
+    text = _MARKS.sub(lambda run: "".join(sorted(run[0], key=_BEHIND.__contains__)), text)
+    for old, new in _DO_NOT_USE.items():
+        text = text.replace(old, new)
     return ("" if language in LETTERS_AS_WORDS else " ").join(text.split())
 
 

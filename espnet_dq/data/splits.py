@@ -13,14 +13,16 @@ from bisect import bisect_left
 from collections.abc import Iterable
 
 from espnet_dq.data.kaldi import KaldiDir
+from espnet_dq.data.segments import Segment, runs
 from espnet_dq.data.spelling import normalise
 from espnet_dq.errors import InputError, say
 
 SPLITS = ("train", "dev", "test")
 SHARES = (80, 10, 10)  # of train, dev and test
 # What others call them.
-NAMES = {"train": "train", "validation": "dev", "valid": "dev", "val": "dev", "dev": "dev"}
-NAMES |= {"test": "test", "eval": "test"}
+NAMES = {"train": "train", "training": "train", "tr": "train"}
+NAMES |= dict.fromkeys(("validation", "valid", "val", "dev", "devel", "development", "cv"), "dev")
+NAMES |= dict.fromkeys(("test", "testing", "eval", "evaluation", "tt"), "test")
 
 
 def named_split(name: str) -> str | None:
@@ -48,7 +50,8 @@ def divide(data: KaldiDir, of: tuple[int, int, int] = SHARES) -> dict[str, Kaldi
     speaker is not known (who then has the utterance's name), no normalised text of a language is.
     A speaker or a text has a place from 0 to 1 by the SHA-256 of its name, and `of` says where dev
     and test begin. So each stays in its split when utterances are added, as long as no split
-    would be empty: the last ones by their places then fill it.
+    would be empty: the last ones by their places then fill it. What has sound in common with
+    another one's, a file twice or parts of one, is in the same split.
 
     Raises:
         InputError: There are fewer than three speakers or texts.
@@ -66,6 +69,7 @@ def divide(data: KaldiDir, of: tuple[int, int, int] = SHARES) -> dict[str, Kaldi
                 empty.append(utt)
                 continue
         groups.setdefault(key, []).append(utt)
+    _join(groups, data)
     kinds = " and ".join(sorted({key[0] for key in groups})) or "text"
     if len(groups) < len(SPLITS):
         count = f"{len(groups)} different {kinds}{'' if len(groups) == 1 else 's'}"
@@ -84,6 +88,21 @@ def divide(data: KaldiDir, of: tuple[int, int, int] = SHARES) -> dict[str, Kaldi
     counts = ", ".join(f"{x} {len(parts[x])} ({len(splits[x].wav)} utterances)" for x in SPLITS)
     say(f"split {'/'.join(map(str, of))} by {kinds}: {counts}")
     return splits
+
+
+def _join(groups: dict[tuple[str, ...], list[str]], data: KaldiDir) -> None:
+    """Make one of the groups whose utterances have sound in common."""
+    of = {utt: key for key, utts in groups.items() for utt in utts}
+    files: dict[str, list[str]] = {}
+    for utt in of:
+        files.setdefault(data.wav[utt], []).append(utt)
+    for utts in files.values():
+        parts = [data.segments.get(utt, Segment(utt)) for utt in utts]
+        for run in runs(parts) if len(utts) > 1 else ():
+            first = min(of[utts[k]] for k in run)
+            for key in {of[utts[k]] for k in run} - {first}:
+                groups[first] += groups[key]
+                of |= dict.fromkeys(groups.pop(key), first)
 
 
 def _place(key: tuple[str, ...]) -> float:

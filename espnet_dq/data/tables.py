@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from espnet_dq.data import names
-from espnet_dq.data.listing import Cells, lines, rows
+from espnet_dq.data.listing import NOT_UTF8, Cells, lines, rows
 from espnet_dq.errors import InputError
 
 
@@ -23,7 +23,8 @@ def separated(path: Path) -> Iterator[Cells]:
         head = f.readline()
         f.seek(0)
         separator = ";" if ";" in head and "," not in head else ","
-        reader, line = csv.reader(f, delimiter=separator, strict=True), 1
+        options = {"delimiter": separator, "strict": True, "skipinitialspace": True}
+        reader, line = csv.reader(f, **options), 1
         try:
             for values in reader:
                 if values:
@@ -35,17 +36,17 @@ def separated(path: Path) -> Iterator[Cells]:
 
 
 def objects(path: Path) -> Iterator[tuple[str, dict | None]]:
-    """(file and line, JSON object) of each line; None: there is none in it."""
+    """(file and line, JSON object) of each line; None, and why: there is none in it."""
     for where, line in lines(path):
         try:
-            row = None if line is None else json.loads(line)
+            row, why = (None, NOT_UTF8) if line is None else (json.loads(line), "not an object")
         except (ValueError, RecursionError):
-            row = None
-        yield where, row if isinstance(row, dict) else None
+            row, why = None, "not a JSON object of one line"
+        yield (where, row) if isinstance(row, dict) else (f"{where}: {why}", None)
 
 
 def read(path: Path) -> Iterator[tuple[str, dict | None]]:
-    """(file and line, column -> value) of each row; None: a broken one.
+    """(file and line, column -> value) of each row; None, and why: a broken one.
 
     Raises:
         InputError: No such kind of file, or see `rows`.

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from espnet_dq.data.audio import SAMPLE_RATE, read_audio
 from espnet_dq.data.kaldi import read_scp, read_wav, write_scp
+from espnet_dq.data.languages import codes
 from espnet_dq.errors import InputError, WorkError
 from espnet_dq.files import atomic
 from espnet_dq.formats import json_file
@@ -104,7 +105,7 @@ def cpu_name() -> str:
 
 def _choose(data: Path, subset: Path, clips: int) -> int:
     """Write a folder with at most `clips` utterances of `data`; returns how many."""
-    wav, languages = read_wav(data), read_scp(data / "utt2lang")
+    wav, languages = read_wav(data), codes(read_scp(data / "utt2lang"), data / "utt2lang")
     fit = [utt for utt in sorted(wav) if _fits(wav[utt])]
     if not fit:
         raise InputError(f"{data / 'wav.scp'}: no clip of {WINDOW:.0f} s or less")

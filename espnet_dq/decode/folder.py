@@ -18,6 +18,7 @@ from tqdm import tqdm
 from espnet_dq.data.audio import content_mark
 from espnet_dq.data.faults import AudioFault
 from espnet_dq.data.kaldi import FOLDER, KaldiDir, read_scp, read_wav, write_scp
+from espnet_dq.data.languages import codes
 from espnet_dq.data.segments import Segment
 from espnet_dq.decode.utterances import Decoded, decode, decode_timed, jobs_of, run
 from espnet_dq.errors import InputError, WorkError, one_line
@@ -90,6 +91,7 @@ def decode_folder(
     started = time.perf_counter()
     engine = load_runtime(runtime, model, threads, nj, beam_size, context=context)
     load_seconds = time.perf_counter() - started
+    languages = codes(languages, data / "utt2lang", engine.languages)
     _check_languages(data / "utt2lang", wav, languages, engine.languages)
 
     options = engine.options

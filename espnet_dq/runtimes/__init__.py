@@ -15,7 +15,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 
 from espnet_dq import jobs
-from espnet_dq.config import known
+from espnet_dq.config import check_whole, known
 from espnet_dq.errors import InputError
 from espnet_dq.fetch.names import source_path
 from espnet_dq.formats.detect import detect
@@ -79,6 +79,8 @@ def load_runtime(
             model cannot do what is asked for.
         WorkError: a name whose model cannot be fetched.
     """
+    for key, value, least in (("threads", threads, 0), ("nj", nj, 0), ("beam_size", beam_size, 1)):
+        check_whole(key, value, least)
     path = source_path(path)
     name = name or guess_runtime(path)
     if name not in RUNTIMES:

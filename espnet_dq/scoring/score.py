@@ -24,8 +24,9 @@ from tqdm import tqdm
 from whisper.normalizers import BasicTextNormalizer
 
 from espnet_dq.data.kaldi import read_scp
+from espnet_dq.data.languages import codes
 from espnet_dq.data.spelling import LETTERS_AS_WORDS, SPACELESS, normalise, words
-from espnet_dq.errors import InputError, WorkError, one_line
+from espnet_dq.errors import InputError, WorkError, one_line, shown
 from espnet_dq.files import Folder, atomic
 from espnet_dq.scoring import sclite, table
 from espnet_dq.scoring.align import Row, align
@@ -102,7 +103,7 @@ def read_texts(ref_dir: Path, hyp_dir: Path) -> Texts:
             language, or nothing left to score.
     """
     ref = read_scp(ref_dir / "text")
-    lang = read_scp(ref_dir / "utt2lang")
+    lang = codes(read_scp(ref_dir / "utt2lang"), ref_dir / "utt2lang")
     hyp = read_scp(hyp_dir / "text", empty=True)
     for utt in hyp:
         if utt not in ref:
@@ -124,6 +125,10 @@ def read_texts(ref_dir: Path, hyp_dir: Path) -> Texts:
 
 def pair_texts(refs: Sequence[str], hyps: Sequence[str], lang: str) -> Texts:
     """Pair texts of one language, as written; raises `InputError` as `read_texts`."""
+    for side, texts in (("ref", refs), ("hyp", hyps)):
+        odd = [n for n, text in enumerate(texts) if not isinstance(text, str)]
+        if odd:
+            raise InputError(f"{side}: {shown(texts[odd[0]])}, number {odd[0]}, is no text")
     if len(refs) != len(hyps):
         raise InputError(f"{len(refs)} references, but {len(hyps)} hypotheses")
     pairs = enumerate(zip(refs, hyps, strict=True))

@@ -83,7 +83,9 @@ def training_folder(exp: str | Path) -> Path:
     for folder in (exp, exp / "qat", exp / "kd"):
         if (folder / "config.yaml").is_file():
             return folder
-    raise InputError(f"{exp}: no training folder (no config.yaml in it, in qat/ or in kd/)")
+    raise InputError(
+        f"{exp}: neither a model nor an experiment (no config.yaml in it, in qat/ or in kd/)"
+    )
 
 
 def load_student(exp: str | Path, checkpoint: str = CHECKPOINT) -> Student:

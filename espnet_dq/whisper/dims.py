@@ -142,7 +142,7 @@ def language_token(tokenizer: Tokenizer, language: str) -> int:
     Raises `InputError` when this vocabulary has no such language.
     """
     if language not in LANGUAGES or f"<|{language}|>" not in tokenizer.special_tokens:
-        raise InputError(f"unknown language '{language}': Whisper's codes are two or three letters")
+        raise InputError(f"unknown language '{language}': the model's are Whisper's codes, as en")
     return tokenizer.special_tokens[f"<|{language}|>"]
 
 

@@ -45,7 +45,7 @@ def test_ranges_of_every_linear_layer(data, save_toy, make_toy, tmp_path, capsys
 
 def test_mistakes_are_named(data, save_toy, tmp_path):
     model = str(save_toy(seed=3))
-    with pytest.raises(InputError, match="--clips 0"):
+    with pytest.raises(InputError, match="clips: 0 is not a whole number"):
         main(["--model", model, "--data", str(data), "--out", str(tmp_path / "r"), "--clips", "0"])
     with pytest.raises(InputError, match="percentile 101"):
         main(["--model", model, "--data", str(data), "--out", str(tmp_path / "r"),

@@ -11,7 +11,7 @@ from whisper.tokenizer import LANGUAGES
 from espnet_dq.bin import format_data
 from espnet_dq.data.audio import load_audio
 from espnet_dq.data.kaldi import KaldiDir
-from espnet_dq.data.languages import ISO, whisper_code
+from espnet_dq.data.languages import ISO, OWN_NAMES, whisper_code
 from espnet_dq.data.summary import read_sources
 from espnet_dq.data.validation import faults
 from espnet_dq.errors import InputError, WorkError
@@ -99,6 +99,21 @@ def prepare(script, root, tmp_path, *options):
         ("Chinese (Simplified)", "zh"),
         ("Norwegian Nynorsk", "nn"),
         (" farsi ", "fa"),
+        ("Deutsch", "de"),
+        ("ESPAÑOL", "es"),
+        ("Espan\u0303ol", "es"),
+        ("中文", "zh"),
+        ("日本語", "ja"),
+        ("Brazilian Portuguese", "pt"),
+        ("Simplified Chinese", "zh"),
+        ("Modern Standard Arabic", "ar"),
+        ("Modern Greek", "el"),
+        ("Slovene", "sl"),
+        ("arz", "ar"),
+        ("Irish", None),
+        ("Scottish Gaelic", None),
+        ("American Sign Language", None),
+        ("Swiss German", None),
         ("ast", None),
         ("Low German", None),
         ("", None),
@@ -107,6 +122,15 @@ def prepare(script, root, tmp_path, *options):
 )
 def test_languages(name, code):
     assert whisper_code(name) == code
+
+
+def test_every_language_has_a_name_of_its_own():
+    pairs = [
+        x.strip().split(":") for row in OWN_NAMES.split("\n") for x in row.split("|") if x.strip()
+    ]
+    assert {code for _, code in pairs} == set(LANGUAGES)
+    for name, code in pairs:
+        assert whisper_code(name) == whisper_code(name.title()) == code, name
 
 
 def test_iso_639_3_names_all_of_whispers_languages():
@@ -170,7 +194,8 @@ def test_common_voice(common, tmp_path, capsys):
         "left_out": {"not a language of Whisper": 3},
     }
     assert (report["sv"]["train"], report["zh"]["dev"], report["ar"]["test"]) == (2, 1, 1)
-    assert f"{common}/sv-SE/train.tsv:3: a broken row" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"{common}/sv-SE/train.tsv:3: 8 values in 7 columns: a broken row" in said
     (late,) = (u for u in train.wav if u.endswith("-late"))
     assert train.text[late] == 'Cafe\u0301, "quoted"\u2028 here'  # nothing is normalised
     assert train.utt2lang[late] == "sv"

@@ -159,7 +159,7 @@ def test_one_recording_in_two_splits(tmp_path):
     format_data.main(arguments)
     test = KaldiDir.load(tmp_path / "dump/test")
     assert np.array_equal(load_audio(test.wav["test"]), load_audio(path, 1)[24000:48000])
-    (out / "test/segments").write_text("test call 1.5 -1\n")
+    (out / "test/segments").write_text("test call 1.4 -1\n")
     with pytest.raises(InputError, match=r"call 1\.wav is in both dev and test"):
         format_data.main(arguments)
 

@@ -1,14 +1,18 @@
 """Files of paths and texts, folders of recordings with texts, and the splits that both get."""
 
 import csv
+import itertools
 import json
+import unicodedata
 
 import numpy as np
 import pytest
 import soundfile
 
 from espnet_dq.bin import format_data
+from espnet_dq.data.formatting import check_disjoint
 from espnet_dq.data.kaldi import KaldiDir
+from espnet_dq.data.segments import SEAM, Segment, runs
 from espnet_dq.data.splits import divide, shares
 from espnet_dq.data.validation import validate
 from espnet_dq.errors import InputError, run
@@ -119,7 +123,7 @@ def test_all_columns(tmp_path):
     }
     assert report["unknown"]["left_out"] == {
         "a broken row": 1,
-        "not a language of Whisper": 1,
+        "no language": 1,
     }
     assert report["ga"]["left_out"] == {"not a language of Whisper": 1}
 
@@ -288,6 +292,132 @@ def test_an_utterance_without_a_text_fills_no_split():
         data.add(f"empty{i}", f"/{i}.wav", "", f"empty{i}", "en")
     splits = divide(data)
     assert [len(splits[name].wav) for name in SPLITS] == [21, 1, 1]
+
+
+def test_pieces_of_a_recording_that_overlap_are_in_one_split():
+    """Cut with what is around them, or with times that are rounded, they need not be."""
+    data, random = KaldiDir(), np.random.default_rng(0)
+    for i in range(60):
+        a, b = 10 * i - 0.1, 10 * i + 10.1
+        data.add(f"seam{i}", "/talk.wav", f"Text {i}", f"seam{i}", "en", Segment("x", max(a, 0), b))
+    for i in range(30):  # three times the same sound under other texts
+        for k in range(3):
+            start = 100 * i + float(random.uniform(0, 2))
+            utt = f"same{i}-{k}"
+            data.add(utt, "/call.wav", f"Words {i} {k}", utt, "en", Segment("y", start, start + 9))
+    for i in range(30):
+        data.add(f"one{i}", f"/{i}.wav", f"Once {i}", f"one{i}", "en")
+        data.add(f"two{i}", f"/{i}.wav", f"Twice {i}", f"two{i}", "en")
+    splits = divide(data)
+    check_disjoint(splits)
+    of = {utt: name for name, part in splits.items() for utt in part.wav}
+    assert all(len({of[f"same{i}-{k}"] for k in range(3)}) == 1 for i in range(30))
+    assert all(of[f"one{i}"] == of[f"two{i}"] for i in range(30))
+    assert {of[f"seam{i}"] for i in range(60)} == set(SPLITS)
+
+
+def test_runs_are_those_of_every_pair():
+    """Against all pairs: in common beyond a seam, or half of the later part."""
+    random = np.random.default_rng(0)
+    for _ in range(200):
+        count = int(random.integers(2, 12))
+        starts = np.round(random.uniform(0, 12, count), 1)
+        parts = [
+            Segment("x", float(s), float(s + d), int(c) if c < 2 else None)
+            for s, d, c in zip(starts, np.round(random.uniform(0.2, 4, count), 1),
+                               random.integers(0, 4, count), strict=True)
+        ]  # fmt: skip
+        joined = {k: {k} for k in range(count)}
+        for i, j in itertools.permutations(range(count), 2):
+            one, other = parts[i], parts[j]
+            channels = {one.channel, other.channel}
+            later = (other.start, j) > (one.start, i)
+            common = min(one.end, other.end) - other.start
+            if (
+                later
+                and (len(channels) == 1 or None in channels)
+                and common > min(SEAM, (other.end - other.start) / 2)
+            ):
+                whole = joined[i] | joined[j]
+                for k in whole:
+                    joined[k] = whole
+        expected = {tuple(sorted(run)) for run in joined.values()}
+        assert {tuple(sorted(run)) for run in runs(parts)} == expected
+
+
+def test_names_that_people_give_to_splits(rows, tmp_path):
+    names = ["Training", "training", "train", "TRAIN", "development", "devel", "Validation",
+             "testing", "evaluation", "extra"]  # fmt: skip
+    lines = [(f"clips/{c}", t, s) for (c, t), s in zip(rows, names, strict=True)]
+    file = written(tmp_path / "in/x.csv", ["audio", "text", "split"], lines)
+    _, found, report = prepared(tmp_path, file, "--language", "de")
+    assert [*found.values()].count("dev") == 3 and [*found.values()].count("test") == 2
+    assert report["de"]["left_out"] == {"in none of train, dev and test": 1}
+    assert "x.csv:11: extra" in (tmp_path / "out/left_out.tsv").read_text()
+
+
+def test_spaces_behind_separators(rows, tmp_path):
+    head, *lines = ["text, file_name, language", *(f'"{t} Ja, gut.", clips/{c}, Deutsch'
+                                                   for c, t in rows)]  # fmt: skip
+    file = tmp_path / "in/x.csv"
+    file.write_text("\n".join([head, *lines]))
+    data, _, _ = prepared(tmp_path, file)
+    assert set(data.text.values()) == {f"{t} Ja, gut." for _, t in rows}
+    assert set(data.utt2lang.values()) == {"de"}
+    head, *lines = ["file_name, text, language", *(f'clips/{c}, "{t} Ja, gut.", Deutsch'
+                                                   for c, t in rows)]  # fmt: skip
+    file.write_text("\n".join([head, *lines]))
+    again, _, _ = prepared(tmp_path, file)
+    assert again.text == data.text
+
+
+def test_paths_of_other_systems(rows, tmp_path):
+    """Windows' separators; accents composed in the table and decomposed in the name of the file."""
+    names = {"clips/0.wav": "clips\\0.wav", "clips/1.wav": ".\\clips\\1.wav"}
+    for i, form in ((2, "NFC"), (3, "NFD")):
+        name = unicodedata.normalize(form, f"é{i}.wav")
+        (tmp_path / f"in/clips/{i}.wav").rename(tmp_path / f"in/clips/{name}")
+        other = unicodedata.normalize("NFD" if form == "NFC" else "NFC", f"clips/é{i}.wav")
+        names[f"clips/{i}.wav"] = other
+    lines = [(names.get(f"clips/{c}", f"clips/{c}"), t) for c, t in rows]
+    file = written(tmp_path / "in/x.csv", ["audio", "text"], lines)
+    data, _, report = prepared(tmp_path, file, "--language", "de")
+    assert len(data.wav) == 10 and not report["de"]["left_out"]
+
+
+def test_rows_without_a_language_count(rows, tmp_path):
+    lines = [(f"clips/{c}", t, "de" if i < 7 else " " * (i - 7)) for i, (c, t) in enumerate(rows)]
+    file = written(tmp_path / "in/x.csv", ["audio", "text", "language"], lines)
+    prepared(tmp_path, file)
+    with pytest.raises(
+        InputError, match=r"more than --max_left_out 10 %: 3 of 10 .* 3 no language"
+    ):
+        format_data.main(["--data", str(tmp_path / "out"), "--out", str(tmp_path / "raw")])
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [(b"clips/3.wav,caf\xe9", "not UTF-8"), (b"clips/3.wav,Ja, gut", "3 values in 2 columns")],
+)
+def test_a_broken_row_says_why(line, why, rows, tmp_path, capsys):
+    content = GOOD.encode().replace(b"clips/3.wav,Satz 3", line)
+    (tmp_path / "in/metadata.csv").write_bytes(content)
+    prepared(tmp_path, tmp_path / "in", "--language", "de")
+    assert f"metadata.csv:5: {why}" in (tmp_path / "out/left_out.tsv").read_text()
+    assert f"metadata.csv:5: {why}" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("rows")
+def test_where_nothing_can_be_used_it_says_why(tmp_path, capsys):
+    file = tmp_path / "in/x.csv"
+    file.write_text(GOOD.replace("clips/", "no/"))
+    given = ["--data_root", str(file), "--language", "de", "--out", str(tmp_path / "out")]
+    refused(given, "nothing that can be used: 10 no such audio file; listed in ", capsys)
+    assert (tmp_path / "out/left_out.tsv").read_text().count("\tno such audio file") == 10
+    file = tmp_path / "in/y.json"
+    file.write_text('[{"audio": "clips/0.wav", "text": "Satz"}]')
+    given = ["--data_root", str(file), "--language", "de", "--out", str(tmp_path / "out")]
+    refused(given, "no row that can be read: ", capsys)
 
 
 def test_a_split_of_ones_own_goes_before_the_column(rows, tmp_path):

@@ -237,7 +237,7 @@ def test_unknown_language_names_the_utterance(toy_models, toy_data, tmp_path):
     languages = read_scp(toy_data / "utt2lang")
     write_scp(toy_data / "utt2lang", languages | {"utt4": "tlh"})
     for runtime, model in toy_models.items():
-        with pytest.raises(InputError, match=r"utt2lang: 'utt4': the model knows no .* 'tlh'"):
+        with pytest.raises(InputError, match=r"utt2lang: 'utt4': 'tlh': not a language of"):
             decode_folder(model, runtime, toy_data, tmp_path / "out")
     del languages["utt4"]
     write_scp(toy_data / "utt2lang", languages)

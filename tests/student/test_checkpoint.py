@@ -85,7 +85,7 @@ def test_a_grid_that_the_format_does_not_hold(exp, tmp_path):
 
 
 def test_broken_folders_are_named(exp, tmp_path):
-    with pytest.raises(InputError, match=r"no training folder"):
+    with pytest.raises(InputError, match=r"neither a model nor an experiment"):
         load_student(tmp_path)
     path = exp / "qat" / CHECKPOINT
     state = torch.load(path, weights_only=True)
