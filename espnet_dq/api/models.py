@@ -203,10 +203,7 @@ def from_net(net: nets.Net) -> Model:
     quantized = on_grids(weights.state, grids, clips)
     for name, seen in nets.seen(net, grids).items():
         if not torch.equal(get_grid(quantized[name].grid).dequantize(quantized[name]), seen):
-            raise InputError(
-                f"{name}: is not what the model computes with: an adapter that was merged after "
-                "prepare is in no parameter: merge first"
-            )
+            raise InputError(f"{name}: is not what the model computes with")
     return Model(weights, quantized, _beside(quantized))
 
 

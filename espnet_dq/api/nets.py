@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from whisper.model import ModelDimensions, Whisper
@@ -107,6 +108,7 @@ def prepare(
     except InputError:
         for layer in [module for module in net.modules() if parametrize.is_parametrized(module)]:
             parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
+        del net.on_grids
         net.load_state_dict(plain)
         raise
     return net
@@ -146,8 +148,7 @@ def _share_projection(net: "WhisperForConditionalGeneration") -> None:
     embedding = net.model.decoder.embed_tokens
     if not parametrize.is_parametrized(embedding, "weight"):
         return
-    on = embedding.parametrizations.weight[0]
-    parametrize.register_parametrization(net.proj_out, "weight", on, unsafe=True)
+    fake.register(net.proj_out, embedding.parametrizations.weight[0])
     # transformers looks for the pair among parameters when it ties them, and in the state dict
     # when it saves them.
     either = r"\.(parametrizations\.weight\.(original|0\.range)|weight(_range)?)$"
@@ -182,7 +183,15 @@ def read(net: Net) -> tuple[Weights, dict[str, str], dict[str, Tensor]]:
     net = unwrapped(net)
     dims, own_name = _described(net)
     state = {name: tensor.detach().cpu() for name, tensor in net.state_dict().items()}
+    fake.check_on_grids(net)
     on = fake.quantized_weights(net)
+    if on and not isinstance(net, Whisper):
+        seen = [layer.weight for layer in (net.proj_out, net.model.decoder.embed_tokens)]
+        if not torch.equal(*seen):
+            raise InputError(
+                "proj_out.weight is not what the embedding's weight is on its grid: resize the "
+                "vocabulary before the model is prepared"
+            )
     plain = {name: t for name, t in state.items() if not name.endswith(fake.RANGE)}
     names = [name for name in fake.candidates(dims) if own_name(name) in on]
     ranges = {name: state.get(own_name(name) + fake.RANGE) for name in names}

@@ -14,6 +14,7 @@ gradient is cut. A learned range ends at a part of it, its `clip`, one for each 
 Those of `lsq` and `pact` start where the weights' squared error is least.
 """
 
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -77,10 +78,33 @@ def _gradients(
     return grad * ~outside, (grad * slope).sum(dim=2) * top.squeeze(2) * factor
 
 
+@dataclass(frozen=True)
+class _Kept:
+    """A rounded weight, what it was made of, and its `_mark`."""
+
+    of: list[tuple[torch.device, bytes]]
+    values: Tensor
+    mark: bytes
+
+    @property
+    def of_no_use(self) -> bool:
+        """Of inference mode, which no backward pass takes."""
+        return self.values.is_inference() and not torch.is_inference_mode_enabled()
+
+
+def _mark(values: Tensor) -> bytes:
+    """Another one for other content: the sums of the bits of its rows."""
+    bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}[values.element_size()]
+    rows = values.detach().reshape(-1, values.shape[-1] if values.ndim else 1)
+    return rows.contiguous().view(bits).sum(dim=1, dtype=torch.int64).cpu().numpy().tobytes()
+
+
 class FakeQuantize(nn.Module):
     """Map a weight to its grid values, with straight-through gradients.
 
-    Without gradients a weight is rounded once and the result kept until the weight changes.
+    Without gradients a weight is rounded once and the result kept until the weight changes, in
+    whatever way: what is written into `.data`, and by fused optimizers, counts in no version of
+    torch's, so its content is looked at (about a tenth of the time that rounding takes).
 
     Args:
         grid: where the values lie.
@@ -101,24 +125,30 @@ class FakeQuantize(nn.Module):
             self.range = None
         else:
             self.range = nn.Parameter(torch.full(range_shape(grid, shape), torch.nan))
-        self._kept: tuple[tuple, Tensor] | None = None
+        self._kept: _Kept | None = None
         self.share = 1.0
 
     def forward(self, weight: Tensor) -> Tensor:
         """Weight of any shape, float; the result is float32 of the same shape."""
         with torch.autocast(weight.device.type, enabled=False):
             learns = weight.requires_grad or (self.range is not None and self.range.requires_grad)
+            if self._kept is not None and self._kept.mark != _mark(self._kept.values):
+                raise InputError(
+                    "what a layer sees of a weight on a grid was written to, and would be lost: "
+                    "change layer.parametrizations.weight.original, and merge adapters before the "
+                    "model is prepared"
+                )
             if learns and torch.is_grad_enabled():
-                # A step of the optimizer will follow, and fused ones do not count in `_version`.
-                self._kept = None
+                self._kept = None  # a step of the optimizer will follow
                 values = self._learning(weight)
                 return values if self.share == 1 else torch.lerp(weight, values, self.share)
             parts = [weight] if self.range is None else [weight, self.range]
-            key = [(p.data_ptr(), p._version, p.device) for p in parts]
-            if self._kept is None or self._kept[0] != key:
+            of = [(p.device, _mark(p)) for p in parts]
+            if self._kept is None or self._kept.of != of or self._kept.of_no_use:
                 clip = None if self.range is None else clip_of(self.range)
-                self._kept = (key, self.grid.fake(weight, clip))
-            return self._kept[1]
+                values = self.grid.fake(weight, clip)
+                self._kept = _Kept(of, values, _mark(values))
+            return self._kept.values
 
     def _learning(self, weight: Tensor) -> Tensor:
         if self.range is None:

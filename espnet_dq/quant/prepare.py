@@ -21,7 +21,7 @@ from espnet_dq.quant.grids import Quantized, get_grid
 from espnet_dq.whisper.dims import weight_shapes
 
 RANGE = "_range"  # the end of a learned range's name in state dicts
-_ORIGINAL = re.compile(r"(.*)\.parametrizations\.weight\.(original|0\.range)")
+_ORIGINAL = re.compile(r"parametrizations\.weight\.(original|0\.range)$")
 
 
 def candidates(dims: ModelDimensions) -> list[str]:
@@ -86,17 +86,34 @@ def quantize(
 def prepare(root: nn.Module, grids: Mapping[str, str], ranges: str = QuantConfig.ranges) -> None:
     """Register fake quantization on the weights named in `grids` (paths below `root`).
 
-    `root.state_dict()` and `root.load_state_dict()` go on using the plain names; `ranges` as in
-    `FakeQuantize`. Raises `InputError` when a weight is missing, has a grid already, or does not
-    fit its grid.
+    The state dict of `root`, and that of each part of it, goes on using the plain names, as does
+    loading one; `ranges` as in `FakeQuantize`. Raises `InputError` when a weight is missing, has a
+    grid already, or does not fit its grid.
     """
     # All of them, before the first is changed.
     found = [_fake_quantized(root, name, grid, ranges) for name, grid in grids.items()]
     for module, fake in found:
-        # unsafe: it only skips a trial run of the parametrization on every weight.
-        parametrize.register_parametrization(module, "weight", fake, unsafe=True)
-    root.register_state_dict_post_hook(_plain_names)
-    root.register_load_state_dict_pre_hook(_parametrized_names)
+        register(module, fake)
+    root.on_grids = dict(grids)  # as it was asked for, see `check_on_grids`
+
+
+def register(module: nn.Module, fake: FakeQuantize) -> None:
+    """Let a layer see its weight through `fake`, under its plain name in state dicts."""
+    # unsafe: it only skips a trial run of the parametrization on every weight.
+    parametrize.register_parametrization(module, "weight", fake, unsafe=True)
+    module.register_state_dict_post_hook(_plain_names)
+    module.register_load_state_dict_pre_hook(_parametrized_names)
+    module.register_load_state_dict_post_hook(_plain_keys)
+
+
+def check_on_grids(root: nn.Module) -> None:
+    """Raise an `InputError` for a weight that `prepare` put on a grid and that is on none now."""
+    on = quantized_weights(root)
+    if gone := [name for name in getattr(root, "on_grids", {}) if name not in on]:
+        raise InputError(
+            f"{gone[0]} was put on a grid and has left it: its layer was replaced since (resize or "
+            "change the model before it is prepared)"
+        )
 
 
 def _fake_quantized(
@@ -108,7 +125,8 @@ def _fake_quantized(
         module = root.get_submodule(path)
     except AttributeError as e:
         raise InputError(f"cannot quantize {name}: there is no such layer") from e
-    if leaf != "weight" or parametrize.is_parametrized(module, "weight"):
+    plain = isinstance(module._parameters.get("weight"), nn.Parameter)
+    if leaf != "weight" or not plain or parametrize.is_parametrized(module, "weight"):
         raise InputError(f"cannot quantize {name}: not a plain weight")
     try:
         # A shape that the grid cannot hold must stop here, not in the first forward pass;
@@ -144,20 +162,27 @@ def start_ranges(module, state_dict, prefix, *_):
             state_dict[weight + RANGE] = least_error_clip(state_dict[weight], fake.grid) / RATE
 
 
+def _plain(name: str) -> str:
+    return _ORIGINAL.sub(lambda m: "weight" + (RANGE if m[1] == "0.range" else ""), name)
+
+
 def _plain_names(module, state_dict, prefix, local_metadata):
-    for key in list(state_dict):
-        if key.startswith(prefix) and (m := _ORIGINAL.fullmatch(key)):
-            end = RANGE if m[2] == "0.range" else ""
-            state_dict[f"{m[1]}.weight{end}"] = state_dict.pop(key)
+    for name in ("original", "0.range"):
+        key = f"{prefix}parametrizations.weight.{name}"
+        if key in state_dict:
+            state_dict[_plain(key)] = state_dict.pop(key)
 
 
 def _parametrized_names(module, state_dict, prefix, *_):
-    for name, sub in module.named_modules():
-        if parametrize.is_parametrized(sub, "weight"):
-            plain, path = f"{prefix}{name}.weight", f"{prefix}{name}.parametrizations.weight"
-            for key, new in ((plain, "original"), (plain + RANGE, "0.range")):
-                if key in state_dict:
-                    state_dict[f"{path}.{new}"] = state_dict.pop(key)
+    on = parametrize.is_parametrized(module, "weight")  # what did not fit is taken off again
+    for plain, name in (("weight", "original"), (f"weight{RANGE}", "0.range")):
+        if on and prefix + plain in state_dict:
+            state_dict[f"{prefix}parametrizations.weight.{name}"] = state_dict.pop(prefix + plain)
+
+
+def _plain_keys(module, incompatible):
+    for keys in (incompatible.missing_keys, incompatible.unexpected_keys):
+        keys[:] = map(_plain, keys)
 
 
 def quantized_weights(root: nn.Module) -> dict[str, str]:
@@ -166,4 +191,5 @@ def quantized_weights(root: nn.Module) -> dict[str, str]:
         f"{name}.weight": module.parametrizations.weight[0].grid.name
         for name, module in root.named_modules()
         if parametrize.is_parametrized(module, "weight")
+        and isinstance(module.parametrizations.weight[0], FakeQuantize)
     }

@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
+from safetensors.torch import load_model, save_model
 from transformers import (
     Seq2SeqTrainer,
     Seq2SeqTrainingArguments,
     WhisperConfig,
     WhisperForConditionalGeneration,
+    WhisperModel,
 )
 
 import espnet_dq as dq
@@ -229,3 +231,40 @@ def test_a_resumed_training_ends_where_an_unbroken_one_does(ranges, mel, tmp_pat
     assert not same(whole.state_dict(), prepared(ranges=ranges).state_dict())
     state, layer = written(resumed, tmp_path), whole.model.decoder.layers[1].fc2
     assert torch.equal(state["decoder.blocks.1.mlp.2.weight"], layer.weight)
+
+
+def test_accelerate_and_safetensors_go_on_from_what_they_saved(mel, tmp_path):
+    net = prepared(ranges="lsq")
+    accelerator = Accelerator(cpu=True)
+    net, _ = accelerator.prepare(net, torch.optim.AdamW(net.parameters()))
+    moved(net)
+    expected = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    accelerator.save_state(str(tmp_path / "state"))
+    moved(net)
+    accelerator.load_state(str(tmp_path / "state"))
+    assert same(net.state_dict(), expected)
+    save_model(net, str(tmp_path / "net.safetensors"))
+    again = prepared(1, ranges="lsq")
+    load_model(again, str(tmp_path / "net.safetensors"))
+    assert same(again.state_dict(), expected)
+    assert torch.equal(logits(again, mel), logits(net, mel))
+
+
+def test_what_leaves_its_grid_after_prepare_is_refused(tmp_path):
+    resized = prepared()
+    resized.resize_token_embeddings(51904)
+    replaced = prepared()
+    replaced.model.decoder.layers[0].fc1 = torch.nn.Linear(32, 128)
+    for net, said in ((resized, "proj_out|embed_tokens"), (replaced, "fc1.weight was put on a")):
+        with pytest.raises(InputError, match=said):
+            dq.save(net, tmp_path / "x.safetensors", to="packed")
+    assert not (tmp_path / "x.safetensors").exists()
+
+
+def test_parts_are_plain_to_transformers(tmp_path):
+    net = prepared()
+    net.model.save_pretrained(tmp_path / "part")
+    part, info = WhisperModel.from_pretrained(tmp_path / "part", output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"]
+    own = net.model.state_dict()
+    assert all(torch.equal(tensor, own[name]) for name, tensor in part.state_dict().items())

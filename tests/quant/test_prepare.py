@@ -1,7 +1,10 @@
 """What is put on a grid really is, in every use, and checkpoints stay plain."""
 
+import copy
+
 import pytest
 import torch
+import torch.nn.utils.prune
 from torch import nn
 from torch.nn.utils import parametrize
 from whisper.model import Whisper
@@ -130,6 +133,71 @@ def test_values_after_a_step_are_those_of_the_new_weight(toy):
     with torch.no_grad():
         expected = get_grid("uniform4").fake(conv.parametrizations.weight.original)
         assert torch.equal(conv.weight, expected) and not torch.equal(expected, before)
+
+
+def test_what_no_version_counts_is_seen(toy):
+    """`.data`, as averages of weights are written, at every look in between."""
+    prepare(toy, assign_grids(toy.dims, "uniform4"))
+    ema = copy.deepcopy(toy).requires_grad_(False)
+    layer = ema.decoder.token_embedding
+    for factor in (0.5, -1.0, 3.0):
+        for mode in (torch.no_grad(), torch.inference_mode()):
+            with mode:
+                assert torch.equal(layer.weight, get_grid("uniform4").fake(_float(layer)))
+        _float(layer).data.mul_(factor)
+    with torch.no_grad():
+        kept = layer.weight
+        assert layer.weight is kept  # not rounded again for nothing
+        _float(layer).data[5, 3] += 1.0
+        assert torch.equal(layer.weight, get_grid("uniform4").fake(_float(layer)))
+
+
+def test_what_is_written_where_it_would_be_lost_is_refused(toy):
+    prepare(toy, {"encoder.conv1.weight": "uniform4"})
+    conv = toy.encoder.conv1
+    with torch.no_grad():
+        conv.weight.data[0] += 1.0
+        for mode in (torch.no_grad(), torch.enable_grad()):
+            with mode, pytest.raises(InputError, match="would be lost: change layer"):
+                conv.weight.sum()
+
+
+def test_inference_mode_leaves_nothing_that_training_cannot_use(toy):
+    toy.requires_grad_(False)
+    prepare(toy, {"encoder.conv1.weight": "uniform4"})
+    mel = torch.randn(1, 80, 2 * toy.dims.n_audio_ctx, requires_grad=True)
+    with torch.inference_mode():
+        toy.encoder.conv1(mel)
+    toy.encoder.conv1(mel).sum().backward()
+    assert mel.grad.abs().sum() > 0
+
+
+def test_every_part_has_plain_names(toy):
+    plain = {name: set(module.state_dict()) for name, module in toy.named_modules()}
+    state = {name: tensor.clone() for name, tensor in toy.encoder.state_dict().items()}
+    prepare(toy, assign_grids(toy.dims, "ct2_int8"))
+    for name, module in toy.named_modules():
+        if name in plain:
+            assert set(module.state_dict()) == plain[name], name
+    toy.encoder.load_state_dict({name: 2 * tensor for name, tensor in state.items()})
+    assert torch.equal(_float(toy.encoder.conv1), 2 * state["conv1.weight"])
+    del state["conv1.weight"]
+    found = toy.encoder.load_state_dict(state | {"odd": torch.zeros(1)}, strict=False)
+    assert found.missing_keys == ["conv1.weight"] and found.unexpected_keys == ["odd"]
+
+
+def test_a_weight_that_is_another_parametrizations_is_refused_and_nothing_changes(toy):
+    torch.nn.utils.parametrizations.weight_norm(toy.decoder.blocks[0].mlp[0])
+    torch.nn.utils.prune.l1_unstructured(toy.decoder.blocks[0].mlp[2], "weight", 0.5)
+    before = set(toy.state_dict())
+    for name in ("decoder.blocks.0.mlp.0.weight", "decoder.blocks.0.mlp.2.weight"):
+        with pytest.raises(InputError, match=f"cannot quantize {name}: not a plain weight"):
+            prepare(toy, {"encoder.conv1.weight": "ct2_int8", name: "ct2_int8"})
+    assert set(toy.state_dict()) == before and not quantized_weights(toy)
+
+
+def _float(layer):
+    return layer.parametrizations.weight.original
 
 
 def test_mistakes_name_the_weight(toy):
