@@ -18,7 +18,7 @@ from espnet_dq.formats.hf.names import hf_name, read_dims
 from espnet_dq.quant import gptq
 from espnet_dq.quant import prepare as fake
 from espnet_dq.quant.activations import prepare_activations
-from espnet_dq.quant.fake_quant import RATE, clip_of
+from espnet_dq.quant.fake_quant import RATE, FakeQuantize, clip_of
 from espnet_dq.quant.table import read_grid
 from espnet_dq.whisper.weights import Weights
 
@@ -205,6 +205,14 @@ def read(net: Net) -> tuple[Weights, dict[str, str], dict[str, Tensor]]:
 
 
 def seen(net: Net, names: Mapping[str, str]) -> dict[str, Tensor]:
-    """The weights of these names as the forward pass sees them."""
-    layers = _ByOpenaiName(unwrapped(net))
+    """The weights of these names as the forward pass sees them.
+
+    Raises:
+        InputError: as `FakeQuantize.let_go`.
+    """
+    net = unwrapped(net)
+    for module in net.modules():
+        if isinstance(module, FakeQuantize):
+            module.let_go()
+    layers = _ByOpenaiName(net)
     return {n: layers.get_submodule(n.removesuffix(".weight")).weight.detach().cpu() for n in names}

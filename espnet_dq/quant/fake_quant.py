@@ -104,7 +104,7 @@ class FakeQuantize(nn.Module):
 
     Without gradients a weight is rounded once and the result kept until the weight changes, in
     whatever way: what is written into `.data`, and by fused optimizers, counts in no version of
-    torch's, so its content is looked at (about a tenth of the time that rounding takes).
+    torch's, so its content is looked at.
 
     Args:
         grid: where the values lie.
@@ -132,23 +132,32 @@ class FakeQuantize(nn.Module):
         """Weight of any shape, float; the result is float32 of the same shape."""
         with torch.autocast(weight.device.type, enabled=False):
             learns = weight.requires_grad or (self.range is not None and self.range.requires_grad)
-            if self._kept is not None and self._kept.mark != _mark(self._kept.values):
-                raise InputError(
-                    "what a layer sees of a weight on a grid was written to, and would be lost: "
-                    "change layer.parametrizations.weight.original, and merge adapters before the "
-                    "model is prepared"
-                )
             if learns and torch.is_grad_enabled():
-                self._kept = None  # a step of the optimizer will follow
+                self.let_go()  # a step of the optimizer will follow
                 values = self._learning(weight)
                 return values if self.share == 1 else torch.lerp(weight, values, self.share)
             parts = [weight] if self.range is None else [weight, self.range]
             of = [(p.device, _mark(p)) for p in parts]
             if self._kept is None or self._kept.of != of or self._kept.of_no_use:
+                self.let_go()
                 clip = None if self.range is None else clip_of(self.range)
                 values = self.grid.fake(weight, clip)
                 self._kept = _Kept(of, values, _mark(values))
             return self._kept.values
+
+    def let_go(self) -> None:
+        """Round anew at the next look.
+
+        Raises:
+            InputError: somebody has written into what was kept, and it would be lost.
+        """
+        kept, self._kept = self._kept, None
+        if kept is not None and kept.mark != _mark(kept.values):
+            raise InputError(
+                "what a layer sees of a weight on a grid was written to, and would be lost: change "
+                "layer.parametrizations.weight.original, and merge adapters before the model is "
+                "prepared"
+            )
 
     def _learning(self, weight: Tensor) -> Tensor:
         if self.range is None:

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 from whisper.model import Whisper
 
+from espnet_dq.api import nets
 from espnet_dq.errors import InputError
 from espnet_dq.quant import fake_quant
 from espnet_dq.quant.grids import get_grid
@@ -155,11 +156,15 @@ def test_what_no_version_counts_is_seen(toy):
 def test_what_is_written_where_it_would_be_lost_is_refused(toy):
     prepare(toy, {"encoder.conv1.weight": "uniform4"})
     conv = toy.encoder.conv1
-    with torch.no_grad():
-        conv.weight.data[0] += 1.0
-        for mode in (torch.no_grad(), torch.enable_grad()):
-            with mode, pytest.raises(InputError, match="would be lost: change layer"):
+    for change in (lambda: conv.weight.sum(), lambda: _float(conv).data.mul_(2),
+                   lambda: nets.seen(toy, ["encoder.conv1.weight"])):  # fmt: skip
+        with torch.no_grad():
+            conv.weight.data[0] += 1.0
+        with pytest.raises(InputError, match="would be lost: change layer"):
+            change()
+            with torch.no_grad():
                 conv.weight.sum()
+        assert torch.equal(conv.weight, get_grid("uniform4").fake(_float(conv)))
 
 
 def test_inference_mode_leaves_nothing_that_training_cannot_use(toy):
