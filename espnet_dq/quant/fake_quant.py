@@ -93,10 +93,15 @@ class _Kept:
 
 
 def _mark(values: Tensor) -> bytes:
-    """Another one for other content: the sums of the bits of its rows."""
-    bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}[values.element_size()]
-    rows = values.detach().reshape(-1, values.shape[-1] if values.ndim else 1)
-    return rows.contiguous().view(bits).sum(dim=1, dtype=torch.int64).cpu().numpy().tobytes()
+    """Another one for other content: the sums of its bits as integers, by row and column."""
+    rows = values.detach().reshape(len(values), -1).contiguous()
+    # Eight bytes at a time: torch adds narrower integers twenty times slower.
+    width = rows.element_size()
+    places = (width * rows.shape[1], width * rows.storage_offset())
+    wide = all(place % 8 == 0 for place in places)
+    bits = torch.int64 if wide else {2: torch.int16, 4: torch.int32, 8: torch.int64}[width]
+    sums = [rows.view(bits).sum(dim=dim, dtype=torch.int64) for dim in (0, 1)]
+    return torch.cat(sums).cpu().numpy().tobytes()
 
 
 class FakeQuantize(nn.Module):

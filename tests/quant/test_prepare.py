@@ -1,6 +1,7 @@
 """What is put on a grid really is, in every use, and checkpoints stay plain."""
 
 import copy
+from math import prod
 
 import pytest
 import torch
@@ -151,6 +152,26 @@ def test_what_no_version_counts_is_seen(toy):
         assert layer.weight is kept  # not rounded again for nothing
         _float(layer).data[5, 3] += 1.0
         assert torch.equal(layer.weight, get_grid("uniform4").fake(_float(layer)))
+
+
+@pytest.mark.parametrize("shape", [(7, 6), (7, 5), (4, 3, 3), (1, 1)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.float64])
+def test_every_change_makes_another_mark(shape, dtype):
+    generator = torch.Generator().manual_seed(0)
+    for start in (0, 1, 3):  # in a tensor of all parameters, as some optimizers keep them
+        whole = torch.randn(start + 42, generator=generator).to(dtype)
+        values = whole[start : start + prod(shape)].view(shape)
+        mark = fake_quant._mark(values)
+        assert fake_quant._mark(values) == mark
+        flat = values.reshape(-1)
+        others = [values.neg(), values + 1e-3, *(flat.index_fill(0, torch.tensor([k]), 0.0)
+                                                 for k in range(len(flat)))]  # fmt: skip
+        if len(flat) > 1:
+            others += [values.flip(d) for d in range(values.ndim) if values.shape[d] > 1]
+            turned = flat.clone()  # the signs of two, one of each sign
+            turned[[int(flat.argmax()), int(flat.argmin())]] *= -1
+            others.append(turned)
+        assert all(fake_quant._mark(x.reshape(shape)) != mark for x in others)
 
 
 def test_what_is_written_where_it_would_be_lost_is_refused(toy):
