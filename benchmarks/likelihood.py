@@ -139,16 +139,19 @@ def main(argv: list[str] | None = None) -> int:
     _, data = make(args)
     sample, made_at, lines, first = data.fingerprint()[:12], commit(), [], None
     data = data.select(u for u in data.wav if data.extra[KIND][u] != NO_SPEECH)
-    models = {name: dq.load(path) for name, path in named(args.models, "--models").items()}
-    if len({model.dims.n_vocab for model in models.values()}) > 1:
+    paths = named(args.models, "--models")
+    models = {name: dq.load(path) for name, path in paths.items()}
+    vocabularies = {
+        (m.dims.n_vocab, getattr(m.dims, "kept", ()), getattr(m.dims, "added", ()))
+        for m in models.values()
+    }
+    if len(vocabularies) > 1:
         raise InputError("--models: of several vocabularies, whose tokens cannot be compared")
-    for (name, model), path in zip(
-        models.items(), named(args.models, "--models").values(), strict=True
-    ):
+    for name, model in models.items():
         ours = listen(model, data, name)
         first = first or ours
         lines.append({
-            "model": name, "weights": mark(path), "sample": sample, "seed": args.seed,
+            "model": name, "weights": mark(paths[name]), "sample": sample, "seed": args.seed,
             "words": args.words,
             "kinds": compare(data, ours, first, args.seed),
             "date": date.today().isoformat(), "commit": made_at,

@@ -12,6 +12,7 @@ from scipy.signal import fftconvolve
 from espnet_dq.config import AugmentConfig
 from espnet_dq.data.audio import SAMPLE_RATE
 from espnet_dq.data.noise import Samples, coloured, mixed
+from espnet_dq.errors import InputError
 
 # Formants of speakers differ by some 25 % (Lee and Rose, ICASSP 1996, warp by 0.88 to 1.12), of
 # children by more; pitch, which moves along here, by still more.
@@ -39,9 +40,17 @@ class Augment:
     Args:
         config: the shares.
         longest: samples that a changed clip may have: those of the model's window.
+
+    Raises:
+        InputError: a codec that this build of FFmpeg lacks.
     """
 
     def __init__(self, config: AugmentConfig, longest: int):
+        for codec, _, _ in LINES if config.line else ():
+            try:
+                av.Codec(codec, "w")
+            except av.codec.codec.UnknownCodecError as e:
+                raise InputError(f"line: this FFmpeg has no codec {codec}") from e
         self.config, self.longest = config, longest
 
     def __call__(self, clip: Samples, random: np.random.Generator) -> Samples:

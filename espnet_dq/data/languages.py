@@ -31,6 +31,7 @@ SPECIAL = {
     "dari": "fa",
     "putonghua": "zh",
     "byelorussian": "be",
+    "south african english": "en",
     # ISO 639-3's names of members of `ISO`
     "central khmer": "km",
     "halh mongolian": "mn",
@@ -71,7 +72,7 @@ OWN_NAMES = """
 KINDS = """
     african algerian american argentinian australian austrian belgian brazilian british canadian
     castilian chilean colombian egyptian european gulf iberian indian iranian iraqi irish lebanese
-    levantine libyan mexican modern moroccan omani peruvian saudi scottish simplified south standard
+    levantine libyan mexican modern moroccan omani peruvian saudi scottish simplified standard
     sudanese syrian traditional tunisian yemeni afghan
 """
 # ISO 639-3, the members of its macrolanguages that corpora name, and, where they differ, the

@@ -95,6 +95,7 @@ def normalise(text: str, language: str) -> str:
     text = "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in text)
     text = _AM.sub(_with_am, unicodedata.normalize("NFKC", text))
     text = _MARKS.sub(lambda run: "".join(sorted(run[0], key=_BEHIND.__contains__)), text)
+    text = unicodedata.normalize("NFC", text)  # with the marks that now stand beside them
     for old, new in _DO_NOT_USE.items():
         text = text.replace(old, new)
     return ("" if language in LETTERS_AS_WORDS else " ").join(text.split())

@@ -19,6 +19,7 @@ from espnet_dq.config import (
     read_config,
     read_section,
 )
+from espnet_dq.data.augment import Augment
 from espnet_dq.data.kaldi import CATEGORY, read_scp
 from espnet_dq.distill.terms import check_speed
 from espnet_dq.errors import DQError, InputError, say
@@ -113,6 +114,7 @@ def check_augment(path: Path) -> None:
     augment, distill = AugmentConfig.from_yaml(path), DistillConfig.from_yaml(path)
     if augment and distill.encoder_frozen:
         raise InputError(f"{path}: preprocessor_conf needs an encoder that is trained")
+    Augment(augment, 0)  # whether it can be made
     if augment.speed:
         check_speed(distill, f"{path}: preprocessor_conf: ")
 

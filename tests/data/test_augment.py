@@ -9,6 +9,7 @@ from espnet_dq.data import augment
 from espnet_dq.data.audio import SAMPLE_RATE, load_audio
 from espnet_dq.data.augment import Augment, coded, filtered, resampled, stretched
 from espnet_dq.data.noise import loudness
+from espnet_dq.errors import InputError
 
 KINDS = ("speed", "voice", "room", "noise", "line")
 LONGEST = 30 * SAMPLE_RATE
@@ -120,6 +121,13 @@ def test_what_fills_its_window_is_not_slowed_down():
             clip = np.float32(tone(500, seconds))
             length = len(change(clip, np.random.default_rng(seed)))
             assert len(clip) / 1.101 <= length <= min(len(clip) / 0.899, SAMPLE_RATE * 2)
+
+
+def test_a_codec_that_ffmpeg_lacks_is_said_before_training(monkeypatch):
+    monkeypatch.setattr(augment, "LINES", (*augment.LINES, ("libnothing", 8000, None)))
+    with pytest.raises(InputError, match="line: this FFmpeg has no codec libnothing"):
+        Augment(AugmentConfig(line=0.1), LONGEST)
+    Augment(AugmentConfig(voice=0.1), LONGEST)
 
 
 @pytest.mark.parametrize("offset", [0.05, 0.5])

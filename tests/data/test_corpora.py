@@ -110,6 +110,8 @@ def prepare(script, root, tmp_path, *options):
         ("Modern Greek", "el"),
         ("Slovene", "sl"),
         ("arz", "ar"),
+        ("South African English", "en"),
+        ("South Azerbaijani", None),  # which is written in Arabic letters
         ("Irish", None),
         ("Scottish Gaelic", None),
         ("American Sign Language", None),
