@@ -1,15 +1,12 @@
 """How probable do students find what other people said? A measure to choose by, before decoding.
 
-An error rate counts a few hundred words, of which two models share most, and one window in which
-a model goes round in circles can decide it. The mean cross-entropy of the references' tokens has
-neither fault, so it tells apart what a table of WER of the same speech cannot. It is no error rate:
-what is chosen by it is decoded afterwards (`transfer.py`, which has the same options and draws the
-same windows of the same seed).
+It tells apart what a table of WER of the same speech cannot, and is no error rate
+(`espnet_dq.scoring.likelihood`): what is chosen by it is decoded afterwards (`transfer.py`, which
+has the same options and draws the same windows of the same seed).
 
-Text without timestamps, language given, the model's own window, float32; of a student on a grid,
-the values on it. Differences are nats a token more than the first model's in the same windows,
-means over the columns "SET LANGUAGE" of a kind, with the intervals of the recipe's reports
-(`espnet_dq.scoring.bootstrap`). Models are of one vocabulary.
+Of a student on a grid, the values on it are heard. Differences are nats a token more than the
+first model's in the same windows, means over the columns "SET LANGUAGE" of a kind, with the
+intervals of the recipe's reports (`espnet_dq.scoring.bootstrap`). Models are of one vocabulary.
 
     .venv/bin/python benchmarks/likelihood.py --work /tmp/transfer --out /tmp/likelihood.jsonl \\
         --models untouched=tiny.pt student=exp/mine/kd \\
@@ -19,75 +16,38 @@ means over the columns "SET LANGUAGE" of a kind, with the intervals of the recip
 import json
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import date
 
 import numpy as np
 import torch
-from torch.nn.functional import cross_entropy
-from tqdm import tqdm
 from whisper.model import Whisper
 
 import espnet_dq as dq
 from espnet_dq.bin.describe import commit
-from espnet_dq.data.audio import load_audio
 from espnet_dq.data.canary import NO_SPEECH, order
 from espnet_dq.data.kaldi import KIND, SET, KaldiDir
 from espnet_dq.errors import InputError, run
 from espnet_dq.quant.grids import get_grid
 from espnet_dq.report.markdown import table
+from espnet_dq.scoring import likelihood
 from espnet_dq.scoring.bootstrap import differences
+from espnet_dq.scoring.likelihood import Likelihood
 from espnet_dq.scoring.score import MEAN
-from espnet_dq.whisper.dims import encode_text, language_token, vocabulary_tokenizer
-from espnet_dq.whisper.forward import decode_hidden, encode, log_mel, output_logits, own_window
-from espnet_dq.whisper.sequences import build_sequences
 from forgetting import mark, named
 from transfer import get_parser, make
 
 
-@dataclass(frozen=True)
-class Heard:
-    """What a model made of a window, as `espnet_dq.scoring.bootstrap` draws it: nats for errors."""
-
-    lang: str  # the column
-    reference: str
-    tokens: int
-    errors: float
-
-
-@torch.inference_mode()
-def listen(model: dq.Model, data: KaldiDir, name: str) -> dict[str, Heard]:
-    """The cross-entropy of all tokens of each utterance, the end of the text included.
-
-    Raises:
-        InputError: an utterance that is longer than the model's window.
-    """
-    dims = model.dims
-    net, tokenizer, found = Whisper(dims).eval(), vocabulary_tokenizer(dims), {}
+def listen(model: dq.Model, data: KaldiDir, name: str) -> dict[str, Likelihood]:
+    """See `likelihood.listen`; columns are "SET LANGUAGE"."""
+    net = Whisper(model.dims).eval()
     on_grid = {x: get_grid(q.grid).dequantize(q) for x, q in model.quantized.items()}
     net.load_state_dict(model.weights.state | on_grid)
-    for utt in tqdm(sorted(data.wav), desc=name, unit="window"):
-        audio = torch.from_numpy(load_audio(data.wav[utt]))[None]
-        length = audio.shape[1]
-        if length > own_window(dims):
-            raise InputError(f"{name}: '{utt}' is longer than what it hears at a time")
-        text = torch.tensor([encode_text(tokenizer, data.text[utt])])
-        language = torch.tensor([language_token(tokenizer, data.utt2lang[utt])])
-        seq = build_sequences(
-            text, torch.tensor([text.shape[1]]), language, torch.tensor([-1]), tokenizer
-        )
-        mel = log_mel(audio, torch.tensor([length]), dims.n_mels, own_window(dims))
-        hidden = decode_hidden(net.decoder, seq.inputs, encode(net.encoder, mel))
-        logits = output_logits(net.decoder, seq.select(hidden))[seq.counted]
-        targets = seq.targets[seq.counted]
-        cost = float(cross_entropy(logits, targets, reduction="sum"))
-        column = f"{data.extra[SET][utt]} {data.utt2lang[utt]}"
-        found[utt] = Heard(column, data.text[utt], len(targets), cost)
-    return found
+    columns = {utt: f"{data.extra[SET][utt]} {data.utt2lang[utt]}" for utt in data.wav}
+    return likelihood.listen(net, model.dims, data, columns, name)
 
 
 def compare(
-    data: KaldiDir, ours: Mapping[str, Heard], first: Mapping[str, Heard], seed: int
+    data: KaldiDir, ours: Mapping[str, Likelihood], first: Mapping[str, Likelihood], seed: int
 ) -> dict[str, dict[str, dict]]:
     """Kind -> mean, then each "SET LANGUAGE" -> how a model does.
 
@@ -99,12 +59,8 @@ def compare(
         kinds[data.extra[KIND][utt]].append(utt)
     found = {}
     for kind, utts in sorted(kinds.items(), key=lambda each: order(each[0])):
-        sides = ({u: of[u] for u in utts} for of in (ours, first))
-        costs: dict[str, list[float]] = defaultdict(lambda: [0.0, 0])
-        for utt in utts:
-            costs[ours[utt].lang][0] += ours[utt].errors
-            costs[ours[utt].lang][1] += ours[utt].tokens
-        nats = {column: cost / tokens for column, (cost, tokens) in sorted(costs.items())}
+        sides = [{u: of[u] for u in utts} for of in (ours, first)]
+        nats = likelihood.nats(sides[0])
         nats = {MEAN: float(np.mean([*nats.values()])), **nats}
         found[kind] = {
             column: {

@@ -7,6 +7,7 @@ from typing import NoReturn
 from espnet_dq.errors import one_line, program
 from espnet_dq.fetch.sources import MODELS
 from espnet_dq.runtimes.interface import CONTEXTS
+from espnet_dq.task.plan import AUTO
 
 
 class Parser(argparse.ArgumentParser):
@@ -49,6 +50,11 @@ def one_or_more(text: str) -> float:
     if not value >= 1:
         raise argparse.ArgumentTypeError(f"'{text}' is not a number of 1 or more")
     return value
+
+
+def share_or_auto(text: str) -> float | str:
+    """`AUTO`, or a number from 0 to 1, for argparse."""
+    return text if text == AUTO else share(text)
 
 
 def share(text: str) -> float:

@@ -14,7 +14,15 @@ from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 
-from espnet_dq.bin.arguments import Parser, count, one_or_more, percentage, positive, share, whole
+from espnet_dq.bin.arguments import (
+    Parser,
+    count,
+    one_or_more,
+    percentage,
+    positive,
+    share_or_auto,
+    whole,
+)
 from espnet_dq.data.corpora import CORPORA
 from espnet_dq.errors import InputError, run
 from espnet_dq.fetch.sources import MULTILINGUAL
@@ -146,9 +154,10 @@ OPTIONS = {
         Option("epochs", "", one_or_more, "N", "the same, as passes over all windows"),
         Option("qat_steps", "", count, "N",
                f"steps on the grid after kd, instead of {SHARE} of those of kd"),
-        Option("merge", f"{MERGE:g}", share, "SHARE",
+        Option("merge", f"{MERGE:g}", share_or_auto, "SHARE",
                "training on the grid starts between the untouched student, 0, and what kd made of "
-               "it, 1: in between it forgets less of other people and languages"),
+               "it, 1: in between it forgets less of other people and languages; auto: the share "
+               "that dev and the canary like best"),
         Option("lr", "", positive, "X", "learning rate of the first training"),
         Option("patience", "", count, "N",
                "stop a training when so many looks at dev have not been better than the best one"),

@@ -14,6 +14,7 @@ import yaml
 from espnet_dq.config import read_config
 from espnet_dq.errors import InputError, one_line
 from espnet_dq.quant.table import read_grid
+from espnet_dq.task.plan import AUTO
 
 TRAINING = ("corpus", "data_root", "local_data_opts", "long", "teacher", "student", "grid", "mode",
             "singles", "seed", "labels", "temperature", "max_hours", "steps", "epochs",
@@ -31,6 +32,8 @@ def training(o: Mapping[str, str]) -> dict:
         text = o[f"{part}_yaml"]
         found[f"{part}_config"] = yaml.safe_load(text) if text else read_config(o[f"{part}_config"])
     found |= {name: o[name] for name in CONTENT if o[name]}
+    if o["merge"] == AUTO:  # by what the canary says
+        found["canary"] = o["canary"]
     if os.path.isfile(o["grid"]):
         found["grids"] = read_grid(o["grid"])
     return json.loads(json.dumps(found, default=str))

@@ -24,7 +24,7 @@ from espnet_dq.fetch.sources import MODELS, MULTILINGUAL
 from espnet_dq.formats.registry import home
 from espnet_dq.recipe.configs import changed, set_keys
 from espnet_dq.recipe.systems import SYSTEMS, entries
-from espnet_dq.task.plan import DEV_WINDOWS, MERGE, Wanted, heard
+from espnet_dq.task.plan import AUTO, DEV_WINDOWS, MERGE, Wanted, heard
 
 LEARNING = ("teacher", "student")
 NAMES = ", ".join(MULTILINGUAL)
@@ -138,8 +138,12 @@ def _check_together(o: dict[str, str]) -> None:
         raise InputError(f"--upload_to {o['upload_to']}: USER/NAME")
     if o["mode"] == "joint" and o["qat_args"]:
         raise InputError("--qat_args: --mode joint has one training, that of --train_args")
-    if o["mode"] == "joint" and float(o["merge"]) != MERGE:
+    if o["mode"] == "joint" and o["merge"] not in (f"{MERGE:g}", f"{MERGE}"):
         raise InputError("--merge: --mode joint has one training, from the untouched student")
+    if o["merge"] == AUTO and o["canary"] == NONE:
+        raise InputError(
+            f"--merge {AUTO}: the share is chosen by a canary, which --canary leaves out"
+        )
     if o["mode"] == "joint" and o["qat_steps"]:
         raise InputError("--qat_steps: --mode joint has one training, that of --steps")
     systems = o["systems"].split()

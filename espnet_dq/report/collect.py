@@ -1,7 +1,8 @@
 """Read what an experiment left behind and sum it up as results.json.
 
 EXPDIR holds run.json, decode/NAME/{decode.json,score/score.json} for each system, and, where
-those stages ran, data/canary and canary/NAME/, {kd,qat}/train.log, verify.json and benchmark.json.
+those stages ran, data/canary and canary/NAME/, merge.json, {kd,qat}/train.log, verify.json and
+benchmark.json.
 """
 
 import json
@@ -127,6 +128,7 @@ def load(exp: Path, data_name: str | None = None, data_licence: str | None = Non
     results |= data_of(run, data_name, data_licence)
     results["voices"] = (formatted or {}).get("voices")
     results["canary"] = canary.read(exp)
+    results["merge"] = _optional(exp / "merge.json")
     results = examples.add(results, {name: exp / "decode" / name / "score" for name in scores})
     return Experiment(
         path=exp,

@@ -222,6 +222,8 @@ def _training(exp: Experiment) -> str:
         ),
     ]
     parts = [paragraph(f"Warning: {said}") for said in (exp.doubts or {}).values()]
+    if exp.results["merge"]:
+        parts.append(table(tables.MERGED_CAPTION, *tables.merged(exp.results)))
     told = course.told(exp.plan, exp.logs)
     for stage, log in exp.logs.items():
         pictures = [

@@ -44,6 +44,7 @@ def render(exp: Experiment) -> str:
         "",
         *_canary(results),
         "",
+        *_merged(results),
         *_openai(results),
         "",
         *_sure(results),
@@ -81,6 +82,15 @@ def _canary(results: dict) -> list[str]:
         return [tables.NO_CANARY]
     told = [f"### {tables.CANARY}", "", f"{tables.CANARY_CAPTION}.", ""]
     return [*told, table(*tables.canary(results)), "", table(*tables.canary_details(results))]
+
+
+def _merged(results: dict) -> list[str]:
+    """Which share of kd was taken, of those that were tried."""
+    if not results["merge"]:
+        return []
+    head, rows, share = tables.merged(results)
+    said = [f"### Merged: {share} of kd", "", f"{tables.MERGED_CAPTION}.", ""]
+    return [*said, table(head, rows), ""]
 
 
 def _openai(results: dict) -> list[str]:

@@ -35,6 +35,11 @@ CANARY_CAPTION = (
     "95 % intervals over speakers where six or more are known, else over windows. Windows of 30 s "
     "at most, decoded as the test set is"
 )
+MERGED_CAPTION = (
+    "Where the training on the grid began, between the untouched student, 0, and what kd made of "
+    "it, 1: nats a token of the texts of dev and of the canary. The least of dev's and the mean of "
+    "the canary's together is taken"
+)
 
 
 def number(value: float | None, digits: int = 1) -> str:
@@ -108,6 +113,17 @@ def canary_details(results: Mapping) -> tuple[list[str], list[list[str]]]:
                 size = (str(of["words"]), str(of["speakers"] or "not known"))
                 rows.append([kind, column, of["by"].upper(), *rates, *size])
     return ["what", "set and language", "rate (%)", *tried, "words", "speakers"], rows
+
+
+def merged(results: Mapping) -> tuple[list[str], list[list[str]], str]:
+    """Head, rows and the row that was taken, of the shares of kd that `--merge auto` tried."""
+    tried = results["merge"]["tried"]
+    head = ["share of kd", *next(iter(tried.values())), "together"]
+    rows = [
+        [share, *(number(x, 3) for x in (*of.values(), results["merge"]["together"][share]))]
+        for share, of in tried.items()
+    ]
+    return head, rows, f"{results['merge']['share']:g}"
 
 
 def rounded_systems(results: Mapping) -> list[str]:

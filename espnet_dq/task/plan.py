@@ -28,6 +28,7 @@ ON_DEV = 0.15
 INTERVAL = 10  # steps between two looks at dev, at least, unless there are fewer than two such
 # Dev windows that are heard, at most; more make each look at dev dearer, hardly more certain.
 MERGE = 1.0  # of what kd made, where the training on the grid begins; the rest is the untouched
+AUTO = "auto"  # instead: see espnet_dq/task/share.py
 DEV_WINDOWS = 100
 TWICE = "it fixes a length, and so do --steps, --epochs or --qat_steps: leave one of them out"
 COUNTS = ("max_epoch", "num_iters_per_epoch", "batch_size", "accum_grad", "keep_nbest_models",

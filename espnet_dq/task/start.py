@@ -94,6 +94,13 @@ def init_student(
     return out / STUDENT
 
 
+def start_dims(start: Path) -> ModelDimensions:
+    """Sizes and vocabulary of the student that `init_student` wrote into a folder."""
+    sizes = json.loads((start / "student.dims").read_text(encoding="utf-8"))
+    tokens = (start / TOKENS).read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    return with_tokens(model_dims(sizes), tokens, str(start / TOKENS))
+
+
 def merge_start(start: Path, trained: Path, share: float, out: Path) -> Path:
     """Write a student between what its training started from and what that made of it.
 
@@ -130,18 +137,14 @@ def round_start(exp: Path, name: str, init: Path, out: Path) -> Path:
     quant = QuantConfig.from_yaml(exp / "conf" / f"{name}.yaml")
     if quant.ranges != "gptq":
         return init
-    sizes, grid = (
-        json.loads((start / file).read_text(encoding="utf-8"))
-        for file in ("student.dims", "student.grid")
-    )
+    grid = json.loads((start / "student.grid").read_text(encoding="utf-8"))
     tables = ("utt2sha256", "text", "utt2lang")
     made_of = {"init": sha256(init), "grid": grid, "preset": quant.preset} | {
         table: sha256(data / table) for table in tables
     }
     if out.is_file() and note.is_file() and json.loads(note.read_text("utf-8")) == made_of:
         return out
-    tokens = (start / TOKENS).read_text(encoding="utf-8").removesuffix("\n").split("\n")
-    dims = with_tokens(model_dims(sizes), tokens, str(start / TOKENS))
+    dims = start_dims(start)
     saved = torch_file.tensors(torch_file.read(init), init)
     weights = Weights(dims, {name: saved[espnet_name(name)] for name in weight_shapes(dims)})
     grids = assign_grids(dims, grid, quant.preset)

@@ -88,6 +88,23 @@ def _check_canary(canary: dict, exp: Path) -> None:
         assert "Other people, other languages, noise" in shown and "tuxpaint_others ru" in shown
 
 
+def _check_merged(exp: Path, results: dict) -> float:
+    """The share of kd that --merge auto took; the training on the grid began there."""
+    found = results["merge"]
+    assert list(found["tried"]) == ["0", "0.25", "0.5", "0.75", "1"]
+    for kinds in found["tried"].values():
+        assert list(kinds) == ["dev", "other voices", "other languages"]
+    assert found["together"][f"{found['share']:g}"] == min(found["together"].values())
+    for name in ("RESULTS.md", "report.html"):
+        assert "Where the training on the grid began" in (exp / name).read_text(encoding="utf-8")
+    start, trained, merged = (
+        torch.load(exp / name) for name in ("init/student.pth", f"kd/{CHECKPOINT}", "kd/merged.pth")
+    )
+    for name, weight in start.items():
+        assert torch.equal(merged[name], weight.lerp(trained[name], found["share"]))
+    return found["share"]
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("warm")
 def test_every_stage(trim, tmp_path):
@@ -114,6 +131,7 @@ def test_every_stage(trim, tmp_path):
         "--systems", "untouched teacher untouched_rounded student student_torch",
         "--data_name", "Ann's voice", "--data_licence", "CC0-1.0",
         "--also", "onnx_int8, uniform4_g16", "--canary", str(save_canary(data_root, tmp_path)),
+        "--merge", "auto",
     ]  # fmt: skip
     run(tmp_path, *options, "--stop_stage", "10")
     run(tmp_path, *options, "--stage", "12")  # stage 11 has its own test
@@ -159,10 +177,12 @@ def test_every_stage(trim, tmp_path):
     name = "decoder.net.blocks.0.mlp.0.weight"
     assert not torch.equal(trained[name], rounded[name]) and f"{name}_range" in rounded
     assert "init/rounded.pth" in (exp / "qat/run.sh").read_text()
+    merged = _check_merged(exp, results)
     # dq.distil is the same training.
     ours = dq.distil(
         data_root / "train", data_root / "dev", teacher, student, tmp_path / "ours",
         train_config=[tmp_path / "train.yaml", tmp_path / "qat.yaml"], singles=2, nj=1,
+        merge=merged,
     )  # fmt: skip
     for name in ("model.bin", "vocabulary.json", "config.json"):
         assert (ours / name).read_bytes() == (exp / "export/student" / name).read_bytes()
@@ -174,7 +194,7 @@ def test_every_stage(trim, tmp_path):
     log = (tmp_path / "ours/qat/train.log").read_text()
     finished = dq.distil(
         data_root / "train", data_root / "dev", teacher, student, tmp_path / "ours",
-        train_config=[tmp_path / "train.yaml", tmp_path / "qat.yaml"], singles=2,
+        train_config=[tmp_path / "train.yaml", tmp_path / "qat.yaml"], singles=2, merge=merged,
     )  # fmt: skip
     assert finished == ours and (tmp_path / "ours/qat/train.log").read_text() == log
     shared = ("data/train", "data/dev", "cache/train", "cache/dev", "decode/teacher",

@@ -254,6 +254,25 @@ if run_stage 2 "format to 16 kHz, check splits, pack windows" "$skip_data"; then
 fi
 unlock_data
 
+# make_canary: EXPDIR/data/canary, of Debian's speech, where it can be had, and the user's own.
+make_canary() {
+    local stamps sets=()
+    stamps=$(cd "$dumpdir" && pwd)/canary
+    rm -rf "$exp/data/canary" "$exp/data/canary_wav" "$exp/canary"
+    [[ $canary != none && " ${systems[*]} $merge " =~ " "(untouched|auto)" " ]] || return 0
+    # The part that is written last.
+    if [ -e "$stamps/parts/tuxpaint_others" ] ||
+        "$PYTHON" local/tuxpaint.py --out "$stamps" --downloads downloads --nj "$nj"; then
+        sets=("tuxpaint_others=$stamps/parts/tuxpaint_others")
+        [ "$corpus" = debian13 ] || sets+=("tuxpaint=$stamps/parts/tuxpaint")
+    else
+        log "no canary of Debian's: how the student does on other people is not known"
+    fi
+    [ "$canary" = debian ] || sets+=("own=$canary")
+    [ "${#sets[@]}" -eq 0 ] ||
+        py make_canary --train "$raw/train" --sets "${sets[@]}" --out "$exp/data/canary"
+}
+
 first=kd
 configs=("$train_config" "$qat_config")
 if [ "$mode" = joint ]; then first=qat configs=("$train_config"); fi
@@ -263,6 +282,10 @@ if run_stage 3 "weights" false; then
     py init_student --from "$student_pt" --teacher "$teacher_pt" --grid "$grid" \
         --export "$format" "${configs[-1]}" --also "${also[@]}" --out "$exp/init"
     if [ "$skip_train" = false ]; then
+        if [ "$merge" = auto ]; then
+            make_canary
+            [ -e "$exp/data/canary" ] || die "--merge auto: no canary to choose by: --canary DIR"
+        fi
         py check_configs "${configs[@]}" --student "$student_pt" --teacher "$teacher_pt" \
             --grid "$grid" --processes "$(((ngpu > 1 ? ngpu : 1) * num_nodes))" \
             --data "$exp/data/train" "$exp/data/dev"
@@ -345,7 +368,7 @@ if run_stage 7 "distil on the grid (qat)" "$skip_train"; then
     start=$exp/init/student.pth
     [ "$mode" = joint ] || start=$exp/kd/$learned
     [ "$learned" != merged.pth ] ||
-        py merge_start --start "$exp/init/student.pth" --trained "$exp/kd/valid.loss.ave.pth" \
+        heavy merge merge_start --exp "$exp" --trained "$exp/kd/valid.loss.ave.pth" \
             --share "$merge" --out "$start"
     if [ "$ranges" = gptq ]; then
         heavy round round_start --exp "$exp" --init "$start" --out "$exp/init/rounded.pth"
@@ -390,24 +413,6 @@ decode() {
     else
         py decode "${args[@]}" --nj "$clips"
     fi
-}
-# make_canary: EXPDIR/data/canary, of Debian's speech, where it can be had, and the user's own.
-make_canary() {
-    local stamps sets=()
-    stamps=$(cd "$dumpdir" && pwd)/canary
-    rm -rf "$exp/data/canary" "$exp/data/canary_wav" "$exp/canary"
-    [[ $canary != none && " ${systems[*]} " == *" untouched "* ]] || return 0
-    # The part that is written last.
-    if [ -e "$stamps/parts/tuxpaint_others" ] ||
-        "$PYTHON" local/tuxpaint.py --out "$stamps" --downloads downloads --nj "$nj"; then
-        sets=("tuxpaint_others=$stamps/parts/tuxpaint_others")
-        [ "$corpus" = debian13 ] || sets+=("tuxpaint=$stamps/parts/tuxpaint")
-    else
-        log "no canary of Debian's: how the student does on other people is not known"
-    fi
-    [ "$canary" = debian ] || sets+=("own=$canary")
-    [ "${#sets[@]}" -eq 0 ] ||
-        py make_canary --train "$raw/train" --sets "${sets[@]}" --out "$exp/data/canary"
 }
 if run_stage 9 "decode" "$skip_eval"; then
     if [ "$test_clips" -gt 0 ]; then

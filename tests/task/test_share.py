@@ -1,0 +1,99 @@
+"""The share of kd that dev and a canary like best, against openai-whisper's logits."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+import whisper
+
+import espnet_dq as dq
+from espnet_dq.data import canary
+from espnet_dq.data.kaldi import KIND, SET, KaldiDir
+from espnet_dq.errors import InputError
+from espnet_dq.task.share import SHARES, TRIED, choose
+from espnet_dq.task.start import init_student
+from espnet_dq.whisper.dims import espnet_name
+from tests import toys
+from tests.scoring.test_likelihood import cost
+
+
+@pytest.fixture
+def exp(tmp_path):
+    """An experiment as it is when kd has ended: toys, and noise for speech."""
+    corpus = toys.save_corpus(tmp_path / "corpus")
+    models = [
+        toys.save_model(tmp_path / f"{seed}.pt", toys.make_model(state=32, layers=1, seed=seed))
+        for seed in (0, 1)
+    ]
+    init_student(*models, "ct2_int8", tmp_path / "exp/init")
+    state = whisper.load_model(str(models[1]), device="cpu").state_dict()
+    torch.save({espnet_name(name): w for name, w in state.items()}, tmp_path / "exp/trained.pth")
+    shutil.copytree(corpus / "dev", tmp_path / "exp/data/dev")
+    test = KaldiDir.load(corpus / "test")
+    for number, utt in enumerate(sorted(test.wav)):
+        test.extra.setdefault(SET, {})[utt] = f"set{number % 2}"
+        kinds = (canary.VOICES, canary.LANGUAGES, "other voices, babble at 10 dB", canary.NO_SPEECH)
+        test.extra.setdefault(KIND, {})[utt] = kinds[number % 4]
+    test.save(tmp_path / "exp/data/canary")
+    return tmp_path / "exp"
+
+
+@pytest.mark.slow
+def test_the_least_nats_of_dev_and_canary(exp, tmp_path):
+    share = choose(exp, exp / "trained.pth")
+    found = json.loads((exp / TRIED).read_text())
+    assert found["share"] == share and [*map(float, found["tried"])] == list(SHARES)
+    of = [kinds.values() for kinds in found["tried"].values()]
+    assert share == SHARES[int(np.argmin([dev + (a + b) / 2 for dev, a, b in of]))]
+    dev, heard = KaldiDir.load(exp / "data/dev"), KaldiDir.load(exp / "data/canary", [KIND, SET])
+    for share, kinds in found["tried"].items():
+        merged = dq.merge([tmp_path / "0.pt", tmp_path / "1.pt"], [1 - float(share), float(share)])
+        net = whisper.load_model(str(dq.save(merged, tmp_path / f"{share}.pt")), device="cpu")
+        assert list(kinds) == ["dev", canary.VOICES, canary.LANGUAGES]
+        for kind, said in kinds.items():
+            data, utts = heard, [u for u in heard.wav if heard.extra[KIND][u] == kind]
+            if kind == "dev":
+                data, utts = dev, list(dev.wav)
+            columns = {}
+            for utt in utts:
+                column = (data.extra.get(SET, {}).get(utt), data.utt2lang[utt])
+                columns.setdefault(column, []).append(cost(net, data, utt))
+            nats = [sum(c for c, _ in x) / sum(n for _, n in x) for x in columns.values()]
+            assert said == pytest.approx(np.mean(nats), rel=1e-5)  # as test_likelihood
+
+
+@pytest.mark.slow
+def test_nothing_is_tried_twice(exp):
+    share = choose(exp, exp / "trained.pth")
+    known = json.loads((exp / TRIED).read_text())
+    (exp / TRIED).write_text(json.dumps(known | {"share": 0.125}))
+    assert choose(exp, exp / "trained.pth") == 0.125
+    state = torch.load(exp / "trained.pth")
+    state[next(iter(state))] += 1
+    torch.save(state, exp / "trained.pth")
+    assert choose(exp, exp / "trained.pth") in SHARES
+    assert json.loads((exp / TRIED).read_text())["tried"]["0"] == known["tried"]["0"]
+    (exp / TRIED).write_text(json.dumps(known))
+    heard = KaldiDir.load(exp / "data/canary", [KIND, SET])
+    heard.select(u for u in heard.wav if heard.extra[KIND][u] == canary.VOICES).save(
+        exp / "data/canary"
+    )
+    torch.save(torch.load(exp / "trained.pth"), exp / "trained.pth")
+    choose(exp, exp / "trained.pth")
+    assert list(json.loads((exp / TRIED).read_text())["tried"]["1"]) == ["dev", canary.VOICES]
+    assert share in SHARES
+
+
+def test_a_canary_is_needed(exp):
+    heard = KaldiDir.load(exp / "data/canary", [KIND, SET])
+    heard.select(u for u in heard.wav if heard.extra[KIND][u] == canary.NO_SPEECH).save(
+        exp / "data/canary"
+    )
+    with pytest.raises(InputError, match="canary: neither other voices nor other languages in it"):
+        choose(exp, exp / "trained.pth")
+    shutil.rmtree(exp / "data/canary")
+    with pytest.raises(InputError, match=r"--merge auto: .*canary: no canary, by which"):
+        choose(exp, exp / "trained.pth")
+    assert not (exp / TRIED).exists()
