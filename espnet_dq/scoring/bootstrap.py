@@ -11,6 +11,7 @@ for other voices; over neither for another training.
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from math import nan
 
 import numpy as np
 
@@ -55,8 +56,9 @@ class Difference:
 class Ratio:
     """Of the error rates of two systems, the first by the second; 0.8: a fifth fewer errors.
 
-    `low` to `high`: the interval of `CONFIDENCE`. `utterances` and `over`: see `Difference`. All
-    three are infinite, or not numbers, where the second has no errors.
+    `low` to `high`: the interval of `CONFIDENCE`, not numbers where fewer than `FEWEST` were drawn
+    in all, or but one in a language. `utterances` and `over`: see `Difference`. All three are
+    infinite, or not numbers, where the second has no errors.
     """
 
     ratio: float
@@ -85,7 +87,10 @@ def ratios(
 
 
 def _interval(parts: Collection["_Drawn"], ratio: float, drawn: np.ndarray) -> Ratio:
-    low, high = _quantiles(drawn)
+    # Draws of one are all alike, and those of few are few: their interval would seem narrow.
+    counts = [len(part.units) for part in parts]
+    enough = sum(counts) >= FEWEST and min(counts) > 1
+    low, high = _quantiles(drawn) if enough else (nan, nan)
     over = " and ".join(sorted({part.over for part in parts}))
     return Ratio(ratio, low, high, sum(len(part.utterances) for part in parts), over)
 
@@ -221,7 +226,13 @@ def _difference(parts: Collection[_Drawn], points: float, drawn: np.ndarray) -> 
 
 
 def _quantiles(drawn: np.ndarray) -> tuple[float, float]:
-    """The ends of the interval of `CONFIDENCE`."""
+    """The ends of the interval of `CONFIDENCE`.
+
+    A draw in which neither system makes an error says nothing of a ratio: it is left out.
+    """
+    drawn = drawn[~np.isnan(drawn)]
+    if not len(drawn):
+        return nan, nan
     with np.errstate(invalid="ignore"):  # between two infinite ratios
         low, high = np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(low), float(high)

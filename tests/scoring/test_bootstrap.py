@@ -216,3 +216,35 @@ def test_few_speakers_are_not_drawn():
     assert found["en"] == alone["en"] and alone["ru"] != found["ru"]
     assert differences(first, second, {utt: utt for utt in first}) == alone  # none is known
     assert found["mean"].enough and found["ru"].verdict == "more errors"
+
+
+def test_a_draw_without_any_error_says_nothing_of_a_ratio():
+    """0 / 0; the draws that say something give the interval, of the mean, too."""
+    one, other = np.array([2, 0, 0, 1, 0, 0]), np.array([2, 0, 0, 2, 0, 0])  # of 6, 4 without any
+    first = scored([2] * 40, [10] * 40) | scored(one, [10] * 6, "it")
+    second = scored([4] * 40, [10] * 40) | scored(other, [10] * 6, "it")
+    picks = np.random.default_rng(7).integers(6, size=(20_000, 6))
+    sums = one[picks].sum(1), other[picks].sum(1)
+    drawn = sums[0][sums[1] > 0] / sums[1][sums[1] > 0]
+    assert len(drawn) < 19_000
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    found = ratios(first, second)
+    assert (found["it"].low, found["it"].high) == pytest.approx((low, high), abs=0.01)
+    mean = found["mean"].low, found["mean"].high
+    assert mean == pytest.approx(((0.5 + low) / 2, (0.5 + high) / 2), abs=0.01)
+
+
+def test_few_draw_no_interval():
+    """Of one window all draws are alike: its interval would have no width, and seem sure."""
+
+    def interval(*counts):
+        first, second = {}, {}
+        for count, lang in zip(counts, ("en", "it"), strict=False):
+            first |= scored([2] * count, [10] * count, lang)
+            second |= scored([4] * count, [10] * count, lang)
+        found = ratios(first, second)["mean"]
+        return found.low, found.high
+
+    assert interval(FEWEST) == interval(FEWEST - 2, 2) == (0.5, 0.5)
+    for counts in ((FEWEST - 1,), (1, 1), (FEWEST, 1)):
+        assert np.isnan(interval(*counts)).all(), counts
