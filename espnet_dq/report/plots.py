@@ -70,6 +70,11 @@ def _plain(text: str) -> str:
     return text.replace("$", r"\$")
 
 
+def marker(system: int) -> str:
+    """The marker of a system, by its number: where colours come again, beside another one."""
+    return MARKERS[(system + system // len(COLOURS)) % len(MARKERS)]
+
+
 def wer_by_language(results: dict, order: list[str]) -> str:
     """Each system's WER in each language and in the mean, a row per language.
 
@@ -92,7 +97,7 @@ def wer_by_language(results: dict, order: list[str]) -> str:
             ]
             axes.plot(
                 *zip(*points, strict=True),
-                MARKERS[k % len(MARKERS)],
+                marker(k),
                 color=COLOURS[k % len(COLOURS)],
                 label=_plain(system["name"]),
                 alpha=0.9,
@@ -128,7 +133,7 @@ def error_against_size(results: dict) -> str:
             axes.plot(
                 system["bytes_on_disk"] / 1e6,
                 system["wer"][MEAN],
-                MARKERS[k % len(MARKERS)],
+                marker(k),
                 color=COLOURS[k % len(COLOURS)],
                 label=_plain(system["name"]),
                 alpha=0.9,

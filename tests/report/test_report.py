@@ -10,7 +10,7 @@ import whisper
 
 from espnet_dq.bin.report import main
 from espnet_dq.errors import InputError
-from espnet_dq.report import collect, html, markdown
+from espnet_dq.report import collect, html, markdown, plots
 from espnet_dq.scoring.score import score
 from tests.report import made_up
 from tests.report.pages import Page
@@ -78,6 +78,16 @@ def test_pictures_have_words(page):
         assert attrs["role"] == "img"
         assert set(attrs["aria-labelledby"].split()) <= set(page.ids)
     assert page.ids.count("match-kd-title") == 1 and "match-qat-title" not in page.ids
+
+
+def test_each_system_of_a_picture_looks_otherwise():
+    """Seven are usual; with `--also` there are more, and colours and markers come again."""
+    rates = {"en": 10.0, "mean": 10.0}
+    systems = [{"name": f"s{n}", "wer": rates, "bytes_on_disk": 10**6} for n in range(15)]
+    svg = plots.error_against_size({"systems": systems})
+    *_, legend = re.split(r'<g id="size-legend', svg)
+    looks = re.findall(r'<use href="#size-(\w+)"', legend)  # an id of marker and colour
+    assert len(looks) == len(set(looks)) == 15
 
 
 def test_waiting_for_data_is_said(exp):
