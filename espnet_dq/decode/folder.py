@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from espnet_dq.config import CHECKPOINT
 from espnet_dq.data.audio import content_mark
 from espnet_dq.data.faults import AudioFault
 from espnet_dq.data.kaldi import FOLDER, KaldiDir, read_scp, read_wav, write_scp
@@ -254,10 +255,24 @@ def _check_languages(path: Path, wav: dict, languages: dict, known: frozenset[st
 
 def _key(runtime: str, options: dict, model: Path, wav: dict, languages: dict) -> str:
     """Hash of all that decides the result but the audio, of which each result tells its own."""
-    files = sorted(model.iterdir()) if model.is_dir() else [model]
-    weights = [(f.name, sha256(f)) for f in files if f.is_file()]
+    weights = [(f.name, sha256(f)) for f in _model_files(runtime, model) if f.is_file()]
     parts = [runtime, options, str(model), weights, wav, {u: languages[u] for u in wav}]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _model_files(runtime: str, model: Path) -> list[Path]:
+    """What a runtime reads of a model, and maybe more: files of a folder, and its graphs' below it.
+
+    Of an experiment, which others may be writing to, that is the checkpoint and its configuration.
+    """
+    if runtime == "torch" and (model.is_dir() or model.suffix == ".pth"):
+        from espnet_dq.student.checkpoint import training_folder  # imports torch
+
+        folder = training_folder(model if model.is_dir() else model.parent)
+        return [folder / "config.yaml", folder / CHECKPOINT if model.is_dir() else model]
+    if model.is_dir():
+        return [*sorted(model.iterdir()), *sorted(model.glob("onnx/*"))]
+    return [model]
 
 
 def _content(path: str) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from espnet_dq.bin.decode import main as decode_main
+from espnet_dq.config import CHECKPOINT
 from espnet_dq.data.audio import SAMPLE_RATE, load_audio, save_wav
 from espnet_dq.data.kaldi import read_scp, write_scp
 from espnet_dq.data.pieces import pieces
@@ -208,6 +209,45 @@ def test_partial_results_of_other_work_are_not_used(
     beam_size = 2 if change == "beam" else 1
     decode_folder(model, "faster-whisper", toy_data, out, threads=1, beam_size=beam_size)
     assert (texts(out)["utt0"] == "kept") == (change in ("nothing", "touch"))
+
+
+@pytest.mark.parametrize(
+    ("runtime", "model", "file"),
+    [("onnx", "js", "onnx/decoder_model_merged_q4.onnx"), ("torch", "exp", f"qat/{CHECKPOINT}"),
+     ("torch", "exp", "qat/config.yaml"), ("torch", f"exp/qat/{CHECKPOINT}", "../config.yaml")],
+)  # fmt: skip
+def test_partial_results_of_another_model_below_its_folder_are_not_used(
+    runtime, model, file, tmp_path, toy_data, monkeypatch
+):
+    """Graphs for transformers.js, and a training: their weights lie a folder deeper."""
+    text = "before"
+
+    class Engine(Told):
+        languages = frozenset(["en", "ru"])
+
+        def decode(self, clips, language):
+            return [Hypothesis(text)] * len(clips)
+
+    monkeypatch.setattr("espnet_dq.decode.folder.load_runtime", lambda *_, **__: Engine())
+    for name in ("js/config.json", "js/onnx/decoder_model_merged_q4.onnx", f"exp/qat/{CHECKPOINT}",
+                 "exp/qat/config.yaml"):  # fmt: skip
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("one")
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="no room"):
+        patched.setattr(
+            folder, "write_decoded", lambda *_: (_ for _ in ()).throw(OSError("no room"))
+        )
+        decode_folder(tmp_path / model, runtime, toy_data, tmp_path / "out")
+    (tmp_path / "exp/qat/1epoch.pth").touch()  # of a training that goes on
+    text = "after"
+    (toy_data / "kept").mkdir()
+    shutil.copy(tmp_path / "out" / PARTIAL, toy_data / "kept")
+    decode_folder(tmp_path / model, runtime, toy_data, toy_data / "kept")
+    assert set(texts(toy_data / "kept").values()) == {"before"}
+    changed = tmp_path / model / file
+    Path(os.path.normpath(changed)).write_text("two")
+    decode_folder(tmp_path / model, runtime, toy_data, tmp_path / "out")
+    assert set(texts(tmp_path / "out").values()) == {"after"}
 
 
 @pytest.mark.slow
