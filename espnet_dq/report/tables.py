@@ -1,13 +1,14 @@
 """What RESULTS.md and report.html both show: heads, rows and captions, for each to render."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
+from espnet_dq.data.spelling import LETTERS_AS_WORDS
 from espnet_dq.report import rounded
 from espnet_dq.report.collect import RATES, Experiment
 from espnet_dq.report.headline import ratio, signed, sure
 from espnet_dq.scoring import beside
 from espnet_dq.scoring.bootstrap import FEWEST
-from espnet_dq.scoring.score import MEAN
+from espnet_dq.scoring.score import MEAN, UNITS
 from espnet_dq.scoring.table import ALL
 
 NONE = "–"  # where there is no number
@@ -98,7 +99,8 @@ def canary(results: Mapping) -> tuple[list[str], list[list[str]]]:
         for s in results["systems"]
         if s["name"] in tried
     ]
-    return ["system", f"test set, {test}: WER (%)", *kinds, "words a minute, no speech"], rows
+    said = _counted(lang for s in results["systems"] for lang in s["wer"] if lang != MEAN)
+    return ["system", f"test set, {test}: WER (%)", *kinds, f"{said} a minute, no speech"], rows
 
 
 def canary_details(results: Mapping) -> tuple[list[str], list[list[str]]]:
@@ -112,7 +114,13 @@ def canary_details(results: Mapping) -> tuple[list[str], list[list[str]]]:
                 rates = (number(each["kinds"][kind][column][of["by"]]) for each in tried.values())
                 size = (str(of["words"]), str(of["speakers"] or "not known"))
                 rows.append([kind, column, of["by"].upper(), *rates, *size])
-    return ["what", "set and language", "rate (%)", *tried, "words", "speakers"], rows
+    said = _counted(row[1].split()[-1] for row in rows)
+    return ["what", "set and language", "rate (%)", *tried, said, "speakers"], rows
+
+
+def _counted(languages: Iterable[str]) -> str:
+    """What is counted where a canary's words are: letters, in languages without spaces."""
+    return beside.counted({lang: UNITS[lang in LETTERS_AS_WORDS] for lang in languages})
 
 
 def merged(results: Mapping) -> tuple[list[str], list[list[str]], str]:

@@ -58,3 +58,20 @@ def test_tables():
     ]
     _, rows = tables.canary_details(found)
     assert rows == [["other voices", "stamps es", "WER", "40.0", "36.0", "100", "not known"]]
+
+
+def test_letters_are_not_called_words():
+    """Of languages without spaces; `mean` is no language."""
+    found = results({"other voices": item(0.9, 0.85, 0.95)})
+    for system in found["systems"]:
+        system["wer"] = {"zh": 30.0, "ja": 20.0, "mean": 25.0}
+    assert tables.canary(found)[0][-1] == "letters a minute, no speech"
+    for tried in found["canary"]["systems"].values():
+        columns = tried["kinds"]["other voices"]
+        columns["own zh"] = columns["stamps es"]
+    head, (spanish, chinese) = tables.canary_details(found)
+    assert (spanish[1], chinese[1]) == ("stamps es", "own zh")
+    assert head[-2] == "words, in zh letters"
+    for tried in found["canary"]["systems"].values():
+        del tried["kinds"]["other voices"]["stamps es"]
+    assert tables.canary_details(found)[0][-2] == "letters"
