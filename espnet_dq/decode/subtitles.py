@@ -12,12 +12,19 @@ from espnet_dq.runtimes.interface import Segment, Word
 # What JSON need not escape, but a terminal may obey; and lone surrogates, of names of files.
 _ESCAPED = re.compile("[\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 HEAD = {"srt": "", "vtt": "WEBVTT\n\n"}
+# Seconds: what is shorter is no length, and how long it is shown.
+SHORTEST, SHOWN = 0.01, 0.5
 
 
 def cue(kind: str, number: int, segment: Segment) -> str:
-    """The cue `number`, from 1, in a file of a `kind` in `HEAD`, which begins with that."""
+    """The cue `number`, from 1, in a file of a `kind` in `HEAD`, which begins with that.
+
+    What a model puts behind the end of the sound begins and ends there. Nobody would see it, and
+    WebVTT wants an end behind the beginning: it is shown for `SHOWN`.
+    """
     comma = "," if kind == "srt" else "."
-    times = f"{_time(segment.start, comma)} --> {_time(segment.end, comma)}"
+    end = segment.end if segment.end - segment.start >= SHORTEST else segment.start + SHOWN
+    times = f"{_time(segment.start, comma)} --> {_time(end, comma)}"
     text = spoken(" ".join(segment.text.split()))  # an empty line would end the cue
     if kind == "vtt":
         text = escape(text, quote=False)
