@@ -83,7 +83,7 @@ async function hear(blob, name) {
     const options = { streamer, chunk_length_s: about.window, return_timestamps: $("times").checked };
     if (about.multilingual) Object.assign(options, { language: $("language").value, task: "transcribe" });
     const result = await transcribe(audio, options);
-    found = { text: result.text.trim(), chunks: result.chunks, name };
+    found = { text: result.text.trim(), chunks: result.chunks, name, length: audio.length / RATE };
     $("text").textContent = found.text;
     const seconds = (performance.now() - started) / 1000;
     $("took").textContent = `${seconds.toFixed(1)} s for ${(audio.length / RATE).toFixed(1)} s of audio`;
@@ -107,17 +107,20 @@ function save(content, name) {
 
 const stem = () => found.name.replace(/\.[^.]*$/, "") || "text";
 $("txt").onclick = () => save(`${found.text}\n`, `${stem()}.txt`);
-$("srt").onclick = () => save(subtitles(found.chunks), `${stem()}.srt`);
+$("srt").onclick = () => save(subtitles(found.chunks, found.length), `${stem()}.srt`);
 
-function subtitles(chunks) {
+function subtitles(chunks, length) {
   const time = (seconds) => {
     const ms = Math.round(seconds * 1000);
     const part = (value, digits) => String(Math.floor(value)).padStart(digits, "0");
     return `${part(ms / 3600000, 2)}:${part((ms / 60000) % 60, 2)}:${part((ms / 1000) % 60, 2)},${part(ms % 1000, 3)}`;
   };
+  // The model hears a window that is full: it may set a time behind the end, or none (null).
+  const within = (seconds) => Math.min(seconds ?? length, length);
   return chunks
+    .filter(({ text }) => text.trim())
     .map(({ timestamp: [start, end], text }, i) =>
-      `${i + 1}\n${time(start)} --> ${time(end ?? start)}\n${text.trim()}\n`)
+      `${i + 1}\n${time(within(start))} --> ${time(within(end))}\n${text.trim()}\n`)
     .join("\n");
 }
 
@@ -137,8 +140,11 @@ drop.ondrop = (event) => {
 };
 
 let recorder = null;
+let asked = false; // the browser asks whoever sits there: a second click must not ask again
 $("record").onclick = async () => {
   if (recorder) return recorder.stop();
+  if (asked) return;
+  asked = true;
   try {
     const stream = await navigator.mediaDevices.getUserMedia({ audio: true });
     const parts = [];
@@ -156,5 +162,7 @@ $("record").onclick = async () => {
     $("status").textContent = "Recording …";
   } catch (error) {
     failed("The microphone cannot be used", error);
+  } finally {
+    asked = false;
   }
 };

@@ -153,6 +153,55 @@ def test_what_is_written(written):
     assert {p.name for p in (written / "runtime").iterdir()} == names
 
 
+def test_subtitles_end_with_the_audio():
+    """A time that the model did not set, or set behind the end, is the end; 59.9995 s is a minute.
+
+    Without it, the last line would be shown for no time.
+    """
+    if not shutil.which("node"):
+        pytest.skip("no node here")
+    script = (Path(page.__file__).parent / "app.js").read_text(encoding="utf-8")
+    chunks = [[0, 59.9995, " one"], [59.9995, 61, "  "], [61, 65.5, " two"], [65.5, None, " three"],
+              [66, 89.98, " four"]]  # fmt: skip
+    chunks = [{"timestamp": [start, end], "text": text} for start, end, text in chunks]
+    (function,) = re.findall(r"^function subtitles.*?^}$", script, re.DOTALL | re.MULTILINE)
+    call = f"{function}\nconsole.log(JSON.stringify(subtitles({json.dumps(chunks)}, 67.25)))"
+    said = subprocess.run(["node", "-e", call], capture_output=True, text=True, check=True).stdout
+    assert json.loads(said).split("\n\n") == [
+        "1\n00:00:00,000 --> 00:01:00,000\none",
+        "2\n00:01:01,000 --> 00:01:05,500\ntwo",
+        "3\n00:01:05,500 --> 00:01:07,250\nthree",
+        "4\n00:01:06,000 --> 00:01:07,250\nfour\n",
+    ]
+
+
+def test_the_microphone_is_asked_for_once():
+    """Two clicks before the browser's question is answered: one recorder, which the next stops."""
+    if not shutil.which("node"):
+        pytest.skip("no node here")
+    script = (Path(page.__file__).parent / "app.js").read_text(encoding="utf-8")
+    stubs = """
+        const elements = { record: {}, status: {} }, said = [];
+        const $ = (id) => elements[id], hear = () => said.push("heard");
+        const failed = (what) => said.push(what), stream = { getTracks: () => [] };
+        const navigator = { mediaDevices: { getUserMedia: () => {
+          said.push("asked");
+          return new Promise((answer) => setTimeout(answer, 5, stream));
+        } } };
+        class MediaRecorder {
+          start() { said.push("started"); }
+          stop() { this.onstop(); }
+        }
+    """
+    clicks = """
+        const clicks = [$("record").onclick(), $("record").onclick()];
+        Promise.all(clicks).then(() => $("record").onclick()).then(() => console.log(...said));
+    """
+    call = "{" + stubs + script[script.index("let recorder") :] + clicks + "}"
+    done = subprocess.run(["node", "-e", call], capture_output=True, text=True)
+    assert done.stdout.split() == ["asked", "started", "heard"], done.stderr
+
+
 def test_pages_name_no_other_place():
     """Nothing is loaded from elsewhere, whatever is in it."""
     for name in page.PAGE:
