@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     args = get_parser().parse_args(argv)
     check_replaceable(args.out, page.FOLDER)
     check_apart(args.out, source_path(args.source))
-    title = args.title or Path(args.source.rpartition(":")[2]).stem
+    title = args.title or model_name(args.source)
     with atomic(args.out, page.FOLDER) as folder:
         folder.mkdir()
         grid = {"grid": args.grid} if args.grid else {}
@@ -54,6 +54,14 @@ def main(argv: list[str] | None = None) -> int:
         f"{args.out}: {bytes_on_disk(args.out)} bytes; python -m http.server --directory {args.out}"
     )
     return 0
+
+
+def model_name(source: str) -> str:
+    """What the page calls a model that is given as `--from`: `tiny.en`, of `openai:tiny.en`."""
+    path = Path(source)
+    if path.exists():
+        return path.stem if path.is_file() else path.resolve().name  # of a folder: `.`, `v1.5`
+    return source.rpartition(":")[2].rpartition("/")[2].partition("@")[0]
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import soundfile
 import whisper
 
 from espnet_dq.bin.web import main as web
+from espnet_dq.bin.web import model_name
 from espnet_dq.data.audio import load_audio
 from espnet_dq.errors import InputError, WorkError
 from espnet_dq.fetch.npm import NpmPackage, fetch, unpack
@@ -200,6 +201,15 @@ def test_the_microphone_is_asked_for_once():
     call = "{" + stubs + script[script.index("let recorder") :] + clicks + "}"
     done = subprocess.run(["node", "-e", call], capture_output=True, text=True)
     assert done.stdout.split() == ["asked", "started", "heard"], done.stderr
+
+
+def test_a_page_is_called_as_its_model(tmp_path, monkeypatch):
+    (tmp_path / "my.v1.5").mkdir()
+    (tmp_path / "my.v1.5/base.q4.bin").touch()
+    monkeypatch.chdir(tmp_path / "my.v1.5")
+    names = {"openai:tiny.en": "tiny.en", "large-v3": "large-v3", "base.q4.bin": "base.q4"}
+    names |= {"hf:me/small.v2@main": "small.v2", ".": "my.v1.5", "../my.v1.5/": "my.v1.5"}
+    assert {source: model_name(source) for source in names} == names
 
 
 def test_pages_name_no_other_place():
