@@ -33,8 +33,9 @@ NO_CANARY = (
 )
 CANARY_CAPTION = (
     "Errors by those of untouched, the mean over sets and languages: 0.90 is a tenth fewer, with "
-    "95 % intervals over speakers where six or more are known, else over windows. Windows of 30 s "
-    "at most, decoded as the test set is"
+    "95 % intervals over speakers where six or more are known, else over windows; none (a dash) of "
+    f"fewer than {FEWEST} windows, or of one in a language. Windows of 30 s at most, decoded as "
+    "the test set is"
 )
 MERGED_CAPTION = (
     "Where the training on the grid began, between the untouched student, 0, and what kd made of "
