@@ -48,6 +48,10 @@ def test_what_we_write_is_right_and_runs(form, vocabulary, made):
         put(CONFIG, "decoder_attention_heads", 1),
         put(CONFIG, "pad_token_id", 1),
         put(CONFIG, "auto_map", {"AutoModel": "modeling.Whisper"}),
+        put(CONFIG, "attn_implementation", "flex_attention"),
+        put(CONFIG, "attn_implementation", "somebody/kernel"),
+        put(CONFIG, "_is_quantized", True),
+        drop(CONFIG, "model_type"),
         put(CONFIG, "quantization_config", {"quant_method": "bitsandbytes", "load_in_8bit": True}),
         put(GENERATION, "suppress_tokens", [1, 2]),
         put(GENERATION, "begin_suppress_tokens", [220]),
@@ -65,14 +69,39 @@ def test_what_we_write_is_right_and_runs(form, vocabulary, made):
         put(TOKENIZER_CONFIG, "clean_up_tokenization_spaces", True),
         put(TOKENIZER_CONFIG, "padding_side", "left"),
         put(TOKENIZER_CONFIG, "eos_token", "<|nospeech|>"),
+        put(TOKENIZER_CONFIG, "auto_map", {"AutoTokenizer": [None, "somebody/code--a.Tokenizer"]}),
         put(PREPROCESSOR, "hop_length", 320),
         put(PREPROCESSOR, "n_fft", 512),
         put(PREPROCESSOR, "dither", 0.5),
+        put(PREPROCESSOR, "processor_class", "Wav2Vec2Processor"),
         drop(PREPROCESSOR, "chunk_length"),
     ],
 )  # fmt: skip
 def test_every_setting_of_hugging_face(file, edit, changed):
     assert seen(*changed("hf", file, edit))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "key,value",
+    [
+        ("processor_class", "Wav2Vec2Processor"),
+        ("auto_map", {"AutoProcessor": "somebody/code--a.Processor"}),
+        ("audio_tokenizer", {"audio_tokenizer_class": "DacModel",
+                             "audio_tokenizer_name_or_path": "somebody/model"}),
+    ],
+)  # fmt: skip
+def test_a_processor_of_its_own(key, value, changed, monkeypatch):
+    """Nor is a model that it names looked up to be compared."""
+    transformers = pytest.importorskip("transformers")
+    asked = []
+    monkeypatch.setattr(transformers.DacModel, "from_pretrained", lambda *_, **__: asked.append(1))
+
+    def edit(path):
+        (path / "processor_config.json").write_text(json.dumps({key: value}))
+
+    assert seen(*changed("hf", "", edit))
+    assert not asked
 
 
 @pytest.mark.slow

@@ -45,10 +45,11 @@ _FILES = {"model.safetensors", "config.json", "generation_config.json", "tokeniz
 # What transformers' own `save_pretrained` may write beside or instead of these, and reads again.
 _THEIRS = {"processor_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
            "merges.txt"}  # fmt: skip
+_PROCESSOR_KEYS = {"feature_extractor", "processor_class"}
 # Where a folder was, what wrote it, and states that do not decide anything.
 _NOT_MEANT = {"name_or_path", "_name_or_path", "transformers_version", "init_kwargs", "_tokenizer",
               "_should_update_post_processor", "files_loaded", "_vocab", "_merges",
-              "_from_model_config", "_commit_hash"}  # fmt: skip
+              "_from_model_config", "_commit_hash", "_original_object_hash"}  # fmt: skip
 
 
 def compare(folder: Path, reference: Reference) -> Report:
@@ -103,10 +104,14 @@ def beside(
     known = known - {"model.safetensors"} if folders else known
     rows = [_vocabulary(folder / "tokenizer.json", reference.dims)]
     rows.append(companions.files(folder, known, folders))
+    rows += _processor(folder)
+    odd = any(row.integers for row in rows)
     raw = {name: _differing(folder / name, content) for name, content in wanted.items()}
     theirs = {p.name for p in folder.iterdir()} & _THEIRS
     resolved = {}
-    if any(raw.values()) or theirs:
+    if odd:  # by which transformers might load something else
+        resolved = {name: [*keys] for name, keys in raw.items()}
+    elif any(raw.values()) or theirs:
         with tempfile.TemporaryDirectory() as scratch:
             for name, content in wanted.items():
                 (Path(scratch) / name).write_text(json.dumps(content), encoding="utf-8")
@@ -140,6 +145,17 @@ def _expected_files(folder: Path) -> set[str]:
     if "processor_config.json" in found:
         known -= {"preprocessor_config.json"} - found
     return known
+
+
+def _processor(folder: Path) -> list[Row]:
+    """The row of a processor_config.json, if there is one: keys that a Whisper's does not have.
+
+    By others transformers loads more: an audio tokenizer from wherever they say, code of others.
+    """
+    path = folder / "processor_config.json"
+    if not path.is_file():
+        return []
+    return [companions.text_row(path, sorted(read_json(path).keys() - _PROCESSOR_KEYS))]
 
 
 def _differing(path: Path, expected: object) -> list[str]:
@@ -179,19 +195,27 @@ def _as_written(files: tuple[tuple[str, bytes], ...]) -> dict[str, dict]:
 
 
 def _as_read(folder: Path) -> dict[str, dict]:
-    """What transformers makes of a folder's files, as plain values."""
+    """What transformers makes of a folder's files, as plain values.
+
+    Its Auto classes are asked, as its pipeline asks them: some keys only choose the class. And of
+    settings all that objects hold: what they would save leaves out how attention is computed.
+    """
     import transformers
 
     local = {"local_files_only": True}
-    config = transformers.WhisperConfig.from_pretrained(folder, **local).to_dict()
-    generation = transformers.GenerationConfig.from_pretrained(folder, **local).to_dict()
-    processor = transformers.WhisperProcessor.from_pretrained(folder, **local)
+    config = transformers.AutoConfig.from_pretrained(folder, **local, trust_remote_code=False)
+    generation = transformers.GenerationConfig.from_pretrained(folder, **local)
+    processor = transformers.AutoProcessor.from_pretrained(folder, **local, trust_remote_code=False)
     tokenizer = processor.tokenizer
     content = {
-        "config.json": config,
-        "generation_config.json": generation,
-        "preprocessor_config.json": processor.feature_extractor.to_dict(),
-        "tokenizer_config.json": vars(tokenizer),
+        "config.json": vars(config) | {"class": type(config)},
+        "generation_config.json": vars(generation),
+        # Not with its filters and window, which it computes from the rest.
+        "preprocessor_config.json": processor.feature_extractor.to_dict()
+        | {"class": type(processor)},
+        # Of what it was made from, which other folders say otherwise, code of others alone.
+        "tokenizer_config.json": vars(tokenizer)
+        | {"class": type(tokenizer), "auto_map": tokenizer.init_kwargs.get("auto_map")},
     }
     plain = {name: {k: _plain(v) for k, v in table.items() if k not in _NOT_MEANT}
              for name, table in content.items()}  # fmt: skip
