@@ -208,6 +208,18 @@ def test_everything_in_a_graph(edit, changed):
     assert seen(*changed("onnx", "decoder.onnx", onnx_edit(edit)))
 
 
+def test_a_shape_that_does_not_follow(changed):
+    """ONNX Runtime believes it: then it takes no shorter audio, nor two clips at once."""
+
+    def edit(model):
+        (name,) = first("Transpose")(model).output  # of what the convolutions give
+        shape = [1, few().n_audio_ctx, few().n_audio_state]
+        value = helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        model.graph.value_info.append(value)
+
+    assert seen(*changed("onnx", "encoder.onnx", onnx_edit(edit)))
+
+
 # --- safetensors, .pt: types, and numbers that are none
 
 

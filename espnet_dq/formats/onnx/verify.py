@@ -42,8 +42,8 @@ def compare(path: Path, reference: Reference) -> Report:
 
     Integers times scales have to equal the reference's float32 values, and the scales the
     reference's, bit for bit. Floats: the reference cast to the file's type, bit for bit. Of the
-    rest what no runtime heeds may differ: who wrote it, its descriptions, and shapes that were
-    inferred.
+    rest what no runtime heeds may differ: who wrote it, its descriptions, and shapes that follow
+    from the graph.
 
     Raises:
         InputError: no readable ONNX folder.
@@ -172,7 +172,7 @@ def _graph(side: str, model: onnx.ModelProto, expected: onnx.ModelProto) -> Row:
     """The row for all of a file but the values of its tensors and its metadata."""
     found = onnx.ModelProto()
     found.CopyFrom(model)
-    wrong = _tensors(found.graph, expected.graph)
+    wrong = _shapes(found, expected) + _tensors(found.graph, expected.graph)
     for each in (found, expected):
         _clear(each)
     names = [f"{node.op_type} {node.output[0] if node.output else ''}" for node in found.graph.node]
@@ -207,6 +207,21 @@ def _empty(
     return found
 
 
+def _shapes(found: onnx.ModelProto, expected: onnx.ModelProto) -> list[str]:
+    """Values of which a file says another type or shape than follows from the graph.
+
+    ONNX Runtime believes it, and has computed with it before it hears audio of another length.
+    """
+    if not found.graph.value_info:
+        return []
+    inferred = onnx.shape_inference.infer_shapes(expected).graph.value_info
+    known = {value.SerializeToString(deterministic=True) for value in inferred}
+    said = found.graph.value_info
+    return [
+        value.name for value in said if value.SerializeToString(deterministic=True) not in known
+    ]
+
+
 def _tensors(found: onnx.GraphProto, expected: onnx.GraphProto) -> list[str]:
     """Initializers that are not as they should be, but for their values; all are removed."""
     headers = []
@@ -224,7 +239,7 @@ def _tensors(found: onnx.GraphProto, expected: onnx.GraphProto) -> list[str]:
 
 
 def _clear(model: onnx.ModelProto) -> None:
-    """Remove what no runtime heeds, and the metadata, which has a row of its own."""
+    """Remove what no runtime heeds, and what is compared apart: metadata and shapes."""
     for key in ("producer_name", "producer_version", "domain", "model_version", "doc_string"):
         model.ClearField(key)
     del model.metadata_props[:]
