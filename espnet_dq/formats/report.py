@@ -157,7 +157,7 @@ def rounding_error(stored: Mapping[str, np.ndarray], floats: Mapping[str, Tensor
 def as_numpy(tensor: Tensor) -> np.ndarray:
     """Values as stored; of a float type that NumPy lacks, float64, which no file of ours has."""
     plain = not tensor.is_floating_point() or tensor.dtype in (torch.float16, torch.float32)
-    return (tensor if plain else tensor.double()).contiguous().numpy()
+    return (tensor if plain else tensor.double()).detach().contiguous().numpy()
 
 
 def float_row(name: str, values: np.ndarray, expected: np.ndarray, reference: Reference) -> Row:

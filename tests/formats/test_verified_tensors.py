@@ -302,6 +302,19 @@ def test_saved_again_by_safetensors(form, file, changed):
     assert not seen(*changed(form, file, tensors(reorder)))
 
 
+@pytest.mark.parametrize("kind", [torch.nn.Parameter, torch.Tensor.clone])
+def test_saved_again_by_torch(kind, changed):
+    """A table of a module's parameters, too, which no `state_dict` gives."""
+
+    def edit(path):
+        content = torch.load(path, weights_only=True)
+        state = content["model_state_dict"]
+        content["model_state_dict"] = {name: kind(state[name]) for name in reversed(state)}
+        torch.save(content, path)
+
+    assert not seen(*changed("openai", "", edit))
+
+
 # --- what the run sees by itself
 
 
