@@ -89,9 +89,9 @@ def run(form: Format, path: Path, probe: Probe) -> np.ndarray | str:
     if not form.isolated:
         try:
             return form.logits(path, probe)
-        except ImportError as e:
-            return f"not run: {_missing(form, e)}"
         except Exception as e:  # of no common base
+            if _is_absence(e):
+                return f"not run: {_missing(form, e)}"
             return f"{form.engine} does not run it: {_first_line(e)[:160]}"
     with tempfile.TemporaryDirectory() as scratch:
         asked, answer = Path(scratch) / "probe", Path(scratch) / "logits"
@@ -131,6 +131,15 @@ def of_model(model, probe: Probe, mels: np.ndarray) -> np.ndarray:
     return np.array(found)
 
 
+def _is_absence(error: Exception) -> bool:
+    """Whether a package is not installed.
+
+    What a runtime itself lacks for what a file asks of it, transformers says in an error of that
+    class, too, but without a name.
+    """
+    return isinstance(error, ImportError) and error.name is not None
+
+
 def _missing(form: Format, error: ImportError) -> str:
     return f"{form.engine} is not installed ({error.name})"
 
@@ -145,10 +154,10 @@ def _main(module: str, name: str, path: str, asked: str, answer: str) -> int:
     probe = Probe(np.fromfile(asked, "<f4").reshape(shape), **dict(zip(_FACTS, rest, strict=True)))
     try:
         logits = form.logits(Path(path), probe)
-    except ImportError as e:
-        print(_missing(form, e), file=sys.stderr)
-        return NOT_INSTALLED
     except Exception as e:  # each runtime raises its own, of no common base
+        if _is_absence(e):
+            print(_missing(form, e), file=sys.stderr)
+            return NOT_INSTALLED
         print(_first_line(e), file=sys.stderr)
         return 1
     logits.astype("<f4").tofile(answer)

@@ -365,6 +365,16 @@ def test_a_runtime_that_ends_with_the_file(changed):
 
 
 @pytest.mark.slow
+def test_what_a_file_lacks_is_no_missing_runtime(changed):
+    """transformers says so by an `ImportError`; that is not "not run", which is no mismatch."""
+    pytest.importorskip("transformers")
+    file, edit = put(CONFIG, "attn_implementation", "flash_attention_2")
+    path, reference = changed("hf", file, edit)
+    found = logits.run(FORMATS["hf"], path, logits.make_probe(reference.dims))
+    assert isinstance(found, str) and found.startswith("transformers does not run it: FlashAtt")
+
+
+@pytest.mark.slow
 def test_texts_of_the_longest_decoder_reach_the_process(tmp_path, make_toy):
     """Longer than an argument of a process can be; what is no model ends in one line."""
     dims = replace(make_toy(text_ctx=8).dims, n_text_ctx=1 << 14)
