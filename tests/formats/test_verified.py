@@ -108,6 +108,23 @@ def test_a_processor_of_its_own(key, value, changed, monkeypatch):
 @pytest.mark.parametrize(
     "file,edit",
     [
+        put(CONFIG, "repetition_penalty", 3.0),
+        put(CONFIG, "bad_words_ids", [[11]]),
+        drop(CONFIG, "is_encoder_decoder"),
+        drop(TOKENIZER_CONFIG, "tokenizer_class"),
+        edit_json(TOKENIZER, lambda c: c["model"].update(end_of_word_suffix="e")),
+        edit_json(TOKENIZER, lambda c: c["model"].update(byte_fallback=True)),
+    ],
+)  # fmt: skip
+def test_what_transformers_js_takes_as_it_is(file, edit, changed):
+    """transformers itself makes the same of all that."""
+    assert seen(*changed("transformers_js", file, edit))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "file,edit",
+    [
         put(CONFIG, "suppress_ids", [1]),
         put(CONFIG, "unk_token", "the"),
         edit_json(CONFIG, lambda c: c["lang_ids"].pop()),

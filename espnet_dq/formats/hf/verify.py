@@ -88,32 +88,28 @@ def compare(folder: Path, reference: Reference) -> Report:
         rows.append(Row(name, values.shape, grid, bits, size, kind, error, wrong))
     types = {name: values.dtype.name for name, values in tensors.items()}
     dtype = types["decoder.ln.weight"]
-    return Report([*rows, float_types(types), *beside(folder, reference, dtype)])
+    return Report([*rows, float_types(types), *_beside(folder, reference, dtype)])
 
 
 def _ours(name: str) -> str:
     return openai_name(name) if name.startswith(("model.encoder.", "model.decoder.")) else name
 
 
-def beside(
-    folder: Path, reference: Reference, dtype: str, folders: tuple[str, ...] = ()
-) -> list[Row]:
-    """Rows of the vocabulary and of all files but the weights, which lie in `folders` if any."""
-    wanted = _wanted(reference, dtype)
-    known = _expected_files(folder)
-    known = known - {"model.safetensors"} if folders else known
+def _beside(folder: Path, reference: Reference, dtype: str) -> list[Row]:
+    """Rows of the vocabulary and of all files but the weights."""
+    expected = wanted(reference, dtype)
     rows = [_vocabulary(folder / "tokenizer.json", reference.dims)]
-    rows.append(companions.files(folder, known, folders))
+    rows.append(companions.files(folder, _expected_files(folder)))
     rows += _processor(folder)
     odd = any(row.integers for row in rows)
-    raw = {name: _differing(folder / name, content) for name, content in wanted.items()}
+    raw = {name: _differing(folder / name, content) for name, content in expected.items()}
     theirs = {p.name for p in folder.iterdir()} & _THEIRS
     resolved = {}
     if odd:  # by which transformers might load something else
         resolved = {name: [*keys] for name, keys in raw.items()}
     elif any(raw.values()) or theirs:
         with tempfile.TemporaryDirectory() as scratch:
-            for name, content in wanted.items():
+            for name, content in expected.items():
                 (Path(scratch) / name).write_text(json.dumps(content), encoding="utf-8")
             resolved = _resolved(folder, Path(scratch))
     if isinstance(resolved, str):  # transformers is not there to be asked
@@ -130,7 +126,7 @@ def beside(
     return rows
 
 
-def _wanted(reference: Reference, dtype: str) -> dict[str, object]:
+def wanted(reference: Reference, dtype: str) -> dict[str, object]:
     """File -> what `write` writes into it for such a model."""
     with tempfile.TemporaryDirectory() as scratch:
         hf_write.save_config(Path(scratch), reference.dims, dtype, reference.any_window)

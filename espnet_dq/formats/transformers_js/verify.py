@@ -1,7 +1,8 @@
 """Is what a folder for transformers.js holds what training's forward pass used? Bit by bit.
 
-Tensors and graphs as `espnet_dq.formats.onnx.verify` compares them, settings and tokenizer as
-`espnet_dq.formats.hf.verify`.
+Tensors and graphs as `espnet_dq.formats.onnx.verify` compares them. transformers makes the same of
+many settings and tokenizers that transformers.js takes as they are, so these are compared key by
+key.
 """
 
 from pathlib import Path
@@ -9,14 +10,11 @@ from pathlib import Path
 from espnet_dq.errors import WorkError
 from espnet_dq.formats import companions
 from espnet_dq.formats.hf import verify as hf_verify
-from espnet_dq.formats.hf import write as hf_write
 from espnet_dq.formats.hf.names import read_dims, read_json
 from espnet_dq.formats.onnx.verify import read, tensor_rows
 from espnet_dq.formats.report import BESIDE, Reference, Report, Row
 from espnet_dq.formats.transformers_js import files, graph, suffix
 from espnet_dq.whisper.vocabulary import numbers
-
-_WINDOW = "preprocessor_config.json"
 
 
 def compare(path: Path, reference: Reference) -> Report:
@@ -41,7 +39,7 @@ def compare(path: Path, reference: Reference) -> Report:
            for name in names):  # fmt: skip
         row.integers, row.note = row.integers + 1, f"{min(names)} is named after another grid"
     row.name = "onnx"
-    beside = hf_verify.beside(path, reference, "float32", folders=("onnx",))
-    # transformers makes the same of other words there; transformers.js takes it as it is.
-    window = companions.settings(path / _WINDOW, hf_write.preprocessor(reference.dims))
-    return Report([*rows, row, *(r for r in beside if r.name != _WINDOW), window])
+    wanted = hf_verify.wanted(reference, "float32")
+    rows += [row, companions.files(path, wanted, folders=("onnx",))]
+    rows += [companions.settings(path / name, content) for name, content in wanted.items()]
+    return Report(rows)
