@@ -18,6 +18,7 @@ from tqdm import tqdm
 from espnet_dq.bin.arguments import Parser
 from espnet_dq.data.audio import load_audio
 from espnet_dq.data.kaldi import KaldiDir
+from espnet_dq.data.languages import codes
 from espnet_dq.errors import InputError, run, say
 from espnet_dq.files import atomic, check_replaceable
 from espnet_dq.formats import detect
@@ -101,10 +102,12 @@ def _utterances(folder: Path, count: int) -> dict[str, Utterance]:
     names = sorted(data.wav, key=lambda utt: zlib.crc32(utt.encode()))[:count]
     if not names:
         raise InputError(f"{folder}: no utterances, or --clips {count}")
+    languages = codes(data.utt2lang, folder / "utt2lang")
+    for name, table in (("text", data.text), ("utt2lang", languages)):
+        if missing := [utt for utt in names if utt not in table]:
+            raise InputError(f"{folder / name}: no line for '{missing[0]}' of wav.scp")
     return {
-        utt: Utterance(
-            torch.from_numpy(load_audio(data.wav[utt])), data.text[utt], data.utt2lang[utt]
-        )
+        utt: Utterance(torch.from_numpy(load_audio(data.wav[utt])), data.text[utt], languages[utt])
         for utt in names
     }
 

@@ -21,7 +21,7 @@ from whisper.tokenizer import Tokenizer
 
 from espnet_dq.bin.arguments import Parser, add_source
 from espnet_dq.data.kaldi import read_scp
-from espnet_dq.data.languages import whisper_code
+from espnet_dq.data.languages import codes, whisper_code
 from espnet_dq.errors import InputError, run, say
 from espnet_dq.fetch.names import source_path
 from espnet_dq.files import bytes_on_disk, check_apart, check_replaceable
@@ -111,7 +111,7 @@ def always(tokenizer: Tokenizer) -> set[int]:
 def _of_folders(folders: list[Path], languages: list[str] | None) -> Iterator[str]:
     found = set()
     for folder in folders:
-        of = read_scp(folder / "utt2lang")
+        of = codes(read_scp(folder / "utt2lang"), folder / "utt2lang")
         for utt, text in read_scp(folder / "text").items():
             if utt not in of:
                 raise InputError(f"{folder / 'utt2lang'}: no line for '{utt}' of text")

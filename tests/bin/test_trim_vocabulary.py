@@ -156,6 +156,14 @@ def test_damaged_lists_are_named(exported, tmp_path):
     assert torch.equal(found.state[EMBEDDING][2:], before.state[EMBEDDING][2:])
 
 
+def test_languages_have_any_name_in_the_data_too(toy, data, trimmed, tmp_path):
+    shutil.copytree(data, tmp_path / "data")
+    write_scp(tmp_path / "data/utt2lang", {"a": "English", "b": "spa", "c": "ru-RU"})
+    options = ["--data", str(tmp_path / "data"), "--keep_languages", "en-GB,es"]
+    assert main(["--from", str(toy), *options, "--out", str(tmp_path / "out.pt")]) == 0
+    assert openai.load(tmp_path / "out.pt").dims == openai.load(trimmed).dims
+
+
 def test_whisper_cpp_is_refused(trimmed, tmp_path):
     message = "whisper.cpp only runs whole vocabularies"
     for grid in ("none", "ggml_q5_0"):

@@ -3,6 +3,7 @@
 import itertools
 import json
 
+import numpy as np
 import pytest
 import torch
 import whisper
@@ -14,8 +15,8 @@ from espnet_dq.bin.allocate import main as allocate_main
 from espnet_dq.bin.convert import main as convert
 from espnet_dq.bin.sensitivity import main as sensitivity
 from espnet_dq.bin.verify import main as verify
-from espnet_dq.data.audio import load_audio
-from espnet_dq.data.kaldi import KaldiDir
+from espnet_dq.data.audio import load_audio, save_wav
+from espnet_dq.data.kaldi import KaldiDir, write_scp
 from espnet_dq.errors import InputError
 from espnet_dq.quant.allocate import UNIT, allocate
 from espnet_dq.quant.grids import get_grid
@@ -160,6 +161,29 @@ def test_allocation_is_the_best_there_is(data):
     assert list(chosen) == list(table)
     assert sum(loss.bytes for loss in chosen.values()) <= budget
     assert sum(loss.kl for loss in chosen.values()) == pytest.approx(min(fitting))
+
+
+def test_what_a_folder_lacks_is_named(save_toy, tmp_path):
+    given = ["--model", str(save_toy(state=16, layers=1)), "--data", str(tmp_path)]
+    for utt in "ab":
+        save_wav(tmp_path / f"{utt}.wav", np.zeros(1600, np.float32))
+    for name, table in {
+        "wav.scp": {"a": f"{tmp_path}/a.wav", "b": f"{tmp_path}/b.wav"},
+        "text": {"a": "guten Tag"},
+        "utt2spk": {"a": "a", "b": "b"},
+        "utt2lang": {"a": "German", "b": "klingon"},
+    }.items():
+        write_scp(tmp_path / name, table)
+    for message, name, table in (
+        ("utt2lang: 'b': 'klingon': not a language", "utt2lang", {"a": "German"}),
+        ("text: no line for 'b' of wav.scp", "text", {"a": "guten Tag", "b": "hallo"}),
+        ("utt2lang: no line for 'b' of wav.scp", "utt2lang", {"a": "German", "b": "de-AT"}),
+    ):
+        with pytest.raises(InputError, match=message):
+            sensitivity([*given, "--out", str(tmp_path / "table.jsonl")])
+        write_scp(tmp_path / name, table)
+    options = ["--grids", "uniform8", "--out", str(tmp_path / "table.jsonl")]
+    assert sensitivity([*given, *options]) == 0
 
 
 def test_a_table_that_is_not_whole(table, tmp_path):
