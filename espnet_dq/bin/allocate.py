@@ -11,7 +11,7 @@ import json
 from collections import Counter
 from pathlib import Path
 
-from espnet_dq.bin.arguments import Parser
+from espnet_dq.bin.arguments import Parser, positive
 from espnet_dq.errors import InputError, run, say
 from espnet_dq.files import check_replaceable
 from espnet_dq.quant.allocate import allocate
@@ -27,7 +27,7 @@ def get_parser() -> Parser:
     parser = Parser(__doc__)
     parser.add_argument("--table", type=Path, required=True, help="what `sensitivity` wrote")
     parser.add_argument(
-        "--budget_mb", type=float, required=True, help="largest packed file, in 10^6 bytes"
+        "--budget_mb", type=positive, required=True, help="largest packed file, in 10^6 bytes"
     )
     parser.add_argument("--out", type=Path, required=True, help="YAML file to write")
     return parser
@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     settings, losses = _table(args.table)
     # What no grid can be on stays, in float16, and so does the header.
     fixed = settings["rest_bytes"] + _HEADER * 2 * settings["tensors"]
-    chosen = allocate(losses, int(args.budget_mb * MB) - fixed)
+    chosen = allocate(losses, args.budget_mb * MB - fixed)
     total = sum(loss.bytes for loss in chosen.values()) + fixed
     kl = sum(loss.kl for loss in chosen.values())
     write_table(

@@ -10,7 +10,7 @@ from espnet_dq.quant.sensitivity import Loss
 UNIT = 1024  # bytes: sizes are rounded up to it
 
 
-def allocate(losses: Mapping[str, Sequence[Loss]], budget: int) -> dict[str, Loss]:
+def allocate(losses: Mapping[str, Sequence[Loss]], budget: float) -> dict[str, Loss]:
     """The choice whose losses have the least sum, of all that fit into `budget` bytes.
 
     The losses of weights quantized alone are taken to add up. A multiple-choice knapsack, solved
@@ -18,17 +18,18 @@ def allocate(losses: Mapping[str, Sequence[Loss]], budget: int) -> dict[str, Los
 
     Args:
         losses: weight -> what each of its grids costs.
-        budget: bytes for the integers and scales of all of them.
+        budget: bytes for the integers and scales of all of them; `inf` is no limit.
 
     Raises:
         InputError: not even the smallest grids fit.
     """
-    units = budget // UNIT
     sizes = {name: [-(-loss.bytes // UNIT) for loss in rows] for name, rows in losses.items()}
+    # Of more than the largest grids need nothing would become of but arrays.
+    units = int(min(budget, UNIT * sum(map(max, sizes.values()))) // UNIT)
     least = sum(min(each) for each in sizes.values())
     if least > units:
         raise InputError(
-            f"a budget of {budget} bytes for the weights is too small: the smallest grids need "
+            f"a budget of {budget:.0f} bytes for the weights is too small: the smallest grids need "
             f"{least * UNIT}"
         )
     best = np.zeros(units + 1)  # best[u]: least loss of the weights so far within u units

@@ -163,6 +163,19 @@ def test_allocation_is_the_best_there_is(data):
     assert sum(loss.kl for loss in chosen.values()) == pytest.approx(min(fitting))
 
 
+@pytest.mark.parametrize("budget", ["25000000", "1e300", "inf"])  # of bytes, not of megabytes
+def test_what_a_budget_leaves_takes_no_memory(budget, tmp_path):
+    head = {"model": "toy.pt", "candidates": ["w"], "rest_bytes": 0, "tensors": 1}
+    rows = [Loss("w", "uniform4", 50, 0.5, 0.5), Loss("w", "none", 200, 0.0, 0.0)]
+    lines = [json.dumps(each) for each in (head, *map(vars, rows))]
+    (tmp_path / "table.jsonl").write_text("\n".join(lines))
+    given = ["--table", str(tmp_path / "table.jsonl"), "--out", str(tmp_path / "grids.yaml")]
+    assert allocate_main([*given, "--budget_mb", budget]) == 0
+    assert yaml.safe_load((tmp_path / "grids.yaml").read_text()) == {"w": "none"}
+    with pytest.raises(SystemExit):
+        allocate_main([*given, "--budget_mb", "nan"])
+
+
 def test_what_a_folder_lacks_is_named(save_toy, tmp_path):
     given = ["--model", str(save_toy(state=16, layers=1)), "--data", str(tmp_path)]
     for utt in "ab":
