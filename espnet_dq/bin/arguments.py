@@ -9,6 +9,8 @@ from espnet_dq.fetch.sources import MODELS
 from espnet_dq.runtimes.interface import CONTEXTS
 from espnet_dq.task.plan import AUTO
 
+MOST_SEED = 4_000_000_000  # numpy takes less than 2^32, and ESPnet adds its epochs to it
+
 
 class Parser(argparse.ArgumentParser):
     """Of a command, described by the first line of its module's docstring.
@@ -34,6 +36,13 @@ def whole(text: str, least: int = 0) -> int:
 def count(text: str) -> int:
     """A whole number of 1 or more, for argparse."""
     return whole(text, 1)
+
+
+def seed(text: str) -> int:
+    """The seed of a training, for argparse."""
+    if whole(text) > MOST_SEED:
+        raise argparse.ArgumentTypeError(f"'{text}' is above {MOST_SEED}, a seed's most")
+    return int(text)
 
 
 def percentage(text: str) -> float:

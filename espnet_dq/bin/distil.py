@@ -8,7 +8,7 @@ Example usage::
 from pathlib import Path
 
 from espnet_dq.api.training import SINGLES, distil
-from espnet_dq.bin.arguments import Parser, add_balance, count, one_or_more, share, whole
+from espnet_dq.bin.arguments import Parser, add_balance, count, one_or_more, seed, share, whole
 from espnet_dq.config import QuantConfig
 from espnet_dq.data.pack import Balance
 from espnet_dq.errors import run, say
@@ -55,7 +55,7 @@ def get_parser() -> Parser:
         help="the second training starts between the untouched student, 0, and what the first made "
         f"of it, 1 ({MERGE:g})",
     )
-    parser.add_argument("--seed", type=whole, default=0, help="of packing and training (0)")
+    parser.add_argument("--seed", type=seed, default=0, help="of packing and training (0)")
     parser.add_argument("--nj", type=count, help="processes that read audio (number of cores)")
     parser.add_argument("--ngpu", type=whole, default=0, help="GPUs to train on (0: the CPU)")
     return parser

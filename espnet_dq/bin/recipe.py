@@ -20,6 +20,7 @@ from espnet_dq.bin.arguments import (
     one_or_more,
     percentage,
     positive,
+    seed,
     share_or_auto,
     whole,
 )
@@ -28,7 +29,7 @@ from espnet_dq.errors import InputError, run
 from espnet_dq.fetch.sources import MULTILINGUAL
 from espnet_dq.formats.registry import FORMATS
 from espnet_dq.recipe import settings
-from espnet_dq.recipe.settle import DEBIAN, TRAIN_CONFIG, settle
+from espnet_dq.recipe.settle import DEBIAN, QAT_CONFIG, TRAIN_CONFIG, settle
 from espnet_dq.recipe.systems import SYSTEMS
 from espnet_dq.task.plan import MERGE, SHARE
 
@@ -144,7 +145,7 @@ OPTIONS = {
         Option("train_config", "", str, "FILE",
                f"training configuration of kd ({TRAIN_CONFIG['kd_qat']}), or of joint "
                f"({TRAIN_CONFIG['joint']})"),
-        Option("qat_config", "conf/qat.yaml", str, "FILE", "training configuration of qat"),
+        Option("qat_config", QAT_CONFIG, str, "FILE", "training configuration of qat"),
         Option("train_args", "", str, "KEYS",
                'keys to set in train_config: "model_conf.alpha=0.5 grad_clip=0.5"'),
         Option("qat_args", "", str, "KEYS", "keys to set in qat_config"),
@@ -161,7 +162,7 @@ OPTIONS = {
         Option("lr", "", positive, "X", "learning rate of the first training"),
         Option("patience", "", count, "N",
                "stop a training when so many looks at dev have not been better than the best one"),
-        Option("seed", "0", whole, "N", "seed of packing and training"),
+        Option("seed", "0", seed, "N", "seed of packing and training"),
     ),
     "scoring": (
         Option("test_clips", "0", whole, "N",

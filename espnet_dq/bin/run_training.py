@@ -8,7 +8,7 @@ interrupt. EXP/NAME/run.sh runs it again.
 import shlex
 from pathlib import Path
 
-from espnet_dq.bin.arguments import Parser, count, whole
+from espnet_dq.bin.arguments import Parser, count, seed, whole
 from espnet_dq.config import PADDINGS
 from espnet_dq.errors import run
 from espnet_dq.jobs import BACKENDS, Jobs, run_jobs
@@ -25,7 +25,7 @@ def get_parser() -> Parser:
     parser.add_argument("--teacher", type=Path, required=True, help="its .pt")
     parser.add_argument("--padding", choices=PADDINGS, required=True, help="of windows")
     parser.add_argument("--live", action="store_true", help="let the teacher answer in every step")
-    parser.add_argument("--seed", type=whole, default=0, help="of the trainer (0)")
+    parser.add_argument("--seed", type=seed, default=0, help="of the trainer (0)")
     parser.add_argument("--ngpu", type=whole, default=0, help="GPUs of each machine (0: the CPU)")
     parser.add_argument("--nodes", type=count, default=1, help="machines, on Slurm (1)")
     parser.add_argument("--backend", choices=BACKENDS, default="local", help="where (local)")

@@ -31,6 +31,7 @@ NAMES = ", ".join(MULTILINGUAL)
 WEIGHTS = "downloads/weights"  # in the recipe's folder: checkpoints that were fetched or made
 DEBIAN, NONE = "debian", "none"  # of --canary
 TRAIN_CONFIG = {"kd_qat": "conf/train.yaml", "joint": "conf/joint.yaml"}  # by mode
+QAT_CONFIG = "conf/qat.yaml"
 # Paths that commands of jobs name.
 IN_JOBS = ("dumpdir", "cachedir", "teacher", "student", "grid", "train_config", "qat_config")
 
@@ -136,8 +137,12 @@ def _check_together(o: dict[str, str]) -> None:
         )
     if o["upload_to"] and not re.fullmatch(".+/.+", o["upload_to"]):
         raise InputError(f"--upload_to {o['upload_to']}: USER/NAME")
+    if int(o["stage"]) > int(o["stop_stage"]):
+        raise InputError(f"--stage {o['stage']}: is behind --stop_stage {o['stop_stage']}")
     if o["mode"] == "joint" and o["qat_args"]:
         raise InputError("--qat_args: --mode joint has one training, that of --train_args")
+    if o["mode"] == "joint" and o["qat_config"] != QAT_CONFIG:
+        raise InputError("--qat_config: --mode joint has one training, that of --train_config")
     if o["mode"] == "joint" and o["merge"] not in (f"{MERGE:g}", f"{MERGE}"):
         raise InputError("--merge: --mode joint has one training, from the untouched student")
     if o["merge"] == AUTO and o["canary"] == NONE:
@@ -151,6 +156,8 @@ def _check_together(o: dict[str, str]) -> None:
         raise InputError(f"--systems: {odd[0]}: unknown, known are {', '.join(SYSTEMS)}")
     if o["grid"].endswith(".yaml") and "teacher_rounded" in systems:
         raise InputError("--systems: teacher_rounded: --grid is a table of the student's weights")
+    if twice := [system for system in systems if systems.count(system) > 1]:
+        raise InputError(f"--systems {o['systems']}: {twice[0]} comes twice")
     if "student" not in systems:
         raise InputError(f"--systems {o['systems']}: without student")
 

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass
-from math import ceil
+from math import ceil, inf
 from pathlib import Path
 
 import yaml
@@ -71,7 +71,7 @@ class Wanted:
         qat_steps: of the second one; None: a `SHARE` of the first one's, or fixed.
 
     Raises:
-        InputError: both steps and epochs.
+        InputError: both steps and epochs, or epochs without an end.
     """
 
     steps: int | None = None
@@ -81,6 +81,8 @@ class Wanted:
     def __post_init__(self):
         if self.steps and self.epochs:
             raise InputError("--steps and --epochs both say how long the first training is")
+        if self.epochs == inf:
+            raise InputError("--epochs inf: a training without an end")
 
     def steps_of(self) -> tuple[int | None, int | None]:
         """Those of the first training and of the second."""
