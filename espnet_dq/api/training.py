@@ -34,7 +34,7 @@ from espnet_dq.formats.openai import read as openai
 from espnet_dq.formats.registry import FORMATS, form_of
 from espnet_dq.quant.table import read_grid
 from espnet_dq.student.checkpoint import CHECKPOINT
-from espnet_dq.task.check import check, sizes
+from espnet_dq.task.check import check, check_gpus, sizes
 from espnet_dq.task.plan import DEV_WINDOWS, MERGE, Wanted, heard, names, plan
 from espnet_dq.task.start import MERGED, ROUNDED, STUDENT, init_student, merge_start, round_start
 from espnet_dq.task.train import Training
@@ -109,6 +109,7 @@ def distil(
     models = [source_path(source).absolute() for source in (teacher, student)]
     folders, balance = {"train": Path(train), "dev": Path(dev)}, balance or Balance()
     length = Wanted(steps, epochs, qat_steps)
+    check_gpus(ngpu)
     if not isinstance(table := read_grid(grid), str):
         grid = str(Path(grid).absolute())
     for path in configs:

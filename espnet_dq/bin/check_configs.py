@@ -5,10 +5,10 @@ from pathlib import Path
 
 from whisper.model import ModelDimensions
 
-from espnet_dq.bin.arguments import Parser
+from espnet_dq.bin.arguments import Parser, whole
 from espnet_dq.errors import run, say
 from espnet_dq.quant.table import read_grid
-from espnet_dq.task.check import check, sizes
+from espnet_dq.task.check import check, check_gpus, sizes
 
 
 def get_parser() -> Parser:
@@ -19,6 +19,7 @@ def get_parser() -> Parser:
     parser.add_argument("--teacher", required=True, help="the same")
     parser.add_argument("--grid", required=True, help="the student's weight grid, or a file")
     parser.add_argument("--processes", type=int, default=1, help="number that will train (1)")
+    parser.add_argument("--ngpu", type=whole, default=0, help="GPUs of this machine that train (0)")
     parser.add_argument(
         "--data", type=Path, nargs=2, metavar=("TRAIN", "DEV"), help="folders of windows"
     )
@@ -28,6 +29,7 @@ def get_parser() -> Parser:
 def main(argv: list[str] | None = None) -> int:
     """Check them; returns 0."""
     args = get_parser().parse_args(argv)
+    check_gpus(args.ngpu)
     student, teacher = sizes(args.student), sizes(args.teacher)
     counts = [_weights(dims) for dims in (teacher, student)]
     if counts[0] < counts[1]:

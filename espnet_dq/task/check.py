@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import torch
 import yaml
 from whisper.model import ModelDimensions
 
@@ -22,7 +23,7 @@ from espnet_dq.config import (
 from espnet_dq.data.augment import Augment
 from espnet_dq.data.kaldi import CATEGORY, read_scp
 from espnet_dq.distill.terms import check_speed
-from espnet_dq.errors import DQError, InputError, say
+from espnet_dq.errors import DQError, InputError, say, shown
 from espnet_dq.formats.openai import read as openai
 from espnet_dq.task.plan import check_counts, complete
 from espnet_dq.task.plugin import register
@@ -30,6 +31,7 @@ from espnet_dq.task.tokenizer import token_list
 from espnet_dq.whisper.dims import SIZES
 from espnet_dq.whisper.vocabulary import numbers
 
+BEST = ["valid", "loss", "min"]  # whose weights `CHECKPOINT` are
 BY_COUNT = ("unsorted", "sorted", "folded")  # batch types of `batch_size` utterances
 
 
@@ -57,6 +59,12 @@ def check(
     """
     config = read_config(path)
     check_counts(config, str(path))
+    kept = config.get("best_model_criterion", [BEST])  # ESPnet's default has it, too
+    if isinstance(kept, list) and BEST not in kept:
+        raise InputError(
+            f"{path}: best_model_criterion: {shown(kept)} is without {BEST}, by which the weights "
+            "are chosen that are trained on and exported"
+        )
     check_batches(path, config, processes, data)
     if config.get("use_tensorboard", True) and find_spec("tensorboard") is None:  # ESPnet's default
         raise InputError(
@@ -69,6 +77,12 @@ def check(
         say(f"{path}: not checked, since {ranges} is not there yet", sys.stderr)
         return
     check_config(path, student, teacher, grid)
+
+
+def check_gpus(count: int) -> None:
+    """Raise `InputError` unless torch sees so many GPUs here."""
+    if count and (seen := torch.cuda.device_count()) < count:
+        raise InputError(f"--ngpu {count}: torch sees {seen or 'no'} GPU{'s' * (seen > 1)}")
 
 
 def check_batches(path: Path, config: dict, processes: int, data: Sequence[Path] | None) -> None:
@@ -146,9 +160,11 @@ def check_config(
         tokens = Path(scratch) / "tokens.txt"
         tokens.write_text("\n".join(token_list(student)) + "\n", encoding="utf-8")
         ours, theirs = numbers(student), numbers(teacher)
+        # Of words in a file ESPnet does not ask whether they are among those it knows.
+        words = [f"--{key}={value}" for key, value in config.items() if isinstance(value, str)]
         try:
             ASRTask.main(
-                cmd=["--config", str(given), "--dry_run", "true", "--output_dir", scratch,
+                cmd=["--config", str(given), *words, "--dry_run", "true", "--output_dir", scratch,
                      "--log_level", "ERROR", "--token_list", str(tokens), "--token_type", "bpe",
                      "--bpemodel", "dq_whisper", "--encoder_conf", f"dims={ours}",
                      "--decoder_conf", f"dims={ours}", "--model_conf", "teacher=unread.pt",

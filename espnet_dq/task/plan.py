@@ -31,8 +31,8 @@ MERGE = 1.0  # of what kd made, where the training on the grid begins; the rest 
 AUTO = "auto"  # instead: see espnet_dq/task/share.py
 DEV_WINDOWS = 100
 TWICE = "it fixes a length, and so do --steps, --epochs or --qat_steps: leave one of them out"
-COUNTS = ("max_epoch", "num_iters_per_epoch", "batch_size", "accum_grad", "keep_nbest_models",
-          "log_interval")  # fmt: skip
+COUNTS = ("max_epoch", "num_iters_per_epoch", "batch_size", "valid_batch_size", "accum_grad",
+          "keep_nbest_models", "log_interval")  # fmt: skip
 ESPNETS = {"batch_size": 20, "accum_grad": 1}  # its own defaults
 
 

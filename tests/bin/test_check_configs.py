@@ -1,5 +1,7 @@
 """Stage 3's look at the training configurations, by ESPnet's own classes."""
 
+import re
+
 import pytest
 
 from espnet_dq.bin.check_configs import main
@@ -26,6 +28,37 @@ def test_what_would_fail_after_hours(save_toy, tmp_path):
     bad.write_text(toys.config("qat").replace("tap: block", "tap: fnn"))
     with pytest.raises(InputError, match=r"bad\.yaml: .*fnn"):
         main([str(good), str(bad), *given])
+
+
+@pytest.mark.parametrize(("there", "said"), [(0, "torch sees no GPU"), (1, "torch sees 1 GPU")])
+def test_gpus_that_are_not_there(there, said, monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: there)
+    given = ["no.yaml", "--student", "tiny", "--teacher", "base", "--grid", "ct2_int8"]
+    with pytest.raises(InputError, match=rf"^--ngpu {there + 1}: {said}$"):
+        main([*given, "--ngpu", str(there + 1)])
+    with pytest.raises(InputError, match=r"no\.yaml"):
+        main([*given, "--ngpu", str(there)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("batch_type: unsortd", "--batch_type: invalid choice: 'unsortd'"),
+        ("valid_batch_type: sort", "--valid_batch_type: invalid choice: 'sort'"),
+        ("iterator_type: sequences", "--iterator_type: invalid choice: 'sequences'"),
+        ("sort_in_batch: up", "--sort_in_batch: invalid choice: 'up'"),
+        ("valid_batch_size: 0", "valid_batch_size: 0 is not a whole number above 0"),
+        ("best_model_criterion: [[valid, acc, max]]", "best_model_criterion: .* is without "),
+    ],
+)
+def test_what_espnet_looks_at_only_when_it_trains(save_toy, tmp_path, line, said):
+    toy, file = str(save_toy()), tmp_path / "bad.yaml"
+    key = line.partition(":")[0]
+    kept = re.sub(rf"^{key}:.*\n(-.*\n)*", "", toys.config("train"), flags=re.MULTILINE)
+    file.write_text(f"{kept}{line}\n")
+    with pytest.raises(InputError, match=rf"bad\.yaml: .*{said}"):
+        main([str(file), "--student", toy, "--teacher", toy, "--grid", "ct2_int8"])
 
 
 @pytest.mark.slow

@@ -143,8 +143,8 @@ heavy() {
         in_jobs 1 "$1" "${heavy_options:-$cmd_options}" "$PYTHON" -m "espnet_dq.bin.$2" "${@:3}"
     fi
 }
-processes=$nj # of one command on one machine
-[ "$cmd_backend" = local ] || processes=$cmd_threads
+processes=$nj here=$ngpu # of one command on one machine; GPUs that this machine must have
+[ "$cmd_backend" = local ] || processes=$cmd_threads here=0
 # fetch_weights teacher|student...: their checkpoints, fetched or made where they are none yet.
 fetch_weights() {
     local model file
@@ -288,7 +288,7 @@ if run_stage 3 "weights" false; then
         fi
         py check_configs "${configs[@]}" --student "$student_pt" --teacher "$teacher_pt" \
             --grid "$grid" --processes "$(((ngpu > 1 ? ngpu : 1) * num_nodes))" \
-            --data "$exp/data/train" "$exp/data/dev"
+            --data "$exp/data/train" "$exp/data/dev" --ngpu "$here"
         # What a user says of data may be wrong.
         [ -z "$data_root" ] ||
             py check_languages --teacher "$teacher_pt" --data "$exp/data/train" \
