@@ -27,7 +27,8 @@ class Pace:
     def training(self, length: Length, dev: int) -> float:
         """Seconds of a training, `dev` windows being heard before it and after each interval."""
         looks = 1 + length.steps // length.interval
-        return length.steps * length.batch * self.step + looks * dev * self.hearing
+        heard = length.steps * length.windows / length.once
+        return heard * self.step + looks * dev * self.hearing
 
 
 def measure(teacher: Path, student: Path, config: Mapping) -> Pace:

@@ -43,21 +43,23 @@ class Length:
     Attributes:
         steps: of the optimizer.
         windows: of train.
-        batch: windows a step.
+        batch: windows a step, as they are configured.
         interval: steps between two looks at dev.
+        once: steps in which all windows are heard once.
     """
 
     steps: int
     windows: int
     batch: int
     interval: int
+    once: float
 
     def __str__(self) -> str:
-        often = self.steps * self.batch / self.windows
+        often = self.steps / self.once
         heard = f"each {often:.1f} times" if often >= 1 else f"{100 * often:.0f} % of them"
         return (
-            f"{self.steps} steps of {self.batch} windows: of {self.windows} windows {heard}; dev "
-            f"every {self.interval} steps"
+            f"{self.steps} steps of {self.windows / self.once:.0f} windows: of {self.windows} "
+            f"windows {heard}; dev every {self.interval} steps"
         )
 
 
@@ -156,12 +158,17 @@ def heard(configs: Mapping[str, Mapping], wanted: Wanted) -> int | None:
     return max(counts) if counts[0] else None
 
 
-def follow(windows: int, batch: int, passes: float | None = None) -> int:
-    """Steps of so many windows each that so many windows ask for."""
-    once = max(windows / batch, 1)
+def follow(config: Mapping, windows: int, passes: float | None = None) -> int:
+    """Steps that so many windows ask for, or so many passes over them."""
+    once = _once(config, windows)
     if passes is not None:
         return ceil(passes * once)
-    return ceil(max(once, min(LEAST, MOST_PASSES * once)))
+    return ceil(max(windows / _batch(config), min(LEAST, MOST_PASSES * once)))
+
+
+def _once(config: Mapping, windows: int) -> float:
+    """Steps in which all windows are heard once: what is left of them makes batches larger."""
+    return max(windows // _value(config, "batch_size"), 1) / _value(config, "accum_grad")
 
 
 def complete(
@@ -183,7 +190,7 @@ def complete(
     if fixed is not None and steps:
         raise InputError(f"{source}: max_epoch: {TWICE}")
     if fixed is None:
-        steps = steps or follow(windows, batch)
+        steps = steps or follow(config, windows)
         parts = _intervals(steps, dev, batch)
         interval = ceil(steps / parts)
         steps = parts * interval
@@ -196,7 +203,7 @@ def complete(
             **read_section(config, "scheduler_conf", source),
             "max_steps": steps,
         }
-    return whole, Length(steps, windows, batch, interval)
+    return whole, Length(steps, windows, batch, interval, _once(config, windows))
 
 
 def _intervals(steps: int, dev: int, batch: int) -> int:
@@ -236,7 +243,7 @@ def plan(
     for name, path, given in zip(files, configs, wanted.steps_of(), strict=False):
         config = read_config(path)
         if not lengths and wanted.epochs:
-            given = follow(windows, _batch(config), wanted.epochs)
+            given = follow(config, windows, wanted.epochs)
         if lengths and given is None and fixed_steps(config, str(path), windows) is None:
             (first,) = lengths.values()
             given = ceil(SHARE * first.steps * first.batch / _batch(config))

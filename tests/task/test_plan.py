@@ -4,9 +4,10 @@ import json
 
 import pytest
 import yaml
+from espnet2.samplers.unsorted_batch_sampler import UnsortedBatchSampler
 
 from espnet_dq.errors import InputError
-from espnet_dq.task.plan import LEAST, MOST_PASSES, Wanted, complete, heard, plan
+from espnet_dq.task.plan import LEAST, MOST_PASSES, Wanted, complete, follow, heard, plan
 
 BASE = {"batch_size": 4, "scheduler": "tristagelr", "scheduler_conf": {"warmup_ratio": 0.1}}
 FIXED = {"max_epoch": 3, "num_iters_per_epoch": 20}
@@ -22,6 +23,28 @@ def test_steps_follow_the_data(windows, steps):
     assert whole["max_epoch"] * whole["num_iters_per_epoch"] == length.steps
     assert whole["scheduler_conf"] == {"warmup_ratio": 0.1, "max_steps": length.steps}
     assert "max_steps" not in BASE["scheduler_conf"]
+
+
+@pytest.mark.parametrize(
+    ("windows", "accum", "steps", "said"),
+    [
+        (3, 1, 8, "8 steps of 3 windows: of 3 windows each 8.0 times"),
+        (7, 1, 8, "8 steps of 7 windows: of 7 windows each 8.0 times"),
+        (11, 1, 16, "16 steps of 6 windows: of 11 windows each 8.0 times"),
+        (2, 2, 4, "4 steps of 4 windows: of 2 windows each 8.0 times"),
+    ],
+)
+def test_few_windows_are_heard_as_often_as_is_said(windows, accum, steps, said, tmp_path):
+    """ESPnet makes no batch of fewer than `batch_size`: 7 windows are one batch of 7."""
+    config = BASE | {"accum_grad": accum}
+    whole, length = complete(config, "f", windows, 100)
+    assert length.steps == steps and str(length).startswith(said)
+    assert follow(config, windows, 4) == 4 * steps / MOST_PASSES
+    table = tmp_path / "shapes"
+    table.write_text("".join(f"u{i} 480000\n" for i in range(windows)))
+    batches = [*UnsortedBatchSampler(BASE["batch_size"], str(table))]
+    passes = whole["max_epoch"] * whole["num_iters_per_epoch"] / len(batches)
+    assert passes == MOST_PASSES and max(map(len, batches)) <= windows
 
 
 @pytest.mark.parametrize("accum", [1, 3])
