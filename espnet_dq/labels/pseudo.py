@@ -7,10 +7,10 @@ it is sure of it. Filtering by the error rate between label and text is Distil-W
 that failed.
 
 What the teacher said is kept beside the result, under the name of the source, a line an utterance:
-a killed run goes on, and the other mode or other limits ask the teacher nothing.
+a killed run goes on, the other mode or other limits ask the teacher nothing, and other data only of
+what is new in them.
 """
 
-import hashlib
 import json
 import os
 from collections import Counter
@@ -157,10 +157,13 @@ def _load(source: Path, mode: str) -> KaldiDir:
 
 
 def _labels(data: KaldiDir, path: Path, teacher: Path, device: str) -> dict[str, Label]:
-    """Labels of all utterances: those in `path`, and the teacher's for the rest, appended."""
-    content = json.dumps([data.audio(), data.utt2lang], sort_keys=True).encode()
-    source = {"teacher": sha256(teacher), "data": hashlib.sha256(content).hexdigest()}
-    known = _known(path, source)
+    """Labels of all utterances: those in `path`, and the teacher's for the rest, appended.
+
+    Those of other audio, or of another language, are not taken: data may have changed since.
+    """
+    source, audio = {"teacher": sha256(teacher)}, data.audio()
+    of = {utt: f"{data.utt2lang[utt]} {audio[utt]}" for utt in data.wav}
+    known = {u: label for u, (heard, label) in _known(path, source).items() if of.get(u) == heard}
     wanted = sorted((u for u in data.wav if u not in known), key=lambda u: (data.utt2lang[u], u))
     if not wanted:
         return known
@@ -173,7 +176,8 @@ def _labels(data: KaldiDir, path: Path, teacher: Path, device: str) -> dict[str,
         for batch in batched(wanted, BATCH[device]):
             for label in _ask(model, data, list(batch)):
                 known[label.utt] = label
-                f.write(json.dumps(asdict(label), ensure_ascii=False) + "\n")
+                line = {"of": of[label.utt], **asdict(label)}
+                f.write(json.dumps(line, ensure_ascii=False) + "\n")
             f.flush()
             os.fsync(f.fileno())
             bar.update(len(batch))
@@ -183,8 +187,8 @@ def _labels(data: KaldiDir, path: Path, teacher: Path, device: str) -> dict[str,
 _HEAD = b'{"teacher": '  # how a file of labels begins
 
 
-def _known(path: Path, source: dict) -> dict[str, Label]:
-    """What stands in `path`; a last line that a kill cut off is taken away."""
+def _known(path: Path, source: dict) -> dict[str, tuple[str, Label]]:
+    """What stands in `path`, of which audio; a last line that a kill cut off is taken away."""
     if not path.is_file():
         return {}
     raw = path.read_bytes()
@@ -194,11 +198,11 @@ def _known(path: Path, source: dict) -> dict[str, Label]:
         return {}
     try:
         first, *lines = (json.loads(line) for line in whole.splitlines())
-        labels = {line["utt"]: Label(**line) for line in lines}
+        labels = {line["utt"]: (line.pop("of", ""), Label(**line)) for line in lines}
     except (ValueError, TypeError, KeyError) as e:
         raise InputError(f"{path}: broken or older, remove it: {e}") from None
     if first != source:
-        raise InputError(f"{path}: the labels of another teacher or of other data: remove it")
+        raise InputError(f"{path}: the labels of another teacher, or older: remove it")
     if whole != raw:
         with atomic(path) as tmp:
             tmp.write_bytes(whole)

@@ -10,6 +10,7 @@ from espnet_dq.bin.pseudo_label import main
 from espnet_dq.data.audio import load_audio
 from espnet_dq.data.kaldi import KaldiDir, read_scp
 from espnet_dq.errors import InputError
+from espnet_dq.labels import pseudo
 from espnet_dq.labels.pseudo import Label, Limits, _known, error_rate, label_folder
 
 
@@ -74,6 +75,36 @@ def test_replace_needs_no_text_and_asks_once(folder, weights_dir, tmp_path, monk
     assert read_scp(tmp_path / "checked/text") == labels
     with pytest.raises(InputError, match=r"data\.labels\.jsonl: the labels of another teacher"):
         label_folder(folder, out, weights_dir / "base.pt", "replace")
+
+
+def test_of_other_data_only_what_is_new_is_asked(tmp_path, monkeypatch):
+    asked = []
+
+    def ask(model, data, utts):
+        asked.extend(utts)
+        return (Label(u, f"{data.utt2lang[u]} {u}", -0.1, 1.0, 0.0, False) for u in utts)
+
+    monkeypatch.setattr(pseudo, "_ask", ask)
+    monkeypatch.setattr(whisper, "load_model", lambda *_, **__: torch.nn.Linear(1, 1))
+    teacher, source = tmp_path / "x.pt", tmp_path / "data"
+    teacher.write_bytes(b"weights")
+    data = KaldiDir()
+    for utt in ("u1", "u2", "u3", "u4"):
+        (tmp_path / f"{utt}.wav").write_bytes(utt.encode())
+        data.add(utt, tmp_path / f"{utt}.wav", "text", "ann", "en", utt2num_samples=16000)
+    data.save(source)
+    label_folder(source, tmp_path / "out", teacher, "replace")
+    assert asked == ["u1", "u2", "u3", "u4"]
+    asked.clear()
+    (tmp_path / "u2.wav").write_bytes(b"another one")
+    data.utt2lang["u3"] = "de"
+    data.remove(["u4"])
+    data.add("u5", tmp_path / "u1.wav", "text", "ann", "en", utt2num_samples=16000)
+    data.save(source)
+    for _ in range(2):
+        label_folder(source, tmp_path / "out", teacher, "replace")
+        assert sorted(asked) == ["u2", "u3", "u5"]
+    assert read_scp(tmp_path / "out/text")["u3"] == "de u3"
 
 
 @pytest.mark.gpu
