@@ -386,6 +386,10 @@ def test_voxpopuli(tmp_path, clip):
     }
     assert train.utt2spk["lt-7-2009-PLENARY-lt_2009:train"] == "lt-7"
     assert report["en"]["left_out"] == {"a path out of the corpus's folder": 3}
+    for wanted, count in (("en", 1), ("english", 1), ("en_accented", 1), ("en,en_accented", 2)):
+        train, *_ = prepare(voxpopuli, tmp_path, tmp_path, "--languages", wanted)
+        assert len(train.wav) == count
+        assert any("en_accented" in utt for utt in train.wav) == ("accented" in wanted)
 
 
 def test_a_corpus_is_not_overwritten(tmp_path, clip):
