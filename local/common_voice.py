@@ -22,6 +22,17 @@ from espnet_dq.errors import run
 SOURCE = Source("Mozilla Common Voice", "CC0-1.0")
 
 
+def said(sentence: str) -> str:
+    """A sentence without the quotes of CSV, which came into some of the tables as text.
+
+    `"He said ""yes""."` is `He said "yes".`; quotes that are not doubled are the sentence's own.
+    """
+    inner = sentence[1:-1].replace('""', "")
+    if sentence[:1] == sentence[-1:] == '"' and inner != sentence[1:-1] and '"' not in inner:
+        return sentence[1:-1].replace('""', '"')
+    return sentence
+
+
 def add_language(listing: Listing, folder: Path, name: str, lang: str | None) -> None:
     """Add the three tables of a language, or count their rows if Whisper does not know it.
 
@@ -35,7 +46,7 @@ def add_language(listing: Listing, folder: Path, name: str, lang: str | None) ->
         ):
             speaker = f"{name}-{short(row['client_id'])}" if row["client_id"] else None
             utt = f"{speaker or name}-{clip.stem}"
-            listing.add(split, utt, lang, speaker, row["sentence"], clip, where)
+            listing.add(split, utt, lang, speaker, said(row["sentence"].strip()), clip, where)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -216,6 +216,30 @@ def test_common_voice(common, tmp_path, capsys):
         assert keys == sorted(keys)  # as LC_ALL=C sort
 
 
+@pytest.mark.parametrize(
+    ("sentence", "text"),
+    [
+        ('"""Hej,"" sa han."', '"Hej," sa han.'),
+        ('"Det kallas ""hej""."', 'Det kallas "hej".'),
+        ('"""Hej!"""', '"Hej!"'),
+        ('"Hej!"', '"Hej!"'),
+        ('"Hej," sa han. "Hej!"', '"Hej," sa han. "Hej!"'),
+        ('Sa han ""hej"', 'Sa han ""hej"'),
+        ('"', '"'),
+        ('""', '""'),
+    ],
+)
+def test_quotes_that_csv_has_left(sentence, text):
+    assert common_voice.said(sentence) == text
+
+
+def test_common_voice_with_quotes_of_csv(common, tmp_path):
+    table = common / "zh-CN/test.tsv"
+    table.write_text(table.read_text().replace("文本 test, zh-CN", ' """文本,"" 文。"'))
+    _, _, test, _ = prepare(common_voice, common / "zh-CN", tmp_path)
+    assert [*test.text.values()] == ['"文本," 文。']
+
+
 def test_common_voice_through_stage_2(common, clips, tmp_path):
     """48 kHz stereo mp3 becomes the mean of its channels at 16 kHz: half of the clip."""
     prepare(common_voice, common, tmp_path, "--languages", "zh")
