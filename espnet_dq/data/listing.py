@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from espnet_dq.data import names
 from espnet_dq.data.audio import seconds
-from espnet_dq.data.corpus import EMPTY_TEXT, text_fault
+from espnet_dq.data.corpus import text_fault
 from espnet_dq.data.faults import CRASH, AudioFault
 from espnet_dq.data.kaldi import KaldiDir, absolute, is_command
 from espnet_dq.data.languages import (
@@ -125,7 +125,7 @@ class Listing:
             where: Names the row.
             segment: The part of `audio`; None: all of it.
         """
-        text = re.sub(r"[\t\r\n\v\f]+", " ", text).strip()
+        text = _one_line(text)
         fault = text_fault(text, lang)
         if _is_odd(utt, speaker or utt, text, audio):
             fault = BROKEN_ROW
@@ -135,6 +135,10 @@ class Listing:
             self.skip(lang, fault, where, utt or "-")
             return
         self.splits[split].add(utt, audio, text, speaker or utt, lang, segment)
+
+
+def _one_line(text: str) -> str:
+    return re.sub(r"[\t\r\n\v\f]+", " ", text).strip()
 
 
 def _is_odd(utt: str, speaker: str, text: str, audio: Path | str) -> bool:
@@ -151,8 +155,8 @@ def _is_odd(utt: str, speaker: str, text: str, audio: Path | str) -> bool:
 def write_listing(listing: Listing, out: Path, nj: int = 1, allow_pipes: bool = False) -> None:
     """Write `out/{train,dev,test}`, `out/report.json` and the list of what is left out.
 
-    That are also utterances without text, and those whose audio's header cannot be read. Where some
-    utterances are parts of recordings, the others become the whole of theirs.
+    That are also utterances whose text is none of speech, and those whose audio's header cannot be
+    read. Where some utterances are parts of recordings, the others become the whole of theirs.
 
     Raises:
         WorkError: A split has no utterance.
@@ -190,8 +194,10 @@ def _measure(name: str, listing: Listing, nj: int) -> KaldiDir:
     durations, out = {}, []
     for utt, wav in data.wav.items():
         length, part = lengths.get(wav), data.segments.get(utt, Segment(utt))
-        if not data.text[utt] and name not in listing.untranscribed:
-            length = EMPTY_TEXT, utt
+        data.text[utt] = _one_line(data.text[utt])  # of folders nobody has looked at it
+        fault = text_fault(data.text[utt], data.utt2lang[utt])
+        if fault and name not in listing.untranscribed:
+            length = fault, utt
         if isinstance(length, tuple):
             listing.skip(data.utt2lang[utt], *length, utt)
             out.append(utt)

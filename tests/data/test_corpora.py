@@ -301,6 +301,20 @@ def test_kaldi_folders_with_other_names_of_languages(name, options, tmp_path, cl
         prepare(kaldi_dir, root, tmp_path, "--language", "Klingon")
 
 
+def test_texts_of_kaldi_folders(tmp_path, clip):
+    """As of other corpora: remarks alone are no speech, and a tab is a space."""
+    for name in SPLITS:
+        put(clip, tmp_path / "wav" / f"{name}.wav")
+        data = KaldiDir()
+        texts = {"a": "A\ttext\u2028 <unk>", "b": "[noise]", "c": "<unk>", "d": "..."}
+        for utt, text in texts.items() if name == "train" else [("a", "Text")]:
+            data.add(f"{name}-{utt}", tmp_path / "wav" / f"{name}.wav", text, "ann", "en")
+        data.save(tmp_path / name)
+    train, *_, report = prepare(kaldi_dir, tmp_path, tmp_path)
+    assert train.text == {"train-a": "A text\u2028 <unk>"}
+    assert report["en"]["left_out"] == {"not speech": 3}
+
+
 def test_broken_common_voice(common, tmp_path):
     write(common / "ar/dev.tsv", "client_id\tpath\ttext\n")
     with pytest.raises(InputError, match=r"ar/dev\.tsv:1: no column 'sentence'"):
