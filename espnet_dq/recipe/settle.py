@@ -102,9 +102,8 @@ def settle(given: dict[str, str], defaults: dict[str, str], caller: str) -> dict
 
 
 def _has_text(root: str) -> bool:
-    """Whether Kaldi folders have texts of train and dev, or one that is split has its own."""
-    folders = [f"{root}/{split}" for split in ("train", "dev")]
-    return any(all(os.path.lexists(f"{x}/text") for x in those) for those in ([root], folders))
+    """Whether it is one folder that is split, whose test needs the texts it has."""
+    return os.path.lexists(f"{root}/text")
 
 
 def _untranscribed(exp: str) -> bool:

@@ -124,17 +124,18 @@ def test_data_may_be_a_file_of_paths_and_texts(tmp_path):
         settle(recipe.read(given), str(tmp_path))
 
 
-@pytest.mark.parametrize("folder", [".", "train"])
-def test_labels_in_place_of_texts_that_are_not_there(folder, tmp_path):
-    """One Kaldi folder has texts for its test, of three folders train and dev may have none."""
-    (tmp_path / folder).mkdir(exist_ok=True)
-    (tmp_path / folder / "text").touch()
+@pytest.mark.parametrize("folders", [["."], ["train"], ["train", "dev", "test"]])
+def test_labels_in_place_of_texts(folders, tmp_path):
+    """One Kaldi folder has texts for its test; of three, those of train and dev are not read."""
+    for folder in folders:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / "text").touch()
     given = ["--expdir", str(tmp_path), "--corpus", "kaldi", "--data_root", str(tmp_path)]
     exp = tmp_path / "kaldi_base_tiny_ct2_int8"
     exp.mkdir()
     (exp / "settings").touch()
     settled = settle(recipe.read([*given, "--labels", "replace"]))
-    assert ("--untranscribed" in settled["local_data_opts"]) == (folder == "train")
+    assert ("--untranscribed" in settled["local_data_opts"]) == (folders != ["."])
 
 
 # As dq.sh does it.
