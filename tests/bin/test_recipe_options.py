@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from espnet_dq.bin import recipe
+from espnet_dq.bin import recipe, report
 from espnet_dq.config import merge, parse_keys
 from espnet_dq.errors import InputError
 from espnet_dq.recipe import settings
@@ -164,6 +164,16 @@ def test_bash_reads_what_was_given(tmp_path):
         *typed, _ = bash(f"run.sh() {{ printf '%s\\0' \"$@\"; }}; {line}")
         assert typed == words
     assert not [*tmp_path.iterdir()]
+
+
+def test_names_that_begin_with_a_dash():
+    """The commands of the last stages take them, behind hours of work."""
+    lines = (RECIPE / "dq.sh").read_text().splitlines()
+    (line,) = (x for x in lines if x.startswith("about_data="))
+    told = """; printf '%s\\0' "${about_data[@]}" """
+    *words, _ = bash(f"data_name=-mine data_licence='-x y'; {line}{told}")
+    args = report.get_parser().parse_args(["--exp", "e", *words])
+    assert (args.data_name, args.data_licence) == ("-mine", "-x y")
 
 
 def test_the_command_that_is_shown_makes_the_same_anew(tmp_path, capsys):

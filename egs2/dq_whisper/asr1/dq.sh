@@ -398,7 +398,7 @@ if run_stage 8 "export and verify" false; then
 fi
 
 # What the user says of the data, in the place of what their corpus does.
-about_data=(${data_name:+--data_name "$data_name"} ${data_licence:+--data_licence "$data_licence"})
+about_data=(${data_name:+"--data_name=$data_name"} ${data_licence:+"--data_licence=$data_licence"})
 # decode FOLDER DATA NAME RUNTIME MODEL; what other experiments may decode, too, is shared.
 decode() {
     local into=$1 data=$2
@@ -437,7 +437,7 @@ if run_stage 9 "decode" "$skip_eval"; then
             { discard "$exp/$path"; exit 1; }
     done
     py describe --exp "$exp" --corpus "$corpus" --seed "$seed" --data "$test" \
-        --teacher_name "$teacher_shown" --student_name "$student_shown" \
+        --teacher_name="$teacher_shown" --student_name="$student_shown" \
         --config "$config_names" --command "$command_line" \
         --data_report "$data/report.json" --format_report "$raw/format.json" \
         --data_sources "$data/sources.json" \
