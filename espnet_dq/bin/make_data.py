@@ -12,6 +12,8 @@ from pathlib import Path
 
 from espnet_dq.bin.arguments import Parser, count
 from espnet_dq.data.changes import RECORD, Record, differences, first_change, is_gone, look, take
+from espnet_dq.data.kaldi import read_scp
+from espnet_dq.data.splits import SPLITS
 from espnet_dq.errors import InputError, run, say
 from espnet_dq.files import check_replaceable, scratch
 
@@ -27,6 +29,7 @@ def get_parser() -> Parser:
     parser.add_argument(
         "--warn", action="store_true", help="only warn of a change, and read nothing"
     )
+    parser.add_argument("--student", help="a Whisper's name or .pt, which knows all languages")
     parser.add_argument("--apart", action="append", default=[], help="a folder that is no source")
     parser.add_argument("--nj", type=count, default=1, help="processes that read audio")
     parser.add_argument("command", nargs="+", help="local/data.sh and its options, behind --")
@@ -37,6 +40,22 @@ def stage_1(args: argparse.Namespace, out: Path, **how) -> subprocess.CompletedP
     """Run local/data.sh into `out`; `how` as of `subprocess.run`."""
     command = [*args.command, "--out", str(out), "--nj", str(args.nj)]
     return subprocess.run(command, stdin=subprocess.DEVNULL, **how)
+
+
+def check_languages(data: Path, student: str) -> None:
+    """Raise `InputError` for a language of the data that a student's vocabulary does not have."""
+    from espnet_dq.formats.openai import read as openai  # imports torch
+    from espnet_dq.whisper.dims import SIZES, vocabulary_tokenizer
+
+    tokenizer = vocabulary_tokenizer(SIZES.get(student) or openai.load(Path(student)).dims)
+    for split in SPLITS:
+        path = data / split / "utt2lang"
+        for utt, language in read_scp(path).items():
+            if f"<|{language}|>" not in tokenizer.special_tokens:
+                raise InputError(
+                    f"{path}: '{utt}': --student {student} knows no language '{language}': leave "
+                    "it out (published corpora: --languages), or take one that does"
+                )
 
 
 def compare(args: argparse.Namespace) -> None:
@@ -100,6 +119,8 @@ def main(argv: list[str] | None = None) -> int:
     record.unlink(missing_ok=True)
     before = look(args.roots, [*args.apart, args.out])
     code = stage_1(args, args.out).returncode
+    if args.student and not code:
+        check_languages(args.out, args.student)
     if args.roots and not code:
         take(args.out, before, args.nj, known).save(record)
     return code

@@ -61,6 +61,21 @@ def script(name: str) -> list:
     return [sys.executable, "-P", LOCAL / f"{name}.py"]
 
 
+@pytest.mark.parametrize(("student", "knows"), [("tiny", False), ("turbo", True)])
+def test_a_language_that_the_student_does_not_know(student, knows, tmp_path):
+    """Cantonese, which the first Whispers have no token for, is found before all other work."""
+    path = save_corpus(tmp_path / "corpus") / "test/utt2lang"
+    path.write_text(path.read_text().replace(" en", " yue", 1))
+    out = tmp_path / "data"
+    out.mkdir()
+    given = ["--out", str(out), "--student", student, "--", *COPY, "--data_root"]
+    if knows:
+        assert main([*given, str(tmp_path / "corpus")]) == 0
+        return
+    with pytest.raises(InputError, match=r"utt2lang: .*--student tiny knows no language 'yue'"):
+        main([*given, str(tmp_path / "corpus")])
+
+
 @pytest.fixture
 def clip(tmp_path):
     path = tmp_path / "clip.wav"

@@ -198,6 +198,8 @@ make_data() {
         local/data.sh --corpus "$corpus" --downloads downloads \
         ${data_root:+--data_root "$data_root"} "${data_opts[@]}" "${pipes[@]}"
 }
+tokens_of=() # of a student that has perhaps not all of Whisper's, or another window
+[ "$student_pt" = "$weights/$student.pt" ] || tokens_of=(--student "$student_pt")
 if [ -n "$data_root" ] && [ -e "$exp/done/1" ] && [ "$skip_data" = false ]; then
     if [ "$stage" -eq 0 ]; then make_data --exp "$exp"; fi
     if [ "$stage" -ge 3 ]; then make_data --exp "$exp" --warn; fi
@@ -210,15 +212,13 @@ if run_stage 1 "data" "$skip_data"; then
     lock_data
     if [ "$data_made" = false ]; then
         rm -f "$dump/.made"
-        make_data
+        make_data --student "${tokens_of[1]:-$student}"
         data_read=true
     fi
     rm -f "$exp/source.jsonl"
     finish_stage 1
 fi
 
-tokens_of=() # of a student that has perhaps not all of Whisper's, or another window
-[ "$student_pt" = "$weights/$student.pt" ] || tokens_of=(--student "$student_pt")
 if run_stage 2 "format to 16 kHz, check splits, pack windows" "$skip_data"; then
     lock_data
     if [ "$long" = split ] || [ "$labels" != text ]; then fetch_weights teacher; fi
