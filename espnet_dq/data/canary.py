@@ -28,6 +28,7 @@ SEEN, VOICES, LANGUAGES = "seen voices", "other voices", "other languages"
 NO_SPEECH = "no speech"
 NOISES = ("stationary noise", "babble")
 LONGEST = 30 - ROOM  # seconds
+LEAST = 6  # windows of other voices, where there are so many: of fewer, no interval is said
 
 
 @dataclass(frozen=True)
@@ -53,20 +54,24 @@ def order(kind: str) -> tuple[int, str]:
     return clean.index(kind) if kind in clean else len(clean), kind
 
 
-def draw(data: KaldiDir, words: int, seed: int) -> Iterator[list[str]]:
+def draw(
+    data: KaldiDir, words: int, seed: int, least: Mapping[str, int] | None = None
+) -> Iterator[list[str]]:
     """Utterances of windows of one speaker each, until each language has so many words.
 
-    Utterances of which nothing is compared are in none.
+    `least`: windows of a language, if it is to have more of them than that. Utterances of which
+    nothing is compared are in none.
     """
     spoken = data.select(u for u in data.wav if compared(data.text[u], data.utt2lang[u]))
     seconds = {u: length(path) for u, path in spoken.wav.items()}
     windows = plan_windows(spoken, seconds, LONGEST, 0, seed, by_speaker=True)
-    counts = dict.fromkeys(spoken.utt2lang.values(), 0)
+    counts, missing = dict.fromkeys(spoken.utt2lang.values(), 0), dict(least or {})
     for number in np.random.default_rng(seed).permutation(len(windows)):
         window = windows[number]
         lang = spoken.utt2lang[window[0]]
-        if counts[lang] < words:
+        if counts[lang] < words or missing.get(lang, 0) > 0:
             counts[lang] += sum(len(compared(spoken.text[u], lang)) for u in window)
+            missing[lang] = missing.get(lang, 0) - 1
             yield window
 
 
@@ -83,12 +88,14 @@ def speech(
         sets: by name, of one file an utterance.
         voices: of the training: speakers, and utterances whose speaker nobody knows.
         trained: languages.
-        words: of each language of each set; the last window may bring more.
+        words: of each language of each set; the last window may bring more, and so may `LEAST`.
         seed: of what is drawn.
     """
+    columns = sum(len(set(data.utt2lang.values()) & {*trained}) for data in sets.values())
+    least = dict.fromkeys(trained, -(-LEAST // max(columns, 1)))
     for name, data in sets.items():
         pauses = random.Random(f"{seed} {name}")
-        for window in draw(data, words, seed):
+        for window in draw(data, words, seed, least):
             lang, speaker = data.utt2lang[window[0]], data.speaker(window[0])
             kind = VOICES if lang in trained else LANGUAGES
             if data.utt2spk[window[0]] in voices:

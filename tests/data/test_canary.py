@@ -12,6 +12,7 @@ from espnet_dq.data.canary import LANGUAGES, NO_SPEECH, SEEN, VOICES
 from espnet_dq.data.kaldi import KIND, SET, KaldiDir
 from espnet_dq.data.validation import faults
 from espnet_dq.errors import InputError
+from espnet_dq.scoring.bootstrap import FEWEST
 
 
 @pytest.fixture
@@ -46,8 +47,9 @@ def test_kinds_and_voices(sets, tmp_path):
     for window in windows:
         words[window.of, window.lang] += len(window.text.split())
         assert len(window.audio) <= 30 * SAMPLE_RATE
-    # A window holds up to 11 of these clips, 55 words, and is drawn if words are missing.
-    assert all(60 <= count < 60 + 55 for count in words.values())
+    # A window holds up to 11 of these clips, 55 words, and is drawn if words are missing, or of
+    # English one of three.
+    assert all(60 <= count <= {"en": 3, "it": 2}[lang] * 55 for (_, lang), count in words.items())
     noisy = list(canary.in_noise(windows, [10, 0], seed=0))
     voices = [w for w in windows if w.kind == VOICES]
     assert Counter(w.kind for w in noisy) == {
@@ -71,6 +73,16 @@ def test_kinds_and_voices(sets, tmp_path):
     assert Counter(saved.extra[KIND].values())[NO_SPEECH] == 12
 
 
+def test_enough_windows_of_other_voices_for_an_interval(sets):
+    assert canary.LEAST == FEWEST
+    alone = [w.lang for w in canary.speech({"one": sets["one"]}, {"eve"}, {"en"}, 5, seed=0)]
+    assert alone == ["en"] * 4  # as many as there are
+    both = [(w.of, w.lang) for w in canary.speech(sets, {"nobody"}, {"en", "it"}, 5, seed=0)]
+    assert Counter(both) == {("one", "en"): 2, ("two", "en"): 2, ("two", "it"): 2}
+    (few,) = (w for w in canary.speech(sets, {"nobody"}, {"en"}, 5, seed=0) if w.lang == "it")
+    assert few.kind == LANGUAGES  # of these there is one, of five words or more
+
+
 @pytest.mark.slow
 def test_the_command_makes_the_same_again(sets, tmp_path, capsys):
     train = KaldiDir()
@@ -84,7 +96,8 @@ def test_the_command_makes_the_same_again(sets, tmp_path, capsys):
         made.append(KaldiDir.load(out, extra=[KIND, SET]))
     assert made[0].fingerprint() == made[1].fingerprint() == made[2].fingerprint()
     said = capsys.readouterr().out
-    assert "a: 10 windows: 1 of seen voices, " in said and ", 5 of no speech" in said
+    assert "a: 19 windows: 1 of seen voices, 4 of other voices, " in said
+    assert ", 5 of no speech" in said
     for utt, kind in made[0].extra[KIND].items():
         assert (kind == SEEN) == (made[0].utt2spk[utt] == "ann")
     first = min(made[0].wav)
