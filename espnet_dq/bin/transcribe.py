@@ -131,6 +131,10 @@ def _places(audio: list[str], out: Path | None, kind: str) -> list[Path | None]:
             raise InputError(f"--out {out}: {place.name} would be of {of[place]} and of {path}")
         if os.path.realpath(place) in read:
             raise InputError(f"{place}: is what is read: give another --out")
+        if place.is_file() and os.path.samefile(os.path.dirname(path) or ".", out):
+            raise InputError(
+                f"{place}: stands beside {path}, and may be your own text of it: give another --out"
+            )
         check_replaceable(place)
         of[place] = path
     out.mkdir(parents=True, exist_ok=True)

@@ -283,6 +283,8 @@ def test_each_of_several_files_has_its_own(kind, fake, tmp_path, capsys):
         (["x.wav", "o/y.srt"], ["--format", "srt", "--out", "o"], "o/y.srt: is what is read"),
         (["x.wav"], ["--out", "x.wav"], "--out .*x.wav: is no folder"),
         (["z.wav"], ["--out", "o"], "o/z.txt: is a folder, and a file is to be written"),
+        (["t.wav"], ["--out", "."], "t.txt: stands beside t.wav, and may be your own text of it"),
+        (["o/../t.wav"], ["--out", "o/.."], "t.txt: stands beside o/../t.wav, and may be"),
     ],
 )
 def test_where_nothing_can_be_written_is_said_before_the_model_is_loaded(
@@ -291,11 +293,11 @@ def test_where_nothing_can_be_written_is_said_before_the_model_is_loaded(
     monkeypatch.chdir(tmp_path)
     for name in ("o/z.txt", "sub"):
         (tmp_path / name).mkdir(parents=True)
-    for name in {"x.wav", *audio}:
+    for name in {"x.wav", "t.txt", *audio}:
         (tmp_path / name).write_bytes(b"audio")
     with pytest.raises(InputError, match=line):
         main([*audio, "--model", "no-such-model", *options])
-    assert all((tmp_path / name).read_bytes() == b"audio" for name in audio)
+    assert all((tmp_path / name).read_bytes() == b"audio" for name in ("t.txt", *audio))
 
 
 @pytest.mark.slow
