@@ -282,10 +282,8 @@ if run_stage 3 "weights" false; then
     py init_student --from "$student_pt" --teacher "$teacher_pt" --grid "$grid" \
         --export "$format" "${configs[-1]}" --also "${also[@]}" --out "$exp/init"
     if [ "$skip_train" = false ]; then
-        if [ "$merge" = auto ]; then
-            make_canary
-            [ -e "$exp/data/canary" ] || die "--merge auto: no canary to choose by: --canary DIR"
-        fi
+        [ "$merge" != auto ] || { make_canary; [ -e "$exp/data/canary" ]; } ||
+            die "--merge auto: no canary to choose by: --canary DIR"
         py check_configs "${configs[@]}" --student "$student_pt" --teacher "$teacher_pt" \
             --grid "$grid" --processes "$(((ngpu > 1 ? ngpu : 1) * num_nodes))" \
             --data "$exp/data/train" "$exp/data/dev" --ngpu "$here"
