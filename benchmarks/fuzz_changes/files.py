@@ -10,7 +10,8 @@ from fuzz_changes.common import REWRITTEN, Change, Unchanged, copy, other_value
 _KEYS = ("dropout", "suppress_tokens", "forced_decoder_ids", "transformers_weights", "max_length",
          "no_repeat_ngram_size", "repetition_penalty", "num_beams", "do_sample", "dither",
          "suppress_ids", "unk_token", "padding_side", "add_prefix_space", "torch_dtype", "dtype",
-         "quantization_config", "begin_suppress_tokens", "x")  # fmt: skip
+         "quantization_config", "begin_suppress_tokens", "attn_implementation", "processor_class",
+         "auto_map", "tokenizer_class", "byte_fallback", "end_of_word_suffix", "x")  # fmt: skip
 
 
 def json_of(name: str) -> Change:

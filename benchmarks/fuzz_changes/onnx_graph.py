@@ -27,7 +27,7 @@ def _change(
     way = dice.choice(["tensor"] * 5 + ["scale"] * 2 + ["attribute"] * 3 + ["node more"] * 4 + [
         "constant"] * 2 + ["node removed", "operator", "inputs swapped", "input elsewhere",
         "metadata", "opset", "input", "tensor removed", "tensor more", "tensor type", "output",
-        "resaved"])  # fmt: skip
+        "shape said", "resaved"])  # fmt: skip
     what = ""
     scales = [t for t in graph.initializer if t.name.endswith(".scale")]
     tensors = [t for t in graph.initializer if not t.name.endswith(".scale")]
@@ -108,6 +108,10 @@ def _change(
     elif way == "output":
         what = graph.output[0].name
         graph.output[0].type.tensor_type.elem_type = TensorProto.FLOAT16
+    elif way == "shape said":  # of a value that has none of its own
+        what = dice.choice([name for n in graph.node for name in n.output if name])
+        shape = [dice.choice([1, 2, 32, 100]) for _ in range(dice.choice([2, 3]))]
+        graph.value_info.append(helper.make_tensor_value_info(what, TensorProto.FLOAT, shape))
     elif way == "tensor removed":
         tensor = dice.choice(graph.initializer)
         what = tensor.name
