@@ -16,6 +16,7 @@ from espnet_dq.runtimes.interface import (
     Hypothesis,
     Segment,
     Word,
+    check_files,
     first_line,
     short_frames,
     sounding_frames,
@@ -104,9 +105,9 @@ class FasterWhisper:
 
     def __init__(self, path: Path, threads: int, nj: int, beam_size: int) -> None:
         # A name that is no folder would be looked up on the model hub, a missing tokenizer too.
-        for name in ("model.bin", "config.json", "tokenizer.json"):
-            if not (path / name).is_file():
-                raise InputError(f"{path}: not a CTranslate2 folder, {name} is missing")
+        if not (path / "model.bin").is_file():
+            raise InputError(f"{path}: not a CTranslate2 folder, model.bin is missing")
+        check_files(path, ("config.json", "tokenizer.json"), "ct2")
         from ctranslate2 import set_log_level, set_random_seed
         from ctranslate2.models import Whisper
         from faster_whisper import WhisperModel

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from espnet_dq.config import WindowConfig
 from espnet_dq.data.audio import SAMPLE_RATE
 from espnet_dq.data.texts import repetition
+from espnet_dq.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -294,6 +296,21 @@ def windows_cut(lengths: Iterable[tuple[int, int]], most_tokens: int) -> set[int
 def worst(limits: Iterable[Limit]) -> Limit:
     """What is to be said of a text whose parts met these limits."""
     return max(limits, key=("", *LIMITS).index, default="")
+
+
+def check_files(path: Path, names: Iterable[str], form: str) -> None:
+    """Raise `InputError` unless a folder has all that a runtime needs beside its weights.
+
+    What others publish or convert may lack some of it; what we write in format `form` does not.
+    """
+    for name in names:
+        if not (path / name).is_file():
+            raise InputError(f"{path}: {name} is missing: {remedy(path, form)}")
+
+
+def remedy(path: Path, form: str) -> str:
+    """How a folder gets what it lacks, for a message."""
+    return f"espnet-dq convert --from {path} --to {form} writes a folder that has it"
 
 
 def first_line(error: Exception) -> str:

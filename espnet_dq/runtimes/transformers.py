@@ -16,9 +16,11 @@ from espnet_dq.runtimes.interface import (
     Attempt,
     Hypothesis,
     Segment,
+    check_files,
     first_line,
     in_windows,
     log_mel,
+    remedy,
     seeded,
     settle,
     short_frames,
@@ -31,7 +33,7 @@ from espnet_dq.runtimes.interface import (
 from espnet_dq.whisper.any_window import read_any_window
 from espnet_dq.whisper.room import most_tokens
 
-_FILES = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
+_FILES = ("generation_config.json", "tokenizer.json", "tokenizer_config.json")
 _COMPRESSION = 1.35  # whisper.transcribe's limit on repetition (2.4, on text), on ids
 
 
@@ -45,9 +47,9 @@ class Transformers:
 
     def __init__(self, path: Path, threads: int, nj: int, beam_size: int) -> None:
         # A name that is no folder would be looked up on the model hub.
-        for name in _FILES:
-            if not (path / name).is_file():
-                raise InputError(f"{path}: not a Hugging Face folder, {name} is missing")
+        if not (path / "config.json").is_file():
+            raise InputError(f"{path}: not a Hugging Face folder, config.json is missing")
+        check_files(path, _FILES, "hf")
         import torch
         from transformers import WhisperForConditionalGeneration, WhisperTokenizer
 
@@ -83,6 +85,9 @@ class Transformers:
         for key, number in (
             tokens | {name: getattr(settings, name, None) for name in names}
         ).items():
+            if number is None:  # as in folders of before 2023
+                lacks = f"{path / 'generation_config.json'}: {key} is missing"
+                raise InputError(f"{lacks}: {remedy(path, 'hf')}")
             if type(number) is not int or not 0 <= number < config.vocab_size:
                 raise InputError(f"{path / 'generation_config.json'}: {key} is no token's number")
         self.languages = frozenset(token.strip("<|>") for token in tokens)

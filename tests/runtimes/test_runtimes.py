@@ -12,6 +12,7 @@ import pytest
 import torch
 import whisper
 
+from espnet_dq.bin.convert import main as convert
 from espnet_dq.data.audio import load_audio
 from espnet_dq.data.kaldi import read_scp, write_scp
 from espnet_dq.decode.folder import decode_folder
@@ -128,6 +129,16 @@ def test_faster_whisper_never_looks_for_a_model_elsewhere(missing, toy_models, t
     (folder / missing).unlink()
     with pytest.raises(InputError, match=f"{folder}: .*{missing} is missing"):
         load_runtime("faster-whisper", folder)
+
+
+def test_what_ctranslate2s_own_folders_lack_is_written_by_convert(toy_models, tmp_path):
+    """Its converter copies a tokenizer only when asked to, and faster-whisper would fetch one."""
+    folder = shutil.copytree(toy_models["faster-whisper"], tmp_path / "ct2")
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(InputError, match=f"tokenizer.json is missing: .* --from {folder} --to ct2"):
+        load_runtime("faster-whisper", folder)
+    convert(["--from", str(folder), "--to", "ct2", "--out", str(tmp_path / "whole")])
+    assert load_runtime("faster-whisper", tmp_path / "whole", threads=1).languages
 
 
 @pytest.mark.parametrize("name", ["model.bin", "tokenizer.json"])

@@ -1,6 +1,8 @@
 """The transformers runtime says what openai-whisper says with the same weights."""
 
 import itertools
+import json
+import re
 import shutil
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from espnet_dq.bin.convert import main as convert
 from espnet_dq.data.audio import SAMPLE_RATE, load_audio
 from espnet_dq.errors import InputError
 from espnet_dq.formats import hf
@@ -15,6 +18,7 @@ from espnet_dq.formats.hf.write import save as save_hf
 from espnet_dq.formats.openai import read as openai
 from espnet_dq.formats.openai.write import save as save_pt
 from espnet_dq.runtimes import guess_runtime, load_runtime
+from espnet_dq.runtimes.transformers import _FILES
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +145,25 @@ def test_never_looks_for_a_model_elsewhere(folder, tmp_path, missing):
     (copy / missing).unlink()
     with pytest.raises(InputError, match=f"{copy}: .*{missing} is missing"):
         load_runtime("transformers", copy)
+
+
+OLD = {"begin_suppress_tokens": [220, 50257], "decoder_start_token_id": 50258,
+       "eos_token_id": 50257, "max_length": 448, "pad_token_id": 50257}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("missing", [*_FILES, "no_timestamps_token_id"])
+def test_what_an_old_folder_lacks_is_written_by_convert(folder, tmp_path, missing):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    if missing in _FILES:
+        (copy / missing).unlink()
+    else:
+        (copy / "generation_config.json").write_text(json.dumps(OLD))
+    with pytest.raises(InputError, match=f"{missing} is missing: espnet-dq (convert .* hf)") as e:
+        load_runtime("transformers", copy)
+    command = re.search(r"espnet-dq convert (.*) writes", str(e.value))[1].split()
+    convert([*command, "--out", str(tmp_path / "whole")])
+    assert len(load_runtime("transformers", tmp_path / "whole", threads=1).languages) == 99
 
 
 @pytest.mark.slow
