@@ -31,6 +31,7 @@ from espnet_dq.report.hub import check_upload, upload
 from espnet_dq.report.model_card import render
 from espnet_dq.report.origin import data_of
 from espnet_dq.runtimes.ctranslate2 import compute_type
+from espnet_dq.scoring import beside
 from espnet_dq.scoring.score import MEAN
 from espnet_dq.student.checkpoint import load_student
 from espnet_dq.web import page
@@ -113,9 +114,11 @@ def _web(folder: Path, described: Mapping, results: Mapping) -> None:
     student = next(s for s in results["systems"] if s["role"] == "student")
     codes = [code for code in student["wer"] if code != MEAN]
     model, data = folder / TransformersJs.name, results["data_name"]
+    rate = f"{beside.mean(student['wer'])}word error rate".capitalize()
     about = (
-        f"{bytes_on_disk(model) / 1e6:.0f} MB, distilled and quantized. Word error rate on {data}: "
-        f"{student['wer'].get(MEAN, student['wer'][codes[0]]):.1f} % in {student['runtime']}."
+        f"{bytes_on_disk(model) / 1e6:.0f} MB, distilled and quantized. {rate} on {data}: "
+        f"{student['wer'].get(MEAN, student['wer'][codes[0]]):.1f} % in {student['runtime']}. "
+        f"{beside.units(student['unit'])}"
     )
     try:
         with atomic(folder / WEB, page.FOLDER) as made:

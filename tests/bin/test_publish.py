@@ -134,6 +134,8 @@ def test_a_page_around_the_model(make_toy, tmp_path):
     about = json.loads((web / "about.json").read_text())
     assert [code for code, _ in about["languages"][:2]] == ["en", "ru"]
     assert "15.2 % in" in about["about"] and "core sounds" in about["about"]
+    assert "Mean word error rate on" in about["about"]
+    assert about["about"].endswith("WER counts words in all languages.")
     same, theirs = (detect.load(x).state for x in (web / "model", exp / "publish/transformers_js"))
     assert all(torch.equal(same[name], tensor) for name, tensor in theirs.items())
     assert publish(["--exp", str(exp)]) == 0  # again, in its place
