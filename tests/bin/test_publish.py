@@ -44,6 +44,7 @@ def experiment(folder, make_toy, grid):
     for system in run["systems"]:
         rates = {"en": 10.0, "ru": 20.5, "mean": 15.25}
         measured = {"wer": rates, "cer": rates, "utterances": 24, "data": run["data"]}
+        measured["unit"] = {"en": "words", "ru": "words"}
         systems.append(system | measured)
     (exp / "results.json").write_text(json.dumps({"systems": systems}))
     model = make_toy(seed=7, text_ctx=64)
