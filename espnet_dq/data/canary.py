@@ -8,6 +8,7 @@ is one too many. All windows of speech are of one speaker, or of speakers that n
 """
 
 import random
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,24 +55,23 @@ def order(kind: str) -> tuple[int, str]:
     return clean.index(kind) if kind in clean else len(clean), kind
 
 
-def draw(
-    data: KaldiDir, words: int, seed: int, least: Mapping[str, int] | None = None
-) -> Iterator[list[str]]:
+def draw(data: KaldiDir, words: int, seed: int, least: Mapping[str, int]) -> Iterator[list[str]]:
     """Utterances of windows of one speaker each, until each language has so many words.
 
-    `least`: windows of a language, if it is to have more of them than that. Utterances of which
-    nothing is compared are in none.
+    And at least so many windows as `least` says of it. Utterances of which nothing is compared are
+    in none.
     """
     spoken = data.select(u for u in data.wav if compared(data.text[u], data.utt2lang[u]))
     seconds = {u: length(path) for u, path in spoken.wav.items()}
     windows = plan_windows(spoken, seconds, LONGEST, 0, seed, by_speaker=True)
-    counts, missing = dict.fromkeys(spoken.utt2lang.values(), 0), dict(least or {})
+    counts: Counter[str] = Counter()
+    drawn: Counter[str] = Counter()
     for number in np.random.default_rng(seed).permutation(len(windows)):
         window = windows[number]
         lang = spoken.utt2lang[window[0]]
-        if counts[lang] < words or missing.get(lang, 0) > 0:
+        if counts[lang] < words or drawn[lang] < least.get(lang, 0):
             counts[lang] += sum(len(compared(spoken.text[u], lang)) for u in window)
-            missing[lang] = missing.get(lang, 0) - 1
+            drawn[lang] += 1
             yield window
 
 

@@ -14,6 +14,7 @@ from espnet_dq.bin import recipe, report
 from espnet_dq.config import merge, parse_keys
 from espnet_dq.errors import InputError
 from espnet_dq.recipe import settings
+from tests import toys
 from tests.toys import RECIPE
 
 
@@ -65,6 +66,11 @@ CSV = ("--corpus", "csv", "--data_root", __file__)
         (["--teacher", "turbo", "--student", "large"], "--teacher turbo is smaller than --student"),
         (["--mode", "joint", "--qat_args", "max_epoch=2"], "--qat_args: --mode joint has one"),
         (["--mode", "joint", "--qat_config", "conf/qat_long.yaml"], "--qat_config: --mode joint "),
+        (["--mode", "joint", "--merge", "1.0"], None),
+        (["--mode", "joint", "--merge", "0.5"], "--merge: --mode joint has one training"),
+        (["--mode", "joint", "--merge", "auto"], "--merge: --mode joint has one training"),
+        (["--merge", "auto", "--canary", "none"], "--merge auto: the share is chosen by a canary"),
+        (["--merge", "most"], "--merge most: 'most' is not a number"),
         (["--stage", "14"], "--stage 14: is behind --stop_stage 13"),
         (["--stage", "9", "--stop_stage", "8"], "--stage 9: is behind --stop_stage 8"),
         (["--epochs", "inf"], "--epochs inf: a training without an end"),
@@ -334,6 +340,13 @@ def test_what_differs_is_named(given, said, experiment):
     assert str(error.value).startswith(begin + said) and str(error.value).endswith(end)
     experiment()
     experiment(nj="3", ngpu="1", cachedir="/c", max_left_out="50", data_name="x")
+
+
+def test_a_canary_that_chooses_is_a_setting_of_the_training(experiment, tmp_path):
+    own = str(toys.save_corpus(tmp_path / "corpus") / "test")
+    experiment(merge="auto")
+    with pytest.raises(InputError, match=r"other settings: canary debian, now .*test: use --tag"):
+        experiment(merge="auto", canary=own)
 
 
 def test_grids_in_a_file_are_settings(experiment, tmp_path):

@@ -286,7 +286,7 @@ if run_stage 3 "weights" false; then
             die "--merge auto: no canary to choose by: --canary DIR"
         py check_configs "${configs[@]}" --student "$student_pt" --teacher "$teacher_pt" \
             --grid "$grid" --processes "$(((ngpu > 1 ? ngpu : 1) * num_nodes))" \
-            --data "$exp/data/train" "$exp/data/dev" --ngpu "$here"
+            --data "$exp/data/train" "$exp/data/dev" --ngpu "$here" --merge "$merge"
         # What a user says of data may be wrong.
         [ -z "$data_root" ] ||
             py check_languages --teacher "$teacher_pt" --data "$exp/data/train" \
