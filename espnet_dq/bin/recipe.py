@@ -31,7 +31,7 @@ from espnet_dq.formats.registry import FORMATS
 from espnet_dq.recipe import settings
 from espnet_dq.recipe.settle import DEBIAN, QAT_CONFIG, TRAIN_CONFIG, settle
 from espnet_dq.recipe.systems import SYSTEMS
-from espnet_dq.task.plan import MERGE, SHARE
+from espnet_dq.task.plan import LEAST_ON_GRID, MERGE, SHARE
 
 OWN = [name for name, corpus in CORPORA.items() if corpus.own]
 IN_RUNTIMES = ", ".join(f"{', '.join(f.grids)} ({f.runtime})" for f in FORMATS.values() if f.grids)
@@ -154,11 +154,12 @@ OPTIONS = {
                "do not hear all windows, the others are left out before the teacher answers"),
         Option("epochs", "", one_or_more, "N", "the same, as passes over all windows"),
         Option("qat_steps", "", count, "N",
-               f"steps on the grid after kd, instead of {SHARE} of those of kd"),
-        Option("merge", f"{MERGE:g}", share_or_auto, "SHARE",
+               f"steps on the grid after kd, instead of {SHARE} of those of kd, at least "
+               f"{LEAST_ON_GRID}"),
+        Option("merge", "", share_or_auto, "SHARE",
                "training on the grid starts between the untouched student, 0, and what kd made of "
                "it, 1: in between it forgets less of other people and languages; auto: the share "
-               "that dev and the canary like best"),
+               f"that dev and the canary like best (auto; without a canary {MERGE:g})"),
         Option("lr", "", positive, "X", "learning rate of the first training"),
         Option("patience", "", count, "N",
                "stop a training when so many looks at dev have not been better than the best one"),

@@ -21,6 +21,7 @@ TRAINING = ("corpus", "data_root", "local_data_opts", "long", "teacher", "studen
             "qat_steps", "merge")  # fmt: skip
 CONTENT = ("teacher_content", "student_content")  # of files and folders
 SCORING = ("systems", "also", "test_clips", "test_windows", "canary")
+TRAINED = 7  # the last stage that trains
 OTHER = "made with other settings"
 
 
@@ -87,6 +88,9 @@ def check(exp: Path, o: Mapping[str, str], defaults: Mapping[str, str]) -> dict[
             old = dict(json.loads(found))
         except (ValueError, TypeError) as e:
             raise InputError(f"{exp} was {OTHER}, by an older version: use --tag NAME") from e
+        if name == "settings" and int(o["stage"]) > TRAINED and "canary" in old:
+            now["canary"] = old["canary"]  # by which the share was chosen; this one is for scores
+            texts[name] = json.dumps(now, indent=1, ensure_ascii=False)
         # Older versions did not look into files.
         words = "; ".join(changes(old, now, {**defaults, **{k: now.get(k) for k in CONTENT}}))
         if not words:

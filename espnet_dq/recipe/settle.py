@@ -142,6 +142,8 @@ def _check_together(o: dict[str, str]) -> None:
         raise InputError("--qat_args: --mode joint has one training, that of --train_args")
     if o["mode"] == "joint" and o["qat_config"] != QAT_CONFIG:
         raise InputError("--qat_config: --mode joint has one training, that of --train_config")
+    if not o["merge"]:
+        o["merge"] = f"{MERGE:g}" if o["mode"] == "joint" or o["canary"] == NONE else AUTO
     if o["mode"] == "joint" and (o["merge"] == AUTO or float(o["merge"]) != MERGE):
         raise InputError("--merge: --mode joint has one training, from the untouched student")
     if o["merge"] == AUTO and o["canary"] == NONE:

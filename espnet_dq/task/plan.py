@@ -20,16 +20,18 @@ from espnet_dq.errors import InputError, shown
 from espnet_dq.files import atomic, check_replaceable
 
 PLAN = "plan.json"  # in an experiment
-# All windows once, but of little data so often that there are LEAST steps, or they are heard
-# MOST_PASSES times. On the grid, after float, it is a SHARE of these steps.
-LEAST, MOST_PASSES, SHARE = 50, 8, 0.4
+# All windows PASSES times, but of little data so often that there are LEAST steps, or they are
+# heard MOST_PASSES times. On the grid, after float, it is a SHARE of these steps, and LEAST_ON_GRID
+# of them where there are as many.
+PASSES, LEAST, MOST_PASSES = 2, 50, 8
+SHARE, LEAST_ON_GRID = 0.2, 20
 # Of the time of a training, spent on hearing dev; a forward pass takes a third of a step.
 ON_DEV = 0.15
 INTERVAL = 10  # steps between two looks at dev, at least, unless there are fewer than two such
 # Dev windows that are heard, at most; more make each look at dev dearer, hardly more certain.
+DEV_WINDOWS = 100
 MERGE = 1.0  # of what kd made, where the training on the grid begins; the rest is the untouched
 AUTO = "auto"  # instead: see espnet_dq/task/share.py
-DEV_WINDOWS = 100
 TWICE = "it fixes a length, and so do --steps, --epochs or --qat_steps: leave one of them out"
 COUNTS = ("max_epoch", "num_iters_per_epoch", "batch_size", "valid_batch_size", "accum_grad",
           "keep_nbest_models", "log_interval")  # fmt: skip
@@ -70,7 +72,7 @@ class Wanted:
     Attributes:
         steps: of the first one; None: as many as its data ask for, or its configuration fixes.
         epochs: the same, as how often it hears every window.
-        qat_steps: of the second one; None: a `SHARE` of the first one's, or fixed.
+        qat_steps: of the second one; None: as `on_grid` says, or fixed.
 
     Raises:
         InputError: both steps and epochs, or epochs without an end.
@@ -163,7 +165,12 @@ def follow(config: Mapping, windows: int, passes: float | None = None) -> int:
     once = _once(config, windows)
     if passes is not None:
         return ceil(passes * once)
-    return ceil(max(windows / _batch(config), min(LEAST, MOST_PASSES * once)))
+    return ceil(max(PASSES * windows / _batch(config), min(LEAST, MOST_PASSES * once)))
+
+
+def on_grid(first: int) -> int:
+    """Steps on the grid after so many in float."""
+    return min(first, max(ceil(SHARE * first), LEAST_ON_GRID))
 
 
 def _once(config: Mapping, windows: int) -> float:
@@ -246,7 +253,7 @@ def plan(
             given = follow(config, windows, wanted.epochs)
         if lengths and given is None and fixed_steps(config, str(path), windows) is None:
             (first,) = lengths.values()
-            given = ceil(SHARE * first.steps * first.batch / _batch(config))
+            given = on_grid(ceil(first.steps * first.batch / _batch(config)))
         whole, lengths[name] = complete(config, str(path), windows, dev, given)
         with atomic(files[name]) as tmp:
             tmp.write_text(

@@ -328,7 +328,7 @@ def experiment(tmp_path):
         ({"mode": "joint"}, "mode kd_qat, now joint; "),
         (
             {"mode": "joint", "train_config": "conf/train.yaml"},
-            "mode kd_qat, now joint; qat_config of ",
+            "mode kd_qat, now joint; merge auto, now 1; qat_config of ",
         ),
     ],
 )
@@ -344,9 +344,22 @@ def test_what_differs_is_named(given, said, experiment):
 
 def test_a_canary_that_chooses_is_a_setting_of_the_training(experiment, tmp_path):
     own = str(toys.save_corpus(tmp_path / "corpus") / "test")
-    experiment(merge="auto")
+    experiment()
     with pytest.raises(InputError, match=r"other settings: canary debian, now .*test: use --tag"):
-        experiment(merge="auto", canary=own)
+        experiment(canary=own)
+    # What is trained can be scored on others.
+    exp = experiment(canary=own, stage="9")
+    assert json.loads((exp / "settings").read_text())["canary"] == "debian"
+    assert json.loads((exp / "scoring").read_text())["canary"] == own
+
+
+@pytest.mark.parametrize(
+    ("given", "merge"),
+    [({}, "auto"), ({"canary": "none"}, "1"), ({"mode": "joint"}, "1"), ({"merge": "0.5"}, "0.5")],
+)
+def test_what_is_merged_by_default(given, merge, experiment):
+    exp = experiment(**given)
+    assert json.loads((exp / "settings").read_text())["merge"] == merge
 
 
 def test_grids_in_a_file_are_settings(experiment, tmp_path):

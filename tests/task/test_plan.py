@@ -7,7 +7,7 @@ import yaml
 from espnet2.samplers.unsorted_batch_sampler import UnsortedBatchSampler
 
 from espnet_dq.errors import InputError
-from espnet_dq.task.plan import LEAST, MOST_PASSES, Wanted, complete, follow, heard, plan
+from espnet_dq.task.plan import LEAST, MOST_PASSES, Wanted, complete, follow, heard, on_grid, plan
 
 BASE = {"batch_size": 4, "scheduler": "tristagelr", "scheduler_conf": {"warmup_ratio": 0.1}}
 FIXED = {"max_epoch": 3, "num_iters_per_epoch": 20}
@@ -15,7 +15,7 @@ FIXED = {"max_epoch": 3, "num_iters_per_epoch": 20}
 
 @pytest.mark.parametrize(
     ("windows", "steps"),
-    [(1, MOST_PASSES), (8, 2 * MOST_PASSES), (80, LEAST), (1000, 250), (60_000, 15_000)],
+    [(1, MOST_PASSES), (8, 2 * MOST_PASSES), (80, LEAST), (1000, 500), (60_000, 30_000)],
 )
 def test_steps_follow_the_data(windows, steps):
     whole, length = complete(BASE, "f", windows, 40)
@@ -104,6 +104,11 @@ def test_windows_that_are_heard():
         Wanted(steps=1, epochs=1)
 
 
+@pytest.mark.parametrize(("first", "steps"), [(8, 8), (30, 20), (100, 20), (101, 21), (500, 100)])
+def test_steps_on_the_grid(first, steps):
+    assert on_grid(first) == steps
+
+
 def test_the_plan_of_an_experiment(tmp_path):
     """The second training has a share of the first one's steps, and both files say their own."""
     for name, count in (("train", 200), ("dev", 10)):
@@ -115,7 +120,7 @@ def test_the_plan_of_an_experiment(tmp_path):
     configs[1].write_text(yaml.safe_dump(BASE | {"batch_size": 8}))
     data = (tmp_path / "train", tmp_path / "dev")
     lengths = plan(configs, data, tmp_path / "exp", Wanted(epochs=4))
-    assert lengths["kd"].steps == 200 and 40 <= lengths["qat"].steps < 50
+    assert lengths["kd"].steps == 200 and 20 <= lengths["qat"].steps < 25
     assert "each 4.0 times" in str(lengths["kd"])
     for name, length in lengths.items():
         config = yaml.safe_load((tmp_path / f"exp/conf/{name}.yaml").read_text())

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import torch
 import whisper
+from hypothesis import given
+from hypothesis import strategies as st
 
 import espnet_dq as dq
 from espnet_dq.data import canary
 from espnet_dq.data.kaldi import KIND, SET, KaldiDir
 from espnet_dq.errors import InputError
-from espnet_dq.task.share import SHARES, TRIED, choose
+from espnet_dq.task.share import SHARES, TRIED, choose, descend
 from espnet_dq.task.start import init_student
 from espnet_dq.whisper.dims import espnet_name
 from tests import toys
@@ -44,9 +46,11 @@ def exp(tmp_path):
 def test_the_least_nats_of_dev_and_canary(exp, tmp_path):
     share = choose(exp, exp / "trained.pth")
     found = json.loads((exp / TRIED).read_text())
-    assert found["share"] == share and [*map(float, found["tried"])] == list(SHARES)
-    of = [kinds.values() for kinds in found["tried"].values()]
-    assert share == SHARES[int(np.argmin([dev + (a + b) / 2 for dev, a, b in of]))]
+    tried, of = [*map(float, found["tried"])], [x.values() for x in found["tried"].values()]
+    assert found["share"] == share == tried[int(np.argmin([d + (a + b) / 2 for d, a, b in of]))]
+    # Half, and on until neither neighbour is better.
+    assert tried == sorted(tried) and {0.5, share} <= {*tried} <= {*SHARES}
+    assert {x for x in SHARES if abs(x - share) == 0.25} <= {*tried}
     dev, heard = KaldiDir.load(exp / "data/dev"), KaldiDir.load(exp / "data/canary", [KIND, SET])
     for share, kinds in found["tried"].items():
         merged = dq.merge([tmp_path / "0.pt", tmp_path / "1.pt"], [1 - float(share), float(share)])
@@ -64,6 +68,20 @@ def test_the_least_nats_of_dev_and_canary(exp, tmp_path):
             assert said == pytest.approx(np.mean(nats), rel=1e-5)  # as test_likelihood
 
 
+@given(st.lists(st.floats(0, 1), min_size=5, max_size=5, unique=True), st.integers(0, 4))
+def test_one_dip_is_found_wherever_it_is(costs, dip):
+    falls = sorted(costs, reverse=True)
+    curve = [*falls[:dip], -1.0, *falls[dip:4][::-1]]
+    asked = []
+
+    def cost(place):
+        asked.append(place)
+        return curve[place]
+
+    assert descend(cost, 5) == dip
+    assert len({*asked}) <= (5 if dip in (0, 4) else 4)
+
+
 @pytest.mark.slow
 def test_nothing_is_tried_twice(exp):
     share = choose(exp, exp / "trained.pth")
@@ -71,10 +89,9 @@ def test_nothing_is_tried_twice(exp):
     (exp / TRIED).write_text(json.dumps(known | {"share": 0.125}))
     assert choose(exp, exp / "trained.pth") == 0.125
     state = torch.load(exp / "trained.pth")
-    state[next(iter(state))] += 1
-    torch.save(state, exp / "trained.pth")
+    torch.save({name: 1.5 * weight for name, weight in state.items()}, exp / "trained.pth")
     assert choose(exp, exp / "trained.pth") in SHARES
-    assert json.loads((exp / TRIED).read_text())["tried"]["0"] == known["tried"]["0"]
+    assert json.loads((exp / TRIED).read_text())["tried"]["0.5"] != known["tried"]["0.5"]
     (exp / TRIED).write_text(json.dumps(known))
     heard = KaldiDir.load(exp / "data/canary", [KIND, SET])
     heard.select(u for u in heard.wav if heard.extra[KIND][u] == canary.VOICES).save(
@@ -82,7 +99,7 @@ def test_nothing_is_tried_twice(exp):
     )
     torch.save(torch.load(exp / "trained.pth"), exp / "trained.pth")
     choose(exp, exp / "trained.pth")
-    assert list(json.loads((exp / TRIED).read_text())["tried"]["1"]) == ["dev", canary.VOICES]
+    assert list(json.loads((exp / TRIED).read_text())["tried"]["0.5"]) == ["dev", canary.VOICES]
     assert share in SHARES
 
 

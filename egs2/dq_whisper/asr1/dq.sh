@@ -283,7 +283,7 @@ if run_stage 3 "weights" false; then
         --export "$format" "${configs[-1]}" --also "${also[@]}" --out "$exp/init"
     if [ "$skip_train" = false ]; then
         [ "$merge" != auto ] || { make_canary; [ -e "$exp/data/canary" ]; } ||
-            die "--merge auto: no canary to choose by: --canary DIR"
+            die "--merge auto: no canary to choose by: --canary DIR, or --merge 1"
         py check_configs "${configs[@]}" --student "$student_pt" --teacher "$teacher_pt" \
             --grid "$grid" --processes "$(((ngpu > 1 ? ngpu : 1) * num_nodes))" \
             --data "$exp/data/train" "$exp/data/dev" --ngpu "$here" --merge "$merge"
