@@ -52,6 +52,7 @@ from espnet_dq.runtimes import guess_runtime, load_runtime
 from espnet_dq.runtimes.interface import Segment
 from espnet_dq.scoring.score import MAIN_RATES, MEAN, Texts, Utterance, rates, read_texts
 from espnet_dq.scoring.timestamps import Times, measure
+from named import named
 
 RUNTIME = "faster-whisper"
 PAUSE = (0.5, 2.0)  # seconds
@@ -242,17 +243,6 @@ def _cell(value: float | None, measure: str) -> str:
     if value is None:
         return ""
     return f"{value:.2f} s" if measure.endswith(("median", "p90")) else f"{value:.1f}"
-
-
-def named(given: list[str], option: str) -> dict[str, Path]:
-    """The NAME=PATH of an option."""
-    found: dict[str, Path] = {}
-    for each in given:
-        name, equals, path = each.partition("=")
-        if not equals or not name or "/" in name or name in found:
-            raise InputError(f"{option} {each}: not NAME=PATH, or a name that stands twice")
-        found[name] = Path(path)
-    return found
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -33,7 +33,8 @@ from espnet_dq.scoring import likelihood
 from espnet_dq.scoring.bootstrap import differences
 from espnet_dq.scoring.likelihood import Likelihood
 from espnet_dq.scoring.score import MEAN
-from forgetting import mark, named
+from forgetting import mark
+from named import named
 from transfer import get_parser, make
 
 

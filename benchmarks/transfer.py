@@ -36,7 +36,8 @@ from espnet_dq.report.headline import ratio
 from espnet_dq.report.markdown import table
 from espnet_dq.scoring import transfer
 from espnet_dq.scoring.score import MEAN
-from forgetting import RUNTIME, Model, named
+from forgetting import RUNTIME, Model
+from named import named
 
 SECONDS = 30.0  # of each sound that is no speech
 
