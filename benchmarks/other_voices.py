@@ -15,7 +15,6 @@ import argparse
 import json
 import math
 from collections.abc import Iterator, Mapping
-from copy import deepcopy
 from dataclasses import dataclass
 from datetime import date
 from operator import attrgetter

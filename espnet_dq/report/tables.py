@@ -40,7 +40,7 @@ CANARY_CAPTION = (
 MERGED_CAPTION = (
     "Where the training on the grid began, between the untouched student, 0, and what kd made of "
     "it, 1: nats a token of the texts of dev and of the canary. The least of dev's and the mean of "
-    "the canary's together is taken"
+    "the canary's together is taken, or half where that is nearly as good"
 )
 
 

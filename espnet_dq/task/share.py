@@ -3,8 +3,8 @@
 Shares are tried on dev, which is mostly of the voices of the training, and on the clean windows
 of the canary, of other people and other languages (`espnet_dq.data.canary`). The one is taken of
 which the cross-entropies of dev and of the canary, the mean of its kinds, add up to the least: what
-is gained on the user's own speech weighs as much as what is lost on that of others. Half is tried
-first, then its neighbours, and on from the better one while it gets better: the sum has one dip.
+is gained on the user's own speech weighs as much as what is lost on that of others. It is half,
+unless a neighbour of that is better by more than `MARGIN`, and on from there: the sum has one dip.
 """
 
 import json
@@ -27,6 +27,9 @@ from espnet_dq.task.start import STUDENT, start_dims
 from espnet_dq.whisper.dims import espnet_name, weight_shapes
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+# Nats a token. Of shares that are nearly as good the one that is nearer to half: training on the
+# grid, which comes after it, goes on towards the speech of the training (docs/results.md).
+MARGIN = 0.02
 DEV = "dev"
 TRIED = "merge.json"  # in the experiment: the `share`, and what was `tried`, nats of each kind
 
@@ -71,12 +74,15 @@ def choose(exp: Path, trained: Path) -> float:
 
 
 def descend(cost: Callable[[int], float], places: int) -> int:
-    """Where a cost with one dip is least, from 0 to `places` - 1, from the middle outwards."""
+    """Where a cost with one dip is least, of so many places, from the middle outwards.
+
+    No neighbour of it is better by more than `MARGIN`.
+    """
     here = places // 2
     while True:
         near = [place for place in (here + 1, here - 1) if 0 <= place < places]
         best = min(near, key=cost)
-        if cost(best) >= cost(here):
+        if cost(best) >= cost(here) - MARGIN:
             return here
         here = best
 

@@ -91,10 +91,10 @@ def _check_canary(canary: dict, exp: Path) -> None:
 def _check_merged(exp: Path, results: dict) -> float:
     """The share of kd that --merge auto took; the training on the grid began there."""
     found = results["merge"]
-    assert list(found["tried"]) == ["0", "0.25", "0.5", "0.75", "1"]
+    assert {"0.25", "0.5", "0.75"} <= {*found["tried"]}
     for kinds in found["tried"].values():
         assert list(kinds) == ["dev", "other voices", "other languages"]
-    assert found["together"][f"{found['share']:g}"] == min(found["together"].values())
+    assert found["together"][f"{found['share']:g}"] <= found["together"]["0.5"]
     for name in ("RESULTS.md", "report.html"):
         assert "Where the training on the grid began" in (exp / name).read_text(encoding="utf-8")
     start, trained, merged = (
