@@ -3,8 +3,8 @@
 Each run of a plan trains a student in float, then on a grid, from shares of what was learned, as
 the recipe does, but within this process, so that a training of the default's length takes seconds.
 Of every student a JSON line tells, for each window of --eval (`transfer.py`'s canary), the
-cross-entropy of its text and what is said there, greedy; --table reads them. A run is a choice,
-no result: what is chosen is trained by the recipe afterwards.
+cross-entropy of its text and what is said there, greedy; `other_voices_table.py` reads them. What
+is chosen by them is trained by the recipe afterwards. Files are read as they are: mono, 16 kHz.
 
     .venv/bin/python benchmarks/other_voices.py benchmarks/ablations/other_voices.yaml \\
         --data asterisk=exp/mine/data/train --eval /tmp/transfer/canary --teacher base.pt \\
@@ -254,7 +254,7 @@ def whisper(dims, state: Mapping[str, Tensor], device: str) -> Whisper:
 def known(source: str | dict, sources: dict[str, dict]) -> dict:
     """A source of the plan by its name, or one with other values."""
     given = {"as": source} if isinstance(source, str) else source
-    return sources.get(given.get("as"), {}) | given
+    return (sources[given["as"]] if "as" in given else {}) | given
 
 
 def students(name: str, plan: dict, shared: Mapping, weights, seed: int) -> Iterator[tuple]:
@@ -264,6 +264,9 @@ def students(name: str, plan: dict, shared: Mapping, weights, seed: int) -> Iter
     conf = {**plan["kd"], **spec.get("kd", {})}
     conf["keys"] = plan["keys"] | spec.get("keys", {})
     untouched = {n: v.to(device).float() for n, v in weights.state.items()}
+    if not spec["sources"]:
+        yield "kd", 0.0, whisper(weights.dims, untouched, device)
+        return
     net = whisper(weights.dims, untouched, device)
     train(net, spec, conf, shared, seed)
     learned = values(net, list(untouched))
@@ -302,19 +305,21 @@ def main(argv: list[str] | None = None) -> int:
     done = set()
     if args.out.is_file():
         lines = map(json.loads, args.out.read_text(encoding="utf-8").splitlines())
-        done = {(x["run"], x["seed"]) for x in lines if x["stage"] == "qat"}
+        done = {(x["run"], x["seed"]) for x in lines}
     part, of = map(int, args.part.split("/"))
     wanted = [(n, s) for s in plan["seeds"] for n, r in plan["runs"].items()
               if s in r.get("seeds", plan["seeds"])]  # fmt: skip
     for name, seed in wanted[part::of]:
         if (name, seed) in done:
             continue
-        for stage, share, net in students(name, plan, shared, weights, seed):
-            line = {"run": name, "seed": seed, "stage": stage, "share": share}
-            line |= {"date": date.today().isoformat(), **examine(net)}
-            with open(args.out, "a", encoding="utf-8") as file:
-                file.write(json.dumps(line, ensure_ascii=False) + "\n")
-            print(name, seed, stage, share, flush=True)
+        found = [
+            {"run": name, "seed": seed, "stage": stage, "share": share,
+             "date": date.today().isoformat(), **examine(net)}
+            for stage, share, net in students(name, plan, shared, weights, seed)
+        ]  # fmt: skip
+        with open(args.out, "a", encoding="utf-8") as file:
+            file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in found)
+        print(f"{name}, seed {seed}: {len(found)} students", flush=True)
     return 0
 
 
