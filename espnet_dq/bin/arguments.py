@@ -1,7 +1,7 @@
 """Arguments that several commands take, and their types."""
 
 import argparse
-from math import nan
+from math import inf, nan
 from typing import NoReturn
 
 from espnet_dq.errors import one_line, program
@@ -79,6 +79,14 @@ def positive(text: str) -> float:
     value = _number(text)
     if not value > 0:
         raise argparse.ArgumentTypeError(f"'{text}' is not a number above 0")
+    return value
+
+
+def finite(text: str) -> float:
+    """A number above 0, for argparse, and no infinity."""
+    value = positive(text)
+    if value == inf:
+        raise argparse.ArgumentTypeError(f"'{text}' has no end")
     return value
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from espnet_dq.bin.arguments import (
     Parser,
     count,
+    finite,
     one_or_more,
     percentage,
     positive,
@@ -160,7 +161,7 @@ OPTIONS = {
                "training on the grid starts between the untouched student, 0, and what kd made of "
                "it, 1: in between it forgets less of other people and languages; auto: the share "
                f"that dev and the canary like best (auto; without a canary {MERGE:g})"),
-        Option("lr", "", positive, "X", "learning rate of the first training"),
+        Option("lr", "", finite, "X", "learning rate of the first training"),
         Option("patience", "", count, "N",
                "stop a training when so many looks at dev have not been better than the best one"),
         Option("seed", "0", seed, "N", "seed of packing and training"),

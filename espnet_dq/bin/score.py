@@ -43,15 +43,16 @@ def main(argv: list[str] | None = None) -> int:
         check_replaceable(out, FOLDER)
     for hyp, out in zip(args.hyp, outs, strict=True):
         result = score(args.ref, hyp, out=out)
-        for line in tables({hyp.name: result}).split("\n"):
+        name = hyp.resolve().name
+        for line in tables({name: result}).split("\n"):
             say(line)
-        for name in ("wer", "cer"):
-            mean, *langs = beside.columns(result[name])
-            each = " ".join(f"{k} {result[name][k]:.1f}" for k in langs)
-            shown = f"{mean} {result[name][mean]:.1f} %"
-            say(f"{name.upper()}: {shown} ({each})" if langs else f"{name.upper()}: {shown}")
+        for rate in ("wer", "cer"):
+            mean, *langs = beside.columns(result[rate])
+            each = " ".join(f"{k} {result[rate][k]:.1f}" for k in langs)
+            shown = f"{mean} {result[rate][mean]:.1f} %"
+            say(f"{rate.upper()}: {shown} ({each})" if langs else f"{rate.upper()}: {shown}")
         say(beside.units(result["unit"]))
-        other = beside.differing(hyp.name, result)
+        other = beside.differing(name, result)
         for _, lang, wer, wer_openai, cer, cer_openai in other:
             rates = f"WER {wer_openai} % instead of {wer}, CER {cer_openai} % instead of {cer}"
             say(f"openai-whisper's own normaliser, {lang}: {rates}")

@@ -151,6 +151,13 @@ def spk2utt(utt2spk: dict[str, str]) -> dict[str, str]:
     return {speaker: " ".join(of) for speaker, of in utts.items()}
 
 
+def absent(path: str) -> str:
+    """What to say of an entry of `wav.scp` that is no file."""
+    if re.search(r"\.ark:\d+$", path):
+        return f"parts of Kaldi archives are not read, copy them to files: {path}"
+    return f"no such file: {path}"
+
+
 def is_command(wav: str) -> bool:
     """Whether an entry of `wav.scp` is a command whose output is the audio, not a file."""
     return wav.endswith("|")
@@ -258,7 +265,7 @@ class KaldiDir:
             return self.extra[AUDIO]
         for utt, path in self.wav.items():
             if not os.path.isfile(path):
-                raise InputError(f"'{utt}': no such file: {path}")
+                raise InputError(f"'{utt}': {absent(path)}")
         files = {path: sha256(path) for path in set(self.wav.values())}
         return {utt: files[path] for utt, path in self.wav.items()}
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
-from espnet_dq.data.kaldi import FILES, KaldiDir, is_command, scan, spk2utt
+from espnet_dq.data.kaldi import FILES, KaldiDir, absent, is_command, scan, spk2utt
 from espnet_dq.data.languages import whisper_code
 from espnet_dq.data.names import path_fault
 from espnet_dq.data.segments import Segment
@@ -75,7 +75,7 @@ def check(
         elif fault := path_fault(audio):
             found.append(f"{path / 'wav.scp'}:{number}: '{key}': the path {fault}: {audio}")
         elif not os.path.isfile(audio):
-            found.append(f"{path / 'wav.scp'}:{number}: '{key}': no such file: {audio}")
+            found.append(f"{path / 'wav.scp'}:{number}: '{key}': {absent(audio)}")
     keys, wav = "wav.scp", recordings
     if "segments" in tables:
         keys, wav = "segments", {}

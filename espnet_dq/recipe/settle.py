@@ -136,6 +136,8 @@ def _check_together(o: dict[str, str]) -> None:
         )
     if o["upload_to"] and not re.fullmatch(".+/.+", o["upload_to"]):
         raise InputError(f"--upload_to {o['upload_to']}: USER/NAME")
+    if o["upload_to"] and o["skip_pack"] == "true":
+        raise InputError("--upload_to: stage 13 uploads, which --skip_pack leaves out")
     if int(o["stage"]) > int(o["stop_stage"]):
         raise InputError(f"--stage {o['stage']}: is behind --stop_stage {o['stop_stage']}")
     if o["mode"] == "joint" and o["qat_args"]:

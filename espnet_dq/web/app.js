@@ -3,7 +3,7 @@ import { env, pipeline, WhisperTextStreamer } from "./runtime/transformers.web.m
 
 const RATE = 16000; // samples a second
 const $ = (id) => document.getElementById(id);
-const about = await (await fetch("about.json")).json();
+const about = await facts();
 
 env.allowRemoteModels = false;
 env.allowLocalModels = true;
@@ -47,6 +47,15 @@ function ready(said) {
   $("file").disabled = false;
   // Browsers give the microphone only to localhost and to https.
   $("record").disabled = !navigator.mediaDevices;
+}
+
+async function facts() {
+  try {
+    return await (await fetch("about.json")).json();
+  } catch (error) {
+    failed("about.json cannot be read", error);
+    throw error;
+  }
 }
 
 function failed(what, error) {

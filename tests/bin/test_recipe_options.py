@@ -71,6 +71,12 @@ CSV = ("--corpus", "csv", "--data_root", __file__)
         (["--mode", "joint", "--merge", "auto"], "--merge: --mode joint has one training"),
         (["--merge", "auto", "--canary", "none"], "--merge auto: the share is chosen by a canary"),
         (["--merge", "most"], "--merge most: 'most' is not a number"),
+        (["--lr", "inf"], "--lr inf: 'inf' has no end"),
+        (["--lr", "0"], "--lr 0: '0' is not a number above 0"),
+        (
+            ["--upload_to", "a/b", "--skip_pack", "true"],
+            "--upload_to: stage 13 uploads, which",
+        ),
         (["--stage", "14"], "--stage 14: is behind --stop_stage 13"),
         (["--stage", "9", "--stop_stage", "8"], "--stage 9: is behind --stop_stage 8"),
         (["--epochs", "inf"], "--epochs inf: a training without an end"),

@@ -62,6 +62,7 @@ def test_good_folder(folder):
         ("utt2lang", b" yue", b" xx", "utt2lang", "'s1-c': not a language code of Whisper: xx"),
         ("utt2lang", b" en", b" english", "utt2lang", "not a language code"),
         ("wav.scp", b"b.wav", b"z.wav", "wav.scp", "'s1-b': no such file"),
+        ("wav.scp", b"b.wav", b"b.ark:12", "wav.scp", "'s1-b': parts of Kaldi archives are not"),
         ("wav.scp", b"b.wav", b"b.wav |", "wav.scp", "'s1-b' is a command"),
         ("spk2utt", b"s2 s1-b\n", b"", "spk2utt", "'s2' does not agree"),
         ("spk2utt", b"s1 s1-a s1-c", b"s1 s1-a s1-b s1-c", "spk2utt", "'s1' does not agree"),

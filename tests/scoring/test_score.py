@@ -88,7 +88,7 @@ def test_rates_are_jiwers_after_the_normaliser(tmp_path, capsys):
     assert "openai-whisper's own normaliser gives the same rates" in printed
 
 
-def test_several_folders_in_one_go(tmp_path):
+def test_several_folders_in_one_go(tmp_path, monkeypatch, capsys):
     folder(tmp_path)
     perfect = tmp_path / "perfect"
     perfect.mkdir()
@@ -101,6 +101,10 @@ def test_several_folders_in_one_go(tmp_path):
     rates = [json.loads((tmp_path / d / "score/score.json").read_text())["wer"]["mean"]
              for d in ("tiny", "perfect")]  # fmt: skip
     assert rates[0] > 0 == rates[1]
+    monkeypatch.chdir(perfect)
+    capsys.readouterr()
+    assert main(["--ref", str(tmp_path / "data"), "--hyp", "."]) == 0
+    assert "| perfect " in capsys.readouterr().out.replace("|perfect", "| perfect ")
 
 
 @pytest.mark.skipif(PROGRAM is None, reason="sclite (Debian: sctk) is not installed")
