@@ -13,7 +13,7 @@ from pathlib import Path
 import yaml
 
 from espnet_dq.api.checkpoint import is_path, model_name, place, published
-from espnet_dq.config import QuantConfig, read_config, read_section
+from espnet_dq.config import QuantConfig, WindowConfig, read_config, read_section
 from espnet_dq.data.corpora import CORPORA
 from espnet_dq.data.kaldi import read_wav
 from espnet_dq.data.languages import known_language
@@ -93,12 +93,25 @@ def settle(given: dict[str, str], defaults: dict[str, str], caller: str) -> dict
         known[f"{part}_yaml"] = text
         if text:
             known[f"{part}_config"] = f"{exp}/{part}_config.yaml"
+    o["merge"] = o["merge"] or _merge(o, configs[o["train_config"]])
     last = read_section(configs[path], QuantConfig.SECTION, path)
     known["ranges"] = str(last.get("ranges", QuantConfig.ranges))
     kinds = {"steps": int, "epochs": float, "qat_steps": int}
     most = heard(configs, Wanted(**{n: kind(o[n]) for n, kind in kinds.items() if o[n]}))
     known |= {"most_windows": str(most or ""), "dev_windows": str(DEV_WINDOWS)}
     return o | names | known
+
+
+def _merge(o: Mapping[str, str], config: dict) -> str:
+    """What `merge` is where nobody says.
+
+    Canaries are heard in whole windows, so of a student that learns to hear others they do not say
+    what merging would undo.
+    """
+    section = read_section(config, WindowConfig.SECTION, o["train_config"])
+    whole = section.get("window", WindowConfig.window) == "full"
+    without = o["mode"] == "joint" or o["canary"] == NONE or not whole
+    return f"{MERGE:g}" if without else AUTO
 
 
 def _has_text(root: str) -> bool:
@@ -144,9 +157,7 @@ def _check_together(o: dict[str, str]) -> None:
         raise InputError("--qat_args: --mode joint has one training, that of --train_args")
     if o["mode"] == "joint" and o["qat_config"] != QAT_CONFIG:
         raise InputError("--qat_config: --mode joint has one training, that of --train_config")
-    if not o["merge"]:
-        o["merge"] = f"{MERGE:g}" if o["mode"] == "joint" or o["canary"] == NONE else AUTO
-    if o["mode"] == "joint" and (o["merge"] == AUTO or float(o["merge"]) != MERGE):
+    if o["mode"] == "joint" and o["merge"] and (o["merge"] == AUTO or float(o["merge"]) != MERGE):
         raise InputError("--merge: --mode joint has one training, from the untouched student")
     if o["merge"] == AUTO and o["canary"] == NONE:
         raise InputError(

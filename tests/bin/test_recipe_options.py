@@ -361,7 +361,13 @@ def test_a_canary_that_chooses_is_a_setting_of_the_training(experiment, tmp_path
 
 @pytest.mark.parametrize(
     ("given", "merge"),
-    [({}, "auto"), ({"canary": "none"}, "1"), ({"mode": "joint"}, "1"), ({"merge": "0.5"}, "0.5")],
+    [
+        ({}, "auto"),
+        ({"canary": "none"}, "1"),
+        ({"mode": "joint"}, "1"),
+        ({"train_args": "encoder_conf.window=random"}, "1"),
+        ({"merge": "0.5"}, "0.5"),
+    ],
 )
 def test_what_is_merged_by_default(given, merge, experiment):
     exp = experiment(**given)
