@@ -27,7 +27,8 @@ from tests.toys import ending, save_corpus, save_model
 BIN = Path(__file__).parents[1] / "espnet_dq/bin"
 # What commands only read.
 READS = {
-    "--aligner", "--against", "--data", "--data_report", "--data_sources", "--format_report",
+    "--aligner", "--against", "--canary", "--data", "--data_report", "--data_sources",
+    "--format_report",
     "--from", "--hyp", "--init", "--model", "--ref", "--start", "--student", "--systems",
     "--table", "--teacher", "--train", "--trained", "--dev", "--train_config", "--words",
     "configs", "folders", "path",

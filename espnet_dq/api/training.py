@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from espnet_dq.api.checkpoint import as_checkpoint, content
 from espnet_dq.api.models import export
 from espnet_dq.api.verification import verify
 from espnet_dq.config import QuantConfig, read_config
+from espnet_dq.data.canary import make as make_canary
 from espnet_dq.data.formatting import (
     MOST_LEFT_OUT,
     SECONDS,
@@ -35,14 +36,17 @@ from espnet_dq.formats.registry import FORMATS, form_of
 from espnet_dq.quant.table import read_grid
 from espnet_dq.student.checkpoint import CHECKPOINT
 from espnet_dq.task.check import check, check_gpus, sizes
-from espnet_dq.task.plan import DEV_WINDOWS, MERGE, Wanted, heard, names, plan
+from espnet_dq.task.plan import AUTO, DEV_WINDOWS, MERGE, Wanted, heard, names, plan
+from espnet_dq.task.share import check_hears, choose
 from espnet_dq.task.start import MERGED, ROUNDED, STUDENT, init_student, merge_start, round_start
 from espnet_dq.task.train import Training
+from espnet_dq.whisper.forward import own_window
 
 # Of the recipe, in float and then on the grid.
 CONFIGS = tuple(Path(__file__).parents[1] / f"task/conf/{name}.yaml" for name in ("train", "qat"))
 SINGLES = {"train": 30, "dev": 10}  # utterances that also get a window of their own
 SETTINGS = "settings.json"
+OWN = "own"  # what a canary's set of the user's is called, as in the recipe
 
 
 def distil(
@@ -58,7 +62,8 @@ def distil(
     steps: int | None = None,
     epochs: float | None = None,
     qat_steps: int | None = None,
-    merge: float = MERGE,
+    merge: float | None = None,
+    canary: str | Path | Mapping[str, str | Path] | None = None,
     seed: int = 0,
     nj: int | None = None,
     ngpu: int = 0,
@@ -83,6 +88,8 @@ def distil(
         qat_steps: of the second training; None: fixed, or by those of the first.
         merge: training on the grid starts between the untouched student, 0, and what the first
             training made of it, 1 (`espnet_dq.student.merge`); of one configuration nothing.
+            None: as dev and the canary like it best (`espnet_dq.task.share`), without a canary 1.
+        canary: speech of other people, with texts: a Kaldi folder, or several by name.
         seed: of packing and training.
         nj: processes that read audio; None: one for each core.
         ngpu: GPUs of this machine to train on; 0: the CPU.
@@ -115,23 +122,35 @@ def distil(
     for path in configs:
         file_size(path)
     heard({str(path): read_config(path) for path in configs}, length)
+    if isinstance(canary, (str, Path)):
+        canary = {OWN: canary}
+    others = {name: Path(folder) for name, folder in (canary or {}).items()}
+    if others and (merge is not None or len(configs) == 1):
+        raise InputError("canary: nothing is chosen by it: merge is given, or one configuration")
     settings = {
         "data": {name: _tables(folder) for name, folder in folders.items()},
         "models": [content(path) for path in models], "grid": table,
         "train_config": [sha256(path) for path in configs],
         "singles": singles, "balance": str(balance), "length": str(length), "merge": merge,
-        "seed": seed,
+        "canary": {name: _tables(folder) for name, folder in others.items()}, "seed": seed,
     }  # fmt: skip
     splits = {name: validate(folder, names=True) for name, folder in folders.items()}
     check_disjoint(splits)
+    for folder in others.values():
+        validate(folder)
+    sets = {name: KaldiDir.load(folder) for name, folder in others.items()}
     out.parent.mkdir(parents=True, exist_ok=True)
     with alone(out) as lock:
         _begin(out, settings)
         models = [as_checkpoint(path, out / "weights") for path in models]
         form = FORMATS[form_of(table)]
+        if merge is None:
+            merge = AUTO if sets else MERGE
         steps = _Steps(out, *models, grid, form, configs, length, merge, seed, ngpu)
         if not (out / "qat" / CHECKPOINT).exists():
             steps.data(splits, {**SINGLES, "train": singles}, balance, nj)
+            if merge == AUTO:
+                steps.canary(sets)
             steps.teacher_pass()
             steps.train(lock)
         return steps.export()
@@ -170,7 +189,7 @@ class _Steps:
     form: Format
     configs: list[Path]
     length: Wanted
-    merge: float
+    merge: float | str
     seed: int
     ngpu: int
 
@@ -202,6 +221,12 @@ class _Steps:
         for name, planned in plan(self.configs, windows, out, self.length).items():
             say(f"{name}: {planned}")
 
+    def canary(self, sets: dict[str, KaldiDir]) -> None:
+        """The windows by which the share of the first training is chosen."""
+        check_hears(own_window(openai.load(self.student).dims), str(self.student))
+        if not (self.out / "data/canary").is_dir():
+            make_canary(sets, KaldiDir.load(self.out / "raw/train"), self.out / "data/canary")
+
     def teacher_pass(self) -> None:
         """The teacher's answers to all windows."""
         for name in ("dev", "train"):
@@ -219,9 +244,9 @@ class _Steps:
         for name in names(self.configs):
             start = round_start(self.out, name, checkpoint, self.out / "init" / ROUNDED)
             trained = training.run(name, start)
-            if self.merge != 1 and name != names(self.configs)[-1]:
-                merged = self.out / name / MERGED
-                trained = merge_start(checkpoint, trained, self.merge, merged)
+            if self.merge != MERGE and name != names(self.configs)[-1]:
+                share = choose(self.out, trained) if self.merge == AUTO else self.merge
+                trained = merge_start(checkpoint, trained, share, self.out / name / MERGED)
             checkpoint = trained
 
     def export(self) -> Path:

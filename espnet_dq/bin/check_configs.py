@@ -6,12 +6,11 @@ from pathlib import Path
 from whisper.model import ModelDimensions
 
 from espnet_dq.bin.arguments import Parser, share_or_auto, whole
-from espnet_dq.data.audio import SAMPLE_RATE
-from espnet_dq.data.canary import LONGEST
-from espnet_dq.errors import InputError, run, say
+from espnet_dq.errors import run, say
 from espnet_dq.quant.table import read_grid
 from espnet_dq.task.check import check, check_gpus, sizes
 from espnet_dq.task.plan import AUTO, MERGE
+from espnet_dq.task.share import check_hears
 from espnet_dq.whisper.forward import own_window
 
 
@@ -47,11 +46,8 @@ def main(argv: list[str] | None = None) -> int:
             "--teacher {} has {:,} weights, fewer than the {:,} of --student {}, who learns from it"
         )
         say("warning: " + says.format(args.teacher, *counts, args.student), sys.stderr)
-    if args.merge == AUTO and (hears := own_window(student)) < LONGEST * SAMPLE_RATE:
-        raise InputError(
-            f"--merge {AUTO}: the canary's windows are of {LONGEST:g} s, and --student "
-            f"{args.student} hears {hears / SAMPLE_RATE:g} s: give a share"
-        )
+    if args.merge == AUTO:
+        check_hears(own_window(student), f"--student {args.student}")
     for path in args.configs:
         check(path, student, teacher, read_grid(args.grid), args.processes, args.data)
         say(f"{path}: ESPnet takes it", sys.stderr)

@@ -50,11 +50,11 @@ def get_parser() -> Parser:
     parser.add_argument(
         "--merge",
         type=share,
-        default=MERGE,
         metavar="SHARE",
         help="the second training starts between the untouched student, 0, and what the first made "
-        f"of it, 1 ({MERGE:g})",
+        f"of it, 1 (as dev and the canary like it best; without one {MERGE:g})",
     )
+    parser.add_argument("--canary", type=Path, help="Kaldi folder of other people, with texts")
     parser.add_argument("--seed", type=seed, default=0, help="of packing and training (0)")
     parser.add_argument("--nj", type=count, help="processes that read audio (number of cores)")
     parser.add_argument("--ngpu", type=whole, default=0, help="GPUs to train on (0: the CPU)")
@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
             args.train, args.dev, args.teacher, args.student, args.out, grid=args.grid,
             train_config=args.train_config, singles=args.singles, balance=balance,
             steps=args.steps, epochs=args.epochs, qat_steps=args.qat_steps, merge=args.merge,
-            seed=args.seed, nj=args.nj, ngpu=args.ngpu,
+            canary=args.canary, seed=args.seed, nj=args.nj, ngpu=args.ngpu,
         )
     )  # fmt: skip
     return 0

@@ -15,12 +15,11 @@ from pathlib import Path
 
 from espnet_dq.bin.arguments import Parser, count, whole
 from espnet_dq.data import canary
-from espnet_dq.data.kaldi import FOLDER, KIND, KaldiDir, read_scp
+from espnet_dq.data.canary import WORDS
+from espnet_dq.data.kaldi import FOLDER, KIND, KaldiDir
 from espnet_dq.data.validation import validate
 from espnet_dq.errors import InputError, run, say
 from espnet_dq.files import check_replaceable
-
-WORDS, SNR, SECONDS = 120, 10, 30.0
 
 
 def get_parser() -> Parser:
@@ -49,13 +48,7 @@ def main(argv: list[str] | None = None) -> int:
             raise InputError(f"--sets {each}: not NAME=DIR, or a name that stands twice")
         validate(Path(path))
         sets[name] = KaldiDir.load(path)  # one file an utterance
-    voices = set(read_scp(args.train / "utt2spk").values())
-    trained = set(read_scp(args.train / "utt2lang").values())
-    windows = list(canary.speech(sets, voices, trained, args.words, args.seed))
-    windows += canary.in_noise(windows, [SNR], args.seed)
-    # In two of its languages: each costs a window for each sound and system.
-    windows += canary.no_speech(sorted(trained)[:2], SECONDS, args.seed)
-    data: KaldiDir = canary.save(windows, args.out)
+    data = canary.make(sets, KaldiDir.load(args.train), args.out, args.words, args.seed)
     kinds = Counter(data.extra[KIND].values())
     said = ", ".join(f"{number} of {kind}" for kind, number in kinds.items())
     say(f"{args.out}: {len(data.wav)} windows: {said}")

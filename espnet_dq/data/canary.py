@@ -30,6 +30,7 @@ NO_SPEECH = "no speech"
 NOISES = ("stationary noise", "babble")
 LONGEST = 30 - ROOM  # seconds
 LEAST = 6  # windows of other voices, where there are so many: of fewer, no interval is said
+WORDS, SNR, SECONDS = 120, 10, 30.0  # of each language of each set; dB; of sounds without speech
 
 
 @dataclass(frozen=True)
@@ -143,6 +144,26 @@ def no_speech(
     for name, audio in sounds.items():
         for lang in languages:
             yield Window(NO_SPEECH, name, "", lang, f"({name})", audio)
+
+
+def make(
+    sets: Mapping[str, KaldiDir], train: KaldiDir, out: Path, words: int = WORDS, seed: int = 0
+) -> KaldiDir:
+    """The recipe's canary: clean windows, those of other voices in noise, and sounds.
+
+    Args:
+        sets: by name, of one file an utterance, with texts.
+        train: what is trained, by which voices and languages are other ones.
+        out: the Kaldi folder to write, see `save`.
+        words: of each language of each set.
+        seed: of what is drawn.
+    """
+    trained = {*train.utt2lang.values()}
+    windows = list(speech(sets, {*train.utt2spk.values()}, trained, words, seed))
+    windows += in_noise(windows, [SNR], seed)
+    # In two of its languages: each costs a window for each sound and system.
+    windows += no_speech(sorted(trained)[:2], SECONDS, seed)
+    return save(windows, out)
 
 
 def save(windows: Collection[Window], out: Path) -> KaldiDir:

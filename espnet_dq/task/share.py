@@ -15,7 +15,8 @@ import numpy as np
 from torch import Tensor
 from whisper.model import ModelDimensions, Whisper
 
-from espnet_dq.data.canary import LANGUAGES, VOICES
+from espnet_dq.data.audio import SAMPLE_RATE
+from espnet_dq.data.canary import LANGUAGES, LONGEST, VOICES
 from espnet_dq.data.kaldi import KIND, SET, KaldiDir
 from espnet_dq.errors import InputError
 from espnet_dq.files import atomic, sha256
@@ -71,6 +72,15 @@ def choose(exp: Path, trained: Path) -> float:
         found = {"share": best, "tried": kinds, "together": sums, "made_of": made_of}
         tmp.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return best
+
+
+def check_hears(samples: int, student: str) -> None:
+    """Raise `InputError` if a student's window is shorter than those of a canary."""
+    if samples < LONGEST * SAMPLE_RATE:
+        raise InputError(
+            f"merge {AUTO}: a canary's windows are of {LONGEST:g} s, and {student} hears "
+            f"{samples / SAMPLE_RATE:g} s: give a share"
+        )
 
 
 def descend(cost: Callable[[int], float], places: int) -> int:

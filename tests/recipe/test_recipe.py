@@ -178,12 +178,16 @@ def test_every_stage(trim, tmp_path):
     assert not torch.equal(trained[name], rounded[name]) and f"{name}_range" in rounded
     assert "init/rounded.pth" in (exp / "qat/run.sh").read_text()
     merged = _check_merged(exp, results)
-    # dq.distil is the same training.
+    # dq.distil is the same training, and chooses the same share.
+    parts = tmp_path / "dump/canary/parts"
+    canary = {name: parts / name for name in ("tuxpaint_others", "tuxpaint")}
+    canary["own"] = tmp_path / "own"
     ours = dq.distil(
         data_root / "train", data_root / "dev", teacher, student, tmp_path / "ours",
         train_config=[tmp_path / "train.yaml", tmp_path / "qat.yaml"], singles=2, nj=1,
-        merge=merged,
+        canary=canary,
     )  # fmt: skip
+    assert json.loads((tmp_path / "ours/merge.json").read_text())["share"] == merged
     for name in ("model.bin", "vocabulary.json", "config.json"):
         assert (ours / name).read_bytes() == (exp / "export/student" / name).read_bytes()
     for name in ("kd", "qat"):
@@ -194,7 +198,7 @@ def test_every_stage(trim, tmp_path):
     log = (tmp_path / "ours/qat/train.log").read_text()
     finished = dq.distil(
         data_root / "train", data_root / "dev", teacher, student, tmp_path / "ours",
-        train_config=[tmp_path / "train.yaml", tmp_path / "qat.yaml"], singles=2, merge=merged,
+        train_config=[tmp_path / "train.yaml", tmp_path / "qat.yaml"], singles=2, canary=canary,
     )  # fmt: skip
     assert finished == ours and (tmp_path / "ours/qat/train.log").read_text() == log
     shared = ("data/train", "data/dev", "cache/train", "cache/dev", "decode/teacher",

@@ -34,6 +34,9 @@ def test_what_does_not_fit_is_one_line_and_leaves_nothing(given, tmp_path):
     for change, message in (
         ({"train": tmp_path / "no"}, "no: no such folder"),
         ({"dev": given["train"]}, "is in both train and dev"),
+        ({"canary": tmp_path / "no", "train_config": None}, "no: no such folder"),
+        ({"canary": given["dev"]}, "canary: nothing is chosen by it"),
+        ({"canary": given["dev"], "train_config": None, "merge": 0.5}, "canary: nothing is chosen"),
         ({"teacher": tmp_path / "no.pt"}, r"no\.pt: no such file"),
         ({"student": "openai:tini"}, "known models are tiny"),
         ({"train_config": [tmp_path / "no.yaml"]}, r"no\.yaml: no such file"),
@@ -78,7 +81,7 @@ def test_the_command_hands_each_option_on(monkeypatch, tmp_path):
     monkeypatch.setattr("espnet_dq.bin.distil.distil", called)
     given = {"teacher": "t", "student": "s", "grid": "uniform4"}
     given |= {"singles": 3, "steps": 4, "qat_steps": 5, "merge": 0.5, "seed": 6, "nj": 7, "ngpu": 8}
-    paths = {name: tmp_path / name for name in ("train", "dev", "out")}
+    paths = {name: tmp_path / name for name in ("train", "dev", "out", "canary")}
     words = [word for name, value in (given | paths).items() for word in (f"--{name}", str(value))]
     assert (
         main(
