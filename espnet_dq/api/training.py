@@ -11,7 +11,7 @@ from espnet_dq.api.checkpoint import as_checkpoint, content
 from espnet_dq.api.models import export
 from espnet_dq.api.verification import verify
 from espnet_dq.config import QuantConfig, read_config
-from espnet_dq.data.canary import make as make_canary
+from espnet_dq.data.canary import choice
 from espnet_dq.data.formatting import (
     MOST_LEFT_OUT,
     SECONDS,
@@ -37,15 +37,15 @@ from espnet_dq.quant.table import read_grid
 from espnet_dq.student.checkpoint import CHECKPOINT
 from espnet_dq.task.check import check, check_gpus, sizes
 from espnet_dq.task.plan import AUTO, DEV_WINDOWS, MERGE, Wanted, heard, names, plan
-from espnet_dq.task.share import check_hears, choose
+from espnet_dq.task.share import CHOICE, choose
 from espnet_dq.task.start import MERGED, ROUNDED, STUDENT, init_student, merge_start, round_start
 from espnet_dq.task.train import Training
-from espnet_dq.whisper.forward import own_window
 
 # Of the recipe, in float and then on the grid.
 CONFIGS = tuple(Path(__file__).parents[1] / f"task/conf/{name}.yaml" for name in ("train", "qat"))
 SINGLES = {"train": 30, "dev": 10}  # utterances that also get a window of their own
 SETTINGS = "settings.json"
+OLDER = {"merge": MERGE, "canary": {}}  # of experiments of older versions
 OWN = "own"  # what a canary's set of the user's is called, as in the recipe
 
 
@@ -127,6 +127,8 @@ def distil(
     others = {name: Path(folder) for name, folder in (canary or {}).items()}
     if others and (merge is not None or len(configs) == 1):
         raise InputError("canary: nothing is chosen by it: merge is given, or one configuration")
+    if merge is None:
+        merge = AUTO if others else MERGE
     settings = {
         "data": {name: _tables(folder) for name, folder in folders.items()},
         "models": [content(path) for path in models], "grid": table,
@@ -144,8 +146,6 @@ def distil(
         _begin(out, settings)
         models = [as_checkpoint(path, out / "weights") for path in models]
         form = FORMATS[form_of(table)]
-        if merge is None:
-            merge = AUTO if sets else MERGE
         steps = _Steps(out, *models, grid, form, configs, length, merge, seed, ngpu)
         if not (out / "qat" / CHECKPOINT).exists():
             steps.data(splits, {**SINGLES, "train": singles}, balance, nj)
@@ -167,7 +167,7 @@ def _begin(out: Path, settings: dict) -> None:
     path = out / SETTINGS
     if path.exists():
         before = json.loads(path.read_text(encoding="utf-8"))
-        odd = [key for key, value in settings.items() if before.get(key) != value]
+        odd = [key for key, value in settings.items() if before.get(key, OLDER.get(key)) != value]
         if odd and len([*out.iterdir()]) > 1:
             raise InputError(
                 f"{out}: made with other settings ({odd[0]}): give another folder, or remove it"
@@ -223,9 +223,9 @@ class _Steps:
 
     def canary(self, sets: dict[str, KaldiDir]) -> None:
         """The windows by which the share of the first training is chosen."""
-        check_hears(own_window(openai.load(self.student).dims), str(self.student))
-        if not (self.out / "data/canary").is_dir():
-            make_canary(sets, KaldiDir.load(self.out / "raw/train"), self.out / "data/canary")
+        if not (self.out / CHOICE).is_dir():
+            dims = openai.load(self.student).dims
+            choice(sets, KaldiDir.load(self.out / "raw/train"), self.out / CHOICE, dims)
 
     def teacher_pass(self) -> None:
         """The teacher's answers to all windows."""

@@ -5,13 +5,10 @@ from pathlib import Path
 
 from whisper.model import ModelDimensions
 
-from espnet_dq.bin.arguments import Parser, share_or_auto, whole
+from espnet_dq.bin.arguments import Parser, whole
 from espnet_dq.errors import run, say
 from espnet_dq.quant.table import read_grid
 from espnet_dq.task.check import check, check_gpus, sizes
-from espnet_dq.task.plan import AUTO, MERGE
-from espnet_dq.task.share import check_hears
-from espnet_dq.whisper.forward import own_window
 
 
 def get_parser() -> Parser:
@@ -23,12 +20,6 @@ def get_parser() -> Parser:
     parser.add_argument("--grid", required=True, help="the student's weight grid, or a file")
     parser.add_argument("--processes", type=int, default=1, help="number that will train (1)")
     parser.add_argument("--ngpu", type=whole, default=0, help="GPUs of this machine that train (0)")
-    parser.add_argument(
-        "--merge",
-        type=share_or_auto,
-        default=MERGE,
-        help="the recipe's: a share, or auto",
-    )
     parser.add_argument(
         "--data", type=Path, nargs=2, metavar=("TRAIN", "DEV"), help="folders of windows"
     )
@@ -46,8 +37,6 @@ def main(argv: list[str] | None = None) -> int:
             "--teacher {} has {:,} weights, fewer than the {:,} of --student {}, who learns from it"
         )
         say("warning: " + says.format(args.teacher, *counts, args.student), sys.stderr)
-    if args.merge == AUTO:
-        check_hears(own_window(student), f"--student {args.student}")
     for path in args.configs:
         check(path, student, teacher, read_grid(args.grid), args.processes, args.data)
         say(f"{path}: ESPnet takes it", sys.stderr)

@@ -20,6 +20,8 @@ from espnet_dq.data.kaldi import FOLDER, KIND, KaldiDir
 from espnet_dq.data.validation import validate
 from espnet_dq.errors import InputError, run, say
 from espnet_dq.files import check_replaceable
+from espnet_dq.formats.openai import read as openai
+from espnet_dq.whisper.dims import SIZES
 
 
 def get_parser() -> Parser:
@@ -34,6 +36,12 @@ def get_parser() -> Parser:
         "--words", type=count, default=WORDS, help=f"of each language of each set ({WORDS})"
     )
     parser.add_argument("--seed", type=whole, default=0, help="of what is drawn (0)")
+    parser.add_argument(
+        "--choice",
+        action="store_true",
+        help="only clean windows of other voices and languages, by which a student is chosen",
+    )
+    parser.add_argument("--student", type=Path, help=".pt that has room for them (any Whisper)")
     return parser
 
 
@@ -48,7 +56,12 @@ def main(argv: list[str] | None = None) -> int:
             raise InputError(f"--sets {each}: not NAME=DIR, or a name that stands twice")
         validate(Path(path))
         sets[name] = KaldiDir.load(path)  # one file an utterance
-    data = canary.make(sets, KaldiDir.load(args.train), args.out, args.words, args.seed)
+    given = sets, KaldiDir.load(args.train), args.out
+    if args.choice:
+        dims = openai.load(args.student).dims if args.student else SIZES["tiny"]
+        data = canary.choice(*given, dims, args.words, args.seed)
+    else:
+        data = canary.make(*given, args.words, args.seed)
     kinds = Counter(data.extra[KIND].values())
     said = ", ".join(f"{number} of {kind}" for kind, number in kinds.items())
     say(f"{args.out}: {len(data.wav)} windows: {said}")

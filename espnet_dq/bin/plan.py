@@ -40,11 +40,15 @@ def main(argv: list[str] | None = None) -> int:
         say(f"{name}: {length}")
     if args.teacher:
         from espnet_dq.task.pace import measure  # imports torch
+        from espnet_dq.task.share import CHOICE, MOST_TRIED
 
         windows, dev = (len(read_scp(folder / "wav.scp")) for folder in args.data)
         pace = measure(args.teacher, args.student, read_config(args.configs[0]))
         times = {"teacher pass": (windows + dev) * pace.answer}
         times |= {name: pace.training(length, dev) for name, length in lengths.items()}
+        if (args.out / CHOICE).is_dir():
+            others = len(read_scp(args.out / CHOICE / "wav.scp"))
+            times["merging"] = MOST_TRIED * (dev + others) * pace.hearing
         told = ", ".join(f"{name} {seconds / 60:.0f} min" for name, seconds in times.items())
         say(f"estimated from one window on this machine: {told}")
     return 0

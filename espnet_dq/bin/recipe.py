@@ -160,7 +160,9 @@ OPTIONS = {
         Option("merge", "", share_or_auto, "SHARE",
                "training on the grid starts between the untouched student, 0, and what kd made of "
                "it, 1: in between it forgets less of other people and languages; auto: the share "
-               f"that dev and the canary like best (auto; without a canary {MERGE:g})"),
+               "that dev and other people's speech like best "
+               f"(auto; {MERGE:g} with --canary none, in one training, or in other windows than "
+               "whole ones)"),
         Option("lr", "", finite, "X", "learning rate of the first training"),
         Option("patience", "", count, "N",
                "stop a training when so many looks at dev have not been better than the best one"),

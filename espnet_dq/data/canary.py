@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
+from whisper.model import ModelDimensions
 
 from espnet_dq.data import noise
 from espnet_dq.data.audio import SAMPLE_RATE, load_audio, save_wav
@@ -24,11 +25,12 @@ from espnet_dq.data.pack import ROOM, WAVS, joined, joined_text, plan_windows
 from espnet_dq.data.spelling import compared
 from espnet_dq.errors import InputError
 from espnet_dq.files import check_replaceable, sha256
+from espnet_dq.whisper.dims import SIZES, knows, vocabulary_tokenizer
+from espnet_dq.whisper.forward import own_window
 
 SEEN, VOICES, LANGUAGES = "seen voices", "other voices", "other languages"
 NO_SPEECH = "no speech"
 NOISES = ("stationary noise", "babble")
-LONGEST = 30 - ROOM  # seconds
 LEAST = 6  # windows of other voices, where there are so many: of fewer, no interval is said
 WORDS, SNR, SECONDS = 120, 10, 30.0  # of each language of each set; dB; of sounds without speech
 
@@ -56,15 +58,22 @@ def order(kind: str) -> tuple[int, str]:
     return clean.index(kind) if kind in clean else len(clean), kind
 
 
-def draw(data: KaldiDir, words: int, seed: int, least: Mapping[str, int]) -> Iterator[list[str]]:
+def longest(dims: ModelDimensions) -> float:
+    """Seconds of a model's windows."""
+    return own_window(dims) / SAMPLE_RATE - ROOM
+
+
+def draw(
+    data: KaldiDir, words: int, seed: int, least: Mapping[str, int], dims: ModelDimensions
+) -> Iterator[list[str]]:
     """Utterances of windows of one speaker each, until each language has so many words.
 
     And at least so many windows as `least` says of it. Utterances of which nothing is compared are
-    in none.
+    in none, nor are those that a model of these `dims` has no room for.
     """
     spoken = data.select(u for u in data.wav if compared(data.text[u], data.utt2lang[u]))
     seconds = {u: length(path) for u, path in spoken.wav.items()}
-    windows = plan_windows(spoken, seconds, LONGEST, 0, seed, by_speaker=True)
+    windows = plan_windows(spoken, seconds, longest(dims), 0, seed, dims, by_speaker=True)
     counts: Counter[str] = Counter()
     drawn: Counter[str] = Counter()
     for number in np.random.default_rng(seed).permutation(len(windows)):
@@ -82,6 +91,7 @@ def speech(
     trained: Collection[str],
     words: int,
     seed: int,
+    dims: ModelDimensions = SIZES["tiny"],
 ) -> Iterator[Window]:
     """The windows of all sets, in order.
 
@@ -91,17 +101,18 @@ def speech(
         trained: languages.
         words: of each language of each set; the last window may bring more, and so may `LEAST`.
         seed: of what is drawn.
+        dims: of a model that has room for them.
     """
     columns = sum(len(set(data.utt2lang.values()) & {*trained}) for data in sets.values())
     least = dict.fromkeys(trained, -(-LEAST // max(columns, 1)))
     for name, data in sets.items():
         pauses = random.Random(f"{seed} {name}")
-        for window in draw(data, words, seed, least):
+        for window in draw(data, words, seed, least, dims):
             lang, speaker = data.utt2lang[window[0]], data.speaker(window[0])
             kind = VOICES if lang in trained else LANGUAGES
             if data.utt2spk[window[0]] in voices:
                 kind = SEEN
-            audio = joined(data, window, LONGEST, pauses)
+            audio = joined(data, window, longest(dims), pauses)
             yield Window(kind, name, speaker, lang, joined_text(data, window), audio)
 
 
@@ -164,6 +175,36 @@ def make(
     # In two of its languages: each costs a window for each sound and system.
     windows += no_speech(sorted(trained)[:2], SECONDS, seed)
     return save(windows, out)
+
+
+def choice(
+    sets: Mapping[str, KaldiDir],
+    train: KaldiDir,
+    out: Path,
+    dims: ModelDimensions = SIZES["tiny"],
+    words: int = WORDS,
+    seed: int = 0,
+) -> KaldiDir:
+    """What a student is chosen by: clean windows of other voices and other languages.
+
+    Args:
+        sets, train, out, words, seed: see `make`.
+        dims: the student's: windows and tokens that it has, languages that it knows.
+
+    Raises:
+        InputError: there are none.
+    """
+    tokenizer = vocabulary_tokenizer(dims)
+    known = {
+        name: data.select(u for u in data.wav if knows(tokenizer, data.utt2lang[u]))
+        for name, data in sets.items()
+    }
+    voices, trained = {*train.utt2spk.values()}, {*train.utt2lang.values()}
+    windows = speech(known, voices, trained, words, seed, dims)
+    others = [window for window in windows if window.kind != SEEN]
+    if not others:
+        raise InputError(f"{', '.join(sets)}: neither {VOICES} nor {LANGUAGES}")
+    return save(others, out)
 
 
 def save(windows: Collection[Window], out: Path) -> KaldiDir:

@@ -14,7 +14,7 @@ import yaml
 from espnet_dq.config import read_config
 from espnet_dq.errors import InputError, one_line
 from espnet_dq.quant.table import read_grid
-from espnet_dq.task.plan import AUTO
+from espnet_dq.task.plan import AUTO, MERGE
 
 TRAINING = ("corpus", "data_root", "local_data_opts", "long", "teacher", "student", "grid", "mode",
             "singles", "seed", "labels", "temperature", "max_hours", "steps", "epochs",
@@ -88,11 +88,13 @@ def check(exp: Path, o: Mapping[str, str], defaults: Mapping[str, str]) -> dict[
             old = dict(json.loads(found))
         except (ValueError, TypeError) as e:
             raise InputError(f"{exp} was {OTHER}, by an older version: use --tag NAME") from e
-        if name == "settings" and int(o["stage"]) > TRAINED and "canary" in old:
+        trained = o["stage"] == "0" and (exp / f"done/{TRAINED}").exists()
+        if name == "settings" and "canary" in old and (trained or int(o["stage"]) > TRAINED):
             now["canary"] = old["canary"]  # by which the share was chosen; this one is for scores
             texts[name] = json.dumps(now, indent=1, ensure_ascii=False)
         # Older versions did not look into files.
-        words = "; ".join(changes(old, now, {**defaults, **{k: now.get(k) for k in CONTENT}}))
+        older = {**defaults, "merge": f"{MERGE:g}", **{k: now.get(k) for k in CONTENT}}
+        words = "; ".join(changes(old, now, older))
         if not words:
             texts[name] = found
         elif name == "settings":

@@ -1,11 +1,12 @@
 """What follows from the options of the recipe, and whether they go together (`bin.recipe`)."""
 
+import json
 import os
 import re
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from math import inf
 from pathlib import Path
@@ -93,7 +94,7 @@ def settle(given: dict[str, str], defaults: dict[str, str], caller: str) -> dict
         known[f"{part}_yaml"] = text
         if text:
             known[f"{part}_config"] = f"{exp}/{part}_config.yaml"
-    o["merge"] = o["merge"] or _merge(o, configs[o["train_config"]])
+    o["merge"] = o["merge"] or _merge(o, configs[o["train_config"]], Path(exp, "settings"))
     last = read_section(configs[path], QuantConfig.SECTION, path)
     known["ranges"] = str(last.get("ranges", QuantConfig.ranges))
     kinds = {"steps": int, "epochs": float, "qat_steps": int}
@@ -102,12 +103,15 @@ def settle(given: dict[str, str], defaults: dict[str, str], caller: str) -> dict
     return o | names | known
 
 
-def _merge(o: Mapping[str, str], config: dict) -> str:
-    """What `merge` is where nobody says.
+def _merge(o: Mapping[str, str], config: dict, settings: Path) -> str:
+    """What `merge` is where nobody says: an experiment's own, or the default.
 
     Canaries are heard in whole windows, so of a student that learns to hear others they do not say
     what merging would undo.
     """
+    if settings.exists():
+        with suppress(ValueError, TypeError):  # not this one's to say
+            return dict(json.loads(settings.read_text(encoding="utf-8"))).get("merge", f"{MERGE:g}")
     section = read_section(config, WindowConfig.SECTION, o["train_config"])
     whole = section.get("window", WindowConfig.window) == "full"
     without = o["mode"] == "joint" or o["canary"] == NONE or not whole

@@ -39,8 +39,8 @@ CANARY_CAPTION = (
 )
 MERGED_CAPTION = (
     "Where the training on the grid began, between the untouched student, 0, and what kd made of "
-    "it, 1: nats a token of the texts of dev and of the canary. The least of dev's and the mean of "
-    "the canary's together is taken, or half where that is nearly as good"
+    "it, 1: nats a token of the texts of dev and of others. From half on, the next share is taken "
+    "as long as dev's and the mean of the others', together, are less by more than 0.02"
 )
 
 

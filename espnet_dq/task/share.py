@@ -1,24 +1,24 @@
 """How much of what kd made goes into the start of the training on the grid (`run.sh --merge auto`).
 
-Shares are tried on dev, which is mostly of the voices of the training, and on the clean windows
-of the canary, of other people and other languages (`espnet_dq.data.canary`). The one is taken of
-which the cross-entropies of dev and of the canary, the mean of its kinds, add up to the least: what
-is gained on the user's own speech weighs as much as what is lost on that of others. It is half,
-unless a neighbour of that is better by more than `MARGIN`, and on from there: the sum has one dip.
+Shares are tried on dev, which is mostly of the voices of the training, and on windows of other
+people and other languages (`espnet_dq.data.canary.choice`). What is to be small is the sum of the
+cross-entropies of dev and of the others, the mean of their kinds: what is gained on the user's own
+speech weighs as much as what is lost on that of others. It begins at half and goes on to the next
+share as long as that is better by more than `MARGIN`: the sum has one dip.
 """
 
 import json
 from collections.abc import Callable, Mapping
+from math import isfinite
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 from whisper.model import ModelDimensions, Whisper
 
-from espnet_dq.data.audio import SAMPLE_RATE
-from espnet_dq.data.canary import LANGUAGES, LONGEST, VOICES
+from espnet_dq.data.canary import LANGUAGES, VOICES
 from espnet_dq.data.kaldi import KIND, SET, KaldiDir
-from espnet_dq.errors import InputError
+from espnet_dq.errors import InputError, WorkError
 from espnet_dq.files import atomic, sha256
 from espnet_dq.formats import torch_file
 from espnet_dq.scoring import likelihood
@@ -28,23 +28,26 @@ from espnet_dq.task.start import STUDENT, start_dims
 from espnet_dq.whisper.dims import espnet_name, weight_shapes
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+MOST_TRIED = 4  # of them: from the middle to an end, and its other neighbour
 # Nats a token. Of shares that are nearly as good the one that is nearer to half: training on the
 # grid, which comes after it, goes on towards the speech of the training (docs/results.md).
 MARGIN = 0.02
 DEV = "dev"
+CHOICE = Path("data/choice")  # in the experiment: see `espnet_dq.data.canary.choice`
 TRIED = "merge.json"  # in the experiment: the `share`, and what was `tried`, nats of each kind
 
 
 def choose(exp: Path, trained: Path) -> float:
-    """The share of a training's result that dev and the canary like best.
+    """The share of a training's result that dev and other people's speech like best.
 
     Args:
-        exp: with data/dev, data/canary and what the training started from; `TRIED` is written
+        exp: with data/dev, data/choice and what the training started from; `TRIED` is written
             there, and read where nothing of that has changed since.
         trained: checkpoint of the training.
 
     Raises:
-        InputError: no canary, or a window that is longer than what the student hears at a time.
+        InputError: no `data/choice`.
+        WorkError: weights that give no numbers.
     """
     before = exp / "init" / STUDENT
     sets = _sets(exp)
@@ -74,15 +77,6 @@ def choose(exp: Path, trained: Path) -> float:
     return best
 
 
-def check_hears(samples: int, student: str) -> None:
-    """Raise `InputError` if a student's window is shorter than those of a canary."""
-    if samples < LONGEST * SAMPLE_RATE:
-        raise InputError(
-            f"merge {AUTO}: a canary's windows are of {LONGEST:g} s, and {student} hears "
-            f"{samples / SAMPLE_RATE:g} s: give a share"
-        )
-
-
 def descend(cost: Callable[[int], float], places: int) -> int:
     """Where a cost with one dip is least, of so many places, from the middle outwards.
 
@@ -92,7 +86,7 @@ def descend(cost: Callable[[int], float], places: int) -> int:
     while True:
         near = [place for place in (here + 1, here - 1) if 0 <= place < places]
         best = min(near, key=cost)
-        if cost(best) >= cost(here) - MARGIN:
+        if not cost(best) < cost(here) - MARGIN:
             return here
         here = best
 
@@ -104,18 +98,15 @@ def _together(kinds: Mapping[str, float]) -> float:
 
 
 def _sets(exp: Path) -> dict[str, KaldiDir]:
-    """Dev, and the kinds of the canary that the share is chosen by."""
-    canary = exp / "data/canary"
-    if not canary.is_dir():
-        raise InputError(f"--merge {AUTO}: {canary}: no canary, by which the share is chosen")
-    data = KaldiDir.load(canary, extra=[KIND, SET])
-    sets = {DEV: KaldiDir.load(exp / "data/dev")}
-    for kind in (VOICES, LANGUAGES):
-        if of := [utt for utt in data.wav if data.extra[KIND][utt] == kind]:
-            sets[kind] = data.select(of)
-    if len(sets) == 1:
-        raise InputError(f"--merge {AUTO}: {canary}: neither {VOICES} nor {LANGUAGES} in it")
-    return sets
+    """Dev, and the kinds of other speech that the share is chosen by."""
+    folder = exp / CHOICE
+    if not folder.is_dir():
+        raise InputError(f"--merge {AUTO}: {folder}: no such folder, by which the share is chosen")
+    data = KaldiDir.load(folder, extra=[KIND, SET])
+    kinds = {kind: [u for u in data.wav if data.extra[KIND][u] == kind]
+             for kind in (VOICES, LANGUAGES)}  # fmt: skip
+    others = {kind: data.select(utts) for kind, utts in kinds.items() if utts}
+    return {DEV: KaldiDir.load(exp / "data/dev"), **others}
 
 
 def _weights(path: Path, dims: ModelDimensions) -> dict[str, Tensor]:
@@ -138,4 +129,6 @@ def _try(
         columns = {utt: f"{of.get(utt, kind)} {lang}" for utt, lang in data.utt2lang.items()}
         heard = likelihood.listen(net, dims, data, columns, f"{share:g} of kd, {kind}")
         found[kind] = float(np.mean([*likelihood.nats(heard).values()]))
+        if not isfinite(found[kind]):
+            raise WorkError(f"{share:g} of kd: no number for {kind}: its training went astray")
     return found

@@ -141,9 +141,14 @@ def language_token(tokenizer: Tokenizer, language: str) -> int:
 
     Raises `InputError` when this vocabulary has no such language.
     """
-    if language not in LANGUAGES or f"<|{language}|>" not in tokenizer.special_tokens:
+    if not knows(tokenizer, language):
         raise InputError(f"unknown language '{language}': the model's are Whisper's codes, as en")
     return tokenizer.special_tokens[f"<|{language}|>"]
+
+
+def knows(tokenizer: Tokenizer, language: str) -> bool:
+    """Whether it has a token of Whisper's code of a language."""
+    return language in LANGUAGES and f"<|{language}|>" in tokenizer.special_tokens
 
 
 def encode_text(tokenizer: Tokenizer, text: str) -> list[int]:

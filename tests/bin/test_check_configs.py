@@ -30,17 +30,6 @@ def test_what_would_fail_after_hours(save_toy, tmp_path):
         main([str(good), str(bad), *given])
 
 
-def test_a_student_that_hears_no_window_of_a_canary(tmp_path):
-    short = toys.save_model(tmp_path / "short.pt", toys.make_model(audio_ctx=500, layers=1))
-    given = ["no.yaml", "--student", str(short), "--teacher", "base", "--grid", "ct2_int8"]
-    with pytest.raises(InputError, match=r"windows are of [\d.]+ s, and .*short.pt hears 10 s"):
-        main([*given, "--merge", "auto"])
-    with pytest.raises(InputError, match=r"no\.yaml"):
-        main([*given, "--merge", "0.5"])
-    with pytest.raises(InputError, match=r"no\.yaml"):
-        main([*given[:2], "tiny", *given[3:], "--merge", "auto"])
-
-
 @pytest.mark.parametrize(("there", "said"), [(0, "torch sees no GPU"), (1, "torch sees 1 GPU")])
 def test_gpus_that_are_not_there(there, said, monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: there)

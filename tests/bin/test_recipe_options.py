@@ -334,7 +334,7 @@ def experiment(tmp_path):
         ({"mode": "joint"}, "mode kd_qat, now joint; "),
         (
             {"mode": "joint", "train_config": "conf/train.yaml"},
-            "mode kd_qat, now joint; merge auto, now 1; qat_config of ",
+            "mode kd_qat, now joint; qat_config of ",
         ),
     ],
 )
@@ -353,10 +353,26 @@ def test_a_canary_that_chooses_is_a_setting_of_the_training(experiment, tmp_path
     experiment()
     with pytest.raises(InputError, match=r"other settings: canary debian, now .*test: use --tag"):
         experiment(canary=own)
-    # What is trained can be scored on others.
-    exp = experiment(canary=own, stage="9")
-    assert json.loads((exp / "settings").read_text())["canary"] == "debian"
-    assert json.loads((exp / "scoring").read_text())["canary"] == own
+    # What is trained can be scored on others, or on none, and a killed run goes on with them.
+    for canary in (own, "none"):
+        exp = experiment(canary=canary, stage="9")
+        (exp / "done/7").touch()
+        assert experiment(canary=canary) == exp
+        assert json.loads((exp / "settings").read_text())["canary"] == "debian"
+        assert json.loads((exp / "scoring").read_text())["canary"] == canary
+    with pytest.raises(InputError, match="other settings: canary debian, now none: use --tag"):
+        experiment(canary="none", stage="7")
+
+
+def test_an_experiment_keeps_its_share(experiment):
+    exp = experiment(canary="none")
+    assert experiment(stage="9") == exp  # on Debian's canary
+    with pytest.raises(InputError, match=r"other settings: merge 1, now 0\.5: use --tag"):
+        experiment(canary="none", merge="0.5")
+    settings = json.loads((exp / "settings").read_text())
+    del settings["merge"]  # as of an older version
+    (exp / "settings").write_text(json.dumps(settings))
+    assert experiment(canary="none") == exp
 
 
 @pytest.mark.parametrize(

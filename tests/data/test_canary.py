@@ -1,6 +1,7 @@
 """A canary: each window of one voice, of the right kind, and the same again by the same seed."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from espnet_dq.data.kaldi import KIND, SET, KaldiDir
 from espnet_dq.data.validation import faults
 from espnet_dq.errors import InputError
 from espnet_dq.scoring.bootstrap import FEWEST
+from espnet_dq.whisper.dims import SIZES
 
 
 @pytest.fixture
@@ -116,3 +118,25 @@ def test_wrong_sets(sets, tmp_path):
         main(["--train", str(tmp_path / "train"), "--sets", f"x={tmp_path}/sets/one", "--out", "o"])
     with pytest.raises(InputError, match="no windows"):
         canary.save([], tmp_path / "canary")
+
+
+@pytest.mark.slow
+def test_a_choice_is_made_for_its_student(sets, tmp_path, monkeypatch):
+    """In windows that it hears, of languages that it has a token for, clean, of others only."""
+    train = KaldiDir()
+    train.add("ann-1", "/a.wav", "words", "ann", "en")
+    for utt in [u for u in sets["two"].wav if sets["two"].utt2lang[u] == "it"][:5]:
+        sets["two"].utt2lang[utt] = "yue"
+    for seconds, context in ((30, 1500), (10, 500)):
+        dims = replace(SIZES["tiny"], n_audio_ctx=context)
+        data = canary.choice(sets, train, tmp_path / f"{seconds}", dims, words=60)
+        assert {*data.extra[KIND].values()} == {VOICES, LANGUAGES}
+        assert {*data.utt2lang.values()} == {"en", "it"} and "ann" not in data.utt2spk.values()
+        lengths = [len(load_audio(path)) / SAMPLE_RATE for path in data.wav.values()]
+        assert seconds - 6 < max(lengths) <= seconds
+    data = canary.choice(sets, train, tmp_path / "v3", SIZES["large-v3"], words=60)
+    assert "yue" in data.utt2lang.values()
+    only = {"one": sets["one"].select(u for u in sets["one"].wav if u.startswith("ann"))}
+    with pytest.raises(InputError, match="one: neither other voices nor other languages"):
+        canary.choice(only, train, tmp_path / "none")
+    assert not (tmp_path / "none").exists()

@@ -254,12 +254,12 @@ if run_stage 2 "format to 16 kHz, check splits, pack windows" "$skip_data"; then
 fi
 unlock_data
 
-# make_canary: EXPDIR/data/canary, of Debian's speech, where it can be had, and the user's own.
+# make_canary NAME OPTIONS...: EXPDIR/data/NAME, of Debian's speech, if it can be had, and the user's.
 make_canary() {
     local stamps sets=()
     stamps=$(cd "$dumpdir" && pwd)/canary
-    rm -rf "$exp/data/canary" "$exp/data/canary_wav" "$exp/canary"
-    [[ $canary != none && " ${systems[*]} $merge " =~ " "(untouched|auto)" " ]] || return 0
+    rm -rf "$exp/data/$1" "$exp/data/${1}_wav"
+    [ "$canary" != none ] || return 0
     # The part that is written last.
     if [ -e "$stamps/parts/tuxpaint_others" ] ||
         "$PYTHON" local/tuxpaint.py --out "$stamps" --downloads downloads --nj "$nj"; then
@@ -270,7 +270,7 @@ make_canary() {
     fi
     [ "$canary" = debian ] || sets+=("own=$canary")
     [ "${#sets[@]}" -eq 0 ] ||
-        py make_canary --train "$raw/train" --sets "${sets[@]}" --out "$exp/data/canary"
+        py make_canary --train "$raw/train" --sets "${sets[@]}" --out "$exp/data/$1" "${@:2}"
 }
 
 first=kd
@@ -282,11 +282,12 @@ if run_stage 3 "weights" false; then
     py init_student --from "$student_pt" --teacher "$teacher_pt" --grid "$grid" \
         --export "$format" "${configs[-1]}" --also "${also[@]}" --out "$exp/init"
     if [ "$skip_train" = false ]; then
-        [ "$merge" != auto ] || { make_canary; [ -e "$exp/data/canary" ]; } ||
-            die "--merge auto: no canary to choose by: --canary DIR, or --merge 1"
         py check_configs "${configs[@]}" --student "$student_pt" --teacher "$teacher_pt" \
             --grid "$grid" --processes "$(((ngpu > 1 ? ngpu : 1) * num_nodes))" \
-            --data "$exp/data/train" "$exp/data/dev" --ngpu "$here" --merge "$merge"
+            --data "$exp/data/train" "$exp/data/dev" --ngpu "$here"
+        [ "$merge" != auto ] || { make_canary choice --choice --student "$student_pt"
+            [ -e "$exp/data/choice" ]; } || die "no speech of others to choose --merge by:" \
+            "--canary DIR, or --merge 1, with --tag NAME"
         # What a user says of data may be wrong.
         [ -z "$data_root" ] ||
             py check_languages --teacher "$teacher_pt" --data "$exp/data/train" \
@@ -445,7 +446,8 @@ if run_stage 9 "decode" "$skip_eval"; then
         IFS=: read -r name decoder path _ <<< "$each"
         decode decode "$test" "$name" "$decoder" "$exp/$path"
     done
-    make_canary
+    rm -rf "$exp/canary"
+    [[ " ${systems[*]} " != *" untouched "* ]] || make_canary canary
     for each in "${scored[@]}"; do
         IFS=: read -r name decoder path _ <<< "$each"
         [[ -e $exp/data/canary && $name =~ ^(untouched|teacher|student)$ ]] || continue
