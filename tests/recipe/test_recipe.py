@@ -131,7 +131,6 @@ def test_every_stage(trim, tmp_path):
         "--systems", "untouched teacher untouched_rounded student student_torch",
         "--data_name", "Ann's voice", "--data_licence", "CC0-1.0",
         "--also", "onnx_int8, uniform4_g16", "--canary", str(save_canary(data_root, tmp_path)),
-        "--merge", "auto",
     ]  # fmt: skip
     run(tmp_path, *options, "--stop_stage", "10")
     run(tmp_path, *options, "--stage", "12")  # stage 11 has its own test
