@@ -39,7 +39,7 @@ CANARY_CAPTION = (
 )
 MERGED_CAPTION = (
     "Where the training on the grid began, between the untouched student, 0, and what kd made of "
-    "it, 1: nats a token of the texts of dev and of others. From half on, the next share is taken "
+    "it, 1. Nats a token of the texts of dev and of others. From half on, the next share is taken "
     "as long as dev's and the mean of the others', together, are less by more than 0.02"
 )
 
