@@ -32,10 +32,10 @@ NO_CANARY = (
     f"{CANARY}: not measured in this run (--canary). Rates of the test set say nothing of them."
 )
 CANARY_CAPTION = (
-    "Errors by those of untouched, the mean over sets and languages: 0.90 is a tenth fewer, with "
-    "95 % intervals over speakers where six or more are known, else over windows; none (a dash) of "
-    f"fewer than {FEWEST} windows, or of one in a language. Windows of 30 s at most, decoded as "
-    "the test set is"
+    "Errors by those of untouched, the mean over sets and languages: 0.90 is a tenth fewer. "
+    "Intervals are of 95 %, over speakers where six or more are known, else over windows. There is "
+    f"none (a dash) of fewer than {FEWEST} windows, or of one in a language. Windows of 30 s at "
+    "most, decoded as the test set is"
 )
 MERGED_CAPTION = (
     "Where the training on the grid began, between the untouched student, 0, and what kd made of "
