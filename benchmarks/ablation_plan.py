@@ -129,7 +129,7 @@ class Run:
         options |= {option: str(self.config(option)) for option in self.variant.configs}
         options |= {"seed": str(self.seed), "tag": f"{self.variant.name}_seed{self.seed}"}
         options |= {"expdir": str(self.folder), "cachedir": str(self.work / "shared")}
-        options = {"canary": "none"} | options | {"systems": SYSTEMS}
+        options |= {"systems": SYSTEMS, "canary": options.get("canary", "none")}
         words = ["bash", str(recipe / "run.sh")]
         words += [word for option, value in options.items() for word in (f"--{option}", value)]
         return {

@@ -6,7 +6,7 @@ Of every student a JSON line tells, for each window of --eval (`transfer.py`'s c
 cross-entropy of its text and what is said there, greedy; `other_voices_table.py` reads them. What
 is chosen by them is trained by the recipe afterwards. Files are read as they are: mono, 16 kHz.
 
-    .venv/bin/python benchmarks/other_voices.py benchmarks/ablations/other_voices.yaml \\
+    .venv/bin/python benchmarks/other_voices.py benchmarks/other_voices.yaml \\
         --data asterisk=exp/mine/data/train --eval /tmp/transfer/canary --teacher base.pt \\
         --student tiny.pt --device cuda --out /tmp/other_voices.jsonl
 """
