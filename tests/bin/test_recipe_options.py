@@ -169,6 +169,7 @@ def test_bash_reads_what_was_given(tmp_path):
     names = ["data_name", "data_licence", "local_data_opts"]
     heard = """printf '%s\\0' "$data_name" "$data_licence" "$local_data_opts" "$command_line" """
     ours = [sys.executable, "-P", "-m", "espnet_dq.bin.recipe", "--caller", str(tmp_path)]
+    ours += ["--expdir", str(tmp_path)]  # where no experiment has other settings
     for values in (odd[:3], odd[3:6], odd[6:]):
         words = [w for name, value in zip(names, values, strict=True) for w in (f"--{name}", value)]
         *said, line, _ = bash(READS + heard, *ours, *words)
