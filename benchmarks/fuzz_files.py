@@ -124,11 +124,11 @@ def _write(form: str, path: Path, weights: Weights, quantized: Mapping[str, Quan
         ggml_writer.save(path, weights, quantized)
     elif form == "packed":
         save_packed(path, weights, quantized)
-    elif form == "hf":
+    elif form in ("hf", "hf_index"):
         hf_write.save_weights(path.parent, weights, "float16")
-    elif form == "hf_index":
-        hf_write.save_weights(path.parent, weights, "float16")
-        _split(path.parent)
+        _write_config(path.parent, weights)
+        if form == "hf_index":
+            _split(path.parent)
     elif form == "onnx":
         onnx_writer.save(path.parent, weights, quantized)
     elif form == "onnx_hf":
@@ -140,6 +140,11 @@ def _write(form: str, path: Path, weights: Weights, quantized: Mapping[str, Quan
         spec.optimize()
         spec.save(str(path.parent))
         (path.parent / "config.json").unlink()  # settings of tokens, which no Whisper has so few of
+
+
+def _write_config(folder: Path, weights: Weights) -> None:
+    config = hf_write.config(weights.dims)
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
 
 
 def _split(folder: Path) -> None:
@@ -156,8 +161,7 @@ def _split(folder: Path) -> None:
 
 def _write_onnx_hf(folder: Path, weights: Weights) -> None:
     """config.json and a pair as ONNX Runtime's quantizer leaves it; the nodes compute nothing."""
-    config = hf_write.config(weights.dims)
-    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    _write_config(folder, weights)
     for side, file in onnx_hf.FILES.items():
         nodes, tensors = [], []
         for name, tensor in weights.state.items():

@@ -7,16 +7,14 @@ needs, but for documents, which none reads.
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from tiktoken import Encoding
 from tokenizers import Tokenizer
 
 from espnet_dq.errors import InputError
 from espnet_dq.formats import json_file
 from espnet_dq.formats.report import BESIDE, Row
-from espnet_dq.formats.tokenizer_json import build
 
 # What people put beside a model, and the hub's own: no runtime reads it.
 _DOCUMENT = re.compile(
@@ -42,18 +40,30 @@ def files(folder: Path, known: Iterable[str], folders: Iterable[str] = ()) -> Ro
                note=", ".join(wrong[:_MOST]))  # fmt: skip
 
 
-def settings(path: Path, expected: object) -> Row:
-    """The row of a JSON file: the keys whose values are not exactly those expected."""
-    return text_row(path, differing_keys(json_file.read(path), expected))
+def write(folder: Path, texts: Mapping[str, str]) -> None:
+    """Write files of these names and texts."""
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
 
 
-def tokenizer(path: Path, encoding: Encoding) -> Row:
+def differing(path: Path, wanted: str) -> list[str]:
+    """The keys of a JSON file whose values are not exactly those of the text that we write."""
+    content = json_file.content(path)
+    if content == wanted.encode():  # most are, and to read a vocabulary takes long
+        return []
+    return differing_keys(json_file.parse(content, path), json.loads(wanted))
+
+
+def settings(path: Path, wanted: str) -> Row:
+    """The row of a JSON file, see `differing`."""
+    return text_row(path, differing(path, wanted))
+
+
+def tokenizer(path: Path, wanted: str) -> Row:
     """The row of a tokenizer.json: how the tokenizers library itself reads it has to be equal."""
-    found, wanted = json_file.read(path), json.loads(build(encoding).to_str())
-    if same(found, wanted):
+    if not differing(path, wanted):
         return text_row(path, [])
-    read = json.loads(load_tokenizer(path).to_str())
-    wrong = differing_keys(read, wanted)
+    wrong = differing_keys(json.loads(load_tokenizer(path).to_str()), json.loads(wanted))
     row = text_row(path, wrong)
     row.note = row.note or "differs in form only: the tokenizers library reads the same"
     return row

@@ -15,25 +15,30 @@ def read(path: Path | str) -> object:
     Raises:
         InputError: no such file, larger than `LARGEST`, or as `parse`.
     """
-    return parse(read_limited(path, LARGEST), path)
+    return parse(content(path), path)
+
+
+def content(path: Path | str) -> bytes:
+    """All of a file; raises `InputError` as `read`."""
+    return read_limited(path, LARGEST)
 
 
 def lines(path: Path | str) -> list[str]:
     """The lines of a text file, ended by newlines only; raises `InputError` as `read`."""
     try:
-        text = read_limited(path, LARGEST).decode("utf-8")
+        text = content(path).decode("utf-8")
     except UnicodeDecodeError as e:
         raise InputError(f"{path}: not UTF-8") from e
     return text.removesuffix("\n").split("\n")
 
 
-def parse(content: str | bytes, source: object) -> object:
+def parse(found: str | bytes, source: object) -> object:
     """What JSON says; numbers in it are numbers, and no key stands twice in a table.
 
     Raises `InputError`, naming `source`, when it is no such JSON.
     """
     try:
-        text = content if isinstance(content, str) else content.decode("utf-8")
+        text = found if isinstance(found, str) else found.decode("utf-8")
         return json.loads(text, object_pairs_hook=_table, parse_constant=_constant)
     except (ValueError, RecursionError) as e:
         why = (str(e) or type(e).__name__).splitlines()[0][:160]

@@ -5,6 +5,7 @@ merged. A token's pair is what byte-pair encoding leaves of its bytes when only 
 rank may be used: the token was made by merging exactly these two.
 """
 
+import json
 from collections.abc import Mapping
 from functools import lru_cache
 
@@ -13,7 +14,29 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from espnet_dq.whisper.vocabulary import parts, printable
 
-_END = "<|endoftext|>"
+_END, _FIRST_TIME = "<|endoftext|>", "<|0.00|>"
+
+
+@lru_cache(maxsize=4)  # as `build`, a part of a second
+def text(encoding: Encoding) -> str:
+    """The file as the tokenizers library writes `build`'s tokenizer: times are special tokens."""
+    return build(encoding).to_str()
+
+
+@lru_cache(maxsize=4)
+def text_of_huggingface(encoding: Encoding) -> str:
+    """The file as transformers wants it: times are part of the text, if asked for."""
+    content, special = json.loads(text(encoding)), {*no_text(encoding)}
+    for token in content["added_tokens"]:
+        token["special"] = token["content"] in special
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+
+
+def no_text(encoding: Encoding) -> list[str]:
+    """The tokens of tasks, languages and the like, in the order of their ids: no words or times."""
+    ids = encoding._special_tokens
+    found = [token for token, i in ids.items() if ids[_END] <= i < ids[_FIRST_TIME]]
+    return sorted(found, key=ids.__getitem__)
 
 
 @lru_cache(maxsize=4)  # seconds, and always the same

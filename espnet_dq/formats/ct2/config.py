@@ -1,13 +1,12 @@
 """What a CTranslate2 Whisper folder holds beside its weights, for faster-whisper to run it."""
 
 import json
-from pathlib import Path
 
 from whisper.audio import HOP_LENGTH, N_FFT, SAMPLE_RATE
 from whisper.model import ModelDimensions
 
 from espnet_dq.errors import InputError
-from espnet_dq.formats.tokenizer_json import build
+from espnet_dq.formats import tokenizer_json
 from espnet_dq.whisper.any_window import say_any_window
 from espnet_dq.whisper.dims import any_tokenizer
 from espnet_dq.whisper.generation import Generation, openais
@@ -54,22 +53,21 @@ def preprocessor(dims: ModelDimensions) -> dict[str, int]:
     }
 
 
-def save_companions(
-    folder: Path,
-    dims: ModelDimensions,
-    generation: Generation | None = None,
-    any_window: bool = False,
-) -> None:
-    """Write config.json, vocabulary.json, tokenizer.json and preprocessor_config.json.
+def companions(
+    dims: ModelDimensions, generation: Generation | None = None, any_window: bool = False
+) -> dict[str, str]:
+    """Name -> text of each file beside model.bin.
 
     Without indentation: a small student's vocabulary would otherwise weigh half a megabyte more.
     """
     encoding = any_tokenizer(dims).encoding
-    for name, content in {
+    contents = {
         "config.json": config(dims, generation, any_window),
         "preprocessor_config.json": preprocessor(dims),
         "vocabulary.json": token_strings(encoding),
-    }.items():
-        text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
-        (folder / name).write_text(text + "\n", encoding="utf-8")
-    build(encoding).save(str(folder / "tokenizer.json"), pretty=False)
+    }
+    texts = {
+        name: json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n"
+        for name, content in contents.items()
+    }
+    return texts | {"tokenizer.json": tokenizer_json.text(encoding)}

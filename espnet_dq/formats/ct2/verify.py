@@ -116,21 +116,21 @@ def compare_weights(path: Path, reference: Reference) -> Report:
 def _companions(folder: Path, reference: Reference) -> list[Row]:
     """Rows for all files of a CTranslate2 folder but model.bin."""
     dims = reference.dims
-    settings = config.config(dims, reference.generation, reference.any_window)
-    encoding = any_tokenizer(dims).encoding
+    wanted = config.companions(dims, reference.generation, reference.any_window)
     words = folder / "vocabulary.json"
     if words.is_file() or not (folder / "vocabulary.txt").is_file():
-        tokens = companions.settings(words, token_strings(encoding))
+        tokens = companions.settings(words, wanted[words.name])
     else:  # as older converters wrote it
-        words = folder / "vocabulary.txt"
-        tokens = companions.text_row(
-            words, [] if json_file.lines(words) == token_strings(encoding) else ["the tokens"]
-        )
+        words, strings = folder / "vocabulary.txt", token_strings(any_tokenizer(dims).encoding)
+        wrong = [] if json_file.lines(words) == strings else ["the tokens"]
+        tokens = companions.text_row(words, wrong)
     return [
-        companions.settings(folder / "config.json", settings),
-        companions.settings(folder / "preprocessor_config.json", config.preprocessor(dims)),
+        *(
+            companions.settings(folder / name, wanted[name])
+            for name in ("config.json", "preprocessor_config.json")
+        ),
         tokens,
-        companions.tokenizer(folder / "tokenizer.json", encoding),
+        companions.tokenizer(folder / "tokenizer.json", wanted["tokenizer.json"]),
         companions.files(folder, {*CTranslate2.folder.files} - {"vocabulary.json"} | {words.name}),
     ]
 

@@ -16,8 +16,8 @@ from whisper.model import ModelDimensions
 
 from espnet_dq.errors import InputError
 from espnet_dq.files import atomic
-from espnet_dq.formats.ct2 import CTranslate2
-from espnet_dq.formats.ct2.config import save_companions
+from espnet_dq.formats import companions
+from espnet_dq.formats.ct2 import CTranslate2, config
 from espnet_dq.whisper.dims import any_tokenizer
 from espnet_dq.whisper.vocabulary import WHOLE, token_strings, whole_size
 from espnet_dq.whisper.weights import Weights, cast
@@ -73,7 +73,8 @@ def save(
     with atomic(folder, FOLDER) as tmp:
         tmp.mkdir()
         spec.save(str(tmp))
-        save_companions(tmp, weights.dims, weights.generation, weights.any_window)
+        beside = config.companions(weights.dims, weights.generation, weights.any_window)
+        companions.write(tmp, beside)
 
 
 def specification(

@@ -97,20 +97,19 @@ def _ours(name: str) -> str:
 
 def _beside(folder: Path, reference: Reference, dtype: str) -> list[Row]:
     """Rows of the vocabulary and of all files but the weights."""
-    expected = wanted(reference, dtype)
+    expected = hf_write.beside(reference, dtype)
     rows = [_vocabulary(folder / "tokenizer.json", reference.dims)]
     rows.append(companions.files(folder, _expected_files(folder)))
     rows += _processor(folder)
     odd = any(row.integers for row in rows)
-    raw = {name: _differing(folder / name, content) for name, content in expected.items()}
+    raw = {name: _differing(folder / name, text) for name, text in expected.items()}
     theirs = {p.name for p in folder.iterdir()} & _THEIRS
     resolved = {}
     if odd:  # by which transformers might load something else
         resolved = {name: [*keys] for name, keys in raw.items()}
     elif any(raw.values()) or theirs:
         with tempfile.TemporaryDirectory() as scratch:
-            for name, content in expected.items():
-                (Path(scratch) / name).write_text(json.dumps(content), encoding="utf-8")
+            companions.write(Path(scratch), expected)
             resolved = _resolved(folder, Path(scratch))
     if isinstance(resolved, str):  # transformers is not there to be asked
         resolved = {name: keys for name, keys in raw.items() if keys}
@@ -124,14 +123,6 @@ def _beside(folder: Path, reference: Reference, dtype: str) -> list[Row]:
             row.note = f"{', '.join(keys[:3])}: differs in form only, transformers reads the same"
         rows.append(row)
     return rows
-
-
-def wanted(reference: Reference, dtype: str) -> dict[str, object]:
-    """File -> what `write` writes into it for such a model."""
-    with tempfile.TemporaryDirectory() as scratch:
-        hf_write.save_config(Path(scratch), reference.dims, dtype, reference.any_window)
-        hf_write.save_companions(Path(scratch), reference.dims, reference.generation)
-        return {path.name: json_file.read(path) for path in sorted(Path(scratch).iterdir())}
 
 
 def _expected_files(folder: Path) -> set[str]:
@@ -154,10 +145,10 @@ def _processor(folder: Path) -> list[Row]:
     return [companions.text_row(path, sorted(read_json(path).keys() - _PROCESSOR_KEYS))]
 
 
-def _differing(path: Path, expected: object) -> list[str]:
+def _differing(path: Path, wanted: str) -> list[str]:
     if not path.is_file() and path.name == "preprocessor_config.json":
         return ["the file"]
-    return companions.differing_keys(json_file.read(path), expected)
+    return companions.differing(path, wanted)
 
 
 def _size(path: Path) -> int:

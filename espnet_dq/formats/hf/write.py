@@ -11,16 +11,17 @@ from whisper.model import ModelDimensions
 
 from espnet_dq.errors import InputError
 from espnet_dq.files import atomic, share
+from espnet_dq.formats import companions, tokenizer_json
 from espnet_dq.formats.ct2 import config as ctranslate2_config
 from espnet_dq.formats.hf import FILE, HuggingFace
 from espnet_dq.formats.hf.names import DIMS, hf_name
 from espnet_dq.formats.hf.read import MODEL
 from espnet_dq.formats.hf.vocabulary import GENERATION
-from espnet_dq.formats.tokenizer_json import build
+from espnet_dq.formats.report import Reference
 from espnet_dq.quant.grids import Quantized, get_grid
 from espnet_dq.whisper.any_window import say_any_window
 from espnet_dq.whisper.dims import any_tokenizer
-from espnet_dq.whisper.generation import Generation, generation_config
+from espnet_dq.whisper.generation import generation_config
 from espnet_dq.whisper.weights import Weights, cast
 
 _PROCESSOR = "WhisperProcessor"
@@ -55,53 +56,44 @@ def save(
     with atomic(folder, HuggingFace.folder) as tmp:
         tmp.mkdir()
         save_weights(tmp, replace(weights, state=state), dtype)
-        save_companions(tmp, weights.dims, weights.generation)
+        companions.write(tmp, beside(weights, dtype))
 
 
 def save_weights(folder: Path, weights: Weights, dtype: str) -> None:
-    """Write model.safetensors and config.json."""
+    """Write model.safetensors."""
     tensors = {
         hf_name(name): cast(tensor, getattr(torch, dtype), name, folder).contiguous().clone()
         for name, tensor in weights.state.items()
     }
     save_file(tensors, folder / FILE, {"format": "pt"})
     share(folder / FILE)
-    save_config(folder, weights.dims, dtype, weights.any_window)
 
 
-def save_config(folder: Path, dims: ModelDimensions, dtype: str, any_window: bool) -> None:
-    """Write config.json; `dtype` is what transformers loads the weights in."""
-    content = config(dims) | {"torch_dtype": dtype} | say_any_window(any_window)
-    _write_json(folder / "config.json", content)
+def beside(weights: Weights | Reference, dtype: str) -> dict[str, str]:
+    """Name -> text of each file beside the weights.
 
-
-def save_companions(
-    folder: Path, dims: ModelDimensions, generation: Generation | None = None
-) -> None:
-    """Write what generation, feature extraction and the tokenizer are set up from."""
-    _write_json(folder / GENERATION, generation_config(dims, generation))
-    _write_json(folder / "preprocessor_config.json", preprocessor(dims))
+    `dtype` is what transformers loads them in. The others say how it generates, computes features
+    and reads tokens.
+    """
+    dims = weights.dims
     tokenizer = any_tokenizer(dims)
-    content = json.loads(build(tokenizer.encoding).to_str())
-    for token in content["added_tokens"]:  # times are part of the text, if asked for
-        token["special"] = tokenizer.eot <= token["id"] < tokenizer.timestamp_begin
-    (folder / "tokenizer.json").write_text(
-        json.dumps(content, ensure_ascii=False, separators=(",", ":")), encoding="utf-8"
-    )
-    special = [token["content"] for token in content["added_tokens"] if token["special"]]
     end = tokenizer.encoding.decode([tokenizer.eot])
-    _write_json(
-        folder / "tokenizer_config.json",
-        {
+    contents = {
+        "config.json": config(dims) | {"torch_dtype": dtype} | say_any_window(weights.any_window),
+        GENERATION: generation_config(dims, weights.generation),
+        "preprocessor_config.json": preprocessor(dims),
+        "tokenizer_config.json": {
             "tokenizer_class": "WhisperTokenizer",
             "processor_class": _PROCESSOR,
             **dict.fromkeys(("bos_token", "eos_token", "unk_token", "pad_token"), end),
             # In their order: transformers takes the ids after the last one for times.
-            "additional_special_tokens": special,
+            "additional_special_tokens": tokenizer_json.no_text(tokenizer.encoding),
             "add_prefix_space": False,
             "clean_up_tokenization_spaces": False,
         },
-    )
+    }
+    texts = {name: json.dumps(content, indent=1) + "\n" for name, content in contents.items()}
+    return texts | {"tokenizer.json": tokenizer_json.text_of_huggingface(tokenizer.encoding)}
 
 
 def preprocessor(dims: ModelDimensions) -> dict:
@@ -138,7 +130,3 @@ def _ends(dims: ModelDimensions) -> tuple[int, int]:
     """Ids of `<|endoftext|>`, which also pads, and `<|startoftranscript|>`."""
     tokenizer = any_tokenizer(dims)
     return tokenizer.eot, tokenizer.sot
-
-
-def _write_json(path: Path, content: dict) -> None:
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

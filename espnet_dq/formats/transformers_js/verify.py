@@ -9,8 +9,8 @@ from pathlib import Path
 
 from espnet_dq.errors import WorkError
 from espnet_dq.formats import companions
-from espnet_dq.formats.hf import verify as hf_verify
 from espnet_dq.formats.hf.names import read_dims, read_json
+from espnet_dq.formats.hf.write import beside
 from espnet_dq.formats.onnx.verify import read, tensor_rows
 from espnet_dq.formats.report import BESIDE, Reference, Report, Row
 from espnet_dq.formats.transformers_js import files, graph, suffix
@@ -39,7 +39,7 @@ def compare(path: Path, reference: Reference) -> Report:
            for name in names):  # fmt: skip
         row.integers, row.note = row.integers + 1, f"{min(names)} is named after another grid"
     row.name = "onnx"
-    wanted = hf_verify.wanted(reference, "float32")
+    wanted = beside(reference, "float32")
     rows += [row, companions.files(path, wanted, folders=("onnx",))]
-    rows += [companions.settings(path / name, content) for name, content in wanted.items()]
+    rows += [companions.settings(path / name, text) for name, text in wanted.items()]
     return Report(rows)

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from espnet_dq.files import atomic
-from espnet_dq.formats.hf.write import save_companions, save_config
+from espnet_dq.formats import companions
+from espnet_dq.formats.hf.write import beside
 from espnet_dq.formats.onnx.write import save_graph, stored
 from espnet_dq.formats.transformers_js import SIDES, TransformersJs, graph, suffix
 from espnet_dq.quant.grids import Quantized
@@ -38,5 +39,4 @@ def save(
         for side, name in SIDES.items():
             made = getattr(graph, side)(weights.dims, tensors)
             save_graph(tmp / f"onnx/{name}{end}.onnx", made, {}, folder)
-        save_config(tmp, weights.dims, "float32", weights.any_window)
-        save_companions(tmp, weights.dims, weights.generation)
+        companions.write(tmp, beside(weights, "float32"))
