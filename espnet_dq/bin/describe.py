@@ -66,6 +66,7 @@ def main(argv: list[str] | None = None) -> int:
             "role": rounded.ROLE,
             "runtime": home(grid).runtime,
             "grid": grid,
+            "by_clips": (args.exp / "export" / rounded.kept(grid)).exists(),
             "grids": assign_grids(student.dims, grid),
             "preset": QuantConfig.preset,
             "path": str(args.exp / "export" / rounded.exported(grid)),

@@ -48,6 +48,8 @@ def get_parser() -> Parser:
 def main(argv: list[str] | None = None) -> int:
     """Write the folder; returns 0."""
     args = get_parser().parse_args(argv)
+    if args.student and not args.choice:
+        raise InputError("--student goes with --choice")
     check_replaceable(args.out, FOLDER)
     sets = {}
     for each in args.sets:

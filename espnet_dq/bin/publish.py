@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from shutil import copytree, ignore_patterns
 
-from espnet_dq.api.models import Model, quantize
+from espnet_dq.api.models import Model, load, quantize
 from espnet_dq.api.verification import verify
 from espnet_dq.bin.arguments import Parser, add_data
 from espnet_dq.errors import InputError, WorkError, run, say
@@ -82,7 +82,12 @@ def main(argv: list[str] | None = None) -> int:
         seen = Model(replace(student.weights, state=student.reference_weights()))
     written = []
     for name, (form, grid) in wanted.items():
-        content = quantize(seen, grid) if grid else trained
+        content, source, on = trained, args.exp / "qat", None
+        if grid:
+            kept = args.exp / "export" / rounded.kept(grid)  # what was scored
+            by_clips = kept.exists()
+            content = load(kept) if by_clips else quantize(seen, grid)
+            source, on = (kept, "keep") if by_clips else (seen, grid)
         try:
             check_grids(form, content.dims, content.grids)
         except InputError as e:
@@ -93,8 +98,7 @@ def main(argv: list[str] | None = None) -> int:
             model = FORMATS[form].place(folder)
             write(form, model, content.weights, content.quantized, "float16")
             size = bytes_on_disk(folder)
-            report = verify(model, seen, grid) if grid else verify(model, args.exp / "qat")
-            parity = report.check().to_dict()
+            parity = verify(model, source, on).check().to_dict()
             exact = compute_type(model / "model.bin") if form == "ct2" else "default"
             card = render(form, described, results, size, parity, exact, student.dims, grid)
             (folder / "README.md").write_text(card, encoding="utf-8")

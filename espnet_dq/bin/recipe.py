@@ -140,7 +140,8 @@ OPTIONS = {
                "(packed file, torch)"),
         Option("also", "", str, "GRIDS",
                "grids that the trained student is exported on as well, with commas: "
-               "ggml_q5_0,onnx_int8; rounded to them, not trained on them, and scored"),
+               "ggml_q5_0,onnx_int8; rounded to them, of fewer than 8 bits by clips of its "
+               "training data, not trained on them, and scored"),
         Option("mode", "kd_qat", tuple(TRAIN_CONFIG), "",
                "kd_qat: distil in float, then on the grid; joint: on the grid from the first step"),
         Option("train_config", "", str, "FILE",

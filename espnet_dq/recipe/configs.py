@@ -13,6 +13,7 @@ from espnet_dq.config import QuantConfig, merge, parse_keys, read_config
 from espnet_dq.errors import InputError
 from espnet_dq.quant.grids import get_grid
 from espnet_dq.quant.table import read_grid
+from espnet_dq.report import rounded
 
 # Keys of a training that dq.sh decides, whatever a configuration says.
 SET = (
@@ -65,8 +66,7 @@ def _few_bits(grid: str) -> bool:
     """Whether training does better where rounding by clips begins it; not known of tables."""
     if grid.endswith(".yaml"):
         return False
-    found = get_grid(grid)
-    return found.learns and found.bits < 8
+    return get_grid(grid).learns and rounded.few_bits(grid)
 
 
 def _set(place: dict, key: str, value: float, who: str) -> None:

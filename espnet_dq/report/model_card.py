@@ -72,9 +72,12 @@ def render(
     title = f"Whisper for {', '.join(languages)}: {data}"
     what, against = f"grid `{trained['grid']}`", "the model that was trained"
     if rounded_to:
+        described = next(
+            s for s in run["systems"] if (s["role"], s["grid"]) == (rounded.ROLE, rounded_to)
+        )
         what = (
-            f"on the grid `{trained['grid']}`, then **rounded to the grid `{rounded_to}`, which it "
-            "was not trained on**"
+            f"on the grid `{trained['grid']}`, then **rounded to the grid `{rounded_to}`"
+            f"{rounded.how(described)}, which it was not trained on**"
         )
         against += f", rounded to `{rounded_to}`"
     lines = [

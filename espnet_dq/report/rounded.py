@@ -1,12 +1,14 @@
 """The trained student in grids that it was not trained on (`--also`): rounded, and said to be so.
 
 What is rounded is the student as its training computed with it, the values on its own grid. So the
-result is as near to what was trained and scored as the other grid allows.
+result is as near to what was trained and scored as the other grid allows: to a grid of few bits by
+clips of the training's data (`espnet_dq.quant.gptq`), else each weight to its nearest value.
 """
 
 from collections.abc import Mapping
 
 from espnet_dq.formats.registry import home
+from espnet_dq.quant.grids import get_grid
 
 ROLE = "student_rounded"
 
@@ -21,6 +23,21 @@ def exported(grid: str) -> str:
     return f"{name(grid)}{home(grid).suffix}"
 
 
+def few_bits(grid: str) -> bool:
+    """Whether it pays to round by clips: what is gained at 8 bits is not worth the minutes."""
+    return get_grid(grid).bits < 8
+
+
+def kept(grid: str) -> str:
+    """The packed file of what is rounded by clips: the integers that `exported` keeps."""
+    return f"{name(grid)}_by_clips.safetensors"
+
+
+def how(system: Mapping) -> str:
+    """How it was rounded, behind the grid; nothing of a weight's nearest value."""
+    return " by clips of its training data" if system.get("by_clips") else ""
+
+
 def said(system: Mapping) -> str:
     """What a rounded system is, in a sentence without its end."""
-    return f"the trained student rounded to {system['grid']}, not trained on it"
+    return f"the trained student rounded to {system['grid']}{how(system)}, not trained on it"

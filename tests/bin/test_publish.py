@@ -23,7 +23,9 @@ from espnet_dq.bin.transcribe import main as transcribe
 from espnet_dq.errors import InputError, WorkError
 from espnet_dq.files import bytes_on_disk
 from espnet_dq.formats import detect, integers
+from espnet_dq.formats.write import write
 from espnet_dq.quant.grids import get_grid
+from espnet_dq.quant.prepare import assign_grids
 from espnet_dq.report.model_card import render
 from espnet_dq.report.origin import data_of
 from espnet_dq.student.checkpoint import CHECKPOINT, load_student
@@ -159,15 +161,29 @@ def check_head(card, form, rates):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("measured", [True, False])
-def test_other_grids_are_said_to_be_rounded(make_toy, tmp_path, measured, capsys):
-    """With their own rates, or the word that nobody measured them; nearest to what was trained."""
+@pytest.mark.parametrize("measured,by_clips", [(True, False), (False, False), (True, True)])
+def test_other_grids_are_said_to_be_rounded(make_toy, tmp_path, measured, by_clips, capsys):
+    """With their own rates, or the word that nobody measured them.
+
+    Nearest to what was trained, or the integers that were made, and scored, by clips.
+    """
     exp, grid = experiment(tmp_path, make_toy, "uniform4"), "ggml_q5_0"
     run, results = (json.loads((exp / f).read_text()) for f in ("run.json", "results.json"))
     system = {"name": f"rounded_{grid}", "role": "student_rounded", "runtime": "whisper.cpp"}
-    system |= {"grid": grid, "path": str(exp / f"export/rounded_{grid}.bin")}
+    system |= {"grid": grid, "path": str(exp / f"export/rounded_{grid}.bin"), "by_clips": by_clips}
     run["systems"].append(system)
     (exp / "run.json").write_text(json.dumps(run))
+    seen = load_student(exp).reference_weights()
+    expected = {name: get_grid(grid).quantize(tensor) for name, tensor in seen.items()
+                if name in assign_grids(load_student(exp).dims, grid)}  # fmt: skip
+    if by_clips:
+        expected = {
+            name: replace(q, integers=-q.integers.clamp(min=-15)) for name, q in expected.items()
+        }
+        weights = replace(load_student(exp).weights, state=seen)
+        packed = exp / "export/rounded_ggml_q5_0_by_clips.safetensors"
+        packed.parent.mkdir(exist_ok=True)
+        write("packed", packed, weights, expected, "float16")
     rates = {"en": 11.0, "ru": 22.125, "mean": 16.5625}
     if measured:
         rated = {"wer": rates, "cer": rates, "utterances": 24, "data": run["data"]}
@@ -177,7 +193,8 @@ def test_other_grids_are_said_to_be_rounded(make_toy, tmp_path, measured, capsys
     assert "verified, rounded, not trained on that grid" in capsys.readouterr().out
     assert {path.name for path in (exp / "publish").iterdir()} == {"hf", "packed", system["name"]}
     card = (exp / "publish" / system["name"] / "README.md").read_text()
-    said = "on the grid `ct2_int8`, then **rounded to the grid `ggml_q5_0`, which it was not "
+    how = " by clips of its training data" * by_clips
+    said = f"on the grid `ct2_int8`, then **rounded to the grid `ggml_q5_0`{how}, which it was not "
     assert said in card and "rounded" not in (exp / "publish/hf/README.md").read_text()
     check_head(card, "ggml", {k: round(v, 2) for k, v in rates.items() if k != "mean"}
                if measured else {})  # fmt: skip
@@ -185,9 +202,10 @@ def test_other_grids_are_said_to_be_rounded(make_toy, tmp_path, measured, capsys
     assert ("|this model|whisper.cpp|16.6 / 16.6|11.0 / 11.0|22.1 / 22.1|" in card) is measured
     assert "|the trained one, on `ct2_int8`|" in card
     stored = integers.load(exp / "publish" / system["name"] / "model.bin")
-    seen = load_student(exp).reference_weights()
+    assert stored.keys() == expected.keys()
     for name, q in stored.items():
-        assert torch.equal(get_grid(grid).dequantize(q), get_grid(grid).fake(seen[name])), name
+        assert torch.equal(q.integers, expected[name].integers), name
+        assert torch.equal(q.scale, expected[name].scale), name
 
 
 @pytest.mark.slow
@@ -321,15 +339,14 @@ def test_uploads_what_it_wrote(exp, tmp_path):
 def test_nothing_is_uploaded_unless_all_is_verified(exp, tmp_path, monkeypatch, capsys):
     """The last format is damaged when it is written; the first one is sound."""
 
-    def write(form, path, *arguments):
-        written(form, path, *arguments)
+    def damaged(form, path, *arguments):
+        write(form, path, *arguments)
         if form == "packed":
             data = bytearray(path.read_bytes())
             data[-1] ^= 1
             path.write_bytes(data)
 
-    written = module.write
-    monkeypatch.setattr(module, "write", write)
+    monkeypatch.setattr(module, "write", damaged)
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     with Hub() as hub:
         monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.url)

@@ -116,6 +116,8 @@ def test_wrong_sets(sets, tmp_path):
     (tmp_path / "sets/one/segments").write_text("")
     with pytest.raises(InputError, match="segments"):  # else whole recordings for their parts
         main(["--train", str(tmp_path / "train"), "--sets", f"x={tmp_path}/sets/one", "--out", "o"])
+    with pytest.raises(InputError, match="--student goes with --choice"):
+        main(["--train", "t", "--sets", "x=y", "--out", "o", "--student", "s.pt"])
     with pytest.raises(InputError, match="no windows"):
         canary.save([], tmp_path / "canary")
 

@@ -107,6 +107,23 @@ def _check_merged(exp: Path, results: dict) -> float:
     return share
 
 
+def _check_rounded(exp: Path) -> None:
+    """Few bits are rounded by clips of the training's data, and said to be; others are not."""
+    student, grid = dq.load(exp / "export/student.pt"), "uniform4_g16"
+    wanted = dq.quantize(student, grid, exp / "data/train").quantized
+    nearest = dq.quantize(student, grid).quantized
+    for file in (f"export/rounded_{grid}", f"publish/rounded_{grid}/model"):
+        found = dq.load(exp / f"{file}.safetensors").quantized
+        assert found.keys() == wanted.keys()
+        assert all(torch.equal(q.integers, wanted[name].integers) for name, q in found.items())
+    assert any(not torch.equal(q.integers, nearest[name].integers) for name, q in wanted.items())
+    how = "by clips of its training data"
+    for name, by_clips in ((grid, True), ("onnx_int8", False)):
+        assert (how in (exp / f"publish/rounded_{name}/README.md").read_text()) == by_clips
+        assert (exp / f"export/rounded_{name}_by_clips.safetensors").exists() == by_clips
+    assert f"rounded to {grid} {how}, not trained on it" in (exp / "RESULTS.md").read_text()
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("warm")
 def test_every_stage(trim, tmp_path):
@@ -155,6 +172,7 @@ def test_every_stage(trim, tmp_path):
         assert roles[f"rounded_{grid}"] == "student_rounded"
         assert "not trained on" in (exp / f"publish/rounded_{grid}/README.md").read_text()
         assert (exp / f"verify_rounded_{grid}.txt").read_text().endswith(" 0 mismatched\n")
+    _check_rounded(exp)
     for path in (exp / "report.html", exp / "RESULTS.md", *cards):
         shown = html.unescape(path.read_text(encoding="utf-8"))
         assert str(tmp_path) not in shown and str(Path.home()) not in shown, path

@@ -423,7 +423,7 @@ if run_stage 9 "decode" "$skip_eval"; then
         py pack_windows --by_speaker --data "$source" --out "$test" "${tokens_of[@]}"
     fi
     for each in "${scored[@]}"; do # those that are rounded without training
-        IFS=: read -r name _ path on to <<< "$each"
+        IFS=: read -r name _ path on to by <<< "$each"
         case $name in
             untouched_rounded) from=$student_pt ;;
             teacher_rounded) from=$teacher_pt ;;
@@ -431,6 +431,11 @@ if run_stage 9 "decode" "$skip_eval"; then
             *) continue ;;
         esac
         [ -z "$on" ] || [ ! -e "$exp/$path" ] || continue # it is of this student
+        if [ -n "$by" ]; then # by clips: integers that other formats keep
+            heavy "$name" convert --from "$from" --to packed --grid "$on" \
+                --data "$exp/data/train" --out "$exp/$by"
+            from=$exp/$by on=keep
+        fi
         py convert --from "$from" --to "${to:-$format}" --grid "${on:-$grid}" --out "$exp/$path"
         [ -z "$on" ] || verified "$exp/$path" "verify_$name" --against "$from" --grid "$on" ||
             { discard "$exp/$path"; exit 1; }
