@@ -90,6 +90,7 @@ ELSEWHERE = {
     ("transcribe", "--out"),  # tests/decode/test_transcribe.py
     ("export", "--exp"),  # only read
     ("round_start", "--exp"),
+    ("round_systems", "--exp"),  # tests/bin/test_round_systems.py
 }
 
 

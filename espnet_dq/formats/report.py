@@ -7,6 +7,7 @@ the writer would write for the same model.
 
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 from whisper.model import ModelDimensions
 
-from espnet_dq.errors import WorkError
+from espnet_dq.errors import WorkError, one_line
 from espnet_dq.whisper.generation import Generation
 
 # What a row is; of a tensor in float it is why (`float_kind`).
@@ -123,6 +124,39 @@ class Report:
             "mismatched": self.mismatched,
             "rows": [asdict(row) for row in self.rows],
         }
+
+    def lines(self) -> list[str]:
+        """For people: a line for each row, notes, and totals."""
+        names = [one_line(row.name) for row in self.rows]
+        width = max(map(len, names))
+        head = "shape  grid      bits      bytes    error  integers  scales  kind"
+        found = [f"{'name':{width}}  {head:>78}"]
+        for row, name in zip(self.rows, names, strict=True):
+            shape = "x".join(map(str, row.shape)) or "-"
+            error = "-" if row.error is None else f"{row.error:.5f}"
+            found.append(
+                f"{name:{width}}  {shape:>12}  {row.grid:9} {row.bits:4} "
+                f"{row.bytes:10}  {error:>7} {row.integers:9} {row.scales:7}  {row.kind}"
+            )
+        total = self.to_dict()
+        kinds = Counter(row.kind for row in self.rows)
+        no_float = (ON_GRID, SCALES, OTHER, *NO_TENSORS)
+        why = [f"{n} {kind}" for kind, n in kinds.items() if kind not in no_float]
+        grid_bytes = total["grid_bytes"]
+        found.append(f"on a grid: {kinds[ON_GRID]} tensors, {grid_bytes} bytes with their scales")
+        found.append(f"in float: {', '.join(why) or 'nothing'}; {total['float_bytes']} bytes")
+        left = [row.name for row in self.rows if row.kind == OPEN]
+        if kinds[ON_GRID] and left:  # of a float file nothing was asked for
+            found.append(f"in float although it could be on a grid: {', '.join(left)}")
+        found += [f"{row.name}: {row.note}" for row in self.rows if row.note]
+        found.append(
+            f"on disk: {total['bytes_on_disk']} bytes; "
+            f"by the paper's rule (counted): {total['paper_rule_bytes']} bytes"
+        )
+        found.append(
+            f"{total['tensors']} tensors, {total['bytes']} bytes, {total['mismatched']} mismatched"
+        )
+        return [one_line(line) for line in found]
 
 
 def float_kind(name: str) -> str:

@@ -29,13 +29,10 @@ def place(system: str, grid: str) -> tuple[str, str]:
 def entries(systems: Iterable[str], grid: str, also: Iterable[str]) -> Iterator[str]:
     """What dq.sh has to know of each: name, runtime and path, with colons between.
 
-    Of the trained student rounded to a grid of `also`, the grid and its format follow, and the
-    packed file that comes first, if it is rounded by clips.
+    And of the trained student rounded to each grid of `also`.
     """
     for system in systems:
         yield ":".join((system, *place(system, grid)))
     for each in also:
-        form = home(each)
         path = f"export/{rounded.exported(each)}"
-        by = f"export/{rounded.kept(each)}" if rounded.few_bits(each) else ""
-        yield ":".join((rounded.name(each), form.runtime, path, each, form.name, by))
+        yield ":".join((rounded.name(each), home(each).runtime, path))

@@ -203,6 +203,7 @@ def _system(system: dict, run: dict, decode: dict, score: dict, timed: dict | No
     shapes = {name: tuple(t.shape) for name, t in model.state.items()}
     return {
         **{key: system[key] for key in ("name", "role", "runtime", "grid")},
+        **{key: system[key] for key in ("by_clips",) if key in system},  # of `--also`
         "preset": preset,
         "bytes_on_disk": bytes_on_disk(path),
         "paper_rule_bytes": paper_rule_bytes(shapes, preset, bits),

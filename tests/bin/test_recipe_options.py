@@ -207,8 +207,8 @@ def test_the_command_that_is_shown_makes_the_same_anew(tmp_path, capsys):
         "float_student:faster-whisper:export/float_student",
         "student:faster-whisper:export/student",
         "student_torch:torch:qat/valid.loss.ave.pth",
-        "rounded_uniform4_g16:torch:export/rounded_uniform4_g16.safetensors:uniform4_g16:packed",
-        "rounded_onnx_int8:onnx:export/rounded_onnx_int8:onnx_int8:onnx",
+        "rounded_uniform4_g16:torch:export/rounded_uniform4_g16.safetensors",
+        "rounded_onnx_int8:onnx:export/rounded_onnx_int8",
     ]
 
 

@@ -377,16 +377,13 @@ if run_stage 7 "distil on the grid (qat)" "$skip_train"; then
     finish_stage 7
 fi
 
-# verified FILE NAME OPTIONS...: whether FILE is what it should be, in words in NAME.txt.
-verified() {
-    local code=0
-    py verify "$1" "${@:3}" | whole "$exp/$2.txt" || code=1
-    log "${1##*/}: $(tail -n 1 "$exp/$2.txt")"
-    return "$code"
-}
 if run_stage 8 "export and verify" false; then
     py export --exp "$exp/qat" --to "$format" --out "$exp/export/$exported"
-    verified "$exp/export/$exported" verify --against "$exp/qat" --json "$exp/verify.json"
+    code=0
+    py verify "$exp/export/$exported" --against "$exp/qat" --json "$exp/verify.json" |
+        whole "$exp/verify.txt" || code=1
+    log "$exported: $(tail -n 1 "$exp/verify.txt")"
+    [ "$code" -eq 0 ] || exit 1
     py export --exp "$exp/qat" --to openai --out "$exp/export/student.pt"
     rm -rf "$exp/export/rounded_"* "$exp/verify_rounded_"* # of another student
     py export --exp "$exp/$first" --checkpoint "$learned" --to ct2 --float \
@@ -422,24 +419,14 @@ if run_stage 9 "decode" "$skip_eval"; then
         if [ "$test_clips" -gt 0 ]; then source=$exp/data/test; fi
         py pack_windows --by_speaker --data "$source" --out "$test" "${tokens_of[@]}"
     fi
-    for each in "${scored[@]}"; do # those that are rounded without training
-        IFS=: read -r name _ path on to by <<< "$each"
+    rounding=(--grid "$grid" --also "${also[@]}")
+    for name in "${systems[@]}"; do
         case $name in
-            untouched_rounded) from=$student_pt ;;
-            teacher_rounded) from=$teacher_pt ;;
-            rounded_*) from=$exp/export/student.pt ;;
-            *) continue ;;
+            untouched_rounded) rounding+=("--$name" "$student_pt") ;;
+            teacher_rounded) rounding+=("--$name" "$teacher_pt") ;;
         esac
-        [ -z "$on" ] || [ ! -e "$exp/$path" ] || continue # it is of this student
-        if [ -n "$by" ]; then # by clips: integers that other formats keep
-            heavy "$name" convert --from "$from" --to packed --grid "$on" \
-                --data "$exp/data/train" --out "$exp/$by"
-            from=$exp/$by on=keep
-        fi
-        py convert --from "$from" --to "${to:-$format}" --grid "${on:-$grid}" --out "$exp/$path"
-        [ -z "$on" ] || verified "$exp/$path" "verify_$name" --against "$from" --grid "$on" ||
-            { discard "$exp/$path"; exit 1; }
     done
+    heavy rounded round_systems --exp "$exp" "${rounding[@]}"
     py describe --exp "$exp" --corpus "$corpus" --seed "$seed" --data "$test" \
         --teacher_name="$teacher_shown" --student_name="$student_shown" \
         --config "$config_names" --command "$command_line" \
@@ -448,13 +435,13 @@ if run_stage 9 "decode" "$skip_eval"; then
         --systems "${systems[@]}" --also "${also[@]}"
     echo "$scoring" | whole "$exp/scoring"
     for each in "${scored[@]}"; do
-        IFS=: read -r name decoder path _ <<< "$each"
+        IFS=: read -r name decoder path <<< "$each"
         decode decode "$test" "$name" "$decoder" "$exp/$path"
     done
     rm -rf "$exp/canary"
     [[ " ${systems[*]} " != *" untouched "* ]] || make_canary canary
     for each in "${scored[@]}"; do
-        IFS=: read -r name decoder path _ <<< "$each"
+        IFS=: read -r name decoder path <<< "$each"
         [[ -e $exp/data/canary && $name =~ ^(untouched|teacher|student)$ ]] || continue
         decode canary "$exp/data/canary" "$name" "$decoder" "$exp/$path"
     done

@@ -1,0 +1,81 @@
+"""Round what a run scores without training it (stage 9).
+
+`untouched_rounded` and `teacher_rounded` are the models that a run begins with, on the student's
+grid. Of each grid of --also it is the trained student as its training computed with it
+(export/student.pt): to fewer than 8 bits by clips of data/train, whose integers
+export/rounded_GRID_by_clips.safetensors keeps, else to the nearest values. Each of these is
+verified before it gets its name, in words in verify_rounded_GRID.txt; what is there is of this
+student (stage 8 removes others), and stays.
+
+Example usage::
+
+    python -Pm espnet_dq.bin.round_systems --exp exp/asterisk_base_tiny_ct2_int8 --grid ct2_int8 \\
+        --untouched_rounded downloads/weights/tiny.pt --also ggml_q4_0
+"""
+
+import sys
+from pathlib import Path
+
+from espnet_dq.api.models import convert
+from espnet_dq.api.verification import verify
+from espnet_dq.bin.arguments import Parser
+from espnet_dq.errors import run, say
+from espnet_dq.files import atomic
+from espnet_dq.formats.registry import home
+from espnet_dq.recipe.systems import place
+from espnet_dq.report import rounded
+from espnet_dq.report.headline import ROUNDED
+
+
+def get_parser() -> Parser:
+    """The command's options."""
+    parser = Parser(__doc__)
+    parser.add_argument("--exp", type=Path, required=True, help="experiment, stage 8 done")
+    parser.add_argument("--grid", required=True, help="the student's")
+    for system in ROUNDED:
+        parser.add_argument(f"--{system}", metavar="MODEL", help="what is rounded to it, if any")
+    parser.add_argument(
+        "--also", nargs="*", default=[], metavar="GRID", help="grids that the student is rounded to"
+    )
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the files and folders; returns 0."""
+    args = get_parser().parse_args(argv)
+    for system in ROUNDED:
+        if model := getattr(args, system):
+            convert(model, args.exp / place(system, args.grid)[1], home(args.grid).name, args.grid)
+            say(f"{system}: rounded to {args.grid}", sys.stderr)
+    for grid in args.also:
+        round_student(args.exp, grid)
+    return 0
+
+
+def round_student(exp: Path, grid: str) -> None:
+    """Round the trained student to a grid, unless that is done; see above.
+
+    Raises:
+        InputError: no student, or no windows to round by, or as `convert`.
+        WorkError: what was written is not what it should be.
+    """
+    form, path = home(grid), exp / "export" / rounded.exported(grid)
+    if path.exists():
+        return
+    source, on, how = exp / "export/student.pt", grid, ""
+    if rounded.few_bits(grid):
+        kept = exp / "export" / rounded.kept(grid)
+        convert(source, kept, "packed", grid, data=exp / "data/train")
+        source, on, how = kept, "keep", " by clips"
+    with atomic(path, form.folder) as tmp:
+        convert(source, tmp, form.name, on)
+        report = verify(tmp, source, on)
+        report.path, lines = str(path), report.lines()
+        with atomic(exp / f"verify_{rounded.name(grid)}.txt") as text:
+            text.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        report.check()
+    say(f"{rounded.name(grid)}: rounded{how}; {lines[-1]}", sys.stderr)
+
+
+if __name__ == "__main__":
+    run(main)
