@@ -31,7 +31,9 @@ GROUPS = {
         "merge_start", "round_start", "collect_shapes", "teacher_pass", "run_training", "export",
         "jobs",
     ),
-    "results": ("decode", "score", "benchmark", "describe", "report", "publish"),
+    "results": (
+        "round_systems", "decode", "score", "benchmark", "describe", "report", "publish",
+    ),
 }  # fmt: skip
 NAMES = {"fetch_whisper": "fetch"}
 COMMANDS = {

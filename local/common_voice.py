@@ -17,20 +17,10 @@ from espnet_dq.data.listing import (
 )
 from espnet_dq.data.splits import SPLITS
 from espnet_dq.data.summary import Source
+from espnet_dq.data.tables import unquoted
 from espnet_dq.errors import run
 
 SOURCE = Source("Mozilla Common Voice", "CC0-1.0")
-
-
-def said(sentence: str) -> str:
-    """A sentence without the quotes of CSV, which came into some of the tables as text.
-
-    `"He said ""yes""."` is `He said "yes".`; quotes that are not doubled are the sentence's own.
-    """
-    inner = sentence[1:-1].replace('""', "")
-    if sentence[:1] == sentence[-1:] == '"' and inner != sentence[1:-1] and '"' not in inner:
-        return sentence[1:-1].replace('""', '"')
-    return sentence
 
 
 def add_language(listing: Listing, folder: Path, name: str, lang: str | None) -> None:
@@ -46,7 +36,7 @@ def add_language(listing: Listing, folder: Path, name: str, lang: str | None) ->
         ):
             speaker = f"{name}-{short(row['client_id'])}" if row["client_id"] else None
             utt = f"{speaker or name}-{clip.stem}"
-            listing.add(split, utt, lang, speaker, said(row["sentence"].strip()), clip, where)
+            listing.add(split, utt, lang, speaker, unquoted(row["sentence"].strip()), clip, where)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -35,7 +35,7 @@ Usage: local/data.sh [--corpus NAME] [options]
   --help            this text
 
 docs/corpora.md says how each corpus must lie on the disk and what is left out of it.
-Set PYTHON to the interpreter of the environment (default: python3).
+Set PYTHON to the interpreter of the environment (default: that of tools/setup.sh, else python3).
 EOF
 )
 
@@ -70,7 +70,8 @@ done
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 export PYTHONSAFEPATH=1 PYTHONPATH="${here%/*}${PYTHONPATH:+:${PYTHONPATH}}"
-python=${PYTHON:-python3}
+python=${PYTHON:-${ESPNET_DQ_VENV:-${here%/*}/.venv}/bin/python}
+[[ -n ${PYTHON:-} || -x ${python} ]] || python=python3
 packages=(--out "${out}" --downloads "${downloads}" --nj "${nj}")
 
 known=$("${python}" -P -m espnet_dq.bin.corpus_scripts -- "${corpus}") || exit

@@ -134,7 +134,11 @@ def _check_columns(path: Path, schema: pa.Schema, columns: Columns) -> None:
         if name == columns.audio:
             good = pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0
         else:
-            good = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+            value = kind.value_type if pa.types.is_dictionary(kind) else kind
+            good = any(
+                each(value)
+                for each in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+            )
         if not good and name != columns.speaker:
             wanted = "audio files" if name == columns.audio else "text"
             raise InputError(f"{path}: column '{name}' does not hold {wanted}, but {kind}")

@@ -61,9 +61,14 @@ def main(argv: list[str] | None = None) -> int:
     }
     for name in wanted:
         check_replaceable(args.exp / "publish" / name, published(name))
-    described = read_json(args.exp / "run.json")
+    described, by_clips = read_json(args.exp / "run.json"), {}
     for system in described.get("systems", []):
         if system.get("role") == rounded.ROLE:
+            if system.get("by_clips"):
+                path = args.exp / "export" / rounded.kept(system["grid"])
+                if not path.exists():
+                    raise InputError(f"{path}: is not there: run --stage 9")
+                by_clips[system["grid"]] = path
             name, form = rounded.name(system["grid"]), home(system["grid"]).name
             wanted[name] = form, system["grid"]
             check_replaceable(args.exp / "publish" / name, published(form))
@@ -83,11 +88,11 @@ def main(argv: list[str] | None = None) -> int:
     written = []
     for name, (form, grid) in wanted.items():
         content, source, on = trained, args.exp / "qat", None
-        if grid:
-            kept = args.exp / "export" / rounded.kept(grid)  # what was scored
-            by_clips = kept.exists()
-            content = load(kept) if by_clips else quantize(seen, grid)
-            source, on = (kept, "keep") if by_clips else (seen, grid)
+        if grid in by_clips:  # the integers that were scored, and all else as it was trained
+            kept = load(by_clips[grid]).quantized
+            content = source = replace(quantize(seen, grid), quantized=kept)
+        elif grid:
+            content, source, on = quantize(seen, grid), seen, grid
         try:
             check_grids(form, content.dims, content.grids)
         except InputError as e:

@@ -16,7 +16,7 @@ Example usage::
 import sys
 from pathlib import Path
 
-from espnet_dq.api.models import convert
+from espnet_dq.api.models import convert, load, quantize, save
 from espnet_dq.api.verification import verify
 from espnet_dq.bin.arguments import Parser
 from espnet_dq.errors import run, say
@@ -56,20 +56,23 @@ def round_student(exp: Path, grid: str) -> None:
     """Round the trained student to a grid, unless that is done; see above.
 
     Raises:
-        InputError: no student, or no windows to round by, or as `convert`.
+        InputError: no student, or no windows to round by, or as `quantize`.
         WorkError: what was written is not what it should be.
     """
-    form, path = home(grid), exp / "export" / rounded.exported(grid)
+    path, form, how = exp / "export" / rounded.exported(grid), home(grid), ""
     if path.exists():
         return
-    source, on, how = exp / "export/student.pt", grid, ""
-    if rounded.few_bits(grid):
-        kept = exp / "export" / rounded.kept(grid)
-        convert(source, kept, "packed", grid, data=exp / "data/train")
-        source, on, how = kept, "keep", " by clips"
+    student = load(exp / "export/student.pt")
+    if few := rounded.few_bits(grid):
+        how, kept = " by clips", exp / "export" / rounded.kept(grid)
+    model = quantize(student, grid, exp / "data/train" if few else None)
+    if few:
+        save(model, kept, to="packed")
     with atomic(path, form.folder) as tmp:
-        convert(source, tmp, form.name, on)
-        report = verify(tmp, source, on)
+        save(model, tmp, to=form.name)
+        # By clips: that the integers are those is all that can be said of them. Of others they
+        # are computed again.
+        report = verify(tmp, model) if few else verify(tmp, student, grid)
         report.path, lines = str(path), report.lines()
         with atomic(exp / f"verify_{rounded.name(grid)}.txt") as text:
             text.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

@@ -131,7 +131,11 @@ def _places(audio: list[str], out: Path | None, kind: str) -> list[Path | None]:
             raise InputError(f"--out {out}: {place.name} would be of {of[place]} and of {path}")
         if os.path.realpath(place) in read:
             raise InputError(f"{place}: is what is read: give another --out")
-        if place.is_file() and os.path.samefile(os.path.dirname(path) or ".", out):
+        try:
+            there = place.is_file()
+        except OSError as e:  # a name that is too long with another suffix
+            raise InputError(f"{path}: {place.name}: {e.strerror}") from e
+        if there and os.path.realpath(os.path.dirname(path)) == os.path.realpath(out):
             raise InputError(
                 f"{place}: stands beside {path}, and may be your own text of it: give another --out"
             )

@@ -26,6 +26,8 @@ from espnet_dq.data.faults import CRASH, AudioFault
 NUMBER = struct.Struct("<q")
 END, FAULT, DAMAGE = -1, -2, -3
 
+# Of files that this process has open: `transcribe /dev/stdin < call.wav`.
+_OPEN = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")
 _idle: list[subprocess.Popen] = []  # those that wait for another file
 
 
@@ -61,6 +63,8 @@ def _blocks(
     damage: Callable[[str], None] | None,
 ) -> Iterator[np.ndarray]:
     folder = None if os.path.isabs(path) else os.getcwd()  # the reader may be of another one
+    if os.path.isfile(path) and str(path).startswith(_OPEN):  # by us, not by the reader
+        path = os.path.realpath(path)
     asked = [str(path), folder, channel, damage is not None]
     reader.stdin.write(json.dumps(asked).encode() + b"\n")
     reader.stdin.flush()

@@ -187,6 +187,8 @@ def _check_file(path: Path) -> None:
     # Pipes and devices have no end, or wait for one who writes.
     if os.path.isdir(path):
         raise AudioFault(f"{path}: a folder, not an audio file", NO_AUDIO)
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise AudioFault(f"{path}: a pipe or device: write it to a file first", NO_AUDIO)
     if not os.path.isfile(path):
         raise AudioFault(f"{path}: {NO_AUDIO}", NO_AUDIO)
     if os.path.getsize(path) == 0:

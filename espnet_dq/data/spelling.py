@@ -93,6 +93,8 @@ def normalise(text: str, language: str) -> str:
     for old, new in _TWINS.get(language, {}).items():
         text = text.replace(old, new)
     text = "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in text)
+    if language in LETTERS_AS_WORDS:  # before what is composed of two that now stand together
+        text = "".join(text.split())
     text = _AM.sub(_with_am, unicodedata.normalize("NFKC", text))
     text = _MARKS.sub(lambda run: "".join(sorted(run[0], key=_BEHIND.__contains__)), text)
     text = unicodedata.normalize("NFC", text)  # with the marks that now stand beside them

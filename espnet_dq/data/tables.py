@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,30 +10,54 @@ from espnet_dq.data import names
 from espnet_dq.data.listing import NOT_UTF8, Cells, lines, rows
 from espnet_dq.errors import InputError
 
+_SEPARATORS = (",", ";", "\t")
+
 
 def separated(path: Path) -> Iterator[Cells]:
     """(file and line, values) of each row of a CSV file; None: the row is not UTF-8.
 
-    Quoted values may hold separators and line ends. If the first line has semicolons and no comma,
-    as spreadsheets write it in many countries, they are the separators.
+    Quoted values may hold separators and line ends. What stands between values is what the line of
+    names has most columns by: a comma, a semicolon, as spreadsheets write it in many countries, or
+    a tab; or what a first line `sep=;` says, which Excel reads.
 
     Raises:
         InputError: A quote that nothing ends, or what stands behind one.
     """
     with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as f:
-        head = f.readline()
-        f.seek(0)
-        separator = ";" if ";" in head and "," not in head else ","
+        head, before = f.readline(), 0
+        if said := re.fullmatch(r"sep=([,;\t])\s*", head):
+            separator, before = said[1], 1
+        else:
+            separator = max(_SEPARATORS, key=lambda x: _columns(head, x))
+            f.seek(0)
         options = {"delimiter": separator, "strict": True, "skipinitialspace": True}
-        reader, line = csv.reader(f, **options), 1
+        reader, line = csv.reader(f, **options), before + 1
         try:
             for values in reader:
                 if values:
                     broken = any(map(names.text_fault, values))
                     yield f"{path}:{line}", None if broken else tuple(values)
-                line = reader.line_num + 1
+                line = before + reader.line_num + 1
         except csv.Error as e:
             raise InputError(f"{path}:{line}: {e}") from e
+
+
+def _columns(line: str, separator: str) -> int:
+    try:
+        return len(next(csv.reader([line], delimiter=separator), ()))
+    except csv.Error:  # more in one value than the library takes: said where it is read
+        return 0
+
+
+def unquoted(value: str) -> str:
+    """A value of a TSV file without the quotes of CSV, with which some programs write it.
+
+    `"He said ""yes""."` is `He said "yes".`; quotes that are not doubled are the value's own.
+    """
+    inner = value[1:-1].replace('""', "")
+    if value[:1] == value[-1:] == '"' and inner != value[1:-1] and '"' not in inner:
+        return value[1:-1].replace('""', '"')
+    return value
 
 
 def objects(path: Path) -> Iterator[tuple[str, dict | None]]:
@@ -55,7 +80,8 @@ def read(path: Path) -> Iterator[tuple[str, dict | None]]:
     if kind in (".jsonl", ".json"):
         return objects(path)
     if kind == ".tsv":
-        return rows(path)
+        return ((where, row and {k: unquoted(v) for k, v in row.items()})
+                for where, row in rows(path))  # fmt: skip
     if kind == ".csv":
         return rows(path, cells=separated)
     raise InputError(f"{path}: not .csv, .tsv or .jsonl")

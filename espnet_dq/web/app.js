@@ -128,8 +128,12 @@ function subtitles(chunks, length) {
   const within = (seconds) => Math.min(seconds ?? length, length);
   return chunks
     .filter(({ text }) => text.trim())
-    .map(({ timestamp: [start, end], text }, i) =>
-      `${i + 1}\n${time(within(start))} --> ${time(within(end))}\n${text.trim()}\n`)
+    .map(({ timestamp, text }, i) => {
+      const [start, end] = timestamp.map(within);
+      const shown = end - start < 0.01 ? start + 0.5 : end; // else nobody would see it
+      // An empty line would end the cue.
+      return `${i + 1}\n${time(start)} --> ${time(shown)}\n${text.trim().replace(/\s+/g, " ")}\n`;
+    })
     .join("\n");
 }
 
@@ -138,6 +142,8 @@ $("file").onchange = ({ target }) => {
   target.value = ""; // the same one may be chosen again
   if (file) hear(file, file.name);
 };
+// Beside the box the browser would open the file in the place of this page.
+window.ondragover = window.ondrop = (event) => event.preventDefault();
 const drop = $("drop");
 drop.ondragover = (event) => { event.preventDefault(); drop.classList.add("over"); };
 drop.ondragleave = () => drop.classList.remove("over");
@@ -167,6 +173,7 @@ $("record").onclick = async () => {
       hear(new Blob(parts, { type: mimeType }), "recording");
     };
     recorder.start();
+    $("file").disabled = true; // nor is one taken that is dropped: the recording comes first
     $("record").textContent = "Stop";
     $("status").textContent = "Recording …";
   } catch (error) {

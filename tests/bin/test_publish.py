@@ -189,6 +189,14 @@ def test_other_grids_are_said_to_be_rounded(make_toy, tmp_path, measured, by_cli
         rated = {"wer": rates, "cer": rates, "utterances": 24, "data": run["data"]}
         results["systems"].append(system | rated)
         (exp / "results.json").write_text(json.dumps(results))
+    if by_clips:
+        kept = packed.rename(tmp_path / "kept")
+        with pytest.raises(
+            InputError, match=r"_by_clips\.safetensors: is not there: run --stage 9"
+        ):
+            publish(["--exp", str(exp)])
+        assert not (exp / "publish").exists()
+        kept.rename(packed)
     assert publish(["--exp", str(exp)]) == 0
     assert "verified, rounded, not trained on that grid" in capsys.readouterr().out
     assert {path.name for path in (exp / "publish").iterdir()} == {"hf", "packed", system["name"]}

@@ -55,11 +55,11 @@ def test_few_bits_by_clips_and_others_to_the_nearest_values(exp, save_toy):
 
 
 def test_what_is_not_verified_gets_no_name(exp, monkeypatch):
-    def other(source, path, to, grid, **more):  # rounds again instead of keeping the integers
-        return convert(source, path, to, "ggml_q5_0" if grid == "keep" else grid, **more)
+    def nearest(model, path, to):
+        return save(model if to == "packed" else dq.quantize(model, "ggml_q5_0"), path, to=to)
 
-    convert = round_systems.convert
-    monkeypatch.setattr(round_systems, "convert", other)
+    save = round_systems.save
+    monkeypatch.setattr(round_systems, "save", nearest)
     with pytest.raises(WorkError, match=r"export/rounded_ggml_q5_0\.bin: \d+ values differ"):
         main(["--exp", str(exp), "--grid", "ct2_int8", "--also", "ggml_q5_0"])
     assert {p.name for p in (exp / "export").iterdir()} == {

@@ -135,6 +135,12 @@ def test_read_apart_is_read_audio(tmp_path):
         with pytest.raises(AudioFault) as there:
             list(read_apart(tmp_path / broken))
         assert str(here.value) == str(there.value) and here.value.cause == there.value.cause
+    with open(path, "rb") as file:  # as `transcribe /dev/stdin < x.ogg`
+        own = list(read_apart(f"/dev/fd/{file.fileno()}"))
+    assert np.array_equal(np.concatenate(own), load_audio(path))
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(AudioFault, match="pipe: a pipe or device: write it to a file first"):
+        list(read_apart(tmp_path / "pipe"))
     next(stopped := read_apart(path))
     stopped.close()
     assert np.array_equal(np.concatenate(list(read_apart(path))), load_audio(path))

@@ -81,6 +81,21 @@ def test_folders_of_splits_and_one_language(tmp_path, rows):
         hf_dataset.main(options(root, tmp_path, *fixed))
 
 
+def test_texts_that_stand_once_in_a_dictionary(tmp_path, rows):
+    """As pandas writes its categories."""
+    content = table(rows["train"][:1])
+    place = content.column_names.index("language")
+    coded = content.column("language").dictionary_encode()
+    (tmp_path / "in").mkdir()
+    for split in NAMES.values():
+        pq.write_table(
+            content.set_column(place, "language", coded), tmp_path / f"in/{split}-0.parquet"
+        )
+    assert pq.read_schema(tmp_path / f"in/{split}-0.parquet").field("language").type != "string"
+    hf_dataset.main(options(tmp_path / "in", tmp_path))
+    assert set(validate(tmp_path / "out/test").utt2lang.values()) == {"en"}
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

@@ -173,11 +173,29 @@ def test_what_is_left_out_fills_no_split(rows, tmp_path):
     assert report["de"]["left_out"] == {"no such audio file": 30}
 
 
-def test_a_spreadsheet_with_semicolons_and_lines_in_a_value(rows, tmp_path):
-    lines = "".join(f'clips/{name};"{text[:-1]},\nzwei; drei"\n' for name, text in rows)
-    (tmp_path / "in/metadata.csv").write_text("audio;text\n" + lines)
-    data, _, _ = prepared(tmp_path, tmp_path / "in/metadata.csv", "--language", "de")
+@pytest.mark.parametrize(
+    "head,more",
+    [("audio;text", ""), ('audio;text;"size, MB"', ";3"), ("audio;text;notes, free", ";a, b"),
+     ("sep=;\r\naudio;text", ""), ("audio\ttext", "")],
+)  # fmt: skip
+def test_a_spreadsheet_with_other_separators_and_lines_in_a_value(rows, tmp_path, head, more):
+    mark = "\t" if "\t" in head else ";"
+    lines = "".join(f'clips/{name}{mark}"{text[:-1]},\nzwei; drei"{more}\n' for name, text in rows)
+    (tmp_path / "in/metadata.csv").write_text(f"{head}\n{lines}clips/0.wav\n", newline="")
+    data, _, report = prepared(tmp_path, tmp_path / "in/metadata.csv", "--language", "de")
     assert set(data.text.values()) == {f"{text[:-1]}, zwei; drei" for _, text in rows}
+    assert report["de"]["left_out"] == {"a broken row": 1}
+    number = 2 * len(rows) + 2 + head.count("\n")  # as an editor counts
+    assert f"metadata.csv:{number}" in (tmp_path / "out/left_out.tsv").read_text()
+
+
+def test_a_tab_separated_table_by_a_program_that_quotes(rows, tmp_path):
+    with open(tmp_path / "in/metadata.tsv", "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, delimiter="\t")
+        writer.writerow(["audio", "text"])
+        writer.writerows((f"clips/{name}", f'"Ja", {text}') for name, text in rows)
+    data, _, _ = prepared(tmp_path, tmp_path / "in/metadata.tsv", "--language", "de")
+    assert set(data.text.values()) == {f'"Ja", {text}' for _, text in rows}
 
 
 def test_rows_that_are_not_utf8_are_counted(rows, tmp_path):

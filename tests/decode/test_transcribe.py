@@ -257,6 +257,7 @@ def test_each_of_several_files_has_its_own(kind, fake, tmp_path, capsys):
     """With --out: what is printed of it alone. One that breaks off leaves what stood there."""
     suffix = "txt" if kind == "text" else kind
     paths, out = [tmp_path / f"{name}.wav" for name in ("a", "bad", "c.d")], tmp_path / "made/out"
+    gone = tmp_path / "no folder/gone.wav"
     for number, path in enumerate(paths):
         save_wav(path, spoken(10 + 20 * number)[0])
     printed = []
@@ -265,12 +266,14 @@ def test_each_of_several_files_has_its_own(kind, fake, tmp_path, capsys):
         printed.append(capsys.readouterr().out)
     paths[1].write_bytes(b"no audio")
     out.mkdir(parents=True)
-    (out / f"bad.{suffix}").write_text("older")
-    assert main([*map(str, paths), *fake, "--format", kind, "--out", str(out)]) == 2
+    for name in ("bad", "gone"):
+        (out / f"{name}.{suffix}").write_text("older")
+    assert main([*map(str, paths), str(gone), *fake, "--format", kind, "--out", str(out)]) == 2
     told, err = capsys.readouterr()
     names = [f"a.{suffix}", f"bad.{suffix}", f"c.d.{suffix}"]
     assert told.splitlines() == [str(out / name) for name in names if "bad" not in name]
-    assert f"{paths[1]}: " in err and sorted(os.listdir(out)) == sorted(names)
+    assert f"{paths[1]}: " in err and f"{gone}: no such audio file" in err
+    assert sorted(os.listdir(out)) == sorted([*names, f"gone.{suffix}"])
     printed[1] = "older"
     assert [(out / name).read_text() for name in names] == printed
 
@@ -285,6 +288,7 @@ def test_each_of_several_files_has_its_own(kind, fake, tmp_path, capsys):
         (["z.wav"], ["--out", "o"], "o/z.txt: is a folder, and a file is to be written"),
         (["t.wav"], ["--out", "."], "t.txt: stands beside t.wav, and may be your own text of it"),
         (["o/../t.wav"], ["--out", "o/.."], "t.txt: stands beside o/../t.wav, and may be"),
+        (["n" * 252 + ".m"], ["--out", "o", "--format", "json"], "n.m: n*.json: File name too lo"),
     ],
 )
 def test_where_nothing_can_be_written_is_said_before_the_model_is_loaded(

@@ -163,7 +163,7 @@ def test_subtitles_end_with_the_audio():
         pytest.skip("no node here")
     script = (Path(page.__file__).parent / "app.js").read_text(encoding="utf-8")
     chunks = [[0, 59.9995, " one"], [59.9995, 61, "  "], [61, 65.5, " two"], [65.5, None, " three"],
-              [66, 89.98, " four"]]  # fmt: skip
+              [66, 89.98, " four"], [70, 71, " fi\n\nve"]]  # fmt: skip
     chunks = [{"timestamp": [start, end], "text": text} for start, end, text in chunks]
     (function,) = re.findall(r"^function subtitles.*?^}$", script, re.DOTALL | re.MULTILINE)
     call = f"{function}\nconsole.log(JSON.stringify(subtitles({json.dumps(chunks)}, 67.25)))"
@@ -172,7 +172,8 @@ def test_subtitles_end_with_the_audio():
         "1\n00:00:00,000 --> 00:01:00,000\none",
         "2\n00:01:01,000 --> 00:01:05,500\ntwo",
         "3\n00:01:05,500 --> 00:01:07,250\nthree",
-        "4\n00:01:06,000 --> 00:01:07,250\nfour\n",
+        "4\n00:01:06,000 --> 00:01:07,250\nfour",
+        "5\n00:01:07,250 --> 00:01:07,750\nfi ve\n",
     ]
 
 
@@ -182,7 +183,7 @@ def test_the_microphone_is_asked_for_once():
         pytest.skip("no node here")
     script = (Path(page.__file__).parent / "app.js").read_text(encoding="utf-8")
     stubs = """
-        const elements = { record: {}, status: {} }, said = [];
+        const elements = { record: {}, status: {}, file: {} }, said = [];
         const $ = (id) => elements[id], hear = () => said.push("heard");
         const failed = (what) => said.push(what), stream = { getTracks: () => [] };
         const navigator = { mediaDevices: { getUserMedia: () => {

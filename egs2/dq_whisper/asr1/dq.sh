@@ -419,14 +419,16 @@ if run_stage 9 "decode" "$skip_eval"; then
         if [ "$test_clips" -gt 0 ]; then source=$exp/data/test; fi
         py pack_windows --by_speaker --data "$source" --out "$test" "${tokens_of[@]}"
     fi
-    rounding=(--grid "$grid" --also "${also[@]}")
+    rounding=()
     for name in "${systems[@]}"; do
         case $name in
             untouched_rounded) rounding+=("--$name" "$student_pt") ;;
             teacher_rounded) rounding+=("--$name" "$teacher_pt") ;;
         esac
     done
-    heavy rounded round_systems --exp "$exp" "${rounding[@]}"
+    [ "${#also[@]}" -eq 0 ] || rounding+=(--also "${also[@]}")
+    [ "${#rounding[@]}" -eq 0 ] ||
+        heavy rounded round_systems --exp "$exp" --grid "$grid" "${rounding[@]}"
     py describe --exp "$exp" --corpus "$corpus" --seed "$seed" --data "$test" \
         --teacher_name="$teacher_shown" --student_name="$student_shown" \
         --config "$config_names" --command "$command_line" \
@@ -470,11 +472,11 @@ if run_stage 13 "pack" "$skip_pack"; then
     "$PYTHON" -m espnet2.bin.pack asr --asr_train_config "$exp/qat/config.yaml" \
         --asr_model_file "$exp/qat/valid.loss.ave.pth" --outpath "$zip"
     mv "$zip" "$exp/espnet_model.zip"
-    if [ -e "$exp/results.json" ]; then
+    if [ -e "$exp/done/12" ]; then # else results.json, if there is one, is of another student
         py publish --exp "$exp" "${about_data[@]}" ${upload_to:+--upload_to "$upload_to"}
     else
-        [ -z "$upload_to" ] || die "--upload_to: nothing to upload, no results.json (stage 12)"
-        log "no results.json (stage 12): packed for ESPnet only, no model cards"
+        [ -z "$upload_to" ] || die "--upload_to: nothing to upload, no report of this student (stage 12)"
+        log "no report of this student (stage 12): packed for ESPnet only, no model cards"
     fi
     finish_stage 13
 fi
