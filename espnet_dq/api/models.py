@@ -38,12 +38,18 @@ class Model:
         float_dtype: what a file stores the other tensors in: `float16` or `float32`; None: the
             smaller one if it changes no value.
         path: where it comes from, which nothing may be written over.
+        others: what else it was made of, and no more may be: the base of adapters, all of a mean.
     """
 
     weights: Weights
     quantized: Mapping[str, Quantized] = field(default_factory=dict)
     float_dtype: str | None = None
     path: Path | None = None
+    others: tuple[Path, ...] = ()
+
+    def sources(self) -> tuple[Path, ...]:
+        """All that it was made of."""
+        return self.others if self.path is None else (self.path, *self.others)
 
     @property
     def dims(self) -> ModelDimensions:
@@ -110,7 +116,7 @@ def _merged(folder: Path, file: Path, base: str | Path | None) -> Model:
         )
     weights = adapter.merge(detect.load(path), added)
     say(f"merged {len(added.layers)} adapters of {folder} into {base}", sys.stderr)
-    return Model(weights, path=folder)
+    return Model(weights, path=folder, others=(path,))
 
 
 def is_experiment(path: Path) -> bool:
@@ -184,7 +190,8 @@ def merge(sources: Sequence[str | Path | Model], shares: Sequence[float] | None 
     """
     models = [m if isinstance(m, Model) else load(m) for m in sources]
     values = [replace(m.weights, state=m.weights.state | _values(m)) for m in models]
-    return Model(merged(values, shares or [1 / len(models)] * len(models)))
+    mean = merged(values, shares or [1 / len(models)] * len(models))
+    return Model(mean, others=tuple(path for m in models for path in m.sources()))
 
 
 def _values(model: Model) -> dict[str, torch.Tensor]:
@@ -250,8 +257,8 @@ def lost(form: str, model: Model) -> str:
 
 def _save(model: Model, path: Path, form: str) -> None:
     check_out(form, path)
-    if model.path is not None:
-        check_apart(path, model.path)
+    for source in model.sources():
+        check_apart(path, source)
     weights, dtype = model.weights, FORMATS[form].float_dtype or model.float_dtype
     if dtype is None:
         dtype = weights.lossless(weights.state.keys() - model.quantized.keys())
@@ -307,6 +314,8 @@ def convert(
     if data is not None and grid in ("keep", "none"):
         raise InputError(f"clips of {data} choose how to round, and grid {grid} rounds nothing")
     model = load(source, keep=grid == "keep", base=base)
+    for each in model.others:
+        check_apart(Path(path), each)
     if grid == "keep":
         _check_kept(model, to)
     elif grid != "none":

@@ -10,7 +10,7 @@ from pathlib import Path
 from espnet_dq.api.checkpoint import as_checkpoint, content
 from espnet_dq.api.models import export
 from espnet_dq.api.verification import verify
-from espnet_dq.config import QuantConfig, read_config
+from espnet_dq.config import QuantConfig, check_number, read_config
 from espnet_dq.data.canary import choice
 from espnet_dq.data.formatting import (
     MOST_LEFT_OUT,
@@ -116,6 +116,8 @@ def distil(
     models = [source_path(source).absolute() for source in (teacher, student)]
     folders, balance = {"train": Path(train), "dev": Path(dev)}, balance or Balance()
     length = Wanted(steps, epochs, qat_steps)
+    if merge is not None:
+        check_number("merge", merge, 1)
     check_gpus(ngpu)
     if not isinstance(table := read_grid(grid), str):
         grid = str(Path(grid).absolute())

@@ -133,7 +133,7 @@ def check_share(left_out: LeftOut, splits: dict[str, KaldiDir], most: float, fol
     del causes[UNKNOWN_LANGUAGE]
     count = causes.total()
     total = count + sum(len(data.wav) for data in splits.values())
-    share = 100 * count / total
+    share = 100 * count / total if total else 0
     words = f"{count} of {total} utterances are left out ({share:.2f} %)"
     if causes:
         named = ", ".join(f"{n} {cause}" for cause, n in causes.most_common())

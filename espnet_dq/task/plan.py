@@ -14,7 +14,7 @@ from pathlib import Path
 
 import yaml
 
-from espnet_dq.config import read_config, read_section
+from espnet_dq.config import check_number, check_whole, read_config, read_section
 from espnet_dq.data.kaldi import read_scp
 from espnet_dq.errors import InputError, shown
 from espnet_dq.files import atomic, check_replaceable
@@ -75,7 +75,7 @@ class Wanted:
         qat_steps: of the second one; None: as `on_grid` says, or fixed.
 
     Raises:
-        InputError: both steps and epochs, or epochs without an end.
+        InputError: both steps and epochs, none of them, no number, or epochs without an end.
     """
 
     steps: int | None = None
@@ -83,6 +83,13 @@ class Wanted:
     qat_steps: int | None = None
 
     def __post_init__(self):
+        for name in ("steps", "qat_steps"):
+            if getattr(self, name) is not None:
+                check_whole(name, getattr(self, name), 1)
+        if self.epochs is not None:
+            check_number("epochs", self.epochs)
+            if self.epochs == 0:
+                raise InputError("epochs: 0 is no training")
         if self.steps and self.epochs:
             raise InputError("--steps and --epochs both say how long the first training is")
         if self.epochs == inf:

@@ -130,6 +130,21 @@ def test_what_is_merged_is_converted_and_verified(base, folder, tmp_path, capsys
     assert dq.verify(out, against=base, grid="uniform4").mismatched > 0
 
 
+def test_the_base_is_not_written_over(base, folder, tmp_path):
+    """A second merge into what is merged already would be another model."""
+    own = tmp_path / "own"
+    shutil.copytree(base, own)
+    merged, before = dq.load(folder, base=own), (own / "model.safetensors").read_bytes()
+    with pytest.raises(InputError, match="own: is what is read"):
+        dq.save(merged, own, to="hf")
+    with pytest.raises(InputError, match="own: is what is read"):
+        convert(["--from", str(folder), "--base", str(own), "--to", "hf", "--out", str(own)])
+    mean = dq.merge([own, merged])
+    with pytest.raises(InputError, match="own: is what is read"):
+        dq.save(dq.quantize(mean, "ct2_int8"), own, to="hf")
+    assert (own / "model.safetensors").read_bytes() == before
+
+
 def test_a_pickled_adapter_in_half_precision(base, folder):
     whole = dq.load(folder).weights.state
     tensors = load_file(folder / "adapter_model.safetensors")

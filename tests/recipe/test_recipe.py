@@ -258,6 +258,11 @@ def test_every_stage(trim, tmp_path):
         run(tmp_path, *options, "--stage", first, "--stop_stage", last)
     for path, old in zip(made, before, strict=True):
         assert path.read_bytes() != old, path
+    # Nothing is made of what the student before has left.
+    assert (exp / "results.json").exists() and (exp / "decode/student/text").exists()
+    for stage, needed in ((8, 7), (9, 8), (10, 9), (12, 10)):
+        said = run(tmp_path, *options, "--stage", str(stage), code=2)
+        assert f"stage {needed} is not finished: run --stage {needed}" in said
 
 
 @pytest.mark.slow

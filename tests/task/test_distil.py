@@ -42,6 +42,9 @@ def test_what_does_not_fit_is_one_line_and_leaves_nothing(given, tmp_path):
         ({"train_config": [tmp_path / "no.yaml"]}, r"no\.yaml: no such file"),
         ({"train_config": CONFIGS * 2}, "train_config: 4, not one or two"),
         ({"grid": str(tmp_path / "no.yaml")}, r"no\.yaml: no such file"),
+        ({"merge": 1.5}, "merge: 1.5 is not a number of 0 to 1"),
+        ({"merge": "0.5"}, "merge: '0.5' is not a number"),
+        ({"steps": -5}, "steps: -5 is not a whole number of 1 or more"),
         ({"out": tmp_path / "a:b"}, "ESPnet takes no path with : in it"),
         ({"out": given["train"]}, "is not empty"),
     ):

@@ -102,6 +102,9 @@ def test_windows_that_are_heard():
             heard(fixed, wanted)
     with pytest.raises(InputError, match="both say"):
         Wanted(steps=1, epochs=1)
+    for wrong in ({"steps": 0}, {"steps": -5}, {"qat_steps": 1.5}, {"epochs": -1.0}, {"epochs": 0}):
+        with pytest.raises(InputError, match=f"{min(wrong)}: "):
+            Wanted(**wrong)
 
 
 @pytest.mark.parametrize(("first", "steps"), [(8, 8), (30, 20), (100, 20), (101, 21), (500, 100)])

@@ -112,7 +112,7 @@ run_stage() {
         if [ "$stage" -eq 0 ]; then log "stage $1 ($2): finished before"; return 1; fi
         again=true
     fi
-    case $1 in 6|7) check_training ;; esac
+    case $1 in 6|7) check_training ;; 8|9|10|12) check_before "$1" ;; esac
     # What later stages made of the old result does not stand any longer.
     for ((later = $1; later <= 13; later++)); do rm -f "$exp/done/$later"; done
     log "stage $1: $2"
@@ -124,6 +124,13 @@ check_training() {
     [ "$skip_teacher_pass" = true ] || [ -e "$exp/done/4" ] ||
         die "stage 4 (teacher pass) is not finished: run it, or --skip_teacher_pass true"
     [ -e "$exp/conf/qat.yaml" ] || die "$exp/conf: no configurations: run --stage 3"
+}
+# check_before N: what stage N goes on with is of this student, not of one before.
+check_before() {
+    local before=$(($1 == 12 ? 10 : $1 - 1))
+    [ "$before" -lt "$stage" ] || return 0 # it runs, or is left out, in this run
+    [ "$1" -gt 8 ] || [ "$skip_train" = false ] || return 0
+    [ -e "$exp/done/$before" ] || die "stage $before is not finished: run --stage $before"
 }
 finish_stage() {
     log "stage $1: done in $((SECONDS - started)) s"
@@ -385,7 +392,7 @@ if run_stage 8 "export and verify" false; then
     log "$exported: $(tail -n 1 "$exp/verify.txt")"
     [ "$code" -eq 0 ] || exit 1
     py export --exp "$exp/qat" --to openai --out "$exp/export/student.pt"
-    rm -rf "$exp/export/rounded_"* "$exp/verify_rounded_"* # of another student
+    rm -rf "$exp/export/rounded_"* "$exp/verify_rounded_"* "$exp/benchmark.json" # of another student
     py export --exp "$exp/$first" --checkpoint "$learned" --to ct2 --float \
         --out "$exp/export/float_student"
     py convert --from "$student_pt" --to ct2 --out "$exp/export/untouched"
@@ -440,7 +447,7 @@ if run_stage 9 "decode" "$skip_eval"; then
         IFS=: read -r name decoder path <<< "$each"
         decode decode "$test" "$name" "$decoder" "$exp/$path"
     done
-    rm -rf "$exp/canary"
+    rm -rf "$exp/canary" "$exp/data/canary" "$exp/data/canary_wav"
     [[ " ${systems[*]} " != *" untouched "* ]] || make_canary canary
     for each in "${scored[@]}"; do
         IFS=: read -r name decoder path <<< "$each"
