@@ -86,14 +86,14 @@ class Wanted:
         for name in ("steps", "qat_steps"):
             if getattr(self, name) is not None:
                 check_whole(name, getattr(self, name), 1)
+        if self.epochs == inf:
+            raise InputError("--epochs inf: a training without an end")
         if self.epochs is not None:
             check_number("epochs", self.epochs)
             if self.epochs == 0:
                 raise InputError("epochs: 0 is no training")
         if self.steps and self.epochs:
             raise InputError("--steps and --epochs both say how long the first training is")
-        if self.epochs == inf:
-            raise InputError("--epochs inf: a training without an end")
 
     def steps_of(self) -> tuple[int | None, int | None]:
         """Those of the first training and of the second."""
