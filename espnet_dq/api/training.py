@@ -1,5 +1,6 @@
 """The recipe's training as one function: a student from Kaldi folders, on a grid, exported."""
 
+import hashlib
 import json
 import os
 import re
@@ -131,18 +132,17 @@ def distil(
         raise InputError("canary: nothing is chosen by it: merge is given, or one configuration")
     if merge is None:
         merge = AUTO if others else MERGE
+    splits = {name: validate(folder, names=True) for name, folder in folders.items()}
+    check_disjoint(splits)
+    sets = {name: validate(folder) for name, folder in others.items()}
     settings = {
         "data": {name: _tables(folder) for name, folder in folders.items()},
         "models": [content(path) for path in models], "grid": table,
         "train_config": [sha256(path) for path in configs],
         "singles": singles, "balance": str(balance), "length": str(length), "merge": merge,
         "canary": {name: _tables(folder) for name, folder in others.items()}, "seed": seed,
+        "audio": [_audio(data) for data in (*splits.values(), *sets.values())],
     }  # fmt: skip
-    splits = {name: validate(folder, names=True) for name, folder in folders.items()}
-    check_disjoint(splits)
-    for folder in others.values():
-        validate(folder)
-    sets = {name: KaldiDir.load(folder) for name, folder in others.items()}
     out.parent.mkdir(parents=True, exist_ok=True)
     with alone(out) as lock:
         _begin(out, settings)
@@ -164,12 +164,21 @@ def _tables(folder: Path) -> dict[str, str]:
     return {name: sha256(folder / name) for name in names if (folder / name).is_file()}
 
 
+def _audio(data: KaldiDir) -> str:
+    """One hash of a data folder's recordings."""
+    digest = hashlib.sha256()
+    for path in dict.fromkeys(data.wav.values()):
+        digest.update(sha256(path).encode())
+    return digest.hexdigest()
+
+
 def _begin(out: Path, settings: dict) -> None:
     """See to it that `out` is an experiment of these settings, or none yet."""
     path = out / SETTINGS
     if path.exists():
         before = json.loads(path.read_text(encoding="utf-8"))
-        odd = [key for key, value in settings.items() if before.get(key, OLDER.get(key)) != value]
+        before = {**OLDER, "audio": settings["audio"], **before}  # which older ones did not hash
+        odd = [key for key, value in settings.items() if before.get(key) != value]
         if odd and len([*out.iterdir()]) > 1:
             raise InputError(
                 f"{out}: made with other settings ({odd[0]}): give another folder, or remove it"

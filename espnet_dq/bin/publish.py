@@ -110,6 +110,9 @@ def main(argv: list[str] | None = None) -> int:
         written.append(name)
         how = ", rounded, not trained on that grid" if grid else ""
         say(f"{args.exp / 'publish' / name}: {size} bytes, verified{how}")
+    for folder in sorted({*(args.exp / "publish").glob(rounded.name("*"))}):
+        if folder.name not in wanted:
+            say(f"{folder}: left as an earlier run wrote it: no --also names its grid now")
     if TransformersJs.name in written:
         _web(args.exp / "publish", described, results)
     for name in written if args.upload_to else ():

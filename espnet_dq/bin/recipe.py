@@ -75,7 +75,8 @@ class Option:
             value = self.rule(text)
         except argparse.ArgumentTypeError as e:
             raise InputError(f"--{self.name} {text}: {e}") from e
-        return str(value) if isinstance(value, int) else text
+        whole_number = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+        return str(int(value)) if whole_number else text
 
 
 # fmt: off

@@ -27,8 +27,11 @@ SET = (
 )  # fmt: skip
 
 
-def set_keys(o: Mapping[str, str], part: str, exp: str) -> dict:
-    """The keys of a training that options set, and where it begins on a grid of few bits."""
+def set_keys(o: Mapping[str, str], part: str, exp: str, caller: str) -> dict:
+    """The keys of a training that options set, and where it begins on a grid of few bits.
+
+    A file that a key names may lie in the recipe's folder, or in that of the `caller`.
+    """
     option = f"--{part}_args"
     keys = parse_keys(o[option.removeprefix("--")], option)
     if o["patience"]:
@@ -36,6 +39,11 @@ def set_keys(o: Mapping[str, str], part: str, exp: str) -> dict:
     if o["lr"] and part == "train":
         optim = keys.setdefault("optim_conf", {})
         _set(optim, "lr", float(o["lr"]), f"{option}: optim_conf.lr: --lr")
+    quant = keys.get(QuantConfig.SECTION)
+    ranges = quant.get("activation_ranges") if isinstance(quant, dict) else None
+    if isinstance(ranges, str) and not os.path.isfile(ranges):
+        theirs = os.path.abspath(os.path.join(caller, ranges))
+        quant["activation_ranges"] = theirs if os.path.isfile(theirs) else ranges
     on_grid = part == "qat" or o["mode"] == "joint"
     if on_grid and _few_bits(o["grid"]) and not _made_without(exp, part):
         section = QuantConfig.SECTION
@@ -75,10 +83,10 @@ def _set(place: dict, key: str, value: float, who: str) -> None:
     place[key] = value
 
 
-def changed(o: Mapping[str, str], part: str, exp: str) -> str:
+def changed(o: Mapping[str, str], part: str, exp: str, caller: str) -> str:
     """The configuration of a training with single keys changed, checked before any work."""
     config, option = o[f"{part}_config"], f"--{part}_args"
-    whole, keys = read_config(config), set_keys(o, part, exp)
+    whole, keys = read_config(config), set_keys(o, part, exp, caller)
     for key in SET:
         section, _, last = key.rpartition(".")
         place = keys.get(section) if section else keys

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import yaml
 
-from espnet_dq.config import read_config
+from espnet_dq.config import QuantConfig, read_config, read_section
 from espnet_dq.errors import InputError, one_line
+from espnet_dq.files import sha256
 from espnet_dq.quant.table import read_grid
 from espnet_dq.task.plan import AUTO, MERGE
 
@@ -20,7 +21,9 @@ TRAINING = ("corpus", "data_root", "local_data_opts", "long", "teacher", "studen
             "singles", "seed", "labels", "temperature", "max_hours", "steps", "epochs",
             "qat_steps", "merge")  # fmt: skip
 CONTENT = ("teacher_content", "student_content")  # of files and folders
-SCORING = ("systems", "also", "test_clips", "test_windows", "canary")
+# That, and of other files, which older versions did not look into.
+HASHES = (*CONTENT, "canary_content", "train_ranges", "qat_ranges")
+SCORING = ("systems", "also", "test_clips", "test_windows")
 TRAINED = 7  # the last stage that trains
 OTHER = "made with other settings"
 
@@ -31,10 +34,14 @@ def training(o: Mapping[str, str]) -> dict:
     found["data_root"] = o["data_root"] and os.path.abspath(o["data_root"])
     for part in ("train",) if o["mode"] == "joint" else ("train", "qat"):
         text = o[f"{part}_yaml"]
-        found[f"{part}_config"] = yaml.safe_load(text) if text else read_config(o[f"{part}_config"])
+        config = yaml.safe_load(text) if text else read_config(o[f"{part}_config"])
+        found[f"{part}_config"] = config
+        ranges = read_section(config, QuantConfig.SECTION, part).get("activation_ranges")
+        if isinstance(ranges, str) and os.path.isfile(ranges):
+            found[f"{part}_ranges"] = sha256(ranges)[:16]
     found |= {name: o[name] for name in CONTENT if o[name]}
     if o["merge"] == AUTO:  # by what the canary says
-        found["canary"] = o["canary"]
+        found |= _canary(o)
     if os.path.isfile(o["grid"]):
         found["grids"] = read_grid(o["grid"])
     return json.loads(json.dumps(found, default=str))
@@ -42,7 +49,13 @@ def training(o: Mapping[str, str]) -> dict:
 
 def scoring(o: Mapping[str, str]) -> dict:
     """What decides the scores beside that."""
-    return {name: o[name] for name in SCORING}
+    return {name: o[name] for name in SCORING} | _canary(o)
+
+
+def _canary(o: Mapping[str, str]) -> dict[str, str]:
+    """Whose speech, and if it is the user's what there is of it."""
+    own = {"canary_content": o["canary_content"]} if o["canary_content"] else {}
+    return {"canary": o["canary"]} | own
 
 
 def changes(old: Mapping, new: Mapping, defaults: Mapping[str, str], of: str = "") -> Iterator[str]:
@@ -55,8 +68,16 @@ def changes(old: Mapping, new: Mapping, defaults: Mapping[str, str], of: str = "
         name = f"{of}{key}"
         if isinstance(before, dict) and isinstance(now, dict):
             yield from changes(before, now, {}, f"{name}: " if not of else f"{name}.")
-        elif before != now:
+        elif before != now and not _same_number(before, now):
             yield f"{name} {_shown(before)}, now {_shown(now)}"
+
+
+def _same_number(one: object, other: object) -> bool:
+    """Whether two options' texts are one number, as 0.5 and .50."""
+    try:
+        return isinstance(one, str) and isinstance(other, str) and float(one) == float(other)
+    except ValueError:
+        return False
 
 
 def _shown(value: object) -> str:
@@ -90,10 +111,11 @@ def check(exp: Path, o: Mapping[str, str], defaults: Mapping[str, str]) -> dict[
             raise InputError(f"{exp} was {OTHER}, by an older version: use --tag NAME") from e
         trained = o["stage"] == "0" and (exp / f"done/{TRAINED}").exists()
         if name == "settings" and "canary" in old and (trained or int(o["stage"]) > TRAINED):
-            now["canary"] = old["canary"]  # by which the share was chosen; this one is for scores
+            for key in ("canary", "canary_content"):  # by which the share was chosen, not scores'
+                now.pop(key, None)
+                now |= {key: old[key]} if key in old else {}
             texts[name] = json.dumps(now, indent=1, ensure_ascii=False)
-        # Older versions did not look into files.
-        older = {**defaults, "merge": f"{MERGE:g}", **{k: now.get(k) for k in CONTENT}}
+        older = {**defaults, "merge": f"{MERGE:g}", **{k: now.get(k) for k in HASHES}}
         words = "; ".join(changes(old, now, older))
         if not words:
             texts[name] = found

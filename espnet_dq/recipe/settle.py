@@ -1,5 +1,6 @@
 """What follows from the options of the recipe, and whether they go together (`bin.recipe`)."""
 
+import hashlib
 import json
 import os
 import re
@@ -22,6 +23,7 @@ from espnet_dq.data.splits import shares
 from espnet_dq.data.validation import validate
 from espnet_dq.errors import InputError
 from espnet_dq.fetch.sources import MODELS, MULTILINGUAL
+from espnet_dq.files import sha256
 from espnet_dq.formats.registry import home
 from espnet_dq.recipe.configs import changed, set_keys
 from espnet_dq.recipe.systems import SYSTEMS, entries
@@ -82,13 +84,14 @@ def settle(given: dict[str, str], defaults: dict[str, str], caller: str) -> dict
     known |= {"padding": form.padding, "exp": exp, "weights": WEIGHTS}
     for model in LEARNING:
         known |= _model(model, o[model])
+    known["canary_content"] = _canary(o["canary"])
     known["scored"] = " ".join(entries(o["systems"].split(), o["grid"], _also(o)))
     parts = ["train"] if o["mode"] == "joint" else ["train", "qat"]
     known["config_names"] = shlex.join(o[f"{part}_config"] for part in parts)
     known |= {"train_yaml": "", "qat_yaml": ""}
     configs = {}
     for part in parts:
-        text = changed(o, part, exp) if set_keys(o, part, exp) else ""
+        text = changed(o, part, exp, caller) if set_keys(o, part, exp, caller) else ""
         path = o[f"{part}_config"]
         configs[path] = yaml.safe_load(text) if text else read_config(path)
         known[f"{part}_yaml"] = text
@@ -215,11 +218,8 @@ def _check_paths(o: Mapping[str, str], typed: Mapping[str, str], gone: bool) -> 
     for name in (*files, "train_config", "qat_config", "cmd"):
         if not os.path.isfile(o[name]):
             raise InputError(f"--{name} {typed[name]}: no such file")
-    if o["canary"] not in (DEBIAN, NONE):
-        if not os.path.isdir(o["canary"]):
-            raise InputError(f"--canary {typed['canary']}: {DEBIAN}, {NONE}, or a Kaldi folder")
-        read_wav(o["canary"])  # one file an utterance
-        validate(o["canary"])
+    if o["canary"] not in (DEBIAN, NONE) and not os.path.isdir(o["canary"]):
+        raise InputError(f"--canary {typed['canary']}: {DEBIAN}, {NONE}, or a Kaldi folder")
     if o["data_root"] and not gone and not os.path.exists(o["data_root"]):
         kind = "file or folder" if CORPORA[o["corpus"]].file else "folder"
         raise InputError(f"--data_root {typed['data_root']}: no such {kind}")
@@ -270,6 +270,18 @@ def _model(name: str, model: str) -> dict[str, str]:
         if shown in MODELS:  # which would say that it is OpenAI's
             shown = f"./{shown}"
     return {f"{name}_pt": str(checkpoint), f"{name}_content": content[:16], f"{name}_shown": shown}
+
+
+def _canary(folder: str) -> str:
+    """A hash of what a canary of the user's holds; raises `InputError` if it is not fit for use."""
+    if folder in (DEBIAN, NONE):
+        return ""
+    read_wav(folder)  # one file an utterance
+    data, digest = validate(folder), hashlib.sha256()
+    for key in sorted(data.wav):
+        said = [table[key] for table in (data.text, data.utt2spk, data.utt2lang)]
+        digest.update(json.dumps([key, *said, sha256(data.wav[key])]).encode())
+    return digest.hexdigest()[:16]
 
 
 def _name(value: str) -> str:

@@ -198,7 +198,8 @@ def test_other_grids_are_said_to_be_rounded(make_toy, tmp_path, measured, by_cli
         assert not (exp / "publish").exists()
         kept.rename(packed)
     assert publish(["--exp", str(exp)]) == 0
-    assert "verified, rounded, not trained on that grid" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "verified, rounded, not trained on that grid" in out and "left as" not in out
     assert {path.name for path in (exp / "publish").iterdir()} == {"hf", "packed", system["name"]}
     card = (exp / "publish" / system["name"] / "README.md").read_text()
     how = " by clips of its training data" * by_clips
@@ -213,6 +214,12 @@ def test_other_grids_are_said_to_be_rounded(make_toy, tmp_path, measured, by_cli
     assert stored.keys() == expected.keys()
     for name, q in stored.items():
         assert torch.equal(q.integers, expected[name].integers), name
+    if by_clips and measured:
+        run["systems"].pop()
+        (exp / "run.json").write_text(json.dumps(run))
+        assert publish(["--exp", str(exp)]) == 0
+        assert f"{system['name']}: left as an earlier run wrote it" in capsys.readouterr().out
+        assert integers.load(exp / "publish" / system["name"] / "model.bin").keys() == stored.keys()
         assert torch.equal(q.scale, expected[name].scale), name
 
 

@@ -12,8 +12,11 @@ import yaml
 
 from espnet_dq.bin import recipe, report
 from espnet_dq.config import merge, parse_keys
+from espnet_dq.data.kaldi import read_wav
 from espnet_dq.errors import InputError
+from espnet_dq.quant.prepare import assign_grids
 from espnet_dq.recipe import settings
+from espnet_dq.whisper.dims import SIZES
 from tests import toys
 from tests.toys import RECIPE
 
@@ -363,6 +366,52 @@ def test_a_canary_that_chooses_is_a_setting_of_the_training(experiment, tmp_path
         assert json.loads((exp / "scoring").read_text())["canary"] == canary
     with pytest.raises(InputError, match="other settings: canary debian, now none: use --tag"):
         experiment(canary="none", stage="7")
+
+
+def test_a_canary_that_has_changed(experiment, tmp_path):
+    """Not only where it lies: what it holds chooses the share, and is scored."""
+    own = toys.save_corpus(tmp_path / "corpus") / "test"
+    exp = experiment(canary=str(own))
+    clip = Path(next(iter(read_wav(own).values())))
+    clip.write_bytes(clip.read_bytes()[:-2] + b"\1\1")
+    with pytest.raises(InputError, match=r"other settings: canary_content .*, now .*: use --tag"):
+        experiment(canary=str(own))
+    for done in ("7", "9"):
+        (exp / "done" / done).touch()
+    with pytest.raises(InputError, match=r"scored with other settings: canary_content .*--stage 9"):
+        experiment(canary=str(own))
+    experiment(canary=str(own), stage="9")
+    for name in ("settings", "scoring"):  # of an older version
+        known = json.loads((exp / name).read_text())
+        del known["canary_content"]
+        (exp / name).write_text(json.dumps(known))
+    experiment(canary=str(own))
+
+
+def test_a_number_is_the_same_however_it_is_written(experiment):
+    given = {"merge": "0.5", "max_hours": "2.5", "temperature": "1.5"}
+    exp = experiment(**given)
+    assert experiment(merge=".50", max_hours="2.50", temperature="15e-1") == exp
+    assert recipe.read(["--merge", "1.0", "--lr=2.0"]) == {"merge": "1", "lr": "2"}
+    with pytest.raises(InputError, match=r"merge 0\.5, now 0\.51"):
+        experiment(**given | {"merge": "0.51"})
+
+
+def test_a_file_of_ranges_is_a_setting(experiment, tmp_path):
+    """Found in the folder of who calls, and by what it holds."""
+    ranges = tmp_path / "ranges.json"
+    layers = [name.removesuffix(".weight") for name in assign_grids(SIZES["tiny"], "ct2_int8")]
+    entries = {layer: {"range": 1.0} for layer in layers if ".conv" not in layer}
+    ranges.write_text(json.dumps({"layers": entries}))
+    keys = f"model_conf.activations=int8_static model_conf.activation_ranges={ranges}"
+    exp = experiment(stage="0", qat_args=keys)
+    named = keys.replace(str(ranges), ranges.name)
+    texts = [settle({"qat_args": k, "expdir": str(tmp_path)}, str(tmp_path)) for k in (keys, named)]
+    assert texts[0]["qat_yaml"] == texts[1]["qat_yaml"]
+    ranges.write_text(ranges.read_text().replace("1.0", "2.0", 1))
+    with pytest.raises(InputError, match=r"other settings: qat_ranges .*, now "):
+        experiment(qat_args=keys)
+    assert (exp / "settings").exists()
 
 
 def test_an_experiment_keeps_its_share(experiment):

@@ -4,12 +4,15 @@ That it trains as the recipe does is shown where the recipe runs: tests/recipe/t
 """
 
 import inspect
+import json
+from pathlib import Path
 
 import pytest
 
 import espnet_dq as dq
 from espnet_dq.api.training import CONFIGS, SETTINGS
 from espnet_dq.bin.distil import get_parser, main
+from espnet_dq.data.kaldi import read_wav
 from espnet_dq.data.pack import Balance
 from espnet_dq.errors import InputError
 from tests import toys
@@ -64,6 +67,15 @@ def test_an_experiment_has_one_set_of_settings(given, tmp_path):
     for change, key in (({"seed": 1}, "seed"), ({"grid": "uniform4"}, "grid")):
         with pytest.raises(InputError, match=rf"exp: made with other settings \({key}\): give"):
             dq.distil(**given, out=out, **{"grid": "uniform4_g7", **change})
+    clip = Path(next(iter(read_wav(given["train"]).values())))
+    clip.write_bytes(clip.read_bytes()[:-2] + b"\1\1")
+    with pytest.raises(InputError, match=r"made with other settings \(audio\): give"):
+        dq.distil(**given, out=out, grid="uniform4_g7")
+    before = json.loads((out / SETTINGS).read_text())
+    del before["audio"]  # as of an older version, which goes on
+    (out / SETTINGS).write_text(json.dumps(before))
+    with pytest.raises(InputError, match="no multiple of 7"):
+        dq.distil(**given, out=out, grid="uniform4_g7", nj=1)
 
 
 def test_the_command_has_the_functions_defaults():

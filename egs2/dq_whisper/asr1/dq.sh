@@ -14,13 +14,13 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 for word; do
     case $word in -h|--help) exec "$PYTHON" -m espnet_dq.bin.recipe --help ;; esac
 done
-mapfile -d '' -t variables < <("$PYTHON" -m espnet_dq.bin.recipe --caller "$caller" "$@")
-wait "$!" # for its exit code
-for variable in "${variables[@]}"; do printf -v "${variable%%=*}" %s "${variable#*=}"; done
-nj=${nj:-$(nproc)}
-read -ra systems <<< "$systems"
-read -ra also <<< "${also//,/ }"
-read -ra scored <<< "$scored" # as espnet_dq/recipe/systems.py has them
+settle() {
+    local variables variable
+    mapfile -d '' -t variables < <("$PYTHON" -m espnet_dq.bin.recipe --caller "$caller" "$@")
+    wait "$!" # for its exit code
+    for variable in "${variables[@]}"; do printf -v "${variable%%=*}" %s "${variable#*=}"; done
+}
+settle "$@"
 
 # shown TEXT: without what a terminal obeys; names may be those of others.
 shown() { local LC_ALL=C.UTF-8; printf %s "${1//[[:cntrl:]]/?}"; }
@@ -84,6 +84,7 @@ if type -P flock > /dev/null; then
     if [ "$locked" -eq 1 ]; then
         log "$exp: another run, or what a killed one has left, is at work there: waiting for it"
         flock "$lock" && locked=0
+        settle "$@" # what the other has made may not go together with these options
     fi
     # What killed runs have left under the names that `beside` and espnet_dq/files.py make. Nobody
     # else is at work here, if there are locks.
@@ -94,8 +95,13 @@ if type -P flock > /dev/null; then
     fi
 fi
 
+nj=${nj:-$(nproc)}
+read -ra systems <<< "$systems"
+read -ra also <<< "${also//,/ }"
+read -ra scored <<< "$scored" # as espnet_dq/recipe/systems.py has them
+
 # What decides the results: espnet_dq/recipe/settings.py has compared them, but perhaps another run
-# has begun the experiment while this one waited.
+# has begun the experiment since, where nothing can be locked.
 [ -e "$exp/settings" ] || echo "$settings" | whole "$exp/settings"
 [ "$settings" = "$(<"$exp/settings")" ] ||
     die "$exp was made with other settings meanwhile: use --tag NAME"
@@ -484,6 +490,7 @@ if run_stage 13 "pack" "$skip_pack"; then
     else
         [ -z "$upload_to" ] || die "--upload_to: nothing to upload, no report of this student (stage 12)"
         log "no report of this student (stage 12): packed for ESPnet only, no model cards"
+        [ ! -e "$exp/publish" ] || log "$exp/publish: left as it was, of a student before"
     fi
     finish_stage 13
 fi
