@@ -1,5 +1,6 @@
 """Models in memory: loaded from any format, put on a grid, written to any format."""
 
+import os
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from espnet_dq.api import nets
 from espnet_dq.data.prompted import RoundingClips
 from espnet_dq.errors import InputError, say
 from espnet_dq.fetch.names import source_path
+from espnet_dq.fetch.sources import HUB_NAMES
 from espnet_dq.files import check_apart
 from espnet_dq.formats import adapter, detect, integers
 from espnet_dq.formats.hf.vocabulary import in_order
@@ -72,7 +74,8 @@ def load(source: str | Path, keep: bool = True, base: str | Path | None = None) 
             has that name; or `hf:USER/NAME[@REVISION]`, of the Hugging Face Hub.
         keep: with the integers and scales of what lies on a grid; False: as floats only.
         base: of adapters: the model that they were trained on, and are merged into; None: as their
-            folder names it, if that is a path. A line says what was merged.
+            folder names it, if that is a path or a model of OpenAI's (`openai/whisper-small`). A
+            line says what was merged.
 
     Raises:
         InputError: nothing that is read here, or damaged.
@@ -96,26 +99,36 @@ def load(source: str | Path, keep: bool = True, base: str | Path | None = None) 
 
 
 def base_of(added: adapter.Adapter) -> Path:
-    """The model that adapters were trained on, as they name it; `InputError` if it is not here."""
-    if added.base is None or not Path(added.base).exists():
-        raise InputError(
-            f"{detect.adapter(added.folder)}: its base {added.base or '(which it does not name)'} "
-            "is not here: say --base (espnet-dq convert), a path, openai:NAME or hf:USER/NAME"
-        )
-    return Path(added.base)
+    """The model that adapters were trained on, as they name it.
+
+    One that OpenAI publishes on the Hugging Face Hub, too, is fetched as `openai:NAME` is, since
+    those are the same weights; it is known by its hash. Nobody else's is fetched unasked.
+
+    Raises:
+        InputError: it is not here, or they do not name it.
+        WorkError: it is OpenAI's, and there is no network.
+    """
+    named = added.base or ""
+    if os.path.exists(named):
+        return Path(named)
+    if named in HUB_NAMES:
+        return source_path(f"openai:{HUB_NAMES[named]}")
+    raise InputError(
+        f"{detect.adapter(added.folder)}: its base {named or '(which it does not name)'} "
+        "is not here: say --base (espnet-dq convert), a path, openai:NAME or hf:USER/NAME"
+    )
 
 
 def _merged(folder: Path, file: Path, base: str | Path | None) -> Model:
     """A base with the adapters of a folder in it."""
     added = adapter.read(folder)
-    base = base or base_of(added)
-    path = source_path(base)
+    path = source_path(base) if base else base_of(added)
     if added.of_embedding and detect.detect(path) != "openai" and not in_order(path):
         raise InputError(
             f"{file}: changes the embedding, whose rows stand in another order in {path}"
         )
     weights = adapter.merge(detect.load(path), added)
-    say(f"merged {len(added.layers)} adapters of {folder} into {base}", sys.stderr)
+    say(f"merged {len(added.layers)} adapters of {folder} into {base or added.base}", sys.stderr)
     return Model(weights, path=folder, others=(path,))
 
 

@@ -6,12 +6,18 @@ is done in this process, be it one file at a time: a worker that ends costs the 
 
 import multiprocessing
 import os
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from itertools import batched
+from multiprocessing.context import ForkServerContext, ForkServerProcess
+from multiprocessing.popen_forkserver import Popen
+from multiprocessing.process import BaseProcess
+from types import ModuleType
 
 from tqdm import tqdm
 
@@ -77,7 +83,7 @@ class _Workers[Job, Result]:
     ) -> None:
         self.work, self.count, self.died = work, count, died
         self.asked: deque[_Asked[Job, Result]] = deque()
-        self.pool, self.single = _pool(count), None
+        self.pool, self.single = _pool(count, work), None
 
     def ask(self, jobs: tuple[Job, ...]) -> None:
         self.asked.append(_Asked(jobs, self._submit(jobs)))
@@ -109,14 +115,14 @@ class _Workers[Job, Result]:
         # So many chunks can have been with the workers: one each, and one on its way.
         for asked in lost[: self.count + 1]:
             asked.future = self._one_by_one(asked.jobs)
-        self.pool = _pool(self.count)
+        self.pool = _pool(self.count, self.work)
         for asked in lost[self.count + 1 :]:
             asked.future = self._submit(asked.jobs)
 
     def _one_by_one(self, jobs: tuple[Job, ...]) -> Future[list[Result]]:
         results, future = [], Future()
         for job in jobs:
-            self.single = self.single or _pool(1)
+            self.single = self.single or _pool(1, self.work)
             try:
                 results += self.single.submit(_each, self.work, (job,)).result()
             except BrokenProcessPool:
@@ -130,10 +136,32 @@ class _Workers[Job, Result]:
         return future
 
 
-def _pool(count: int) -> ProcessPoolExecutor:
+class _Process(ForkServerProcess):
+    """A worker that does not run the script again which is running here.
+
+    As multiprocessing has it, that of somebody who calls us without `if __name__ == "__main__"`
+    would begin anew in each worker, and wait for what the first has locked.
+    """
+
+    @staticmethod
+    def _Popen(process_obj: BaseProcess) -> Popen:  # multiprocessing calls it so
+        script, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+        try:
+            return ForkServerProcess._Popen(process_obj)
+        finally:
+            sys.modules["__main__"] = script
+
+
+class _WithoutScript(ForkServerContext):
+    Process = _Process
+
+
+def _pool(count: int, work: Callable) -> ProcessPoolExecutor:
     # Not by fork: this process may have torch's threads.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["__main__", "espnet_dq.data.cut"])  # once, not in each worker
+    function = work.func if isinstance(work, partial) else work
+    own = function.__module__ != "__main__"  # else workers need the script
+    context = _WithoutScript() if own else multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["espnet_dq.data.cut"])  # once, not in each worker
     return ProcessPoolExecutor(count, mp_context=context)
 
 

@@ -16,6 +16,11 @@ MODELS = {
     **{"tiny.en": 39, "base.en": 74, "small.en": 244, "medium.en": 769},
 }
 MULTILINGUAL = tuple(name for name in MODELS if not name.endswith(".en"))
+# Their repositories on the Hugging Face Hub -> names, of which `large` and `turbo` are none there.
+HUB_NAMES = {
+    "openai/whisper-large": "large-v1",
+    **{f"openai/whisper-{name}": name for name in MODELS if name not in ("large", "turbo")},
+}
 
 
 @dataclass(frozen=True)

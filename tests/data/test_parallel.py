@@ -1,12 +1,16 @@
 import os
 import signal
+import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 
 import pytest
 
 from espnet_dq.data.parallel import parallel_map
 from espnet_dq.errors import InputError
+
+ROOT = Path(__file__).parents[2]
 
 CRASHES = {"SIGSEGV", "SIGKILL", "exit", "sys.exit", "memory"}
 
@@ -78,3 +82,24 @@ def test_millions_are_not_asked_for_at_once():
     next(found)
     assert len(taken) < 500
     found.close()
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_script_is_not_run_again(own, tmp_path):
+    """Of somebody who calls us without `if __name__ == "__main__"`; but for its own function."""
+    script = tmp_path / "script.py"
+    guard = 'if __name__ == "__main__":\n    ' * own
+    script.write_text(
+        "from espnet_dq.data.parallel import parallel_map\n"
+        "print('begun')\n"
+        "def double(job):\n    return 2 * job\n"
+        f"work = {'double' if own else 'abs'}\n"
+        f"{guard}print(*parallel_map(work, [-3, 4], 2, 2, 'x', str))\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    ran = subprocess.run(
+        [sys.executable, script], env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.splitlines()[-1] == ("-6 8" if own else "3 4")
+    assert (ran.stdout.count("begun") > 1) is own

@@ -13,6 +13,8 @@ from transformers import WhisperForConditionalGeneration
 import espnet_dq as dq
 from espnet_dq.bin.convert import main as convert
 from espnet_dq.errors import InputError
+from espnet_dq.fetch import weights
+from espnet_dq.fetch.sources import HUB_NAMES, MODELS
 from espnet_dq.formats.hf.names import hf_name
 
 U = 2.0**-24  # half of float32's step at 1
@@ -173,6 +175,19 @@ def test_the_base_is_named_if_it_is_not_here(base, folder, tmp_path):
     out = tmp_path / "x.pt"
     given = ["--from", str(folder), "--base", str(base), "--to", "openai", "--out", str(out)]
     assert convert(given) == 0 and out.exists()
+
+
+def test_a_base_of_openais_is_fetched(base, folder, monkeypatch, capsys):
+    """Under the name that their repository on the Hub stands for; nobody else's is."""
+    path, fetched = folder / "adapter_config.json", []
+    config = json.loads(path.read_text())
+    whole = dq.load(folder).weights.state
+    path.write_text(json.dumps(config | {"base_model_name_or_path": "openai/whisper-large"}))
+    monkeypatch.setattr(weights, "fetch", lambda name, *_: fetched.append(name) or base)
+    found = dq.load(folder).weights.state
+    assert fetched == ["large-v1"] and all(torch.equal(found[name], whole[name]) for name in whole)
+    assert "into openai/whisper-large" in capsys.readouterr().err
+    assert {*HUB_NAMES.values()} == {*MODELS} - {"large", "turbo"}
 
 
 @pytest.mark.parametrize(
