@@ -196,7 +196,7 @@ def program() -> str:
 
 def _known(error: BaseException) -> tuple[int, str] | None:
     """The exit code and the line of an error."""
-    if any(map(_no_memory, _causes(error))):
+    if any(map(no_memory, _causes(error))):
         return 1, "not enough memory"
     if isinstance(error, DQError):
         return error.exit_code, str(error)
@@ -228,7 +228,8 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _no_memory(error: BaseException) -> bool:
+def no_memory(error: BaseException) -> bool:
+    """Whether it says that memory ran out, in the words of whoever asked for it."""
     if isinstance(error, MemoryError):
         return True
     told = isinstance(error, Exception) and not isinstance(error, DQError)

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from whisper.model import Whisper
 
 from espnet_dq.bin.arguments import Parser
+from espnet_dq.config import WindowConfig
 from espnet_dq.data.prompted import PromptedClips
 from espnet_dq.errors import run, say
 from espnet_dq.files import check_replaceable
@@ -53,8 +54,8 @@ def main(argv: list[str] | None = None) -> int:
     """Calibrate; returns 0."""
     args = get_parser().parse_args(argv)
     check_replaceable(args.out)
-    model = _load(args.model)
-    clips = PromptedClips(args.data, args.clips, model.dims, "full")
+    model, padding = _load(args.model)
+    clips = PromptedClips(args.data, args.clips, model.dims, "full", padding)
     with Recorder(model, candidates(model.dims), args.percentile) as recorder:
         for mel, tokens in tqdm(clips, desc="calibrate", unit="clip"):
             with torch.no_grad(), parametrize.cached():
@@ -68,16 +69,17 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _load(path: Path) -> Whisper:
+def _load(path: Path) -> tuple[Whisper, str]:
+    """What is measured, and what fills its windows: of an experiment what it was trained with."""
     if path.is_dir():
         # What is measured is what the inputs are before they are rounded.
         student = load_student(path)
         quant = replace(student.quant, activations="none", activation_ranges=None)
-        return replace(student, quant=quant).prepared()
+        return replace(student, quant=quant).prepared(), student.padding
     weights = openai.load(path)
     model = Whisper(weights.dims)
     model.load_state_dict(weights.state)
-    return model.requires_grad_(False).eval()
+    return model.requires_grad_(False).eval(), WindowConfig.padding
 
 
 if __name__ == "__main__":

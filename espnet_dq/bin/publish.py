@@ -96,7 +96,7 @@ def main(argv: list[str] | None = None) -> int:
         try:
             check_grids(form, content.dims, content.grids)
         except InputError as e:
-            say(f"{name}: left out: {e}")
+            _left_out(args.exp / "publish" / name, e)
             continue
         with atomic(args.exp / "publish" / name, published(form)) as folder:
             folder.mkdir()
@@ -138,9 +138,14 @@ def _web(folder: Path, described: Mapping, results: Mapping) -> None:
             copytree(model, made / "model", ignore=ignore_patterns("README.md"))
             page.write(made, f"Whisper for {', '.join(codes)}", about, codes)
     except WorkError as e:
-        say(f"{WEB}: left out: {e}")
+        _left_out(folder / WEB, e)
         return
     say(f"{folder / WEB}: {bytes_on_disk(folder / WEB)} bytes, a page for any server of files")
+
+
+def _left_out(folder: Path, why: Exception) -> None:
+    stays = ", and stays as an earlier run wrote it" if folder.exists() else ""
+    say(f"{folder.name}: left out{stays}: {why}")
 
 
 def published(form: str) -> Folder:

@@ -9,6 +9,7 @@ Example usage::
 
 import json
 import zlib
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -58,6 +59,7 @@ def main(argv: list[str] | None = None) -> int:
         "model": str(args.model),
         "crc32": crc,
         "data": str(args.data),
+        "heard": _crc(utterances),
         "utterances": sorted(utterances),
         "candidates": names,
         "rest_bytes": sum(2 * t.numel() for n, t in weights.state.items() if n not in names),
@@ -94,6 +96,15 @@ def _weights(path: Path) -> Weights:
     except InputError:
         return detect.load(path)
     return load_student(path).weights
+
+
+def _crc(utterances: Mapping[str, Utterance]) -> int:
+    """Of what is heard, and of what is said in which language."""
+    crc = 0
+    for name, said in sorted(utterances.items()):
+        crc = zlib.crc32(json.dumps([name, said.text, said.language]).encode(), crc)
+        crc = zlib.crc32(said.speech.contiguous().numpy().tobytes(), crc)
+    return crc
 
 
 def _utterances(folder: Path, count: int) -> dict[str, Utterance]:

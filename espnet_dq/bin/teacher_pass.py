@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from espnet_dq.bin.arguments import Parser
+from espnet_dq.bin.arguments import Parser, count
 from espnet_dq.config import PADDINGS, WindowConfig
 from espnet_dq.distill.teacher_pass import TOP_K, teacher_pass
 from espnet_dq.errors import run, say
@@ -40,7 +40,7 @@ def get_parser() -> Parser:
         help="only part K of N, for a job; the same command without this then finishes the cache",
     )
     parser.add_argument(
-        "--top_k", type=int, default=TOP_K, help="teacher tokens a position (%(default)s)"
+        "--top_k", type=count, default=TOP_K, help="teacher tokens a position (%(default)s)"
     )
     return parser
 

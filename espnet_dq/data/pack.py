@@ -49,6 +49,8 @@ class Balance:
 
     def passes(self, hours: dict[str, float]) -> dict[str, float]:
         """How many times each language's utterances are heard, in parts of 1."""
+        if not hours:
+            return {}
         capped = {lang: min(h, self.max_hours) for lang, h in hours.items()}
         shares = {lang: h ** (1 / self.temperature) for lang, h in capped.items()}
         scale = sum(capped.values()) / sum(shares.values())

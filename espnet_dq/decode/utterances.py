@@ -16,7 +16,7 @@ from espnet_dq.data.pieces import pieces
 from espnet_dq.data.texts import join
 from espnet_dq.decode import guard, halves
 from espnet_dq.decode.transcribe import transcribe_pieces
-from espnet_dq.errors import InputError
+from espnet_dq.errors import InputError, no_memory
 from espnet_dq.runtimes import Runtime
 from espnet_dq.runtimes.interface import Guard, Hypothesis, Limit, worst
 
@@ -106,6 +106,8 @@ def decode(engine: Runtime, job: Job, guarded: bool = False) -> list[Decoded]:
                 samples[utt] += len(clip)
                 heard[utt].append(hypothesis)
     except (RuntimeError, ValueError, AssertionError) as e:
+        if no_memory(e) and len(job.wav) == 1:  # of the machine, not of the model's making
+            raise
         if len(job.wav) > 1:
             alone = [Job(job.language, {utt: path}) for utt, path in job.wav.items()]
             return [result for each in alone for result in decode(engine, each, guarded)]
@@ -146,6 +148,8 @@ def _timed_utterance(engine: Runtime, utt: str, path: str, language: str, guarde
     except AudioFault as e:
         return Decoded(utt, failed=str(e))
     except (RuntimeError, ValueError, AssertionError) as e:
+        if no_memory(e):
+            raise
         return Decoded(utt, failed=_reason(e))
     return Decoded(
         utt,

@@ -200,7 +200,8 @@ class _Pass:
         lang = torch.tensor([language_token(self.tokenizer, folder.utt2lang[u]) for u in names])
         full = window_samples(speech.shape[1], "full", own_window(self.dims))
         window = settings.teacher_window
-        heard = full if window == "student" else window_samples(speech.shape[1], window)
+        own = own_window(self.teacher.model().dims)
+        heard = full if window == "student" else window_samples(speech.shape[1], window, own)
         asked = TeacherPass(self.teacher, speech, spoken, heard, settings.precision, settings.tap)
         end = asked.ends(names, settings.timestamp_share, text, lengths, lang, self.tokenizer)
         seq = build_sequences(text, lengths, lang, end, self.tokenizer)

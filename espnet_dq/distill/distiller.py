@@ -49,7 +49,8 @@ class Distilling(nn.Module):
     tokenizer: Tokenizer
 
     def build_terms(self, teacher: ModelDimensions, student: ModelDimensions) -> None:
-        """Make the terms that `settings` want."""
+        """Make the terms that `settings` want, and know what the teacher hears at a time."""
+        self.teacher_window = own_window(teacher)
         self.terms = [term(self.settings, teacher, student) for term in wanted_terms(self.settings)]
         self.needs = needs(self.terms)
         parts = {term.place: term.part for term in self.terms}
@@ -104,7 +105,8 @@ class Distilling(nn.Module):
         tap = config.tap if "states" in self.needs else None
         window = audio.shape[1] * SAMPLES_PER_POSITION
         if config.teacher_window != "student":
-            window = window_samples(int(lengths.max()), config.teacher_window)
+            longest = int(lengths.max())
+            window = window_samples(longest, config.teacher_window, self.teacher_window)
         teacher = TeacherPass(
             self.teacher, batch["speech"], lengths, window, config.precision, tap,
             "encoder_states" in self.needs, cached,

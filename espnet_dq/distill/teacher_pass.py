@@ -9,6 +9,7 @@ from espnet_dq.config import QuantConfig, WindowConfig
 from espnet_dq.distill.cache import write_cache
 from espnet_dq.distill.cache_settings import wanted_by_all
 from espnet_dq.distill.teacher import Teacher
+from espnet_dq.errors import InputError
 from espnet_dq.formats.openai import read as openai
 from espnet_dq.jobs import Part
 from espnet_dq.quant.table import read_grid
@@ -51,6 +52,8 @@ def teacher_pass(
     """
     settings, preset = wanted_by_all(train_config, top_k, padding)
     weights = openai.load(student)
+    if not 1 <= top_k <= weights.dims.n_vocab:
+        raise InputError(f"top_k: {top_k}: the student has {weights.dims.n_vocab} tokens")
     untouched = Student(
         dims=weights.dims,
         state={k: v.float() for k, v in weights.state.items()},

@@ -21,8 +21,9 @@ from pathlib import Path
 
 import jiwer
 import torch
-import whisper
 from tqdm import tqdm
+from whisper import DecodingOptions
+from whisper.model import Whisper
 
 from espnet_dq.data.audio import load_audio
 from espnet_dq.data.kaldi import KaldiDir, read_scp, read_wav
@@ -31,8 +32,12 @@ from espnet_dq.data.texts import join, repetition
 from espnet_dq.data.unfit import has_special_token
 from espnet_dq.errors import InputError
 from espnet_dq.files import atomic, sha256
-from espnet_dq.whisper.forward import log_mel, window_samples
+from espnet_dq.formats.openai import read as openai
+from espnet_dq.runtimes.torch import speak_whole
+from espnet_dq.whisper.dims import language_token, vocabulary_tokenizer
+from espnet_dq.whisper.forward import log_mel, own_window, window_samples
 from espnet_dq.whisper.room import most_tokens
+from espnet_dq.whisper.vocabulary import OwnVocabulary
 
 MODES = ("check", "replace")
 BATCH = {"cpu": 8, "cuda": 64}
@@ -168,7 +173,7 @@ def _labels(data: KaldiDir, path: Path, teacher: Path, device: str) -> dict[str,
     if not wanted:
         return known
     path.parent.mkdir(parents=True, exist_ok=True)
-    model = whisper.load_model(str(teacher), device=device).float().eval()
+    model = _model(teacher, sorted(set(data.utt2lang.values())), device)
     with open(path, "a", encoding="utf-8") as f, tqdm(total=len(wanted), desc="label") as bar:
         if f.tell() == 0:
             f.write(json.dumps(source) + "\n")
@@ -182,6 +187,22 @@ def _labels(data: KaldiDir, path: Path, teacher: Path, device: str) -> dict[str,
             os.fsync(f.fileno())
             bar.update(len(batch))
     return known
+
+
+def _model(teacher: Path, languages: list[str], device: str) -> Whisper:
+    """The teacher, if it knows these languages."""
+    weights = openai.load(teacher)
+    try:
+        tokenizer = vocabulary_tokenizer(weights.dims)
+        for language in languages:
+            language_token(tokenizer, language)
+    except InputError as e:
+        raise InputError(f"{teacher}: {e}") from e
+    model = Whisper(weights.dims)
+    model.load_state_dict(weights.state)
+    if isinstance(weights.dims, OwnVocabulary):
+        speak_whole(model)
+    return model.float().eval().to(device)
 
 
 _HEAD = b'{"teacher": '  # how a file of labels begins
@@ -210,26 +231,22 @@ def _known(path: Path, source: dict) -> dict[str, tuple[str, Label]]:
 
 
 @torch.inference_mode()
-def _ask(model: whisper.Whisper, data: KaldiDir, utts: list[str]) -> Iterator[Label]:
+def _ask(model: Whisper, data: KaldiDir, utts: list[str]) -> Iterator[Label]:
     room = most_tokens(model.dims.n_text_ctx)
     for language in sorted({data.utt2lang[u] for u in utts}):
         names = [u for u in utts if data.utt2lang[u] == language]
         clips = [torch.from_numpy(load_audio(data.wav[u])) for u in names]
         speech = torch.nn.utils.rnn.pad_sequence(clips, batch_first=True)
         lengths = torch.tensor([len(c) for c in clips])
-        full = window_samples(int(lengths.max()), "full")
+        full = window_samples(int(lengths.max()), "full", own_window(model.dims))
         mel = log_mel(speech.to(model.device), lengths, model.dims.n_mels, full)
-        options = whisper.DecodingOptions(
+        options = DecodingOptions(
             language=language,
             without_timestamps=True,
             temperature=0.0,
             sample_len=room,
             fp16=False,
         )
-        try:
-            results = model.decode(mel, options)
-        except ValueError as e:
-            raise InputError(f"{names[0]}: language {language}: {e}") from e
-        for utt, r in zip(names, results, strict=True):
+        for utt, r in zip(names, model.decode(mel, options), strict=True):
             text, cut = join([r.text], language), len(r.tokens) >= room
             yield Label(utt, text, r.avg_logprob, repetition(text), r.no_speech_prob, cut)

@@ -9,6 +9,7 @@ comes near; otherwise the pieces on both sides are left out, as no text is bette
 
 import hashlib
 import json
+import os
 from collections import Counter
 from functools import lru_cache
 from itertools import accumulate, chain, pairwise
@@ -81,8 +82,9 @@ class Splitter:
         record = folder / f"{file_name(utt)}.json"
         if record.is_file():
             found = json.loads(record.read_text(encoding="utf-8"))
-            if found["key"] == key:
-                return [tuple(good) for good in found["good"]], Counter(found["left_out"])
+            good = [(str(folder / Path(wav).name), *more) for wav, *more in found["good"]]
+            if found["key"] == key and all(os.path.isfile(wav) for wav, *_ in good):
+                return good, Counter(found["left_out"])
         # Copies: a piece is a view of more than it needs.
         audio = [piece.copy() for _, piece in pieces(read_audio(source), self.longest)]
         good, left_out = [], Counter()

@@ -39,7 +39,7 @@ def allocate(losses: Mapping[str, Sequence[Loss]], budget: float) -> dict[str, L
         for option, loss, size in zip(options, rows, sizes[name], strict=True):
             if size <= units:
                 option[size:] = best[: units + 1 - size] + loss.kl
-        chosen.append(options.argmin(axis=0))
+        chosen.append(options.argmin(axis=0).astype(np.uint8))  # there are not so many grids
         best = options.min(axis=0)
     result, left = {}, units
     for (name, rows), choice in zip(reversed(losses.items()), reversed(chosen), strict=True):

@@ -85,11 +85,13 @@ class AllPositions(Wrapped):
     def __init__(self, model, positions: int) -> None:
         super().__init__(model)
         self._positions = positions
+        self.room = most_tokens(positions)  # behind the longest prompt so far: all have the same
 
     def generate(self, features, prompts: list[list[int]], *, max_length: int, **options) -> list:
         """As the model's, whatever `max_length` is."""
         before = len(prompts[0])  # text from before included
         room = min(most_tokens(self._positions), self._positions - before)
+        self.room = min(self.room, room)
         max_length = max(2 * room, before - 1 + room)
         return self._model.generate(features, prompts, max_length=max_length, **options)
 
@@ -214,7 +216,7 @@ class FasterWhisper:
                    "initial_prompt": self.prompt or None}  # fmt: skip
         found, _ = self.model.transcribe(audio, language=language, **options)
         segments = list(found)
-        cut = windows_cut(((s.seek, len(s.tokens)) for s in segments), self.most_tokens)
+        cut = windows_cut(((s.seek, len(s.tokens)) for s in segments), self.model.model.room)
         return [
             Segment(s.start, s.end, s.text.strip(), "cut" if s.seek in cut else "",
                     words=tuple(Word(w.start, w.end, w.word.strip(), w.probability)

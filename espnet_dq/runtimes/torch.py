@@ -160,13 +160,24 @@ class Torch:
                 self.model, audio, language=language, verbose=None, **options
             )
         segments = found["segments"]
-        cut = windows_cut(((s["seek"], len(s["tokens"])) for s in segments), self.most_tokens)
+        cut = windows_cut(((s["seek"], len(s["tokens"])) for s in segments), self._room())
         return [
             Segment(s["start"], s["end"], s["text"].strip(), "cut" if s["seek"] in cut else "",
                     words=tuple(Word(float(w["start"]), float(w["end"]), w["word"].strip(),
                                      float(w["probability"])) for w in s.get("words", ())))
             for s in segments
         ]  # fmt: skip
+
+    def _room(self) -> int:
+        """How many tokens a text can have behind the prompt: more of them is cut."""
+        if not self.prompt:
+            return self.most_tokens
+        from whisper.tokenizer import get_tokenizer
+
+        # As whisper.decoding puts it together: the end of the prompt behind a token of its own.
+        positions, own = self.model.dims.n_text_ctx, 4
+        words = len(get_tokenizer(self.model.is_multilingual).encode(f" {self.prompt.strip()}"))
+        return min(self.most_tokens, positions - own - 1 - min(words, positions // 2 - 1))
 
     def _features(self, clips: list[np.ndarray], frames: int):
         """What the encoder makes of clips, in windows of so many frames."""
@@ -207,13 +218,16 @@ class Torch:
         options |= {"prompt": f" {self.prompt.strip()}" if self.prompt else None}
         if temperature:
             del options["beam_size"]
-        found = self._decode(features, DecodingOptions(language=language, **options))
+        found, room = (
+            self._decode(features, DecodingOptions(language=language, **options)),
+            self._room(),
+        )
         return [
             Attempt(
                 r.text.strip(),
                 r.avg_logprob,
                 r.no_speech_prob,
-                "cut" if len(r.tokens) >= self.most_tokens else "",
+                "cut" if len(r.tokens) >= room else "",
             )
             for r in found
         ]

@@ -3,11 +3,15 @@
 import re
 import shutil
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 from espnet_dq.errors import WorkError
+from espnet_dq.scoring.trn import escape
 
 DEBIAN = Path("/usr/lib/sctk/bin/sclite")  # where the package `sctk` keeps it, off PATH
+
+LONGEST = 900  # bytes of a word that it takes
 
 
 def find() -> Path | None:
@@ -32,6 +36,15 @@ def version(program: Path) -> str:
     usage = subprocess.run([str(program)], capture_output=True, text=True)
     found = re.search(r"sclite Version: ([\d.]+)", usage.stdout + usage.stderr)
     return f"sclite {found[1]}" if found else "sclite"
+
+
+def is_too_long(*texts: Iterable[str]) -> bool:
+    """Whether texts have a word with which sclite fills its report for ever.
+
+    So does 2.4.10 of 990 bytes, if another column follows: a model that goes round in circles
+    without spaces writes such words.
+    """
+    return any(len(escape(word).encode()) > LONGEST for text in texts for word in text)
 
 
 def run(program: Path, folder: Path) -> str:

@@ -100,7 +100,7 @@ def closest(aligned: Aligned) -> Aligned:
     error = STEPS * (min(len(said), len(heard)) + 1)
     pair = np.where(unlike == 0, 0, error + np.rint(STEPS * unlike)).astype(np.int64)
     above, below = iter(said), iter(heard)
-    letters = cheapest(pair.reshape(len(said), len(heard)), error)
+    letters = cheapest(pair.reshape(len(said), len(heard)), len(heard), error)
     columns = tuple(
         (next(above) if letter != "I" else None, next(below) if letter != "D" else None)
         for letter in letters

@@ -92,7 +92,7 @@ def check_batches(path: Path, config: dict, processes: int, data: Sequence[Path]
     """
     for side, prefix in enumerate(("", "valid_")):
         key, types = f"{prefix}batch_size", f"{prefix}batch_type"
-        size = config.get(key) or config.get("batch_size", 20)
+        size = config.get(key) or config.get("batch_size") or 20
         kind = config.get(types) or config.get("batch_type", "folded")
         if kind in BY_COUNT and size < processes:
             raise InputError(

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
+from whisper.audio import SAMPLE_RATE
 from whisper.model import ModelDimensions
 
 from espnet_dq.config import QuantConfig
@@ -23,6 +24,7 @@ from espnet_dq.quant.table import read_grid
 from espnet_dq.student.merge import mean
 from espnet_dq.task.tokenizer import token_list
 from espnet_dq.whisper.dims import espnet_name, model_dims, vocabulary_tokenizer, weight_shapes
+from espnet_dq.whisper.forward import own_window
 from espnet_dq.whisper.vocabulary import numbers, with_tokens
 from espnet_dq.whisper.weights import Weights
 
@@ -68,6 +70,10 @@ def init_student(
             vocabulary_tokenizer(dims)
         except InputError as e:
             raise InputError(f"{path}: {e}") from e
+    if own_window(theirs) < own_window(weights.dims):
+        raise InputError(
+            f"{teacher}: hears {own_window(theirs) / SAMPLE_RATE:g} s, less than its student"
+        )
     table = read_grid(grid)
     for one, form in ((table, None), *((other, home(other).name) for other in also)):
         grids = assign_grids(weights.dims, one)

@@ -78,7 +78,10 @@ class Training:
             ("encoder_conf", f"padding={self.padding}"),
             ("decoder_conf", f"dims={json.dumps(ours)}"),
             ("preprocessor_conf", f"n_audio_ctx={ours['n_audio_ctx']}"),
-            ("model_conf", f"teacher={self.teacher.resolve()}"),
+            (
+                "model_conf",
+                f"teacher={json.dumps(str(self.teacher.resolve()), ensure_ascii=False)}",
+            ),
             ("model_conf", f"teacher_dims={json.dumps(theirs)}"),
             ("model_conf", f"grid={json.dumps(grid)}"),
             *self._processes(),

@@ -1,12 +1,16 @@
 import json
 
 import pytest
+import torch
+import yaml
 
 from espnet_dq.bin.calibrate import main
 from espnet_dq.data.kaldi import KaldiDir
+from espnet_dq.data.prompted import PromptedClips
 from espnet_dq.errors import InputError
 from espnet_dq.quant.activations import prepare_activations
 from espnet_dq.quant.prepare import candidates
+from espnet_dq.student.checkpoint import CHECKPOINT
 
 
 @pytest.fixture
@@ -41,6 +45,36 @@ def test_ranges_of_every_linear_layer(data, save_toy, make_toy, tmp_path, capsys
     assert less["percentile"] == 99
     for layer, entry in less["layers"].items():
         assert 0 < entry["range"] < entry["max_abs"] == content["layers"][layer]["max_abs"], layer
+
+
+@pytest.mark.parametrize("padding", ["zeros", "silence"])
+def test_windows_are_filled_as_in_training(padding, data, make_toy, tmp_path):
+    """Of an experiment, as it says: the first layer of the encoder reads what is in them."""
+    model = make_toy(seed=3)
+    state = {k.replace(".", ".net.", 1): v for k, v in model.state_dict().items()}
+    folder = tmp_path / "exp/qat"
+    folder.mkdir(parents=True)
+    torch.save(state, folder / CHECKPOINT)
+    config = {
+        "encoder": "dq_whisper",
+        "decoder": "dq_whisper",
+        "encoder_conf": {"dims": vars(model.dims), "padding": padding},
+        "model_conf": {"grid": "ggml_q8_0", "preset": "none"},
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    out, layer = tmp_path / "ranges.json", "encoder.blocks.0.attn.query"
+    given = ["--model", str(tmp_path / "exp"), "--data", str(data), "--out", str(out)]
+    assert main([*given, "--clips", "1"]) == 0
+    ((mel, _),) = PromptedClips(data, 1, model.dims, "full", padding)
+    tops = []
+    hook = model.encoder.blocks[0].attn.query.register_forward_pre_hook(
+        lambda _, x: tops.append(float(x[0].abs().max()))
+    )
+    with torch.no_grad():
+        model.encoder(mel)
+    hook.remove()
+    found = json.loads(out.read_text())["layers"][layer]["max_abs"]
+    assert found == pytest.approx(tops[0], rel=1e-5)
 
 
 def test_mistakes_are_named(data, save_toy, tmp_path):

@@ -64,3 +64,12 @@ def test_other_grids_that_do_not_fit(init, tmp_path):
     with pytest.raises(InputError, match=r"\.pt: encoder\..*: grid uniform4_g4096 does"):
         init("ct2_int8", "ct2", "full", "ggml_q5_0", "uniform4_g4096")
     assert not (tmp_path / "init/student.pth").exists()
+
+
+def test_a_teacher_that_hears_less(save_toy, tmp_path):
+    """It would be asked of windows that it cannot hear."""
+    toy, short = str(save_toy()), str(save_toy(audio_ctx=500))
+    out = ["--grid", "ct2_int8", "--out", str(tmp_path / "init")]
+    with pytest.raises(InputError, match=r"\.pt: hears 10 s, less than its student"):
+        main(["--from", toy, "--teacher", short, *out])
+    assert main(["--from", short, "--teacher", short, *out]) == 0

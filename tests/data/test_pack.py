@@ -59,6 +59,11 @@ def test_as_many_windows_as_are_asked_for():
     assert len(few) == 7 and places == sorted(places)
 
 
+def test_nothing_that_fits():
+    data, seconds = tables([40.0] * 3)
+    assert plan_windows(data, seconds, 29.5, singles=3, seed=0) == []
+
+
 def test_no_window_has_two_speakers():
     data, seconds = tables([2.0] * 60)
     for number, utt in enumerate(data.wav):

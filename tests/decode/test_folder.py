@@ -268,6 +268,10 @@ def test_shared_by_all_that_decode_the_same(toy_models, toy_data, tmp_path):
     write_scp(place / "text", texts(place) | {"utt0": "kept"})
     assert decode("two", copy) == place and texts(tmp_path / "two")["utt0"] == "kept"
     assert decode("two", copy, "--beam_size", "2") != place
+    report = json.loads((place / "decode.json").read_text())
+    (place / "decode.json").write_text(json.dumps(report | {"failed": {"utt1": "no luck"}}))
+    decode("two", copy)  # what failed may have been the machine's fault
+    assert not json.loads((place / "decode.json").read_text())["failed"]
     wav = read_scp(toy_data / "wav.scp")
     shutil.copy(wav["utt1"], wav["utt0"])
     assert decode("one", model) != place and texts(tmp_path / "one")["utt0"] != "kept"
@@ -365,3 +369,16 @@ def test_timestamps_that_a_model_cannot_give_are_no_fault_of_the_clips(
     with pytest.raises(InputError, match="need a window"):
         decode_folder("fake", "torch", toy_data, tmp_path / "out", timestamps=True)
     assert not (tmp_path / "out/text").exists()
+
+
+def test_a_lack_of_memory_is_no_text(toy_data):
+    """It is the machine's, not the model's, and ends the work."""
+
+    class Full:
+        window, batch, languages = 30.0, 2, frozenset({"en"})
+
+        def decode(self, clips, language):
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried")
+
+    with pytest.raises(RuntimeError, match="can't allocate"):
+        decode(Full(), Job("en", read_scp(toy_data / "wav.scp")), False)

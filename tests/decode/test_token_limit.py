@@ -272,3 +272,14 @@ def test_text_from_before_takes_positions(tmp_path, make_toy):
         options = engine.options | {"initial_prompt": [1000] * before or None}
         segments, _ = engine.model.transcribe(noise(1), language="en", **options)
         assert [len(segment.tokens) for segment in segments] == [most]
+
+
+@pytest.mark.parametrize("runtime", ["torch", "faster-whisper"])
+def test_a_text_cut_behind_a_prompt_is_named(runtime, models):
+    """There is less room for it than without."""
+    engine = load_runtime(runtime, models[runtime], threads=1, prompt="one two three four five")
+    for timestamps in (False, True):
+        found = engine.transcribe(noise(30), "en", timestamps, (0.0,))
+        assert [s.limit for s in found] == ["cut"] * len(found) and found
+    with pytest.raises(InputError, match=r"prompt: .*holds a special token"):
+        load_runtime(runtime, models[runtime], prompt="so <|endoftext|>")

@@ -19,10 +19,12 @@ from espnet_dq.data.kaldi import KaldiDir, read_scp
 from espnet_dq.distill.cache import _Pass, write_cache
 from espnet_dq.distill.cache_settings import CacheSettings, wanted
 from espnet_dq.distill.teacher import Teacher
+from espnet_dq.distill.teacher_pass import teacher_pass
 from espnet_dq.errors import InputError, run
 from espnet_dq.jobs import Part
 from espnet_dq.student.checkpoint import Student
 from espnet_dq.whisper.dims import model_dims
+from tests.toys import RECIPE
 
 
 @pytest.fixture
@@ -203,3 +205,25 @@ def test_parts_of_jobs_make_the_cache(inputs, tmp_path, monkeypatch):
         for utt in found:
             a, b = (kaldiio.load_mat(entries[utt]) for entries in (found, expected))
             assert np.array_equal(a, b), (scp.name, utt)
+
+
+def test_a_teacher_of_short_windows(inputs, save_toy, tmp_path):
+    """It hears its own window, not 30 s."""
+    data, _, student, settings = inputs
+    teacher = Teacher(save_toy(seed=1, audio_ctx=500), student.dims)
+    student = replace(student, dims=replace(student.dims, n_audio_ctx=500))
+    state = student.state | {"encoder.positional_embedding": torch.zeros(500, 64)}
+    student = replace(student, state=state)
+    assert (
+        write_cache(data, tmp_path / "cache", teacher, student, settings) / "cache.json"
+    ).exists()
+    with pytest.raises(InputError, match="top_k: 51866: the student has 51865 tokens"):
+        teacher_pass(
+            data,
+            tmp_path / "x",
+            save_toy(),
+            save_toy(),
+            "ct2_int8",
+            [RECIPE / "conf/train.yaml"],
+            top_k=51866,
+        )

@@ -85,7 +85,7 @@ def test_of_other_data_only_what_is_new_is_asked(tmp_path, monkeypatch):
         return (Label(u, f"{data.utt2lang[u]} {u}", -0.1, 1.0, 0.0, False) for u in utts)
 
     monkeypatch.setattr(pseudo, "_ask", ask)
-    monkeypatch.setattr(whisper, "load_model", lambda *_, **__: torch.nn.Linear(1, 1))
+    monkeypatch.setattr(pseudo, "_model", lambda *_: torch.nn.Linear(1, 1))
     teacher, source = tmp_path / "x.pt", tmp_path / "data"
     teacher.write_bytes(b"weights")
     data = KaldiDir()
@@ -105,6 +105,36 @@ def test_of_other_data_only_what_is_new_is_asked(tmp_path, monkeypatch):
         label_folder(source, tmp_path / "out", teacher, "replace")
         assert sorted(asked) == ["u2", "u3", "u5"]
     assert read_scp(tmp_path / "out/text")["u3"] == "de u3"
+
+
+@pytest.mark.parametrize(
+    ("teacher", "said"),
+    [
+        ({"n_vocab": 51864}, "no multilingual Whisper tokenizer has 51864 tokens"),
+        ({"n_vocab": 51865}, r"unknown language 'yue'"),
+    ],
+)
+def test_a_teacher_of_other_languages(teacher, said, folder, save_toy, tmp_path):
+    lines = [line.split() for line in (folder / "utt2lang").read_text().splitlines()]
+    (folder / "utt2lang").write_text(
+        "".join(f"{u} {'yue' if u == 'u3' else c}\n" for u, c in lines)
+    )
+    with pytest.raises(InputError, match=rf"\.pt: {said}"):
+        run(folder, save_toy(**teacher), tmp_path / "out", "replace")
+    assert not (tmp_path / "data.labels.jsonl").exists()
+
+
+def test_a_teacher_of_a_trimmed_vocabulary_and_short_windows(folder, save_toy, trim, tmp_path):
+    """It says its own words, if it hears the whole of the clip."""
+    teacher = trim(save_toy(audio_ctx=1000), ["Press one for hello"])
+    with pytest.raises(
+        InputError, match="no utterance is left"
+    ):  # nothing of what it says is sense
+        run(folder, teacher, tmp_path / "out", "replace")
+    labels = [json.loads(x) for x in (tmp_path / "data.labels.jsonl").read_text().splitlines()[1:]]
+    assert len(labels) == 5
+    with pytest.raises(InputError, match=r"the model hears 0\.1 s"):
+        run(folder, save_toy(seed=2, audio_ctx=5), tmp_path / "out2/out", "replace")
 
 
 @pytest.mark.gpu

@@ -87,6 +87,12 @@ def test_written_once(splitter, long, tmp_path, monkeypatch):
         assert said == texts[0] and samples == len(load_audio(path)) == len(audio[0])
     assert calls == ["a b", "a c"]
     assert sorted(p.name for p in folder.iterdir()) == ["u%2F1-0000.wav", "u%2F1.json"]
+    folder = folder.rename(tmp_path / "moved")  # with what is in it
+    ((path, *_),), _ = splitter.split("u/1", source, "a c", "en", folder)
+    assert path == str(folder / "u%2F1-0000.wav") and len(calls) == 2
+    (folder / "u%2F1-0000.wav").unlink()
+    splitter.split("u/1", source, "a c", "en", folder)
+    assert len(calls) == 3 and (folder / "u%2F1-0000.wav").exists()
     with pytest.raises(InputError, match="'u/1': the model knows no language 'tlh'"):
         splitter.split("u/1", source, "a", "tlh", folder)
 

@@ -103,6 +103,15 @@ def test_a_killed_run_goes_on(table, tmp_path, capsys):
     given[given.index("--clips") + 1] = "2"
     with pytest.raises(InputError, match="measured with another model or other data"):
         sensitivity(given)
+    given = options(table)
+    given[given.index("--out") + 1] = str(torn)
+    text = (table / "data/text").read_text()
+    (table / "data/text").write_text(text.replace("e", "a"))  # a corrected text of the same clip
+    try:
+        with pytest.raises(InputError, match="measured with another model or other data"):
+            sensitivity(given)
+    finally:
+        (table / "data/text").write_text(text)
     capsys.readouterr()
 
 

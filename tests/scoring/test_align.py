@@ -2,6 +2,7 @@
 
 import random
 import subprocess
+import tracemalloc
 from pathlib import Path
 
 import jiwer
@@ -85,6 +86,28 @@ def test_same_alignments_as_sclite(tmp_path):
         )
     ours = {f"{p.lang.replace('-', '%2D')}-{p.utt}": align(p.ref, p.hyp) for p in pairs}
     assert theirs == ours
+
+
+@needs_sclite
+def test_the_longest_word_that_sclite_takes(tmp_path):
+    """Beyond some 990 bytes it prints without end, so it is not asked."""
+    word = "ха" * (sclite.LONGEST // 4)
+    said, heard = ["да", "это", "так", "да"], ["да", word, "да"]
+    assert not sclite.is_too_long(said, heard) and sclite.is_too_long(said, [word + "х"])
+    assert "id: (" in by_sclite(tmp_path, [Pair("ru", "u", said, heard)])
+
+
+def test_long_recordings_take_a_byte_a_pair():
+    random.seed(0)
+    ref = random.choices("abcdefgh", k=3000)
+    hyp = [c if random.random() < 0.9 else "x" for c in ref if random.random() < 0.95]
+    align(ref[:9], hyp[:9])
+    tracemalloc.start()
+    columns = align(ref, hyp)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.5 * len(ref) * len(hyp)
+    assert len(columns) - columns.count("I") == len(ref)
 
 
 @needs_sclite

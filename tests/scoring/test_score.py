@@ -8,6 +8,7 @@ import pytest
 from whisper.normalizers import BasicTextNormalizer
 
 from espnet_dq.bin.score import main
+from espnet_dq.data.kaldi import read_scp, write_scp
 from espnet_dq.errors import InputError
 from espnet_dq.scoring import sclite
 from espnet_dq.scoring.results import tables
@@ -120,6 +121,18 @@ def test_tables_with_and_without_sclite_are_the_same(tmp_path, caplog):
     assert {k: v for k, v in ours.items() if k != "tool"} == {
         k: v for k, v in theirs.items() if k != "tool"
     }
+
+
+@pytest.mark.skipif(PROGRAM is None, reason="sclite (Debian: sctk) is not installed")
+def test_a_word_without_end_does_not_stop_scoring(tmp_path, caplog):
+    """As a model writes that goes round in circles without spaces: sclite would print for ever."""
+    folder(tmp_path)
+    utt = "en-1"
+    texts = read_scp(tmp_path / "tiny/text", empty=True) | {utt: f"well {'ha' * 600} yes"}
+    write_scp(tmp_path / "tiny/text", texts)
+    result = score(tmp_path / "data", tmp_path / "tiny", tmp_path / "a", PROGRAM)
+    assert f"{utt} has a word on which sclite has no end" in caplog.text
+    assert result["tool"].startswith("own")
 
 
 def test_result_block(tmp_path):

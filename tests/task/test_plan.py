@@ -9,7 +9,12 @@ from espnet2.samplers.unsorted_batch_sampler import UnsortedBatchSampler
 from espnet_dq.errors import InputError
 from espnet_dq.task.plan import LEAST, MOST_PASSES, Wanted, complete, follow, heard, on_grid, plan
 
-BASE = {"batch_size": 4, "scheduler": "tristagelr", "scheduler_conf": {"warmup_ratio": 0.1}}
+BASE = {
+    "batch_type": "unsorted",
+    "batch_size": 4,
+    "scheduler": "tristagelr",
+    "scheduler_conf": {"warmup_ratio": 0.1},
+}
 FIXED = {"max_epoch": 3, "num_iters_per_epoch": 20}
 
 
@@ -81,6 +86,11 @@ def test_a_configuration_that_fixes_its_length_keeps_it():
         ({"max_epoch": "two"}, None, "f: max_epoch: 'two' is not a whole number above 0"),
         ({"batch_size": 0}, None, "f: batch_size: 0 is not a whole number above 0"),
         ({"scheduler_conf": 5}, None, "f: scheduler_conf is not a mapping"),
+        (
+            {"max_epoch": 2, "batch_type": "folded"},
+            None,
+            "f: max_epoch without num_iters_per_epoch:",
+        ),
         (FIXED, 10, "f: max_epoch: it fixes a length, and so do --steps"),
     ],
 )
