@@ -70,11 +70,11 @@ def main(argv: list[str] | None = None) -> int:
         args["out"] = place = shared_place(place, shared, key)
     # Jobs of an array work on one folder at once, each on its part.
     with alone(place) if shared and not args["part"] else nullcontext():
-        kept = place / "decode.json"
-        report = json.loads(kept.read_text(encoding="utf-8")) if shared and kept.is_file() else None
-        if join and report is None:
+        if shared and (place / "decode.json").is_file():
+            report = json.loads((place / "decode.json").read_text(encoding="utf-8"))
+        elif join:
             report = join_parts(args["data"], place, join)
-        elif report is None or (report["failed"] and not join):  # those are tried again
+        else:
             report = decode_folder(**args)
     speed = "" if report["rtf"] is None else f", RTF {report['rtf']:.3f}"
     memory = report["peak_rss_bytes"] / 2**20

@@ -17,7 +17,7 @@ from itertools import batched
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from multiprocessing.popen_forkserver import Popen
 from multiprocessing.process import BaseProcess
-from types import ModuleType
+from threading import Lock
 
 from tqdm import tqdm
 
@@ -136,6 +136,9 @@ class _Workers[Job, Result]:
         return future
 
 
+_STARTING = Lock()  # one process at a time
+
+
 class _Process(ForkServerProcess):
     """A worker that does not run the script again which is running here.
 
@@ -145,11 +148,14 @@ class _Process(ForkServerProcess):
 
     @staticmethod
     def _Popen(process_obj: BaseProcess) -> Popen:  # multiprocessing calls it so
-        script, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
-        try:
-            return ForkServerProcess._Popen(process_obj)
-        finally:
-            sys.modules["__main__"] = script
+        script = vars(sys.modules["__main__"])
+        with _STARTING:
+            names = {name: script[name] for name in ("__spec__", "__file__") if name in script}
+            script.update(dict.fromkeys(names))  # by which workers would find it
+            try:
+                return ForkServerProcess._Popen(process_obj)
+            finally:
+                script.update(names)
 
 
 class _WithoutScript(ForkServerContext):

@@ -200,9 +200,10 @@ def _model(teacher: Path, languages: list[str], device: str) -> Whisper:
         raise InputError(f"{teacher}: {e}") from e
     model = Whisper(weights.dims)
     model.load_state_dict(weights.state)
+    model = model.float().eval().to(device)
     if isinstance(weights.dims, OwnVocabulary):
         speak_whole(model)
-    return model.float().eval().to(device)
+    return model
 
 
 _HEAD = b'{"teacher": '  # how a file of labels begins

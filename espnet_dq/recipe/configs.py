@@ -41,9 +41,9 @@ def set_keys(o: Mapping[str, str], part: str, exp: str, caller: str) -> dict:
         _set(optim, "lr", float(o["lr"]), f"{option}: optim_conf.lr: --lr")
     quant = keys.get(QuantConfig.SECTION)
     ranges = quant.get("activation_ranges") if isinstance(quant, dict) else None
-    if isinstance(ranges, str) and not os.path.isfile(ranges):
-        theirs = os.path.abspath(os.path.join(caller, ranges))
-        quant["activation_ranges"] = theirs if os.path.isfile(theirs) else ranges
+    elsewhere = os.path.abspath(caller) != os.getcwd()
+    if elsewhere and isinstance(ranges, str) and not os.path.isfile(ranges):
+        quant["activation_ranges"] = os.path.abspath(os.path.join(caller, ranges))
     on_grid = part == "qat" or o["mode"] == "joint"
     if on_grid and _few_bits(o["grid"]) and not _made_without(exp, part):
         section = QuantConfig.SECTION

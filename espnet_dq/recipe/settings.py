@@ -68,11 +68,11 @@ def changes(old: Mapping, new: Mapping, defaults: Mapping[str, str], of: str = "
         name = f"{of}{key}"
         if isinstance(before, dict) and isinstance(now, dict):
             yield from changes(before, now, {}, f"{name}: " if not of else f"{name}.")
-        elif before != now and not _same_number(before, now):
+        elif before != now and (key in HASHES or not same_number(before, now)):
             yield f"{name} {_shown(before)}, now {_shown(now)}"
 
 
-def _same_number(one: object, other: object) -> bool:
+def same_number(one: object, other: object) -> bool:
     """Whether two options' texts are one number, as 0.5 and .50."""
     try:
         return isinstance(one, str) and isinstance(other, str) and float(one) == float(other)

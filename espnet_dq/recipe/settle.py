@@ -26,6 +26,7 @@ from espnet_dq.fetch.sources import MODELS, MULTILINGUAL
 from espnet_dq.files import sha256
 from espnet_dq.formats.registry import home
 from espnet_dq.recipe.configs import changed, set_keys
+from espnet_dq.recipe.settings import same_number
 from espnet_dq.recipe.systems import SYSTEMS, entries
 from espnet_dq.task.plan import AUTO, DEV_WINDOWS, MERGE, Wanted, heard
 
@@ -97,7 +98,7 @@ def settle(given: dict[str, str], defaults: dict[str, str], caller: str) -> dict
         known[f"{part}_yaml"] = text
         if text:
             known[f"{part}_config"] = f"{exp}/{part}_config.yaml"
-    o["merge"] = o["merge"] or _merge(o, configs[o["train_config"]], Path(exp, "settings"))
+    o["merge"] = _merge(o, configs[o["train_config"]], Path(exp, "settings"))
     last = read_section(configs[path], QuantConfig.SECTION, path)
     known["ranges"] = str(last.get("ranges", QuantConfig.ranges))
     kinds = {"steps": int, "epochs": float, "qat_steps": int}
@@ -107,14 +108,22 @@ def settle(given: dict[str, str], defaults: dict[str, str], caller: str) -> dict
 
 
 def _merge(o: Mapping[str, str], config: dict, settings: Path) -> str:
-    """What `merge` is where nobody says: an experiment's own, or the default.
+    """What `merge` is: as given, or an experiment's own, or the default.
+
+    One that is the experiment's stays as it was written there.
 
     Canaries are heard in whole windows, so of a student that learns to hear others they do not say
     what merging would undo.
     """
     if settings.exists():
         with suppress(ValueError, TypeError):  # not this one's to say
-            return dict(json.loads(settings.read_text(encoding="utf-8"))).get("merge", f"{MERGE:g}")
+            before = dict(json.loads(settings.read_text(encoding="utf-8"))).get(
+                "merge", f"{MERGE:g}"
+            )
+            if not o["merge"] or same_number(before, o["merge"]):
+                return before
+    if o["merge"]:
+        return o["merge"]
     section = read_section(config, WindowConfig.SECTION, o["train_config"])
     whole = section.get("window", WindowConfig.window) == "full"
     without = o["mode"] == "joint" or o["canary"] == NONE or not whole

@@ -29,7 +29,7 @@ RATES = tuple(
 
 
 # How texts were compared, in score.json: the same of all systems, else their rates do not compare.
-COMPARED = ("normalizer", "normalizer_openai", "long", "rates", "tool")
+COMPARED = ("normalizer", "normalizer_openai", "long", "rates")
 
 
 @dataclass

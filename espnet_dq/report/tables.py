@@ -77,7 +77,9 @@ def means_caption(exp: Experiment) -> str:
 
 def compared(exp: Experiment) -> str:
     """How text was compared, and by what, in one sentence."""
-    rates, tool = exp.score.get("rates", "jiwer"), exp.score.get("tool", "not recorded")
+    rates = exp.score.get("rates", "jiwer")
+    # Not sclite where a system has a word that is too long for it; both make the same tables.
+    tool = ", ".join(dict.fromkeys(s.get("tool", "not recorded") for s in exp.scores.values()))
     text = exp.score.get("normalizer", "not recorded")
     return f"Text compared {text}; rates: {rates}; tables of counts: {tool}."
 

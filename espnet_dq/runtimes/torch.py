@@ -244,9 +244,10 @@ def speak_whole(model) -> None:
 
     from espnet_dq.whisper.vocabulary import numbers, whole_size
 
-    size, kept = whole_size(model.dims), torch.tensor(model.dims.kept)
-    places = torch.zeros(size, dtype=torch.long)
-    places[kept] = torch.arange(len(kept))
+    size, device = whole_size(model.dims), next(model.parameters()).device
+    kept = torch.tensor(model.dims.kept, device=device)
+    places = torch.zeros(size, dtype=torch.long, device=device)
+    places[kept] = torch.arange(len(kept), device=device)
 
     def widen(_, args, logits):
         wide = logits.new_full((*logits.shape[:-1], size), -torch.inf)

@@ -134,13 +134,13 @@ def fixed_steps(config: Mapping, source: str, windows: int | None = None) -> int
         return None
     if epochs is None:
         raise InputError(f"{source}: num_iters_per_epoch without max_epoch: set both, or neither")
-    if batches is None and windows is None:
-        return None
     if batches is None and config.get("batch_type", "folded") == "folded":  # ESPnet's default
         raise InputError(
             f"{source}: max_epoch without num_iters_per_epoch: how many batches `folded` makes is "
             "not known: set both, or neither"
         )
+    if batches is None and windows is None:
+        return None
     batches = batches or max(windows // _value(config, "batch_size"), 1)
     steps = epochs * (batches // _value(config, "accum_grad"))
     if not steps:

@@ -388,12 +388,15 @@ def test_a_canary_that_has_changed(experiment, tmp_path):
     experiment(canary=str(own))
 
 
-def test_a_number_is_the_same_however_it_is_written(experiment):
+def test_a_number_is_the_same_however_it_is_written(experiment, tmp_path):
     given = {"merge": "0.5", "max_hours": "2.5", "temperature": "1.5"}
     exp = experiment(**given)
     assert experiment(merge=".50", max_hours="2.50", temperature="15e-1") == exp
+    settings_file = exp / "settings"
+    settings_file.write_text(settings_file.read_text().replace('"0.5"', '"0.50"'))
+    assert settle({"expdir": str(tmp_path), **given})["merge"] == "0.50"  # of an older version
     assert recipe.read(["--merge", "1.0", "--lr=2.0"]) == {"merge": "1", "lr": "2"}
-    with pytest.raises(InputError, match=r"merge 0\.5, now 0\.51"):
+    with pytest.raises(InputError, match=r"merge 0\.50, now 0\.51"):
         experiment(**given | {"merge": "0.51"})
 
 
@@ -408,6 +411,8 @@ def test_a_file_of_ranges_is_a_setting(experiment, tmp_path):
     named = keys.replace(str(ranges), ranges.name)
     texts = [settle({"qat_args": k, "expdir": str(tmp_path)}, str(tmp_path)) for k in (keys, named)]
     assert texts[0]["qat_yaml"] == texts[1]["qat_yaml"]
+    later = settle({"qat_args": keys.replace(ranges.name, "x.json"), "expdir": "/no"}, "/tmp")
+    assert f"activation_ranges: {tmp_path / 'x.json'}" in later["qat_yaml"]  # not there yet
     ranges.write_text(ranges.read_text().replace("1.0", "2.0", 1))
     with pytest.raises(InputError, match=r"other settings: qat_ranges .*, now "):
         experiment(qat_args=keys)

@@ -296,7 +296,7 @@ def test_mismatches_are_listed(loaded):
                 lambda t, k=k: t.replace(f'"{k}": "', f'"{k}": "x'),
                 rf"teacher-base/score/score.json: '{k}' is not that of .*untouched-tiny/score",
             )
-            for k in ("normalizer", "normalizer_openai", "long", "rates", "tool")
+            for k in ("normalizer", "normalizer_openai", "long", "rates")
         ),
         (
             "decode/teacher-base/score/score.json",

@@ -19,6 +19,7 @@ settle() {
     mapfile -d '' -t variables < <("$PYTHON" -m espnet_dq.bin.recipe --caller "$caller" "$@")
     wait "$!" # for its exit code
     for variable in "${variables[@]}"; do printf -v "${variable%%=*}" %s "${variable#*=}"; done
+    nj=${nj:-$(nproc)}
 }
 settle "$@"
 
@@ -95,7 +96,6 @@ if type -P flock > /dev/null; then
     fi
 fi
 
-nj=${nj:-$(nproc)}
 read -ra systems <<< "$systems"
 read -ra also <<< "${also//,/ }"
 read -ra scored <<< "$scored" # as espnet_dq/recipe/systems.py has them
@@ -490,7 +490,7 @@ if run_stage 13 "pack" "$skip_pack"; then
     else
         [ -z "$upload_to" ] || die "--upload_to: nothing to upload, no report of this student (stage 12)"
         log "no report of this student (stage 12): packed for ESPnet only, no model cards"
-        [ ! -e "$exp/publish" ] || log "$exp/publish: left as it was, of a student before"
+        [ ! -e "$exp/publish" ] || log "$exp/publish: left as it was"
     fi
     finish_stage 13
 fi
