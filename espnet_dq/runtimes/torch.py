@@ -244,7 +244,7 @@ def speak_whole(model) -> None:
 
     from espnet_dq.whisper.vocabulary import numbers, whole_size
 
-    size, device = whole_size(model.dims), next(model.parameters()).device
+    size, device = whole_size(model.dims), model.device
     kept = torch.tensor(model.dims.kept, device=device)
     places = torch.zeros(size, dtype=torch.long, device=device)
     places[kept] = torch.arange(len(kept), device=device)
