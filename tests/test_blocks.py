@@ -8,17 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import whisper
-import yaml
 from whisper.tokenizer import get_tokenizer
 
 import espnet_dq as dq
 from espnet_dq.api import training
 from espnet_dq.data.audio import save_wav
 from espnet_dq.files import sha256
-from espnet_dq.student.checkpoint import CHECKPOINT
-from espnet_dq.whisper.dims import espnet_name
 from tests import toys
 from tests.test_docs import NAMES, ROOT, page
 
@@ -66,13 +62,7 @@ def place(tmp_path, monkeypatch) -> Path:
 
 def trained(exp: Path) -> None:
     """What a training leaves."""
-    net = toys.ending(toys.make_model())
-    (exp / "qat").mkdir(parents=True)
-    state = {espnet_name(name): tensor for name, tensor in net.state_dict().items()}
-    torch.save(state, exp / "qat" / CHECKPOINT)
-    names = dict.fromkeys(("encoder", "decoder"), "dq_whisper")
-    conf = {"encoder_conf": {"dims": vars(net.dims)}, "model_conf": {"grid": "ct2_int8"}}
-    (exp / "qat/config.yaml").write_text(yaml.safe_dump(names | conf))
+    toys.save_training(exp, toys.ending(toys.make_model()), {"grid": "ct2_int8"})
 
 
 @pytest.mark.slow

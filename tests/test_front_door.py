@@ -11,15 +11,13 @@ import numpy as np
 import pytest
 import torch
 import whisper
-import yaml
 from whisper.normalizers import BasicTextNormalizer
 
 import espnet_dq as dq
 from espnet_dq.data.languages import whisper_code
 from espnet_dq.errors import InputError, WorkError
 from espnet_dq.formats import detect
-from espnet_dq.student.checkpoint import CHECKPOINT
-from espnet_dq.whisper.dims import espnet_name
+from tests import toys
 
 ROOT = Path(__file__).parents[1]
 SMALL = {"state": 32, "text_ctx": 64, "audio_ctx": 100}
@@ -133,13 +131,7 @@ def test_verify_sees_a_changed_file(toy):
 def test_an_experiment_is_a_model(make_toy, tmp_path):
     """As the recipe leaves it."""
     net = dq.prepare(make_toy(**SMALL), "uniform4")
-    folder = tmp_path / "exp" / "qat"
-    folder.mkdir(parents=True)
-    state = {espnet_name(name): tensor for name, tensor in net.state_dict().items()}
-    torch.save(state, folder / CHECKPOINT)
-    names = dict.fromkeys(("encoder", "decoder"), "dq_whisper")
-    conf = {"encoder_conf": {"dims": vars(net.dims)}, "model_conf": {"grid": "uniform4"}}
-    (folder / "config.yaml").write_text(yaml.safe_dump(names | conf))
+    toys.save_training(tmp_path / "exp", net, {"grid": "uniform4"})
     model = dq.load(tmp_path / "exp")
     path = dq.save(model, tmp_path / "u4.safetensors")
     for against in (tmp_path / "exp", model, net):

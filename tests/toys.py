@@ -4,10 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import yaml
 from whisper.model import ModelDimensions, Whisper
 
+from espnet_dq.config import CHECKPOINT
 from espnet_dq.data.audio import save_wav
 from espnet_dq.data.kaldi import KaldiDir
+from espnet_dq.whisper.dims import espnet_name
 
 RECIPE = Path(__file__).parents[1] / "egs2/dq_whisper/asr1"
 END = 50257  # <|endoftext|>
@@ -59,6 +62,17 @@ def ending(model: Whisper, after: int = 10) -> Whisper:
         positions.copy_(20 * words[1000 : 1000 + len(positions)])
         positions[after] = 20 * words[END]
     return model
+
+
+def save_training(exp: Path, model: Whisper, quant: dict, **encoder: str) -> Path:
+    """What ESPnet leaves of a training in EXP/qat, with these `model_conf` and `encoder_conf`."""
+    (exp / "qat").mkdir(parents=True)
+    state = {espnet_name(name): tensor for name, tensor in model.state_dict().items()}
+    torch.save(state, exp / "qat" / CHECKPOINT)
+    config = dict.fromkeys(("encoder", "decoder"), "dq_whisper")
+    config |= {"encoder_conf": {"dims": vars(model.dims), **encoder}, "model_conf": quant}
+    (exp / "qat/config.yaml").write_text(yaml.safe_dump(config))
+    return exp
 
 
 def save_model(path: Path, model: Whisper) -> Path:

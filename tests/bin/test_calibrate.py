@@ -2,7 +2,6 @@ import json
 
 import pytest
 import torch
-import yaml
 
 from espnet_dq.bin.calibrate import main
 from espnet_dq.data.kaldi import KaldiDir
@@ -10,7 +9,7 @@ from espnet_dq.data.prompted import PromptedClips
 from espnet_dq.errors import InputError
 from espnet_dq.quant.activations import prepare_activations
 from espnet_dq.quant.prepare import candidates
-from espnet_dq.student.checkpoint import CHECKPOINT
+from tests import toys
 
 
 @pytest.fixture
@@ -51,17 +50,8 @@ def test_ranges_of_every_linear_layer(data, save_toy, make_toy, tmp_path, capsys
 def test_windows_are_filled_as_in_training(padding, data, make_toy, tmp_path):
     """Of an experiment, as it says: the first layer of the encoder reads what is in them."""
     model = make_toy(seed=3)
-    state = {k.replace(".", ".net.", 1): v for k, v in model.state_dict().items()}
-    folder = tmp_path / "exp/qat"
-    folder.mkdir(parents=True)
-    torch.save(state, folder / CHECKPOINT)
-    config = {
-        "encoder": "dq_whisper",
-        "decoder": "dq_whisper",
-        "encoder_conf": {"dims": vars(model.dims), "padding": padding},
-        "model_conf": {"grid": "ggml_q8_0", "preset": "none"},
-    }
-    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    quant = {"grid": "ggml_q8_0", "preset": "none"}
+    toys.save_training(tmp_path / "exp", model, quant, padding=padding)
     out, layer = tmp_path / "ranges.json", "encoder.blocks.0.attn.query"
     given = ["--model", str(tmp_path / "exp"), "--data", str(data), "--out", str(out)]
     assert main([*given, "--clips", "1"]) == 0

@@ -12,25 +12,17 @@ from espnet_dq.errors import InputError
 from espnet_dq.formats import detect
 from espnet_dq.quant.grids import get_grid
 from espnet_dq.student.checkpoint import CHECKPOINT, load_student
+from tests import toys
 
 
 @pytest.fixture
 def exp(tmp_path, make_toy):
     """What ESPnet leaves of a toy run; float weights that fp16 cannot hold."""
-    model = make_toy(seed=7)
-    state = {k.replace(".", ".net.", 1): v for k, v in model.state_dict().items()}
-    state["projector.weight"] = torch.zeros(2, 2)
-    folder = tmp_path / "exp/qat"
-    folder.mkdir(parents=True)
-    torch.save(state, folder / CHECKPOINT)
-    config = {
-        "encoder": "dq_whisper",
-        "decoder": "dq_whisper",
-        "encoder_conf": {"dims": vars(model.dims)},
-        "model_conf": {"grid": "ct2_int8", "preset": "full"},
-    }
-    (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    return tmp_path / "exp"
+    quant = {"grid": "ct2_int8", "preset": "full"}
+    exp = toys.save_training(tmp_path / "exp", make_toy(seed=7), quant)
+    path = exp / "qat" / CHECKPOINT
+    torch.save(torch.load(path) | {"projector.weight": torch.zeros(2, 2)}, path)
+    return exp
 
 
 @pytest.mark.slow
