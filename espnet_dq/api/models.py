@@ -115,7 +115,8 @@ def base_of(added: adapter.Adapter) -> Path:
         return source_path(f"openai:{HUB_NAMES[named]}")
     raise InputError(
         f"{detect.adapter(added.folder)}: its base {named or '(which it does not name)'} "
-        "is not here: say --base (espnet-dq convert), a path, openai:NAME or hf:USER/NAME"
+        "is not here: write its path there as base_model_name_or_path, or give convert and verify "
+        "--base, a path, openai:NAME or hf:USER/NAME"
     )
 
 

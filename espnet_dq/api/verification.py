@@ -26,6 +26,7 @@ def verify(
     path: str | Path,
     against: str | Path | Model | nets.Net,
     grid: str | Mapping[str, str] | None = None,
+    base: str | Path | None = None,
 ) -> Report:
     """Compare a file or folder with what it was made from: all that decides its output.
 
@@ -38,13 +39,14 @@ def verify(
             model, an experiment, or a file or folder in any format, or `openai:NAME`.
         grid: what `quantize` was asked for; `keep`: the integers and scales of `against`; `none`:
             floats. Needed of a file. None of a model: what it holds itself.
+        base: where `against` is a folder of adapters: as `load` has it.
 
     Returns:
         The report: `mismatched` counts what differs, `rows` say where; `check()` raises.
 
     Raises:
         InputError: no readable file, a format that cannot hold the grid, a grid missing or given
-            twice.
+            twice, a base of what is no folder of adapters.
         WorkError: `path` holds another Whisper, or something is missing or unknown.
 
     Example usage::
@@ -54,7 +56,7 @@ def verify(
         verify("tiny_q4.bin", against=model, grid="ggml_q4_0").check()
     """
     path = Path(path)
-    reference, by_rule = _reference(against, grid)
+    reference, by_rule = _reference(against, grid, base)
     check_grids(detect.detect(path), reference.dims, reference.grids)
     report = compare(path, reference)
     report.path = str(path)
@@ -63,21 +65,25 @@ def verify(
 
 
 def _reference(
-    against: str | Path | Model | nets.Net, grid: str | Mapping[str, str] | None
+    against: str | Path | Model | nets.Net,
+    grid: str | Mapping[str, str] | None,
+    base: str | Path | None,
 ) -> tuple[Reference, int]:
     """What the file should hold, and the model's bytes by the paper's rule."""
+    if base is not None and not isinstance(against, str | Path):
+        raise InputError("base: only of a folder of adapters")
     if isinstance(against, nn.Module):
         return _of_net(against, grid)
     if isinstance(against, Model):
         model = against
         if grid is None:
             grid = "keep" if model.quantized else "none"
-    elif is_experiment(Path(against)):
+    elif base is None and is_experiment(Path(against)):
         return _of_experiment(Path(against), grid)
     elif grid is None:
         raise InputError(f"--grid is missing: {against} does not say what was made of it")
     else:
-        model = load(against, keep=grid == "keep")
+        model = load(against, keep=grid == "keep", base=base)
     dims, state, own = model.dims, model.weights.state, model.weights.generation
     if grid == "keep":
         if not model.quantized:

@@ -31,6 +31,11 @@ def get_parser() -> Parser:
         help="where --against is what `convert` read: the grid that `convert` was given; keep: the "
         "source's own integers and scales",
     )
+    parser.add_argument(
+        "--base",
+        metavar="MODEL",
+        help="where --against is a folder of LoRA adapters: as `convert` has it",
+    )
     parser.add_argument("--json", type=Path, help="write the comparison to this file, too")
     return parser
 
@@ -40,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     args = get_parser().parse_args(argv)
     if args.json:
         check_replaceable(args.json)
-    report = verify(args.path, args.against, args.grid)
+    report = verify(args.path, args.against, args.grid, args.base)
     for line in report.lines():
         say(line)
     if args.json:

@@ -12,6 +12,7 @@ from transformers import WhisperForConditionalGeneration
 
 import espnet_dq as dq
 from espnet_dq.bin.convert import main as convert
+from espnet_dq.bin.verify import main as verify
 from espnet_dq.errors import InputError
 from espnet_dq.fetch import weights
 from espnet_dq.fetch.sources import HUB_NAMES, MODELS
@@ -164,10 +165,19 @@ def test_the_base_is_named_if_it_is_not_here(base, folder, tmp_path):
     config = json.loads(path.read_text())
     whole = dq.load(folder).weights.state
     path.write_text(json.dumps(config | {"base_model_name_or_path": "someone/whisper-tiny-xx"}))
-    with pytest.raises(InputError, match=r"base someone/whisper-tiny-xx is not here: say --base"):
+    with pytest.raises(InputError, match=r"base someone/whisper-tiny-xx is not here: .* --base, "):
         dq.load(folder)
     given = dq.load(folder, base=base).weights.state
     assert all(torch.equal(given[name], whole[name]) for name in whole)
+    merged = dq.save(dq.load(folder, base=base), tmp_path / "merged.pt")
+    options = [str(merged), "--against", str(folder), "--grid", "none"]
+    assert verify([*options, "--base", str(base)]) == 0
+    with pytest.raises(InputError, match="is not here"):
+        verify(options)
+    with pytest.raises(InputError, match="holds no adapter, so it has no base"):
+        verify([str(merged), "--against", str(merged), "--grid", "none", "--base", str(base)])
+    with pytest.raises(InputError, match="base: only of a folder of adapters"):
+        dq.verify(merged, against=dq.load(base), base=base)
     with pytest.raises(InputError, match="holds no adapter, so it has no base"):
         dq.load(base, base=base)
     with pytest.raises(InputError, match="no whole model: merge it"):  # adapters of adapters
