@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tqdm import tqdm
+
 from espnet_dq.api.checkpoint import as_checkpoint, content
 from espnet_dq.api.models import export
 from espnet_dq.api.verification import verify
@@ -167,7 +169,8 @@ def _tables(folder: Path) -> dict[str, str]:
 def _audio(data: KaldiDir) -> str:
     """One hash of a data folder's recordings."""
     digest = hashlib.sha256()
-    for path in dict.fromkeys(data.wav.values()):
+    paths = dict.fromkeys(data.wav.values())
+    for path in tqdm(paths, desc="hash audio", unit="file", delay=2.0, leave=False):
         digest.update(sha256(path).encode())
     return digest.hexdigest()
 

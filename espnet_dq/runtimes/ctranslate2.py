@@ -216,7 +216,8 @@ class FasterWhisper:
                    "initial_prompt": self.prompt or None}  # fmt: skip
         found, _ = self.model.transcribe(audio, language=language, **options)
         segments = list(found)
-        cut = windows_cut(((s.seek, len(s.tokens)) for s in segments), self.model.model.room)
+        lengths = ((s.seek, len(s.tokens)) for s in segments)
+        cut = windows_cut(lengths, self.most_tokens, self.model.model.room)
         return [
             Segment(s.start, s.end, s.text.strip(), "cut" if s.seek in cut else "",
                     words=tuple(Word(w.start, w.end, w.word.strip(), w.probability)

@@ -160,7 +160,8 @@ class Torch:
                 self.model, audio, language=language, verbose=None, **options
             )
         segments = found["segments"]
-        cut = windows_cut(((s["seek"], len(s["tokens"])) for s in segments), self._room())
+        lengths = ((s["seek"], len(s["tokens"])) for s in segments)
+        cut = windows_cut(lengths, self.most_tokens, self._room())
         return [
             Segment(s["start"], s["end"], s["text"].strip(), "cut" if s["seek"] in cut else "",
                     words=tuple(Word(float(w["start"]), float(w["end"]), w["word"].strip(),
