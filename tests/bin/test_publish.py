@@ -144,6 +144,15 @@ def test_a_page_around_the_model(make_toy, tmp_path):
     assert publish(["--exp", str(exp)]) == 0  # again, in its place
 
 
+def test_what_is_left_out_is_said_and_what_stays(tmp_path, capsys):
+    module._left_out(tmp_path / "web", WorkError("no npm"))
+    (tmp_path / "web").mkdir()
+    module._left_out(tmp_path / "web", WorkError("no npm"))
+    first, again = capsys.readouterr().out.splitlines()
+    assert first == "web: left out: no npm"
+    assert again == "web: left out, and stays as an earlier run wrote it: no npm"
+
+
 def check_head(card, form, rates):
     """The Hub's own library reads it: what is known by names of its own, and each rate."""
     head = huggingface_hub.ModelCard(card).data
