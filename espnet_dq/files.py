@@ -98,9 +98,12 @@ def check_replaceable(path: Path | str, folder: Folder | None = None) -> None:
             takes the place of one that is empty or holds nothing but such files.
 
     Raises:
-        InputError: something else is there; names it. So does a link, whatever it leads to.
+        InputError: something else is there; names it. So does a link, whatever it leads to. Or
+            the path ends in no name, as `.` does.
     """
     path, advice = Path(path), "give another path, or remove it"
+    if path.name in ("", ".."):
+        raise InputError(f"{path}: gives no name to what is written: give another path")
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:
@@ -121,8 +124,12 @@ def check_replaceable(path: Path | str, folder: Folder | None = None) -> None:
 
 def check_apart(out: Path, source: Path) -> None:
     """Raise `InputError` if what is to be written would take the place of what it is made of."""
-    if out.exists() and source.exists() and out.samefile(source):
+    if not out.exists() or not source.exists():
+        return
+    if out.samefile(source):
         raise InputError(f"{out}: is what is read: give another path")
+    if source.resolve().is_relative_to(out.resolve()):
+        raise InputError(f"{out}: holds what is read, {source}: give another path")
 
 
 def _foreign(path: Path, folder: Folder) -> Path | None:

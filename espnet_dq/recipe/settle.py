@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -99,6 +100,8 @@ def settle(given: dict[str, str], defaults: dict[str, str], caller: str) -> dict
         if text:
             known[f"{part}_config"] = f"{exp}/{part}_config.yaml"
     o["merge"] = _merge(o, configs[o["train_config"]], Path(exp, "settings"))
+    if not os.path.exists(f"{exp}/done/3"):
+        _check_apt(o)
     last = read_section(configs[path], QuantConfig.SECTION, path)
     known["ranges"] = str(last.get("ranges", QuantConfig.ranges))
     kinds = {"steps": int, "epochs": float, "qat_steps": int}
@@ -128,6 +131,17 @@ def _merge(o: Mapping[str, str], config: dict, settings: Path) -> str:
     whole = section.get("window", WindowConfig.window) == "full"
     without = o["mode"] == "joint" or o["canary"] == NONE or not whole
     return f"{MERGE:g}" if without else AUTO
+
+
+def _check_apt(o: Mapping[str, str]) -> None:
+    """Elsewhere than on Debian the canary cannot be fetched: said before all work."""
+    if o["merge"] != AUTO or o["canary"] != DEBIAN or not CORPORA[o["corpus"]].own:
+        return
+    if not os.path.exists(f"{o['dumpdir']}/canary/parts") and not shutil.which("apt-get"):
+        raise InputError(
+            f"--canary {DEBIAN}: apt-get fetches it, which is not here: give --canary DIR, speech "
+            f"of other people, or --canary {NONE}, with which nothing is merged"
+        )
 
 
 def _has_text(root: str) -> bool:

@@ -445,6 +445,18 @@ def test_what_is_merged_by_default(given, merge, experiment):
     assert json.loads((exp / "settings").read_text())["merge"] == merge
 
 
+def test_without_apt_it_is_said_before_any_work(tmp_path, monkeypatch):
+    (tmp_path / "a.csv").touch()
+    given = {"corpus": "csv", "data_root": "a.csv", "expdir": "exp", "dumpdir": "dump"}
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(InputError, match="--canary debian: apt-get fetches it, which is not here"):
+        settle(given, str(tmp_path))
+    assert settle(given | {"canary": "none"}, str(tmp_path))["merge"] == "1"
+    assert settle(given | {"merge": "0.5"}, str(tmp_path))["merge"] == "0.5"
+    (tmp_path / "dump/canary/parts").mkdir(parents=True)  # fetched before
+    assert settle(given, str(tmp_path))["merge"] == "auto"
+
+
 def test_grids_in_a_file_are_settings(experiment, tmp_path):
     grids = tmp_path / "grids.yaml"
     grids.write_text("decoder.token_embedding.weight: uniform4\n")
