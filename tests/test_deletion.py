@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+import espnet_dq as dq
 from espnet_dq.data.kaldi import KaldiDir
 from espnet_dq.distill.cache import SHARD_FOLDER
 from espnet_dq.errors import InputError, run
@@ -343,6 +344,39 @@ def test_what_is_read_is_not_replaced(line, inputs, capsys):
     code, said = call(command, arguments, capsys)
     assert code == 2 and "is what is read" in said
     assert tree(inputs) == before
+
+
+@pytest.mark.parametrize(
+    "form, name, to", [("packed", "model.safetensors", "hf"), ("ggml", "model.bin", "ct2")]
+)
+def test_what_is_read_inside_out_survives(form, name, to, inputs, tmp_path, capsys):
+    """It has the name of a file that the writer of a folder writes, too."""
+    out = tmp_path / "d"
+    out.mkdir()
+    dq.save(dq.load(inputs / "toy.pt"), out / name, to=form)
+    before = tree(out)
+    given = ["--from", str(out / name), "--to", to, "--out", str(out)]
+    code, said = call("convert", given, capsys)
+    assert code == 2 and f"{out}: holds what is read, {out / name}" in said
+    assert tree(out) == before
+
+
+def test_a_report_replaces_no_part_of_the_model(inputs, tmp_path, capsys):
+    dq.save(dq.load(inputs / "toy.pt"), tmp_path / "hf", to="hf")
+    before = tree(tmp_path), tree(inputs)
+    given = [str(tmp_path / "hf"), "--against", str(inputs / "toy.pt"), "--grid", "none"]
+    for path in (tmp_path / "hf/config.json", inputs / "toy.pt"):
+        assert call("verify", [*given, "--json", str(path)], capsys)[0] == 2
+    assert (tree(tmp_path), tree(inputs)) == before
+
+
+@pytest.mark.parametrize("path", [".", "..", "x/.."])
+def test_a_path_without_a_name_is_refused_before_the_work(path, inputs, tmp_path, monkeypatch):
+    (tmp_path / "x").mkdir()
+    monkeypatch.chdir(tmp_path / "x")
+    with pytest.raises(InputError, match="gives no name to what is written"):
+        dq.save(dq.load(inputs / "toy.pt"), path, to="hf")
+    assert not tree(tmp_path / "x")
 
 
 def test_recordings_beside_packed_windows_survive(inputs, tmp_path, capsys):

@@ -124,13 +124,20 @@ def _merged(folder: Path, file: Path, base: str | Path | None) -> Model:
     """A base with the adapters of a folder in it."""
     added = adapter.read(folder)
     path = source_path(base) if base else base_of(added)
-    if added.of_embedding and detect.detect(path) != "openai" and not in_order(path):
+    if added.of_embedding and not _in_order(path):
         raise InputError(
-            f"{file}: changes the embedding, whose rows stand in another order in {path}"
+            f"{file}: changes the embedding, whose rows may stand in another order in {path}: give "
+            "the folder for transformers or the .pt that it was trained on"
         )
     weights = adapter.merge(detect.load(path), added)
     say(f"merged {len(added.layers)} adapters of {folder} into {base or added.base}", sys.stderr)
     return Model(weights, path=folder, others=(path,))
+
+
+def _in_order(path: Path) -> bool:
+    """Whether a base's tokens are known to stand as its adapters were trained on them."""
+    form = detect.detect(path)
+    return form in ("openai", "ggml", "packed") or (form == "hf" and in_order(path))
 
 
 def is_experiment(path: Path) -> bool:

@@ -9,6 +9,7 @@ Example usage::
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 from espnet_dq.bin.arguments import Parser, positive
@@ -37,16 +38,14 @@ def main(argv: list[str] | None = None) -> int:
     """Write the choice; returns 0."""
     args = get_parser().parse_args(argv)
     check_replaceable(args.out)
-    settings, losses = _table(args.table)
-    # What no grid can be on stays, in float16, and so does the header.
-    fixed = settings["rest_bytes"] + _HEADER * 2 * settings["tensors"]
+    model, fixed, losses = _table(args.table)
     chosen = allocate(losses, args.budget_mb * MB - fixed)
     total = sum(loss.bytes for loss in chosen.values()) + fixed
     kl = sum(loss.kl for loss in chosen.values())
     write_table(
         args.out,
         {name: loss.grid for name, loss in chosen.items()},
-        f"From {args.table.name}, {settings['model']}: at most {args.budget_mb} MB.\n"
+        f"From {args.table.name}, {model}: at most {args.budget_mb} MB.\n"
         f"Computed, not measured: {total} bytes packed, KL {kl:.5f} nats a token if losses add up.",
     )
     for grid, count in Counter(loss.grid for loss in chosen.values()).most_common():
@@ -55,7 +54,8 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _table(path: Path) -> tuple[dict, dict[str, list[Loss]]]:
+def _table(path: Path) -> tuple[str, int, dict[str, list[Loss]]]:
+    """The model's name, the bytes that no choice changes, and what each grid costs."""
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     losses: dict[str, list[Loss]] = {}
@@ -64,14 +64,18 @@ def _table(path: Path) -> tuple[dict, dict[str, list[Loss]]]:
         settings = json.loads(head)
         for line in lines:
             loss = Loss(**json.loads(line))
+            loss = replace(loss, bytes=int(loss.bytes), kl=float(loss.kl))
             losses.setdefault(loss.name, []).append(loss)
         kept = {name for name, rows in losses.items() if any(r.grid == "none" for r in rows)}
         missing = set(settings["candidates"]) - kept
+        # What no grid can be on stays, in float16, and so does the header.
+        fixed = int(settings["rest_bytes"]) + _HEADER * 2 * int(settings["tensors"])
+        model = str(settings["model"])
     except (ValueError, TypeError, KeyError) as e:
         raise InputError(f"{path}: not a table of `sensitivity`, or torn ({e})") from e
     if missing:
         raise InputError(f"{path}: {min(missing)} is not in it yet; run `sensitivity` to its end")
-    return settings, losses
+    return model, fixed, losses
 
 
 if __name__ == "__main__":

@@ -129,7 +129,10 @@ def _rows(path: Path, settings: dict) -> list[dict]:
         with atomic(path) as tmp:
             tmp.write_text(json.dumps(settings) + "\n", encoding="utf-8")
         return []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    except UnicodeDecodeError as e:
+        raise InputError(f"{path}: is no table of sensitivity: give another path") from e
     older = {name: value for name, value in settings.items() if name != "heard"}
     if not lines or lines[0] not in [json.dumps(each) + "\n" for each in (settings, older)]:
         raise InputError(f"{path}: measured with another model or other data; remove it")
@@ -137,7 +140,13 @@ def _rows(path: Path, settings: dict) -> list[dict]:
         lines.pop()
         with atomic(path) as tmp:
             tmp.write_text("".join(lines), encoding="utf-8")
-    return [json.loads(line) for line in lines[1:]]
+    rows = []
+    for number, line in enumerate(lines[1:], 2):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as e:
+            raise InputError(f"{path}:{number}: damaged: remove the table, or this line") from e
+    return rows
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from espnet_dq.api.verification import verify
 from espnet_dq.bin.arguments import Parser
-from espnet_dq.errors import run, say
-from espnet_dq.files import atomic, check_replaceable
+from espnet_dq.errors import InputError, run, say
+from espnet_dq.files import atomic, check_apart, check_replaceable
 
 
 def get_parser() -> Parser:
@@ -41,10 +41,18 @@ def get_parser() -> Parser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Print the comparison; 0 if nothing differs, 1 if anything does."""
+    """Print the comparison; 0 if nothing differs, 1 if anything does.
+
+    Raises:
+        InputError: as `verify`, or --json would take the place of what is compared.
+    """
     args = get_parser().parse_args(argv)
     if args.json:
         check_replaceable(args.json)
+        for model in (args.path, args.against):
+            check_apart(args.json, model)
+        if args.json.exists() and args.json.resolve().is_relative_to(args.path.resolve()):
+            raise InputError(f"--json {args.json}: is of the model that is verified")
     report = verify(args.path, args.against, args.grid, args.base)
     for line in report.lines():
         say(line)

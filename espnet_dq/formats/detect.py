@@ -29,16 +29,32 @@ def detect(path: Path | str) -> str:
                 f"{file}: a LoRA or other PEFT adapter, no whole model: merge it into the model it "
                 f"was trained on (espnet-dq convert --from {path} ...)"
             )
+        if file := _file_in(path):
+            raise InputError(f"{path}: holds {FORMATS[detect(file)].known_by}, {file}: give that")
     else:
-        file_size(path)
-        with open(path, "rb") as f:
-            start = f.read(_START)
+        start = _start(path)
     asked = [form for form in FORMATS.values() if (form.folder is not None) == is_folder]
     for form in asked:
         if form.recognizes(path, start):
             return form.name
     known = " nor ".join(form.known_by for form in asked)
     raise InputError(f"{path}: holds neither {known}" if is_folder else f"{path}: neither {known}")
+
+
+def _start(path: Path) -> bytes:
+    file_size(path)
+    with open(path, "rb") as f:
+        return f.read(_START)
+
+
+def _file_in(folder: Path) -> Path | None:
+    """The model file in a folder that is none of a format, as `publish` writes some."""
+    files = [folder / name for name in ("model.bin", "model.safetensors")]
+    if lexists(folder / "config.json"):
+        return None
+    asked = [form for form in FORMATS.values() if form.folder is None]
+    found = ((file, _start(file)) for file in files if file.is_file())
+    return next((f for f, start in found if any(x.recognizes(f, start) for x in asked)), None)
 
 
 def adapter(folder: Path) -> Path | None:

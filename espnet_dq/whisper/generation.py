@@ -9,6 +9,7 @@ import base64
 import gzip
 import itertools
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -16,7 +17,7 @@ import numpy as np
 import whisper
 from whisper.model import ModelDimensions
 
-from espnet_dq.errors import InputError
+from espnet_dq.errors import InputError, say
 from espnet_dq.whisper.dims import any_tokenizer
 from espnet_dq.whisper.vocabulary import token_strings, whole_size
 
@@ -156,7 +157,7 @@ def of_huggingface(
     suppress, begin = (
         ids.each(key, others.pop(key, [])) for key in ("suppress_tokens", "begin_suppress_tokens")
     )
-    heads = _pairs("alignment_heads", others.pop("alignment_heads", None), dims, source)
+    heads = _heads(others.pop("alignment_heads", None), dims, source)
     languages = _languages(others.pop("lang_to_id", None), dims, ids)
     for key, expected in by_vocabulary(dims).items():
         found = others.pop(key, None)
@@ -204,7 +205,7 @@ def of_ctranslate2(
         ids.each(key, content.get(key) or [])
         for key in ("suppress_ids", "suppress_ids_begin", "lang_ids")
     )
-    heads = _pairs("alignment_heads", content.get("alignment_heads"), dims, source)
+    heads = _heads(content.get("alignment_heads"), dims, source)
     found = Generation(suppress, begin, languages or usual.languages,
                        heads or usual.alignment_heads, usual.others)  # fmt: skip
     return None if found == usual else found
@@ -229,7 +230,9 @@ def of_table(table: object, dims: ModelDimensions, source) -> Generation:
     ids = _Ids(range(dims.n_vocab), dims.n_vocab, source)
     lists = [ids.each(key, table[key])
              for key in ("suppress_tokens", "begin_suppress_tokens", "languages")]  # fmt: skip
-    heads = _pairs("alignment_heads", table["alignment_heads"], dims, source)
+    heads = _heads(table["alignment_heads"], dims, source)
+    if len(heads) < len(table["alignment_heads"] or ()):  # nobody else's file
+        raise InputError(f"{source}: alignment_heads: the model does not have them all")
     others = table["others"]
     if not isinstance(others, dict):
         raise InputError(f"{source}: others is not a table")
@@ -299,17 +302,24 @@ def _languages(table: object, dims: ModelDimensions, ids: _Ids) -> tuple[int, ..
     return tuple(sorted(found.values()))
 
 
-def _pairs(
-    key: str, value: object, dims: ModelDimensions, source: object
-) -> tuple[tuple[int, int], ...]:
-    """Layers and heads, all of which the model has."""
-    most = dims.n_text_layer, dims.n_text_head
+def _heads(value: object, dims: ModelDimensions, source: object) -> tuple[tuple[int, int], ...]:
+    """`alignment_heads`: layers and heads, without those that the model does not have.
+
+    Models of fewer layers are published with their teacher's. Word timestamps are all that reads
+    them, and where a layer is missing CTranslate2 ends in a segmentation fault.
+    """
     if value is None:
         return ()
     if not isinstance(value, list) or not all(
-        isinstance(pair, list) and len(pair) == 2
-        and all(type(n) is int and 0 <= n < size for n, size in zip(pair, most, strict=True))
+        isinstance(pair, list) and len(pair) == 2 and all(type(n) is int and n >= 0 for n in pair)
         for pair in value
-    ):  # fmt: skip
-        raise InputError(f"{source}: {key} is not pairs of a layer and a head that the model has")
-    return tuple((layer, head) for layer, head in value)
+    ):
+        raise InputError(f"{source}: alignment_heads is not pairs of a layer and a head")
+    own = [(x, y) for x, y in value if x < dims.n_text_layer and y < dims.n_text_head]
+    if lost := len(value) - len(own):
+        say(
+            f"{source}: alignment_heads: left out are {lost} of {len(value)}, of layers or heads "
+            "that the model does not have",
+            sys.stderr,
+        )
+    return tuple(own)

@@ -32,6 +32,7 @@ _MOST = {
     "n_text_layer": 128,
 }
 _MOST_OTHER = 1 << 13
+MELS = (80, 128)  # of which openai-whisper has filters
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -47,6 +48,9 @@ def check_dims(dims: ModelDimensions, source: str) -> ModelDimensions:
         most = _MOST.get(field.name, _MOST_OTHER)
         if type(value) is not int or not 0 < value <= most:
             raise InputError(f"{source}: {field.name} = {shown(value)} is not within 1 to {most}")
+    if dims.n_mels not in MELS:
+        raise InputError(f"{source}: n_mels = {dims.n_mels}: openai-whisper has filters for "
+                         f"{' and '.join(map(str, MELS))} only")  # fmt: skip
     for side in ("audio", "text"):
         state, head = getattr(dims, f"n_{side}_state"), getattr(dims, f"n_{side}_head")
         if state % head or state % 2:

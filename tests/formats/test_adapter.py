@@ -274,7 +274,7 @@ def test_rows_of_an_embedding_are_not_mixed_up(base, tmp_path):
     first, second = [*words][:2]
     words[first], words[second] = words[second], words[first]
     path.write_text(json.dumps(content), encoding="utf-8")
-    with pytest.raises(InputError, match="whose rows stand in another order in"):
+    with pytest.raises(InputError, match="whose rows may stand in another order in"):
         dq.load(folder, base=other)
 
 

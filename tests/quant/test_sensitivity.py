@@ -215,11 +215,28 @@ def test_a_table_that_is_not_whole(table, tmp_path):
         ("nonsense", "not a table"),
         ("", "not a table"),
         (lines[0] + '\n{"name": 1}', "not a table"),
+        (lines[0].replace('"rest_bytes"', '"rest"') + "".join(lines[1:]), "not a table"),
+        ("\n".join([lines[0], lines[1].replace('"kl": ', '"kl": "x", "k": ')]), "not a table"),
     ):
         path = tmp_path / "table.jsonl"
         path.write_text(content)
         with pytest.raises(InputError, match=message):
             allocate_main(["--table", str(path), "--budget_mb", "9", "--out", str(tmp_path / "g")])
+
+
+def test_another_file_is_no_table(table, tmp_path):
+    """As by a slip of --out: it stays."""
+    given = options(table)
+    lines = (table / "table.jsonl").read_text().splitlines(keepends=True)
+    for content, message in (
+        ("x".encode("utf-16"), "is no table of sensitivity"),
+        (f"{lines[0]}{{\n{lines[1]}".encode(), r"x\.jsonl:2: damaged"),
+    ):
+        (tmp_path / "x.jsonl").write_bytes(content)
+        given[given.index("--out") + 1] = str(tmp_path / "x.jsonl")
+        with pytest.raises(InputError, match=message):
+            sensitivity(given)
+        assert (tmp_path / "x.jsonl").read_bytes() == content
 
 
 def test_bytes_are_those_of_the_file(make_toy):

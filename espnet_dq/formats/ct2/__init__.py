@@ -35,9 +35,10 @@ class CTranslate2(Format):
         return lexists(path / "model.bin")
 
     def check(self, dims, grids):
-        from espnet_dq.formats.ct2 import write
+        from espnet_dq.formats.ct2 import config, write
 
         write.check_vocabulary(dims)
+        config.preprocessor(dims)
 
     def lost(self, generation, dims):
         from espnet_dq.whisper.generation import openais

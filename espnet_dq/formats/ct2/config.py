@@ -42,7 +42,7 @@ def preprocessor(dims: ModelDimensions) -> dict[str, int]:
     if rest:
         raise InputError(
             f"n_audio_ctx = {dims.n_audio_ctx} is no whole number of seconds "
-            f"({_POSITIONS_PER_SECOND} positions each), which faster-whisper needs"
+            f"({_POSITIONS_PER_SECOND} positions each), as preprocessor_config.json says windows"
         )
     return {
         "feature_size": dims.n_mels,

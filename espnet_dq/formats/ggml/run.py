@@ -31,11 +31,13 @@ def whisper_cpp() -> ctypes.CDLL:
     """The C library that pywhispercpp brings; its Python functions give one logit of a row."""
     import _pywhispercpp  # noqa: F401  loads what the library needs
 
-    (path,) = (
-        f.locate() for f in files("pywhispercpp")
+    found = [
+        f.locate() for f in files("pywhispercpp") or ()
         if f.parent.name == "pywhispercpp.libs" and f.name.startswith("libwhisper")
-    )  # fmt: skip
-    lib = ctypes.CDLL(str(path))
+    ]  # fmt: skip
+    if len(found) != 1:  # built otherwise than the wheels that are published
+        raise ImportError("no libwhisper of its own", name="pywhispercpp.libs")
+    lib = ctypes.CDLL(str(found[0]))
     pointer, number = ctypes.c_void_p, ctypes.c_int
     lib.whisper_context_default_params.restype = _ContextParams
     lib.whisper_init_from_file_with_params.restype = pointer

@@ -43,5 +43,10 @@ class HuggingFace(Format):
         safe = any(lexists(path / name) for name in (FILE, INDEX))
         return self.runtime if safe else "torch"  # pickles are only read by our own reader
 
+    def check(self, dims, grids):
+        from espnet_dq.formats.ct2 import config
+
+        config.preprocessor(dims)
+
     def lost(self, generation, dims):
         return ""

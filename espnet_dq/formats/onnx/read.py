@@ -20,6 +20,7 @@ from whisper.model import ModelDimensions
 
 from espnet_dq.errors import InputError
 from espnet_dq.files import read_limited
+from espnet_dq.formats.onnx import wire
 from espnet_dq.formats.onnx.graph import (
     BITS,
     BLOCK,
@@ -28,7 +29,6 @@ from espnet_dq.formats.onnx.graph import (
     scale_shape,
     stored_shape,
 )
-from espnet_dq.formats.onnx.wire import check_structure
 from espnet_dq.whisper.any_window import ANY_WINDOW
 from espnet_dq.whisper.dims import weight_shapes
 from espnet_dq.whisper.vocabulary import (
@@ -42,7 +42,6 @@ from espnet_dq.whisper.vocabulary import (
 from espnet_dq.whisper.weights import Weights, check_dims
 
 FILES = ("encoder.onnx", "decoder.onnx")
-LARGEST = 2 << 30  # bytes of a file, by protobuf's own rule
 _TOKENS = 16 << 20
 _TYPES = {
     TensorProto.FLOAT: np.dtype("<f4"),
@@ -141,8 +140,7 @@ def state_of(tensors: Mapping[str, Stored]) -> dict[str, torch.Tensor]:
 
 def read_model(path: Path) -> onnx.ModelProto:
     """The model in a file; raises `InputError` when it holds none."""
-    content = read_limited(path, LARGEST)
-    check_structure(content, path)
+    content = wire.read(path)
     try:
         model = onnx.ModelProto.FromString(content)
     except (DecodeError, ValueError, RecursionError) as e:

@@ -18,6 +18,7 @@ from whisper.model import ModelDimensions
 from espnet_dq.errors import InputError, WorkError
 from espnet_dq.formats import companions, json_file
 from espnet_dq.formats.onnx import graph as onnx_graph
+from espnet_dq.formats.onnx import wire
 from espnet_dq.formats.onnx import write as onnx_writer
 from espnet_dq.formats.onnx.graph import Stored
 from espnet_dq.formats.report import (
@@ -132,8 +133,8 @@ def _companions(folder: Path, dims: ModelDimensions) -> list[Row]:
 def read(path: Path) -> onnx.ModelProto:
     """The model in a file; raises `InputError`."""
     try:
-        model = onnx.load(path, load_external_data=False)
-    except (OSError, DecodeError, ValueError) as e:
+        model = onnx.ModelProto.FromString(wire.read(path))
+    except DecodeError as e:
         raise InputError(f"{path}: not a readable ONNX model ({type(e).__name__})") from e
     return model
 

@@ -4,12 +4,22 @@ Protobuf makes some 70 bytes in memory of two in a file, where nothing but empty
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from espnet_dq.errors import InputError
+from espnet_dq.files import read_limited
 
 LARGEST = 8 << 20  # bytes; of a large Whisper's merged decoder it is less than three million
+_FILE = 2 << 30  # bytes, by protobuf's own rule
 _GRAPH, _INITIALIZER, _RAW = 7, 5, 9  # fields of ModelProto, GraphProto, TensorProto
 _FIXED = {1: 8, 5: 4}  # bytes of values by their wire type
+
+
+def read(path: Path) -> bytes:
+    """What an ONNX file holds, fit to be parsed; raises `InputError` as `check_structure`, too."""
+    content = read_limited(path, _FILE)
+    check_structure(content, path)
+    return content
 
 
 def check_structure(content: bytes, source: object) -> None:

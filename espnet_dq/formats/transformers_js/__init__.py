@@ -53,9 +53,11 @@ class TransformersJs(Format):
         return any(_ours(file) for file in sorted((path / "onnx").glob("encoder_model*.onnx")))
 
     def check(self, dims, grids):
+        from espnet_dq.formats.ct2 import config
         from espnet_dq.formats.onnx import write
 
         write.check_grids(dims, grids)
+        config.preprocessor(dims)
 
     def rounded(self, path, model):
         from espnet_dq.formats.onnx import rounding
