@@ -29,7 +29,7 @@ def get_parser() -> Parser:
     parser.add_argument("--ngpu", type=whole, default=0, help="GPUs of each machine (0: the CPU)")
     parser.add_argument("--nodes", type=count, default=1, help="machines, on Slurm (1)")
     parser.add_argument("--backend", choices=BACKENDS, default="local", help="where (local)")
-    parser.add_argument("--options", default="", help="options of sbatch, in one string")
+    parser.add_argument("--options", default="", help="more options of sbatch, in one string")
     return parser
 
 
@@ -44,8 +44,10 @@ def main(argv: list[str] | None = None) -> int:
     with shown(script.parent):
         if not slurm:
             return run_here(script)
+        wanted = [*shlex.split(args.options), "--nodes", str(args.nodes), "--ntasks-per-node", "1"]
+        wanted += ["--gpus-per-node", str(args.ngpu)] if args.ngpu else []
         jobs = Jobs(["bash", str(script)], 1, script.with_name(LOG))
-        run_jobs(jobs, args.backend, options=shlex.split(args.options), show=False)
+        run_jobs(jobs, args.backend, options=wanted, show=False)
         return 0
 
 

@@ -283,6 +283,8 @@ def _of_option(name: str) -> Iterator[None]:
 def _model(name: str, model: str) -> dict[str, str]:
     """NAME_pt, the checkpoint; NAME_content, a hash of what a path holds; NAME_shown, in reports.
 
+    And NAME_own, the checkpoint of what is none of OpenAI's, else empty.
+
     Raises `InputError` for what can be no teacher or student.
     """
     with _of_option(name):
@@ -292,7 +294,9 @@ def _model(name: str, model: str) -> dict[str, str]:
         shown = os.path.basename(os.path.abspath(model)) + "/" * os.path.isdir(model)
         if shown in MODELS:  # which would say that it is OpenAI's
             shown = f"./{shown}"
-    return {f"{name}_pt": str(checkpoint), f"{name}_content": content[:16], f"{name}_shown": shown}
+    found = {"pt": str(checkpoint), "content": content[:16], "shown": shown}
+    found["own"] = "" if published(model) else str(checkpoint)
+    return {f"{name}_{what}": value for what, value in found.items()}
 
 
 def _canary(folder: str) -> str:

@@ -491,6 +491,8 @@ def test_models_that_one_has(folder, tmp_path):
         assert Path(settled["exp"]).name == f"asterisk_{called}_tiny_ct2_int8"
         assert settled["teacher_name"] == called and settled["teacher_shown"] == shown
         assert fnmatchcase(settled["teacher_pt"], checkpoint)
+        openais = checkpoint.endswith(("base.pt", "turbo.pt"))
+        assert settled["teacher_own"] == ("" if openais else settled["teacher_pt"])
     folder.rename(tmp_path / "tiny")
     settled = settle({"teacher": "./tiny", "expdir": "e"}, str(tmp_path))
     assert settled["teacher_shown"] == "tiny/"

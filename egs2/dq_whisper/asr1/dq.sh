@@ -41,25 +41,21 @@ for folder in "$exp/done" "$dumpdir" downloads; do
     [ -w "$folder" ] || [ "$folder" = downloads ] || die "$folder: no right to write: $elsewhere"
 done
 dump=$(cd "$dumpdir" && pwd)/$corpus
-if [ -n "$data_root" ]; then
-    dump=$dump/$({ realpath -m "$data_root"; printf %s "$local_data_opts"; } | cksum | cut -d ' ' -f 1)
-fi
-data=$dump/data
-raw=$dump/raw
+[ -z "$data_root" ] ||
+    dump+=/$({ realpath -m "$data_root"; printf %s "$local_data_opts"; } | cksum | cut -d ' ' -f 1)
+data=$dump/data raw=$dump/raw
 # What the teacher splits or labels is a data set of its own.
-of_teacher=${teacher_pt##*/}
-of_teacher=${of_teacher%.pt}
-if [ "$long" = split ]; then raw=$dump/raw_split_$of_teacher; fi
-test=$raw/test
-if [ "$test_clips" -gt 0 ]; then test=$exp/data/test; fi
+of_teacher=$(basename "$teacher_pt" .pt)
+if [ "$long" = split ]; then raw+=_split_$of_teacher; fi
+drawn=$raw/test # what is scored, perhaps joined
+if [ "$test_clips" -gt 0 ]; then drawn=$exp/data/test; fi
+test=$drawn
 if [ "$test_windows" = true ]; then test=$exp/data/test_windows; fi
 log() { echo "$(date '+%H:%M:%S') (dq.sh:${BASH_LINENO[0]}) $(shown "$*")" >&2; }
 # beside FILE KIND: a new hidden name beside it, as espnet_dq/files.py makes them.
+host=$(uname -n | tr -cd '[:alnum:]' | cut -c 1-12)
 beside() {
-    local host random
-    host=$(uname -n | tr -cd '[:alnum:]' | cut -c 1-12)
-    random=$(od -An -N4 -tx4 /dev/urandom | tr -d ' ')
-    echo "${1%/*}/.${1##*/}.$2-${host:-host}-$$-$random"
+    echo "${1%/*}/.${1##*/}.$2-${host:-host}-$$-$(od -An -N4 -tx4 /dev/urandom | tr -d ' ')"
 }
 # whole FILE: what comes in, under its name only once all of it is there.
 whole() {
@@ -67,21 +63,25 @@ whole() {
     part=$(beside "$1" tmp)
     cat > "$part" && mv "$part" "$1"
 }
-# discard FOLDER: never half of it under its name.
-discard() {
+# made_of FOLDER NOTE WHAT ANEW: a folder whose file NOTE says of what it is made. One that is of
+# something else, or any if ANEW is true, goes before that: never half of it under its name.
+made_of() {
     local old
-    old=$(beside "$1" old)
-    mv "$1" "$old"
-    rm -rf "$old"
+    if [ -e "$1/$2" ] && { [ "$4" = true ] || [ "$3" != "$(<"$1/$2")" ]; }; then
+        old=$(beside "$1" old)
+        mv "$1" "$old"
+        rm -rf "$old"
+    fi
+    mkdir -p "$1"
+    [ -e "$1/$2" ] || echo "$3" | whole "$1/$2"
 }
 
 # One run at a time in this folder. Everything that a run starts here holds the lock, so what a
 # killed one has left at work is waited for.
 if type -P flock > /dev/null; then
     exec {lock}> "$exp/.lock"
-    # Other codes than 1: a file system without locks.
     locked=0
-    flock -n "$lock" || locked=$?
+    flock -n "$lock" || locked=$? # other codes than 1: a file system without locks
     if [ "$locked" -eq 1 ]; then
         log "$exp: another run, or what a killed one has left, is at work there: waiting for it"
         flock "$lock" && locked=0
@@ -98,7 +98,8 @@ fi
 
 read -ra systems <<< "$systems"
 read -ra also <<< "${also//,/ }"
-read -ra scored <<< "$scored" # as espnet_dq/recipe/systems.py has them
+read -ra scored <<< "$scored" # NAME:RUNTIME:PATH, as espnet_dq/recipe/systems.py has them
+read -ra data_opts <<< "$local_data_opts"
 
 # What decides the results: espnet_dq/recipe/settings.py has compared them, but perhaps another run
 # has begun the experiment since, where nothing can be locked.
@@ -150,11 +151,8 @@ in_jobs() {
 }
 # heavy NAME MODULE ARGS...: as `py`; on Slurm as a job, with $heavy_options if set.
 heavy() {
-    if [ "$cmd_backend" = local ]; then
-        py "${@:2}"
-    else
-        in_jobs 1 "$1" "${heavy_options:-$cmd_options}" "$PYTHON" -m "espnet_dq.bin.$2" "${@:3}"
-    fi
+    if [ "$cmd_backend" = local ]; then py "${@:2}"; return; fi
+    in_jobs 1 "$1" "${heavy_options:-$cmd_options}" "$PYTHON" -m "espnet_dq.bin.$2" "${@:3}"
 }
 processes=$nj here=$ngpu # of one command on one machine; GPUs that this machine must have
 [ "$cmd_backend" = local ] || processes=$cmd_threads here=0
@@ -181,20 +179,18 @@ data_options="$corpus $data_root $local_data_opts $allow_pipes $max_left_out $lo
 if [ "$long" = split ]; then data_options+=" $teacher_pt"; fi
 last_made() { cat "$dump/.made" 2> /dev/null || true; }
 lock_data() {
-    if type -P flock > /dev/null && [ -z "${data_lock:-}" ]; then
-        mkdir -p "$dump"
-        local before
-        before=$(last_made)
-        exec {data_lock}> "$dump/.lock"
-        flock -n "$data_lock" || if [ $? -eq 1 ]; then
-            log "$dump: another run is making the data: waiting for it"
-            flock "$data_lock"
-            if [ "$stage" -eq 0 ] && [ "$(last_made)" != "$before" ] &&
-                [[ $(last_made) == *" $data_options" ]]; then
-                log "$dump: it has made what this one needs"
-                data_made=true
-            fi
-        fi
+    local before
+    if ! type -P flock > /dev/null || [ -n "${data_lock:-}" ]; then return; fi
+    mkdir -p "$dump"
+    before=$(last_made)
+    exec {data_lock}> "$dump/.lock"
+    if flock -n "$data_lock" || [ $? -ne 1 ]; then return; fi # or a file system without locks
+    log "$dump: another run is making the data: waiting for it"
+    flock "$data_lock"
+    if [ "$stage" -eq 0 ] && [ "$(last_made)" != "$before" ] &&
+        [[ $(last_made) == *" $data_options" ]]; then
+        log "$dump: it has made what this one needs"
+        data_made=true
     fi
 }
 data_made=false # by another run
@@ -205,27 +201,21 @@ unlock_data() {
 }
 # make_data OPTIONS...: stage 1, which notes what it reads; or with --exp a look whether that is so.
 make_data() {
-    local data_opts
-    read -ra data_opts <<< "$local_data_opts"
     py make_data --out "$data" --nj "$nj" --apart "$dumpdir" --apart "$expdir" "$@" -- \
         local/data.sh --corpus "$corpus" --downloads downloads \
         ${data_root:+--data_root "$data_root"} "${data_opts[@]}" "${pipes[@]}"
 }
-tokens_of=() # of a student that has perhaps not all of Whisper's, or another window
-[ "$student_pt" = "$weights/$student.pt" ] || tokens_of=(--student "$student_pt")
 if [ -n "$data_root" ] && [ -e "$exp/done/1" ] && [ "$skip_data" = false ]; then
     if [ "$stage" -eq 0 ]; then make_data --exp "$exp"; fi
     if [ "$stage" -ge 3 ]; then make_data --exp "$exp" --warn; fi
 fi
 if run_stage 1 "data" "$skip_data"; then
-    for model in teacher student; do # a user's may be damaged: said before the work on the data
-        file=${model}_pt
-        [ "${!file}" = "$weights/${!model}.pt" ] || fetch_weights "$model"
-    done
+    # A user's may be damaged: said before the work on the data.
+    fetch_weights ${teacher_own:+teacher} ${student_own:+student}
     lock_data
     if [ "$data_made" = false ]; then
         rm -f "$dump/.made"
-        make_data --student "${tokens_of[1]:-$student}"
+        make_data --student "${student_own:-$student}"
         data_read=true
     fi
     rm -f "$exp/source.jsonl"
@@ -235,21 +225,20 @@ fi
 if run_stage 2 "format to 16 kHz, check splits, pack windows" "$skip_data"; then
     lock_data
     if [ "$long" = split ] || [ "$labels" != text ]; then fetch_weights teacher; fi
-    if [ ${#tokens_of[@]} -gt 0 ]; then fetch_weights student; fi
+    fetch_weights ${student_own:+student}
     if [ "$data_made" = false ]; then
         rm -f "$dump/.made"
-        options=("${pipes[@]}" --max_left_out "$max_left_out")
-        [ -z "$data_root" ] || options+=(--allow_shared_text)
+        options=("${pipes[@]}" --max_left_out "$max_left_out" ${data_root:+--allow_shared_text})
         [[ $local_data_opts != *--untranscribed* ]] || options+=(--untranscribed)
         [ "$long" != split ] || options+=(--long split --aligner "$teacher_pt")
         heavy format format_data --data "$data" --out "$raw" --nj "$processes" "${options[@]}"
-        [ "$data_read" = false ] ||
-            echo "$(date +%s%N) $$ $data_options" | whole "$dump/.made"
+        [ "$data_read" = false ] || echo "$(date +%s%N) $$ $data_options" | whole "$dump/.made"
     fi
     [ ! -e "$data/source.jsonl" ] || whole "$exp/source.jsonl" < "$data/source.jsonl"
     [ "$labels" != text ] || unlock_data # windows are each experiment's own
     label_options=
     [ "$ngpu" -eq 0 ] || label_options="$cmd_train_options --gpus-per-node 1"
+    # A student that is not OpenAI's has perhaps not all of Whisper's tokens, or another window.
     for each in "train $singles $most_windows" "dev 10 $dev_windows"; do
         read -r set alone most <<< "$each"
         source=$raw/$set
@@ -259,7 +248,7 @@ if run_stage 2 "format to 16 kHz, check splits, pack windows" "$skip_data"; then
                 --out "$source" --teacher "$teacher_pt" --mode "$labels" --ngpu "$((ngpu > 0))"
         fi
         py pack_windows --data "$source" --out "$exp/data/$set" ${most:+--most "$most"} \
-            --singles "$alone" --seed "$seed" "${tokens_of[@]}" \
+            --singles "$alone" --seed "$seed" ${student_own:+--student "$student_own"} \
             --temperature "$temperature" --max_hours "$max_hours" \
             ${cachedir:+--shared "$cachedir/windows"}
     done
@@ -286,9 +275,10 @@ make_canary() {
         py make_canary --train "$raw/train" --sets "${sets[@]}" --out "$exp/data/$1" "${@:2}"
 }
 
-first=kd
-configs=("$train_config" "$qat_config")
+# The first training, and what it has made before the other one puts that on the grid.
+first=kd learned=merged.pth configs=("$train_config" "$qat_config")
 if [ "$mode" = joint ]; then first=qat configs=("$train_config"); fi
+if [ "$mode" = joint ] || [ "$merge" = 1 ]; then learned=valid.loss.ave.pth; fi
 
 if run_stage 3 "weights" false; then
     fetch_weights teacher student
@@ -316,16 +306,11 @@ fi
 
 if [ "$skip_train" = true ]; then skip_teacher_pass=true; fi
 if run_stage 4 "teacher pass" "$skip_teacher_pass"; then
-    if [ -e "$exp/cache/windows" ] && [ "$(windows)" != "$(<"$exp/cache/windows")" ]; then
-        discard "$exp/cache" # answers to other windows
-    fi
-    mkdir -p "$exp/cache"
-    windows | whole "$exp/cache/windows"
+    made_of "$exp/cache" windows "$(windows)" false # answers to other windows go
     for set in dev train; do
         pass=(--data "$exp/data/$set" --out "$exp/cache/$set"
             --teacher "$teacher_pt" --student "$student_pt" --grid "$grid" --padding "$padding"
-            --train_config "${configs[@]}")
-        [ -z "$cachedir" ] || pass+=(--shared "$cachedir/teacher")
+            --train_config "${configs[@]}" ${cachedir:+--shared "$cachedir/teacher"})
         if [ "$cmd_split" = true ]; then
             in_jobs "$nj" "teacher_${set}_part" "$cmd_options" env "OMP_NUM_THREADS=$cmd_threads" \
                 "$PYTHON" -m espnet_dq.bin.teacher_pass "${pass[@]}" --split "JOB/$nj"
@@ -337,9 +322,7 @@ if run_stage 4 "teacher pass" "$skip_teacher_pass"; then
 fi
 
 if run_stage 5 "shapes" "$skip_train"; then
-    for set in dev train; do
-        py collect_shapes --data "$exp/data/$set" --out "$exp/stats/$set"
-    done
+    for set in dev train; do py collect_shapes --data "$exp/data/$set" --out "$exp/stats/$set"; done
     finish_stage 5
 fi
 
@@ -349,17 +332,11 @@ train() {
     # A finished run that is asked for again starts anew, and so does one from another start, of
     # other data or another teacher; an unfinished one is resumed.
     start=$(windows; cksum < "$2"; cksum < "$teacher_pt")
-    if [ -e "$out/start" ] && { [ "$again" = true ] || [ "$start" != "$(<"$out/start")" ]; }; then
-        discard "$out"
-    fi
-    mkdir -p "$out"
-    [ -e "$out/start" ] || echo "$start" | whole "$out/start"
+    made_of "$out" start "$start" "$again"
     [ "$skip_teacher_pass" = false ] || live=(--live)
-    local wanted="$cmd_train_options --nodes $num_nodes --ntasks-per-node 1"
-    [ "$ngpu" -eq 0 ] || wanted+=" --gpus-per-node $ngpu"
     py run_training --exp "$exp" --name "$1" --init "$2" --teacher "$teacher_pt" \
         --padding "$padding" --seed "$seed" --ngpu "$ngpu" --nodes "$num_nodes" "${live[@]}" \
-        --backend "$cmd_backend" --options="$wanted" || code=$?
+        --backend "$cmd_backend" --options="$cmd_train_options" || code=$?
     case $code in
         0) ;;
         130) log "interrupted: the same command goes on with the training"; exit 130 ;;
@@ -369,8 +346,6 @@ train() {
     grep 'epoch results' "$out/train.log" | sed 's/.*INFO: //' | cut -c1-180 >&2
 }
 
-learned=valid.loss.ave.pth # what comes out before the grid
-[ "$merge" = 1 ] || [ "$mode" = joint ] || learned=merged.pth
 if [ "$mode" = kd_qat ] && run_stage 6 "distil (kd)" "$skip_train"; then
     train kd "$exp/init/student.pth"
     finish_stage 6
@@ -408,40 +383,34 @@ fi
 
 # What the user says of the data, in the place of what their corpus does.
 about_data=(${data_name:+"--data_name=$data_name"} ${data_licence:+"--data_licence=$data_licence"})
-# decode FOLDER DATA NAME RUNTIME MODEL; what other experiments may decode, too, is shared.
+# decode FOLDER DATA SYSTEM, of `scored`; what other experiments may decode, too, is shared.
 decode() {
-    local into=$1 data=$2
-    shift 2
-    local clips=$nj args=(--model "$3" --runtime "$2" --data "$data" --out "$exp/$into/$1")
-    [ "$1" != student_torch ] || clips=8 # as one batch
-    [[ $1 == student* || $1 == rounded_* ]] || args+=(${cachedir:+--shared "$cachedir/decode"})
+    local name runtime path clips=$nj
+    IFS=: read -r name runtime path <<< "$3"
+    local args=(--model "$exp/$path" --runtime "$runtime" --data "$2" --out "$exp/$1/$name")
+    [ "$name" != student_torch ] || clips=8 # as one batch
+    [[ $name == student* || $name == rounded_* ]] ||
+        args+=(${cachedir:+--shared "$cachedir/decode"})
     if [ "$cmd_split" = true ]; then
-        in_jobs "$nj" "${into}_$1" "$cmd_options" \
+        in_jobs "$nj" "${1}_$name" "$cmd_options" \
             "$PYTHON" -m espnet_dq.bin.decode "${args[@]}" --split "JOB/$nj" --threads "$cmd_threads"
         py decode "${args[@]}" --join "$nj"
     else
         py decode "${args[@]}" --nj "$clips"
     fi
 }
+is_scored() { [[ " ${scored[*]}" == *" $1:"* ]]; }
 if run_stage 9 "decode" "$skip_eval"; then
-    if [ "$test_clips" -gt 0 ]; then
-        py subset_data --data "$raw/test" --out "$exp/data/test" --per_language "$test_clips"
-    fi
-    if [ "$test_windows" = true ]; then
-        source=$raw/test
-        if [ "$test_clips" -gt 0 ]; then source=$exp/data/test; fi
-        py pack_windows --by_speaker --data "$source" --out "$test" "${tokens_of[@]}"
-    fi
+    [ "$test_clips" -eq 0 ] ||
+        py subset_data --data "$raw/test" --out "$drawn" --per_language "$test_clips"
+    [ "$test_windows" = false ] ||
+        py pack_windows --by_speaker --data "$drawn" --out "$test" \
+            ${student_own:+--student "$student_own"}
     rounding=()
-    for name in "${systems[@]}"; do
-        case $name in
-            untouched_rounded) rounding+=("--$name" "$student_pt") ;;
-            teacher_rounded) rounding+=("--$name" "$teacher_pt") ;;
-        esac
-    done
-    [ "${#also[@]}" -eq 0 ] || rounding+=(--also "${also[@]}")
-    [ "${#rounding[@]}" -eq 0 ] ||
-        heavy rounded round_systems --exp "$exp" --grid "$grid" "${rounding[@]}"
+    ! is_scored untouched_rounded || rounding+=(--untouched_rounded "$student_pt")
+    ! is_scored teacher_rounded || rounding+=(--teacher_rounded "$teacher_pt")
+    [[ ${scored[*]} != *rounded* ]] || heavy rounded round_systems --exp "$exp" --grid "$grid" \
+        "${rounding[@]}" --also "${also[@]}"
     py describe --exp "$exp" --corpus "$corpus" --seed "$seed" --data "$test" \
         --teacher_name="$teacher_shown" --student_name="$student_shown" \
         --config "$config_names" --command "$command_line" \
@@ -449,16 +418,12 @@ if run_stage 9 "decode" "$skip_eval"; then
         --data_sources "$data/sources.json" \
         --systems "${systems[@]}" --also "${also[@]}"
     echo "$scoring" | whole "$exp/scoring"
-    for each in "${scored[@]}"; do
-        IFS=: read -r name decoder path <<< "$each"
-        decode decode "$test" "$name" "$decoder" "$exp/$path"
-    done
+    for each in "${scored[@]}"; do decode decode "$test" "$each"; done
     rm -rf "$exp/canary" "$exp/data/canary" "$exp/data/canary_wav"
-    [[ " ${systems[*]} " != *" untouched "* ]] || make_canary canary
+    ! is_scored untouched || make_canary canary
     for each in "${scored[@]}"; do
-        IFS=: read -r name decoder path <<< "$each"
-        [[ -e $exp/data/canary && $name =~ ^(untouched|teacher|student)$ ]] || continue
-        decode canary "$exp/data/canary" "$name" "$decoder" "$exp/$path"
+        [[ -e $exp/data/canary && $each =~ ^(untouched|teacher|student): ]] || continue
+        decode canary "$exp/data/canary" "$each"
     done
     finish_stage 9
 fi
