@@ -162,14 +162,14 @@ class DistillConfig(_Config):
 
     SECTION = "model_conf"
 
-    alpha: float = 0.9
+    alpha: float = 0.3
     temperature: float = 1.0
     matching: str = "dynamic_monotonic"
     matching_scope: str = "batch"
     matching_normalization: str = "none"
     tap: str = "block"
     distance: str = "mse"
-    lambda_hidden: float | str = 1.0
+    lambda_hidden: float | str = 0.1
     lambda_encoder: float = 0.0
     lambda_guide: float = 0.0
     terms: Mapping[str, float] = field(default_factory=dict)
@@ -289,7 +289,7 @@ class WindowConfig(_Config):
 
     SECTION = "encoder_conf"
 
-    window: str | float | list[float] | tuple[float, ...] = "random"
+    window: str | float | list[float] | tuple[float, ...] = "full"
     padding: str = "zeros"
 
     def __post_init__(self):

@@ -168,3 +168,13 @@ def test_a_training_configuration_is_read_strictly(tmp_path):
 def test_reading_it_imports_no_torch():
     code = "import sys, espnet_dq.config; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["train", "qat", "joint"])
+def test_defaults_are_the_recipes(name):
+    """So what an API user or a short file leaves out is what the recipe trains with."""
+    content = yaml.safe_load((PACKAGE / f"../egs2/dq_whisper/asr1/conf/{name}.yaml").read_text())
+    for config in (DistillConfig, WindowConfig):
+        own = vars(config())
+        said = {k: v for k, v in content[config.SECTION].items() if k in own}
+        assert said and said == {key: own[key] for key in said}

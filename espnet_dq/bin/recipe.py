@@ -28,14 +28,15 @@ from espnet_dq.bin.arguments import (
 from espnet_dq.data.corpora import CORPORA
 from espnet_dq.errors import InputError, run
 from espnet_dq.fetch.sources import MULTILINGUAL
-from espnet_dq.formats.registry import FORMATS
+from espnet_dq.formats.registry import FORMATS, home
 from espnet_dq.recipe import settings
 from espnet_dq.recipe.settle import DEBIAN, QAT_CONFIG, TRAIN_CONFIG, settle
 from espnet_dq.recipe.systems import SYSTEMS
 from espnet_dq.task.plan import LEAST_ON_GRID, MERGE, SHARE
 
 OWN = [name for name, corpus in CORPORA.items() if corpus.own]
-IN_RUNTIMES = ", ".join(f"{', '.join(f.grids)} ({f.runtime})" for f in FORMATS.values() if f.grids)
+_GRIDS = {form: [g for g in form.grids or () if home(g) is form] for form in FORMATS.values()}
+IN_RUNTIMES = ", ".join(f"{', '.join(grids)} ({f.runtime})" for f, grids in _GRIDS.items() if grids)
 SWITCH = ("true", "false")
 # What decides nothing of a result: which stages are left to do, and where. Who wants the same from
 # the beginning, elsewhere, says the other options.
@@ -185,8 +186,9 @@ OPTIONS = {
                "and student are tried, too. debian: Tux Paint's stamps, 161 MB to fetch. DIR: "
                "these, and a Kaldi folder of your own that training does not have. none: nothing"),
         Option("upload_to", "", str, "USER/NAME",
-               "stage 13 also uploads each folder to the Hugging Face Hub, as the private "
-               "repository USER/NAME-FORMAT (log in first: hf auth login, or HF_TOKEN)"),
+               "stage 13 also uploads each folder to the Hugging Face Hub, as the repository "
+               "USER/NAME-FORMAT, which is private if it is new, and else as it was (log in "
+               "first: hf auth login, or HF_TOKEN)"),
     ),
     "machines and folders": (
         Option("nj", "", count, "N",

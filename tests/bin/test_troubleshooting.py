@@ -64,6 +64,14 @@ def no_model(folder):
     run(folder, teacher=str(folder))
 
 
+def no_apt(folder):
+    (folder / "metadata.csv").touch()
+    own = {"corpus": "csv", "data_root": str(folder / "metadata.csv"), "dumpdir": str(folder)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", str(folder))
+        run(folder, **own)
+
+
 def changed_model(folder):
     model = save_model(folder / "mine.pt", make_model(state=32, layers=1))
     run(folder, teacher=str(model))
@@ -200,9 +208,9 @@ def another_language(folder):
 # In the order of the page.
 CASES: list[Callable[[Path], object]] = [
     no_folder, no_option, larger_student, larger_student_in_a_file, no_such_teacher, no_model,
-    tensorboard, another_training, changed_model, another_scoring, changed_data, broken_data,
-    data_of_another_experiment, no_disk, no_languages, no_language_in_a_table, unknown_language,
-    unknown_languages, another_language,
+    tensorboard, no_apt, another_training, changed_model, another_scoring, changed_data,
+    broken_data, data_of_another_experiment, no_disk, no_languages, no_language_in_a_table,
+    unknown_language, unknown_languages, another_language,
 ]  # fmt: skip
 
 
