@@ -51,6 +51,8 @@ def read(path: Path | str) -> object:
             raise InputError(f"{path}: {e}") from e
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except UnicodeEncodeError as e:
+        raise InputError(f"{path}: torch opens no file whose path is not UTF-8: rename it") from e
     except Exception as e:  # damaged pickles make torch raise whatever its opcodes stumble on
         # What torch says of a pickle is how to run what is in it.
         said = "its pickle" if isinstance(e, UnpicklingError) else str(e) or type(e).__name__

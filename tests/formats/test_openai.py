@@ -1,3 +1,4 @@
+import os
 import pickle
 import zipfile
 from dataclasses import asdict
@@ -34,6 +35,14 @@ def test_missing_sinusoids_are_openais(toy, tmp_path):
     save_pt(tmp_path / "toy.pt", toy, dtype=torch.float32)
     loaded = openai.load(tmp_path / "toy.pt").state["encoder.positional_embedding"]
     assert torch.equal(loaded, whisper.model.Whisper(toy.dims).encoder.positional_embedding)
+
+
+def test_a_path_that_torch_cannot_open(toy, tmp_path):
+    """The file is whole."""
+    path = tmp_path / os.fsdecode(b"caf\xe9.pt")
+    save_pt(path, toy)
+    with pytest.raises(InputError, match="opens no file whose path is not UTF-8"):
+        openai.load(path)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.0001, 0.01, 0.5, 0.9, 0.9999])
