@@ -47,6 +47,7 @@ WINDOWS = ("full", "batch", "random")
 PADDINGS = ("zeros", "silence")
 # What a training leaves, and is exported and scored: the average of its best epochs on dev.
 CHECKPOINT = "valid.loss.ave.pth"
+TOKENS = "tokens.txt"  # what it begins with, for ESPnet's --token_list
 
 
 def known(key: str, value: object, names: Collection[str]) -> None:

@@ -62,7 +62,7 @@ def place(tmp_path, monkeypatch) -> Path:
 
 def trained(exp: Path) -> None:
     """What a training leaves."""
-    toys.save_training(exp, toys.ending(toys.make_model()), {"grid": "ct2_int8"})
+    toys.save_training(exp, toys.ending(toys.make_model(text_ctx=64)), {"grid": "ct2_int8"})
 
 
 @pytest.mark.slow

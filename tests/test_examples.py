@@ -19,7 +19,7 @@ main = SCRIPT["main"]
 def place(tmp_path_factory) -> Path:
     """A student whose positions alone decide what it says, a teacher, and a corpus of noise."""
     folder = tmp_path_factory.mktemp("example")
-    student = toys.ending(toys.make_model(state=32, layers=1))
+    student = toys.ending(toys.make_model(state=32, layers=1, text_ctx=64))
     toys.save_model(folder / "student.pt", student)
     toys.save_model(folder / "teacher.pt", toys.make_model(1, 32, 3))
     make_corpus(folder, ["hello there", "guten Tag"])

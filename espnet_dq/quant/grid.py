@@ -10,6 +10,7 @@ from torch import Tensor
 
 from espnet_dq.errors import InputError
 from espnet_dq.slices import row_slices
+from espnet_dq.whisper.weights import all_finite
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ def matrix_of(weight: Tensor, grid: str) -> Tensor:
     """The weight as a float32 [rows, columns] matrix; refuses what no grid can hold."""
     if weight.dim() < 2:
         raise InputError(f"grid {grid} needs a matrix, not a tensor of shape {tuple(weight.shape)}")
-    if not torch.isfinite(weight).all():
+    if not all_finite(weight):
         raise InputError(f"grid {grid}: the weight holds values that are not finite")
     return weight.detach().float().reshape(weight.shape[0], -1)
 

@@ -3,7 +3,8 @@
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from math import prod
 from pathlib import Path
 
 from espnet_dq.errors import WorkError
@@ -12,6 +13,7 @@ from espnet_dq.scoring.trn import escape
 DEBIAN = Path("/usr/lib/sctk/bin/sclite")  # where the package `sctk` keeps it, off PATH
 
 LONGEST = 900  # bytes of a word that it takes
+MOST_PAIRS = 50_000_000  # of tokens, each of which takes it 8 bytes: five minutes of speech
 
 
 def find() -> Path | None:
@@ -38,13 +40,17 @@ def version(program: Path) -> str:
     return f"sclite {found[1]}" if found else "sclite"
 
 
-def is_too_long(*texts: Iterable[str]) -> bool:
-    """Whether texts have a word with which sclite fills its report for ever.
+def refusal(words: Iterable[Sequence[str]], chars: Iterable[Sequence[str]]) -> str:
+    """Why sclite is not asked for the tables of an utterance, by both sides of each; "" if it is.
 
-    So does 2.4.10 of 990 bytes, if another column follows: a model that goes round in circles
-    without spaces writes such words.
+    2.4.10 fills its report for ever with a word of 990 bytes, if another column follows: a model
+    that goes round in circles without spaces writes such words. Of long texts it keeps all pairs.
     """
-    return any(len(escape(word).encode()) > LONGEST for text in texts for word in text)
+    if any(len(escape(word).encode()) > LONGEST for text in words for word in text):
+        return "has a word on which sclite has no end"
+    if prod(map(len, chars)) > MOST_PAIRS:
+        return "is so long that sclite would take all memory"
+    return ""
 
 
 def run(program: Path, folder: Path) -> str:

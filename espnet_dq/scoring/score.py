@@ -253,9 +253,11 @@ def score(ref_dir: Path, hyp_dir: Path, out: Path, program: Path | None) -> dict
     made = "the tables are made here, with its weights"
     if not program:
         logging.warning("sclite is not installed: %s", made)
-    elif long := [u.utt for u in texts.utterances if sclite.is_too_long(*u.tokens(chars=False))]:
-        logging.warning("%s: %s has a word on which sclite has no end: %s", out, long[0], made)
-        program = None
+    else:
+        each = ((u.utt, sclite.refusal(u.tokens(False), u.tokens(True))) for u in texts.utterances)
+        if why := next((f"{utt} {reason}" for utt, reason in each if reason), None):
+            logging.warning("%s: %s: %s", out, why, made)
+            program = None
     tool = sclite.version(program) if program else TOOL
     result = rates(texts)
     with atomic(out, FOLDER) as tmp:

@@ -95,12 +95,15 @@ def closest(aligned: Aligned) -> Aligned:
     """
     said = aligned.reference
     heard = [heard for _, heard in aligned.columns if heard is not None]
-    unlike = process.cdist(said, heard, scorer=Levenshtein.normalized_distance)  # 0 to 1
     # However unlike all pairs are, together they weigh less than one error.
     error = STEPS * (min(len(said), len(heard)) + 1)
-    pair = np.where(unlike == 0, 0, error + np.rint(STEPS * unlike)).astype(np.int64)
+
+    def pair(i: int) -> np.ndarray:
+        unlike = process.cdist(said[i : i + 1], heard, scorer=Levenshtein.normalized_distance)
+        return np.where(unlike == 0, 0, error + np.rint(STEPS * unlike)).astype(np.int64).ravel()
+
     above, below = iter(said), iter(heard)
-    letters = cheapest(pair.reshape(len(said), len(heard)), len(heard), error)
+    letters = cheapest(pair, (len(said), len(heard)), error)
     columns = tuple(
         (next(above) if letter != "I" else None, next(below) if letter != "D" else None)
         for letter in letters

@@ -8,7 +8,7 @@ import torch
 from whisper.audio import SAMPLE_RATE
 from whisper.model import ModelDimensions
 
-from espnet_dq.config import QuantConfig
+from espnet_dq.config import TOKENS, QuantConfig
 from espnet_dq.data.prompted import RoundingClips
 from espnet_dq.errors import InputError
 from espnet_dq.files import atomic, check_replaceable, sha256
@@ -28,7 +28,7 @@ from espnet_dq.whisper.forward import own_window
 from espnet_dq.whisper.vocabulary import numbers, with_tokens
 from espnet_dq.whisper.weights import Weights
 
-STUDENT, TOKENS = "student.pth", "tokens.txt"  # for --init_param and --token_list
+STUDENT = "student.pth"  # for --init_param
 MERGED = "merged.pth"  # in the folder of a training
 ROUNDED = "rounded.pth"  # in init/
 _VALUES = ("student.dims", "teacher.dims", "student.grid")  # a line of YAML each

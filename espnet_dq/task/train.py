@@ -9,13 +9,12 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from espnet_dq.config import CHECKPOINT, TOKENS
 from espnet_dq.data.shapes import SHAPES
 from espnet_dq.errors import InputError, WorkError, one_line, say
 from espnet_dq.files import atomic
-from espnet_dq.student.checkpoint import CHECKPOINT
 from espnet_dq.task.checkpoints import repair
 from espnet_dq.task.progress import LOG, shown
-from espnet_dq.task.start import TOKENS
 
 SCRIPT = "run.sh"  # in a training's folder: runs it again
 GRACE = 10.0  # seconds that a training may take to end after an interrupt

@@ -64,6 +64,10 @@ def offline(monkeypatch):
     monkeypatch.setenv("npm_config_cache", "/nonexistent/npm")
     monkeypatch.setenv("UV_DEFAULT_INDEX", f"{NOWHERE}/simple")
     monkeypatch.setenv("UV_NO_CACHE", "1")
+    # Ten seconds pass otherwise before either gives up.
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    for name in ("mintimeout", "maxtimeout"):
+        monkeypatch.setenv(f"npm_config_fetch_retry_{name}", "1")
     monkeypatch.setenv("PIP_INDEX_URL", f"{NOWHERE}/simple")
     for name in ("UV_INDEX", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS", "PIP_FIND_LINKS"):
         monkeypatch.delenv(name, raising=False)

@@ -22,9 +22,11 @@ from tests.toys import RECIPE
 
 
 @pytest.fixture(autouse=True)
-def in_the_recipe(monkeypatch):
-    """dq.sh asks from its own folder."""
+def in_the_recipe(monkeypatch, request):
+    """dq.sh asks from its own folder. ESPnet, which takes seconds to answer, is asked once."""
     monkeypatch.chdir(RECIPE)
+    if request.function is not test_espnet_is_asked_before_any_work:
+        monkeypatch.setattr("espnet_dq.task.check.check", lambda *_: None)
 
 
 def settle(given, caller="/"):

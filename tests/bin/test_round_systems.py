@@ -13,11 +13,17 @@ from espnet_dq.formats import integers
 from tests import toys
 
 
+def small(save_toy):
+    return save_toy(seed=3, state=32, layers=1, text_ctx=64)
+
+
 @pytest.fixture
 def exp(tmp_path, save_toy):
     """An experiment as stage 8 leaves it, as far as this is concerned."""
     (tmp_path / "exp/export").mkdir(parents=True)
-    shutil.copy(save_toy(seed=3, text_ctx=64), tmp_path / "exp/export/student.pt")
+    shutil.copy(
+        save_toy(seed=3, state=32, layers=1, text_ctx=64), tmp_path / "exp/export/student.pt"
+    )
     corpus = toys.save_corpus(tmp_path / "corpus")
     shutil.copytree(corpus / "train", tmp_path / "exp/data/train")
     return tmp_path / "exp"
@@ -33,7 +39,10 @@ def equal(found, expected) -> bool:
 
 @pytest.mark.slow
 def test_few_bits_by_clips_and_others_to_the_nearest_values(exp, save_toy):
-    untouched, options = save_toy(seed=3, text_ctx=64), ["--exp", str(exp), "--grid", "ct2_int8"]
+    untouched, options = (
+        save_toy(seed=3, state=32, layers=1, text_ctx=64),
+        ["--exp", str(exp), "--grid", "ct2_int8"],
+    )
     options += ["--untouched_rounded", str(untouched), "--also", "onnx_int8", "ggml_q4_0"]
     assert main(options) == 0
     student, export = exp / "export/student.pt", exp / "export"

@@ -1,4 +1,4 @@
-"""A short run of the fuzzing in benchmarks/: 500 damaged files a format."""
+"""A short run of the fuzzing in benchmarks/: 200 damaged files a format."""
 
 import json
 import subprocess
@@ -17,9 +17,9 @@ FUZZ = Path(__file__).parents[2] / "benchmarks/fuzz_loaders.py"
 )
 def test_damaged_files_end_in_a_result_or_our_error(form, tmp_path):
     out = tmp_path / "out.jsonl"
-    options = ["--format", form, "--inputs", "500", "--seed", "1"]
+    options = ["--format", form, "--inputs", "200", "--seed", "1"]
     options += ["--keep", str(tmp_path / "kept"), "--out", str(out)]
     done = subprocess.run([sys.executable, str(FUZZ), *options], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr[-2000:]
     outcomes = json.loads(out.read_text())["outcomes"]
-    assert outcomes["result"] > 5 and outcomes["InputError"] > 100  # both ends are reached
+    assert outcomes["result"] > 1 and outcomes["InputError"] > 40  # both ends are reached

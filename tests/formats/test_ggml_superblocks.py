@@ -120,15 +120,17 @@ def test_whisper_cpp_runs_it_and_verify_proves_it(name, wide, tmp_path, capsys):
         assert kept[weight].grid == name
         assert torch.equal(kept[weight].integers, q.integers)
         assert torch.equal(kept[weight].scale, q.scale)
+    assert (
+        load_runtime("whisper.cpp", path, threads=1).compute_type
+        == name.removeprefix("ggml_").lower()
+    )
+    if name != "ggml_q4_K":  # what follows is one code for all
+        return
     write("packed", tmp_path / "x.packed", wide, kept, "float16")
     packed = [str(tmp_path / "x.packed"), *command[1:]]
     assert verify(packed) == 0 and torch.equal(
         detect.load(tmp_path / "x.packed").state["decoder.blocks.0.mlp.0.weight"],
         get_grid(name).fake(wide.state["decoder.blocks.0.mlp.0.weight"]),
-    )
-    assert (
-        load_runtime("whisper.cpp", path, threads=1).compute_type
-        == name.removeprefix("ggml_").lower()
     )
     data = bytearray(path.read_bytes())
     at = data.index(b"decoder.blocks.0.mlp.0.weight") + len("decoder.blocks.0.mlp.0.weight")

@@ -99,7 +99,7 @@ def test_inputs_that_do_not_correlate_leave_the_nearest_values(name):
 
 @pytest.mark.parametrize("name", ["ct2_int8", "uniform3", "uniform4_tensor", "ggml_q4_0"])
 def test_a_training_starts_with_these_integers(name, make_toy, speech):
-    model = make_toy()
+    model = make_toy(layers=1, state=32, text_ctx=64)
     weights = Weights(model.dims, model.state_dict())
     grids = assign_grids(model.dims, name)
     clips = [*PromptedClips(speech, 2, model.dims, "full")]
@@ -153,7 +153,7 @@ def test_moments_tell_how_large_outputs_are(make_toy):
 
 
 def test_from_the_command_to_the_file(save_toy, speech, tmp_path, capsys):
-    source, packed = save_toy(state=32), tmp_path / "q4.safetensors"
+    source, packed = save_toy(state=32, text_ctx=64), tmp_path / "q4.safetensors"
     options = ["--from", str(source), "--grid", "ggml_q4_0", "--data", str(speech), "--clips", "2"]
     assert convert([*options, "--to", "packed", "--out", str(packed)]) == 0
     model = dq.load(source)
@@ -188,7 +188,7 @@ def test_windows_without_speech_are_among_the_clips(make_toy, speech):
 
 @pytest.mark.parametrize("kind", ["openai", "transformers"])
 def test_in_any_training_loop(kind, save_toy, speech, tmp_path):
-    source = save_toy(state=32)
+    source = save_toy(state=32, text_ctx=64)
     if kind == "openai":
         net = whisper.load_model(str(source), "cpu")
     else:
@@ -209,24 +209,35 @@ def test_what_is_refused(save_toy, make_toy, speech, tmp_path):
     out = tmp_path / "out.safetensors"
     for grid in ("keep", "none"):
         with pytest.raises(InputError, match=f"grid {grid} rounds nothing"):
-            convert(["--from", str(save_toy()), "--to", "packed", "--grid", grid,
+            convert(["--from", str(save_toy(state=32, layers=1)), "--to", "packed", "--grid", grid,
                      "--data", str(speech), "--out", str(out)])  # fmt: skip
     with pytest.raises(InputError, match="clips: 0 is not a whole number of 1 or more"):
-        dq.quantize(dq.load(save_toy()), "ggml_q4_0", speech, 0)
+        dq.quantize(dq.load(save_toy(state=32, layers=1)), "ggml_q4_0", speech, 0)
     with pytest.raises(InputError, match=r"conv1.weight: .* 240 is no multiple of 32"):
-        dq.quantize(dq.load(save_toy()), "uniform4_g32", speech, 2)
+        dq.quantize(dq.load(save_toy(state=32, layers=1)), "uniform4_g32", speech, 2)
     with pytest.raises(InputError, match="grid ggml_q4_0 does not fit ct2"):  # before the work
-        convert(["--from", str(save_toy()), "--to", "ct2", "--grid", "ggml_q4_0",
+        convert(["--from", str(save_toy(state=32, layers=1)), "--to", "ct2", "--grid", "ggml_q4_0",
                  "--data", str(tmp_path), "--out", str(tmp_path / "ct2")])  # fmt: skip
     with pytest.raises(InputError, match="--clips goes with --data"):
-        convert(["--from", str(save_toy()), "--to", "packed", "--clips", "3", "--out", str(out)])
+        convert(
+            [
+                "--from",
+                str(save_toy(state=32, layers=1)),
+                "--to",
+                "packed",
+                "--clips",
+                "3",
+                "--out",
+                str(out),
+            ]
+        )
     empty = tmp_path / "empty"
     empty.mkdir()
     for table in ("wav.scp", "text", "utt2lang", "utt2spk"):
         (empty / table).write_text("")
     with pytest.raises(InputError, match="empty: no utterances"):
-        dq.quantize(dq.load(save_toy()), "ggml_q4_0", empty)
-    loud = make_toy()
+        dq.quantize(dq.load(save_toy(state=32, layers=1)), "ggml_q4_0", empty)
+    loud = make_toy(state=32, layers=1)
     loud.encoder.ln_post.weight.data.fill_(1e25)
     grids = assign_grids(loud.dims, "ggml_q4_0")
     clips = [*PromptedClips(speech, 1, loud.dims, "full")]
@@ -234,8 +245,8 @@ def test_what_is_refused(save_toy, make_toy, speech, tmp_path):
         quantize(Weights(loud.dims, loud.state_dict()), grids, clips)
     for ranges, data in (("gptq", None), ("max", speech)):
         with pytest.raises(InputError, match=f"ranges {ranges}: data names the clips"):
-            dq.prepare(make_toy(), "ggml_q4_0", ranges=ranges, data=data)
-    net = make_toy()
+            dq.prepare(make_toy(state=32, layers=1), "ggml_q4_0", ranges=ranges, data=data)
+    net = make_toy(state=32, layers=1)
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     (tmp_path / "ranges.json").write_text("{}")
     with pytest.raises(InputError, match="not a file of activation ranges"):

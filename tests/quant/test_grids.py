@@ -36,7 +36,7 @@ block_rows = hnp.arrays(
 @pytest.mark.slow
 @pytest.mark.parametrize("name", GRIDS)
 @given(matrix=matrices)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_on_the_grid_and_near(name, matrix):
     grid, weight = get_grid(name), torch.from_numpy(matrix)
     q = grid.quantize(weight)
@@ -69,7 +69,7 @@ def test_integers_survive_a_second_quantization(name, matrix):
 
 
 @given(matrix=matrices)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_ct2_int8_is_ctranslate2s(matrix):
     matrix[np.abs(matrix) < 1e-30] = 0.0
     spec = common_spec.LinearSpec()
@@ -84,7 +84,7 @@ def test_ct2_int8_is_ctranslate2s(matrix):
 
 @pytest.mark.slow
 @given(matrix=matrices)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_onnx_int8_is_onnx_runtimes(matrix):
     q = get_grid("onnx_int8").quantize(torch.from_numpy(matrix))
     for row, integers, scale in zip(matrix, q.integers.numpy(), q.scale[:, 0].numpy(), strict=True):
@@ -112,7 +112,7 @@ def gguf_parts(matrix, kind):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", GGML)
 @given(matrix=block_rows)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_ggml_grids_are_ggufs_bit_for_bit(name, matrix):
     matrix[np.abs(matrix) < 1e-30] = 0.0  # gguf's 1 / d overflows there
     kind = gguf.GGMLQuantizationType[name.removeprefix("ggml_").upper()]

@@ -137,7 +137,7 @@ def test_grids_without_learned_ranges(make_toy):
 @pytest.mark.slow
 def test_from_a_float_checkpoint_to_the_file(make_toy, tmp_path, capsys):
     """Float weights start the ranges; trained ones are saved, loaded strictly and exported."""
-    plain, model = make_toy(seed=7), make_toy(seed=8)
+    plain, model = (make_toy(seed=seed, text_ctx=64) for seed in (7, 8))
     model.register_load_state_dict_pre_hook(start_ranges)
     prepare(model, assign_grids(model.dims, "ct2_int8"), "lsq")
     model.load_state_dict(plain.state_dict(), strict=True)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from espnet_dq.errors import WorkError
+from espnet_dq.scoring import align as align_module
 from espnet_dq.scoring import sclite, table
 from espnet_dq.scoring.align import GAP, SUBSTITUTION, Row, align, count
 from espnet_dq.scoring.trn import Pair, write_trn
@@ -93,11 +94,12 @@ def test_the_longest_word_that_sclite_takes(tmp_path):
     """Beyond some 990 bytes it prints without end, so it is not asked."""
     word = "ха" * (sclite.LONGEST // 4)
     said, heard = ["да", "это", "так", "да"], ["да", word, "да"]
-    assert not sclite.is_too_long(said, heard) and sclite.is_too_long(said, [word + "х"])
+    assert not sclite.refusal((said, heard), ("", ""))
+    assert "no end" in sclite.refusal((said, [word + "х"]), ("", ""))
     assert "id: (" in by_sclite(tmp_path, [Pair("ru", "u", said, heard)])
 
 
-def test_long_recordings_take_a_byte_a_pair():
+def test_long_recordings_take_a_byte_a_pair(monkeypatch):
     random.seed(0)
     ref = random.choices("abcdefgh", k=3000)
     hyp = [c if random.random() < 0.9 else "x" for c in ref if random.random() < 0.95]
@@ -108,6 +110,23 @@ def test_long_recordings_take_a_byte_a_pair():
     tracemalloc.stop()
     assert peak < 1.5 * len(ref) * len(hyp)
     assert len(columns) - columns.count("I") == len(ref)
+    # Of longer ones the same comes out, in far less.
+    monkeypatch.setattr(align_module, "KEPT", 1000)
+    tracemalloc.start()
+    assert align(ref, hyp) == columns
+    assert tracemalloc.get_traced_memory()[1] < 0.3 * len(ref) * len(hyp)
+    tracemalloc.stop()
+    for m, n in ((0, 0), (0, 3), (3, 0), (1, 1), (2, 7), (50, 40), (33, 60)):
+        ref, hyp = random.choices("ab", k=m), random.choices("ab", k=n)
+        monkeypatch.setattr(align_module, "KEPT", 10**8)
+        whole = align(ref, hyp)
+        monkeypatch.setattr(align_module, "KEPT", 0)
+        assert align(ref, hyp) == whole
+
+
+def test_sclite_is_not_asked_for_an_hour_of_speech():
+    assert "all memory" in sclite.refusal(([], []), ("x" * 9000, "y" * 9000))
+    assert not sclite.refusal(([], []), ("x" * 5000, "y" * 5000))
 
 
 @needs_sclite

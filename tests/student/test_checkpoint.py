@@ -19,7 +19,7 @@ from tests import toys
 def exp(tmp_path, make_toy):
     """What ESPnet leaves of a toy run; float weights that fp16 cannot hold."""
     quant = {"grid": "ct2_int8", "preset": "full"}
-    exp = toys.save_training(tmp_path / "exp", make_toy(seed=7), quant)
+    exp = toys.save_training(tmp_path / "exp", make_toy(seed=7, text_ctx=64), quant)
     path = exp / "qat" / CHECKPOINT
     torch.save(torch.load(path) | {"projector.weight": torch.zeros(2, 2)}, path)
     return exp
@@ -27,7 +27,7 @@ def exp(tmp_path, make_toy):
 
 @pytest.mark.slow
 def test_reference_weights_are_the_grid_values(exp, make_toy):
-    student, plain = load_student(exp), make_toy(seed=7).state_dict()
+    student, plain = load_student(exp), make_toy(seed=7, text_ctx=64).state_dict()
     weights = student.reference_weights()
     for name, value in plain.items():
         on_grid = name in student.grids

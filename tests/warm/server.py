@@ -21,11 +21,16 @@ import signal
 import socket
 import sys
 import threading
-from importlib import import_module
+from importlib import import_module, reload
 from pathlib import Path
 from types import ModuleType
 
-IMPORTED = ("torch", "whisper", "espnet2.tasks.asr", "scipy.signal", "jiwer", "matplotlib.pyplot")
+IMPORTED = (
+    "torch", "whisper", "espnet2.tasks.asr", "scipy.signal", "jiwer", "matplotlib.pyplot",
+    "huggingface_hub", "kaldiio", "espnet_dq.recipe.settle", "espnet_dq.api.training",
+    "espnet_dq.api.verification", "espnet_dq.data.pack", "espnet_dq.decode.folder",
+    "espnet_dq.report.collect", "espnet_dq.report.html", "espnet_dq.distill.teacher_pass",
+)  # fmt: skip
 
 
 def serve(path: str) -> dict:
@@ -86,6 +91,7 @@ def become(job: dict) -> None:
     if not job["safe"]:
         sys.path.insert(0, os.getcwd() if how in ("-m", "-c") else str(Path(how).parent.resolve()))
     code = 0
+    reload(sys.modules["espnet_dq"])  # which sees to the path of each command
     try:
         if how == "-m":
             sys.argv = rest

@@ -45,8 +45,11 @@ def unpack(packed: Tensor, bits: int, shape: tuple[int, ...]) -> Tensor:
     for start in range(0, count, CHUNK):
         size = min(CHUNK, count - start)
         chunk = data[start * bits // 8 : -(-(start + size) * bits // 8)]
-        each = np.unpackbits(chunk, count=size * bits, bitorder="little").reshape(size, bits)
-        values = np.packbits(each, axis=1, bitorder="little")[:, 0].astype(np.int16)
+        if bits == 8:
+            values = chunk.astype(np.int16)
+        else:
+            each = np.unpackbits(chunk, count=size * bits, bitorder="little").reshape(size, bits)
+            values = np.packbits(each, axis=1, bitorder="little")[:, 0].astype(np.int16)
         parts.append((values - 2 ** (bits - 1)).astype(np.int8))
     return torch.from_numpy(np.concatenate(parts)).reshape(shape)
 
