@@ -49,6 +49,8 @@ COLUMNS = {
     "speaker": ("speaker", "speaker_id", "client_id"),
     "split": ("split",),
 }
+# Of parts of recordings, in seconds.
+TIMES = {"offset": ("offset", "start"), "duration": ("duration",), "end": ("end",)}
 WHOLE = "all"  # what is not split yet
 NO_SPLIT = "in none of train, dev and test"
 TWO_RECORDINGS = "one text of two recordings"
@@ -86,6 +88,11 @@ def columns(path: Path, args: Namespace) -> dict[str, str | None]:
             raise InputError(f"{path}: {what}; it has {', '.join(there)}")
     if args.split:
         found["split"] = None
+    lower = {name.strip().lower(): name for name in there}
+    for use, usual in TIMES.items():
+        found[use] = next((lower[name] for name in usual if name in lower), None)
+    if not found["offset"]:  # a duration alone is that of the file
+        found |= dict.fromkeys(TIMES)
     shown = [f"{use} {name}" for use, name in found.items() if name]
     if args.language:
         shown.append(f"language as --language {args.language}")
@@ -104,12 +111,12 @@ class Row:
     split: str
     offset: str  # seconds
     duration: str
+    end: str
 
     @classmethod
     def of(cls, row: dict, columns: dict[str, str | None]) -> "Row | None":
         """The row; None if a value in it is neither a text nor a number."""
-        used = columns | {"offset": "offset", "duration": "duration"}
-        values = {use: _text(row.get(name)) if name else "" for use, name in used.items()}
+        values = {use: _text(row.get(name)) if name else "" for use, name in columns.items()}
         # Of a text more is made later.
         return None if None in values.values() else cls(**{k: v.strip() for k, v in values.items()})
 
@@ -124,8 +131,10 @@ class Row:
         end = -1.0
         if self.duration:
             end = float(self.offset) + float(self.duration)
-            if end <= float(self.offset):
-                raise ValueError(f"no duration: {self.duration}")
+        elif self.end:
+            end = float(self.end)
+        if (self.duration or self.end) and end <= float(self.offset):
+            raise ValueError(f"no duration: {self.duration or self.end}")
         return Segment.parse(f"{recording} {self.offset} {end}")
 
 
@@ -150,7 +159,8 @@ def place(folder: Path, name: str) -> Path | None:
     ours = name.replace("\\", "/")
     forms = dict.fromkeys((name, ours, *(normalize(x, ours) for x in ("NFC", "NFD"))))
     found = [Path(x) if os.path.isabs(x) else inside(folder, x) for x in forms]
-    return next((x for x in found if x is not None and os.path.lexists(x)), found[0])
+    there = (x for x in found if x is not None and os.path.lexists(x))
+    return next(there, None if None in found else found[0])
 
 
 def add(

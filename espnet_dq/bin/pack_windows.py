@@ -10,7 +10,7 @@ Example usage::
 
 from pathlib import Path
 
-from espnet_dq.bin.arguments import Parser, add_balance, count, whole
+from espnet_dq.bin.arguments import Parser, add_balance, count, percentage, whole
 from espnet_dq.data.pack import Balance
 from espnet_dq.data.windows import pack_windows
 from espnet_dq.errors import run
@@ -30,6 +30,10 @@ def get_parser() -> Parser:
     parser.add_argument(
         "--by_speaker", action="store_true", help="no window has utterances of two speakers"
     )
+    parser.add_argument(
+        "--max_left_out", type=percentage, default=100.0, metavar="P",
+        help="stop if more than P percent of the utterances fit into no window (100)",
+    )  # fmt: skip
     add_balance(parser)
     parser.add_argument("--seed", type=whole, default=0, help="seed of the shuffle (0)")
     parser.add_argument(
@@ -58,6 +62,7 @@ def main(argv: list[str] | None = None) -> int:
         args.shared,
         args.most,
         args.by_speaker,
+        args.max_left_out,
     )
     return 0
 

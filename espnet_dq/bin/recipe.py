@@ -110,7 +110,8 @@ OPTIONS = {
                "shares of train, dev and test where the data have no splits (csv, kaldi), as "
                "80/10/10"),
         Option("local_data_opts", "", str, "TEXT",
-               'more options for local/data.sh: "--languages de,sv" or "--text_column said"'),
+               'more options for local/data.sh: "--languages de,sv" or '
+               '"--text_column \'Spoken text\'"'),
         Option("allow_pipes", "false", SWITCH, "", "run the commands in a Kaldi folder's wav.scp"),
         Option("long", "drop", ("drop", "split"), "",
                "utterances longer than 30 s. drop: leave them out and count them. split: let the "

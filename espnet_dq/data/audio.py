@@ -12,6 +12,7 @@ import os
 import wave
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from math import inf
 from pathlib import Path
 
 import av
@@ -140,14 +141,23 @@ def _sound(name: Path | str, blocks: Iterator[np.ndarray], report: Report) -> It
         raise AudioFault(f"{name}: audio without a sample", EMPTY)
 
 
-def limited(name: Path | str, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """The blocks; `AudioFault` when there is no end to them."""
-    left = LONGEST * SAMPLE_RATE
+def limited(
+    name: Path | str, blocks: Iterable[np.ndarray], most: float = inf
+) -> Iterator[np.ndarray]:
+    """The blocks; `AudioFault` when there are `most` seconds of them, or no end to them."""
+    left = min(most, LONGEST) * SAMPLE_RATE
     for block in blocks:
         left -= len(block)
+        if left < 0 and most < LONGEST:
+            raise AudioFault(f"{name}: {longer(most)}", longer(most))
         if left < 0:
             raise AudioFault(f"{name}: longer than {LONGEST / 3600:g} hours")
         yield block
+
+
+def longer(most: float) -> str:
+    """The cause for which an utterance of more than so many seconds is left out."""
+    return f"longer than {most:g} s"
 
 
 def whole(name: Path | str, blocks: Iterable[np.ndarray]) -> np.ndarray:
@@ -314,19 +324,20 @@ def write_wav(path: Path | str, blocks: Iterable[np.ndarray]) -> int:
     return count
 
 
-def to_wav(source: Path, wav: Path, channel: int | None = None) -> int:
+def to_wav(source: Path, wav: Path, channel: int | None = None, most: float = inf) -> int:
     """Decode `source` into the 16 kHz WAV `wav`, unless that is there; its samples.
 
     Block by block, so in little memory. Whether `wav` is of the source as that is now its name has
     to say: see `content_mark`.
 
     Raises:
-        AudioFault: As in `load_audio`.
+        AudioFault: As in `load_audio`; or it is longer than `most` seconds, which are all that is
+            decoded of it.
     """
     if wav.exists():
         with naming(wav):
             return soundfile.info(os.fsencode(wav)).frames
-    return write_wav(wav, limited(source, read_audio(source, channel)))
+    return write_wav(wav, limited(source, read_audio(source, channel), most))
 
 
 def content_mark(source: Path | str) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from espnet_dq.data.audio import SAMPLE_RATE, content_mark, to_wav
+from espnet_dq.data.audio import SAMPLE_RATE, content_mark, longer, to_wav
 from espnet_dq.data.faults import CRASH, AudioFault
 from espnet_dq.data.kaldi import KaldiDir
 from espnet_dq.data.parallel import DIED, parallel_map
@@ -71,7 +71,7 @@ def text_fault(text: str, lang: str) -> str | None:
 def audio_fault(seconds: float, text: str, lang: str) -> str | None:
     """Why a clip of this length is not taken with this text, or None."""
     if seconds > MAX_SECONDS:
-        return f"longer than {MAX_SECONDS:g} s"
+        return longer(MAX_SECONDS)
     rate = seconds / letters(text, lang)
     return None if FASTEST <= rate <= SLOWEST else "text does not fit the length of the audio"
 

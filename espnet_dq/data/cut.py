@@ -74,14 +74,16 @@ def jobs(data: KaldiDir) -> tuple[Iterator[Recording], int]:
     return recordings(), len(found)
 
 
-def cut(wav_dir: Path, recording: Recording) -> list[Piece]:
+def cut(wav_dir: Path, most: float, recording: Recording) -> list[Piece]:
     """Write the utterances of a recording into `wav_dir`; runs in a worker.
+
+    Of a file that is one utterance of more than `most` seconds no more is decoded.
 
     A file that is fit for use already, 16 kHz and mono, is used where it is if the utterance is
     all of it, and so is the audio of an earlier run, if it was made of the same.
     """
     try:
-        return _cut_command(wav_dir, recording) or _cut_file(wav_dir, recording)
+        return _cut_command(wav_dir, recording) or _cut_file(wav_dir, most, recording)
     except AudioFault as e:
         return [Piece(utt, str(e), fault=e.cause) for utt, _ in recording.parts]
 
@@ -105,16 +107,16 @@ def _cut_command(wav_dir: Path, recording: Recording) -> list[Piece]:
     return list(_pieces(recording.wav, paths))
 
 
-def _cut_file(wav_dir: Path, recording: Recording) -> list[Piece]:
+def _cut_file(wav_dir: Path, most: float, recording: Recording) -> list[Piece]:
     source = absolute(recording.wav)
     whole = all(part.start == 0 and part.end is None for _, part in recording.parts)
     if whole and not recording.channel and at_16k(Path(source), channels=1):
-        samples, fault = sound_fault(limited(source, read_audio(source)))
+        samples, fault = sound_fault(limited(source, read_audio(source), most))
         return [Piece(utt, source, samples, fault) for utt, _ in recording.parts]
     paths = _paths(wav_dir, recording, content_mark(source))
     if whole:
         for path in paths.values():
-            to_wav(Path(source), path, recording.channel)  # block by block
+            to_wav(Path(source), path, recording.channel, most)  # block by block
     elif not all(path.exists() for path in paths.values()):
         _write(recording, paths, load_audio(source, recording.channel))
     return list(_pieces(recording.wav, paths))

@@ -4,7 +4,7 @@ from functools import partial
 from itertools import chain, combinations
 from pathlib import Path
 
-from espnet_dq.data.audio import SAMPLE_RATE
+from espnet_dq.data.audio import SAMPLE_RATE, longer
 from espnet_dq.data.cut import cut, died, jobs
 from espnet_dq.data.kaldi import KaldiDir, absolute, is_command
 from espnet_dq.data.left_out import LEFT_OUT, LeftOut
@@ -94,12 +94,12 @@ def format_split(
     """
     lengths: dict[str, str] = {}
     out = []
-    results = parallel_map(partial(cut, wav_dir), *jobs(data), nj, "format", died)
+    results = parallel_map(partial(cut, wav_dir, max_seconds), *jobs(data), nj, "format", died)
     for piece in chain.from_iterable(results):
         utt, lang, fault = piece.utt, data.utt2lang[piece.utt], piece.fault
         where = f"{utt}: {piece.path}"
         if not fault and piece.samples > max_seconds * SAMPLE_RATE:
-            fault = f"longer than {max_seconds:g} s"
+            fault = longer(max_seconds)
         elif not fault and piece.samples < min_seconds * SAMPLE_RATE:
             fault = f"shorter than {min_seconds:g} s"
         elif not fault:

@@ -16,6 +16,7 @@ from argparse import ArgumentParser
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from unicodedata import normalize
 
 from tqdm import tqdm
 
@@ -47,9 +48,11 @@ TWICE = "an id that stands twice"
 NO_TRANSCRIPT = "audio without transcript"
 NO_AUDIO = "no audio in the row"
 # Endings of files that are recordings where no table says which are.
-RECORDINGS = {".aac", ".aif", ".aiff", ".amr", ".au", ".caf", ".flac", ".m4a", ".mka", ".mkv"}
-RECORDINGS |= {".mov", ".mp3", ".mp4", ".oga", ".ogg", ".opus", ".sph", ".wav", ".weba", ".webm"}
-RECORDINGS |= {".wma"}
+RECORDINGS = {
+    ".3ga", ".3gp", ".aac", ".ac3", ".aif", ".aifc", ".aiff", ".amr", ".ape", ".au", ".avi", ".caf",
+    ".dss", ".flac", ".m4a", ".m4b", ".mka", ".mkv", ".mov", ".mp2", ".mp3", ".mp4", ".mpc", ".oga",
+    ".ogg", ".opus", ".rm", ".sph", ".tta", ".w64", ".wav", ".weba", ".webm", ".wma", ".wv",
+}  # fmt: skip
 NOT_UTF8 = "not UTF-8, or a NUL"
 Cells = tuple[str, tuple[str, ...] | None]  # file and line, and the values there
 
@@ -367,15 +370,19 @@ def rows(
 def beside(folder: Path) -> Iterator[tuple[Path | None, list[Path]]]:
     """(text, recordings) of each name in a folder, as of talk.wav and talk.txt, sorted.
 
-    The text is None where a recording has none beside it; other files are passed over.
+    The text is None where a recording has none beside it; other files are passed over, and hidden
+    ones, which Macs leave on others' disks. Accents in names may be composed or not.
     """
     texts: dict[str, Path] = {}
     recordings: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
+        name = normalize("NFC", path.stem)
+        if name.startswith("."):
+            continue
         if path.suffix.lower() == ".txt":
-            texts[path.stem] = path
+            texts[name] = path
         elif path.suffix.lower() in RECORDINGS:
-            recordings.setdefault(path.stem, []).append(path)
+            recordings.setdefault(name, []).append(path)
     for name in sorted(texts.keys() | recordings.keys()):
         yield texts.get(name), recordings.get(name, [])
 

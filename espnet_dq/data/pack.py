@@ -18,7 +18,7 @@ from whisper.model import ModelDimensions
 
 from espnet_dq.data.audio import SAMPLE_RATE, load_audio, save_wav
 from espnet_dq.data.kaldi import AUDIO, CATEGORY, KaldiDir
-from espnet_dq.data.texts import between
+from espnet_dq.data.texts import glue
 from espnet_dq.errors import InputError, one_line
 from espnet_dq.files import Folder, check_replaceable, sha256
 from espnet_dq.whisper.dims import SIZES, encode_text, vocabulary_tokenizer
@@ -179,4 +179,4 @@ def joined(
 
 def joined_text(data: KaldiDir, window: Sequence[str]) -> str:
     """The texts of utterances of one language, as it joins words."""
-    return between(data.utt2lang[window[0]]).join(data.text[u].strip() for u in window)
+    return glue((data.text[u].strip() for u in window), data.utt2lang[window[0]])

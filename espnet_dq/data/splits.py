@@ -9,8 +9,9 @@ normalised text has prompts in more than one, all of its prompts go to train.
 
 import hashlib
 import re
+import sys
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from espnet_dq.data.kaldi import KaldiDir
 from espnet_dq.data.segments import Segment, runs
@@ -87,7 +88,20 @@ def divide(data: KaldiDir, of: tuple[int, int, int] = SHARES) -> dict[str, Kaldi
     splits["train"].update(data.select(empty))
     counts = ", ".join(f"{x} {len(parts[x])} ({len(splits[x].wav)} utterances)" for x in SPLITS)
     say(f"split {'/'.join(map(str, of))} by {kinds}: {counts}")
+    for line in _odd(splits, of[0] / sum(of)):
+        say(f"warning: {line}: a column or folders of your own say otherwise", sys.stderr)
     return splits
+
+
+def _odd(splits: dict[str, KaldiDir], train: float) -> Iterator[str]:
+    """What few speakers, of whom some say much, make of splits; `train` is the share wanted."""
+    total = sum(len(data.wav) for data in splits.values())
+    if (share := len(splits["train"].wav) / total) < train / 2:
+        yield f"train has {share:.0%} of the utterances, not {train:.0%}"
+    languages = {name: {*data.utt2lang.values()} for name, data in splits.items()}
+    for name in SPLITS:
+        if missing := set().union(*languages.values()) - languages[name]:
+            yield f"{name} has nothing in {', '.join(sorted(missing))}"
 
 
 def _join(groups: dict[tuple[str, ...], list[str]], data: KaldiDir) -> None:

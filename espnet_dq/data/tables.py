@@ -34,7 +34,7 @@ def separated(path: Path) -> Iterator[Cells]:
         reader, line = csv.reader(f, **options), before + 1
         try:
             for values in reader:
-                if values:
+                if any(map(str.strip, values)):  # spreadsheets write rows that look empty
                     broken = any(map(names.text_fault, values))
                     yield f"{path}:{line}", None if broken else tuple(values)
                 line = before + reader.line_num + 1

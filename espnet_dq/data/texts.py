@@ -3,7 +3,11 @@
 import zlib
 from collections.abc import Iterable
 
+import regex
+
 from espnet_dq.data.spelling import SPACELESS
+
+_SPACED = regex.compile(r"[\p{Nd}\p{Latin}\p{Greek}\p{Cyrillic}\p{Hebrew}\p{Arabic}\p{Hangul}]")
 
 
 def between(language: str) -> str:
@@ -13,7 +17,20 @@ def between(language: str) -> str:
 
 def join(texts: Iterable[str], language: str) -> str:
     """Pieces of a text as one line."""
-    return between(language).join(filter(None, (" ".join(text.split()) for text in texts)))
+    return glue(filter(None, (" ".join(text.split()) for text in texts)), language)
+
+
+def glue(pieces: Iterable[str], language: str) -> str:
+    """Pieces of a text as they stand, with what is between them.
+
+    Where words have no spaces, that is one between digits or letters of scripts that have them:
+    一共20 and 30分钟 are not 2030.
+    """
+    text, space = "", between(language)
+    for piece in filter(None, pieces):
+        parted = _SPACED.match(text[-1:]) and _SPACED.match(piece[:1])
+        text += (" " if parted and text else space if text else "") + piece
+    return text
 
 
 def repetition(text: str) -> float:

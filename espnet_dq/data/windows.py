@@ -11,7 +11,7 @@ from espnet_dq.data.audio import SAMPLE_RATE
 from espnet_dq.data.kaldi import AUDIO, CATEGORY, FOLDER, KaldiDir
 from espnet_dq.data.left_out import LEFT_OUT, LeftOut
 from espnet_dq.data.pack import ROOM, Balance, pack
-from espnet_dq.errors import say
+from espnet_dq.errors import InputError, say
 from espnet_dq.files import alone, atomic, check_apart, check_replaceable, shared_place
 from espnet_dq.whisper.dims import SIZES, encode_text, vocabulary_tokenizer
 from espnet_dq.whisper.forward import SAMPLES_PER_POSITION
@@ -28,6 +28,7 @@ def pack_windows(
     shared: Path | None = None,
     most: int | None = None,
     by_speaker: bool = False,
+    most_left_out: float = 100.0,
 ) -> None:
     """Join the utterances of a formatted folder to windows (`espnet_dq.data.pack`), and say so.
 
@@ -42,15 +43,26 @@ def pack_windows(
         shared: keep the folder there, for all that want the same windows.
         most: windows, drawn from all; None: all of them.
         by_speaker: no window has utterances of two speakers.
+        most_left_out: percent of the utterances that may fit into no window.
 
     Raises:
-        InputError: the folder is not formatted, or something else is at `out`.
+        InputError: the folder is not formatted, something else is at `out`, or more fits into no
+            window than may be left out, or nothing does.
     """
     check_apart(out, folder)
     if not shared:
         check_replaceable(out, FOLDER)
     data, place = KaldiDir.load(folder, extra=["utt2num_samples"]), out
     balance = balance or Balance()
+    left_out = _left_out(data, dims, dims.n_audio_ctx * SAMPLES_PER_POSITION / SAMPLE_RATE)
+    path = out.with_name(f"{out.name}.{LEFT_OUT}")
+    left_out.write(path)
+    share = 100 * len(left_out.rows) / max(1, len(data.wav))
+    if share > most_left_out or len(left_out.rows) == len(data.wav):
+        causes = ", ".join(f"{n} {cause}" for cause, n in left_out.causes().most_common())
+        limit = "" if share == 100 else f"more than --max_left_out {most_left_out:g} %: "
+        raise InputError(f"{folder}: {limit}{len(left_out.rows)} of {len(data.wav)} utterances fit "
+                         f"into no window: {causes}; listed in {path}")  # fmt: skip
     longest = dims.n_audio_ctx * SAMPLES_PER_POSITION / SAMPLE_RATE - ROOM
     if shared:
         kept = vars(dims).get("kept")
@@ -69,8 +81,6 @@ def pack_windows(
         say(f"{out}: {lang}: {of['given']:.1f} minutes given, {of['heard']:.1f} in windows")
     with atomic(out.with_name(f"{out.name}.minutes.json")) as tmp:
         tmp.write_text(json.dumps(minutes, indent=1) + "\n", encoding="utf-8")
-    left_out = _left_out(data, dims, longest + ROOM)
-    left_out.write(out.with_name(f"{out.name}.{LEFT_OUT}"))
     for cause, count in left_out.causes().items():
         say(f"{out}: left out, {cause}: {count} utterances")
 

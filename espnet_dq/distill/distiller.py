@@ -177,6 +177,8 @@ class Distiller(Distilling):
         if teacher is not None:
             self.teacher = Teacher(source_path(teacher), student.dims)
             theirs = self.teacher.model().dims
+        if own_window(theirs) < own_window(student.dims):
+            raise InputError(f"{teacher}: hears shorter windows than its student")
         self.build_terms(theirs, student.dims)
         self.augment = None
         if augment:
@@ -191,9 +193,9 @@ class Distiller(Distilling):
     ) -> dict[str, Tensor | list[str]]:
         """A batch of (audio, text, language): (samples,) float at 16 kHz, and Whisper's code.
 
-        The names of its utterances, by which `timestamp_share` chooses, are their texts.
+        The names of its utterances, by which `timestamp_share` chooses, are their texts. Tensors
+        are on the CPU, where loaders pin them; `forward` takes them to the student.
         """
-        device = self.student.device
         audio = [torch.as_tensor(a, dtype=torch.float32) for a, _, _ in examples]
         text = [torch.tensor(encode_text(self.tokenizer, t)) for _, t, _ in examples]
         language = [language_token(self.tokenizer, code) for _, _, code in examples]
@@ -210,14 +212,21 @@ class Distiller(Distilling):
             heard = [torch.from_numpy(self.augment(clip, random)) for clip in clips]
             tensors["heard"] = pad_sequence(heard, batch_first=True)
             tensors["heard_lengths"] = torch.tensor([len(a) for a in heard])
-        on_device = {name: tensor.to(device) for name, tensor in tensors.items()}
-        return on_device | {"names": [t for _, t, _ in examples]}
+        return tensors | {"names": [t for _, t, _ in examples]}
 
     def forward(
         self, batch: Mapping[str, Tensor | Sequence[str]]
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss (a scalar) and statistics of a batch, as `batch` makes it."""
+        """The loss (a scalar) and statistics of a batch, as `batch` makes it.
+
+        Raises:
+            InputError: in `torch.nn.DataParallel`, whose replicas would share the teacher.
+        """
         student, dims = self.student, self.student.dims
+        if getattr(self, "_is_replica", False):
+            raise InputError("not in nn.DataParallel: start a process for each GPU, with torchrun")
+        device = student.device
+        batch = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
         heard = "heard" if "heard" in batch else "speech"
         speech, lengths = batch[heard], batch[f"{heard}_lengths"]
         window = self.window.window if self.training else "full"

@@ -19,6 +19,7 @@ from espnet_dq.distill.similarity import linear_cka
 
 # `lambda_hidden: auto` makes the term's gradient this part of the KL term's, once.
 GRADIENT_PART = 0.3
+GRADIENT_SCALE = 4096.0  # of both, while they are measured: in float16 small ones would be 0
 
 
 @dataclass(frozen=True)
@@ -105,17 +106,21 @@ def gradient_ratio(
     """`GRADIENT_PART` * |d kl| / |d hidden|: the hidden term's weight.
 
     Gradients by the `parameters`, of the whole batch in all processes, of which this one's part
-    has `count` positions; to be asked before the graph is gone.
+    has `count` positions; to be asked before the graph is gone. NaN: not to be measured here.
     """
 
     def norm(loss: Tensor) -> Tensor:
         given = torch.autograd.grad(
-            loss, parameters, retain_graph=True, allow_unused=True, materialize_grads=True
+            GRADIENT_SCALE * loss,
+            parameters,
+            retain_graph=True,
+            allow_unused=True,
+            materialize_grads=True,
         )
         whole = torch.cat([g.float().flatten() for g in given]) * count
         if distributed():
             dist.all_reduce(whole)
         return whole.norm()
 
-    least = torch.finfo(torch.float32).tiny
-    return GRADIENT_PART * norm(kl) / norm(hidden).clamp(min=least)
+    ratio = GRADIENT_PART * norm(kl) / norm(hidden)
+    return torch.where(ratio.isfinite(), ratio, torch.nan)

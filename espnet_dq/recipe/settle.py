@@ -177,6 +177,11 @@ def _check_together(o: dict[str, str]) -> None:
             f"--teacher {teacher} is smaller than --student {student}, who learns from it: "
             f"did you mean --teacher {student} --student {teacher}?"
         )
+    with _of_option("local_data_opts"):
+        try:
+            shlex.split(o["local_data_opts"])
+        except ValueError as e:
+            raise InputError(str(e)) from e
     if o["upload_to"] and not re.fullmatch(".+/.+", o["upload_to"]):
         raise InputError(f"--upload_to {o['upload_to']}: USER/NAME")
     if o["upload_to"] and o["skip_pack"] == "true":

@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 from whisper.model import ModelDimensions, Whisper
 
+from espnet_dq.config import WindowConfig
 from espnet_dq.data.audio import load_audio
 from espnet_dq.data.kaldi import KaldiDir
 from espnet_dq.errors import InputError
@@ -35,7 +36,12 @@ class Likelihood:
 
 @torch.inference_mode()
 def listen(
-    net: Whisper, dims: ModelDimensions, data: KaldiDir, columns: Mapping[str, str], name: str
+    net: Whisper,
+    dims: ModelDimensions,
+    data: KaldiDir,
+    columns: Mapping[str, str],
+    name: str,
+    padding: str = WindowConfig.padding,
 ) -> dict[str, Likelihood]:
     """The cross-entropy of all tokens of each utterance, the end of the text included.
 
@@ -44,6 +50,7 @@ def listen(
         data: of one file an utterance.
         columns: of each utterance, that to which it counts.
         name: of the model, on the bar and in errors.
+        padding: what fills windows, as in the runtime.
 
     Raises:
         InputError: an utterance that is longer than the model's window.
@@ -59,7 +66,7 @@ def listen(
         seq = build_sequences(
             text, torch.tensor([text.shape[1]]), language, torch.tensor([-1]), tokenizer
         )
-        mel = log_mel(audio, torch.tensor([length]), dims.n_mels, own_window(dims))
+        mel = log_mel(audio, torch.tensor([length]), dims.n_mels, own_window(dims), padding)
         hidden = decode_hidden(net.decoder, seq.inputs, encode(net.encoder, mel))
         logits = output_logits(net.decoder, seq.select(hidden))[seq.counted]
         targets = seq.targets[seq.counted]

@@ -99,6 +99,12 @@ def check_batches(path: Path, config: dict, processes: int, data: Sequence[Path]
                 f"{path}: {key} {size} is of all processes together, which are "
                 f"{processes}: at least one utterance for each is needed"
             )
+        if kind in ("unsorted", "sorted") and data:
+            windows = len(read_scp(data[side] / "wav.scp"))
+            if windows < processes:
+                raise InputError(
+                    f"{path}: {data[side]}: {windows} windows for {processes} processes"
+                )
         if kind != "folded":
             continue
         match config.get("fold_length"):

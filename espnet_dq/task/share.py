@@ -16,11 +16,13 @@ import numpy as np
 from torch import Tensor
 from whisper.model import ModelDimensions, Whisper
 
+from espnet_dq.config import WindowConfig
 from espnet_dq.data.canary import LANGUAGES, VOICES
 from espnet_dq.data.kaldi import KIND, SET, KaldiDir
 from espnet_dq.errors import InputError, WorkError
 from espnet_dq.files import atomic, sha256
 from espnet_dq.formats import torch_file
+from espnet_dq.formats.registry import FORMATS, form_of
 from espnet_dq.scoring import likelihood
 from espnet_dq.student.merge import mean
 from espnet_dq.task.plan import AUTO
@@ -53,6 +55,11 @@ def choose(exp: Path, trained: Path) -> float:
     sets = _sets(exp)
     made_of = {"start": sha256(before), "trained": sha256(trained)}
     made_of |= {kind: data.fingerprint() for kind, data in sets.items()}
+    # As training filled windows, and the grid's runtime does.
+    grid = json.loads((exp / "init/student.grid").read_text(encoding="utf-8"))
+    padding = FORMATS[form_of(grid)].padding
+    if padding != WindowConfig.padding:  # which is what older versions took for all
+        made_of["padding"] = padding
     note = exp / TRIED
     if note.is_file():
         known = json.loads(note.read_text(encoding="utf-8"))
@@ -65,7 +72,7 @@ def choose(exp: Path, trained: Path) -> float:
     def together(place: int) -> float:
         share = SHARES[place]
         if share not in tried:
-            tried[share] = _try(states, share, dims, sets)
+            tried[share] = _try(states, share, dims, sets, padding)
         return _together(tried[share])
 
     best = SHARES[descend(together, len(SHARES))]
@@ -119,6 +126,7 @@ def _try(
     share: float,
     dims: ModelDimensions,
     sets: Mapping[str, KaldiDir],
+    padding: str,
 ) -> dict[str, float]:
     """Of each kind the nats a token, as the mean of its columns: sets and languages."""
     net = Whisper(dims).eval()
@@ -127,7 +135,8 @@ def _try(
     for kind, data in sets.items():
         of = data.extra.get(SET, {})
         columns = {utt: f"{of.get(utt, kind)} {lang}" for utt, lang in data.utt2lang.items()}
-        heard = likelihood.listen(net, dims, data, columns, f"{share:g} of kd, {kind}")
+        name = f"{share:g} of kd, {kind}"
+        heard = likelihood.listen(net, dims, data, columns, name, padding)
         found[kind] = float(np.mean([*likelihood.nats(heard).values()]))
         if not isfinite(found[kind]):
             raise WorkError(f"{share:g} of kd: no number for {kind}: its training went astray")

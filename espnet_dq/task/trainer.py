@@ -15,7 +15,7 @@ import torch
 from espnet2.train.reporter import Reporter
 from espnet2.train.trainer import Trainer
 
-from espnet_dq.errors import InputError
+from espnet_dq.errors import InputError, WorkError
 from espnet_dq.files import atomic
 from espnet_dq.quant.fake_quant import set_share
 from espnet_dq.task.checkpoints import BEFORE, LAST
@@ -88,7 +88,10 @@ class DQTrainer(Trainer):
 
     @classmethod
     def train_one_epoch(cls, **kwargs) -> bool:
-        """As ESPnet's; the first process copies what the epoch before has left."""
+        """As ESPnet's; the first process copies what the epoch before has left.
+
+        Raises `WorkError` where ESPnet would end the training as if it were finished.
+        """
         options, model = kwargs["options"], kwargs["model"]
         model = getattr(model, "module", model)  # which is within, in several processes
         if model.quant.ramp:
@@ -98,4 +101,9 @@ class DQTrainer(Trainer):
         if not kwargs["distributed_option"].dist_rank and last.exists():
             with atomic(last.with_name(BEFORE)) as tmp:
                 shutil.copyfile(last, tmp)
-        return super().train_one_epoch(**kwargs)
+        if super().train_one_epoch(**kwargs):
+            raise WorkError(
+                "no step of this epoch had finite gradients: a rate that is too high, a precision "
+                "that is too low, or damaged data"
+            )
+        return False

@@ -1,6 +1,7 @@
 """The recipe's options: what is refused before any work, and what bash gets of the others."""
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -110,6 +111,7 @@ CSV = ("--corpus", "csv", "--data_root", __file__)
             "--split: --local_data_opts",
         ),
         (["--qat_args", "x='"], "--qat_args: No closing quotation"),
+        ([*CSV, "--local_data_opts", "--x 'y"], "--local_data_opts: No closing quotation"),
         (["--qat_args", "x=[1"], "--qat_args: x: '[1' is no YAML"),
     ],
 )
@@ -181,6 +183,24 @@ def test_bash_reads_what_was_given(tmp_path):
         assert said == values
         *typed, _ = bash(f"run.sh() {{ printf '%s\\0' \"$@\"; }}; {line}")
         assert typed == words
+    assert not [*tmp_path.iterdir()]
+
+
+def test_names_of_columns_may_have_spaces(tmp_path):
+    (line,) = (x for x in (RECIPE / "dq.sh").read_text().splitlines() if " data_opts <" in x)
+    for given, words in (
+        ("--text_column 'Spoken text' --audio_column \"File name\"",
+         ["--text_column", "Spoken text", "--audio_column", "File name"]),
+        ("--languages de,sv", ["--languages", "de,sv"]),
+        ("--x '$(touch here)*'", ["--x", "$(touch here)*"]),
+        ("", []),
+    ):  # fmt: skip
+        script = f'{line}\nprintf "<%s>" "${{data_opts[@]}}"'
+        done = subprocess.run(
+            ["bash", "-euc", script], env={**os.environ, "local_data_opts": given}, cwd=tmp_path,
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert done.stdout == "".join(f"<{word}>" for word in words or [""])
     assert not [*tmp_path.iterdir()]
 
 

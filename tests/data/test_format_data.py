@@ -6,8 +6,10 @@ import pytest
 import soundfile
 
 from espnet_dq.bin import format_data, pack_windows, validate_data
+from espnet_dq.data import audio as audio_module
+from espnet_dq.data import cut as cut_module
 from espnet_dq.data import formatting
-from espnet_dq.data.audio import load_audio, save_wav
+from espnet_dq.data.audio import SAMPLE_RATE, load_audio, save_wav
 from espnet_dq.data.kaldi import KaldiDir, read_scp
 from espnet_dq.data.segments import Segment
 from espnet_dq.data.validation import faults
@@ -71,6 +73,27 @@ def test_lengths_rates_and_bad_audio(tmp_path, splits):
         assert info.frames == int(data.extra["utt2num_samples"][utt])
     assert data.extra["utt2num_samples"]["s-just"] == "480000"
     assert abs(int(data.extra["utt2num_samples"]["s/rate"]) - 16000) < 20
+
+
+def test_of_what_is_too_long_no_more_is_decoded(tmp_path, monkeypatch):
+    """Hours would be decoded, and written to the disk, to be left out."""
+    soundfile.write(tmp_path / "x.wav", np.full(60 * 8000, 0.1), 8000)
+    save_wav(tmp_path / "y.wav", np.full(60 * SAMPLE_RATE, 0.1, np.float32))
+    read, seconds = audio_module.read_audio, []
+
+    def counted(*given):
+        for block in read(*given):
+            seconds.append(len(block) / SAMPLE_RATE)
+            yield block
+
+    for module in (audio_module, cut_module):
+        monkeypatch.setattr(module, "read_audio", counted)
+    for name in "xy":
+        recording = cut_module.Recording(str(tmp_path / f"{name}.wav"), None, [("u", Segment("u"))])
+        (piece,) = cut_module.cut(tmp_path / "wav", 30.0, recording)
+        assert piece.fault == "longer than 30 s" and sum(seconds) <= 50
+        seconds.clear()
+    assert not [*tmp_path.glob("wav/*")]
 
 
 def test_limits_are_options(tmp_path, splits):

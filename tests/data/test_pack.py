@@ -17,6 +17,7 @@ from espnet_dq.bin.pack_windows import main as pack_windows
 from espnet_dq.data.audio import load_audio, save_wav
 from espnet_dq.data.kaldi import AUDIO, KaldiDir
 from espnet_dq.data.pack import PAUSE, Balance, pack, plan_windows
+from espnet_dq.data.texts import glue, join
 from espnet_dq.data.validation import validate
 from espnet_dq.errors import InputError
 from espnet_dq.files import alone, sha256
@@ -116,26 +117,40 @@ def test_too_much_text_for_a_students_decoder_is_counted(save_toy, tmp_path):
         rows = (tmp_path / "packed.left_out.tsv").read_text().splitlines()
         assert [utt for utt in data.wav if any(f"\t{utt}: " in row for row in rows)] == left_out
         assert all(f"more than the decoder's {room} tokens" in r for r in rows if "слово" in r)
+        limit = rf"more than --max_left_out 10 %: {len(left_out)} of 3 utterances"
+        with pytest.raises(InputError, match=limit):
+            pack_windows([*given, *more, "--max_left_out", "10"])
+    # As of scripts of many tokens a letter: nothing may be left of what is long.
+    data.select(left_out).save(tmp_path / "raw")
+    with pytest.raises(InputError, match="raw: 2 of 2 utterances fit into no window: 2 text of "):
+        pack_windows([*given, *more])
 
 
-@pytest.mark.parametrize(("language", "space"), [("en", " "), ("zh", "")])
-def test_audio_and_text_in_the_same_order(language, space, tmp_path):
+def test_numbers_and_names_do_not_grow_together():
+    pieces = ["一共20", "30分钟以后", "我用iPhone", "Google很好", "", "很好"]
+    assert glue(pieces, "zh") == "一共20 30分钟以后我用iPhone Google很好很好"
+    assert glue(["ab", "cd"], "ja") == "ab cd" and glue(["ไทย", "ไทย"], "th") == "ไทยไทย"
+    assert join(["a \n b", " ", "c"], "de") == "a b c"
+
+
+@pytest.mark.parametrize(("language", "space", "word"), [("en", " ", "word"), ("zh", "", "词")])
+def test_audio_and_text_in_the_same_order(language, space, word, tmp_path):
     """Each utterance is a level of its own, so its place in the window can be heard."""
     data, level = KaldiDir(), {}
     for i in range(9):
         utt, wav = f"spk-{i}", tmp_path / f"{i}.wav"
-        level[f"word{i}"] = (i + 1) / 16
-        save_wav(wav, np.full(16000, level[f"word{i}"], np.float32))
-        data.add(utt, wav, f"word{i}", "spk", language, utt2num_samples=16000)
+        level[f"{word}{i}"] = (i + 1) / 16
+        save_wav(wav, np.full(16000, level[f"{word}{i}"], np.float32))
+        data.add(utt, wav, f"{word}{i}", "spk", language, utt2num_samples=16000)
     data.save(tmp_path / "raw")
     raw = KaldiDir.load(tmp_path / "raw", extra=["utt2num_samples"])
     pack(raw, tmp_path / "packed", longest=5.0, singles=2, seed=1)
     packed = validate(tmp_path / "packed")
     hashes = KaldiDir.load(tmp_path / "packed", extra=[AUDIO]).extra[AUDIO]
     assert hashes == packed.audio() == {u: sha256(path) for u, path in packed.wav.items()}
-    assert len(packed.wav) == 5 and sum(t.count("word") == 1 for t in packed.text.values()) == 2
+    assert len(packed.wav) == 5 and sum(t.count(word) == 1 for t in packed.text.values()) == 2
     for utt, text in packed.text.items():
-        texts = re.findall(r"word\d", text)
+        texts = re.findall(rf"{word}\d", text)
         assert text == space.join(texts)
         audio = load_audio(packed.wav[utt])
         heard = audio[np.flatnonzero(np.diff(audio, prepend=0.0))]

@@ -163,6 +163,28 @@ def test_segments_of_nemo(tmp_path):
     assert lengths == expected
 
 
+@pytest.mark.parametrize(
+    "head", ["audio;text;Start;End", "audio;text;Offset;Duration", "audio;text;start;Duration"]
+)
+def test_parts_by_other_names_of_columns(head, tmp_path):
+    """Not the whole of a recording with the text of a part."""
+    sound(tmp_path / "in/long.wav", 1, 12)
+    times = [(i, 1 if head.endswith("Duration") else i + 1) for i in range(10)]
+    lines = [f"long.wav;Part {i};{start};{last}" for i, (start, last) in enumerate(times)]
+    (tmp_path / "in/x.csv").write_text("\n".join([head, *lines, "long.wav;Odd;3;0"]))
+    data, _, report = prepared(tmp_path, tmp_path / "in/x.csv", "--language", "de")
+    parts = {data.text[u]: (part.start, part.end) for u, part in data.segments.items()}
+    assert parts == {f"Part {i}": (i, i + 1) for i in range(10)}
+    assert report["de"]["left_out"] == {"a broken row": 1}
+
+
+def test_rows_of_a_spreadsheet_that_look_empty(rows, tmp_path):
+    lines = "".join(f"clips/{name};{text}\n; ;\n;;\n" for name, text in rows)
+    (tmp_path / "in/x.csv").write_text(f"audio;text\n{lines}")
+    data, _, report = prepared(tmp_path, tmp_path / "in/x.csv", "--language", "de")
+    assert len(data.wav) == len(rows) and not report["de"]["left_out"]
+
+
 def test_what_is_left_out_fills_no_split(rows, tmp_path):
     """Three texts have audio, whatever the places of the others."""
     lines = [(f"clips/{name}", text) for name, text in rows[:3]]
@@ -213,6 +235,12 @@ def test_recordings_with_texts_beside_them(rows, tmp_path):
     for name, text in rows:
         (folder / name).with_suffix(".txt").write_text(f"\ufeff{text}\n", encoding="utf-8")
     (folder / "0.json").touch()  # is no recording
+    for ending in ("wav", "txt"):  # a Mac's, on a disk of another system
+        (folder / f"._0.{ending}").write_bytes(b"\0\5\x16\7")
+    name = unicodedata.normalize("NFD", "é")
+    sound(folder / f"{name}.wav", 23).rename(folder / f"{name}.3gp")
+    (folder / "é.txt").write_text("Ein Name in zwei Formen.")
+    rows = [*rows, (f"{name}.3gp", "Ein Name in zwei Formen.")]
     sound(folder / "1.x.wav", 20)  # of which there is no text
     (folder / "gone.txt").write_text("Fort")
     (folder / "latin.txt").write_bytes("Grün".encode("cp1252"))
@@ -263,6 +291,22 @@ def test_no_speaker_is_in_two_splits(count, capsys):
     assert said.startswith("split 80/10/10 by speaker: train ") and said.count("\n") == 1
     again = divide(corpus(speakers[::-1], ["Two", "One"]))
     assert all(again[name].wav.keys() == splits[name].wav.keys() for name in SPLITS)
+
+
+def test_uneven_splits_are_said(capsys):
+    """A speaker is in one split, however much is theirs, and a language with its only speaker."""
+    data = KaldiDir()
+    for speaker, count, lang in (("a", 3, "de"), ("b", 90, "de"), ("c", 2, "de"), ("d", 4, "fr")):
+        for n in range(count):
+            data.add(f"{speaker}-{n:02d}", f"/{speaker}{n}.wav", f"Text {n}", speaker, lang)
+    splits = divide(data)
+    said = capsys.readouterr().err
+    for name in SPLITS:
+        missing = {"de", "fr"} - {*splits[name].utt2lang.values()}
+        for lang in missing:
+            assert f"warning: {name} has nothing in {lang}: " in said
+    share = len(splits["train"].wav) / len(data.wav)
+    assert ("warning: train has " in said) == (share < 0.4) and said.count("nothing in fr") == 2
 
 
 @pytest.mark.parametrize("speakers", [["a", "b"], [None]])
@@ -401,6 +445,10 @@ def test_paths_of_other_systems(rows, tmp_path):
     file = written(tmp_path / "in/x.csv", ["audio", "text"], lines)
     data, _, report = prepared(tmp_path, file, "--language", "de")
     assert len(data.wav) == 10 and not report["de"]["left_out"]
+    lines[0] = ("..\\clips\\0.wav", lines[0][1])
+    file = written(tmp_path / "in/x.csv", ["audio", "text"], lines)
+    _, _, report = prepared(tmp_path, file, "--language", "de")
+    assert report["de"]["left_out"] == {"a path out of the corpus's folder": 1}
 
 
 def test_rows_without_a_language_count(rows, tmp_path):

@@ -90,15 +90,15 @@ def test_pieces_come_in_batches_and_are_joined_as_the_language_is_written(
         def decode(self, clips, language):
             assert all(len(clip) <= 2 * SAMPLE_RATE for clip in clips)
             calls.append(len(clips))
-            return [Hypothesis(f" {len(calls)}\n{i} ") for i in range(len(clips))]
+            return [Hypothesis(f" あ{len(calls)}\n{i} ") for i in range(len(clips))]
 
     for name, seconds in (("long", 5), ("short", 1)):
         save_wav(tmp_path / f"{name}.wav", np.full(seconds * SAMPLE_RATE, 0.1, np.float32))
     wav = {name: str(tmp_path / f"{name}.wav") for name in ("long", "short", "none")}
     long, short, none = decode(Engine(), Job(language, wav))
     assert calls == [2, 2, 1]
-    assert long.text == space.join(["1 0", "1 1", "2 0", "2 1"]) and long.pieces == 4
-    assert (long.seconds, short.seconds, short.text, short.pieces) == (5, 1, "3 0", 1)
+    assert long.text == space.join(["あ1 0", "あ1 1", "あ2 0", "あ2 1"]) and long.pieces == 4
+    assert (long.seconds, short.seconds, short.text, short.pieces) == (5, 1, "あ3 0", 1)
     assert str(tmp_path / "none.wav") in none.failed
 
 

@@ -196,14 +196,14 @@ class Slow:
         found = sorted({int(v) for v in values if v})
         limit = "cut" if len(found) > 10 else ""
         starts = {v: int(np.argmax(values == v)) / 10 for v in found[:10]}
-        return [Segment(start, 30.0, f"{v}", limit) for v, start in starts.items()]
+        return [Segment(start, 30.0, f"あ{v}", limit) for v, start in starts.items()]
 
 
 def test_halves_are_joined_and_their_times_are_the_clips():
     audio = np.repeat(np.arange(1, 25, dtype=np.float32) / 10, SAMPLE_RATE).reshape(24, -1)
     audio[:, 1::2] *= -1
     audio[:, int(0.6 * SAMPLE_RATE) :] = 0
-    audio, numbers = audio.reshape(-1), [str(n) for n in range(1, 25)]
+    audio, numbers = audio.reshape(-1), [f"あ{n}" for n in range(1, 25)]
     for language, space in (("en", " "), ("ja", "")):
         (said,) = halves.decode(Slow(), [audio], language)
         assert said == Hypothesis(space.join(numbers), "in two")

@@ -12,7 +12,9 @@ from espnet_dq.scoring.likelihood import Likelihood, listen, nats
 from tests import toys
 
 
-def cost(net: whisper.Whisper, data: KaldiDir, utt: str) -> tuple[float, int]:
+def cost(
+    net: whisper.Whisper, data: KaldiDir, utt: str, silence: bool = False
+) -> tuple[float, int]:
     """Nats of an utterance's text in openai-whisper, and its tokens."""
     tokenizer = whisper.tokenizer.get_tokenizer(True, language=data.utt2lang[utt])
     text = tokenizer.encode(" " + data.text[utt])
@@ -20,6 +22,8 @@ def cost(net: whisper.Whisper, data: KaldiDir, utt: str) -> tuple[float, int]:
     audio = load_audio(data.wav[utt])
     # Silence behind it for the last frame's context; the window's rest is zeros.
     mel = log_mel_spectrogram(audio, padding=400)[:, : len(audio) // 160]
+    if silence:  # as whisper.cpp
+        mel = log_mel_spectrogram(pad_or_trim(audio))
     with torch.no_grad():
         logits = net(pad_or_trim(mel, N_FRAMES)[None], torch.tensor([tokens[:-1]]))[0]
     said = logits.log_softmax(-1)[torch.arange(len(tokens) - 1), tokens[1:]]

@@ -76,6 +76,11 @@ def test_other_batches_mix_them(batches, tmp_path):
         ({"shuffle_within_batch": True}, 1, "shuffle_within_batch makes other batches"),
         ({}, 4, r"valid_batch_type folded: .*dev/utt2category: of 'ru' there are 2 windows for 4"),
         ({"batch_type": "unsorted", "valid_batch_type": "folded"}, 4, "dev/utt2category: of 'ru'"),
+        (
+            {"batch_type": "unsorted", "valid_batch_type": None, "batch_size": 16},
+            12,
+            "dev: 11 windows for 12 processes",
+        ),
     ],
 )
 def test_batches_that_would_not_be_are_refused(save_toy, tmp_path, change, processes, said):
@@ -83,13 +88,15 @@ def test_batches_that_would_not_be_are_refused(save_toy, tmp_path, change, proce
     for name, russian in (("train", 4), ("dev", 2)):
         languages = ["en"] * 9 + ["ru"] * russian
         (tmp_path / name).mkdir()
-        write_scp(tmp_path / name / CATEGORY, {f"u{i}": x for i, x in enumerate(languages)})
+        for table in (CATEGORY, "wav.scp"):
+            write_scp(tmp_path / name / table, {f"u{i}": x for i, x in enumerate(languages)})
     bad.write_text(yaml.safe_dump({**yaml.safe_load(LANGUAGE.read_text()), **change}))
     given = [str(bad), "--student", toy, "--teacher", toy, "--grid", "ct2_int8", "--processes",
              str(processes), "--data", str(tmp_path / "train"), str(tmp_path / "dev")]  # fmt: skip
     with pytest.raises(InputError, match=rf"bad\.yaml: .*{said}"):
         check_configs(given)
     bad.write_text(LANGUAGE.read_text())
+    given[given.index("--processes") + 1] = "1"
     (tmp_path / "train" / CATEGORY).unlink()
     with pytest.raises(InputError, match=r"train/utt2category: no such file.*run --stage 2"):
         check_configs(given)

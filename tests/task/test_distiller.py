@@ -147,3 +147,26 @@ def test_what_does_not_fit_is_one_line(pair, tmp_path):
     assert torch.equal(loss, stats["loss_ce"])
     with pytest.raises(InputError, match="unknown language 'xx'"):
         alone.batch([(torch.zeros(4000), "hello", "xx")])
+
+
+def test_what_a_teacher_or_a_loop_cannot_be(pair, save_toy):
+    student, teacher = pair
+    with pytest.raises(InputError, match="hears shorter windows than its student"):
+        dq.Distiller(student, save_toy(seed=1, audio_ctx=750, **OTHERS))
+    distiller = dq.Distiller(student, teacher)
+    batch = distiller.batch([(torch.zeros(16000), "ja", "de")])
+    assert all(x.device.type == "cpu" for x in batch.values() if isinstance(x, torch.Tensor))
+    distiller._is_replica = True  # as torch.nn.DataParallel marks its copies
+    with pytest.raises(InputError, match="a process for each GPU"):
+        distiller(batch)
+
+
+def test_auto_needs_a_decoder_that_learns(pair):
+    student, teacher = pair
+    student.decoder.requires_grad_(False)
+    config = dq.DistillConfig(lambda_hidden="auto", matching="static")
+    distiller = dq.Distiller(student, teacher, config).train()
+    batch = distiller.batch([(torch.zeros(16000), "ja", "de")])
+    with pytest.raises(InputError, match="lambda_hidden: auto: nothing of the decoder learns"):
+        for _ in range(9):
+            distiller(batch)

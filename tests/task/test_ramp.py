@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from espnet_dq.config import MOST_RAMP, QuantConfig
-from espnet_dq.errors import InputError
+from espnet_dq.errors import InputError, WorkError
 from espnet_dq.quant.fake_quant import FakeQuantize, set_share
 from espnet_dq.quant.grids import get_grid
 from espnet_dq.quant.prepare import prepare, quantized_weights
@@ -85,6 +85,19 @@ def test_the_trainer_ramps_models_that_say_so(wrapped, monkeypatch, tmp_path):
         )
         assert isinstance(said["iterator"], Ramp) == (ramp > 0)
     assert (said["iterator"].before, said["iterator"].end) == (2, 2.0)
+
+
+def test_a_training_without_finite_gradients_is_not_finished(monkeypatch, tmp_path):
+    """ESPnet would end it with exit code 0, and leave the average of what there is."""
+    monkeypatch.setattr("espnet2.train.trainer.Trainer.train_one_epoch", lambda **_: True)
+    with pytest.raises(WorkError, match="no step of this epoch had finite gradients"):
+        DQTrainer.train_one_epoch(
+            model=Model(0.0),
+            iterator=[],
+            reporter=SimpleNamespace(get_epoch=lambda: 1),
+            options=SimpleNamespace(output_dir=tmp_path, max_epoch=1),
+            distributed_option=SimpleNamespace(dist_rank=0),
+        )
 
 
 def test_what_a_ramp_cannot_be():

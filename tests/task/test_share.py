@@ -70,6 +70,24 @@ def test_the_least_nats_of_dev_and_canary(exp, tmp_path):
             assert said == pytest.approx(np.mean(nats), rel=1e-5)  # as test_likelihood
 
 
+@pytest.mark.slow
+def test_windows_are_filled_as_the_grids_runtime_does(exp, tmp_path):
+    """whisper.cpp's with silence, with which such a student is trained, too."""
+    zeros = choose(exp, exp / "trained.pth"), json.loads((exp / TRIED).read_text())
+    (exp / "init/student.grid").write_text('"ggml_q8_0"')
+    choose(exp, exp / "trained.pth")
+    tried = json.loads((exp / TRIED).read_text())["tried"]["0.5"]
+    assert tried != zeros[1]["tried"]["0.5"]
+    merged = dq.merge([tmp_path / "0.pt", tmp_path / "1.pt"])
+    net = whisper.load_model(str(dq.save(merged, tmp_path / "half.pt")), device="cpu")
+    dev = KaldiDir.load(exp / "data/dev")
+    of = {}
+    for utt, lang in dev.utt2lang.items():
+        of.setdefault(lang, []).append(cost(net, dev, utt, silence=True))
+    nats = [sum(c for c, _ in x) / sum(n for _, n in x) for x in of.values()]
+    assert tried["dev"] == pytest.approx(np.mean(nats), rel=1e-5)
+
+
 @given(st.lists(st.floats(0.021, 1), min_size=4, max_size=4), st.integers(0, 4))
 def test_one_dip_is_found_wherever_it_is(falls, dip):
     curve = [sum(falls[min(i, dip) : max(i, dip)]) for i in range(5)]

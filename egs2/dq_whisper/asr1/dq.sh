@@ -99,7 +99,7 @@ fi
 read -ra systems <<< "$systems"
 read -ra also <<< "${also//,/ }"
 read -ra scored <<< "$scored" # NAME:RUNTIME:PATH, as espnet_dq/recipe/systems.py has them
-read -ra data_opts <<< "$local_data_opts"
+mapfile -d '' data_opts < <(xargs -r printf '%s\0' <<< "$local_data_opts") # with quotes in it
 
 # What decides the results: espnet_dq/recipe/settings.py has compared them, but perhaps another run
 # has begun the experiment since, where nothing can be locked.
@@ -249,7 +249,7 @@ if run_stage 2 "format to 16 kHz, check splits, pack windows" "$skip_data"; then
         fi
         py pack_windows --data "$source" --out "$exp/data/$set" ${most:+--most "$most"} \
             --singles "$alone" --seed "$seed" ${student_own:+--student "$student_own"} \
-            --temperature "$temperature" --max_hours "$max_hours" \
+            --temperature "$temperature" --max_hours "$max_hours" --max_left_out "$max_left_out" \
             ${cachedir:+--shared "$cachedir/windows"}
     done
     finish_stage 2

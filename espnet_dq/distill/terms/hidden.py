@@ -11,6 +11,7 @@ from espnet_dq.distill.hidden import LayerLoss, distributed, gradient_ratio
 from espnet_dq.distill.matching import check_mode
 from espnet_dq.distill.projector import Projector
 from espnet_dq.distill.terms.term import Step, Term
+from espnet_dq.errors import InputError
 
 
 class LayerTerm(Term):
@@ -61,6 +62,8 @@ class HiddenTerm(LayerTerm):
         weight = self.part.term_weight
         if step.training and weight.isnan() and not self.part.fitting:
             learning = [p for p in step.decoder.parameters() if p.requires_grad]
+            if not learning:
+                raise InputError("lambda_hidden: auto: nothing of the decoder learns: say a number")
             losses = step.losses[self.name], step.losses["kl"]
             weight.copy_(gradient_ratio(*losses, step.count, learning))
         return weight.nan_to_num(nan=0.0).clone()
