@@ -405,6 +405,21 @@ def test_names_that_are_no_utf8(old, made):
         onnx_reader.load(folder)
 
 
+@pytest.mark.parametrize("old", [b"n_vocab", NORM.encode(), b"axis", b"Softmax", b"tokens"])
+def test_verify_takes_no_names_that_are_no_utf8(old, made):
+    """Wherever they stand: of attributes, operators, dimensions."""
+    folder, reference = made
+    path = folder / "decoder.onnx"
+    data = path.read_bytes()
+    where = [m.start() for m in re.finditer(re.escape(old), data)]
+    for at in where[:1] + where[-1:]:
+        changed = bytearray(data)
+        changed[at] |= 0x80
+        path.write_bytes(changed)
+        with pytest.raises(InputError, match=r"decoder\.onnx: .* not UTF-8"):
+            compare(folder, reference)
+
+
 def test_missing_and_truncated_files(made):
     folder, _ = made
     path = folder / "decoder.onnx"

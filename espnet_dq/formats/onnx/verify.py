@@ -11,7 +11,7 @@ from types import ModuleType
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 from onnx import numpy_helper
 from whisper.model import ModelDimensions
 
@@ -136,7 +136,20 @@ def read(path: Path) -> onnx.ModelProto:
         model = onnx.ModelProto.FromString(wire.read(path))
     except DecodeError as e:
         raise InputError(f"{path}: not a readable ONNX model ({type(e).__name__})") from e
+    if not _is_text(model):
+        raise InputError(f"{path}: not a readable ONNX model (a name that is not UTF-8)")
     return model
+
+
+def _is_text(message: Message) -> bool:
+    """Whether all words in a message are: protobuf gives others as bytes."""
+    for field, value in message.ListFields():
+        each = [value] if isinstance(value, Message | str | bytes) else value
+        if field.type == field.TYPE_MESSAGE and not all(map(_is_text, each)):
+            return False
+        if field.type == field.TYPE_STRING and any(isinstance(x, bytes) for x in each):
+            return False
+    return True
 
 
 def _in_blocks(
