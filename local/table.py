@@ -2,14 +2,16 @@
 """A file of paths and texts: .csv, .tsv or .jsonl; or recordings with a text beside each.
 
 Columns have the names that people give them, such as Common Voice, Hugging Face's audiofolder and
-NeMo's manifests (whose `offset` and `duration` make a segment). Paths are relative to the file, or
-absolute. Without a column of splits, train, dev and test are made: by speaker where three or more
-are known, else by text. Writes OUT/{train,dev,test}, OUT/report.json and OUT/left_out.tsv.
+NeMo's manifests, whose `offset` and `duration` make a segment (see `times`). Paths are relative to
+the file, or absolute. Without a column of splits, train, dev and test are made: by speaker where
+three or more are known, else by text. Writes OUT/{train,dev,test}, OUT/report.json and
+OUT/left_out.tsv.
 """
 
 import os
 import re
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from unicodedata import normalize
@@ -49,8 +51,8 @@ COLUMNS = {
     "speaker": ("speaker", "speaker_id", "client_id"),
     "split": ("split",),
 }
-# Of parts of recordings, in seconds.
-TIMES = {"offset": ("offset", "start"), "duration": ("duration",), "end": ("end",)}
+# Of parts of recordings, in seconds; see `times`.
+OFFSET, START, DURATION, END = "offset", "start", "duration", "end"
 WHOLE = "all"  # what is not split yet
 NO_SPLIT = "in none of train, dev and test"
 TWO_RECORDINGS = "one text of two recordings"
@@ -88,16 +90,44 @@ def columns(path: Path, args: Namespace) -> dict[str, str | None]:
             raise InputError(f"{path}: {what}; it has {', '.join(there)}")
     if args.split:
         found["split"] = None
-    lower = {name.strip().lower(): name for name in there}
-    for use, usual in TIMES.items():
-        found[use] = next((lower[name] for name in usual if name in lower), None)
-    if not found["offset"]:  # a duration alone is that of the file
-        found |= dict.fromkeys(TIMES)
+    found |= times(path, there, found["audio"])
     shown = [f"{use} {name}" for use, name in found.items() if name]
     if args.language:
         shown.append(f"language as --language {args.language}")
     say(f"{path}: columns: {', '.join(shown)}")
     return found
+
+
+def times(path: Path, there: Iterable[str], audio: str | None) -> dict[str, str | None]:
+    """Which columns say what part of a recording a row is.
+
+    `start` does so only beside `end` or `duration`, and where a file has several rows: tables of
+    clips that are cut already often keep where they were.
+
+    Raises:
+        InputError: Two columns are called the same.
+    """
+    found: dict[str, str | None] = dict.fromkeys((OFFSET, DURATION, END))
+    for use in (OFFSET, START, DURATION, END):
+        these = [name for name in there if name.strip().lower() == use]
+        if len(these) > 1:
+            raise InputError(f"{path}: {' and '.join(these)}: rename one")
+        found[use] = these[0] if these else None
+    start = found.pop(START)
+    if not found[OFFSET] and start and (found[END] or found[DURATION]) and _repeated(path, audio):
+        found[OFFSET] = start
+    # A duration alone is that of the file.
+    return found if found[OFFSET] else dict.fromkeys(found)
+
+
+def _repeated(path: Path, column: str) -> bool:
+    seen: set[str] = set()
+    for _, row in read(path):
+        if isinstance(value := (row or {}).get(column), str):
+            if value in seen:
+                return True
+            seen.add(value)
+    return False
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ Example usage::
 import json
 from pathlib import Path
 
+from espnet_dq.api.models import is_experiment
 from espnet_dq.api.verification import verify
 from espnet_dq.bin.arguments import Parser
 from espnet_dq.errors import InputError, run, say
@@ -49,10 +50,11 @@ def main(argv: list[str] | None = None) -> int:
     args = get_parser().parse_args(argv)
     if args.json:
         check_replaceable(args.json)
-        for model in (args.path, args.against):
+        for model in filter(None, (args.path, args.against, args.base and Path(args.base))):
             check_apart(args.json, model)
-        if args.json.exists() and args.json.resolve().is_relative_to(args.path.resolve()):
-            raise InputError(f"--json {args.json}: is of the model that is verified")
+            inside = args.json.exists() and args.json.resolve().is_relative_to(model.resolve())
+            if inside and not is_experiment(model):
+                raise InputError(f"--json {args.json}: is of a model that is compared")
     report = verify(args.path, args.against, args.grid, args.base)
     for line in report.lines():
         say(line)

@@ -149,7 +149,7 @@ def limited(
     for block in blocks:
         left -= len(block)
         if left < 0 and most < LONGEST:
-            raise AudioFault(f"{name}: {longer(most)}", longer(most))
+            raise AudioFault(str(name), longer(most))
         if left < 0:
             raise AudioFault(f"{name}: longer than {LONGEST / 3600:g} hours")
         yield block

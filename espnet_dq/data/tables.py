@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from espnet_dq.data import names
-from espnet_dq.data.listing import NOT_UTF8, Cells, lines, rows
+from espnet_dq.data.listing import NOT_UTF8, Cells, lines, rows, tabbed
 from espnet_dq.errors import InputError
 
 _SEPARATORS = (",", ";", "\t")
@@ -40,6 +40,10 @@ def separated(path: Path) -> Iterator[Cells]:
                 line = before + reader.line_num + 1
         except csv.Error as e:
             raise InputError(f"{path}:{line}: {e}") from e
+
+
+def _filled(path: Path) -> Iterator[Cells]:
+    return (row for row in tabbed(path) if row[1] is None or any(map(str.strip, row[1])))
 
 
 def _columns(line: str, separator: str) -> int:
@@ -81,7 +85,7 @@ def read(path: Path) -> Iterator[tuple[str, dict | None]]:
         return objects(path)
     if kind == ".tsv":
         return ((where, row and {k: unquoted(v) for k, v in row.items()})
-                for where, row in rows(path))  # fmt: skip
+                for where, row in rows(path, cells=_filled))  # fmt: skip
     if kind == ".csv":
         return rows(path, cells=separated)
     raise InputError(f"{path}: not .csv, .tsv or .jsonl")

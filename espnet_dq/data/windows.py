@@ -11,6 +11,7 @@ from espnet_dq.data.audio import SAMPLE_RATE
 from espnet_dq.data.kaldi import AUDIO, CATEGORY, FOLDER, KaldiDir
 from espnet_dq.data.left_out import LEFT_OUT, LeftOut
 from espnet_dq.data.pack import ROOM, Balance, pack
+from espnet_dq.data.spelling import SPACELESS
 from espnet_dq.errors import InputError, say
 from espnet_dq.files import alone, atomic, check_apart, check_replaceable, shared_place
 from espnet_dq.whisper.dims import SIZES, encode_text, vocabulary_tokenizer
@@ -56,10 +57,10 @@ def pack_windows(
     balance = balance or Balance()
     left_out = _left_out(data, dims, dims.n_audio_ctx * SAMPLES_PER_POSITION / SAMPLE_RATE)
     path = out.with_name(f"{out.name}.{LEFT_OUT}")
-    left_out.write(path)
     share = 100 * len(left_out.rows) / max(1, len(data.wav))
     if share > most_left_out or len(left_out.rows) == len(data.wav):
-        causes = ", ".join(f"{n} {cause}" for cause, n in left_out.causes().most_common())
+        left_out.write(path)
+        causes = ", ".join(f"{n} {cause}" for cause, n in left_out.causes().most_common()) or "-"
         limit = "" if share == 100 else f"more than --max_left_out {most_left_out:g} %: "
         raise InputError(f"{folder}: {limit}{len(left_out.rows)} of {len(data.wav)} utterances fit "
                          f"into no window: {causes}; listed in {path}")  # fmt: skip
@@ -67,7 +68,9 @@ def pack_windows(
     if shared:
         kept = vars(dims).get("kept")
         sizes = (longest, most_text(dims.n_text_ctx), kept)
+        glued = sorted(SPACELESS & {*data.utt2lang.values()})  # older ones have no spaces in them
         key = (AUDIO, CATEGORY, data.fingerprint(), sizes, singles, seed, balance, most, by_speaker)
+        key += (glued,) if glued else ()
         place = shared_place(out, shared, hashlib.sha256(repr(key).encode()).hexdigest())
     with alone(place) if shared else nullcontext():
         if shared and place.is_dir():
@@ -81,6 +84,7 @@ def pack_windows(
         say(f"{out}: {lang}: {of['given']:.1f} minutes given, {of['heard']:.1f} in windows")
     with atomic(out.with_name(f"{out.name}.minutes.json")) as tmp:
         tmp.write_text(json.dumps(minutes, indent=1) + "\n", encoding="utf-8")
+    left_out.write(path)
     for cause, count in left_out.causes().items():
         say(f"{out}: left out, {cause}: {count} utterances")
 

@@ -196,7 +196,7 @@ class Distiller(Distilling):
         The names of its utterances, by which `timestamp_share` chooses, are their texts. Tensors
         are on the CPU, where loaders pin them; `forward` takes them to the student.
         """
-        audio = [torch.as_tensor(a, dtype=torch.float32) for a, _, _ in examples]
+        audio = [torch.as_tensor(a, dtype=torch.float32, device="cpu") for a, _, _ in examples]
         text = [torch.tensor(encode_text(self.tokenizer, t)) for _, t, _ in examples]
         language = [language_token(self.tokenizer, code) for _, _, code in examples]
         tensors = {

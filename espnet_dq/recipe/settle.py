@@ -5,13 +5,14 @@ import json
 import os
 import re
 import shlex
-import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from difflib import get_close_matches
+from glob import glob
 from math import inf
 from pathlib import Path
+from shutil import which
 
 import yaml
 
@@ -83,6 +84,7 @@ def settle(given: dict[str, str], defaults: dict[str, str], caller: str) -> dict
     _check_names(exp, o)
     form = home(o["grid"])
     known = {"format": form.name, "runtime": form.runtime, "exported": form.exported}
+    known["data_words"] = "\n".join(_words(o["local_data_opts"]))
     known |= {"padding": form.padding, "exp": exp, "weights": WEIGHTS}
     for model in LEARNING:
         known |= _model(model, o[model])
@@ -133,11 +135,24 @@ def _merge(o: Mapping[str, str], config: dict, settings: Path) -> str:
     return f"{MERGE:g}" if without else AUTO
 
 
+def _words(text: str) -> list[str]:
+    """Those of --local_data_opts, as a shell would read them; raises `InputError`."""
+    try:
+        words = shlex.split(text)
+    except ValueError as e:
+        raise InputError(f"--local_data_opts: {e}") from e
+    if any("\n" in word for word in words):
+        raise InputError("--local_data_opts: a word of several lines")
+    return words
+
+
 def _check_apt(o: Mapping[str, str]) -> None:
     """Elsewhere than on Debian the canary cannot be fetched: said before all work."""
-    if o["merge"] != AUTO or o["canary"] != DEBIAN or not CORPORA[o["corpus"]].own:
+    chosen = o["merge"] == AUTO and o["skip_train"] == "false" and int(o["stop_stage"]) >= 3
+    if not chosen or o["canary"] != DEBIAN or not CORPORA[o["corpus"]].own:
         return
-    if not os.path.exists(f"{o['dumpdir']}/canary/parts") and not shutil.which("apt-get"):
+    there = glob("downloads/tuxpaint-stamps-default_*")
+    if not there and not os.path.exists(f"{o['dumpdir']}/canary/parts") and not which("apt-get"):
         raise InputError(
             f"--canary {DEBIAN}: apt-get fetches it, which is not here: give --canary DIR, speech "
             f"of other people, or --canary {NONE}, with which nothing is merged"
@@ -177,11 +192,7 @@ def _check_together(o: dict[str, str]) -> None:
             f"--teacher {teacher} is smaller than --student {student}, who learns from it: "
             f"did you mean --teacher {student} --student {teacher}?"
         )
-    with _of_option("local_data_opts"):
-        try:
-            shlex.split(o["local_data_opts"])
-        except ValueError as e:
-            raise InputError(str(e)) from e
+    _words(o["local_data_opts"])
     if o["upload_to"] and not re.fullmatch(".+/.+", o["upload_to"]):
         raise InputError(f"--upload_to {o['upload_to']}: USER/NAME")
     if o["upload_to"] and o["skip_pack"] == "true":

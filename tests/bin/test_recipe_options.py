@@ -112,6 +112,7 @@ CSV = ("--corpus", "csv", "--data_root", __file__)
         ),
         (["--qat_args", "x='"], "--qat_args: No closing quotation"),
         ([*CSV, "--local_data_opts", "--x 'y"], "--local_data_opts: No closing quotation"),
+        ([*CSV, "--local_data_opts", "--x 'y\nz'"], "--local_data_opts: a word of several lines"),
         (["--qat_args", "x=[1"], "--qat_args: x: '[1' is no YAML"),
     ],
 )
@@ -187,18 +188,21 @@ def test_bash_reads_what_was_given(tmp_path):
 
 
 def test_names_of_columns_may_have_spaces(tmp_path):
-    (line,) = (x for x in (RECIPE / "dq.sh").read_text().splitlines() if " data_opts <" in x)
+    text = (RECIPE / "dq.sh").read_text()
+    lines = [x for x in text.splitlines() if "data_opts=()" in x or " data_opts <" in x]
+    assert len(lines) == 2
     for given, words in (
         ("--text_column 'Spoken text' --audio_column \"File name\"",
          ["--text_column", "Spoken text", "--audio_column", "File name"]),
-        ("--languages de,sv", ["--languages", "de,sv"]),
-        ("--x '$(touch here)*'", ["--x", "$(touch here)*"]),
+        ("--x '$(touch here)*' --y a\\ b", ["--x", "$(touch here)*", "--y", "a b"]),
+        ('--x "a\\"b" ""', ["--x", 'a"b', ""]), ("--languages de,sv", ["--languages", "de,sv"]),
         ("", []),
     ):  # fmt: skip
-        script = f'{line}\nprintf "<%s>" "${{data_opts[@]}}"'
+        settled = settle({"local_data_opts": given, "expdir": str(tmp_path / "exp")})
+        script = "\n".join([*lines, 'printf "<%s>" "${data_opts[@]}"'])
         done = subprocess.run(
-            ["bash", "-euc", script], env={**os.environ, "local_data_opts": given}, cwd=tmp_path,
-            capture_output=True, text=True, check=True,
+            ["bash", "-euc", script], env={**os.environ, "data_words": settled["data_words"]},
+            cwd=tmp_path, capture_output=True, text=True, check=True,
         )  # fmt: skip
         assert done.stdout == "".join(f"<{word}>" for word in words or [""])
     assert not [*tmp_path.iterdir()]

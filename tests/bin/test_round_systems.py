@@ -21,9 +21,7 @@ def small(save_toy):
 def exp(tmp_path, save_toy):
     """An experiment as stage 8 leaves it, as far as this is concerned."""
     (tmp_path / "exp/export").mkdir(parents=True)
-    shutil.copy(
-        save_toy(seed=3, state=32, layers=1, text_ctx=64), tmp_path / "exp/export/student.pt"
-    )
+    shutil.copy(small(save_toy), tmp_path / "exp/export/student.pt")
     corpus = toys.save_corpus(tmp_path / "corpus")
     shutil.copytree(corpus / "train", tmp_path / "exp/data/train")
     return tmp_path / "exp"
@@ -40,7 +38,7 @@ def equal(found, expected) -> bool:
 @pytest.mark.slow
 def test_few_bits_by_clips_and_others_to_the_nearest_values(exp, save_toy):
     untouched, options = (
-        save_toy(seed=3, state=32, layers=1, text_ctx=64),
+        small(save_toy),
         ["--exp", str(exp), "--grid", "ct2_int8"],
     )
     options += ["--untouched_rounded", str(untouched), "--also", "onnx_int8", "ggml_q4_0"]

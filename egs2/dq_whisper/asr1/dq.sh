@@ -99,7 +99,8 @@ fi
 read -ra systems <<< "$systems"
 read -ra also <<< "${also//,/ }"
 read -ra scored <<< "$scored" # NAME:RUNTIME:PATH, as espnet_dq/recipe/systems.py has them
-mapfile -d '' data_opts < <(xargs -r printf '%s\0' <<< "$local_data_opts") # with quotes in it
+data_opts=() # the words of local_data_opts
+[ -z "$data_words" ] || mapfile -t data_opts <<< "$data_words"
 
 # What decides the results: espnet_dq/recipe/settings.py has compared them, but perhaps another run
 # has begun the experiment since, where nothing can be locked.
@@ -241,7 +242,8 @@ if run_stage 2 "format to 16 kHz, check splits, pack windows" "$skip_data"; then
     # A student that is not OpenAI's has perhaps not all of Whisper's tokens, or another window.
     for each in "train $singles $most_windows" "dev 10 $dev_windows"; do
         read -r set alone most <<< "$each"
-        source=$raw/$set
+        source=$raw/$set limit=$max_left_out
+        [ "$set" = train ] || limit=100 # of few utterances one is much
         if [ "$labels" != text ]; then
             source=${raw}_$of_teacher/${labels}_$set
             heavy_options=$label_options heavy "label_$set" pseudo_label --data "$raw/$set" \
@@ -249,7 +251,7 @@ if run_stage 2 "format to 16 kHz, check splits, pack windows" "$skip_data"; then
         fi
         py pack_windows --data "$source" --out "$exp/data/$set" ${most:+--most "$most"} \
             --singles "$alone" --seed "$seed" ${student_own:+--student "$student_own"} \
-            --temperature "$temperature" --max_hours "$max_hours" --max_left_out "$max_left_out" \
+            --temperature "$temperature" --max_hours "$max_hours" --max_left_out "$limit" \
             ${cachedir:+--shared "$cachedir/windows"}
     done
     finish_stage 2
