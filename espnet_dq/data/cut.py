@@ -6,6 +6,7 @@ A recording is decoded once for all of its utterances.
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -74,7 +75,7 @@ def jobs(data: KaldiDir) -> tuple[Iterator[Recording], int]:
     return recordings(), len(found)
 
 
-def cut(wav_dir: Path, most: float, recording: Recording) -> list[Piece]:
+def cut(wav_dir: Path, recording: Recording, most: float = inf) -> list[Piece]:
     """Write the utterances of a recording into `wav_dir`; runs in a worker.
 
     Of a file that is one utterance of more than `most` seconds no more is decoded.

@@ -94,7 +94,7 @@ def format_split(
     """
     lengths: dict[str, str] = {}
     out = []
-    results = parallel_map(partial(cut, wav_dir, max_seconds), *jobs(data), nj, "format", died)
+    results = parallel_map(partial(cut, wav_dir, most=max_seconds), *jobs(data), nj, "format", died)
     for piece in chain.from_iterable(results):
         utt, lang, fault = piece.utt, data.utt2lang[piece.utt], piece.fault
         where = f"{utt}: {piece.path}"

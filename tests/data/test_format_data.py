@@ -90,7 +90,7 @@ def test_of_what_is_too_long_no_more_is_decoded(tmp_path, monkeypatch):
         monkeypatch.setattr(module, "read_audio", counted)
     for name in "xy":
         recording = cut_module.Recording(str(tmp_path / f"{name}.wav"), None, [("u", Segment("u"))])
-        (piece,) = cut_module.cut(tmp_path / "wav", 30.0, recording)
+        (piece,) = cut_module.cut(tmp_path / "wav", recording, 30.0)
         assert piece.fault == "longer than 30 s" and sum(seconds) <= 50
         seconds.clear()
     assert not [*tmp_path.glob("wav/*")]
