@@ -33,16 +33,24 @@ def lines(path: Path | str) -> list[str]:
 
 
 def parse(found: str | bytes, source: object) -> object:
+    """As `loads`; what it raises names `source`."""
+    try:
+        return loads(found)
+    except InputError as e:
+        raise InputError(f"{source}: {e}") from e
+
+
+def loads(found: str | bytes) -> object:
     """What JSON says; numbers in it are numbers, and no key stands twice in a table.
 
-    Raises `InputError`, naming `source`, when it is no such JSON.
+    Raises `InputError` when it is no such JSON.
     """
     try:
         text = found if isinstance(found, str) else found.decode("utf-8")
         return json.loads(text, object_pairs_hook=_table, parse_constant=_constant)
     except (ValueError, RecursionError) as e:
         why = (str(e) or type(e).__name__).splitlines()[0][:160]
-        raise InputError(f"{source}: not JSON ({why})") from e
+        raise InputError(f"not JSON ({why})") from e
 
 
 def _table(pairs: list[tuple[str, object]]) -> dict:

@@ -152,10 +152,10 @@ def read_vocabulary(dims: ModelDimensions, folder: Path) -> tuple[ModelDimension
         return dims, [*range(dims.n_vocab)]
     named: dict[str, int] = {}
     for row, token in enumerate(tokens):  # converters name rows that pad an embedding as times
-        if not _TIME.fullmatch(token) or token not in named:
-            if token in named:
-                raise InputError(f"{path}: {token!r} is there twice")
+        if token not in named:
             named[token] = row
+        elif not _TIME.fullmatch(token):
+            raise InputError(f"{path}: {token!r} is there twice")
     by_row = {row: token for token, row in named.items()}
     found, order = arrange(dims, by_row, (), str(path))
     if added_tokens(found) and lexists(folder / "tokenizer.json"):  # which says what is no text

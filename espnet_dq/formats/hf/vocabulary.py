@@ -1,12 +1,15 @@
 """The tokens of a Hugging Face folder, and what it says of decoding."""
 
 from collections.abc import Callable
+from functools import lru_cache
 from os.path import lexists
 from pathlib import Path
+from typing import NamedTuple
 
 from whisper.model import ModelDimensions
 
 from espnet_dq.errors import InputError
+from espnet_dq.formats import json_file
 from espnet_dq.formats.hf.names import read_dims, read_json
 from espnet_dq.whisper.generation import Generation, of_huggingface, of_old_config
 from espnet_dq.whisper.vocabulary import added_tokens, arrange
@@ -28,19 +31,10 @@ def read_vocabulary(dims: ModelDimensions, folder: Path) -> tuple[ModelDimension
         path, read = folder / _OLD, _old_files
     else:
         return dims, [*range(dims.n_vocab)]
-    vocabulary, added, special = _read(read, path)
-    ids = vocabulary | added
-    if not all(map(is_token, ids)) or any(type(i) is not int for i in ids.values()):
-        raise InputError(f"{path}: not a byte-pair tokenizer (no table of tokens and ids)")
-    tokens = {i: token for token, i in ids.items()}
-    if len(tokens) < len(ids):
-        twice = next(i for token, i in ids.items() if tokens[i] != token)
-        raise InputError(f"{path}: two of its tokens have the id {twice}")
-    if odd := [t for t, i in added.items() if vocabulary.get(t, i) != i]:
-        raise InputError(f"{path}: {odd[0]!r} has two ids")
-    found, order = arrange(dims, tokens, special, str(path))
+    table = _read(read, path)
+    found, order = arrange(dims, table.tokens, table.special, str(path))
     # Text is cut into added tokens by their strings, into others by pairs that nobody has here.
-    if odd := [token for token in added_tokens(found) if token not in added]:
+    if odd := [token for token in added_tokens(found) if token not in table.added]:
         raise InputError(f"{path}: {odd[0]!r} is no token of Whisper's, nor one that was added")
     return found, order
 
@@ -54,40 +48,73 @@ def in_order(folder: Path) -> bool:
     return read_vocabulary(sizes, folder)[1] == [*range(sizes.n_vocab)]
 
 
-def special_tokens(path: Path) -> set[str]:
+def special_tokens(path: Path) -> frozenset[str]:
     """The added tokens of a tokenizer.json that are no text; raises `InputError`."""
-    return _read(_tokenizer_json, path)[2]
+    return _read(_tokenizer_json, path).special
 
 
-def _read(reader: Callable[[Path], tuple[dict, dict, set]], path: Path) -> tuple[dict, dict, set]:
+class _Table(NamedTuple):
+    """What a tokenizer says; nobody changes it, as others are given the same one."""
+
+    tokens: dict[int, str]
+    added: frozenset[str]  # those that stand beside the byte pairs
+    special: frozenset[str]  # and those of them that are no text
+
+
+def _read(reader: Callable[[Path], _Table], path: Path) -> _Table:
     try:
         return reader(path)
     except (KeyError, TypeError, AttributeError, ValueError) as e:
         raise InputError(f"{path}: not a byte-pair tokenizer ({type(e).__name__})") from e
 
 
-def _tokenizer_json(path: Path) -> tuple[dict, dict, set]:
-    """Tables of token -> id, byte pairs and added ones, and which of these are no text."""
-    content = read_json(path)
-    added = content["added_tokens"]
-    special = {token["content"] for token in added if token.get("special")}
-    return (
-        {**content["model"]["vocab"]},
-        {token["content"]: token["id"] for token in added},
-        special,
+def _tokenizer_json(path: Path) -> _Table:
+    content = json_file.content(path)
+    try:
+        return _whole_file(content)
+    except InputError as e:
+        raise InputError(f"{path}: {e}") from e
+
+
+@lru_cache(maxsize=4)  # a quarter of a second, and who verifies a model reads it several times
+def _whole_file(content: bytes) -> _Table:
+    """Of a tokenizer.json; raises `InputError`, which does not name it."""
+    found = json_file.loads(content)
+    added = found["added_tokens"]
+    special = [token["content"] for token in added if token.get("special")]
+    return _table(
+        {**found["model"]["vocab"]}, {token["content"]: token["id"] for token in added}, special
     )
 
 
-def _old_files(path: Path) -> tuple[dict, dict, set]:
-    """The same, of vocab.json and, if they are there, the files beside it."""
-    added, special = {}, set()
+def _old_files(path: Path) -> _Table:
+    """Of vocab.json and, if they are there, the files beside it."""
+    added, special = {}, []
     if lexists(path.with_name("added_tokens.json")):
         added |= read_json(path.with_name("added_tokens.json"))
     if lexists(path.with_name("tokenizer_config.json")):
         table = read_json(path.with_name("tokenizer_config.json")).get("added_tokens_decoder", {})
         added |= {token["content"]: int(i) for i, token in table.items()}
-        special = {token["content"] for token in table.values() if token.get("special")}
-    return read_json(path), added, special
+        special = [token["content"] for token in table.values() if token.get("special")]
+    vocabulary = read_json(path)
+    try:
+        return _table(vocabulary, added, special)
+    except InputError as e:
+        raise InputError(f"{path}: {e}") from e
+
+
+def _table(vocabulary: dict, added: dict, special: list) -> _Table:
+    """From token -> id; raises `InputError`, which names no file."""
+    ids = vocabulary | added
+    if not all(map(is_token, ids)) or any(type(i) is not int for i in ids.values()):
+        raise InputError("not a byte-pair tokenizer (no table of tokens and ids)")
+    tokens = {i: token for token, i in ids.items()}
+    if len(tokens) < len(ids):
+        twice = next(i for token, i in ids.items() if tokens[i] != token)
+        raise InputError(f"two of its tokens have the id {twice}")
+    if odd := [t for t, i in added.items() if vocabulary.get(t, i) != i]:
+        raise InputError(f"{odd[0]!r} has two ids")
+    return _Table(tokens, frozenset(added), frozenset(special))
 
 
 def read_generation(

@@ -7,6 +7,7 @@ dimensions in the encoder's metadata before any value is converted.
 import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from math import prod
 from os.path import lexists
 from pathlib import Path
@@ -175,32 +176,45 @@ def _vocabulary(dims: ModelDimensions, folder: Path) -> ModelDimensions:
         return dims
     content = read_limited(path, _TOKENS)
     try:
-        found, ids = [], []
-        for line in content.decode("ascii").splitlines():
-            token, i = line.split(" ")
-            found.append(binascii.a2b_base64(token, strict_mode=True) if token != "=" else b"")
-            ids.append(int(i))
-        in_order = ids == [*range(len(ids))]
-        printed = [*map(printable, found)]
-        whole = whole_ids({*printed})
-        names: dict[str, int] = {}
-        # An added one is what it says, as special ones are.
-        for i, (token, name) in enumerate(zip(found, printed, strict=True)):
-            names[name if name in whole and name not in names else token.decode("utf-8")] = i
+        names, whole = _names(content)
     except ValueError as e:
         why = (str(e) or type(e).__name__)[:160]
         raise InputError(f"{path}: not a list of tokens ({why})") from e
-    count = dims.n_vocab - len(found)
-    languages = {WHOLE[1]: WHOLE[1:]}.get(len(whole), (len(whole),))  # 100 have one token more
+    count = dims.n_vocab - len(names)
+    languages = {WHOLE[1]: WHOLE[1:]}.get(whole, (whole,))  # 100 have one token more
     special = {n - whole_tokenizer(n).eot: whole_tokenizer(n).encoding for n in languages}
-    if not in_order or count not in special or len(names) < len(found):
-        raise InputError(f"{path}: {len(found)} tokens in order do not fit n_vocab {dims.n_vocab}")
+    if count not in special:
+        raise InputError(f"{path}: {len(names)} tokens in order do not fit n_vocab {dims.n_vocab}")
     rest = token_strings(special[count])[-count:]
-    tokens = {i: name for name, i in names.items()} | dict(enumerate(rest, len(found)))
+    tokens = dict(enumerate([*names, *rest]))
     dims, order = arrange(dims, tokens, (), str(path))
     if order != [*range(dims.n_vocab)]:
         raise InputError(f"{path}: its tokens are not in Whisper's order")
     return dims
+
+
+@lru_cache(maxsize=4)  # a third of a second, and who verifies a model reads it several times
+def _names(content: bytes) -> tuple[tuple[str, ...], int]:
+    """The tokens of text, and the size of the whole vocabulary that has most of them.
+
+    Raises `ValueError`.
+    """
+    found = []
+    for i, line in enumerate(content.decode("ascii").splitlines()):
+        token, number = line.split(" ")
+        if int(number) != i:
+            raise ValueError(f"{number[:20]} stands where {i} should")
+        found.append(binascii.a2b_base64(token, strict_mode=True) if token != "=" else b"")
+    printed = [*map(printable, found)]
+    whole = whole_ids({*printed})
+    names: dict[str, None] = {}
+    for token, name in zip(found, printed, strict=True):
+        # An added one is what it says, as special ones are.
+        name = name if name in whole and name not in names else token.decode("utf-8")
+        if name in names:
+            raise ValueError(f"{name!r} is there twice")
+        names[name] = None
+    return tuple(names), len(whole)
 
 
 def _blocks(
