@@ -3,6 +3,7 @@
 And what the markers mean: see CONTRIBUTING.md.
 """
 
+import contextlib
 import gc
 import os
 import resource
@@ -11,7 +12,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import hypothesis
@@ -110,16 +110,24 @@ sys.addaudithook(_refuse)
 
 
 @pytest.fixture(scope="session")
-def warm_server(tmp_path_factory) -> Iterator[Path]:
-    """Socket of a process that has imported torch and ESPnet and forks commands."""
-    path = tmp_path_factory.mktemp("warm") / "socket"
-    command = [sys.executable, "-P", str(WARM / "server.py"), str(path)]
-    server = subprocess.Popen(command, stdin=subprocess.PIPE)
+def warm_server(tmp_path_factory) -> Path:
+    """Socket of a process that has imported torch and ESPnet and forks commands.
+
+    Workers of pytest share it: who comes first starts it, and it ends with who has started them.
+    """
+    folder, run = tmp_path_factory.getbasetemp(), os.getpid()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder, run = folder.parent, os.getppid()
+    path, server = folder / "warm", None
+    with contextlib.suppress(FileExistsError):
+        path.with_suffix(".started").touch(exist_ok=False)
+        command = [sys.executable, "-P", str(WARM / "server.py"), str(path), str(run)]
+        server = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+    deadline = time.monotonic() + 300
     while not path.exists():
-        assert server.poll() is None
+        assert time.monotonic() < deadline and (server is None or server.poll() is None)
         time.sleep(0.05)
-    yield path
-    server.communicate()
+    return path
 
 
 @pytest.fixture
@@ -183,7 +191,7 @@ def clips(real_clip) -> list[tuple[Path, str, str]]:
 def full_disk():
     """Context manager in which no file gets larger than 16 KiB, as if the disk were full then."""
 
-    @contextmanager
+    @contextlib.contextmanager
     def limit() -> Iterator[None]:
         before = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 14, before[1]))

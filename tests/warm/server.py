@@ -5,9 +5,9 @@ seventy processes that do. `sitecustomize.py` beside this sends them here. What 
 own: arguments, environment, folder and files, signals, what is registered for their end, and an
 exit code.
 
-    python -P tests/warm/server.py SOCKET
+    python -P tests/warm/server.py SOCKET PROCESS
 
-It ends with its standard input.
+It ends with that process.
 """
 
 import atexit
@@ -33,17 +33,20 @@ IMPORTED = (
 )  # fmt: skip
 
 
-def serve(path: str) -> dict:
-    """Answer until standard input ends; returns only in a process that is to become a command."""
+def serve(path: str, process: int) -> dict:
+    """Answer until a process ends; returns only in a process that is to become a command."""
+    ended = os.pidfd_open(process)
     with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(path)
+        listening.bind(f"{path}.new")
         listening.listen(64)
+        os.rename(f"{path}.new", path)  # who waits for it finds it listening
         while True:
-            if 0 in select.select([listening, 0], [], [])[0]:  # who has started it is gone
+            if ended in select.select([listening, ended], [], [])[0]:
                 os._exit(0)
             client, _ = listening.accept()
             if os.fork() == 0:
                 listening.close()
+                os.close(ended)
                 return _command(client)
             client.close()
             with contextlib.suppress(ChildProcessError):
@@ -125,4 +128,4 @@ def become(job: dict) -> None:
 for name in IMPORTED:
     import_module(name)
 gc.freeze()
-become(serve(sys.argv[1]))
+become(serve(sys.argv[1], int(sys.argv[2])))
