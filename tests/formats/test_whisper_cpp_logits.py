@@ -15,6 +15,7 @@ from espnet_dq.formats.ggml.run import whisper_cpp
 from espnet_dq.formats.openai import read as openai
 from espnet_dq.formats.write import write
 from espnet_dq.student.checkpoint import Student
+from espnet_dq.student.depth import shorten
 from espnet_dq.whisper.forward import decode_hidden, encode, log_mel, output_logits
 
 
@@ -57,7 +58,7 @@ def test_fake_quantized_logits_are_those_without_flash_attention(
     one clip nothing can be said, so squared differences are added over clips. Without flash
     attention more than half of what they are with it is gone, and zeros explain a part of these.
     """
-    weights = openai.load(weights_dir / "tiny.pt")
+    weights = shorten(openai.load(weights_dir / "tiny.pt"), 9)  # 450 positions: many zeros
     student = Student(
         dims=weights.dims,
         state={name: value.float() for name, value in weights.state.items()},
@@ -77,7 +78,7 @@ def test_fake_quantized_logits_are_those_without_flash_attention(
     found = {(name, flash): [] for name in ours for flash in (False, True)}
     for clip, language, text in clips[:3]:
         speech = torch.from_numpy(load_audio(clip))[None]
-        mel = log_mel(speech, torch.tensor([speech.shape[1]]), 80, 480000, "silence")
+        mel = log_mel(speech, torch.tensor([speech.shape[1]]), 80, 144000, "silence")
         prompt = [*tokenizer.sot_sequence, tokenizer.no_timestamps]
         prompt[1] = tokenizer.to_language_token(language)
         tokens = prompt + tokenizer.encode(" " + text)
