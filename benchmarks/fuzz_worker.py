@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import time
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 from espnet_dq.formats.logits import Probe
 from espnet_dq.formats.registry import FORMATS
 
-LIMIT = 20  # seconds for one file
+LIMIT = 20  # seconds for one file, or five times what the original takes
 PRELOADED = {
     "ct2": ["faster_whisper"],
     "hf": ["transformers.models.whisper.modeling_whisper", "transformers.processing_utils"],
@@ -41,8 +42,10 @@ class Worker:
 
     def __init__(self, form: str, path: Path, probe: Probe) -> None:
         self.form, self.probe = form, probe
-        self.process = None
+        self.process, self.limit = None, None
+        began = time.monotonic()
         self.original = self.output(path)
+        self.limit = max(LIMIT, 5 * (time.monotonic() - began))
         if isinstance(self.original, str) or self.output(path) != self.original:
             raise RuntimeError(f"the original gives no steady output: {self.original!s:.200}")
 
@@ -59,7 +62,7 @@ class Worker:
             self.pipe.recv()  # it is ready: now seconds count; EOFError if it cannot be
         self.pipe.send(str(path))
         try:
-            if self.pipe.poll(LIMIT):
+            if self.pipe.poll(self.limit):
                 return self.pipe.recv()
         except (EOFError, OSError):
             self.process.join()

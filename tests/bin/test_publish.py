@@ -35,6 +35,7 @@ from espnet_dq.whisper.dims import SIZES
 from tests.report.fake_hub import TOKEN, Hub
 from tests.report.made_up import build
 
+pytestmark = pytest.mark.usefixtures("warm")  # files run in a process of their own
 FIRST, END = 1000, 50257  # tokens; the last is <|endoftext|>
 # After the prompt of four tokens, up to the tenth.
 SAID = get_tokenizer(multilingual=True).decode(list(range(FIRST + 3, FIRST + 10)))
@@ -42,7 +43,7 @@ SAID = get_tokenizer(multilingual=True).decode(list(range(FIRST + 3, FIRST + 10)
 
 def experiment(folder, make_toy, grid):
     """A made-up report beside a toy student."""
-    exp = build(folder)
+    exp = build(folder, clips=2)
     run = json.loads((exp / "run.json").read_text())
     systems = []
     for system in run["systems"]:

@@ -30,6 +30,8 @@ IMPORTED = (
     "huggingface_hub", "kaldiio", "espnet_dq.recipe.settle", "espnet_dq.api.training",
     "espnet_dq.api.verification", "espnet_dq.data.pack", "espnet_dq.decode.folder",
     "espnet_dq.report.collect", "espnet_dq.report.html", "espnet_dq.distill.teacher_pass",
+    "faster_whisper", "onnxruntime", "transformers.models.whisper.modeling_whisper",
+    "transformers.processing_utils", "espnet_dq.formats.logits", "espnet_dq.formats.ggml.run",
 )  # fmt: skip
 
 
@@ -91,6 +93,8 @@ def become(job: dict) -> None:
     how, *rest = sys.orig_argv[1:] = job["argv"]
     if how == "-P":
         how, *rest = rest
+    given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    sys.path[:0] = [folder for folder in given if folder and folder not in sys.path]
     if not job["safe"]:
         sys.path.insert(0, os.getcwd() if how in ("-m", "-c") else str(Path(how).parent.resolve()))
     code = 0
