@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import hypothesis
@@ -22,6 +23,9 @@ from espnet_dq.data.audio import to_wav
 from espnet_dq.fetch.debian import Package
 from espnet_dq.fetch.debian import fetch as fetch_package
 from espnet_dq.fetch.weights import default_cache, fetch, package_files
+from espnet_dq.formats.openai import read as openai
+from espnet_dq.formats.registry import FORMATS
+from espnet_dq.formats.write import write
 from local.asterisk import SHA256, VERSION, read_texts
 from tests import toys
 from tests.room import pytest_collection_finish  # noqa: F401 - a hook
@@ -144,6 +148,20 @@ def weights_dir() -> Path:
     for model in ("tiny", "base"):
         fetch(model, folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_in(weights_dir, tmp_path_factory):
+    """Function: format -> the untouched tiny in it, a file or folder that nobody changes."""
+    folder = tmp_path_factory.mktemp("tiny")
+
+    @cache
+    def write_in(form: str) -> Path:
+        path = folder / (form if FORMATS[form].folder else f"{form}.bin")
+        write(form, path, openai.load(weights_dir / "tiny.pt"), {}, "float16")
+        return path
+
+    return lambda form: weights_dir / "tiny.pt" if form == "openai" else write_in(form)
 
 
 @pytest.fixture(scope="session")

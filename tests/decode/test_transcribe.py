@@ -24,7 +24,6 @@ from espnet_dq.data.faults import AudioFault
 from espnet_dq.data.noise import hum
 from espnet_dq.decode.transcribe import spoken_language, transcribe
 from espnet_dq.errors import InputError
-from espnet_dq.formats.openai import read as openai
 from espnet_dq.formats.write import write
 from espnet_dq.runtimes import Segment, load_runtime
 from espnet_dq.whisper.weights import Weights
@@ -222,15 +221,13 @@ def test_language_by_any_name(name, fake, tmp_path, capsys):
     "form,before",  # zeros reach no runtime: one of them says it for all
     [("ct2", "zeros"), *((form, "hiss") for form in ("openai", "ct2", "ggml", "hf", "onnx"))],
 )
-def test_italian_behind_what_is_no_speech(form, before, real_clip, weights_dir, tmp_path, capsys):
+def test_italian_behind_what_is_no_speech(form, before, real_clip, tiny_in, tmp_path, capsys):
     path, _, text = real_clip("it", "demo-abouttotry")
-    model = tmp_path / ("x.bin" if form == "ggml" else "x.pt" if form == "openai" else form)
-    write(form, model, openai.load(weights_dir / "tiny.pt"), {}, "float16")
     hiss = np.random.default_rng(0).normal(0, 1e-3, 35 * SAMPLE_RATE).astype(np.float32)
     hiss *= before == "hiss"
     save_wav(tmp_path / "x.wav", np.concatenate([hiss, load_audio(path)]))
     # Greedy: what noise says is tried again and again, and beams take minutes.
-    assert main([str(tmp_path / "x.wav"), "--model", str(model), "--beam_size", "1"]) == 0
+    assert main([str(tmp_path / "x.wav"), "--model", str(tiny_in(form)), "--beam_size", "1"]) == 0
     out, err = capsys.readouterr()
     assert err.endswith(": language it\n")
     assert jiwer.wer(words(text), words(out)) < 0.5
@@ -423,9 +420,8 @@ def test_names_and_output_that_are_not_utf8(tmp_path):
 
 
 @pytest.mark.slow
-def test_long_audio_has_the_words_of_its_clips(real_clip, weights_dir, tmp_path, capsys):
-    model = tmp_path / "ct2"
-    write("ct2", model, openai.load(weights_dir / "tiny.pt"), {}, "float16")
+def test_long_audio_has_the_words_of_its_clips(real_clip, tiny_in, tmp_path, capsys):
+    model = tiny_in("ct2")
     names = ("vm-options", "queue-periodic-announce", "vm-msginstruct", "demo-abouttotry")
     audio = [load_audio(real_clip("en", name)[0]) for name in names]
     runtime = load_runtime("faster-whisper", model, threads=1)
@@ -438,18 +434,15 @@ def test_long_audio_has_the_words_of_its_clips(real_clip, weights_dir, tmp_path,
 
 
 @pytest.mark.slow
-def test_the_beam_is_faster_whispers_own_unless_told_otherwise(
-    real_clip, weights_dir, tmp_path, capsys
-):
+def test_the_beam_is_faster_whispers_own_unless_told_otherwise(real_clip, tiny_in, capsys):
     """So is all else of a clip, which neither cuts; this one has another text without a beam."""
     audio, _, _ = real_clip("it", "agent-pass")
-    write("ct2", tmp_path / "ct2", openai.load(weights_dir / "tiny.pt"), {}, "float16")
-    model, texts = WhisperModel(str(tmp_path / "ct2"), device="cpu", cpu_threads=1), []
+    folder = str(tiny_in("ct2"))
+    model, texts = WhisperModel(folder, device="cpu", cpu_threads=1), []
     for theirs, ours in (({}, []), ({"beam_size": 1}, ["--beam_size", "1"])):
         segments, _ = model.transcribe(str(audio), language="it", **theirs)
         texts.append(" ".join(segment.text.strip() for segment in segments))
-        options = ["--model", str(tmp_path / "ct2"), "--language", "it", "--threads", "1"]
-        options += ours
+        options = ["--model", folder, "--language", "it", "--threads", "1", *ours]
         assert main([str(audio), *options]) == 0
         assert capsys.readouterr().out == f"{texts[-1]}\n"
     assert texts[0] != texts[1]

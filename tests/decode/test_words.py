@@ -17,20 +17,14 @@ from espnet_dq.formats.write import write
 from espnet_dq.runtimes import load_runtime
 from espnet_dq.runtimes.interface import Segment, Word
 
-FILES = {"torch": "tiny.pt", "faster-whisper": "ct2", "whisper.cpp": "tiny.bin",
-         "transformers": "hf", "onnx": "onnx"}  # fmt: skip
-FORMS = {"faster-whisper": "ct2", "whisper.cpp": "ggml", "transformers": "hf", "onnx": "onnx"}
+FORMS = {"torch": "openai", "faster-whisper": "ct2", "whisper.cpp": "ggml", "transformers": "hf",
+         "onnx": "onnx"}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def tiny(weights_dir, tmp_path_factory):
+def tiny(tiny_in):
     """Runtime -> untouched tiny in its format."""
-    folder = tmp_path_factory.mktemp("tiny")
-    weights = detect.load(weights_dir / "tiny.pt")
-    for name, form in FORMS.items():
-        write(form, folder / FILES[name], weights, {}, "float16")
-    paths = {name: folder / file for name, file in FILES.items()}
-    return paths | {"torch": weights_dir / "tiny.pt"}
+    return {name: tiny_in(form) for name, form in FORMS.items()}
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +97,7 @@ def test_a_prompt_is_what_libraries_make_of_it(tiny, spoken):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", FORMS)
 def test_translation(name, tiny, spoken, english_text):
     audio, language, _ = spoken
     runtime = load_runtime(name, tiny[name], threads=1, nj=1, task="translate")

@@ -207,25 +207,24 @@ def test_which_training_makes_a_student_of_short_windows(window, any_window):
 
 @pytest.mark.slow
 @pytest.mark.network
-def test_real_speech(weights_dir, clips, tmp_path):
+def test_real_speech(tiny_in, clips):
     """tiny, which was not trained for it, still hears what is said, in every runtime."""
-    source = detect.load(weights_dir / "tiny.pt")
     path, language, _ = clips[0]
     audio = load_audio(path)
 
     def begins(said):
         return "".join(re.findall(r"\w", said[0].text.lower()))[:5]
 
-    full = load_runtime("torch", weights_dir / "tiny.pt", 1, 1, beam_size=1)
+    full = load_runtime("torch", tiny_in("openai"), 1, 1, beam_size=1)
     (begin,) = {
         begins(said)
         for said in (full.decode([audio], language), full.transcribe(audio, language, True))
     }
     assert begin
-    for form, name in (FORMATS | {"ggml": "x.bin"}).items():
-        write(form, tmp_path / name, source, {}, "float16")
-        runtime = guess_runtime(tmp_path / name)
-        short = load_runtime(runtime, tmp_path / name, 1, 1, beam_size=1, context="short")
+    for form in (*FORMATS, "ggml"):
+        path = tiny_in(form)
+        runtime = guess_runtime(path)
+        short = load_runtime(runtime, path, 1, 1, beam_size=1, context="short")
         assert short.short
         assert begins(short.decode([audio], language)) == begin, runtime
         assert begins(short.transcribe(audio, language, True)) == begin, runtime

@@ -5,7 +5,6 @@ import pytest
 import torch
 from whisper.model import ModelDimensions, Whisper
 
-from espnet_dq.bin.convert import main
 from espnet_dq.data.audio import SAMPLE_RATE, load_audio
 from espnet_dq.data.kaldi import read_scp
 from espnet_dq.decode.folder import decode_folder
@@ -80,17 +79,12 @@ def test_same_words_as_torch(beam_size, toy, toy_data, tmp_path):
 
 
 @pytest.mark.slow
-def test_beams_keep_their_own_history(weights_dir, clips, tmp_path):
+def test_beams_keep_their_own_history(tiny_in, clips):
     """On a clip where beams overtake each other."""
-    convert = ["--from", str(weights_dir / "tiny.pt"), "--to", "onnx"]
-    assert main([*convert, "--out", str(tmp_path / "onnx")]) == 0
     (clip,) = (load_audio(path) for path, language, _ in clips if language == "ru")
     texts = [
         load_runtime(name, path, threads=1, beam_size=4).decode([clip], "ru")
-        for name, path in (
-            ("torch", weights_dir / "tiny.pt"),
-            ("onnx", tmp_path / "onnx"),
-        )
+        for name, path in (("torch", tiny_in("openai")), ("onnx", tiny_in("onnx")))
     ]
     assert texts[0] == texts[1]
 

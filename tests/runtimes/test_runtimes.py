@@ -18,7 +18,6 @@ from espnet_dq.data.kaldi import read_scp, write_scp
 from espnet_dq.decode.folder import decode_folder
 from espnet_dq.errors import InputError
 from espnet_dq.formats.ct2 import write as ctranslate2_writer
-from espnet_dq.formats.openai import read as openai
 from espnet_dq.quant.prepare import assign_grids, quantize
 from espnet_dq.runtimes import guess_runtime, load_runtime
 from espnet_dq.whisper.weights import Weights
@@ -56,9 +55,8 @@ def test_torch_batches_give_openai_whispers_text(real_data, weights_dir, tmp_pat
 
 
 @pytest.mark.slow
-def test_faster_whisper_workers_give_its_own_text(real_data, weights_dir, tmp_path):
-    folder = tmp_path / "tiny"
-    ctranslate2_writer.save(folder, openai.load(weights_dir / "tiny.pt"), {}, float_dtype="float16")
+def test_faster_whisper_workers_give_its_own_text(real_data, tiny_in, tmp_path):
+    folder = tiny_in("ct2")
     decode_folder(folder, "faster-whisper", real_data, tmp_path / "out", threads=2, nj=2)
     model = faster_whisper.WhisperModel(str(folder), device="cpu", cpu_threads=1)
     languages = read_scp(real_data / "utt2lang")

@@ -30,10 +30,8 @@ def folder(toy_models, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def tiny(weights_dir, tmp_path_factory):
-    path = tmp_path_factory.mktemp("hf") / "tiny"
-    save_hf(path, openai.load(weights_dir / "tiny.pt"), {})
-    return path
+def tiny(tiny_in):
+    return tiny_in("hf")
 
 
 def noise(seconds, seed):
