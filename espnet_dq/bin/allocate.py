@@ -14,7 +14,7 @@ from pathlib import Path
 
 from espnet_dq.bin.arguments import Parser, positive
 from espnet_dq.errors import InputError, run, say
-from espnet_dq.files import check_replaceable
+from espnet_dq.files import check_apart, check_replaceable
 from espnet_dq.quant.allocate import allocate
 from espnet_dq.quant.sensitivity import Loss
 from espnet_dq.quant.table import write_table
@@ -38,6 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     """Write the choice; returns 0."""
     args = get_parser().parse_args(argv)
     check_replaceable(args.out)
+    check_apart(args.out, args.table)
     model, fixed, losses = _table(args.table)
     chosen = allocate(losses, args.budget_mb * MB - fixed)
     total = sum(loss.bytes for loss in chosen.values()) + fixed

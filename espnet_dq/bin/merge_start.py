@@ -8,7 +8,7 @@ from pathlib import Path
 
 from espnet_dq.bin.arguments import Parser, share_or_auto
 from espnet_dq.errors import run, say
-from espnet_dq.files import check_replaceable
+from espnet_dq.files import check_apart, check_replaceable
 from espnet_dq.task.plan import AUTO
 from espnet_dq.task.share import TRIED, choose
 from espnet_dq.task.start import STUDENT, merge_start
@@ -34,6 +34,8 @@ def main(argv: list[str] | None = None) -> int:
     args = get_parser().parse_args(argv)
     for path in (args.out, args.exp / TRIED):
         check_replaceable(path)
+    for read in (args.exp / "init" / STUDENT, args.trained):
+        check_apart(args.out, read)
     share = choose(args.exp, args.trained) if args.share == AUTO else args.share
     out = merge_start(args.exp / "init" / STUDENT, args.trained, share, args.out)
     say(f"{out}: {share:g} of what kd made, {1 - share:g} of the untouched student")

@@ -18,15 +18,15 @@ from tqdm import tqdm
 
 from espnet_dq.bin.arguments import Parser
 from espnet_dq.data.audio import load_audio
-from espnet_dq.data.kaldi import KaldiDir
+from espnet_dq.data.kaldi import FOLDER, KaldiDir
 from espnet_dq.data.languages import codes
 from espnet_dq.errors import InputError, run, say
-from espnet_dq.files import atomic, check_replaceable
+from espnet_dq.files import atomic, check_apart, check_replaceable
 from espnet_dq.formats import detect
 from espnet_dq.quant.grids import get_grid
 from espnet_dq.quant.prepare import candidates
 from espnet_dq.quant.sensitivity import Loss, Probe, Utterance
-from espnet_dq.student.checkpoint import load_student, training_folder
+from espnet_dq.student.checkpoint import check_written, load_student, training_folder
 from espnet_dq.whisper.weights import Weights
 
 GRIDS = ("uniform8", "uniform6", "ggml_q5_0", "uniform5", "ggml_q4_0", "uniform4", "uniform3")
@@ -49,6 +49,8 @@ def main(argv: list[str] | None = None) -> int:
     """Measure what is not in the table yet, and print the ranking; returns 0."""
     args = get_parser().parse_args(argv)
     check_replaceable(args.out)
+    check_written(args.out, args.model)
+    check_apart(args.out, args.data, FOLDER.files)
     for grid in args.grids:
         get_grid(grid)
     weights, utterances = _weights(args.model), _utterances(args.data, args.clips)

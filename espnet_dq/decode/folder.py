@@ -24,7 +24,7 @@ from espnet_dq.data.segments import Segment
 from espnet_dq.decode.utterances import Decoded, decode, decode_timed, jobs_of, run
 from espnet_dq.errors import InputError, WorkError, one_line
 from espnet_dq.fetch.names import source_path
-from espnet_dq.files import Folder, atomic, check_replaceable, remove, sha256
+from espnet_dq.files import Folder, atomic, check_apart, check_replaceable, remove, sha256
 from espnet_dq.jobs import Part
 from espnet_dq.runtimes import Runtime, load_runtime
 from espnet_dq.runtimes.interface import GUARD, LIMITS
@@ -88,6 +88,7 @@ def decode_folder(
     """
     model, data, out = source_path(model), Path(data), Path(out)
     check_out(out)
+    check_apart(out / TIMED, data)
     wav, languages = read_wav(data), read_scp(data / "utt2lang")
     started = time.perf_counter()
     engine = load_runtime(runtime, model, threads, nj, beam_size, context=context)

@@ -11,7 +11,7 @@ from whisper.model import ModelDimensions
 from espnet_dq.config import TOKENS, QuantConfig
 from espnet_dq.data.prompted import RoundingClips
 from espnet_dq.errors import InputError
-from espnet_dq.files import atomic, check_replaceable, sha256
+from espnet_dq.files import atomic, check_apart, check_replaceable, sha256
 from espnet_dq.formats import torch_file
 from espnet_dq.formats.openai import read as openai
 from espnet_dq.formats.registry import home
@@ -63,6 +63,8 @@ def init_student(
     """
     for name in (STUDENT, TOKENS, *_VALUES):
         check_replaceable(out / name)
+        for read in (source, teacher):
+            check_apart(out / name, read)
     weights = openai.load(source)
     theirs = openai.load(teacher).dims
     for path, dims in ((source, weights.dims), (teacher, theirs)):
@@ -139,6 +141,7 @@ def round_start(exp: Path, name: str, init: Path, out: Path) -> Path:
     note = out.with_name(f"{out.name}.json")
     for file in (out, note):
         check_replaceable(file)
+        check_apart(file, init)
     start, data = exp / "init", exp / "data/train"
     quant = QuantConfig.from_yaml(exp / "conf" / f"{name}.yaml")
     if quant.ranges != "gptq":
