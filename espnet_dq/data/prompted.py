@@ -84,13 +84,19 @@ class RoundingClips(PromptedClips):
     """Those in full windows, and four windows in which nobody speaks, with prompts alone.
 
     By clips of speech alone a model is rounded to one that speaks where nobody does. Windows are
-    filled as by the runtime of `grids`, names of weights to their grids.
+    filled as `padding` says; None: as by the runtime of `grids`, names of weights to their grids.
     """
 
     def __init__(
-        self, folder: Path | str, count: int, dims: ModelDimensions, grids: Mapping[str, str]
+        self,
+        folder: Path | str,
+        count: int,
+        dims: ModelDimensions,
+        grids: Mapping[str, str],
+        padding: str | None = None,
     ) -> None:
-        super().__init__(folder, count, dims, "full", FORMATS[form_of(grids)].padding)
+        padding = padding or FORMATS[form_of(grids)].padding
+        super().__init__(folder, count, dims, "full", padding)
         self._sounds = _no_speech(own_window(dims))
 
     def __len__(self) -> int:

@@ -358,9 +358,10 @@ if run_stage 7 "distil on the grid (qat)" "$skip_train"; then
     [ "$mode" = joint ] || start=$exp/kd/$learned
     [ "$learned" != merged.pth ] ||
         heavy merge merge_start --exp "$exp" --trained "$exp/kd/valid.loss.ave.pth" \
-            --share "$merge" --out "$start"
+            --share "$merge" --padding "$padding" --out "$start"
     if [ "$ranges" = gptq ]; then
-        heavy round round_start --exp "$exp" --init "$start" --out "$exp/init/rounded.pth"
+        heavy round round_start --exp "$exp" --init "$start" --padding "$padding" \
+            --out "$exp/init/rounded.pth"
         start=$exp/init/rounded.pth
     fi
     train qat "$start"
