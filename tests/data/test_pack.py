@@ -129,6 +129,8 @@ def test_too_much_text_for_a_students_decoder_is_counted(save_toy, tmp_path):
 def test_numbers_and_names_do_not_grow_together():
     pieces = ["一共20", "30分钟以后", "我用iPhone", "Google很好", "", "很好"]
     assert glue(pieces, "zh") == "一共20 30分钟以后我用iPhone Google很好很好"
+    assert glue(["cafe\u0301", "Google"], "zh") == "cafe\u0301 Google"  # an accent of its own
+    assert glue(["กี่", "กี่"], "th") == "กี่กี่"
     assert glue(["ab", "cd"], "ja") == "ab cd" and glue(["ไทย", "ไทย"], "th") == "ไทยไทย"
     assert join(["a \n b", " ", "c"], "de") == "a b c"
 

@@ -183,7 +183,7 @@ def test_clips_that_keep_where_they_were(rows, tmp_path):
     lines = "".join(
         f"clips/{name};{text};{100 + i};{101 + i}\n" for i, (name, text) in enumerate(rows)
     )
-    again = f"clips/{rows[0][0]};Again;100.0;101\nclips/{rows[0][0]};And again;;\nclips/{rows[0][0]};Again;nan;\n"
+    again = "".join(f"clips/{rows[0][0]};Again;{at}\n" for at in ("100.0;101", ";", "nan;"))
     for more, count in (("", 0), (again, 3)):
         (tmp_path / "in/x.csv").write_text(f"audio;text;start;end\n{lines}{more}")
         data, _, report = prepared(tmp_path, tmp_path / "in/x.csv", "--language", "de")
