@@ -230,7 +230,7 @@ if run_stage 2 "format to 16 kHz, check splits, pack windows" "$skip_data"; then
     if [ "$data_made" = false ]; then
         rm -f "$dump/.made"
         options=("${pipes[@]}" --max_left_out "$max_left_out" ${data_root:+--allow_shared_text})
-        [[ $local_data_opts != *--untranscribed* ]] || options+=(--untranscribed)
+        [[ $'\n'$data_words$'\n' != *$'\n--untranscribed\n'* ]] || options+=(--untranscribed)
         [ "$long" != split ] || options+=(--long split --aligner "$teacher_pt")
         heavy format format_data --data "$data" --out "$raw" --nj "$processes" "${options[@]}"
         [ "$data_read" = false ] || echo "$(date +%s%N) $$ $data_options" | whole "$dump/.made"
