@@ -71,24 +71,19 @@ def main(argv: list[str] | None = None) -> int:
     torch.manual_seed(0)
     with torch.inference_mode():
         probe = Probe(weights, utterances.values())
-        todo = [
-            p for p in probe.pairs(args.grids) if p not in {(r["name"], r["grid"]) for r in rows}
-        ]
+        todo = [p for p in probe.pairs(args.grids) if p not in {(r.name, r.grid) for r in rows}]
         with open(args.out, "a", encoding="utf-8") as out:
             for name, grid in tqdm(todo, desc="sensitivity", unit="weight"):
-                rows.append(asdict(probe.loss(name, grid)))
-                out.write(json.dumps(rows[-1]) + "\n")
+                rows.append(probe.loss(name, grid))
+                out.write(json.dumps(asdict(rows[-1])) + "\n")
                 out.flush()
             # Last, so that `allocate` knows a finished table: any weight may stay in float16.
-            known = {r["name"] for r in rows if r["grid"] == "none"}
+            known = {r.name for r in rows if r.grid == "none"}
             for name in (n for n in names if n not in known):
                 kept = Loss(name, "none", 2 * weights.state[name].numel(), 0.0, 0.0)
                 out.write(json.dumps(asdict(kept)) + "\n")
-    for row in sorted(
-        (r for r in rows if r["grid"] != "none"), key=lambda r: r["kl"], reverse=True
-    ):
-        losses = f"{row['kl']:10.6f} {row['ce']:+10.6f}"
-        say(f"{losses} {row['bytes']:9} {row['grid']:12} {row['name']}")
+    for row in sorted((r for r in rows if r.grid != "none"), key=lambda r: r.kl, reverse=True):
+        say(f"{row.kl:10.6f} {row.ce:+10.6f} {row.bytes:9} {row.grid:12} {row.name}")
     return 0
 
 
@@ -125,7 +120,7 @@ def _utterances(folder: Path, count: int) -> dict[str, Utterance]:
     }
 
 
-def _rows(path: Path, settings: dict) -> list[dict]:
+def _rows(path: Path, settings: dict) -> list[Loss]:
     """What was measured before; starts the file if there is none. The last line may be torn."""
     if not path.is_file():
         with atomic(path) as tmp:
@@ -145,7 +140,7 @@ def _rows(path: Path, settings: dict) -> list[dict]:
     rows = []
     for number, line in enumerate(lines[1:], 2):
         try:
-            rows.append(json.loads(line))
+            rows.append(Loss.parse(line))
         except ValueError as e:
             raise InputError(f"{path}:{number}: damaged: remove the table, or this line") from e
     return rows
