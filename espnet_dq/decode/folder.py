@@ -19,7 +19,7 @@ from espnet_dq.config import CHECKPOINT
 from espnet_dq.data.audio import content_mark
 from espnet_dq.data.faults import AudioFault
 from espnet_dq.data.kaldi import FOLDER, KaldiDir, read_scp, read_wav, write_scp
-from espnet_dq.data.languages import codes
+from espnet_dq.data.languages import OWN_LANGUAGES, codes, own_languages
 from espnet_dq.data.segments import Segment
 from espnet_dq.data.texts import glued
 from espnet_dq.decode.utterances import Decoded, decode, decode_timed, jobs_of, run
@@ -150,6 +150,7 @@ def decode_folder(
         **({"guard": _named(done, "guard", GUARD)} if guard else {}),
         "options": options
         | {"compute_type": engine.compute_type, "workers": engine.workers, "batch": engine.batch},
+        **({OWN_LANGUAGES: own} if (own := own_languages(languages.values())) else {}),
         "load_seconds": round(load_seconds, 3),
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),
     }
