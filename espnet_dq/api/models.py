@@ -20,7 +20,7 @@ from espnet_dq.fetch.sources import HUB_NAMES
 from espnet_dq.files import check_apart
 from espnet_dq.formats import adapter, detect, integers
 from espnet_dq.formats.hf.vocabulary import in_order
-from espnet_dq.formats.registry import FORMATS, form_of, written
+from espnet_dq.formats.registry import FORMATS, form_of, padding_of, written
 from espnet_dq.formats.write import check_grids, check_out, write
 from espnet_dq.quant import gptq
 from espnet_dq.quant.grids import Quantized, get_grid
@@ -192,7 +192,7 @@ def quantize(
     if data is None:
         quantized = on_grids(state, grids)
     else:
-        prompted = RoundingClips(data, clips, model.dims, grids)
+        prompted = RoundingClips(data, clips, model.dims, padding_of(grids))
         quantized = gptq.quantize(model.weights, grids, prompted)
     return replace(model, quantized=quantized, float_dtype=_beside(quantized))
 

@@ -14,7 +14,7 @@ from espnet_dq.errors import InputError
 from espnet_dq.files import atomic, check_apart, check_replaceable, sha256
 from espnet_dq.formats import torch_file
 from espnet_dq.formats.openai import read as openai
-from espnet_dq.formats.registry import FORMATS, form_of, home
+from espnet_dq.formats.registry import home, padding_of
 from espnet_dq.formats.write import check_grids, get_format
 from espnet_dq.quant import gptq
 from espnet_dq.quant.fake_quant import RATE
@@ -151,7 +151,7 @@ def round_start(exp: Path, name: str, init: Path, out: Path, padding: str) -> Pa
     made_of = {"init": sha256(init), "grid": grid, "preset": quant.preset} | {
         table: sha256(data / table) for table in tables
     }
-    if padding != FORMATS[form_of(grid)].padding:  # which is what older versions took for all
+    if padding != padding_of(grid):  # which is what older versions took for all
         made_of["padding"] = padding
     if out.is_file() and note.is_file() and json.loads(note.read_text("utf-8")) == made_of:
         return out
@@ -159,7 +159,7 @@ def round_start(exp: Path, name: str, init: Path, out: Path, padding: str) -> Pa
     saved = torch_file.tensors(torch_file.read(init), init)
     weights = Weights(dims, {name: saved[espnet_name(name)] for name in weight_shapes(dims)})
     grids = assign_grids(dims, grid, quant.preset)
-    prompted = RoundingClips(data, gptq.CLIPS, dims, grids, padding)
+    prompted = RoundingClips(data, gptq.CLIPS, dims, padding)
     floats, clips = gptq.start(weights, grids, prompted)
     for name, values in floats.items():
         saved[espnet_name(name)] = values
