@@ -11,7 +11,7 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -122,14 +122,24 @@ def check_replaceable(path: Path | str, folder: Folder | None = None) -> None:
         raise InputError(f"{path}: holds {other}, which no {folder.what} folder has: {advice}")
 
 
-def check_apart(out: Path, source: Path) -> None:
-    """Raise `InputError` if what is to be written would take the place of what it is made of."""
-    if not out.exists() or not source.exists():
-        return
-    if out.samefile(source):
-        raise InputError(f"{out}: is what is read: give another path")
-    if source.resolve().is_relative_to(out.resolve()):
-        raise InputError(f"{out}: holds what is read, {source}: give another path")
+def check_apart(out: Path | str, source: Path | str, parts: Iterable[str] = ()) -> None:
+    """Raise `InputError` if what is to be written would take the place of what it is made of.
+
+    Args:
+        out: where something will be written.
+        source: what is read.
+        parts: patterns of the names that files of a `source` that is a folder have: none is
+            written there, whether it is there yet or not.
+    """
+    out, source = Path(out), Path(source)
+    if out.exists() and source.exists():
+        if out.samefile(source):
+            raise InputError(f"{out}: is what is read: give another path")
+        if source.resolve().is_relative_to(out.resolve()):
+            raise InputError(f"{out}: holds what is read, {source}: give another path")
+    named = any(fnmatchcase(out.name, pattern) for pattern in parts)
+    if named and source.is_dir() and out.resolve().is_relative_to(source.resolve()):
+        raise InputError(f"{out}: would be a part of what is read, {source}: give another path")
 
 
 def _foreign(path: Path, folder: Folder) -> Path | None:

@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 
 from espnet_dq import transcribe
-from espnet_dq.data.texts import between
+from espnet_dq.data.texts import glue
 from espnet_dq.decode.subtitles import HEAD, cue
 from espnet_dq.decode.transcribe import BEAM
 from espnet_dq.errors import DQError, InputError, run
@@ -52,10 +52,8 @@ def write(audio: str | None, model: str, language: str) -> tuple[str, str, str]:
 
 def joined(segments: list[Segment]) -> str:
     """What is said, in one line."""
-    text = ""
-    for segment in segments:
-        text += (between(segment.language) if text else "") + segment.text
-    return text
+    language = segments[0].language if segments else ""
+    return glue((segment.text for segment in segments), language)
 
 
 def page(models: list[str]):

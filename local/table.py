@@ -13,6 +13,7 @@ import re
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path, PurePosixPath
 from unicodedata import normalize
 
@@ -101,8 +102,8 @@ def columns(path: Path, args: Namespace) -> dict[str, str | None]:
 def times(path: Path, there: Iterable[str], audio: str | None) -> dict[str, str | None]:
     """Which columns say what part of a recording a row is.
 
-    `start` does so only beside `end` or `duration`, and where a file has several rows: tables of
-    clips that are cut already often keep where they were.
+    `start` does so only beside `end` or `duration`, and where a file has rows with different ones:
+    tables of clips that are cut already often keep where they were, and may name a clip twice.
 
     Raises:
         InputError: Two columns are called the same.
@@ -114,19 +115,22 @@ def times(path: Path, there: Iterable[str], audio: str | None) -> dict[str, str 
             raise InputError(f"{path}: {' and '.join(these)}: rename one")
         found[use] = these[0] if these else None
     start = found.pop(START)
-    if not found[OFFSET] and start and (found[END] or found[DURATION]) and _repeated(path, audio):
-        found[OFFSET] = start
+    if not found[OFFSET] and start and (found[END] or found[DURATION]):
+        found[OFFSET] = start if _in_parts(path, audio, start) else None
     # A duration alone is that of the file.
     return found if found[OFFSET] else dict.fromkeys(found)
 
 
-def _repeated(path: Path, column: str) -> bool:
-    seen: set[str] = set()
+def _in_parts(path: Path, audio: str, start: str) -> bool:
+    """Whether one file has rows that start at different times."""
+    first: dict[str, float] = {}
     for _, row in read(path):
-        if isinstance(value := (row or {}).get(column), str):
-            if value in seen:
-                return True
-            seen.add(value)
+        try:
+            name, at = str(row[audio]).strip(), float(_text(row[start]))
+        except (TypeError, KeyError, ValueError):  # a broken row, or without the one or the other
+            continue
+        if isfinite(at) and first.setdefault(name, at) != at:
+            return True
     return False
 
 

@@ -9,6 +9,7 @@ import importlib
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import stat
 import subprocess
@@ -23,7 +24,7 @@ from espnet_dq.distill.cache import SHARD_FOLDER
 from espnet_dq.errors import InputError, run
 from espnet_dq.files import Folder, atomic, check_replaceable, new_folder, shared_place
 from espnet_dq.task.checkpoints import repair
-from tests.toys import ending, save_corpus, save_model
+from tests.toys import ending, save_corpus, save_model, save_training
 
 BIN = Path(__file__).parents[1] / "espnet_dq/bin"
 # What commands only read.
@@ -60,9 +61,12 @@ FILES = {
     ("sensitivity", "--out"): "--model /x --data /x --out OUT",
     ("benchmark", "--out"): "--systems /x --data /x --out OUT",
     ("make_student", "--out"): "--from /x --out OUT=x.pt",
-    ("merge_start", "--out"): "--exp /x --trained /x --share 0.5 --out OUT=x.pth",
-    ("merge_start", "--exp"): "--exp OUT/..=merge.json --trained /x --share auto --out x.pth",
-    ("round_start", "--out"): "--exp /x --init /x --out OUT=x.pth",
+    ("merge_start", "--out"): "--exp /x --trained /x --share 0.5 --padding zeros --out OUT=x.pth",
+    (
+        "merge_start",
+        "--exp",
+    ): "--exp OUT/..=merge.json --trained /x --share auto --padding zeros --out x.pth",
+    ("round_start", "--out"): "--exp /x --init /x --padding zeros --out OUT=x.pth",
     ("merge", "--out"): "--models /x /x --out OUT=x.pt",
     ("trim_vocabulary", "--out"): "--from /x --data /x --out OUT",
     ("plan", "--out"): "/x --data /x /x --out OUT/..=plan.json",
@@ -213,12 +217,17 @@ def test_what_stands_at_out_survives(kind, command, line, tmp_path, capsys):
 def inputs(make_toy, tmp_path_factory) -> Path:
     """Models, formatted data, a decoding and a table to read."""
     root = tmp_path_factory.mktemp("inputs")
-    save_model(root / "toy.pt", ending(make_toy(layers=1, state=32)))
+    save_model(root / "toy.pt", toy := ending(make_toy(layers=1, state=32)))
+    save_training(root / "exp", toy, {"grid": "ct2_int8"})
+    dq.save(dq.load(root / "toy.pt"), root / "hf", to="hf")
+    for name in ("table.jsonl", "grids.yaml", "words.txt", "run.json"):
+        (root / name).write_text("x")
     corpus = save_corpus(root / "corpus")
     for name in ("train", "test"):
         data = KaldiDir.load(corpus / name)
         data.extra["utt2num_samples"] = dict.fromkeys(data.wav, "16000")
         data.save(corpus / name)
+    shutil.copytree(corpus / "dev", root / "timed")
     (root / "hyp").mkdir()
     (root / "hyp/text").write_bytes((corpus / "test/text").read_bytes())
     return root
@@ -336,6 +345,18 @@ def test_what_is_put_there_during_the_work_survives(tmp_path):
         "subset_data --data IN/corpus/train --per_language 1 --out IN/corpus/train",
         "pack_windows --data IN/corpus/train --out IN/corpus/train",
         "pseudo_label --data IN/corpus/dev --teacher /x --mode check --out IN/corpus/dev",
+        "make_canary --train IN/corpus/train --sets a=/x --out IN/corpus/train",
+        "make_canary --train /x --sets a=IN/corpus/dev --out IN/corpus/dev",
+        "calibrate --model IN/toy.pt --data /x --out IN/toy.pt",
+        "allocate --table IN/table.jsonl --budget_mb 9 --out IN/table.jsonl",
+        "benchmark --systems IN/run.json --data /x --out IN/run.json",
+        "check_languages --teacher IN/toy.pt --data /x --out IN/toy.pt",
+        "merge_start --exp /x --trained IN/toy.pt --share 1 --padding zeros --out IN/toy.pt",
+        "round_start --exp /x --init IN/toy.pt --padding zeros --out IN/toy.pt",
+        "trim_vocabulary --from IN/toy.pt --words IN/words.txt --out IN/words.txt",
+        "convert --from /x --to openai --grid IN/grids.yaml --out IN/grids.yaml",
+        "verify /x --against /x --grid IN/grids.yaml --json IN/grids.yaml",
+        "decode --model /x --runtime torch --data IN/timed --out IN/corpus/..",
     ],
 )
 def test_what_is_read_is_not_replaced(line, inputs, capsys):
@@ -361,13 +382,60 @@ def test_what_is_read_inside_out_survives(form, name, to, inputs, tmp_path, caps
     assert tree(out) == before
 
 
-def test_a_report_replaces_no_part_of_the_model(inputs, tmp_path, capsys):
-    dq.save(dq.load(inputs / "toy.pt"), tmp_path / "hf", to="hf")
-    before = tree(tmp_path), tree(inputs)
-    given = [str(tmp_path / "hf"), "--against", str(inputs / "toy.pt"), "--grid", "none"]
-    for path in (tmp_path / "hf/config.json", inputs / "toy.pt"):
-        assert call("verify", [*given, "--json", str(path)], capsys)[0] == 2
-    assert (tree(tmp_path), tree(inputs)) == before
+@pytest.mark.parametrize(
+    "line",
+    [
+        "convert --from IN/hf --to packed --out IN/hf/model.safetensors",
+        "calibrate --model /x --data IN/corpus/dev --out IN/corpus/dev/text",
+        "benchmark --systems /x --data IN/corpus/dev --out IN/corpus/dev/wav.scp",
+        "check_languages --teacher /x --data IN/corpus/dev --out IN/corpus/dev/text",
+        "trim_vocabulary --from IN/toy.pt --data IN/corpus/dev --out IN/corpus/dev/text",
+        "convert --from /x --to openai --data IN/corpus/dev --out IN/corpus/dev/text",
+        "convert --from IN/hf --to ggml --out IN/hf/pytorch_model.bin",  # which is not there
+        "convert --from IN/exp --to openai --out IN/exp/qat/valid.loss.ave.pth",
+        "export --exp IN/exp --to openai --out IN/exp/qat/valid.loss.ave.pth",
+        "make_student --from IN/hf --out IN/hf/adapter_model.pt",
+        "merge --models IN/exp IN/exp --out IN/exp/qat/adapter_x.pt",
+        "trim_vocabulary --from IN/hf --words IN/words.txt --out IN/hf/tokenizer.json",
+        "calibrate --model IN/exp --data IN/corpus/dev --out IN/exp/qat/valid.loss.ave.pth",
+        "calibrate --model IN/exp/qat --data IN/corpus/dev --out IN/exp/qat/ranges.json",
+        "sensitivity --model IN/hf --data IN/corpus/dev --out IN/hf/vocab.json",
+        "verify IN/hf --against IN/toy.pt --grid none --json IN/hf/config.json",
+        "verify IN/hf --against IN/toy.pt --grid none --json IN/hf/verify.json",
+        "verify IN/hf --against IN/exp --json IN/exp/qat/valid.loss.ave.pth",
+        "verify IN/hf --against IN/exp/qat --json IN/exp/qat/valid.loss.ave.pth",
+    ],
+)
+def test_no_part_of_what_is_read_is_replaced(line, inputs, capsys):
+    """Nor added to a model: the next reader would take it for one."""
+    before = tree(inputs)
+    command, *arguments = line.replace("IN/", f"{inputs}/").split(" ")
+    code, said = call(command, arguments, capsys)
+    assert code == 2 and "would be a part of what is read" in said
+    assert tree(inputs) == before
+
+
+def test_what_lies_beside_a_model_is_written_twice(inputs, tmp_path):
+    """Whether it is there or not makes no difference."""
+    shutil.copytree(inputs / "exp", tmp_path / "exp")
+    shutil.copytree(inputs / "hf", tmp_path / "hf")
+    convert, verify = (
+        importlib.import_module(f"espnet_dq.bin.{name}").main for name in ("convert", "verify")
+    )
+    ours = str(tmp_path / "exp/student.safetensors")
+    against = ["--against", str(tmp_path / "exp"), "--json", str(tmp_path / "exp/verify.json")]
+    theirs = [
+        "--from",
+        str(tmp_path / "hf"),
+        "--to",
+        "ggml",
+        "--out",
+        str(tmp_path / "hf/ggml.bin"),
+    ]
+    for _ in range(2):
+        assert convert(["--from", str(tmp_path / "exp"), "--to", "packed", "--out", ours]) == 0
+        assert verify([ours, *against]) == 0
+        assert convert(theirs) == 0
 
 
 @pytest.mark.parametrize("path", [".", "..", "x/.."])

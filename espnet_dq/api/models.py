@@ -12,6 +12,7 @@ from torch import nn
 from whisper.model import ModelDimensions
 
 from espnet_dq.api import nets
+from espnet_dq.data.kaldi import FOLDER
 from espnet_dq.data.prompted import RoundingClips
 from espnet_dq.errors import InputError, say
 from espnet_dq.fetch.names import source_path
@@ -19,12 +20,13 @@ from espnet_dq.fetch.sources import HUB_NAMES
 from espnet_dq.files import check_apart
 from espnet_dq.formats import adapter, detect, integers
 from espnet_dq.formats.hf.vocabulary import in_order
-from espnet_dq.formats.registry import FORMATS, form_of, written
+from espnet_dq.formats.registry import FORMATS, form_of, padding_of, written
 from espnet_dq.formats.write import check_grids, check_out, write
 from espnet_dq.quant import gptq
 from espnet_dq.quant.grids import Quantized, get_grid
 from espnet_dq.quant.prepare import quantize as on_grids
-from espnet_dq.student.checkpoint import CHECKPOINT, load_student, training_folder
+from espnet_dq.quant.table import SUFFIX
+from espnet_dq.student.checkpoint import CHECKPOINT, check_written, load_student, training_folder
 from espnet_dq.student.merge import merge as merged
 from espnet_dq.whisper.weights import Weights
 
@@ -190,7 +192,7 @@ def quantize(
     if data is None:
         quantized = on_grids(state, grids)
     else:
-        prompted = RoundingClips(data, clips, model.dims, grids)
+        prompted = RoundingClips(data, clips, model.dims, padding_of(grids))
         quantized = gptq.quantize(model.weights, grids, prompted)
     return replace(model, quantized=quantized, float_dtype=_beside(quantized))
 
@@ -279,7 +281,7 @@ def lost(form: str, model: Model) -> str:
 def _save(model: Model, path: Path, form: str) -> None:
     check_out(form, path)
     for source in model.sources():
-        check_apart(path, source)
+        check_written(path, source)
     weights, dtype = model.weights, FORMATS[form].float_dtype or model.float_dtype
     if dtype is None:
         dtype = weights.lossless(weights.state.keys() - model.quantized.keys())
@@ -331,12 +333,16 @@ def convert(
         InputError: as `load`, `quantize` and `save`, or a format that cannot hold what is kept.
     """
     check_out(to, path)
-    check_apart(Path(path), source_path(source))
-    if data is not None and grid in ("keep", "none"):
-        raise InputError(f"clips of {data} choose how to round, and grid {grid} rounds nothing")
+    check_written(path, source_path(source))
+    if grid.endswith(SUFFIX):
+        check_apart(path, grid)
+    if data is not None:
+        check_apart(path, data, FOLDER.files)
+        if grid in ("keep", "none"):
+            raise InputError(f"clips of {data} choose how to round, and grid {grid} rounds nothing")
     model = load(source, keep=grid == "keep", base=base)
     for each in model.others:
-        check_apart(Path(path), each)
+        check_written(path, each)
     if grid == "keep":
         _check_kept(model, to)
     elif grid != "none":
@@ -376,6 +382,7 @@ def export(
         InputError: no such student, or a format that does not hold its grid.
     """
     check_out(to, path)
+    check_written(path, exp)
     student = load_student(exp, checkpoint)
     # A float checkpoint for torch keeps float32; the runtimes' files have float16 beside a grid.
     dtype = "float32" if to == "openai" else "float16"

@@ -15,6 +15,7 @@ from espnet_dq.data.prompted import RoundingClips
 from espnet_dq.errors import InputError
 from espnet_dq.formats.hf import read as huggingface
 from espnet_dq.formats.hf.names import hf_name, read_dims
+from espnet_dq.formats.registry import padding_of
 from espnet_dq.quant import gptq
 from espnet_dq.quant import prepare as fake
 from espnet_dq.quant.activations import prepare_activations
@@ -89,7 +90,7 @@ def prepare(
     plain = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     state, device = dict(plain), next(net.parameters()).device
     if data is not None:
-        prompted = RoundingClips(data, clips, dims, grids)
+        prompted = RoundingClips(data, clips, dims, padding_of(grids))
         floats, found = gptq.start(read(net)[0], grids, prompted)
         for name, values in floats.items():
             of = own_name(name)

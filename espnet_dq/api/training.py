@@ -253,13 +253,16 @@ class _Steps:
         """In float, if it is to be, and then on the grid."""
         if lock is not None:
             os.set_inheritable(lock, True)  # the trainer holds it, too
-        training = Training(self.out, self.teacher, self.form.padding, self.seed, self.ngpu)
+        padding = self.form.padding
+        training = Training(self.out, self.teacher, padding, self.seed, self.ngpu)
         checkpoint = self.out / "init" / STUDENT
         for name in names(self.configs):
-            start = round_start(self.out, name, checkpoint, self.out / "init" / ROUNDED)
+            rounded = self.out / "init" / ROUNDED
+            start = round_start(self.out, name, checkpoint, rounded, padding)
             trained = training.run(name, start)
             if self.merge != MERGE and name != names(self.configs)[-1]:
-                share = choose(self.out, trained) if self.merge == AUTO else self.merge
+                auto = self.merge == AUTO
+                share = choose(self.out, trained, padding) if auto else self.merge
                 trained = merge_start(checkpoint, trained, share, self.out / name / MERGED)
             checkpoint = trained
 

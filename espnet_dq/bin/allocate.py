@@ -9,12 +9,11 @@ Example usage::
 
 import json
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 from espnet_dq.bin.arguments import Parser, positive
 from espnet_dq.errors import InputError, run, say
-from espnet_dq.files import check_replaceable
+from espnet_dq.files import check_apart, check_replaceable
 from espnet_dq.quant.allocate import allocate
 from espnet_dq.quant.sensitivity import Loss
 from espnet_dq.quant.table import write_table
@@ -38,6 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     """Write the choice; returns 0."""
     args = get_parser().parse_args(argv)
     check_replaceable(args.out)
+    check_apart(args.out, args.table)
     model, fixed, losses = _table(args.table)
     chosen = allocate(losses, args.budget_mb * MB - fixed)
     total = sum(loss.bytes for loss in chosen.values()) + fixed
@@ -59,20 +59,22 @@ def _table(path: Path) -> tuple[str, int, dict[str, list[Loss]]]:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     losses: dict[str, list[Loss]] = {}
+    where = str(path)
     try:
         head, *lines = path.read_text(encoding="utf-8").splitlines()
-        settings = json.loads(head)
-        for line in lines:
-            loss = Loss(**json.loads(line))
-            loss = replace(loss, bytes=int(loss.bytes), kl=float(loss.kl))
+        for number, line in enumerate(lines, 2):
+            where = f"{path}:{number}"
+            loss = Loss.parse(line)
             losses.setdefault(loss.name, []).append(loss)
+        where = f"{path}:1"
+        settings = json.loads(head)
         kept = {name for name, rows in losses.items() if any(r.grid == "none" for r in rows)}
-        missing = set(settings["candidates"]) - kept
+        missing = {*map(str, settings["candidates"])} - kept
         # What no grid can be on stays, in float16, and so does the header.
         fixed = int(settings["rest_bytes"]) + _HEADER * 2 * int(settings["tensors"])
         model = str(settings["model"])
-    except (ValueError, TypeError, KeyError) as e:
-        raise InputError(f"{path}: not a table of `sensitivity`, or torn ({e})") from e
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as e:
+        raise InputError(f"{where}: not a table of `sensitivity`, or torn ({e})") from e
     if missing:
         raise InputError(f"{path}: {min(missing)} is not in it yet; run `sensitivity` to its end")
     return model, fixed, losses

@@ -1,9 +1,10 @@
 """Measure speed and memory of an experiment's systems side by side, in one run."""
 
 from espnet_dq.bin.arguments import Parser, count
+from espnet_dq.data.kaldi import FOLDER
 from espnet_dq.decode.benchmark import benchmark
 from espnet_dq.errors import run, say
-from espnet_dq.files import check_replaceable
+from espnet_dq.files import check_apart, check_replaceable
 
 
 def get_parser() -> Parser:
@@ -22,6 +23,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run `python -Pm espnet_dq.bin.benchmark`; see `espnet_dq.decode.benchmark`."""
     args = get_parser().parse_args(argv)
     check_replaceable(args.out)
+    check_apart(args.out, args.systems)
+    check_apart(args.out, args.data, FOLDER.files)
     report = benchmark(**vars(args))
     for name, system in report["systems"].items():
         rtf, memory = system["rtf"], system["peak_rss_bytes"] / 2**20

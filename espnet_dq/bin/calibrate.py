@@ -15,13 +15,14 @@ from whisper.model import Whisper
 
 from espnet_dq.bin.arguments import Parser
 from espnet_dq.config import WindowConfig
+from espnet_dq.data.kaldi import FOLDER
 from espnet_dq.data.prompted import PromptedClips
 from espnet_dq.errors import run, say
-from espnet_dq.files import check_replaceable
+from espnet_dq.files import check_apart, check_replaceable
 from espnet_dq.formats.openai import read as openai
 from espnet_dq.quant.calibrate import Recorder, save_ranges
 from espnet_dq.quant.prepare import candidates
-from espnet_dq.student.checkpoint import load_student
+from espnet_dq.student.checkpoint import check_written, load_student
 from espnet_dq.whisper.forward import decode_hidden, encode
 
 
@@ -54,6 +55,8 @@ def main(argv: list[str] | None = None) -> int:
     """Calibrate; returns 0."""
     args = get_parser().parse_args(argv)
     check_replaceable(args.out)
+    check_written(args.out, args.model, "*")
+    check_apart(args.out, args.data, FOLDER.files)
     model, padding = _load(args.model)
     clips = PromptedClips(args.data, args.clips, model.dims, "full", padding)
     with Recorder(model, candidates(model.dims), args.percentile) as recorder:

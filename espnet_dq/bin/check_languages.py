@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 from espnet_dq.bin.arguments import Parser
+from espnet_dq.data.kaldi import FOLDER
 from espnet_dq.errors import run, say
-from espnet_dq.files import atomic, check_replaceable
+from espnet_dq.files import atomic, check_apart, check_replaceable
 from espnet_dq.labels.languages import doubts, heard
 
 
@@ -26,6 +27,8 @@ def main(argv: list[str] | None = None) -> int:
     """Print a warning for each, and write them; returns 0."""
     args = get_parser().parse_args(argv)
     check_replaceable(args.out)
+    check_apart(args.out, args.teacher)
+    check_apart(args.out, args.data, FOLDER.files)
     lines = doubts(heard(args.teacher, args.data))
     for line in lines.values():
         say(f"warning: {args.data}: {line}", sys.stderr)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from espnet_dq.bin.arguments import Parser, add_context, add_model, count
 from espnet_dq.data.kaldi import KaldiDir, read_scp
+from espnet_dq.data.languages import whisper_code
+from espnet_dq.data.texts import glued
 from espnet_dq.decode.folder import decode_folder
 from espnet_dq.decode.parts import join_parts
 from espnet_dq.errors import run, say
@@ -116,6 +118,8 @@ def _key(
         parts.append("guard")
     if context != "full":
         parts.append(context)
+    if spaceless := glued(map(whisper_code, {*heard.utt2lang.values()})):
+        parts.append(spaceless)
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

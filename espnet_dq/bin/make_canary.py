@@ -19,7 +19,7 @@ from espnet_dq.data.canary import WORDS
 from espnet_dq.data.kaldi import FOLDER, KIND, KaldiDir
 from espnet_dq.data.validation import validate
 from espnet_dq.errors import InputError, run, say
-from espnet_dq.files import check_replaceable
+from espnet_dq.files import check_apart, check_replaceable
 from espnet_dq.formats.openai import read as openai
 from espnet_dq.whisper.dims import SIZES
 
@@ -51,11 +51,13 @@ def main(argv: list[str] | None = None) -> int:
     if args.student and not args.choice:
         raise InputError("--student goes with --choice")
     check_replaceable(args.out, FOLDER)
+    check_apart(args.out, args.train)
     sets = {}
     for each in args.sets:
         name, equals, path = each.partition("=")
         if not equals or not name or name in sets:
             raise InputError(f"--sets {each}: not NAME=DIR, or a name that stands twice")
+        check_apart(args.out, path)
         validate(Path(path))
         sets[name] = KaldiDir.load(path)  # one file an utterance
     given = sets, KaldiDir.load(args.train), args.out

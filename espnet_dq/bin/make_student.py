@@ -16,9 +16,10 @@ from espnet_dq.bin.arguments import Parser, add_source
 from espnet_dq.data.prompted import PromptedClips
 from espnet_dq.errors import InputError, run, say
 from espnet_dq.fetch.names import source_path
-from espnet_dq.files import check_apart, check_replaceable
+from espnet_dq.files import check_replaceable
 from espnet_dq.formats import detect
 from espnet_dq.formats.write import write
+from espnet_dq.student.checkpoint import check_written
 from espnet_dq.student.depth import choose_layers, shallow, shorten
 from espnet_dq.student.width import check_width, narrow
 from espnet_dq.whisper.forward import SAMPLE_RATE, SAMPLES_PER_POSITION
@@ -57,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
         raise InputError("--width and --data go together: the layers are fitted to clips")
 
     source = source_path(args.source)
-    check_apart(args.out, source)
+    check_written(args.out, source)
     weights = detect.load(source)
     layers = []
     for side, count in (

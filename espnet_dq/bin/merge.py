@@ -17,7 +17,8 @@ from espnet_dq.api.models import merge, save
 from espnet_dq.bin.arguments import Parser
 from espnet_dq.errors import InputError, run, say
 from espnet_dq.fetch.names import source_path
-from espnet_dq.files import check_apart, check_replaceable
+from espnet_dq.files import check_replaceable
+from espnet_dq.student.checkpoint import check_written
 
 
 def get_parser() -> Parser:
@@ -45,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
         raise InputError(f"--out {args.out}: a .pt file is written")
     sources = [source_path(model) for model in args.models]
     for source in sources:
-        check_apart(args.out, source)
+        check_written(args.out, source)
     merged = merge(sources, args.shares)
     save(merged, args.out)
     shares = args.shares or [1 / len(sources)] * len(sources)

@@ -7,8 +7,9 @@ See `espnet_dq.student.merge`, and for the share that is chosen `espnet_dq.task.
 from pathlib import Path
 
 from espnet_dq.bin.arguments import Parser, share_or_auto
+from espnet_dq.config import PADDINGS
 from espnet_dq.errors import run, say
-from espnet_dq.files import check_replaceable
+from espnet_dq.files import check_apart, check_replaceable
 from espnet_dq.task.plan import AUTO
 from espnet_dq.task.share import TRIED, choose
 from espnet_dq.task.start import STUDENT, merge_start
@@ -25,6 +26,7 @@ def get_parser() -> Parser:
         required=True,
         help=f"of the trained one, 0 to 1; {AUTO}: which dev and the canary like best ({TRIED})",
     )
+    parser.add_argument("--padding", choices=PADDINGS, required=True, help="of windows")
     parser.add_argument("--out", type=Path, required=True, help="checkpoint to write")
     return parser
 
@@ -34,7 +36,9 @@ def main(argv: list[str] | None = None) -> int:
     args = get_parser().parse_args(argv)
     for path in (args.out, args.exp / TRIED):
         check_replaceable(path)
-    share = choose(args.exp, args.trained) if args.share == AUTO else args.share
+    for read in (args.exp / "init" / STUDENT, args.trained):
+        check_apart(args.out, read)
+    share = choose(args.exp, args.trained, args.padding) if args.share == AUTO else args.share
     out = merge_start(args.exp / "init" / STUDENT, args.trained, share, args.out)
     say(f"{out}: {share:g} of what kd made, {1 - share:g} of the untouched student")
     return 0

@@ -7,6 +7,7 @@ For a conf/NAME.yaml with `ranges: gptq`; others begin with --init itself. See
 from pathlib import Path
 
 from espnet_dq.bin.arguments import Parser
+from espnet_dq.config import PADDINGS
 from espnet_dq.errors import run, say
 from espnet_dq.task.start import round_start
 
@@ -17,6 +18,7 @@ def get_parser() -> Parser:
     parser.add_argument("--exp", type=Path, required=True, help="experiment, stages 1 to 5 done")
     parser.add_argument("--name", default="qat", help="of the training (qat)")
     parser.add_argument("--init", type=Path, required=True, help="checkpoint before the grid")
+    parser.add_argument("--padding", choices=PADDINGS, required=True, help="of windows")
     parser.add_argument("--out", type=Path, required=True, help="checkpoint to write, if one is")
     return parser
 
@@ -24,7 +26,7 @@ def get_parser() -> Parser:
 def main(argv: list[str] | None = None) -> int:
     """Make the checkpoint, if one is wanted, and print its path; returns 0."""
     args = get_parser().parse_args(argv)
-    say(round_start(args.exp, args.name, args.init, args.out))
+    say(round_start(args.exp, args.name, args.init, args.out, args.padding))
     return 0
 
 

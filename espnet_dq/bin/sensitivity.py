@@ -18,15 +18,15 @@ from tqdm import tqdm
 
 from espnet_dq.bin.arguments import Parser
 from espnet_dq.data.audio import load_audio
-from espnet_dq.data.kaldi import KaldiDir
+from espnet_dq.data.kaldi import FOLDER, KaldiDir
 from espnet_dq.data.languages import codes
 from espnet_dq.errors import InputError, run, say
-from espnet_dq.files import atomic, check_replaceable
+from espnet_dq.files import atomic, check_apart, check_replaceable
 from espnet_dq.formats import detect
 from espnet_dq.quant.grids import get_grid
 from espnet_dq.quant.prepare import candidates
 from espnet_dq.quant.sensitivity import Loss, Probe, Utterance
-from espnet_dq.student.checkpoint import load_student, training_folder
+from espnet_dq.student.checkpoint import check_written, load_student, training_folder
 from espnet_dq.whisper.weights import Weights
 
 GRIDS = ("uniform8", "uniform6", "ggml_q5_0", "uniform5", "ggml_q4_0", "uniform4", "uniform3")
@@ -49,6 +49,8 @@ def main(argv: list[str] | None = None) -> int:
     """Measure what is not in the table yet, and print the ranking; returns 0."""
     args = get_parser().parse_args(argv)
     check_replaceable(args.out)
+    check_written(args.out, args.model)
+    check_apart(args.out, args.data, FOLDER.files)
     for grid in args.grids:
         get_grid(grid)
     weights, utterances = _weights(args.model), _utterances(args.data, args.clips)
@@ -69,24 +71,19 @@ def main(argv: list[str] | None = None) -> int:
     torch.manual_seed(0)
     with torch.inference_mode():
         probe = Probe(weights, utterances.values())
-        todo = [
-            p for p in probe.pairs(args.grids) if p not in {(r["name"], r["grid"]) for r in rows}
-        ]
+        todo = [p for p in probe.pairs(args.grids) if p not in {(r.name, r.grid) for r in rows}]
         with open(args.out, "a", encoding="utf-8") as out:
             for name, grid in tqdm(todo, desc="sensitivity", unit="weight"):
-                rows.append(asdict(probe.loss(name, grid)))
-                out.write(json.dumps(rows[-1]) + "\n")
+                rows.append(probe.loss(name, grid))
+                out.write(json.dumps(asdict(rows[-1])) + "\n")
                 out.flush()
             # Last, so that `allocate` knows a finished table: any weight may stay in float16.
-            known = {r["name"] for r in rows if r["grid"] == "none"}
+            known = {r.name for r in rows if r.grid == "none"}
             for name in (n for n in names if n not in known):
                 kept = Loss(name, "none", 2 * weights.state[name].numel(), 0.0, 0.0)
                 out.write(json.dumps(asdict(kept)) + "\n")
-    for row in sorted(
-        (r for r in rows if r["grid"] != "none"), key=lambda r: r["kl"], reverse=True
-    ):
-        losses = f"{row['kl']:10.6f} {row['ce']:+10.6f}"
-        say(f"{losses} {row['bytes']:9} {row['grid']:12} {row['name']}")
+    for row in sorted((r for r in rows if r.grid != "none"), key=lambda r: r.kl, reverse=True):
+        say(f"{row.kl:10.6f} {row.ce:+10.6f} {row.bytes:9} {row.grid:12} {row.name}")
     return 0
 
 
@@ -123,7 +120,7 @@ def _utterances(folder: Path, count: int) -> dict[str, Utterance]:
     }
 
 
-def _rows(path: Path, settings: dict) -> list[dict]:
+def _rows(path: Path, settings: dict) -> list[Loss]:
     """What was measured before; starts the file if there is none. The last line may be torn."""
     if not path.is_file():
         with atomic(path) as tmp:
@@ -143,7 +140,7 @@ def _rows(path: Path, settings: dict) -> list[dict]:
     rows = []
     for number, line in enumerate(lines[1:], 2):
         try:
-            rows.append(json.loads(line))
+            rows.append(Loss.parse(line))
         except ValueError as e:
             raise InputError(f"{path}:{number}: damaged: remove the table, or this line") from e
     return rows

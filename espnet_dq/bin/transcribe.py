@@ -8,7 +8,7 @@ from pathlib import Path
 
 from espnet_dq.bin.arguments import Parser, add_context, add_model, count, whole
 from espnet_dq.data.languages import known_language
-from espnet_dq.data.texts import between
+from espnet_dq.data.texts import gap
 from espnet_dq.decode.subtitles import HEAD, cue, json_line
 from espnet_dq.decode.transcribe import BEAM, SURE, transcribe
 from espnet_dq.errors import InputError, one_line, run, say, spoken
@@ -191,16 +191,17 @@ def _parts(segments: Iterable[Segment], kind: str, timestamps: bool, prefix: str
             f"{prefix}[{_clock(s.start)} -> {_clock(s.end)}] {spoken(s.text)}\n" for s in segments
         )
     else:
-        begun = False
+        before = ""
         try:
             for segment in segments:
-                yield (between(segment.language) if begun else prefix) + spoken(segment.text)
-                begun = True
+                if text := spoken(segment.text):
+                    yield (gap(before, text, segment.language) if before else prefix) + text
+                    before = text
         except InputError:
-            if begun:
+            if before:
                 yield "\n"
             raise
-        yield "\n" if begun else f"{prefix}\n"
+        yield "\n" if before else f"{prefix}\n"
 
 
 def _clock(seconds: float) -> str:

@@ -20,13 +20,14 @@ import torch
 from whisper.tokenizer import Tokenizer
 
 from espnet_dq.bin.arguments import Parser, add_source
-from espnet_dq.data.kaldi import read_scp
+from espnet_dq.data.kaldi import FOLDER, read_scp
 from espnet_dq.data.languages import codes, whisper_code
 from espnet_dq.errors import InputError, run, say
 from espnet_dq.fetch.names import source_path
 from espnet_dq.files import bytes_on_disk, check_apart, check_replaceable
 from espnet_dq.formats import detect
 from espnet_dq.formats.openai.write import save as save_pt
+from espnet_dq.student.checkpoint import check_written
 from espnet_dq.whisper.dims import encode_text, vocabulary_tokenizer
 from espnet_dq.whisper.vocabulary import OwnVocabulary, closure, own_vocabulary
 from espnet_dq.whisper.weights import Weights
@@ -67,7 +68,11 @@ def main(argv: list[str] | None = None) -> int:
         languages[i] = code
 
     source = source_path(args.source)
-    check_apart(args.out, source)
+    check_written(args.out, source)
+    for file in args.words:
+        check_apart(args.out, file)
+    for folder in args.data:
+        check_apart(args.out, folder, FOLDER.files)
     weights = detect.load(source)
     if isinstance(weights.dims, OwnVocabulary):
         raise InputError(f"{source}: its vocabulary is not a whole one of Whisper's")

@@ -9,11 +9,12 @@ Example usage::
 import json
 from pathlib import Path
 
-from espnet_dq.api.models import is_experiment
 from espnet_dq.api.verification import verify
 from espnet_dq.bin.arguments import Parser
-from espnet_dq.errors import InputError, run, say
+from espnet_dq.errors import run, say
 from espnet_dq.files import atomic, check_apart, check_replaceable
+from espnet_dq.quant.table import SUFFIX
+from espnet_dq.student.checkpoint import check_written
 
 
 def get_parser() -> Parser:
@@ -50,11 +51,10 @@ def main(argv: list[str] | None = None) -> int:
     args = get_parser().parse_args(argv)
     if args.json:
         check_replaceable(args.json)
-        for model in filter(None, (args.path, args.against, args.base and Path(args.base))):
-            check_apart(args.json, model)
-            inside = args.json.exists() and args.json.resolve().is_relative_to(model.resolve())
-            if inside and not is_experiment(model):
-                raise InputError(f"--json {args.json}: is of a model that is compared")
+        for model in filter(None, (args.path, args.against, args.base)):
+            check_written(args.json, model, "*")  # one file more would be a difference
+        if args.grid and args.grid.endswith(SUFFIX):
+            check_apart(args.json, args.grid)
     report = verify(args.path, args.against, args.grid, args.base)
     for line in report.lines():
         say(line)

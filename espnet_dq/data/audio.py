@@ -101,8 +101,11 @@ def read_audio(
             if its format does.
     """
     path = Path(path)
+    yield from _blocks(path, channel, Report(damage and (lambda line: damage(f"{path}: {line}"))))
+
+
+def _blocks(path: Path, channel: int | None, report: Report) -> Iterator[np.ndarray]:
     _check_file(path)
-    report = Report(damage and (lambda line: damage(f"{path}: {line}")))
     yield from _sound(path, _gathered(_read(path, channel, report)), report)
 
 
@@ -115,6 +118,23 @@ def read_stream(name: str, stream: Readable, channel: int | None) -> Iterator[np
 def load_audio(path: Path | str, channel: int | None = None) -> np.ndarray:
     """All samples of an audio file, (samples,) float32, `LONGEST` at most; see `read_audio`."""
     return whole(path, read_audio(path, channel))
+
+
+def load_around(path: Path | str, channel: int | None) -> tuple[np.ndarray, float, float]:
+    """All samples of a damaged file, (samples,) float32, and from when to when it is damaged.
+
+    What lies before the first second that is given, or behind the last one, which may be infinite,
+    is the file's own sound at its own times. A decoder may give a few wrong samples next to damage
+    that it finds, and what a checksum of Ogg's finds may lie anywhere in its recording.
+
+    Raises:
+        AudioFault: As `read_audio` where damage is told.
+    """
+    report = Report(lambda _: None)
+    sound = whole(path, _blocks(Path(path), channel, report))
+    if not report.told:  # of another decoder's fault
+        return sound, 0.0, inf
+    return sound, min(report.first, len(sound) / SAMPLE_RATE), report.last
 
 
 def _sound(name: Path | str, blocks: Iterator[np.ndarray], report: Report) -> Iterator[np.ndarray]:
@@ -133,7 +153,8 @@ def _sound(name: Path | str, blocks: Iterator[np.ndarray], report: Report) -> It
         if not numbers.all():
             with naming(name):
                 at = (before + numbers.argmin()) / SAMPLE_RATE
-                report(f"corrupt audio: {NOT_NUMBERS}, at {at:.2f} s", NOT_NUMBERS)
+                line, end = f"corrupt audio: {NOT_NUMBERS}, at {at:.2f} s", before + len(block)
+                report(line, at, end / SAMPLE_RATE, NOT_NUMBERS)
             block = np.where(numbers, block, np.float32(0))
         empty, before = False, before + len(block)
         yield block
@@ -242,9 +263,9 @@ def _check_span(part: Span, report: Report) -> None:
     if part.missing:
         size = part.end - part.start
         line = f"truncated: {size} bytes, its header says {size + part.missing}"
-        report(line, TRUNCATED)
+        report(line, inf, inf, TRUNCATED)
     if part.damaged and report.damage is None:  # else where it is damaged is told
-        report(f"damaged: {DAMAGED_PAGE}")
+        report(f"damaged: {DAMAGED_PAGE}", 0, inf)
 
 
 def _check_length(part: Span, seconds: float, report: Report) -> None:
@@ -254,7 +275,7 @@ def _check_length(part: Span, seconds: float, report: Report) -> None:
     size = (part.end - part.start) * least / seconds if seconds else 0
     if seconds and seconds < least < LONGEST and size < UNKNOWN_SIZE:
         line = f"truncated: it ends at {seconds:.2f} s, its header says more than {least:.2f}"
-        report(line, TRUNCATED)
+        report(line, report.before, inf, TRUNCATED)  # of frames any may be missing
 
 
 def _read(path: Path, channel: int | None, report: Report) -> Iterator[np.ndarray]:
@@ -287,13 +308,18 @@ def _read(path: Path, channel: int | None, report: Report) -> Iterator[np.ndarra
                 raise
             of = f"recording {number} of {len(parts)}: " if len(parts) > 1 else ""
             at = report.before + length / SAMPLE_RATE
-            report(f"damaged at {at:.2f} s: {of}{fault}; the rest of it is left out")
+            report(f"damaged at {at:.2f} s: {of}{fault}; the rest of it is left out", at, inf)
             faults.append(fault)
         else:
             _check_length(part, length / SAMPLE_RATE, report)
         end = report.before + length / SAMPLE_RATE
         if part.damaged and report.told == told:  # in a spot that no hole shows
-            report(f"damaged between {report.before:.2f} and {end:.2f} s: {DAMAGED_PAGE}")
+            line = f"damaged between {report.before:.2f} and {end:.2f} s: {DAMAGED_PAGE}"
+            report(line, report.before, end)
+        if part.damaged:  # not every page that is lost leaves a hole
+            report.touch(report.before, end)
+        if len(parts) > 1 and report.told > told:  # the next may begin too early
+            report.touch(end, inf)
         heard, report.before = heard or length > 0, end
     if faults and not heard:
         raise faults[0]

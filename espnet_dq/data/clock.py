@@ -5,6 +5,7 @@ is silence.
 """
 
 from collections.abc import Iterator
+from math import inf
 from typing import NamedTuple
 
 import av
@@ -17,6 +18,7 @@ LONGEST = 24 * 3600  # seconds: no more is held in memory (5.5 GB), no later tim
 FROM_ZERO = ("mov", "matroska", "avi", "nut", "mxf")
 FROM_ANY = ("mpegts", "mpeg", "ogg", "flv", "asf", "rm")
 RAW = ("aac", "ac3", "dts", "eac3", "mp3")  # frames and nothing else
+SURE = ("flac", "matroska", "mov")  # where what is behind damage has times of its own
 HOLE = 0.1  # seconds: less is the rounding of times; FFmpeg's aresample lets that be, too
 TOLD = 1.0  # seconds of a hole, or at the end, that are told of where nothing else says of damage
 BACK = 1.0  # seconds by which times go back where another recording begins
@@ -113,6 +115,7 @@ def on_time(stream: av.AudioStream, report: Report) -> Iterator[tuple[av.AudioFr
     begins, unless it is the time of a single frame that is wrong.
     """
     at = shift = 0.0
+    sure = kind_of(stream.container) in SURE
     found = _frames(stream)
     one = next(found, None)
     while one is not None:
@@ -131,10 +134,11 @@ def on_time(stream: av.AudioStream, report: Report) -> Iterator[tuple[av.AudioFr
         if wrong and frame is None and at == 0:
             raise AudioFault(f"corrupt audio: {wrong}")
         where = f"damaged at {report.before + at:.2f} s"
+        behind = report.before + at + hole if sure and hole > 0 else inf
         if wrong:
-            report(f"{where}: {wrong}, {missing}")
+            report(f"{where}: {wrong}, {missing}", report.before + at, behind)
         elif hole >= report.holes and at and report.damage:
-            report(f"{where}: {missing}")
+            report(f"{where}: {missing}", report.before + at, behind)
         if frame:
             yield frame, hole
             at += hole + frame.samples / frame.sample_rate

@@ -5,7 +5,7 @@ A recording is decoded once for all of its utterances.
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from espnet_dq.data.audio import (
     at_16k,
     content_mark,
     limited,
+    load_around,
     load_audio,
     naming,
     read_audio,
@@ -30,6 +31,7 @@ from espnet_dq.data.segments import Segment
 from espnet_dq.data.unfit import sound_fault
 from espnet_dq.files import file_name, sha256
 
+CLEAR = 1.0  # seconds between damage and a segment that is kept
 OVERSHOOT = 0.5  # seconds by which a segment may end behind its recording, as in Kaldi
 
 
@@ -119,8 +121,31 @@ def _cut_file(wav_dir: Path, most: float, recording: Recording) -> list[Piece]:
         for path in paths.values():
             to_wav(Path(source), path, recording.channel, most)  # block by block
     elif not all(path.exists() for path in paths.values()):
-        _write(recording, paths, load_audio(source, recording.channel))
+        fault = None
+        try:
+            _write(recording, paths, load_audio(source, recording.channel))
+        except AudioFault as e:
+            fault = AudioFault(str(e), e.cause)  # which does not hold what was decoded
+        if fault:
+            return _around(recording, paths, fault)
     return list(_pieces(recording.wav, paths))
+
+
+def _around(recording: Recording, paths: dict[str, Path], fault: AudioFault) -> list[Piece]:
+    """The utterances of a damaged recording: those clear of all damage, and of others the fault."""
+    try:
+        sound, first, last = load_around(absolute(recording.wav), recording.channel)
+    except AudioFault:
+        raise fault from None
+    clear = [
+        (utt, part)
+        for utt, part in recording.parts
+        if (part.end or inf) < first - CLEAR or part.start > last + CLEAR
+    ]
+    _write(replace(recording, parts=clear), paths, sound)
+    kept = {utt: paths.pop(utt) for utt, _ in clear}
+    lost = (Piece(utt, str(fault), fault=fault.cause) for utt in paths)
+    return [*_pieces(recording.wav, kept), *lost]
 
 
 def _pieces(wav: str, paths: dict[str, Path]) -> Iterator[Piece]:

@@ -2,13 +2,14 @@
 
 import re
 import unicodedata
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 
 from espnet_dq.errors import InputError, shown
 
 UNKNOWN_LANGUAGE = "not a language of Whisper"
 NO_LANGUAGE = "no language"
+OWN_LANGUAGES = "own_languages"  # in decode.json: those of the data that the model alone has
 # Where Whisper's code is not the first part of a name.
 SPECIAL = {
     "fil": "tl",
@@ -153,6 +154,11 @@ def known_language(name: str, known: Collection[str] | None = None) -> str:
     if code is None or (known is not None and code not in known):
         raise InputError(f"--language {name}: the model knows no such language")
     return code
+
+
+def own_languages(names: Iterable[str]) -> list[str]:
+    """Of these languages those that Whisper does not have, so only a model that was given them."""
+    return sorted(name for name in {*names} if whisper_code(name) is None)
 
 
 def codes(

@@ -1,6 +1,6 @@
 """Clips of a Kaldi folder as a Whisper hears them, with their own texts for its decoder."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,6 @@ from espnet_dq.data.kaldi import KaldiDir
 from espnet_dq.data.languages import codes
 from espnet_dq.data.noise import coloured
 from espnet_dq.errors import InputError
-from espnet_dq.formats.registry import FORMATS, form_of
 from espnet_dq.whisper.dims import encode_text, language_token, vocabulary_tokenizer
 from espnet_dq.whisper.forward import log_mel, own_window, window_samples
 from espnet_dq.whisper.room import most_text
@@ -84,13 +83,11 @@ class RoundingClips(PromptedClips):
     """Those in full windows, and four windows in which nobody speaks, with prompts alone.
 
     By clips of speech alone a model is rounded to one that speaks where nobody does. Windows are
-    filled as by the runtime of `grids`, names of weights to their grids.
+    filled as `padding` says: as in its training, or by the runtime of its grids (`padding_of`).
     """
 
-    def __init__(
-        self, folder: Path | str, count: int, dims: ModelDimensions, grids: Mapping[str, str]
-    ) -> None:
-        super().__init__(folder, count, dims, "full", FORMATS[form_of(grids)].padding)
+    def __init__(self, folder: Path | str, count: int, dims: ModelDimensions, padding: str) -> None:
+        super().__init__(folder, count, dims, "full", padding)
         self._sounds = _no_speech(own_window(dims))
 
     def __len__(self) -> int:

@@ -7,7 +7,9 @@ import regex
 
 from espnet_dq.data.spelling import SPACELESS
 
-_SPACED = regex.compile(r"[\p{Nd}\p{Latin}\p{Greek}\p{Cyrillic}\p{Hebrew}\p{Arabic}\p{Hangul}]")
+_SPACED = r"[\p{Nd}\p{Latin}\p{Greek}\p{Cyrillic}\p{Hebrew}\p{Arabic}\p{Hangul}]"
+_BEGINS = regex.compile(_SPACED)
+_ENDS = regex.compile(rf"(?r){_SPACED}\p{{M}}*")  # from the end; accents may stand on their own
 
 
 def between(language: str) -> str:
@@ -20,17 +22,27 @@ def join(texts: Iterable[str], language: str) -> str:
     return glue(filter(None, (" ".join(text.split()) for text in texts)), language)
 
 
-def glue(pieces: Iterable[str], language: str) -> str:
-    """Pieces of a text as they stand, with what is between them.
+def gap(before: str, after: str, language: str) -> str:
+    """What stands between two pieces of a text, neither of them empty.
 
     Where words have no spaces, that is one between digits or letters of scripts that have them:
     一共20 and 30分钟 are not 2030.
     """
-    text, space = "", between(language)
+    return " " if _ENDS.match(before) and _BEGINS.match(after) else between(language)
+
+
+def glue(pieces: Iterable[str], language: str) -> str:
+    """Pieces of a text as they stand, with what is between them (`gap`)."""
+    text, before = "", ""
     for piece in filter(None, pieces):
-        parted = _SPACED.match(text[-1:]) and _SPACED.match(piece[:1])
-        text += (" " if parted and text else space if text else "") + piece
+        text += (gap(before, piece, language) if before else "") + piece
+        before = piece
     return text
+
+
+def glued(languages: Iterable[str]) -> list[str]:
+    """Of these languages those without spaces: what keys of joined texts say since `gap` is."""
+    return sorted(SPACELESS & {*languages})
 
 
 def repetition(text: str) -> float:

@@ -11,7 +11,7 @@ from espnet_dq.data.audio import SAMPLE_RATE
 from espnet_dq.data.kaldi import AUDIO, CATEGORY, FOLDER, KaldiDir
 from espnet_dq.data.left_out import LEFT_OUT, LeftOut
 from espnet_dq.data.pack import ROOM, Balance, pack
-from espnet_dq.data.spelling import SPACELESS
+from espnet_dq.data.texts import glued
 from espnet_dq.errors import InputError, say
 from espnet_dq.files import alone, atomic, check_apart, check_replaceable, shared_place
 from espnet_dq.whisper.dims import SIZES, encode_text, vocabulary_tokenizer
@@ -47,20 +47,22 @@ def pack_windows(
         most_left_out: percent of the utterances that may fit into no window.
 
     Raises:
-        InputError: the folder is not formatted, something else is at `out`, or more fits into no
-            window than may be left out, or nothing does.
+        InputError: the folder is not formatted, or empty, something else is at `out`, or more fits
+            into no window than may be left out, or nothing does.
     """
     check_apart(out, folder)
     if not shared:
         check_replaceable(out, FOLDER)
     data, place = KaldiDir.load(folder, extra=["utt2num_samples"]), out
+    if not data.wav:
+        raise InputError(f"{folder}: no utterances")
     balance = balance or Balance()
     left_out = _left_out(data, dims, dims.n_audio_ctx * SAMPLES_PER_POSITION / SAMPLE_RATE)
     path = out.with_name(f"{out.name}.{LEFT_OUT}")
-    share = 100 * len(left_out.rows) / max(1, len(data.wav))
+    share = 100 * len(left_out.rows) / len(data.wav)
     if share > most_left_out or len(left_out.rows) == len(data.wav):
         left_out.write(path)
-        causes = ", ".join(f"{n} {cause}" for cause, n in left_out.causes().most_common()) or "-"
+        causes = ", ".join(f"{n} {cause}" for cause, n in left_out.causes().most_common())
         limit = "" if share == 100 else f"more than --max_left_out {most_left_out:g} %: "
         raise InputError(f"{folder}: {limit}{len(left_out.rows)} of {len(data.wav)} utterances fit "
                          f"into no window: {causes}; listed in {path}")  # fmt: skip
@@ -68,9 +70,8 @@ def pack_windows(
     if shared:
         kept = vars(dims).get("kept")
         sizes = (longest, most_text(dims.n_text_ctx), kept)
-        glued = sorted(SPACELESS & {*data.utt2lang.values()})  # older ones have no spaces in them
         key = (AUDIO, CATEGORY, data.fingerprint(), sizes, singles, seed, balance, most, by_speaker)
-        key += (glued,) if glued else ()
+        key += (spaceless,) if (spaceless := glued(data.utt2lang.values())) else ()
         place = shared_place(out, shared, hashlib.sha256(repr(key).encode()).hexdigest())
     with alone(place) if shared else nullcontext():
         if shared and place.is_dir():

@@ -19,12 +19,13 @@ from espnet_dq.config import CHECKPOINT
 from espnet_dq.data.audio import content_mark
 from espnet_dq.data.faults import AudioFault
 from espnet_dq.data.kaldi import FOLDER, KaldiDir, read_scp, read_wav, write_scp
-from espnet_dq.data.languages import codes
+from espnet_dq.data.languages import OWN_LANGUAGES, codes, own_languages
 from espnet_dq.data.segments import Segment
+from espnet_dq.data.texts import glued
 from espnet_dq.decode.utterances import Decoded, decode, decode_timed, jobs_of, run
 from espnet_dq.errors import InputError, WorkError, one_line
 from espnet_dq.fetch.names import source_path
-from espnet_dq.files import Folder, atomic, check_replaceable, remove, sha256
+from espnet_dq.files import Folder, atomic, check_apart, check_replaceable, remove, sha256
 from espnet_dq.jobs import Part
 from espnet_dq.runtimes import Runtime, load_runtime
 from espnet_dq.runtimes.interface import GUARD, LIMITS
@@ -88,6 +89,7 @@ def decode_folder(
     """
     model, data, out = source_path(model), Path(data), Path(out)
     check_out(out)
+    check_apart(out / TIMED, data)
     wav, languages = read_wav(data), read_scp(data / "utt2lang")
     started = time.perf_counter()
     engine = load_runtime(runtime, model, threads, nj, beam_size, context=context)
@@ -148,6 +150,7 @@ def decode_folder(
         **({"guard": _named(done, "guard", GUARD)} if guard else {}),
         "options": options
         | {"compute_type": engine.compute_type, "workers": engine.workers, "batch": engine.batch},
+        **({OWN_LANGUAGES: own} if (own := own_languages(languages.values())) else {}),
         "load_seconds": round(load_seconds, 3),
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),
     }
@@ -257,6 +260,8 @@ def _key(runtime: str, options: dict, model: Path, wav: dict, languages: dict) -
     """Hash of all that decides the result but the audio, of which each result tells its own."""
     weights = [(f.name, sha256(f)) for f in _model_files(runtime, model) if f.is_file()]
     parts = [runtime, options, str(model), weights, wav, {u: languages[u] for u in wav}]
+    if spaceless := glued(languages[u] for u in wav):
+        parts.append(spaceless)
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

@@ -15,7 +15,7 @@ from espnet_dq.decode.folder import (
     write_decoded,
 )
 from espnet_dq.errors import InputError
-from espnet_dq.files import check_replaceable, remove
+from espnet_dq.files import check_apart, check_replaceable, remove
 from espnet_dq.runtimes.interface import GUARD, LIMITS
 
 
@@ -31,6 +31,7 @@ def join_parts(data: Path | str, out: Path | str, count: int) -> dict:
     """
     data, out = Path(data), Path(out)
     check_out(out)
+    check_apart(out / TIMED, data)
     wav = read_wav(data)
     folders = [part_folder(out, number, count) for number in range(1, count + 1)]
     texts, reports, timed = {}, [], KaldiDir()

@@ -123,4 +123,5 @@ def gradient_ratio(
         return whole.norm()
 
     ratio = GRADIENT_PART * norm(kl) / norm(hidden)
-    return torch.where(ratio.isfinite(), ratio, torch.nan)
+    # Of gradients too large for float32, or of none of the KL term, it would be 0 for good.
+    return torch.where(ratio.isfinite() & (ratio > 0), ratio, torch.nan)

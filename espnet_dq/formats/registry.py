@@ -42,3 +42,8 @@ def form_of(grid: str | Mapping[str, str]) -> str:
     grids = {grid} if isinstance(grid, str) else {*grid.values()} - {"none"}
     homes = {home(grid).name for grid in grids}
     return homes.pop() if len(homes) == 1 else "packed"  # which holds all
+
+
+def padding_of(grids: str | Mapping[str, str]) -> str:
+    """What the runtime of a grid, or of all those of a table, fills windows with."""
+    return FORMATS[form_of(grids)].padding

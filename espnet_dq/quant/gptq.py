@@ -8,7 +8,8 @@ What comes out lies on the grid like anything else there: files and runtimes do 
 Example usage::
 
     grids = assign_grids(weights.dims, "ggml_q4_0")
-    quantized = quantize(weights, grids, RoundingClips("data/train", 64, weights.dims, grids))
+    clips = RoundingClips("data/train", 64, weights.dims, padding_of(grids))
+    quantized = quantize(weights, grids, clips)
 """
 
 import re

@@ -1,7 +1,8 @@
 """How much a Whisper loses when one weight alone is put on a grid."""
 
+import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import batched
 from math import prod
 
@@ -51,6 +52,17 @@ class Loss:
     bytes: int
     kl: float
     ce: float
+
+    @classmethod
+    def parse(cls, line: str) -> "Loss":
+        """A line of a table of these, JSON; raises `ValueError` for any other."""
+        try:
+            row = cls(**json.loads(line))
+            if not isinstance(row.name, str) or not isinstance(row.grid, str):
+                raise ValueError("name or grid is no text")
+            return replace(row, bytes=int(row.bytes), kl=float(row.kl), ce=float(row.ce))
+        except (TypeError, OverflowError, RecursionError) as e:  # no object, Infinity, nesting
+            raise ValueError(str(e)) from e
 
 
 @dataclass

@@ -79,7 +79,7 @@ def settle(given: dict[str, str], defaults: dict[str, str], caller: str) -> dict
         _untranscribed(exp) if gone else not _has_text(o["data_root"])
     ):
         o["local_data_opts"] += " --untranscribed"
-    if o["labels"] != "replace" and "--untranscribed" in o["local_data_opts"]:
+    if o["labels"] != "replace" and "--untranscribed" in _words(o["local_data_opts"]):
         raise InputError("--untranscribed: without text, --labels replace is needed")
     _check_names(exp, o)
     form = home(o["grid"])
@@ -174,11 +174,12 @@ def _check_together(o: dict[str, str]) -> None:
         raise InputError("--data_root goes with a corpus of your own")
     if CORPORA[o["corpus"]].own and not o["data_root"]:
         raise InputError(f"--corpus {o['corpus']} needs --data_root DIR")
+    passed = {word.partition("=")[0] for word in _words(o["local_data_opts"])}
     for name in ("language", "split"):
         if o[name] and name not in CORPORA[o["corpus"]].takes:
             these = " or ".join(x for x, corpus in CORPORA.items() if name in corpus.takes)
             raise InputError(f"--{name} goes with --corpus {these}")
-        if o[name] and f"--{name}" in o["local_data_opts"].split():
+        if o[name] and f"--{name}" in passed:
             raise InputError(f"--{name}: --local_data_opts has it, too")
     if o["language"]:
         o["language"] = known_language(o["language"])
@@ -192,7 +193,6 @@ def _check_together(o: dict[str, str]) -> None:
             f"--teacher {teacher} is smaller than --student {student}, who learns from it: "
             f"did you mean --teacher {student} --student {teacher}?"
         )
-    _words(o["local_data_opts"])
     if o["upload_to"] and not re.fullmatch(".+/.+", o["upload_to"]):
         raise InputError(f"--upload_to {o['upload_to']}: USER/NAME")
     if o["upload_to"] and o["skip_pack"] == "true":

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from whisper.normalizers import BasicTextNormalizer
 
 from espnet_dq.data.kaldi import read_scp
-from espnet_dq.data.languages import codes
+from espnet_dq.data.languages import OWN_LANGUAGES, codes
 from espnet_dq.data.spelling import LETTERS_AS_WORDS, SPACELESS, normalise, words
 from espnet_dq.errors import InputError, WorkError, one_line, shown
 from espnet_dq.files import Folder, atomic
@@ -98,12 +98,15 @@ def _as_written(text: str, _: str) -> str:
 def read_texts(ref_dir: Path, hyp_dir: Path) -> Texts:
     """Pair the references of a Kaldi folder with the hypotheses of a decode folder.
 
+    Languages are Whisper's, and those that the model has beside them, as decode.json says.
+
     Raises:
         InputError: a broken file, a hypothesis without a reference, a reference without a
             language, or nothing left to score.
     """
     ref = read_scp(ref_dir / "text")
-    lang = codes(read_scp(ref_dir / "utt2lang"), ref_dir / "utt2lang")
+    known = _own_languages(hyp_dir / "decode.json")
+    lang = codes(read_scp(ref_dir / "utt2lang"), ref_dir / "utt2lang", known)
     hyp = read_scp(hyp_dir / "text", empty=True)
     for utt in hyp:
         if utt not in ref:
@@ -121,6 +124,19 @@ def read_texts(ref_dir: Path, hyp_dir: Path) -> Texts:
         raise InputError(f"{ref_dir / 'text'}: no reference left to score")
     utterances.sort(key=lambda u: (u.lang, u.utt))
     return Texts(utterances, [u.utt for u in utterances if u.utt not in hyp], left_out)
+
+
+def _own_languages(path: Path) -> list[str]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")).get(OWN_LANGUAGES, [])
+        return [name for name in found if isinstance(name, str)]
+    except (
+        OSError,
+        ValueError,
+        AttributeError,
+        TypeError,
+    ):  # texts that another program has decoded
+        return []
 
 
 def pair_texts(refs: Sequence[str], hyps: Sequence[str], lang: str) -> Texts:

@@ -1,6 +1,6 @@
 """A trained student read back from its folder, exactly as its forward pass used it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from whisper.model import ModelDimensions, Whisper
 
 from espnet_dq.config import CHECKPOINT, QuantConfig, WindowConfig, read_config, read_section
 from espnet_dq.errors import InputError
+from espnet_dq.files import check_apart
 from espnet_dq.formats import torch_file
 from espnet_dq.quant.activations import prepare_activations
 from espnet_dq.quant.fake_quant import clip_of, range_shape
@@ -19,6 +20,9 @@ from espnet_dq.whisper.dims import model_dims, weight_shapes, whisper_name
 from espnet_dq.whisper.vocabulary import WHOLE, with_tokens
 from espnet_dq.whisper.weights import Weights, cast, check_dims
 
+# Names of files that folders of models or trainings are read from, whatever has written them.
+PARTS = ("*.json", "*.txt", "*.onnx*", "model*.safetensors", "model*.bin", "pytorch_model*.bin",
+         "adapter_*", "*.pth", "*.yaml")  # fmt: skip
 UNSORTED = "unsorted"  # batches, each as long as the longest of any
 
 
@@ -79,13 +83,29 @@ class Student:
 
 def training_folder(exp: str | Path) -> Path:
     """The ESPnet folder under `exp`: itself, or its `qat`, or its `kd`. Raises `InputError`."""
-    exp = Path(exp)
-    for folder in (exp, exp / "qat", exp / "kd"):
-        if (folder / "config.yaml").is_file():
-            return folder
+    if found := _trainings(Path(exp)):
+        return found[0]
     raise InputError(
         f"{exp}: neither a model nor an experiment (no config.yaml in it, in qat/ or in kd/)"
     )
+
+
+def _trainings(exp: Path) -> list[Path]:
+    return [f for f in (exp, exp / "qat", exp / "kd") if (f / "config.yaml").is_file()]
+
+
+def check_written(out: str | Path, model: str | Path, parts: Iterable[str] = PARTS) -> None:
+    """Raise `InputError` if what is to be written would take the place of a model that is read.
+
+    Args:
+        out: where something will be written.
+        model: a path of a model or an experiment; nothing need be there.
+        parts: patterns of names that nothing is written by into the folder of the model, or those
+            of the experiment's trainings.
+    """
+    check_apart(out, model)
+    for folder in _trainings(Path(model)) or [model]:
+        check_apart(out, folder, parts)
 
 
 def load_student(exp: str | Path, checkpoint: str = CHECKPOINT) -> Student:

@@ -22,7 +22,6 @@ from espnet_dq.data.kaldi import KIND, SET, KaldiDir
 from espnet_dq.errors import InputError, WorkError
 from espnet_dq.files import atomic, sha256
 from espnet_dq.formats import torch_file
-from espnet_dq.formats.registry import FORMATS, form_of
 from espnet_dq.scoring import likelihood
 from espnet_dq.student.merge import mean
 from espnet_dq.task.plan import AUTO
@@ -39,13 +38,14 @@ CHOICE = Path("data/choice")  # in the experiment: see `espnet_dq.data.canary.ch
 TRIED = "merge.json"  # in the experiment: the `share`, and what was `tried`, nats of each kind
 
 
-def choose(exp: Path, trained: Path) -> float:
+def choose(exp: Path, trained: Path, padding: str) -> float:
     """The share of a training's result that dev and other people's speech like best.
 
     Args:
         exp: with data/dev, data/choice and what the training started from; `TRIED` is written
             there, and read where nothing of that has changed since.
         trained: checkpoint of the training.
+        padding: of its windows, as in `espnet_dq.config.WindowConfig`.
 
     Raises:
         InputError: no `data/choice`.
@@ -55,9 +55,6 @@ def choose(exp: Path, trained: Path) -> float:
     sets = _sets(exp)
     made_of = {"start": sha256(before), "trained": sha256(trained)}
     made_of |= {kind: data.fingerprint() for kind, data in sets.items()}
-    # As training filled windows, and the grid's runtime does.
-    grid = json.loads((exp / "init/student.grid").read_text(encoding="utf-8"))
-    padding = FORMATS[form_of(grid)].padding
     if padding != WindowConfig.padding:  # which is what older versions took for all
         made_of["padding"] = padding
     note = exp / TRIED

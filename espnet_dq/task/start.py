@@ -11,10 +11,10 @@ from whisper.model import ModelDimensions
 from espnet_dq.config import TOKENS, QuantConfig
 from espnet_dq.data.prompted import RoundingClips
 from espnet_dq.errors import InputError
-from espnet_dq.files import atomic, check_replaceable, sha256
+from espnet_dq.files import atomic, check_apart, check_replaceable, sha256
 from espnet_dq.formats import torch_file
 from espnet_dq.formats.openai import read as openai
-from espnet_dq.formats.registry import home
+from espnet_dq.formats.registry import home, padding_of
 from espnet_dq.formats.write import check_grids, get_format
 from espnet_dq.quant import gptq
 from espnet_dq.quant.fake_quant import RATE
@@ -63,6 +63,8 @@ def init_student(
     """
     for name in (STUDENT, TOKENS, *_VALUES):
         check_replaceable(out / name)
+        for read in (source, teacher):
+            check_apart(out / name, read)
     weights = openai.load(source)
     theirs = openai.load(teacher).dims
     for path, dims in ((source, weights.dims), (teacher, theirs)):
@@ -126,12 +128,12 @@ def merge_start(start: Path, trained: Path, share: float, out: Path) -> Path:
     return out
 
 
-def round_start(exp: Path, name: str, init: Path, out: Path) -> Path:
+def round_start(exp: Path, name: str, init: Path, out: Path, padding: str) -> Path:
     """The checkpoint that a training of an experiment begins with.
 
     That is `init`, or with `ranges: gptq` in conf/NAME.yaml `out`: what rounding it by clips of
     data/train leaves (`espnet_dq.quant.gptq.start`). It is made once for each `init`; OUT.json says
-    of what.
+    of what. `padding` fills the clips' windows as the training does its own.
 
     Raises:
         InputError: a grid whose ranges are not learned, or clips that do not fit the student.
@@ -139,6 +141,7 @@ def round_start(exp: Path, name: str, init: Path, out: Path) -> Path:
     note = out.with_name(f"{out.name}.json")
     for file in (out, note):
         check_replaceable(file)
+        check_apart(file, init)
     start, data = exp / "init", exp / "data/train"
     quant = QuantConfig.from_yaml(exp / "conf" / f"{name}.yaml")
     if quant.ranges != "gptq":
@@ -148,13 +151,15 @@ def round_start(exp: Path, name: str, init: Path, out: Path) -> Path:
     made_of = {"init": sha256(init), "grid": grid, "preset": quant.preset} | {
         table: sha256(data / table) for table in tables
     }
+    if padding != padding_of(grid):  # which is what older versions took for all
+        made_of["padding"] = padding
     if out.is_file() and note.is_file() and json.loads(note.read_text("utf-8")) == made_of:
         return out
     dims = start_dims(start)
     saved = torch_file.tensors(torch_file.read(init), init)
     weights = Weights(dims, {name: saved[espnet_name(name)] for name in weight_shapes(dims)})
     grids = assign_grids(dims, grid, quant.preset)
-    prompted = RoundingClips(data, gptq.CLIPS, dims, grids)
+    prompted = RoundingClips(data, gptq.CLIPS, dims, padding)
     floats, clips = gptq.start(weights, grids, prompted)
     for name, values in floats.items():
         saved[espnet_name(name)] = values

@@ -110,6 +110,12 @@ CSV = ("--corpus", "csv", "--data_root", __file__)
             [*CSV, "--split=8/1/1", "--local_data_opts", "--split 8/1/1"],
             "--split: --local_data_opts",
         ),
+        (
+            [*CSV, "--language=de", "--local_data_opts", "--language=fr"],
+            "--language: --local_data_opts",
+        ),
+        ([*CSV, "--split=8/1/1", "--local_data_opts", "--text_column 'my --split col'"], None),
+        ([*CSV, "--local_data_opts", "--text_column 'my --untranscribed col'"], None),
         (["--qat_args", "x='"], "--qat_args: No closing quotation"),
         ([*CSV, "--local_data_opts", "--x 'y"], "--local_data_opts: No closing quotation"),
         ([*CSV, "--local_data_opts", "--x 'y\nz'"], "--local_data_opts: a word of several lines"),

@@ -7,8 +7,9 @@ import soundfile
 from espnet_dq.data.apart import read_apart
 from espnet_dq.data.audio import load_audio, read_audio
 from espnet_dq.data.cut import cut, jobs
-from espnet_dq.data.faults import DAMAGED, AudioFault
+from espnet_dq.data.faults import DAMAGED, NOT_NUMBERS, TRUNCATED, AudioFault
 from espnet_dq.data.kaldi import KaldiDir
+from espnet_dq.data.segments import Segment
 from tests.data.av_files import encode, noise
 
 # Suffix, codec, rate; how far times behind the spot may be off; whether it gives the same samples.
@@ -66,6 +67,64 @@ def test_no_model_learns_from_it(suffix, codec, rate, off, same, bad, tmp_path):
     data = KaldiDir({"a": str(path)}, {"a": "A."}, {"a": "a"}, {"a": "en"})
     ((piece,),) = (cut(tmp_path / "wav", recording) for recording in jobs(data)[0])
     assert piece.fault == DAMAGED and not list(tmp_path.glob("wav/*"))
+
+
+PARTS = {"before": (0.5, 2.5), "at": (5.0, 7.0), "behind": (11.0, 11.9)}
+
+
+def pieces(tmp_path, path, parts):
+    """What becomes of segments of a recording."""
+    data = KaldiDir()
+    for utt, (start, end) in parts.items():
+        data.add(utt, str(path), utt, utt, "en", Segment("x", start, end))
+    return {p.utt: p for recording in jobs(data)[0] for p in cut(tmp_path / "wav", recording)}
+
+
+@pytest.mark.parametrize(("suffix", "codec", "rate", "off", "same"), KINDS)
+def test_segments_clear_of_it_are_kept(suffix, codec, rate, off, same, tmp_path):
+    """Behind it only where the file gives times; a bad page of Ogg's may lie anywhere."""
+    good, path = damaged(tmp_path, suffix, codec, rate, 6000)
+    found = pieces(tmp_path, path, PARTS)
+    kept = {"before": suffix != "opus", "at": False, "behind": suffix in ("flac", "m4a", "mka")}
+    assert {utt: piece.fault for utt, piece in found.items()} == {
+        utt: None if stays else DAMAGED for utt, stays in kept.items()
+    }
+    for utt in (utt for utt, stays in kept.items() if stays):
+        first, last = (round(at * 16000) for at in PARTS[utt])
+        sound, wanted = load_audio(found[utt].path), good[first:last]
+        if same or utt == "before":
+            assert np.allclose(sound, wanted, atol=2**-15 + 1e-4)
+        else:  # by a part of a sample, or a few, elsewhere: other noise gives 0.03
+            near = (good[first + by : last + by] for by in range(-32, 33))
+            assert max(np.corrcoef(sound, each)[0, 1] for each in near) > 0.6
+    assert len([*tmp_path.glob("wav/*")]) == sum(kept.values())
+    again = pieces(tmp_path, path, PARTS)
+    assert again == found
+
+
+@pytest.mark.parametrize("missing", [0, 100, 100_000])
+def test_segments_of_a_wav_that_was_cut_off(missing, tmp_path):
+    path = tmp_path / "x.wav"
+    soundfile.write(path, noise(12, 16000), 16000)
+    good, content = load_audio(path), path.read_bytes()
+    path.write_bytes(content[: len(content) - missing])
+    parts = PARTS | {"end": (10.0, None)}
+    found = pieces(tmp_path, path, parts)
+    lost = ["behind", "end"] if missing else []
+    assert sorted(utt for utt, piece in found.items() if piece.fault == TRUNCATED) == lost
+    assert all(found[utt].fault is None for utt in parts.keys() - set(lost))
+    assert np.array_equal(load_audio(found["at"].path), good[5 * 16000 : 7 * 16000])
+
+
+def test_segments_around_samples_that_are_no_numbers(tmp_path):
+    """Up to the end of the block of 10 s that is read at once."""
+    path, good = tmp_path / "x.wav", noise(40, 16000)[:, 0].astype(np.float32)
+    bad = good.copy()
+    bad[12 * 16000] = np.nan
+    soundfile.write(path, bad, 16000, subtype="FLOAT")
+    found = pieces(tmp_path, path, {"a": (8, 10.5), "b": (11, 13), "c": (14, 16), "d": (22, 24)})
+    assert [found[utt].fault for utt in "abcd"] == [None, NOT_NUMBERS, NOT_NUMBERS, None]
+    assert np.allclose(load_audio(found["d"].path), good[22 * 16000 : 24 * 16000], atol=2**-15)
 
 
 def test_many_spots(tmp_path):

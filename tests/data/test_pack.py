@@ -124,11 +124,18 @@ def test_too_much_text_for_a_students_decoder_is_counted(save_toy, tmp_path):
     data.select(left_out).save(tmp_path / "raw")
     with pytest.raises(InputError, match="raw: 2 of 2 utterances fit into no window: 2 text of "):
         pack_windows([*given, *more])
+    (tmp_path / "packed.left_out.tsv").unlink()
+    data.select([]).save(tmp_path / "raw")
+    with pytest.raises(InputError, match=r"raw: no utterances$"):
+        pack_windows([*given, *more])
+    assert not (tmp_path / "packed.left_out.tsv").exists()
 
 
 def test_numbers_and_names_do_not_grow_together():
     pieces = ["一共20", "30分钟以后", "我用iPhone", "Google很好", "", "很好"]
     assert glue(pieces, "zh") == "一共20 30分钟以后我用iPhone Google很好很好"
+    assert glue(["cafe\u0301", "Google"], "zh") == "cafe\u0301 Google"  # an accent of its own
+    assert glue(["กี่", "กี่"], "th") == "กี่กี่"
     assert glue(["ab", "cd"], "ja") == "ab cd" and glue(["ไทย", "ไทย"], "th") == "ไทยไทย"
     assert join(["a \n b", " ", "c"], "de") == "a b c"
 

@@ -179,13 +179,16 @@ def test_parts_by_other_names_of_columns(head, tmp_path):
 
 
 def test_clips_that_keep_where_they_were(rows, tmp_path):
-    """In a recording that is not there: each is a file of its own."""
+    """In a recording that is not there: each is a file of its own, also if one stands twice."""
     lines = "".join(
         f"clips/{name};{text};{100 + i};{101 + i}\n" for i, (name, text) in enumerate(rows)
     )
-    (tmp_path / "in/x.csv").write_text(f"audio;text;start;end\n{lines}")
-    data, _, report = prepared(tmp_path, tmp_path / "in/x.csv", "--language", "de")
-    assert len(data.wav) == len(rows) and not data.segments and not report["de"]["left_out"]
+    again = "".join(f"clips/{rows[0][0]};Again;{at}\n" for at in ("100.0;101", ";", "nan;"))
+    for more, count in (("", 0), (again, 3)):
+        (tmp_path / "in/x.csv").write_text(f"audio;text;start;end\n{lines}{more}")
+        data, _, report = prepared(tmp_path, tmp_path / "in/x.csv", "--language", "de")
+        assert len(data.wav) == len(rows) and not data.segments
+        assert sum(report["de"]["left_out"].values()) == count
     (tmp_path / "in/x.csv").write_text(f"audio;text;Offset;offset\n{lines}")
     with pytest.raises(InputError, match="Offset and offset: rename one"):
         prepared(tmp_path, tmp_path / "in/x.csv", "--language", "de")

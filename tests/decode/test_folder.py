@@ -14,16 +14,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import espnet_dq as dq
+from espnet_dq.bin import decode as decode_command
 from espnet_dq.bin.decode import main as decode_main
 from espnet_dq.config import CHECKPOINT
 from espnet_dq.data.audio import SAMPLE_RATE, load_audio, save_wav
 from espnet_dq.data.kaldi import read_scp, write_scp
+from espnet_dq.data.languages import whisper_code
 from espnet_dq.data.pieces import pieces
 from espnet_dq.data.validation import validate
 from espnet_dq.decode import folder
 from espnet_dq.decode.folder import PARTIAL, _timed, decode_folder
+from espnet_dq.decode.parts import join_parts
 from espnet_dq.decode.utterances import Decoded, Job, decode
 from espnet_dq.errors import InputError, WorkError
+from espnet_dq.jobs import Part
 from espnet_dq.runtimes.interface import Hypothesis
 from tests.decode.test_transcribe import FakeRuntime, spoken
 
@@ -378,3 +383,47 @@ def test_a_lack_of_memory_is_no_text(toy_data):
 
     with pytest.raises(RuntimeError, match="can't allocate"):
         decode(Full(), Job("en", read_scp(toy_data / "wav.scp")), False)
+
+
+@pytest.mark.parametrize("languages", [("en", "ru"), ("en", "中文")])
+def test_keys_know_how_texts_are_joined(languages, tmp_path, monkeypatch):
+    """What older versions joined without spaces is decoded again, and nothing else."""
+    lang = dict(zip("ab", languages, strict=True))
+    codes = {utt: whisper_code(name) for utt, name in lang.items()}
+    for utt in lang:
+        (tmp_path / utt).write_text(utt)
+    write_scp(tmp_path / "wav.scp", wav := {utt: str(tmp_path / utt) for utt in lang})
+    write_scp(tmp_path / "utt2lang", lang)
+    (tmp_path / "model").write_text("x")
+
+    def keys():
+        options = 1, False, False, "full"
+        return (
+            decode_command._key(tmp_path / "model", "torch", tmp_path, *options),
+            folder._key("torch", {}, tmp_path / "model", wav, codes),
+        )
+
+    now = keys()
+    for module in (decode_command, folder):
+        monkeypatch.setattr(module, "glued", lambda _: [])
+    assert [a != b for a, b in zip(now, keys(), strict=True)] == [languages[1] == "中文"] * 2
+
+
+def test_a_language_of_the_models_own_is_decoded_and_scored(toy_data, tmp_path, monkeypatch):
+    """A token that was added to it; of other texts nobody says that a model has it."""
+    languages = read_scp(toy_data / "utt2lang")
+    write_scp(toy_data / "utt2lang", languages | {"utt4": "gsw"})
+    monkeypatch.setattr("espnet_dq.decode.folder.load_runtime", lambda *_, **__: Told())
+    monkeypatch.setattr(Told, "languages", frozenset([*languages.values(), "gsw"]))
+    monkeypatch.setattr(
+        Told, "decode", lambda _, clips, language: [Hypothesis("x")] * len(clips), raising=False
+    )
+    write_scp(tmp_path / "text", dict.fromkeys(languages, "x"))
+    shutil.copy(toy_data / "utt2lang", tmp_path / "utt2lang")
+    for number in (1, 2):
+        decode_folder("fake", "torch", toy_data, tmp_path / "out", part=Part(number, 2))
+    join_parts(toy_data, tmp_path / "out", 2)
+    assert dq.score(tmp_path, tmp_path / "out")["wer"]["gsw"] == 0
+    (tmp_path / "out/decode.json").write_text("[]")
+    with pytest.raises(InputError, match="'utt4': 'gsw': not a language of Whisper"):
+        dq.score(tmp_path, tmp_path / "out")

@@ -22,6 +22,7 @@ from espnet_dq.data.apart import read_apart
 from espnet_dq.data.audio import SAMPLE_RATE, load_audio, save_wav
 from espnet_dq.data.faults import AudioFault
 from espnet_dq.data.noise import hum
+from espnet_dq.data.texts import join
 from espnet_dq.decode.transcribe import spoken_language, transcribe
 from espnet_dq.errors import InputError
 from espnet_dq.formats.write import write
@@ -339,6 +340,13 @@ def test_pieces_are_joined_as_words_are(language, space, fake, monkeypatch, tmp_
         assert main([str(tmp_path / "x.wav"), *fake, *options]) == 0
         out = capsys.readouterr().out
         assert out.count("你好") >= 3 and out == space.join(["你好"] * out.count("你好")) + "\n"
+
+
+@pytest.mark.parametrize("pieces", [["一共20", "", "30分钟"], ["用iPhone", "cafe\u0301", "Google"]])
+def test_what_is_printed_as_it_comes_is_the_joined_text(pieces):
+    segments = [Segment(0, 9, piece, language="zh") for piece in pieces]
+    printed = "".join(command._parts(segments, "text", False, "x.wav\t"))
+    assert printed == f"x.wav\t{join(pieces, 'zh')}\n" and " " in printed
 
 
 @pytest.mark.parametrize("kind", ["spot", "numbers", "end"])

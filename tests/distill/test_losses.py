@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from espnet_dq.config import DISTANCES
+from espnet_dq.distill.hidden import GRADIENT_PART, gradient_ratio
 from espnet_dq.distill.losses import (
     cross_entropy,
     hidden_loss,
@@ -139,3 +140,15 @@ def test_softmax_mse_has_t_squared():
     zeros = torch.zeros(5, dtype=torch.long)
     found = hidden_loss(a, b, torch.tensor([[0]]), zeros, 5)
     assert torch.allclose(found, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("hidden", "kl", "ratio"),
+    [(2.0, 3.0, 1.5 * GRADIENT_PART), (3e38, 3.0, None), (2.0, 3e38, None), (0.0, 3.0, None),
+     (2.0, 0.0, None), (torch.nan, 3.0, None)],
+)  # fmt: skip
+def test_a_weight_of_gradients_that_are_none_is_not_measured(hidden, kl, ratio):
+    """Overflow, in the one or the other, and no gradient: a weight of 0 would be kept for good."""
+    parameter = torch.nn.Parameter(torch.ones(()))
+    found = float(gradient_ratio(hidden * parameter, kl * parameter, 4, [parameter]))
+    assert found == pytest.approx(ratio) if ratio else found != found

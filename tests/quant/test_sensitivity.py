@@ -23,6 +23,12 @@ from espnet_dq.quant.grids import get_grid
 from espnet_dq.quant.prepare import candidates
 from espnet_dq.quant.sensitivity import Loss, stored_bytes
 
+ROW = '{"name": "w", "grid": "uniform4", "bytes": 5, "kl": 0.5, "ce": 0.5}'
+# Lines that are JSON, but no row of a table.
+ODD = ["3", "null", "[" * 5000, ROW.replace("5,", "Infinity,"), ROW.replace('"w"', "7"),
+       ROW.replace('"uniform4"', '["x"]'), '{"name": "w", "bytes": 5, "kl": 0.5, "ce": 0.5}',
+       ROW.replace("}", ', "more": 1}')]  # fmt: skip
+
 
 @pytest.fixture(scope="module")
 def table(make_toy, clips, tmp_path_factory):
@@ -217,6 +223,8 @@ def test_a_table_that_is_not_whole(table, tmp_path):
         (lines[0] + '\n{"name": 1}', "not a table"),
         (lines[0].replace('"rest_bytes"', '"rest"') + "".join(lines[1:]), "not a table"),
         ("\n".join([lines[0], lines[1].replace('"kl": ', '"kl": "x", "k": ')]), "not a table"),
+        (lines[0].replace('"rest_bytes": ', '"rest_bytes": Infinity, "r": '), r":1: not a table"),
+        *((f"{lines[0]}\n{lines[1]}\n{odd}", r"table\.jsonl:3: not a table") for odd in ODD),
     ):
         path = tmp_path / "table.jsonl"
         path.write_text(content)
@@ -231,6 +239,7 @@ def test_another_file_is_no_table(table, tmp_path):
     for content, message in (
         ("x".encode("utf-16"), "is no table of sensitivity"),
         (f"{lines[0]}{{\n{lines[1]}".encode(), r"x\.jsonl:2: damaged"),
+        *((f"{lines[0]}{lines[1]}{odd}\n".encode(), r"x\.jsonl:3: damaged") for odd in ODD),
     ):
         (tmp_path / "x.jsonl").write_bytes(content)
         given[given.index("--out") + 1] = str(tmp_path / "x.jsonl")

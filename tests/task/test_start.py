@@ -1,10 +1,15 @@
-"""A start between a model and what training made of it."""
+"""Starts: between a model and what training made of it, and where rounding by clips leaves it."""
+
+import json
 
 import pytest
 import torch
 
 from espnet_dq.errors import InputError
-from espnet_dq.task.start import merge_start
+from espnet_dq.quant import gptq
+from espnet_dq.quant.prepare import candidates
+from espnet_dq.task.start import init_student, merge_start, round_start
+from tests import toys
 
 
 @pytest.fixture
@@ -38,3 +43,32 @@ def test_what_cannot_be(checkpoints, tmp_path):
     with pytest.raises(InputError, match=r"start\.pth: has no projector\.weight"):
         merge_start(tmp_path / "trained.pth", tmp_path / "start.pth", 0.5, tmp_path / "m.pth")
     assert not (tmp_path / "m.pth").exists()
+
+
+@pytest.mark.slow
+def test_clips_of_rounding_are_filled_as_in_training(tmp_path, monkeypatch):
+    """Of a table of whisper.cpp's grids, too, which the recipe trains for torch, with zeros."""
+    filled, begin = [], gptq.start
+
+    def start(weights, grids, clips):
+        filled.append(clips.padding)
+        return begin(weights, grids, clips)
+
+    monkeypatch.setattr(gptq, "start", start)
+    exp, model = tmp_path / "exp", toys.make_model(state=32, layers=1)
+    source = toys.save_model(tmp_path / "toy.pt", model)
+    corpus = toys.save_corpus(exp / "data")
+    (corpus / "train/utt2sha256").write_text("")
+    table = dict.fromkeys(candidates(model.dims), "none")
+    table["decoder.blocks.0.mlp.0.weight"] = "ggml_q4_0"
+    (tmp_path / "grids.yaml").write_text(json.dumps(table))
+    init = init_student(source, source, str(tmp_path / "grids.yaml"), exp / "init")
+    (exp / "conf").mkdir()
+    (exp / "conf/qat.yaml").write_text("model_conf: {ranges: gptq}")
+    noted = []
+    for padding in ("silence", "zeros", "zeros"):
+        made = round_start(exp, "qat", init, exp / "init/rounded.pth", padding)
+        noted.append(json.loads(made.with_name("rounded.pth.json").read_text()).get("padding"))
+    assert filled == ["silence", "zeros"]
+    # What older versions have made, as the grids' own runtime fills windows, still stands.
+    assert noted == [None, "zeros", "zeros"]

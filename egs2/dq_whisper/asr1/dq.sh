@@ -230,7 +230,7 @@ if run_stage 2 "format to 16 kHz, check splits, pack windows" "$skip_data"; then
     if [ "$data_made" = false ]; then
         rm -f "$dump/.made"
         options=("${pipes[@]}" --max_left_out "$max_left_out" ${data_root:+--allow_shared_text})
-        [[ $local_data_opts != *--untranscribed* ]] || options+=(--untranscribed)
+        [[ $'\n'$data_words$'\n' != *$'\n--untranscribed\n'* ]] || options+=(--untranscribed)
         [ "$long" != split ] || options+=(--long split --aligner "$teacher_pt")
         heavy format format_data --data "$data" --out "$raw" --nj "$processes" "${options[@]}"
         [ "$data_read" = false ] || echo "$(date +%s%N) $$ $data_options" | whole "$dump/.made"
@@ -358,9 +358,10 @@ if run_stage 7 "distil on the grid (qat)" "$skip_train"; then
     [ "$mode" = joint ] || start=$exp/kd/$learned
     [ "$learned" != merged.pth ] ||
         heavy merge merge_start --exp "$exp" --trained "$exp/kd/valid.loss.ave.pth" \
-            --share "$merge" --out "$start"
+            --share "$merge" --padding "$padding" --out "$start"
     if [ "$ranges" = gptq ]; then
-        heavy round round_start --exp "$exp" --init "$start" --out "$exp/init/rounded.pth"
+        heavy round round_start --exp "$exp" --init "$start" --padding "$padding" \
+            --out "$exp/init/rounded.pth"
         start=$exp/init/rounded.pth
     fi
     train qat "$start"
