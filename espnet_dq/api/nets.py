@@ -111,6 +111,9 @@ def prepare(
         del net.on_grids
         net.load_state_dict(plain)
         raise
+    if isinstance(net, Whisper):
+        # Sparse, which DistributedDataParallel cannot broadcast; it is the same everywhere.
+        net._ddp_params_and_buffers_to_ignore = ["alignment_heads"]
     return net
 
 

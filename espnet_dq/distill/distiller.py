@@ -168,6 +168,8 @@ class Distiller(Distilling):
         if not isinstance(student, Whisper):
             raise InputError(f"a {type(student).__name__} is no model of openai-whisper")
         self.student = student
+        # Sparse, which DistributedDataParallel cannot broadcast; it is the same everywhere.
+        self._ddp_params_and_buffers_to_ignore = ["student.alignment_heads"]
         self.settings, self.window = config or DistillConfig(), window or WindowConfig()
         if teacher is None and self.settings.alpha > 0:
             raise InputError("alpha above 0 needs a teacher")
@@ -194,7 +196,9 @@ class Distiller(Distilling):
         """A batch of (audio, text, language): (samples,) float at 16 kHz, and Whisper's code.
 
         The names of its utterances, by which `timestamp_share` chooses, are their texts. Tensors
-        are on the CPU, where loaders pin them; `forward` takes them to the student.
+        are on the CPU, where loaders pin them; `forward` takes them to the student. With `augment`
+        all clips are changed, too (`heard`): loaders make batches of training and of dev whatever
+        mode the module is in just then, so `forward` is who knows which to hear.
         """
         audio = [torch.as_tensor(a, dtype=torch.float32, device="cpu") for a, _, _ in examples]
         text = [torch.tensor(encode_text(self.tokenizer, t)) for _, t, _ in examples]
@@ -206,7 +210,7 @@ class Distiller(Distilling):
             "text_lengths": torch.tensor([len(t) for t in text]),
             "language": torch.tensor(language),
         }
-        if self.augment is not None and self.training:
+        if self.augment is not None:
             random = np.random.default_rng(np.random.randint(2**31))
             clips = [a.detach().cpu().numpy() for a in audio]
             heard = [torch.from_numpy(self.augment(clip, random)) for clip in clips]
@@ -219,15 +223,20 @@ class Distiller(Distilling):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss (a scalar) and statistics of a batch, as `batch` makes it.
 
+        Changed clips are heard in training mode alone.
+
         Raises:
-            InputError: in `torch.nn.DataParallel`, whose replicas would share the teacher.
+            InputError: in `torch.nn.DataParallel`, whose replicas would share the teacher; in
+                training, a batch without the changed clips that `augment` asks for.
         """
         student, dims = self.student, self.student.dims
         if getattr(self, "_is_replica", False):
             raise InputError("not in nn.DataParallel: start a process for each GPU, with torchrun")
         device = student.device
         batch = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
-        heard = "heard" if "heard" in batch else "speech"
+        if self.training and self.augment is not None and "heard" not in batch:
+            raise InputError("augment: the batch has no changed clips: make it with `batch`")
+        heard = "heard" if self.training and "heard" in batch else "speech"
         speech, lengths = batch[heard], batch[f"{heard}_lengths"]
         window = self.window.window if self.training else "full"
         samples = window_samples(int(lengths.max()), window, own_window(dims))
