@@ -152,7 +152,8 @@ def in_a_group(rank: int, folder: str, net, distiller, batches) -> None:
     """A step in one of two processes, each with a batch of its own."""
     dist.init_process_group("gloo", f"file://{folder}/group", rank=rank, world_size=2)
     DDP(net)
-    DDP(distiller)(batches[rank])[0].backward()
+    model = DDP(distiller)
+    model(batches[rank])[0].backward()
     gradients = {name: p.grad for name, p in distiller.named_parameters()}
     torch.save(gradients, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
@@ -161,7 +162,7 @@ def in_a_group(rank: int, folder: str, net, distiller, batches) -> None:
 @pytest.mark.slow
 def test_processes_go_on_together(make_toy, save_toy, tmp_path):
     """Regression: DistributedDataParallel cannot broadcast the sparse table of alignment heads."""
-    import torch._dynamo  # noqa: F401 - takes seconds, and DistributedDataParallel asks for it
+    import torch._dynamo  # takes seconds, and DistributedDataParallel asks for it
 
     sizes = {"state": 32, "layers": 1, "text_ctx": 32, "audio_ctx": 100}
     net = dq.prepare(make_toy(**sizes), "uniform4", "encoder")
