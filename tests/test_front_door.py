@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import ctranslate2
@@ -17,6 +18,7 @@ import espnet_dq as dq
 from espnet_dq.data.languages import whisper_code
 from espnet_dq.errors import InputError, WorkError
 from espnet_dq.formats import detect
+from espnet_dq.formats.registry import written
 from tests import toys
 
 ROOT = Path(__file__).parents[1]
@@ -285,9 +287,29 @@ def test_a_net_is_prepared_once_or_not_at_all(make_toy):
         dq.prepare(net, "ct2_int8", activations="int8_static")
     with pytest.raises(InputError, match="do not fit rows of 48 values"):
         dq.prepare(net, "ct2_int8", activations="q8_0_blocks")
-    dq.prepare(net, "ct2_int8")
+    with pytest.raises(InputError, match=r"a model in torch\.float16: load it in float32"):
+        dq.prepare(net.half(), "ct2_int8")
+    dq.prepare(net.float(), "ct2_int8")
     with pytest.raises(InputError, match="is on a grid already"):
         dq.prepare(net, "ct2_int8")
+
+
+def test_a_vocabulary_that_nobody_knows_is_not_written(save_toy, trim, tmp_path):
+    """`whisper.load_model` passes over the tokens of a trimmed model."""
+    path = trim(save_toy(**SMALL, layers=1), ["hello"])
+    net, model = whisper.load_model(str(path), device="cpu"), dq.load(path)
+    plain = dq.Model(replace(model.weights, dims=net.dims))
+    out, said = tmp_path / "out", f"no Whisper tokenizer has {net.dims.n_vocab} tokens"
+    for what in (
+        lambda: dq.prepare(net, "uniform4"), lambda: dq.verify(path, against=net),
+        *(lambda to=to, m=m: dq.save(m, out, to=to) for to in written() for m in (net, plain)),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=said):
+            what()
+    assert not out.exists()
+    net.dims = model.dims
+    dq.verify(dq.save(dq.prepare(net, "uniform4"), out), against=net).check()
+    assert dq.load(out).dims == model.dims
 
 
 def test_score_counts_words_and_letters():

@@ -10,6 +10,7 @@ from espnet_dq.files import check_replaceable
 from espnet_dq.formats.format import Format
 from espnet_dq.formats.registry import FORMATS, written
 from espnet_dq.quant.grids import Quantized, get_grid
+from espnet_dq.whisper.dims import any_tokenizer
 from espnet_dq.whisper.weights import Weights, all_finite
 
 
@@ -23,11 +24,14 @@ def get_format(name: str) -> Format:
 def check_grids(form: str, dims: ModelDimensions, grids: Mapping[str, str]) -> None:
     """Raise `InputError` if a format does not hold these weights' integers or tokens.
 
+    None holds a vocabulary that nobody knows: a trimmed one of which there is only the size.
+
     Args:
         form: a key of `FORMATS`.
         dims: the model's.
         grids: openai-whisper's name -> grid, of what is on one.
     """
+    any_tokenizer(dims)
     known = FORMATS[form].grids
     for grid in sorted({*grids.values()}):
         get_grid(grid)
