@@ -312,6 +312,52 @@ def test_a_vocabulary_that_nobody_knows_is_not_written(save_toy, trim, tmp_path)
     assert dq.load(out).dims == model.dims
 
 
+def test_the_wrong_kind_of_thing_is_one_line(toy, make_toy):
+    net, model = make_toy(**SMALL), dq.load(toy)
+    no_model = "neither a path nor the name of a model$"
+    for what, message in (
+        (lambda: dq.load(net), f"^a Whisper is {no_model}"),
+        (lambda: dq.load(toy, base=net), "holds no adapter"),
+        (lambda: dq.quantize(net, "ct2_int8"), f"^a Whisper is {no_model}"),
+        (lambda: dq.quantize(None, "ct2_int8"), f"^None is {no_model}"),
+        (lambda: dq.quantize(model, None), "^grid: None is not a grid's name or a table of grids$"),
+        (lambda: dq.quantize(model, "ct2_int8", data=3), "^data: 3 is not a Kaldi folder$"),
+        (lambda: dq.merge([net, net]), f"^a Whisper is {no_model}"),
+        (lambda: dq.merge("openai:tiny"), "^sources: 'openai:tiny' is no list of models$"),
+        (lambda: dq.merge(model), "^sources: a Model is no list of models$"),
+        (lambda: dq.merge([model] * 2, 0.5), r"^shares: 0\.5 is not a list of numbers$"),
+        (lambda: dq.merge([model] * 2, ["1", 0]), "^shares: '1' is not a number$"),
+        (lambda: dq.save(toy, "b.bin"), "^model: .* is not a model in memory: load it first$"),
+        (lambda: dq.save(model, None), "^path: None is not a path$"),
+        (lambda: dq.save(model, "x", to=net), "^format: a Whisper is not a name$"),
+        (lambda: dq.verify(toy, against=None), "^against: None is neither a path nor a model$"),
+        (lambda: dq.verify(model, against=toy), "^path: a Model is not a path$"),
+        (lambda: dq.verify(toy, against=toy, grid=8), "^grid: 8 is not a grid's name"),
+        (lambda: dq.prepare(model, "ct2_int8"), "^a Model is no model of openai-whisper, and"),
+        (lambda: dq.prepare(toy, "ct2_int8"), "^a str is no model of openai-whisper, and"),
+        (lambda: dq.prepare(net, "ct2_int8", ranges="gptq", data=3), "^data: 3 is not a Kaldi"),
+        (lambda: dq.score(None, ["a"], language="en"), "^ref: None is not a folder or a list of"),
+        (lambda: dq.score(["a"], ["a"], language=3), "^language: 3 is not a language's name$"),
+        (lambda: dq.transcribe(None, toy), "^audio: None is not the path of an audio file$"),
+        (lambda: dq.transcribe("a.wav", toy, prompt=3), "^prompt: 3 is not a text$"),
+        (lambda: dq.transcribe("a.wav", toy, runtime=["torch"]), "^runtime: a list is not a name$"),
+        (lambda: dq.distil(None, "d", toy, toy, "e"), "^train: None is not a path$"),
+        (lambda: dq.distil("t", "d", net, toy, "e"), f"^a Whisper is {no_model}"),
+        (lambda: dq.distil("t", "d", toy, toy, "e", train_config="x.yaml"), "^train_config: 'x"),
+        (lambda: dq.distil("t", "d", toy, toy, "e", grid=None), "^grid: None is not a grid's"),
+        (lambda: dq.distil("t", "d", toy, toy, "e", canary=["c"]), "^canary: a list is not a fol"),
+        (lambda: dq.distil("t", "d", toy, toy, "e", seed="1"), "^seed: '1' is not a whole number"),
+        (lambda: dq.Distiller(net, net), f"^a Whisper is {no_model}"),
+        (lambda: dq.Distiller(net, model), f"^a Model is {no_model}"),
+        (lambda: dq.Distiller(net, toy, {"alpha": 0.1}), "^config: a dict is not a DistillConfig$"),
+        (lambda: dq.Distiller(net, toy, window="batch"), "^window: 'batch' is not a WindowConfig$"),
+        (lambda: dq.Distiller(net, toy, augment={}), "^augment: a dict is not an? Aug"),
+    ):
+        with pytest.raises(InputError, match=message):
+            what()
+    assert not list(Path().iterdir())
+
+
 def test_score_counts_words_and_letters():
     rates = dq.score(["guten Tag", "Hallo"], ["guten Abend", "hallo!"], language="German")
     assert rates["wer"] == {"de": pytest.approx(100 / 3), "mean": pytest.approx(100 / 3)}

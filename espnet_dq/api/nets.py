@@ -13,7 +13,7 @@ from whisper.model import ModelDimensions, Whisper
 
 from espnet_dq.config import QuantConfig
 from espnet_dq.data.prompted import RoundingClips
-from espnet_dq.errors import InputError
+from espnet_dq.errors import PATH, InputError, check_kind
 from espnet_dq.formats.hf import read as huggingface
 from espnet_dq.formats.hf.names import hf_name
 from espnet_dq.quant import gptq
@@ -80,6 +80,7 @@ def prepare(
         raise InputError(f"cannot prepare a {type(net).__name__}: prepare the model within first")
     dims, own_name = _described(net)
     QuantConfig(grid, ranges, preset, activations, activation_ranges)
+    check_kind("data", data, PATH | None, "a Kaldi folder")
     if (ranges == "gptq") != (data is not None):
         raise InputError(f"ranges {ranges}: data names the clips to round by, of gptq alone")
     if on := fake.quantized_weights(net):
@@ -147,6 +148,7 @@ def assign(
     dims: ModelDimensions, grid: str | Mapping[str, str], preset: str = QuantConfig.preset
 ) -> dict[str, str]:
     """Name -> grid, as `assign_grids`, of a grid that may be a `.yaml` file."""
+    check_kind("grid", grid, str | Mapping, "a grid's name or a table of grids")
     return fake.assign_grids(dims, read_grid(grid) if isinstance(grid, str) else grid, preset)
 
 
@@ -170,7 +172,8 @@ def _share_projection(net: "WhisperForConditionalGeneration") -> None:
 def _described(net: nn.Module) -> tuple[ModelDimensions, Callable[[str], str]]:
     """A model's dimensions, and what it calls a weight by its name in openai-whisper."""
     own_name, kind = _own_names(net), type(net).__name__
-    if any(type(module).__module__.partition(".")[0] == "peft" for module in net.modules()):
+    modules = net.modules() if isinstance(net, nn.Module) else ()
+    if any(type(module).__module__.partition(".")[0] == "peft" for module in modules):
         raise InputError(
             f"this {kind} has adapters of peft: merge them first (merge_and_unload), or save them "
             "(save_pretrained) and load that folder"

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from espnet_dq.api.checkpoint import as_checkpoint, content
 from espnet_dq.api.models import export
 from espnet_dq.api.verification import verify
-from espnet_dq.config import QuantConfig, check_number, read_config
+from espnet_dq.config import QuantConfig, check_number, check_whole, read_config
 from espnet_dq.data.canary import choice
 from espnet_dq.data.formatting import (
     MOST_LEFT_OUT,
@@ -30,7 +30,7 @@ from espnet_dq.data.shapes import write_shapes
 from espnet_dq.data.validation import validate
 from espnet_dq.data.windows import pack_windows
 from espnet_dq.distill.teacher_pass import teacher_pass
-from espnet_dq.errors import InputError, say
+from espnet_dq.errors import PATH, InputError, check_kind, say
 from espnet_dq.fetch.names import source_path
 from espnet_dq.files import alone, atomic, file_size, new_folder, sha256
 from espnet_dq.formats.format import Format
@@ -110,6 +110,15 @@ def distil(
         path = distil("data/train", "data/dev", "openai:base", "openai:tiny", "exp/mine")
         next(transcribe("talk.wav", path)).text
     """
+    for key, path in (("train", train), ("dev", dev), ("out", out)):
+        check_kind(key, path, PATH, "a path")
+    check_kind("grid", grid, str, "a grid's name or a .yaml file")
+    check_kind("balance", balance, Balance | None, "a Balance")
+    check_kind("train_config", train_config, list | tuple | None, "a list of files")
+    for path in train_config or ():
+        check_kind("train_config", path, PATH, "a path")
+    for key, number in (("singles", singles), ("seed", seed), ("nj", nj or 0), ("ngpu", ngpu)):
+        check_whole(key, number, 0)
     out = Path(out).absolute()
     configs = [Path(path).absolute() for path in train_config or CONFIGS]
     if len(configs) not in (1, 2):
@@ -129,6 +138,9 @@ def distil(
     heard({str(path): read_config(path) for path in configs}, length)
     if isinstance(canary, (str, Path)):
         canary = {OWN: canary}
+    check_kind("canary", canary, Mapping | None, "a folder or a table of folders")
+    for folder in (canary or {}).values():
+        check_kind("canary", folder, PATH, "a path")
     others = {name: Path(folder) for name, folder in (canary or {}).items()}
     if others and (merge is not None or len(configs) == 1):
         raise InputError("canary: nothing is chosen by it: merge is given, or one configuration")

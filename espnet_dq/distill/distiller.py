@@ -16,7 +16,7 @@ from espnet_dq.data.augment import Augment
 from espnet_dq.distill.answers import TeacherPass
 from espnet_dq.distill.teacher import Teacher
 from espnet_dq.distill.terms import Step, check_speed, needs, places, total_loss, wanted_terms
-from espnet_dq.errors import InputError
+from espnet_dq.errors import InputError, check_kind, shown
 from espnet_dq.fetch.names import source_path
 from espnet_dq.whisper.dims import encode_text, language_token, vocabulary_tokenizer
 from espnet_dq.whisper.forward import (
@@ -31,6 +31,7 @@ from espnet_dq.whisper.forward import (
 )
 from espnet_dq.whisper.sequences import build_sequences
 from espnet_dq.whisper.taps import Taps
+from espnet_dq.whisper.weights import all_finite
 
 
 class Distilling(nn.Module):
@@ -167,6 +168,12 @@ class Distiller(Distilling):
         super().__init__()
         if not isinstance(student, Whisper):
             raise InputError(f"a {type(student).__name__} is no model of openai-whisper")
+        for key, given, kind in (
+            ("config", config, DistillConfig),
+            ("window", window, WindowConfig),
+            ("augment", augment, AugmentConfig),
+        ):
+            check_kind(key, given, kind | None, f"a {kind.__name__}")
         self.student = student
         # Sparse, which DistributedDataParallel cannot broadcast; it is the same everywhere.
         self._ddp_params_and_buffers_to_ignore = ["student.alignment_heads"]
@@ -199,10 +206,20 @@ class Distiller(Distilling):
         are on the CPU, where loaders pin them; `forward` takes them to the student. With `augment`
         all clips are changed, too (`heard`): loaders make batches of training and of dev whatever
         mode the module is in just then, so `forward` is who knows which to hear.
+
+        Raises:
+            InputError: no examples, or one, which is named by its place from 0 on, whose clip is
+                not one channel of finite floats, without a text, or in no language of the student.
         """
-        audio = [torch.as_tensor(a, dtype=torch.float32, device="cpu") for a, _, _ in examples]
-        text = [torch.tensor(encode_text(self.tokenizer, t)) for _, t, _ in examples]
-        language = [language_token(self.tokenizer, code) for _, _, code in examples]
+        if not examples:
+            raise InputError("a batch of no examples")
+        rows = []
+        for place, example in enumerate(examples):
+            try:
+                rows.append(self._example(example))
+            except InputError as e:
+                raise InputError(f"example {place}: {e}") from e
+        audio, text, language = zip(*rows, strict=True)
         tensors = {
             "speech": pad_sequence(audio, batch_first=True),
             "speech_lengths": torch.tensor([len(a) for a in audio]),
@@ -217,6 +234,27 @@ class Distiller(Distilling):
             tensors["heard"] = pad_sequence(heard, batch_first=True)
             tensors["heard_lengths"] = torch.tensor([len(a) for a in heard])
         return tensors | {"names": [t for _, t, _ in examples]}
+
+    def _example(self, example: Sequence) -> tuple[Tensor, Tensor, int]:
+        """Clip, tokens of the text and language token."""
+        if not isinstance(example, list | tuple) or len(example) != 3:
+            raise InputError(f"{shown(example)} is not (audio, text, language)")
+        audio, text, language = example
+        check_kind("text", text, str, "a text")
+        check_kind("language", language, str, "one of Whisper's codes")
+        if not text.strip():
+            raise InputError("text: is empty")
+        try:
+            clip = torch.as_tensor(audio, device="cpu")
+        except (TypeError, ValueError, RuntimeError) as e:
+            raise InputError(f"audio: {shown(audio)} is not (samples,)") from e
+        if clip.ndim != 1 or not len(clip) or not clip.is_floating_point():
+            kind = str(clip.dtype).removeprefix("torch.")
+            raise InputError(f"audio: {kind} {tuple(clip.shape)} is not (samples,) of floats")
+        if not all_finite(clip := clip.float()):
+            raise InputError("audio: not all samples are finite")
+        tokens = torch.tensor(encode_text(self.tokenizer, text))
+        return clip, tokens, language_token(self.tokenizer, language)
 
     def forward(
         self, batch: Mapping[str, Tensor | Sequence[str]]

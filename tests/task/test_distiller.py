@@ -150,6 +150,7 @@ def test_loaders_change_clips_whatever_mode_the_module_is_in(make_toy):
 
 def in_a_group(rank: int, folder: str, net, distiller, batches) -> None:
     """A step in one of two processes, each with a batch of its own."""
+    torch.set_num_threads(1)  # others are not there after a fork
     dist.init_process_group("gloo", f"file://{folder}/group", rank=rank, world_size=2)
     DDP(net)
     model = DDP(distiller)
@@ -193,8 +194,23 @@ def test_what_does_not_fit_is_one_line(pair, tmp_path):
     alone = dq.Distiller(student, None, dq.DistillConfig(alpha=0, matching="logits"))
     loss, stats = alone(alone.batch([(torch.zeros(4000), "hello", "en")]))
     assert torch.equal(loss, stats["loss_ce"])
-    with pytest.raises(InputError, match="unknown language 'xx'"):
-        alone.batch([(torch.zeros(4000), "hello", "xx")])
+    clip, fine = torch.zeros(4000), ([0.1] * 4000, "hello", "en")
+    for example, message in (
+        ((clip, "hello", "xx"), "unknown language 'xx'"),
+        ((clip, "hello", None), "language: None is not one of Whisper's codes"),
+        ((clip, None, "en"), "text: None is not a text"),
+        ((clip, " ", "en"), "text: is empty"),
+        ((clip, "hello"), r"a tuple is not \(audio, text, language\)"),
+        (("a.wav", "hello", "en"), r"audio: 'a\.wav' is not \(samples,\)"),
+        ((clip[None], "hello", "en"), r"audio: float32 \(1, 4000\) is not \(samples,\) of floats"),
+        ((clip[:0], "hello", "en"), r"audio: float32 \(0,\) is not"),
+        ((clip.to(torch.int16), "hello", "en"), r"audio: int16 \(4000,\) is not"),
+        ((clip.log(), "hello", "en"), "audio: not all samples are finite"),
+    ):
+        with pytest.raises(InputError, match=f"^example 1: {message}"):
+            alone.batch([fine, example])
+    with pytest.raises(InputError, match="a batch of no examples"):
+        alone.batch([])
 
 
 def test_what_a_teacher_or_a_loop_cannot_be(pair, save_toy):
