@@ -294,6 +294,19 @@ def test_a_net_is_prepared_once_or_not_at_all(make_toy):
         dq.prepare(net, "ct2_int8")
 
 
+def test_a_student_of_short_windows_says_so(make_toy, tmp_path):
+    net = dq.prepare(make_toy(**SMALL, layers=1), "uniform4")
+    path = dq.save(net, tmp_path / "u4.safetensors")
+    net.any_window = True
+    with pytest.raises(WorkError, match="any_window is missing"):
+        dq.verify(path, against=net)
+    assert dq.load(dq.save(net, path)).weights.any_window
+    dq.verify(path, against=net).check()
+    net.any_window = "random"
+    with pytest.raises(InputError, match="the model: any_window is 'random', neither true nor"):
+        dq.save(net, path)
+
+
 def test_a_vocabulary_that_nobody_knows_is_not_written(save_toy, trim, tmp_path):
     """`whisper.load_model` passes over the tokens of a trimmed model."""
     path = trim(save_toy(**SMALL, layers=1), ["hello"])

@@ -208,7 +208,8 @@ def read(net: Net) -> tuple[Weights, dict[str, str], dict[str, Tensor]]:
     clips = {name: clip_of(tensor) for name, tensor in ranges.items() if tensor is not None}
     grids = {name: on[own_name(name)] for name in names}
     if isinstance(net, Whisper):
-        return Weights(dims, plain).check("the model"), grids, clips
+        any_window = read_any_window(vars(net), "the model")
+        return Weights(dims, plain, any_window=any_window).check("the model"), grids, clips
     del plain["proj_out.weight"]
     weights = _of_theirs(net, dims, plain)
     if not torch.equal(net.proj_out.weight, _embedding(net).weight):
