@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,9 +17,9 @@ from espnet_dq.data.prompted import RoundingClips
 from espnet_dq.errors import PATH, InputError, check_kind
 from espnet_dq.formats.hf import read as huggingface
 from espnet_dq.formats.hf.names import hf_name
+from espnet_dq.quant import activations as inputs
 from espnet_dq.quant import gptq
 from espnet_dq.quant import prepare as fake
-from espnet_dq.quant.activations import prepare_activations
 from espnet_dq.quant.fake_quant import RATE, FakeQuantize, clip_of
 from espnet_dq.quant.table import read_grid
 from espnet_dq.whisper.any_window import read_any_window
@@ -90,6 +91,7 @@ def prepare(
     if not isinstance(net, Whisper) and net.proj_out.weight is not _embedding(net).weight:
         raise InputError("cannot prepare a model whose output projection is not tied")
     weights, _, _ = read(net)  # refuses what `save` could not write
+    _leave_uncompiled()
     grids = assign(dims, grid, preset)
     plain = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     state, device = dict(plain), next(net.parameters()).device
@@ -109,7 +111,7 @@ def prepare(
     net.to(device)  # the learned ranges, too
     net.load_state_dict(state)
     try:
-        prepare_activations(_ByOpenaiName(net), grids, activations, activation_ranges)
+        inputs.prepare_activations(_ByOpenaiName(net), grids, activations, activation_ranges)
     except InputError:
         for layer in [module for module in net.modules() if parametrize.is_parametrized(module)]:
             parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
@@ -120,6 +122,16 @@ def prepare(
         # Sparse, which DistributedDataParallel cannot broadcast; it is the same everywhere.
         net._ddp_params_and_buffers_to_ignore = ["alignment_heads"]
     return net
+
+
+@cache
+def _leave_uncompiled() -> None:
+    """Let `torch.compile` call all rounding as it is: fused it might round otherwise than `save`.
+
+    No decorators, since these import seconds of torch; to make an optimizer does so anyway.
+    """
+    FakeQuantize.forward = torch.compiler.disable(FakeQuantize.forward)
+    inputs.fake_input = torch.compiler.disable(inputs.fake_input)
 
 
 class _ByOpenaiName:

@@ -20,7 +20,9 @@ from transformers import (
 
 import espnet_dq as dq
 from espnet_dq.errors import InputError
+from espnet_dq.quant import activations
 from espnet_dq.quant.activations import int8_per_token
+from espnet_dq.quant.fake_quant import FakeQuantize
 
 IDS = torch.tensor([[50258, 50259, 50359, 440, 7]])
 EMBEDDING = "model.decoder.embed_tokens"
@@ -307,6 +309,23 @@ def test_settings_that_transformers_refuses_to_write_are_saved(tmp_path):
     net.generation_config.suppress_tokens = [60000]
     with pytest.raises(InputError, match=r"^the model's generation_config: suppress_"):
         dq.save(net, tmp_path / "again.safetensors", to="packed")
+
+
+def test_compiled_models_round_as_they_do_otherwise(make_toy, monkeypatch):
+    """Of weights and inputs nothing is traced, so nothing of it can be fused."""
+    seen = []
+
+    def noted(x):
+        seen.append(torch.compiler.is_compiling())
+        return int8_per_token(x) if isinstance(x, torch.Tensor) else None
+
+    monkeypatch.setattr(activations, "int8_per_token", noted)
+    monkeypatch.setattr(FakeQuantize, "let_go", noted)
+    net = make_toy(state=32, layers=1, text_ctx=32, audio_ctx=100)
+    dq.prepare(net, "uniform4", activations="int8_per_token")
+    layer, x = net.encoder.blocks[0].mlp[0], torch.randn(1, 2, 32)
+    assert torch.equal(torch.compile(layer, backend="eager")(x), layer(x))
+    assert len(seen) == 4 and not any(seen)
 
 
 def test_parts_are_plain_to_transformers(tmp_path):
