@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from espnet_dq.config import AugmentConfig as AugmentConfig
     from espnet_dq.config import DistillConfig as DistillConfig
     from espnet_dq.config import QuantConfig as QuantConfig
+    from espnet_dq.config import WindowConfig as WindowConfig
     from espnet_dq.distill.distiller import Distiller as Distiller
 
 __version__ = "0.1.0"
@@ -39,6 +40,7 @@ __all__ = [
     "Distiller",
     "Model",
     "QuantConfig",
+    "WindowConfig",
     "distil",
     "load",
     "merge",
@@ -55,6 +57,7 @@ _HOMES = {
     "DistillConfig": "espnet_dq.config",
     "Distiller": "espnet_dq.distill.distiller",
     "QuantConfig": "espnet_dq.config",
+    "WindowConfig": "espnet_dq.config",
     "distil": "espnet_dq.api.training",
     "prepare": "espnet_dq.api.nets",
     "score": "espnet_dq.api.speech",

@@ -11,7 +11,7 @@ import signal
 import sys
 import unicodedata
 from collections.abc import Callable, Iterator
-from types import TracebackType
+from types import TracebackType, UnionType
 from typing import TextIO
 
 # No room: on the disk, within the quota, in the largest file that may be.
@@ -24,6 +24,8 @@ NO_MEMORY = ("allocate memory", "out of memory", "bad_alloc", "bad allocation",
 # Of a terminal, of lines, of writing direction and of nothing to see; half of a character.
 HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 TURNS = {*map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A)))}
+
+PATH = str | os.PathLike  # for `check_kind`
 
 
 class DQError(Exception):
@@ -73,6 +75,12 @@ def shown(value: object) -> str:
     if type(value) is int:  # Python prints no huge ones
         return repr(value) if value.bit_length() < 128 else "a huge number"
     return f"a {type(value).__name__}"
+
+
+def check_kind(key: str, value: object, kinds: type | UnionType, what: str) -> None:
+    """Raise an `InputError` that names `key` unless `value` is of these kinds: `what`, in words."""
+    if not isinstance(value, kinds):
+        raise InputError(f"{key}: {shown(value)} is not {what}")
 
 
 def say(text: object, file: TextIO | None = None) -> None:

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import ctranslate2
@@ -17,6 +18,7 @@ import espnet_dq as dq
 from espnet_dq.data.languages import whisper_code
 from espnet_dq.errors import InputError, WorkError
 from espnet_dq.formats import detect
+from espnet_dq.formats.registry import written
 from tests import toys
 
 ROOT = Path(__file__).parents[1]
@@ -285,9 +287,88 @@ def test_a_net_is_prepared_once_or_not_at_all(make_toy):
         dq.prepare(net, "ct2_int8", activations="int8_static")
     with pytest.raises(InputError, match="do not fit rows of 48 values"):
         dq.prepare(net, "ct2_int8", activations="q8_0_blocks")
-    dq.prepare(net, "ct2_int8")
+    with pytest.raises(InputError, match=r"a model in torch\.float16: load it in float32"):
+        dq.prepare(net.half(), "ct2_int8")
+    dq.prepare(net.float(), "ct2_int8")
     with pytest.raises(InputError, match="is on a grid already"):
         dq.prepare(net, "ct2_int8")
+
+
+def test_a_student_of_short_windows_says_so(make_toy, tmp_path):
+    net = dq.prepare(make_toy(**SMALL, layers=1), "uniform4")
+    path = dq.save(net, tmp_path / "u4.safetensors")
+    net.any_window = True
+    with pytest.raises(WorkError, match="any_window is missing"):
+        dq.verify(path, against=net)
+    assert dq.load(dq.save(net, path)).weights.any_window
+    dq.verify(path, against=net).check()
+    net.any_window = "random"
+    with pytest.raises(InputError, match="the model: any_window is 'random', neither true nor"):
+        dq.save(net, path)
+
+
+def test_a_vocabulary_that_nobody_knows_is_not_written(save_toy, trim, tmp_path):
+    """`whisper.load_model` passes over the tokens of a trimmed model."""
+    path = trim(save_toy(**SMALL, layers=1), ["hello"])
+    net, model = whisper.load_model(str(path), device="cpu"), dq.load(path)
+    plain = dq.Model(replace(model.weights, dims=net.dims))
+    out, said = tmp_path / "out", f"no Whisper tokenizer has {net.dims.n_vocab} tokens"
+    for what in (
+        lambda: dq.prepare(net, "uniform4"), lambda: dq.verify(path, against=net),
+        *(lambda to=to, m=m: dq.save(m, out, to=to) for to in written() for m in (net, plain)),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=said):
+            what()
+    assert not out.exists()
+    net.dims = model.dims
+    dq.verify(dq.save(dq.prepare(net, "uniform4"), out), against=net).check()
+    assert dq.load(out).dims == model.dims
+
+
+def test_the_wrong_kind_of_thing_is_one_line(toy, make_toy):
+    net, model = make_toy(**SMALL), dq.load(toy)
+    no_model = "neither a path nor the name of a model$"
+    for what, message in (
+        (lambda: dq.load(net), f"^a Whisper is {no_model}"),
+        (lambda: dq.load(toy, base=net), "holds no adapter"),
+        (lambda: dq.quantize(net, "ct2_int8"), f"^a Whisper is {no_model}"),
+        (lambda: dq.quantize(None, "ct2_int8"), f"^None is {no_model}"),
+        (lambda: dq.quantize(model, None), "^grid: None is not a grid's name or a table of grids$"),
+        (lambda: dq.quantize(model, "ct2_int8", data=3), "^data: 3 is not a Kaldi folder$"),
+        (lambda: dq.merge([net, net]), f"^a Whisper is {no_model}"),
+        (lambda: dq.merge("openai:tiny"), "^sources: 'openai:tiny' is no list of models$"),
+        (lambda: dq.merge(model), "^sources: a Model is no list of models$"),
+        (lambda: dq.merge([model] * 2, 0.5), r"^shares: 0\.5 is not a list of numbers$"),
+        (lambda: dq.merge([model] * 2, ["1", 0]), "^shares: '1' is not a number$"),
+        (lambda: dq.save(toy, "b.bin"), "^model: .* is not a model in memory: load it first$"),
+        (lambda: dq.save(model, None), "^path: None is not a path$"),
+        (lambda: dq.save(model, "x", to=net), "^format: a Whisper is not a name$"),
+        (lambda: dq.verify(toy, against=None), "^against: None is neither a path nor a model$"),
+        (lambda: dq.verify(model, against=toy), "^path: a Model is not a path$"),
+        (lambda: dq.verify(toy, against=toy, grid=8), "^grid: 8 is not a grid's name"),
+        (lambda: dq.prepare(model, "ct2_int8"), "^a Model is no model of openai-whisper, and"),
+        (lambda: dq.prepare(toy, "ct2_int8"), "^a str is no model of openai-whisper, and"),
+        (lambda: dq.prepare(net, "ct2_int8", ranges="gptq", data=3), "^data: 3 is not a Kaldi"),
+        (lambda: dq.score(None, ["a"], language="en"), "^ref: None is not a folder or a list of"),
+        (lambda: dq.score(["a"], ["a"], language=3), "^language: 3 is not a language's name$"),
+        (lambda: dq.transcribe(None, toy), "^audio: None is not the path of an audio file$"),
+        (lambda: dq.transcribe("a.wav", toy, prompt=3), "^prompt: 3 is not a text$"),
+        (lambda: dq.transcribe("a.wav", toy, runtime=["torch"]), "^runtime: a list is not a name$"),
+        (lambda: dq.distil(None, "d", toy, toy, "e"), "^train: None is not a path$"),
+        (lambda: dq.distil("t", "d", net, toy, "e"), f"^a Whisper is {no_model}"),
+        (lambda: dq.distil("t", "d", toy, toy, "e", train_config="x.yaml"), "^train_config: 'x"),
+        (lambda: dq.distil("t", "d", toy, toy, "e", grid=None), "^grid: None is not a grid's"),
+        (lambda: dq.distil("t", "d", toy, toy, "e", canary=["c"]), "^canary: a list is not a fol"),
+        (lambda: dq.distil("t", "d", toy, toy, "e", seed="1"), "^seed: '1' is not a whole number"),
+        (lambda: dq.Distiller(net, net), f"^a Whisper is {no_model}"),
+        (lambda: dq.Distiller(net, model), f"^a Model is {no_model}"),
+        (lambda: dq.Distiller(net, toy, {"alpha": 0.1}), "^config: a dict is not a DistillConfig$"),
+        (lambda: dq.Distiller(net, toy, window="batch"), "^window: 'batch' is not a WindowConfig$"),
+        (lambda: dq.Distiller(net, toy, augment={}), "^augment: a dict is not an? Aug"),
+    ):
+        with pytest.raises(InputError, match=message):
+            what()
+    assert not list(Path().iterdir())
 
 
 def test_score_counts_words_and_letters():

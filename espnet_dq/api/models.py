@@ -3,8 +3,9 @@
 import os
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from pathlib import Path
 
 import torch
@@ -14,7 +15,7 @@ from whisper.model import ModelDimensions
 from espnet_dq.api import nets
 from espnet_dq.data.kaldi import FOLDER
 from espnet_dq.data.prompted import RoundingClips
-from espnet_dq.errors import InputError, say
+from espnet_dq.errors import PATH, InputError, check_kind, say, shown
 from espnet_dq.fetch.names import source_path
 from espnet_dq.fetch.sources import HUB_NAMES
 from espnet_dq.files import check_apart
@@ -186,8 +187,9 @@ def quantize(
 
         save(quantize(load("openai:tiny"), "ggml_q4_0"), "tiny_q4.bin")
     """
-    if isinstance(model, str | Path):
+    if not isinstance(model, Model):
         model = load(model)
+    check_kind("data", data, PATH | None, "a Kaldi folder")
     state, grids = model.weights.state, nets.assign(model.dims, grid)
     if data is None:
         quantized = on_grids(state, grids)
@@ -211,6 +213,12 @@ def merge(sources: Sequence[str | Path | Model], shares: Sequence[float] | None 
 
         save(merge(["openai:tiny", "student.pt"], [0.5, 0.5]), "merged.pt")
     """
+    if isinstance(sources, str) or not isinstance(sources, Iterable):
+        raise InputError(f"sources: {shown(sources)} is no list of models")
+    check_kind("shares", shares, Iterable | None, "a list of numbers")
+    shares = [] if shares is None else [*shares]
+    for share in shares:
+        check_kind("shares", share, Real, "a number")
     models = [m if isinstance(m, Model) else load(m) for m in sources]
     values = [replace(m.weights, state=m.weights.state | _values(m)) for m in models]
     mean = merged(values, shares or [1 / len(models)] * len(models))
@@ -261,6 +269,8 @@ def save(model: Model | nets.Net, path: str | Path, to: str | None = None) -> Pa
     """
     if isinstance(model, nn.Module):
         model = from_net(model)
+    check_kind("model", model, Model, "a model in memory: load it first")
+    check_kind("path", path, PATH, "a path")
     path = Path(path)
     form = _format(model, path) if to is None else to
     _save(model, path, form)

@@ -1,7 +1,9 @@
 """Models of openai-whisper and transformers, changed in place: any training loop goes on."""
 
-import tempfile
+import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,15 +14,18 @@ from whisper.model import ModelDimensions, Whisper
 
 from espnet_dq.config import QuantConfig
 from espnet_dq.data.prompted import RoundingClips
-from espnet_dq.errors import InputError
+from espnet_dq.errors import PATH, InputError, check_kind
 from espnet_dq.formats.hf import read as huggingface
-from espnet_dq.formats.hf.names import hf_name, read_dims
+from espnet_dq.formats.hf.names import hf_name
 from espnet_dq.formats.registry import padding_of
+from espnet_dq.quant import activations as inputs
 from espnet_dq.quant import gptq
 from espnet_dq.quant import prepare as fake
-from espnet_dq.quant.activations import prepare_activations
 from espnet_dq.quant.fake_quant import RATE, FakeQuantize, clip_of
 from espnet_dq.quant.table import read_grid
+from espnet_dq.whisper.any_window import read_any_window
+from espnet_dq.whisper.dims import any_tokenizer
+from espnet_dq.whisper.generation import check_told, of_huggingface
 from espnet_dq.whisper.weights import Weights
 
 if TYPE_CHECKING:
@@ -64,7 +69,7 @@ def prepare(
 
     Raises:
         InputError: no such model, or one in a wrapper or with adapters, a grid that does not fit,
-            or a weight that has one already.
+            a weight that has one already, or a model that `save` could not write.
 
     Example usage::
 
@@ -77,21 +82,23 @@ def prepare(
         raise InputError(f"cannot prepare a {type(net).__name__}: prepare the model within first")
     dims, own_name = _described(net)
     QuantConfig(grid, ranges, preset, activations, activation_ranges)
+    check_kind("data", data, PATH | None, "a Kaldi folder")
     if (ranges == "gptq") != (data is not None):
         raise InputError(f"ranges {ranges}: data names the clips to round by, of gptq alone")
     if on := fake.quantized_weights(net):
         raise InputError(f"cannot prepare: {min(on)} is on a grid already")
-    if not isinstance(net, Whisper):
-        if net.dtype.itemsize < 4:
-            raise InputError(f"cannot prepare a model in {net.dtype}: load it in float32")
-        if net.proj_out.weight is not net.model.decoder.embed_tokens.weight:
-            raise InputError("cannot prepare a model whose output projection is not tied")
+    if odd := {parameter.dtype for parameter in net.parameters()} - {torch.float32}:
+        raise InputError(f"cannot prepare a model in {min(odd, key=str)}: load it in float32")
+    if not isinstance(net, Whisper) and net.proj_out.weight is not _embedding(net).weight:
+        raise InputError("cannot prepare a model whose output projection is not tied")
+    weights, _, _ = read(net)  # refuses what `save` could not write
+    _leave_uncompiled()
     grids = assign(dims, grid, preset)
     plain = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     state, device = dict(plain), next(net.parameters()).device
     if data is not None:
         prompted = RoundingClips(data, clips, dims, padding_of(grids))
-        floats, found = gptq.start(read(net)[0], grids, prompted)
+        floats, found = gptq.start(weights, grids, prompted)
         for name, values in floats.items():
             of = own_name(name)
             # transformers' state dict has the embedding a second time.
@@ -105,14 +112,27 @@ def prepare(
     net.to(device)  # the learned ranges, too
     net.load_state_dict(state)
     try:
-        prepare_activations(_ByOpenaiName(net), grids, activations, activation_ranges)
+        inputs.prepare_activations(_ByOpenaiName(net), grids, activations, activation_ranges)
     except InputError:
         for layer in [module for module in net.modules() if parametrize.is_parametrized(module)]:
             parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
         del net.on_grids
         net.load_state_dict(plain)
         raise
+    if isinstance(net, Whisper):
+        # Sparse, which DistributedDataParallel cannot broadcast; it is the same everywhere.
+        net._ddp_params_and_buffers_to_ignore = ["alignment_heads"]
     return net
+
+
+@cache
+def _leave_uncompiled() -> None:
+    """Let `torch.compile` call all rounding as it is: fused it might round otherwise than `save`.
+
+    No decorators, since these import seconds of torch; to make an optimizer does so anyway.
+    """
+    FakeQuantize.forward = torch.compiler.disable(FakeQuantize.forward)
+    inputs.fake_input = torch.compiler.disable(inputs.fake_input)
 
 
 class _ByOpenaiName:
@@ -141,12 +161,17 @@ def assign(
     dims: ModelDimensions, grid: str | Mapping[str, str], preset: str = QuantConfig.preset
 ) -> dict[str, str]:
     """Name -> grid, as `assign_grids`, of a grid that may be a `.yaml` file."""
+    check_kind("grid", grid, str | Mapping, "a grid's name or a table of grids")
     return fake.assign_grids(dims, read_grid(grid) if isinstance(grid, str) else grid, preset)
+
+
+def _embedding(net: "WhisperForConditionalGeneration") -> nn.Module:
+    return net.model.decoder.embed_tokens
 
 
 def _share_projection(net: "WhisperForConditionalGeneration") -> None:
     """Let transformers' output projection, tied to the embedding, see what the embedding sees."""
-    embedding = net.model.decoder.embed_tokens
+    embedding = _embedding(net)
     if not parametrize.is_parametrized(embedding, "weight"):
         return
     fake.register(net.proj_out, embedding.parametrizations.weight[0])
@@ -160,7 +185,8 @@ def _share_projection(net: "WhisperForConditionalGeneration") -> None:
 def _described(net: nn.Module) -> tuple[ModelDimensions, Callable[[str], str]]:
     """A model's dimensions, and what it calls a weight by its name in openai-whisper."""
     own_name, kind = _own_names(net), type(net).__name__
-    if any(type(module).__module__.partition(".")[0] == "peft" for module in net.modules()):
+    modules = net.modules() if isinstance(net, nn.Module) else ()
+    if any(type(module).__module__.partition(".")[0] == "peft" for module in modules):
         raise InputError(
             f"this {kind} has adapters of peft: merge them first (merge_and_unload), or save them "
             "(save_pretrained) and load that folder"
@@ -168,8 +194,11 @@ def _described(net: nn.Module) -> tuple[ModelDimensions, Callable[[str], str]]:
     if own_name is None:
         raise InputError(f"a {kind} is no model of openai-whisper, and no {_THEIRS}")
     if isinstance(net, Whisper):
-        return net.dims, own_name
-    return read_dims(net.config.to_dict(), Path("the model's config")), own_name
+        dims = net.dims
+    else:
+        dims = huggingface.described(net.config.to_dict(), "the model's config")
+    any_tokenizer(dims)  # a size that is none of a Whisper's says of no token what it is
+    return dims, own_name
 
 
 def _own_names(net: nn.Module) -> Callable[[str], str] | None:
@@ -182,27 +211,40 @@ def _own_names(net: nn.Module) -> Callable[[str], str] | None:
 def read(net: Net) -> tuple[Weights, dict[str, str], dict[str, Tensor]]:
     """Float weights, and, by openai-whisper's names, grids and the clips of learned ranges."""
     net = unwrapped(net)
+    fake.check_on_grids(net)
     dims, own_name = _described(net)
     state = {name: tensor.detach().cpu() for name, tensor in net.state_dict().items()}
-    fake.check_on_grids(net)
     on = fake.quantized_weights(net)
-    if on and not isinstance(net, Whisper):
-        seen = [layer.weight for layer in (net.proj_out, net.model.decoder.embed_tokens)]
-        if not torch.equal(*seen):
-            raise InputError(
-                "proj_out.weight is not what the embedding's weight is on its grid: resize the "
-                "vocabulary before the model is prepared"
-            )
     plain = {name: t for name, t in state.items() if not name.endswith(fake.RANGE)}
     names = [name for name in fake.candidates(dims) if own_name(name) in on]
     ranges = {name: state.get(own_name(name) + fake.RANGE) for name in names}
     clips = {name: clip_of(tensor) for name, tensor in ranges.items() if tensor is not None}
     grids = {name: on[own_name(name)] for name in names}
     if isinstance(net, Whisper):
-        return Weights(dims, plain).check("the model"), grids, clips
-    with tempfile.TemporaryDirectory() as folder:  # with its settings of decoding
-        net.save_pretrained(folder, state_dict=plain)
-        return huggingface.load(folder), grids, clips
+        any_window = read_any_window(vars(net), "the model")
+        return Weights(dims, plain, any_window=any_window).check("the model"), grids, clips
+    del plain["proj_out.weight"]
+    weights = _of_theirs(net, dims, plain)
+    if not torch.equal(net.proj_out.weight, _embedding(net).weight):
+        raise InputError(
+            "proj_out.weight is not the embedding's weight, which a Whisper's is: resize the "
+            "vocabulary before the model is prepared"
+        )
+    return weights, grids, clips
+
+
+def _of_theirs(
+    net: "WhisperForConditionalGeneration", dims: ModelDimensions, plain: dict[str, Tensor]
+) -> Weights:
+    """With its settings of decoding, as transformers would write them."""
+    floats = {n: t.float() if t.dtype == torch.bfloat16 else t for n, t in plain.items()}
+    weights = huggingface.of_tensors(dims, "the model", floats)
+    said, order = json.loads(net.generation_config.to_json_string()), range(dims.n_vocab)
+    source = "the model's generation_config"
+    check_told(said, dims, source)
+    generation = of_huggingface(said, dims, order, dims.n_vocab, source)
+    any_window = read_any_window(net.config.to_dict(), "the model's config")
+    return replace(weights, generation=generation, any_window=any_window)
 
 
 def seen(net: Net, names: Mapping[str, str]) -> dict[str, Tensor]:

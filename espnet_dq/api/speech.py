@@ -9,7 +9,7 @@ from espnet_dq.config import check_whole
 from espnet_dq.data.languages import known_language
 from espnet_dq.decode.transcribe import BEAM, SURE
 from espnet_dq.decode.transcribe import transcribe as segments
-from espnet_dq.errors import InputError
+from espnet_dq.errors import PATH, InputError, check_kind
 from espnet_dq.runtimes import Segment, load_runtime
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ def transcribe(
         for segment in transcribe("talk.mp3", model="tiny_q4.bin", language="it"):
             print(segment.start, segment.text)
     """
+    check_kind("audio", audio, PATH, "the path of an audio file")
     if isinstance(model, str | Path):
         model = load_runtime(
             runtime,
@@ -128,6 +129,9 @@ def score(
     from espnet_dq.scoring.score import pair_texts, rates, read_texts
     from espnet_dq.scoring.score import score as write_score
 
+    for key, side in (("ref", ref), ("hyp", hyp)):
+        check_kind(key, side, PATH | Iterable, "a folder or a list of texts")
+    check_kind("out", out, PATH | None, "a path")
     if isinstance(ref, str | Path) != isinstance(hyp, str | Path):
         raise InputError("ref and hyp: two folders, or two lists of texts")
     for side in (ref, hyp):

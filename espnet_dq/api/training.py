@@ -13,7 +13,7 @@ from tqdm import tqdm
 from espnet_dq.api.checkpoint import as_checkpoint, content
 from espnet_dq.api.models import export
 from espnet_dq.api.verification import verify
-from espnet_dq.config import QuantConfig, check_number, read_config
+from espnet_dq.config import QuantConfig, check_number, check_whole, read_config
 from espnet_dq.data.canary import choice
 from espnet_dq.data.formatting import (
     MOST_LEFT_OUT,
@@ -30,7 +30,7 @@ from espnet_dq.data.shapes import write_shapes
 from espnet_dq.data.validation import validate
 from espnet_dq.data.windows import pack_windows
 from espnet_dq.distill.teacher_pass import teacher_pass
-from espnet_dq.errors import InputError, say
+from espnet_dq.errors import PATH, InputError, check_kind, say
 from espnet_dq.fetch.names import source_path
 from espnet_dq.files import alone, atomic, file_size, new_folder, sha256
 from espnet_dq.formats.format import Format
@@ -110,10 +110,13 @@ def distil(
         path = distil("data/train", "data/dev", "openai:base", "openai:tiny", "exp/mine")
         next(transcribe("talk.wav", path)).text
     """
-    out = Path(out).absolute()
-    configs = [Path(path).absolute() for path in train_config or CONFIGS]
-    if len(configs) not in (1, 2):
-        raise InputError(f"train_config: {len(configs)}, not one or two (in float, on the grid)")
+    for key, path in (("train", train), ("dev", dev), ("out", out)):
+        check_kind(key, path, PATH, "a path")
+    check_kind("grid", grid, str, "a grid's name or a .yaml file")
+    check_kind("balance", balance, Balance | None, "a Balance")
+    for key, number in (("singles", singles), ("seed", seed), ("nj", nj or 0), ("ngpu", ngpu)):
+        check_whole(key, number, 0)
+    out, configs = Path(out).absolute(), _configs(train_config)
     if odd := re.search("[:,]", str(out)):
         raise InputError(f"{out}: ESPnet takes no path with {odd[0]} in it")
     models = [source_path(source).absolute() for source in (teacher, student)]
@@ -127,9 +130,7 @@ def distil(
     for path in configs:
         file_size(path)
     heard({str(path): read_config(path) for path in configs}, length)
-    if isinstance(canary, (str, Path)):
-        canary = {OWN: canary}
-    others = {name: Path(folder) for name, folder in (canary or {}).items()}
+    others = _others(canary)
     if others and (merge is not None or len(configs) == 1):
         raise InputError("canary: nothing is chosen by it: merge is given, or one configuration")
     if merge is None:
@@ -158,6 +159,27 @@ def distil(
             steps.teacher_pass()
             steps.train(lock)
         return steps.export()
+
+
+def _configs(train_config: Sequence[str | Path] | None) -> list[Path]:
+    """The training configurations; raises `InputError` unless these are one or two."""
+    check_kind("train_config", train_config, list | tuple | None, "a list of files")
+    for path in train_config or ():
+        check_kind("train_config", path, PATH, "a path")
+    configs = [Path(path).absolute() for path in train_config or CONFIGS]
+    if len(configs) not in (1, 2):
+        raise InputError(f"train_config: {len(configs)}, not one or two (in float, on the grid)")
+    return configs
+
+
+def _others(canary: str | Path | Mapping[str, str | Path] | None) -> dict[str, Path]:
+    """A canary's folders by their names."""
+    if isinstance(canary, (str, Path)):
+        canary = {OWN: canary}
+    check_kind("canary", canary, Mapping | None, "a folder or a table of folders")
+    for folder in (canary or {}).values():
+        check_kind("canary", folder, PATH, "a path")
+    return {name: Path(folder) for name, folder in (canary or {}).items()}
 
 
 def _tables(folder: Path) -> dict[str, str]:

@@ -8,7 +8,7 @@ from whisper.model import ModelDimensions
 
 from espnet_dq.api import nets
 from espnet_dq.api.models import Model, from_net, is_experiment, load, was_trained
-from espnet_dq.errors import InputError
+from espnet_dq.errors import PATH, InputError, check_kind, shown
 from espnet_dq.files import bytes_on_disk
 from espnet_dq.formats import detect
 from espnet_dq.formats.report import Reference, Report
@@ -55,6 +55,7 @@ def verify(
         save(quantize(model, "ggml_q4_0"), "tiny_q4.bin")
         verify("tiny_q4.bin", against=model, grid="ggml_q4_0").check()
     """
+    check_kind("path", path, PATH, "a path")
     path = Path(path)
     reference, by_rule = _reference(against, grid, base)
     check_grids(detect.detect(path), reference.dims, reference.grids)
@@ -78,6 +79,8 @@ def _reference(
         model = against
         if grid is None:
             grid = "keep" if model.quantized else "none"
+    elif not isinstance(against, PATH):
+        raise InputError(f"against: {shown(against)} is neither a path nor a model")
     elif base is None and is_experiment(Path(against)) and was_trained(Path(against)):
         return _of_experiment(Path(against), grid)
     elif grid is None:

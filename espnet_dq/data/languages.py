@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 
-from espnet_dq.errors import InputError, shown
+from espnet_dq.errors import InputError, check_kind, shown
 
 UNKNOWN_LANGUAGE = "not a language of Whisper"
 NO_LANGUAGE = "no language"
@@ -148,6 +148,7 @@ def known_language(name: str, known: Collection[str] | None = None) -> str:
     Raises:
         InputError: There is none.
     """
+    check_kind("language", name, str, "a language's name")
     code = name if known and name in known else whisper_code(name)
     if code is None and known is None:
         raise InputError(f"--language {name}: {UNKNOWN_LANGUAGE}")

@@ -16,7 +16,7 @@ from espnet_dq.data.augment import Augment
 from espnet_dq.distill.answers import TeacherPass
 from espnet_dq.distill.teacher import Teacher
 from espnet_dq.distill.terms import Step, check_speed, needs, places, total_loss, wanted_terms
-from espnet_dq.errors import InputError
+from espnet_dq.errors import InputError, check_kind, shown
 from espnet_dq.fetch.names import source_path
 from espnet_dq.whisper.dims import encode_text, language_token, vocabulary_tokenizer
 from espnet_dq.whisper.forward import (
@@ -31,6 +31,7 @@ from espnet_dq.whisper.forward import (
 )
 from espnet_dq.whisper.sequences import build_sequences
 from espnet_dq.whisper.taps import Taps
+from espnet_dq.whisper.weights import all_finite
 
 
 class Distilling(nn.Module):
@@ -167,7 +168,15 @@ class Distiller(Distilling):
         super().__init__()
         if not isinstance(student, Whisper):
             raise InputError(f"a {type(student).__name__} is no model of openai-whisper")
+        for key, given, kind in (
+            ("config", config, DistillConfig),
+            ("window", window, WindowConfig),
+            ("augment", augment, AugmentConfig),
+        ):
+            check_kind(key, given, kind | None, f"a {kind.__name__}")
         self.student = student
+        # Sparse, which DistributedDataParallel cannot broadcast; it is the same everywhere.
+        self._ddp_params_and_buffers_to_ignore = ["student.alignment_heads"]
         self.settings, self.window = config or DistillConfig(), window or WindowConfig()
         if teacher is None and self.settings.alpha > 0:
             raise InputError("alpha above 0 needs a teacher")
@@ -194,11 +203,23 @@ class Distiller(Distilling):
         """A batch of (audio, text, language): (samples,) float at 16 kHz, and Whisper's code.
 
         The names of its utterances, by which `timestamp_share` chooses, are their texts. Tensors
-        are on the CPU, where loaders pin them; `forward` takes them to the student.
+        are on the CPU, where loaders pin them; `forward` takes them to the student. With `augment`
+        all clips are changed, too (`heard`): loaders make batches of training and of dev whatever
+        mode the module is in just then, so `forward` is who knows which to hear.
+
+        Raises:
+            InputError: no examples, or one, which is named by its place from 0 on, whose clip is
+                not one channel of finite floats, without a text, or in no language of the student.
         """
-        audio = [torch.as_tensor(a, dtype=torch.float32, device="cpu") for a, _, _ in examples]
-        text = [torch.tensor(encode_text(self.tokenizer, t)) for _, t, _ in examples]
-        language = [language_token(self.tokenizer, code) for _, _, code in examples]
+        if not examples:
+            raise InputError("a batch of no examples")
+        rows = []
+        for place, example in enumerate(examples):
+            try:
+                rows.append(self._example(example))
+            except InputError as e:
+                raise InputError(f"example {place}: {e}") from e
+        audio, text, language = zip(*rows, strict=True)
         tensors = {
             "speech": pad_sequence(audio, batch_first=True),
             "speech_lengths": torch.tensor([len(a) for a in audio]),
@@ -206,7 +227,7 @@ class Distiller(Distilling):
             "text_lengths": torch.tensor([len(t) for t in text]),
             "language": torch.tensor(language),
         }
-        if self.augment is not None and self.training:
+        if self.augment is not None:
             random = np.random.default_rng(np.random.randint(2**31))
             clips = [a.detach().cpu().numpy() for a in audio]
             heard = [torch.from_numpy(self.augment(clip, random)) for clip in clips]
@@ -214,20 +235,46 @@ class Distiller(Distilling):
             tensors["heard_lengths"] = torch.tensor([len(a) for a in heard])
         return tensors | {"names": [t for _, t, _ in examples]}
 
+    def _example(self, example: Sequence) -> tuple[Tensor, Tensor, int]:
+        """Clip, tokens of the text and language token."""
+        if not isinstance(example, list | tuple) or len(example) != 3:
+            raise InputError(f"{shown(example)} is not (audio, text, language)")
+        audio, text, language = example
+        check_kind("text", text, str, "a text")
+        check_kind("language", language, str, "one of Whisper's codes")
+        if not text.strip():
+            raise InputError("text: is empty")
+        try:
+            clip = torch.as_tensor(audio, device="cpu")
+        except (TypeError, ValueError, RuntimeError) as e:
+            raise InputError(f"audio: {shown(audio)} is not (samples,)") from e
+        if clip.ndim != 1 or not len(clip) or not clip.is_floating_point():
+            kind = str(clip.dtype).removeprefix("torch.")
+            raise InputError(f"audio: {kind} {tuple(clip.shape)} is not (samples,) of floats")
+        if not all_finite(clip := clip.float()):
+            raise InputError("audio: not all samples are finite")
+        tokens = torch.tensor(encode_text(self.tokenizer, text))
+        return clip, tokens, language_token(self.tokenizer, language)
+
     def forward(
         self, batch: Mapping[str, Tensor | Sequence[str]]
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss (a scalar) and statistics of a batch, as `batch` makes it.
 
+        Changed clips are heard in training mode alone.
+
         Raises:
-            InputError: in `torch.nn.DataParallel`, whose replicas would share the teacher.
+            InputError: in `torch.nn.DataParallel`, whose replicas would share the teacher; in
+                training, a batch without the changed clips that `augment` asks for.
         """
         student, dims = self.student, self.student.dims
         if getattr(self, "_is_replica", False):
             raise InputError("not in nn.DataParallel: start a process for each GPU, with torchrun")
         device = student.device
         batch = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
-        heard = "heard" if "heard" in batch else "speech"
+        if self.training and self.augment is not None and "heard" not in batch:
+            raise InputError("augment: the batch has no changed clips: make it with `batch`")
+        heard = "heard" if self.training and "heard" in batch else "speech"
         speech, lengths = batch[heard], batch[f"{heard}_lengths"]
         window = self.window.window if self.training else "full"
         samples = window_samples(int(lengths.max()), window, own_window(dims))

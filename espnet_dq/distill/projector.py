@@ -9,6 +9,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from espnet_dq.whisper.weights import all_finite
+
 FIT_BATCHES = 8
 # Relative to the mean of the diagonal: enough for directions that few positions span.
 RIDGE = 1e-3
@@ -43,13 +45,16 @@ class Projector(nn.Module):
     def fit(self, teacher: Tensor, student: Tensor) -> None:
         """Add one batch of paired rows [M, teacher_width], [M, student_width] and solve.
 
-        With several processes the rows of all of them count, so all hold the same map.
+        With several processes the rows of all of them count, so all hold the same map. A batch with
+        a value that is not finite would stay in the sums for good: it does not count.
         """
         x, y = teacher.flatten(0, -2).float(), student.flatten(0, -2).float()
         gram, cross = x.T @ x, x.T @ y
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(gram)
             dist.all_reduce(cross)
+        if not all_finite(gram) or not all_finite(cross):
+            return
         self.gram += gram
         self.cross += cross
         self.batches += 1

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from espnet_dq.errors import InputError
+from espnet_dq.errors import PATH, InputError, shown
 from espnet_dq.fetch.sources import MODELS
 
 HUB = "hf:"  # begins what is on the Hugging Face Hub
@@ -16,9 +16,12 @@ def source_path(source: str | Path) -> Path:
     here. `hf:USER/NAME`, or `hf:USER/NAME@REVISION`, is a repository of the Hugging Face Hub.
 
     Raises:
-        InputError: `openai:` and a name that is none of `MODELS`, `hf:` and what names none.
+        InputError: `openai:` and a name that is none of `MODELS`, `hf:` and what names none; what
+            is neither a path nor a name, as a model in memory.
         WorkError: as `espnet_dq.fetch.weights.fetch` and `espnet_dq.fetch.hub.snapshot`.
     """
+    if not isinstance(source, PATH):
+        raise InputError(f"{shown(source)} is neither a path nor the name of a model")
     source = str(source)
     if source.startswith(HUB):
         from espnet_dq.fetch.hub import snapshot

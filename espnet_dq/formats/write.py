@@ -5,34 +5,38 @@ from pathlib import Path
 
 from whisper.model import ModelDimensions
 
+from espnet_dq.config import known
 from espnet_dq.errors import InputError
 from espnet_dq.files import check_replaceable
 from espnet_dq.formats.format import Format
 from espnet_dq.formats.registry import FORMATS, written
 from espnet_dq.quant.grids import Quantized, get_grid
+from espnet_dq.whisper.dims import any_tokenizer
 from espnet_dq.whisper.weights import Weights, all_finite
 
 
 def get_format(name: str) -> Format:
     """A format that models are written in; raises `InputError`."""
-    if name not in written():
-        raise InputError(f"unknown format '{name}': known are {', '.join(written())}")
+    known("format", name, written())
     return FORMATS[name]
 
 
 def check_grids(form: str, dims: ModelDimensions, grids: Mapping[str, str]) -> None:
     """Raise `InputError` if a format does not hold these weights' integers or tokens.
 
+    None holds a vocabulary that nobody knows: a trimmed one of which there is only the size.
+
     Args:
         form: a key of `FORMATS`.
         dims: the model's.
         grids: openai-whisper's name -> grid, of what is on one.
     """
-    known = FORMATS[form].grids
+    any_tokenizer(dims)
+    held = FORMATS[form].grids
     for grid in sorted({*grids.values()}):
         get_grid(grid)
-        if known is not None and grid not in known:
-            what = ", ".join(known) or "none of our grids"
+        if held is not None and grid not in held:
+            what = ", ".join(held) or "none of our grids"
             raise InputError(f"grid {grid} does not fit {form}, which holds {what}")
     FORMATS[form].check(dims, grids)
 

@@ -164,8 +164,9 @@ def prepare_activations(
             fake = partial(int8_static, top=tops[layer])
         else:
             fake = {"int8_per_token": int8_per_token, **_BLOCKS}[activations]
-        on_input(root, layer, partial(_fake_input, fake=fake, top=tops[layer]))
+        on_input(root, layer, partial(fake_input, fake=fake, top=tops[layer]))
 
 
-def _fake_input(x: Tensor, fake: Callable[[Tensor], Tensor], top: float) -> Tensor:
+def fake_input(x: Tensor, fake: Callable[[Tensor], Tensor], top: float) -> Tensor:
+    """`fake(x)` with straight-through gradients; see `_StraightThrough`."""
     return _StraightThrough.apply(x, fake, top)

@@ -17,7 +17,7 @@ from pkgutil import resolve_name
 from espnet_dq import jobs
 from espnet_dq.config import check_whole, known
 from espnet_dq.data.unfit import has_special_token
-from espnet_dq.errors import InputError, shown
+from espnet_dq.errors import InputError, check_kind, shown
 from espnet_dq.fetch.names import source_path
 from espnet_dq.formats.detect import detect
 from espnet_dq.formats.registry import FORMATS
@@ -82,12 +82,12 @@ def load_runtime(
     """
     for key, value, least in (("threads", threads, 0), ("nj", nj, 0), ("beam_size", beam_size, 1)):
         check_whole(key, value, least)
+    check_kind("prompt", prompt, str, "a text")
     if has_special_token(prompt):
         raise InputError(f"prompt: {shown(prompt)}: holds a special token, no text")
     path = source_path(path)
     name = name or guess_runtime(path)
-    if name not in RUNTIMES:
-        raise InputError(f"unknown runtime '{name}': known are {', '.join(RUNTIMES)}")
+    known("runtime", name, RUNTIMES)
     runtime = RUNTIMES[name]
     if isinstance(runtime, str):
         runtime = resolve_name(runtime)

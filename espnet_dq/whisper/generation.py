@@ -19,7 +19,12 @@ from whisper.model import ModelDimensions
 
 from espnet_dq.errors import InputError, say
 from espnet_dq.whisper.dims import any_tokenizer
-from espnet_dq.whisper.vocabulary import token_strings, whole_size
+from espnet_dq.whisper.vocabulary import (
+    WHOLE,
+    numbers,
+    token_strings,
+    whole_size,
+)
 
 # (decoder layers, decoder heads, whole vocabulary) -> the model whose alignment heads are known.
 # The large models of one shape differ in theirs, so they take the default. A student that was cut
@@ -40,6 +45,8 @@ _NAMES = {
 _MORE_IDS = ("bad_words_ids", "force_words_ids", "forced_bos_token_id", "forced_eos_token_id",
              "sequence_bias")  # fmt: skip
 _LISTS = ("suppress_tokens", "begin_suppress_tokens", "alignment_heads")
+# Keys of `by_vocabulary` that no search reads, or that a fine-tune may say otherwise.
+_UNREAD = ("bos_token_id", "pad_token_id", "is_multilingual")
 # Of config.json, where older folders of Hugging Face have what they say of decoding.
 _OLD_KEYS = ("suppress_tokens", "begin_suppress_tokens", "forced_decoder_ids", "max_length")
 
@@ -163,8 +170,8 @@ def of_huggingface(
         found = others.pop(key, None)
         if key == "is_multilingual" and expected and found is False:
             others[key] = False  # a fine-tune that is never told a language
-        elif key in ("bos_token_id", "pad_token_id", "is_multilingual") or found is None:
-            continue  # no search reads the first two
+        elif key in _UNREAD or found is None:
+            continue
         elif not _agree(ids.plain(found), expected):
             raise InputError(f"{source}: {key} is not that of this vocabulary")
     others.pop("task_to_id", None)
@@ -182,6 +189,25 @@ def of_huggingface(
     found = Generation(suppress, begin, languages or usual.languages,
                        heads or usual.alignment_heads, others)  # fmt: skip
     return None if found == usual else found
+
+
+def check_told(content: Mapping[str, object], dims: ModelDimensions, source: object) -> None:
+    """Raise `InputError` where a vocabulary may as well be the next smaller one and a token more.
+
+    Of a model without its tokens, which are known by their number: its generation_config.json has
+    to tell the two apart. Whether what it says is true is seen by `of_huggingface`.
+    """
+    if dims.n_vocab not in WHOLE[1:]:
+        return
+    fewer = dims.n_vocab - 1
+    smaller = by_vocabulary(ModelDimensions(**numbers(dims) | {"n_vocab": fewer}))
+    own = by_vocabulary(dims).items()
+    telling = [key for key, value in own if key not in _UNREAD and value != smaller.get(key)]
+    if not any(content.get(key) for key in telling):
+        raise InputError(
+            f"{source}: {dims.n_vocab} tokens are a Whisper's, or {fewer} and an added one: "
+            "no_timestamps_token_id has to say which"
+        )
 
 
 def of_old_config(

@@ -132,6 +132,17 @@ def test_projector_fit_adds_up_batches():
     assert parts.fitting and int(parts.batches) == 4
 
 
+def test_a_batch_that_is_not_finite_leaves_the_projector_as_it_was():
+    torch.manual_seed(5)
+    x, y = torch.randn(100, 6), torch.randn(100, 5)
+    projector, other = Projector(6, 5), Projector(6, 5)
+    projector.fit(x, y)
+    for bad in (torch.nan, torch.inf):
+        projector.fit(x, y.index_fill(0, torch.tensor([3]), bad))
+    other.fit(x, y)
+    assert torch.equal(projector.weight, other.weight) and int(projector.batches) == 1
+
+
 def test_softmax_mse_has_t_squared():
     torch.manual_seed(6)
     s, t = torch.randn(1, 5, 16), torch.randn(1, 5, 16)

@@ -20,23 +20,25 @@ from transformers import (
 
 import espnet_dq as dq
 from espnet_dq.errors import InputError
+from espnet_dq.quant import activations
 from espnet_dq.quant.activations import int8_per_token
+from espnet_dq.quant.fake_quant import FakeQuantize
 
 IDS = torch.tensor([[50258, 50259, 50359, 440, 7]])
 EMBEDDING = "model.decoder.embed_tokens"
 
 
-def small(seed: int = 0) -> WhisperForConditionalGeneration:
+def small(seed: int = 0, **more) -> WhisperForConditionalGeneration:
     """A random model of 2 s windows."""
     torch.manual_seed(seed)
-    config = WhisperConfig(
+    config = dict(
         d_model=32, encoder_layers=1, decoder_layers=2, encoder_attention_heads=2,
         decoder_attention_heads=2, encoder_ffn_dim=128, decoder_ffn_dim=128,
         max_source_positions=100, max_target_positions=32, vocab_size=51865,
         decoder_start_token_id=50258, bos_token_id=50257, eos_token_id=50257, pad_token_id=50257,
         suppress_tokens=None, begin_suppress_tokens=None,
     )  # fmt: skip
-    return WhisperForConditionalGeneration(config).eval()
+    return WhisperForConditionalGeneration(WhisperConfig(**config | more)).eval()
 
 
 @pytest.fixture
@@ -259,6 +261,71 @@ def test_what_leaves_its_grid_after_prepare_is_refused(tmp_path):
         with pytest.raises(InputError, match=said):
             dq.save(net, tmp_path / "x.safetensors", to="packed")
     assert not (tmp_path / "x.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"vocab_size": 51868}, "no Whisper tokenizer has 51868 tokens"),
+        ({"encoder_ffn_dim": 96}, r"the model: encoder\.blocks\.0\.mlp\.0\.weight has shape"),
+        ({"activation_function": "relu"}, "the model's config: activation_function is 'relu'"),
+        ({"scale_embedding": True}, "the model's config: scale_embedding is True"),
+        ({"decoder_start_token_id": 7}, "the model's generation_config: decoder_start_token_id is"),
+    ],
+)
+def test_what_could_not_be_saved_is_not_prepared(config, said):
+    net = small(**config)
+    for do in (lambda: dq.prepare(net, "uniform4"), lambda: dq.save(net, "x.pt")):
+        with pytest.raises(InputError, match=f"^{said}"):
+            do()
+
+
+def test_an_added_token_is_not_taken_for_one_of_large_v3(tmp_path):
+    net = small()
+    net.resize_token_embeddings(51866, mean_resizing=False)
+    said = "51866 tokens are a Whisper's, or 51865 and an added one: no_timestamps_token_id"
+    with pytest.raises(InputError, match=f"^the model's generation_config: {said}"):
+        dq.prepare(net, "uniform4")
+    net.save_pretrained(tmp_path)
+    with pytest.raises(InputError, match=rf"generation_config\.json: {said}"):
+        dq.load(tmp_path)
+    net.generation_config.no_timestamps_token_id = 50363  # of 51865 tokens
+    with pytest.raises(InputError, match="no_timestamps_token_id is not that of this vocabulary"):
+        dq.prepare(net, "uniform4")
+    net.generation_config.no_timestamps_token_id = 50364
+    assert dq.prepare(net, "uniform4") is net
+
+
+def test_settings_that_transformers_refuses_to_write_are_saved(tmp_path):
+    """Those of old scripts; nothing is written but what is asked for."""
+    net = prepared()
+    net.config.max_length = 225
+    net.generation_config.early_stopping, net.generation_config.temperature = True, 0.7
+    with pytest.raises(ValueError):
+        net.save_pretrained(tmp_path / "theirs")
+    written(net, tmp_path)
+    others = dq.load(tmp_path / "student.safetensors").weights.generation.others
+    assert others["temperature"] == 0.7 and others["max_length"] == 32
+    net.generation_config.suppress_tokens = [60000]
+    with pytest.raises(InputError, match=r"^the model's generation_config: suppress_"):
+        dq.save(net, tmp_path / "again.safetensors", to="packed")
+
+
+def test_compiled_models_round_as_they_do_otherwise(make_toy, monkeypatch):
+    """Of weights and inputs nothing is traced, so nothing of it can be fused."""
+    seen = []
+
+    def noted(x):
+        seen.append(torch.compiler.is_compiling())
+        return int8_per_token(x) if isinstance(x, torch.Tensor) else None
+
+    monkeypatch.setattr(activations, "int8_per_token", noted)
+    monkeypatch.setattr(FakeQuantize, "let_go", noted)
+    net = make_toy(state=32, layers=1, text_ctx=32, audio_ctx=100)
+    dq.prepare(net, "uniform4", activations="int8_per_token")
+    layer, x = net.encoder.blocks[0].mlp[0], torch.randn(1, 2, 32)
+    assert torch.equal(torch.compile(layer, backend="eager")(x), layer(x))
+    assert len(seen) == 4 and not any(seen)
 
 
 def test_parts_are_plain_to_transformers(tmp_path):

@@ -2,7 +2,10 @@
 
 import pytest
 import torch
+import torch.distributed as dist
 import whisper
+from torch.multiprocessing import start_processes
+from torch.nn.parallel import DistributedDataParallel as DDP
 
 import espnet_dq as dq
 from espnet_dq.config import AugmentConfig, WindowConfig
@@ -118,7 +121,11 @@ def test_clips_are_changed_in_training_alone(pair):
     assert batch["speech_lengths"].tolist() == [8000, 4000]
     assert batch["heard_lengths"].tolist() != [8000, 4000]
     assert torch.isfinite(distiller(batch)[0])
-    assert "heard" not in distiller.eval().batch([(clip, "hello", "en")])
+    plain = {name: value for name, value in batch.items() if not name.startswith("heard")}
+    with pytest.raises(InputError, match="the batch has no changed clips"):
+        distiller(plain)
+    distiller.eval()
+    assert torch.equal(distiller(batch)[0], distiller(plain)[0])
     for conf in ({"timestamp_share": 0.1}, {"lambda_encoder": 0.1}, {"teacher_window": "student"}):
         with pytest.raises(InputError, match="speed moves words away"):
             dq.Distiller(student, teacher, dq.DistillConfig(**conf),
@@ -126,6 +133,48 @@ def test_clips_are_changed_in_training_alone(pair):
     with pytest.raises(InputError, match="augment needs an encoder that is trained"):
         dq.Distiller(student, teacher, dq.DistillConfig(train_encoder="none"),
                      augment=AugmentConfig(noise=0.1))  # fmt: skip
+
+
+@pytest.mark.slow
+def test_loaders_change_clips_whatever_mode_the_module_is_in(make_toy):
+    """Regression: workers are forked, and batches fetched, while it is still in that of dev."""
+    net = make_toy(state=32, layers=1, text_ctx=32, audio_ctx=100)
+    config = dq.DistillConfig(alpha=0, matching="logits")
+    distiller = dq.Distiller(net, None, config, augment=AugmentConfig(noise=1.0)).eval()
+    clips = [(torch.randn(1600) * 0.1, "hello", "en")] * 2
+    loader = torch.utils.data.DataLoader(clips, collate_fn=distiller.batch, num_workers=1)
+    for batch in loader:
+        assert not torch.equal(batch["heard"], batch["speech"])
+        assert torch.isfinite(distiller.train()(batch)[0])
+
+
+def in_a_group(rank: int, folder: str, net, distiller, batches) -> None:
+    """A step in one of two processes, each with a batch of its own."""
+    torch.set_num_threads(1)  # others are not there after a fork
+    dist.init_process_group("gloo", f"file://{folder}/group", rank=rank, world_size=2)
+    DDP(net)
+    model = DDP(distiller)
+    model(batches[rank])[0].backward()
+    gradients = {name: p.grad for name, p in distiller.named_parameters()}
+    torch.save(gradients, f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_processes_go_on_together(make_toy, save_toy, tmp_path):
+    """Regression: DistributedDataParallel cannot broadcast the sparse table of alignment heads."""
+    import torch._dynamo  # takes seconds, and DistributedDataParallel asks for it
+
+    sizes = {"state": 32, "layers": 1, "text_ctx": 32, "audio_ctx": 100}
+    net = dq.prepare(make_toy(**sizes), "uniform4", "encoder")
+    distiller = dq.Distiller(make_toy(**sizes), save_toy(seed=1, **sizes))
+    batches = [distiller.batch([(clip, "hello", "en")]) for clip in torch.randn(2, 1600) * 0.1]
+    given = (str(tmp_path), net, distiller, batches)
+    start_processes(in_a_group, given, nprocs=2, start_method="fork")
+    one, other = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
+    assert "projector.weight" in one and one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert one["student.decoder.blocks.0.mlp.2.weight"].any()
 
 
 @pytest.mark.slow
@@ -145,8 +194,23 @@ def test_what_does_not_fit_is_one_line(pair, tmp_path):
     alone = dq.Distiller(student, None, dq.DistillConfig(alpha=0, matching="logits"))
     loss, stats = alone(alone.batch([(torch.zeros(4000), "hello", "en")]))
     assert torch.equal(loss, stats["loss_ce"])
-    with pytest.raises(InputError, match="unknown language 'xx'"):
-        alone.batch([(torch.zeros(4000), "hello", "xx")])
+    clip, fine = torch.zeros(4000), ([0.1] * 4000, "hello", "en")
+    for example, message in (
+        ((clip, "hello", "xx"), "unknown language 'xx'"),
+        ((clip, "hello", None), "language: None is not one of Whisper's codes"),
+        ((clip, None, "en"), "text: None is not a text"),
+        ((clip, " ", "en"), "text: is empty"),
+        ((clip, "hello"), r"a tuple is not \(audio, text, language\)"),
+        (("a.wav", "hello", "en"), r"audio: 'a\.wav' is not \(samples,\)"),
+        ((clip[None], "hello", "en"), r"audio: float32 \(1, 4000\) is not \(samples,\) of floats"),
+        ((clip[:0], "hello", "en"), r"audio: float32 \(0,\) is not"),
+        ((clip.to(torch.int16), "hello", "en"), r"audio: int16 \(4000,\) is not"),
+        ((clip.log(), "hello", "en"), "audio: not all samples are finite"),
+    ):
+        with pytest.raises(InputError, match=f"^example 1: {message}"):
+            alone.batch([fine, example])
+    with pytest.raises(InputError, match="a batch of no examples"):
+        alone.batch([])
 
 
 def test_what_a_teacher_or_a_loop_cannot_be(pair, save_toy):

@@ -1,5 +1,6 @@
 """Hugging Face's names of a Whisper's tensors and dimensions, and openai-whisper's."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from whisper.model import ModelDimensions
@@ -81,9 +82,9 @@ def read_json(path: Path) -> dict:
     return content
 
 
-def read_dims(config: dict, path: Path) -> ModelDimensions:
-    """Dimensions that config.json at `path` gives; raises `InputError` for a bad or missing one."""
+def read_dims(config: Mapping[str, object], source: object) -> ModelDimensions:
+    """Dimensions that a config.json gives; raises `InputError` for a bad or missing one."""
     missing = [key for key in DIMS.values() if key not in config]
     if missing:
-        raise InputError(f"{path}: {missing[0]} is missing")
-    return check_dims(ModelDimensions(**{k: config[v] for k, v in DIMS.items()}), str(path))
+        raise InputError(f"{source}: {missing[0]} is missing")
+    return check_dims(ModelDimensions(**{k: config[v] for k, v in DIMS.items()}), str(source))

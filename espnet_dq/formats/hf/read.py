@@ -6,12 +6,14 @@ ours: weights on a grid are stored as their float32 values, which equal the grid
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from os.path import lexists
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from whisper.model import ModelDimensions
 
 from espnet_dq.errors import InputError
 from espnet_dq.formats import safetensors_file, torch_file
@@ -40,23 +42,32 @@ def load(folder: Path | str) -> Weights:
     folder = Path(folder)
     path = folder / "config.json"
     config = read_json(path)
+    sizes = described(config, path)
+    dims, order = read_vocabulary(sizes, folder)
+    weights = of_tensors(sizes, *_stored(folder))
+    generation = read_generation(config, folder, dims, order, sizes.n_vocab)
+    found = replace(weights, dims=dims, generation=generation)
+    return replace(found, any_window=read_any_window(config, path)).arranged(order)
+
+
+def described(config: Mapping[str, object], source: object) -> ModelDimensions:
+    """Dimensions of a config.json; raises `InputError` where openai-whisper computes otherwise."""
     for key, expected in MODEL.items():
         if config.get(key, expected) != expected:
-            raise InputError(f"{path}: {key} is {shown(config[key])}, expected {expected!r}")
-    sizes = read_dims(config, path)
-    dims, order = read_vocabulary(sizes, folder)
-    source, stored = _stored(folder)
-    state = {}
+            raise InputError(f"{source}: {key} is {shown(config[key])}, expected {expected!r}")
+    return read_dims(config, source)
+
+
+def of_tensors(sizes: ModelDimensions, source: object, stored: Mapping[str, Tensor]) -> Weights:
+    """Weights of these sizes from tensors under Hugging Face's names; raises `InputError`."""
+    stored, state = dict(stored), {}
     for name in weight_shapes(sizes):
         if hf_name(name) not in stored:
             raise InputError(f"{source}: {hf_name(name)} is missing")
         state[name] = stored.pop(hf_name(name))
     if stored:
         raise InputError(f"{source}: {min(stored)} is not a Whisper weight")
-    weights = Weights(sizes, state).check(str(source))
-    generation = read_generation(config, folder, dims, order, sizes.n_vocab)
-    found = replace(weights, dims=dims, generation=generation)
-    return replace(found, any_window=read_any_window(config, path)).arranged(order)
+    return Weights(sizes, state).check(str(source))
 
 
 def _stored(folder: Path) -> tuple[Path, dict[str, Tensor]]:

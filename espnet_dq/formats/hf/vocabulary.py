@@ -11,7 +11,7 @@ from whisper.model import ModelDimensions
 from espnet_dq.errors import InputError
 from espnet_dq.formats import json_file
 from espnet_dq.formats.hf.names import read_dims, read_json
-from espnet_dq.whisper.generation import Generation, of_huggingface, of_old_config
+from espnet_dq.whisper.generation import Generation, check_told, of_huggingface, of_old_config
 from espnet_dq.whisper.vocabulary import added_tokens, arrange
 from espnet_dq.whisper.weights import is_token
 
@@ -23,13 +23,16 @@ _OLD = "vocab.json"  # of a tokenizer in several files
 def read_vocabulary(dims: ModelDimensions, folder: Path) -> tuple[ModelDimensions, list[int]]:
     """`dims` with the tokens that the folder's tokenizer has, and their rows, as `arrange`.
 
-    Without a tokenizer its size says which vocabulary it is. Raises `InputError`.
+    Without a tokenizer its size says which vocabulary it is. Raises `InputError`, also where an
+    added token makes that the size of another.
     """
     if lexists(folder / TOKENIZER):
         path, read = folder / TOKENIZER, _tokenizer_json
     elif lexists(folder / _OLD):
         path, read = folder / _OLD, _old_files
     else:
+        if lexists(folder / GENERATION):  # which transformers writes of a model without a tokenizer
+            check_told(read_json(folder / GENERATION), dims, folder / GENERATION)
         return dims, [*range(dims.n_vocab)]
     table = _read(read, path)
     found, order = arrange(dims, table.tokens, table.special, str(path))
