@@ -2,7 +2,7 @@
 
 ESPnet's trainer runs in a process of its own; what it says is added to EXP/NAME/train.log. On the
 screen stand steps, losses and the time that is left. The exit code is the training's, 130 after an
-interrupt. EXP/NAME/run.sh runs it again.
+interrupt, 2 only if it could not begin. EXP/NAME/run.sh runs it again.
 """
 
 import shlex
@@ -43,7 +43,8 @@ def main(argv: list[str] | None = None) -> int:
     script = training.prepare(args.name, args.init)
     with shown(script.parent):
         if not slurm:
-            return run_here(script)
+            code = run_here(script)
+            return 1 if code == 2 else code  # ESPnet's own says in the log what it does not take
         wanted = [*shlex.split(args.options), "--nodes", str(args.nodes), "--ntasks-per-node", "1"]
         wanted += ["--gpus-per-node", str(args.ngpu)] if args.ngpu else []
         jobs = Jobs(["bash", str(script)], 1, script.with_name(LOG))
