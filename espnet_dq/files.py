@@ -276,6 +276,13 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def discard(path: Path) -> None:
+    """Remove a folder whose name stands for all of it: never half of it is under its name."""
+    old = _beside(path, "old")
+    path.rename(old)
+    remove(old)
+
+
 def new_folder(path: Path) -> None:
     """Make a folder that may be removed afterwards.
 
