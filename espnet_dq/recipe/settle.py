@@ -28,7 +28,7 @@ from espnet_dq.fetch.sources import MODELS, MULTILINGUAL
 from espnet_dq.files import sha256
 from espnet_dq.formats.registry import home
 from espnet_dq.recipe.configs import changed, set_keys
-from espnet_dq.recipe.settings import TRAINED, same_number
+from espnet_dq.recipe.settings import BY_CONTENT, TRAINED, same_number
 from espnet_dq.recipe.systems import SYSTEMS, entries
 from espnet_dq.task.plan import AUTO, DEV_WINDOWS, MERGE, Wanted, check_amp, heard
 
@@ -93,6 +93,7 @@ def settle(given: dict[str, str], defaults: dict[str, str], caller: str) -> dict
     known |= {"padding": form.padding, "exp": exp, "weights": WEIGHTS}
     for model in LEARNING:
         known |= _model(model, o[model])
+    known["of_teacher"] = _of_teacher(known, Path(exp, "settings"))
     known["canary_content"] = _canary(o["canary"])
     known["scored"] = " ".join(entries(o["systems"].split(), o["grid"], _also(o)))
     configs, told = _configurations(o, exp, caller)
@@ -167,6 +168,15 @@ def _merge(o: Mapping[str, str], config: dict, settings: Path) -> str:
     whole = section.get("window", WindowConfig.window) == "full"
     without = o["mode"] == "joint" or o["canary"] == NONE or not whole
     return f"{MERGE:g}" if without else AUTO
+
+
+def _of_teacher(known: Mapping[str, str], settings: Path) -> str:
+    """What its data are called: as its checkpoint, and by what that holds, if it is a user's."""
+    name, content = Path(known["teacher_pt"]).stem, known["teacher_content"]
+    with suppress(OSError, ValueError, TypeError):
+        if BY_CONTENT not in dict(json.loads(settings.read_text(encoding="utf-8"))):
+            return name  # of an older version
+    return name if name.endswith(content) else f"{name}-{content}"
 
 
 def _words(text: str) -> list[str]:

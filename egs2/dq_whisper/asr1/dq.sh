@@ -54,7 +54,6 @@ dump=$(cd "$dumpdir" && pwd)/$corpus
     dump+=/$({ realpath -m "$data_root"; printf %s "$local_data_opts"; } | cksum | cut -d ' ' -f 1)
 data=$dump/data raw=$dump/raw
 # What the teacher splits or labels is a data set of its own.
-of_teacher=$(basename "$teacher_pt" .pt)
 if [ "$long" = split ]; then raw+=_split_$of_teacher; fi
 drawn=$raw/test # what is scored, perhaps joined
 if [ "$test_clips" -gt 0 ]; then drawn=$exp/data/test; fi
