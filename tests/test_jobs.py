@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from espnet_dq import jobs as module
+from espnet_dq.bin.jobs import main
 from espnet_dq.errors import InputError, WorkError
 from espnet_dq.jobs import Jobs, Part, end_left, run_jobs
 
@@ -110,7 +111,11 @@ def test_a_folder_of_somebody_elses_is_kept(tmp_path):
     assert (work.state / "notes").read_text() == "mine"
 
 
-def test_mistakes(tmp_path, monkeypatch):
+def test_mistakes(tmp_path, monkeypatch, capsys):
+    given = ["--nj", "1", "--log", str(tmp_path / "x.log"), "--options=-C 'x", "--", "true"]
+    with pytest.raises(SystemExit, match="2"):
+        main(given)
+    assert "argument --options: -C 'x: No closing quotation" in capsys.readouterr().err
     with pytest.raises(InputError, match="no JOB in the log's name"):
         jobs(tmp_path / "JOB/x.log", "echo", "JOB")
     with pytest.raises(InputError, match="no JOB in the command: 3 jobs would do the same"):

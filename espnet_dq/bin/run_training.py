@@ -5,10 +5,9 @@ screen stand steps, losses and the time that is left. The exit code is the train
 interrupt, 2 only if it could not begin. EXP/NAME/run.sh runs it again.
 """
 
-import shlex
 from pathlib import Path
 
-from espnet_dq.bin.arguments import Parser, count, seed, whole
+from espnet_dq.bin.arguments import Parser, count, seed, whole, words
 from espnet_dq.config import PADDINGS
 from espnet_dq.errors import run
 from espnet_dq.jobs import BACKENDS, Jobs, run_jobs
@@ -29,7 +28,9 @@ def get_parser() -> Parser:
     parser.add_argument("--ngpu", type=whole, default=0, help="GPUs of each machine (0: the CPU)")
     parser.add_argument("--nodes", type=count, default=1, help="machines, on Slurm (1)")
     parser.add_argument("--backend", choices=BACKENDS, default="local", help="where (local)")
-    parser.add_argument("--options", default="", help="more options of sbatch, in one string")
+    parser.add_argument(
+        "--options", type=words, default=[], help="more options of sbatch, in one string"
+    )
     return parser
 
 
@@ -45,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
         if not slurm:
             code = run_here(script)
             return 1 if code == 2 else code  # ESPnet's own says in the log what it does not take
-        wanted = [*shlex.split(args.options), "--nodes", str(args.nodes), "--ntasks-per-node", "1"]
+        wanted = [*args.options, "--nodes", str(args.nodes), "--ntasks-per-node", "1"]
         wanted += ["--gpus-per-node", str(args.ngpu)] if args.ngpu else []
         jobs = Jobs(["bash", str(script)], 1, script.with_name(LOG))
         run_jobs(jobs, args.backend, options=wanted, show=False)

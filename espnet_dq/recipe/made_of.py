@@ -56,6 +56,5 @@ def _cksum(files: Iterable[Path]) -> str:
                 with open(file, "rb") as content:
                     shutil.copyfileobj(content, summing.stdin)
             except OSError as e:
-                summing.kill()
                 raise InputError(f"{file}: {e.strerror}") from e
         return summing.communicate()[0].decode().strip()

@@ -421,17 +421,28 @@ def test_audio_only_and_what_training_needs(data_root, save_toy, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("warm")
-def test_a_run_waits_for_what_a_killed_one_left_at_work(save_toy, tmp_path):
+def test_a_run_waits_for_what_a_killed_one_left_at_work(save_toy, tmp_path, monkeypatch):
+    """Here, and on Slurm, of which these are stand-ins."""
+    for name in ("scancel", "squeue"):
+        (tmp_path / name).write_text(f'#!/bin/bash\necho "$0 $*" >> {tmp_path}/asked\n')
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     toy = str(save_toy(seed=0))
     options = ["--teacher", toy, "--student", toy, "--stop_stage", "0"]
     run(tmp_path, *options)
     (exp,) = (tmp_path / "exp").iterdir()
     left, settings = exp / ".model.tmp-host-123-0a1b2c3d.pt", (exp / "settings").stat().st_mtime_ns
     left.touch()
+    notes = [exp / part / "slurm" for part in ("kd/.train.log", "logs/2/.format.JOB.log")]
+    for number, note in enumerate(notes, 7):
+        note.parent.mkdir(parents=True)
+        note.write_text(str(number))
     words = "is at work there: waiting for it"
     with run_that_waits(exp / ".lock", words, tmp_path / "said", *options):
-        assert left.exists()
-    assert not left.exists()
+        assert left.exists() and not (tmp_path / "asked").exists()
+    assert not left.exists() and not any(note.exists() for note in notes)
+    asked = (tmp_path / "asked").read_text()
+    assert all(f"scancel {number}\n" in asked for number in (7, 8)) and "squeue" in asked
     # Nothing that decides about an experiment is written again, so no kill can cut it short.
     assert (exp / "settings").stat().st_mtime_ns == settings
 

@@ -3,7 +3,6 @@
 # marker is in EXPDIR/done) is skipped, unless --stage asks for it and those after it.
 # shellcheck disable=SC2154 # variables that are options: see below
 set -euo pipefail +f
-shopt -s inherit_errexit # what fails in $(...) ends the run, too
 unset CDPATH # cd would go elsewhere, and print where
 caller=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")"
@@ -29,6 +28,7 @@ shown() { local LC_ALL=C.UTF-8; printf %s "${1//[[:cntrl:]]/?}"; }
 die() { echo "dq.sh: $(shown "$*")" >&2; exit 2; }
 # shellcheck source=egs2/dq_whisper/asr1/cmd.sh
 . "$(realpath "$cmd")"
+shopt -s inherit_errexit # what fails in our $(...) ends the run, too
 case ${cmd_backend-} in
     local) [ "$num_nodes" -eq 1 ] || die "--num_nodes $num_nodes: needs cmd_backend=slurm in $cmd" ;;
     slurm) cmd_split=true ;;
