@@ -28,8 +28,8 @@ GROUPS = {
     ),
     "training": (
         "distil", "recipe", "check_configs", "check_languages", "plan", "init_student",
-        "merge_start", "round_start", "collect_shapes", "teacher_pass", "run_training", "export",
-        "jobs",
+        "merge_start", "round_start", "made_of", "collect_shapes", "teacher_pass", "run_training",
+        "export", "jobs", "end_jobs",
     ),
     "results": (
         "round_systems", "decode", "score", "benchmark", "describe", "report", "publish",

@@ -286,6 +286,13 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def discard(path: Path) -> None:
+    """Remove a folder whose name stands for all of it: never half of it is under its name."""
+    old = _beside(path, "old")
+    path.rename(old)
+    remove(old)
+
+
 def new_folder(path: Path) -> None:
     """Make a folder that may be removed afterwards.
 
@@ -297,6 +304,25 @@ def new_folder(path: Path) -> None:
         raise InputError(f"{path}: is not empty: give another folder, or remove it")
 
 
+_SHARED = re.compile("[0-9a-f]{16}")  # names in a folder that is shared
+
+
+def shared_before(out: Path) -> Path | None:
+    """The folder that `out` is a link into, if `shared_place` has made it.
+
+    Who does not share any longer goes on there: through the link it would be written over for all.
+
+    Raises:
+        InputError: that folder is not there.
+    """
+    if not out.is_symlink() or not _SHARED.fullmatch(out.readlink().name):
+        return None
+    folder = out.readlink().parent
+    if not folder.is_dir():
+        raise InputError(f"{out}: is shared in {folder}, which is not there: remove it first")
+    return folder
+
+
 def shared_place(out: Path, folder: Path, key: str) -> Path:
     """Where in `folder` that lies which others need too: its name is a hash of what decides it.
 
@@ -306,8 +332,11 @@ def shared_place(out: Path, folder: Path, key: str) -> Path:
         InputError: `out` is no such link, so something that is not shared would be lost.
     """
     if os.path.lexists(out) and not out.is_symlink():
-        raise InputError(f"{out}: was made without --shared: remove it first")
-    if out.is_symlink() and not re.fullmatch("[0-9a-f]{16}", out.readlink().name):
+        raise InputError(
+            f"{out}: was made without --shared (the recipe's --cachedir): leave that out, or "
+            "remove it first"
+        )
+    if out.is_symlink() and not _SHARED.fullmatch(out.readlink().name):
         raise InputError(f"{out}: is a link, and none that --shared has made: remove it first")
     place = folder.resolve() / key[:16]
     place.parent.mkdir(parents=True, exist_ok=True)

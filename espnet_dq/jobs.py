@@ -26,6 +26,7 @@ BACKENDS = ("local", "slurm")
 POLL = 0.2  # seconds between looks at the jobs' exit codes
 ASK = 10.0  # seconds between questions to Slurm, which other users ask, too
 STATE = Folder("job", ("jobs.sh", "slurm", "*.code", "*.tmp", "*.lock"))
+ENDS = 300.0  # seconds that Slurm may take to end a job
 SETTLE = 10.0  # seconds that a file from another machine may take to be seen here
 
 _SCRIPT = """\
@@ -201,6 +202,7 @@ def _local(jobs: Jobs, script: Path, left: list[int], at_once: int, bar: tqdm) -
                         stdout=log,
                         stderr=subprocess.STDOUT,
                         start_new_session=True,  # so that all that it starts can be ended
+                        close_fds=False,  # it holds the caller's locks, too: see `run_here`
                     )
             time.sleep(POLL)
             running = {n: job for n, job in running.items() if job.poll() is None}
@@ -218,6 +220,8 @@ def _slurm(
     options: Sequence[str],
     bar: tqdm,
 ) -> None:
+    if not left:  # of no tasks it takes no array
+        return
     folder, name = (str(p).replace("%", "%%") for p in (jobs.log.parent.resolve(), jobs.log.name))
     array = ",".join(map(str, left)) + (f"%{at_once}" if at_once else "")
     submitted = _ask(
@@ -251,6 +255,31 @@ def _slurm(
 def _show(bar: tqdm, ended: int) -> None:
     if not bar.disable and (new := ended - (bar.n - bar.initial)):
         bar.update(new)
+
+
+def end_left(note: Path) -> None:
+    """Take from Slurm what a killed run has left there, and wait until it has ended.
+
+    Args:
+        note: the number of its job, in its `Jobs.state`.
+
+    Raises:
+        InputError: it is no number, or there is no Slurm here.
+        WorkError: it has not ended after `ENDS` seconds.
+    """
+    if not (number := note.read_text().strip()).isdecimal():
+        raise InputError(f"{note}: is no number of a job")
+    say(f"{note.parent}: ending job {number} of Slurm, which a killed run has left", sys.stderr)
+    try:
+        _ask(["scancel", number])
+        until = time.monotonic() + ENDS
+        while not _gone(number):
+            if time.monotonic() > until:
+                raise WorkError(f"{note}: job {number} of Slurm has not ended in {ENDS:g} s")
+            time.sleep(1)
+    except InputError as e:
+        raise InputError(f"{note}: job {number} may still run, but {e}") from e
+    remove(note)
 
 
 def _submitted(jobs: Jobs) -> Path:

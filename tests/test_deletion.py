@@ -31,7 +31,7 @@ BIN = Path(__file__).parents[1] / "espnet_dq/bin"
 READS = {
     "--aligner", "--against", "--canary", "--data", "--data_report", "--data_sources",
     "--format_report",
-    "--from", "--hyp", "--init", "--model", "--ref", "--start", "--student", "--systems",
+    "--from", "--hyp", "--init", "--model", "--of", "--ref", "--start", "--student", "--systems",
     "--table", "--teacher", "--train", "--trained", "--dev", "--train_config", "--words",
     "configs", "folders", "path",
 }  # fmt: skip
@@ -90,6 +90,8 @@ ELSEWHERE = {
     ("teacher_pass", "--shared"),
     ("fetch_whisper", "--cache"),  # files whose hash is pinned; tests/bin/test_fetch_whisper.py
     ("jobs", "--log"),  # tests/test_jobs.py
+    ("end_jobs", "note"),
+    ("made_of", "folder"),  # tests/recipe/test_made_of.py
     ("teacher_pass", "--out"),  # test_a_cache_replaces_no_folder
     ("distil", "--out"),  # tests/task/test_distil.py
     ("transcribe", "--out"),  # tests/decode/test_transcribe.py

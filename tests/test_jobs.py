@@ -1,5 +1,6 @@
 """Jobs on this machine; Slurm has tests of its own, in tests/cluster."""
 
+import fcntl
 import signal
 import subprocess
 import sys
@@ -8,8 +9,10 @@ import time
 import psutil
 import pytest
 
+from espnet_dq import jobs as module
+from espnet_dq.bin.jobs import main
 from espnet_dq.errors import InputError, WorkError
-from espnet_dq.jobs import Jobs, Part, run_jobs
+from espnet_dq.jobs import Jobs, Part, end_left, run_jobs
 
 COUNT = 'echo "$@"; [ ! -e "$2" ] || { echo "no, not $1"; exit "$1"; }'
 
@@ -76,19 +79,26 @@ def test_an_end_takes_the_jobs_along(tmp_path):
 
 @pytest.mark.slow
 def test_jobs_that_outlive_their_command_are_waited_for(tmp_path):
+    """By the same command, and by who waits for a lock that its caller held."""
     command = [sys.executable, "-m", "espnet_dq.bin.jobs", "--nj", "2", "--log",
                str(tmp_path / "x.JOB.log"), "--",
                "bash", "-c", 'echo $1 >> "$0"; sleep 5', str(tmp_path / "ran"), "JOB"]  # fmt: skip
-    running = subprocess.Popen(command, stderr=subprocess.PIPE)
+    with open(tmp_path / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        running = subprocess.Popen(command, stderr=subprocess.PIPE, pass_fds=[lock.fileno()])
     ran = tmp_path / "ran"
     until = time.monotonic() + 30
     while not (ran.exists() and ran.read_text().count("\n") == 2) and time.monotonic() < until:
         time.sleep(0.1)
     running.kill()
     running.communicate()
+    with open(tmp_path / "lock") as lock, pytest.raises(BlockingIOError):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     assert subprocess.run(command, stderr=subprocess.PIPE).returncode == 0
     assert sorted(ran.read_text().split()) == ["1", "2"]
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["ran", "x.1.log", "x.2.log"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "lock", "ran", "x.1.log", "x.2.log"
+    ]  # fmt: skip
 
 
 def test_a_folder_of_somebody_elses_is_kept(tmp_path):
@@ -101,7 +111,11 @@ def test_a_folder_of_somebody_elses_is_kept(tmp_path):
     assert (work.state / "notes").read_text() == "mine"
 
 
-def test_mistakes(tmp_path, monkeypatch):
+def test_mistakes(tmp_path, monkeypatch, capsys):
+    given = ["--nj", "1", "--log", str(tmp_path / "x.log"), "--options=-C 'x", "--", "true"]
+    with pytest.raises(SystemExit, match="2"):
+        main(given)
+    assert "argument --options: -C 'x: No closing quotation" in capsys.readouterr().err
     with pytest.raises(InputError, match="no JOB in the log's name"):
         jobs(tmp_path / "JOB/x.log", "echo", "JOB")
     with pytest.raises(InputError, match="no JOB in the command: 3 jobs would do the same"):
@@ -109,6 +123,56 @@ def test_mistakes(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(InputError, match="no sbatch here: is Slurm installed"):
         run_jobs(jobs(tmp_path / "x.JOB.log", "echo", "JOB"), "slurm")
+
+
+@pytest.fixture
+def slurm(tmp_path, monkeypatch):
+    """Stand-ins: a job is gone from the queue at the third look after it was cancelled."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name, does in (
+        ("scancel", 'echo "$1" > cancelled'),
+        ("squeue", "[ -e cancelled ] && echo . >> looks; [ $(wc -l < looks) -ge 3 ] || echo 7"),
+    ):
+        (folder / name).write_text(f"#!/bin/bash\ncd {tmp_path}\n{does}\n")
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    monkeypatch.setattr(module.time, "sleep", lambda _: None)
+
+
+def test_what_a_killed_run_left_on_slurm_is_ended(slurm, tmp_path, capsys, monkeypatch):
+    note = tmp_path / "kd/.train.log/slurm"
+    note.parent.mkdir(parents=True)
+    note.write_text("7")
+    end_left(note)
+    assert (tmp_path / "cancelled").read_text() == "7\n" and not note.exists()
+    assert (tmp_path / "looks").read_text().count(".") == 3
+    assert "kd/.train.log: ending job 7 of Slurm, which a killed run" in capsys.readouterr().err
+    (tmp_path / "looks").write_text("")
+    note.write_text("7")
+    monkeypatch.setattr(module, "ENDS", 0)
+    with pytest.raises(WorkError, match=r"slurm: job 7 of Slurm has not ended in 0 s"):
+        end_left(note)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(InputError, match=r"slurm: job 7 may still run, but no scancel here"):
+        end_left(note)
+    assert note.read_text() == "7"
+    note.write_text("mine")
+    with pytest.raises(InputError, match=r"slurm: is no number of a job"):
+        end_left(note)
+    assert note.read_text() == "mine"
+
+
+def test_an_array_of_no_jobs_is_not_submitted(tmp_path, monkeypatch):
+    """All have ended well after the command that waited for them was killed."""
+    work = jobs(tmp_path / "x.JOB.log", "echo", "JOB")
+    work.state.mkdir()
+    (work.state / "jobs.sh").write_text(work.script())
+    for n in (1, 2, 3):
+        (work.state / f"{n}.code").write_text("0\n")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    run_jobs(work, "slurm")
+    assert not [*tmp_path.iterdir()]
 
 
 def test_parts_are_all():

@@ -253,7 +253,7 @@ class _Steps:
         windows = [out / "data" / name for name in names]
         models, processes = (sizes(self.student), sizes(self.teacher)), max(1, self.ngpu)
         for config in self.configs:
-            check(config, *models, read_grid(self.grid), processes, windows)
+            check(config, *models, read_grid(self.grid), processes, windows, self.ngpu)
         for name, planned in plan(self.configs, windows, out, self.length).items():
             say(f"{name}: {planned}")
 

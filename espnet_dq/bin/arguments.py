@@ -1,6 +1,7 @@
 """Arguments that several commands take, and their types."""
 
 import argparse
+import shlex
 from math import inf, nan
 from typing import NoReturn
 
@@ -36,6 +37,14 @@ def whole(text: str, least: int = 0) -> int:
 def count(text: str) -> int:
     """A whole number of 1 or more, for argparse."""
     return whole(text, 1)
+
+
+def words(text: str) -> list[str]:
+    """Words as a shell would read them, for argparse."""
+    try:
+        return shlex.split(text)
+    except ValueError as e:
+        raise argparse.ArgumentTypeError(f"{text}: {e}") from e
 
 
 def seed(text: str) -> int:

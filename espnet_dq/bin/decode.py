@@ -14,7 +14,7 @@ from espnet_dq.decode.folder import decode_folder
 from espnet_dq.decode.parts import join_parts
 from espnet_dq.errors import run, say
 from espnet_dq.fetch.names import source_path
-from espnet_dq.files import alone, sha256, shared_place
+from espnet_dq.files import alone, sha256, shared_before, shared_place
 from espnet_dq.jobs import Part
 from espnet_dq.runtimes import RUNTIMES
 from espnet_dq.runtimes.interface import GUARD, LIMITS
@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
     args = vars(get_parser().parse_args(argv))
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     place, shared, join = Path(args["out"]), args.pop("shared"), args.pop("join")
-    if shared:
+    if shared := shared or shared_before(place):
         options = args["beam_size"], args["timestamps"], args["guard"], args["context"]
         key = _key(source_path(args["model"]), args["runtime"], Path(args["data"]), *options)
         args["out"] = place = shared_place(place, shared, key)

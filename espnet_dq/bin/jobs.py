@@ -1,11 +1,10 @@
 """Run a command as many jobs, on this machine or on a Slurm cluster; JOB is a job's number."""
 
-import shlex
 import signal
 import sys
 from pathlib import Path
 
-from espnet_dq.bin.arguments import Parser, count
+from espnet_dq.bin.arguments import Parser, count, words
 from espnet_dq.errors import run
 from espnet_dq.jobs import BACKENDS, Jobs, run_jobs
 
@@ -28,7 +27,9 @@ def get_parser() -> Parser:
         default=0,
         help="jobs at a time (local: as many as cores; slurm: as it decides)",
     )
-    parser.add_argument("--options", default="", help="options of sbatch, in one string")
+    parser.add_argument(
+        "--options", type=words, default=[], help="options of sbatch, in one string"
+    )
     return parser
 
 
@@ -43,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
         signal.signal(ending, signal.default_int_handler)
     args.log.parent.mkdir(parents=True, exist_ok=True)
     jobs = Jobs(command, args.nj, args.log)
-    run_jobs(jobs, args.backend, args.at_once, shlex.split(args.options))
+    run_jobs(jobs, args.backend, args.at_once, args.options)
     return 0
 
 

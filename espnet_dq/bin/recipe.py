@@ -6,6 +6,7 @@ runtime and file of a grid, the experiment's folder, configurations with single 
 """
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -64,6 +65,7 @@ class Option:
 
     def check(self, text: str) -> str:
         """A value as the shell gets it; raises `InputError` that names option and value."""
+        _check_encoding(f"--{self.name} ", text)
         if not text and self.default:
             raise InputError(f"--{self.name} needs a value")
         if text == self.default:
@@ -78,6 +80,14 @@ class Option:
             raise InputError(f"--{self.name} {text}: {e}") from e
         whole_number = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
         return str(int(value)) if whole_number else text
+
+
+def _check_encoding(what: str, text: str) -> None:
+    """Raise `InputError` for what the shell would get otherwise: what is printed is UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as e:
+        raise InputError(f"{what}{text}: is not UTF-8") from e
 
 
 # fmt: off
@@ -272,6 +282,8 @@ def main(argv: list[str] | None = None) -> int:
     caller = "."
     if words[:1] == ["--caller"]:  # dq.sh's own
         caller, words = words[1], words[2:]
+    for folder in (caller, os.getcwd()):
+        _check_encoding("", folder)
     given = read(words)
     made = {name: value for name, value in given.items() if name not in HERE}
     command = shlex.join(["run.sh", *(w for o, v in made.items() for w in (f"--{o}", v))])

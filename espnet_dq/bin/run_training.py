@@ -2,13 +2,12 @@
 
 ESPnet's trainer runs in a process of its own; what it says is added to EXP/NAME/train.log. On the
 screen stand steps, losses and the time that is left. The exit code is the training's, 130 after an
-interrupt. EXP/NAME/run.sh runs it again.
+interrupt, 2 only if it could not begin. EXP/NAME/run.sh runs it again.
 """
 
-import shlex
 from pathlib import Path
 
-from espnet_dq.bin.arguments import Parser, count, seed, whole
+from espnet_dq.bin.arguments import Parser, count, seed, whole, words
 from espnet_dq.config import PADDINGS
 from espnet_dq.errors import run
 from espnet_dq.jobs import BACKENDS, Jobs, run_jobs
@@ -29,7 +28,9 @@ def get_parser() -> Parser:
     parser.add_argument("--ngpu", type=whole, default=0, help="GPUs of each machine (0: the CPU)")
     parser.add_argument("--nodes", type=count, default=1, help="machines, on Slurm (1)")
     parser.add_argument("--backend", choices=BACKENDS, default="local", help="where (local)")
-    parser.add_argument("--options", default="", help="more options of sbatch, in one string")
+    parser.add_argument(
+        "--options", type=words, default=[], help="more options of sbatch, in one string"
+    )
     return parser
 
 
@@ -43,8 +44,9 @@ def main(argv: list[str] | None = None) -> int:
     script = training.prepare(args.name, args.init)
     with shown(script.parent):
         if not slurm:
-            return run_here(script)
-        wanted = [*shlex.split(args.options), "--nodes", str(args.nodes), "--ntasks-per-node", "1"]
+            code = run_here(script)
+            return 1 if code == 2 else code  # ESPnet's own says in the log what it does not take
+        wanted = [*args.options, "--nodes", str(args.nodes), "--ntasks-per-node", "1"]
         wanted += ["--gpus-per-node", str(args.ngpu)] if args.ngpu else []
         jobs = Jobs(["bash", str(script)], 1, script.with_name(LOG))
         run_jobs(jobs, args.backend, options=wanted, show=False)

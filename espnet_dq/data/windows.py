@@ -13,7 +13,14 @@ from espnet_dq.data.left_out import LEFT_OUT, LeftOut
 from espnet_dq.data.pack import ROOM, Balance, pack
 from espnet_dq.data.texts import glued
 from espnet_dq.errors import InputError, say
-from espnet_dq.files import alone, atomic, check_apart, check_replaceable, shared_place
+from espnet_dq.files import (
+    alone,
+    atomic,
+    check_apart,
+    check_replaceable,
+    shared_before,
+    shared_place,
+)
 from espnet_dq.whisper.dims import SIZES, encode_text, vocabulary_tokenizer
 from espnet_dq.whisper.forward import SAMPLES_PER_POSITION
 from espnet_dq.whisper.room import most_text
@@ -41,7 +48,7 @@ def pack_windows(
         seed: of the shuffle.
         balance: of the languages; None: as they are.
         dims: the student's: its window, decoder and tokens.
-        shared: keep the folder there, for all that want the same windows.
+        shared: keep the folder there, for all that want the same windows; None: as `out` was.
         most: windows, drawn from all; None: all of them.
         by_speaker: no window has utterances of two speakers.
         most_left_out: percent of the utterances that may fit into no window.
@@ -51,6 +58,7 @@ def pack_windows(
             into no window than may be left out, or nothing does.
     """
     check_apart(out, folder)
+    shared = shared or shared_before(out)
     if not shared:
         check_replaceable(out, FOLDER)
     data, place = KaldiDir.load(folder, extra=["utt2num_samples"]), out

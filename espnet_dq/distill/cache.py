@@ -40,7 +40,7 @@ from espnet_dq.distill.cache_settings import CacheSettings
 from espnet_dq.distill.losses import topk_log_probs
 from espnet_dq.distill.teacher import Teacher
 from espnet_dq.errors import InputError, one_line, say
-from espnet_dq.files import Folder, alone, atomic, sha256, shared_place
+from espnet_dq.files import Folder, alone, atomic, sha256, shared_before, shared_place
 from espnet_dq.jobs import Part
 from espnet_dq.student.checkpoint import Student
 from espnet_dq.whisper.dims import encode_text, language_token, vocabulary_tokenizer
@@ -70,7 +70,8 @@ def write_cache(
 ) -> Path:
     """Run the teacher over a Kaldi folder; returns `out`, which is complete or untouched.
 
-    With `shared`, the cache is kept there under its fingerprint, and `out` is a link to it. A
+    With `shared`, the cache is kept there under its fingerprint, and `out` is a link to it; without
+    it, too, where it is such a link. A
     finished cache with the same fingerprint is left alone. With `part` only its shards are written:
     the call without it finds them and finishes. Raises `InputError` when the folder
     holds a finished cache of something else.
@@ -78,7 +79,7 @@ def write_cache(
     data, out = Path(data), Path(out)
     folder = KaldiDir.load(data, extra=[AUDIO] if (data / AUDIO).is_file() else [])
     description = _describe(folder, teacher, student, settings)
-    if shared:
+    if shared := shared or shared_before(out):
         out = shared_place(out, shared, description["fingerprint"])
     pass_ = _Pass(folder, teacher, student, settings)
     # Jobs of an array work on one cache at once, each on its part.

@@ -22,7 +22,7 @@ SET = (
     *(f"{side}_{what}" for side in ("train", "valid")
       for what in ("data_path_and_name_and_type", "shape_file")),
     *("seed", "ngpu", "encoder_conf.dims", "encoder_conf.padding", "decoder_conf.dims"),
-    "preprocessor_conf.n_audio_ctx",
+    *("log_level", "preprocessor_conf.n_audio_ctx"),
     *("model_conf.teacher", "model_conf.teacher_dims", "model_conf.grid"),
 )  # fmt: skip
 

@@ -20,6 +20,7 @@ from espnet_dq.task.plan import AUTO, MERGE
 TRAINING = ("corpus", "data_root", "local_data_opts", "long", "teacher", "student", "grid", "mode",
             "singles", "seed", "labels", "temperature", "max_hours", "steps", "epochs",
             "qat_steps", "merge")  # fmt: skip
+BY_CONTENT = "teachers_data"  # noted where files of one name do not share labels and splits
 CONTENT = ("teacher_content", "student_content")  # of files and folders
 # That, and of other files, which older versions did not look into.
 HASHES = (*CONTENT, "canary_content", "train_ranges", "qat_ranges")
@@ -30,7 +31,7 @@ OTHER = "made with other settings"
 
 def training(o: Mapping[str, str]) -> dict:
     """What decides the training, of options as `settle` gives them."""
-    found = {name: o[name] for name in TRAINING}
+    found = {name: o[name] for name in TRAINING} | {BY_CONTENT: "by content"}
     found["data_root"] = o["data_root"] and os.path.abspath(o["data_root"])
     for part in ("train",) if o["mode"] == "joint" else ("train", "qat"):
         text = o[f"{part}_yaml"]
@@ -115,7 +116,8 @@ def check(exp: Path, o: Mapping[str, str], defaults: Mapping[str, str]) -> dict[
                 now.pop(key, None)
                 now |= {key: old[key]} if key in old else {}
             texts[name] = json.dumps(now, indent=1, ensure_ascii=False)
-        older = {**defaults, "merge": f"{MERGE:g}", **{k: now.get(k) for k in HASHES}}
+        older = {**defaults, "merge": f"{MERGE:g}"}
+        older |= {key: now.get(key) for key in (*HASHES, BY_CONTENT)}
         words = "; ".join(changes(old, now, older))
         if not words:
             texts[name] = found

@@ -28,9 +28,9 @@ from espnet_dq.fetch.sources import MODELS, MULTILINGUAL
 from espnet_dq.files import sha256
 from espnet_dq.formats.registry import home
 from espnet_dq.recipe.configs import changed, set_keys
-from espnet_dq.recipe.settings import same_number
+from espnet_dq.recipe.settings import BY_CONTENT, TRAINED, same_number
 from espnet_dq.recipe.systems import SYSTEMS, entries
-from espnet_dq.task.plan import AUTO, DEV_WINDOWS, MERGE, Wanted, heard
+from espnet_dq.task.plan import AUTO, DEV_WINDOWS, MERGE, Wanted, check_amp, heard
 
 LEARNING = ("teacher", "student")
 NAMES = ", ".join(MULTILINGUAL)
@@ -38,6 +38,9 @@ WEIGHTS = "downloads/weights"  # in the recipe's folder: checkpoints that were f
 DEBIAN, NONE = "debian", "none"  # of --canary
 TRAIN_CONFIG = {"kd_qat": "conf/train.yaml", "joint": "conf/joint.yaml"}  # by mode
 QAT_CONFIG = "conf/qat.yaml"
+# The stages whose results one goes on with. Each stage takes the markers of all later ones.
+NEEDS = {2: (1,), 3: (2,), 4: (2,), 5: (2,), 6: (3, 4, 5), 7: (3, 4, 5, 6), 8: (7,), 9: (8,),
+         10: (9,), 11: (9,), 12: (10,), 13: (8,)}  # fmt: skip
 # Paths that commands of jobs name.
 IN_JOBS = ("dumpdir", "cachedir", "teacher", "student", "grid", "train_config", "qat_config")
 
@@ -55,6 +58,8 @@ def settle(given: dict[str, str], defaults: dict[str, str], caller: str) -> dict
         InputError: options that do not go together, or files and folders that are not there.
     """
     o = defaults | given
+    if o["skip_train"] == "true":
+        o["skip_teacher_pass"] = "true"
     o["train_config"] = o["train_config"] or TRAIN_CONFIG[o["mode"]]
     if o["grid"].endswith(".yaml") and "systems" not in given:  # a table of the student's weights
         o["systems"] = o["systems"].replace(" teacher_rounded", "")
@@ -88,28 +93,58 @@ def settle(given: dict[str, str], defaults: dict[str, str], caller: str) -> dict
     known |= {"padding": form.padding, "exp": exp, "weights": WEIGHTS}
     for model in LEARNING:
         known |= _model(model, o[model])
+    known["of_teacher"] = _of_teacher(known, Path(exp, "settings"))
     known["canary_content"] = _canary(o["canary"])
     known["scored"] = " ".join(entries(o["systems"].split(), o["grid"], _also(o)))
+    configs, told = _configurations(o, exp, caller)
+    known |= told
+    o["merge"] = _merge(o, configs[o["train_config"]], Path(exp, "settings"))
+    if not os.path.exists(f"{exp}/done/3"):
+        _check_apt(o)
+    path, last = [*configs.items()][-1]
+    last = read_section(last, QuantConfig.SECTION, path)
+    known["ranges"] = str(last.get("ranges", QuantConfig.ranges))
+    kinds = {"steps": int, "epochs": float, "qat_steps": int}
+    most = heard(configs, Wanted(**{n: kind(o[n]) for n, kind in kinds.items() if o[n]}))
+    known |= {"most_windows": str(most or ""), "dev_windows": str(DEV_WINDOWS)}
+    known["needs"] = _needs(o)
+    return o | names | known
+
+
+def _configurations(o: Mapping[str, str], exp: str, caller: str) -> tuple[dict, dict]:
+    """The trainings' configurations by their paths, and what dq.sh has to know of them."""
     parts = ["train"] if o["mode"] == "joint" else ["train", "qat"]
-    known["config_names"] = shlex.join(o[f"{part}_config"] for part in parts)
+    known = {"config_names": shlex.join(o[f"{part}_config"] for part in parts)}
     known |= {"train_yaml": "", "qat_yaml": ""}
     configs = {}
     for part in parts:
         text = changed(o, part, exp, caller) if set_keys(o, part, exp, caller) else ""
         path = o[f"{part}_config"]
         configs[path] = yaml.safe_load(text) if text else read_config(path)
+        if _trains(o, exp):
+            check_amp(configs[path], path, int(o["ngpu"]))
         known[f"{part}_yaml"] = text
         if text:
             known[f"{part}_config"] = f"{exp}/{part}_config.yaml"
-    o["merge"] = _merge(o, configs[o["train_config"]], Path(exp, "settings"))
-    if not os.path.exists(f"{exp}/done/3"):
-        _check_apt(o)
-    last = read_section(configs[path], QuantConfig.SECTION, path)
-    known["ranges"] = str(last.get("ranges", QuantConfig.ranges))
-    kinds = {"steps": int, "epochs": float, "qat_steps": int}
-    most = heard(configs, Wanted(**{n: kind(o[n]) for n, kind in kinds.items() if o[n]}))
-    known |= {"most_windows": str(most or ""), "dev_windows": str(DEV_WINDOWS)}
-    return o | names | known
+    return configs, known
+
+
+def _trains(o: Mapping[str, str], exp: str) -> bool:
+    """Whether this run comes to a training."""
+    stage, left = int(o["stage"]), o["skip_train"] == "false" and int(o["stop_stage"]) >= 6
+    return left and (
+        0 < stage <= TRAINED or (not stage and not os.path.exists(f"{exp}/done/{TRAINED}"))
+    )
+
+
+def _needs(o: Mapping[str, str]) -> str:
+    """A line for each stage from 0 on: those of `NEEDS` that these options do not leave out."""
+    # Without trainings stage 3 needs no windows.
+    left_out = {"skip_data": {1, 2}, "skip_teacher_pass": {4}, "skip_train": {2, 4, 5, 6, 7}}
+    out = {6} if o["mode"] == "joint" else set()
+    out = out.union(*(stages for option, stages in left_out.items() if o[option] == "true"))
+    lines = [[n for n in NEEDS.get(stage, ()) if n not in out] for stage in range(14)]
+    return "\n".join(" ".join(map(str, line)) for line in lines)
 
 
 def _merge(o: Mapping[str, str], config: dict, settings: Path) -> str:
@@ -133,6 +168,15 @@ def _merge(o: Mapping[str, str], config: dict, settings: Path) -> str:
     whole = section.get("window", WindowConfig.window) == "full"
     without = o["mode"] == "joint" or o["canary"] == NONE or not whole
     return f"{MERGE:g}" if without else AUTO
+
+
+def _of_teacher(known: Mapping[str, str], settings: Path) -> str:
+    """What its data are called: as its checkpoint, and by what that holds, if it is a user's."""
+    name, content = Path(known["teacher_pt"]).stem, known["teacher_content"]
+    with suppress(OSError, ValueError, TypeError):
+        if BY_CONTENT not in dict(json.loads(settings.read_text(encoding="utf-8"))):
+            return name  # of an older version
+    return name if name.endswith(content) else f"{name}-{content}"
 
 
 def _words(text: str) -> list[str]:

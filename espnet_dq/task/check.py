@@ -25,14 +25,22 @@ from espnet_dq.data.kaldi import CATEGORY, read_scp
 from espnet_dq.distill.terms import check_speed
 from espnet_dq.errors import DQError, InputError, say, shown
 from espnet_dq.formats.openai import read as openai
-from espnet_dq.task.plan import check_counts, complete
+from espnet_dq.task.plan import check_amp, check_counts, complete
 from espnet_dq.task.plugin import register
 from espnet_dq.task.tokenizer import token_list
 from espnet_dq.whisper.dims import SIZES
 from espnet_dq.whisper.vocabulary import numbers
 
 BEST = ["valid", "loss", "min"]  # whose weights `CHECKPOINT` are
-BY_COUNT = ("unsorted", "sorted", "folded")  # batch types of `batch_size` utterances
+BY_COUNT = ("folded", "unsorted", "sorted")  # batch types of `batch_size` utterances
+# Of what ESPnet takes, what goes with such batches, by which lengths are counted, with the recipe's
+# tables and with our trainer. The first is ESPnet's default.
+ONLY = {
+    "batch_type": BY_COUNT,
+    "iterator_type": ("sequence",),
+    "valid_iterator_type": (None, "sequence"),
+    **dict.fromkeys(("multiple_iterator", "use_deepspeed", "no_forward_run"), (False,)),
+}
 
 
 def sizes(model: str | Path) -> ModelDimensions:
@@ -47,6 +55,7 @@ def check(
     grid: str | Mapping[str, str],
     processes: int = 1,
     data: Sequence[Path] | None = None,
+    ngpu: int | None = None,
 ) -> None:
     """Raise `InputError` if a training configuration will not do.
 
@@ -56,9 +65,12 @@ def check(
         grid: weight grid, or a table of weights to grids.
         processes: how many will train.
         data: folders of windows, train and dev; None: they are not there yet.
+        ngpu: GPUs of each machine that will train; None: not known.
     """
     config = read_config(path)
     check_counts(config, str(path))
+    if ngpu is not None:
+        check_amp(config, str(path), ngpu)
     kept = config.get("best_model_criterion", [BEST])  # ESPnet's default has it, too
     if isinstance(kept, list) and BEST not in kept:
         raise InputError(
@@ -66,17 +78,38 @@ def check(
             "are chosen that are trained on and exported"
         )
     check_batches(path, config, processes, data)
-    if config.get("use_tensorboard", True) and find_spec("tensorboard") is None:  # ESPnet's default
-        raise InputError(
-            f"{path}: use_tensorboard: true needs the package tensorboard (pip install "
-            "'.[tensorboard]'); false does without"
-        )
+    packages = (("tensorboard", True, "'.[tensorboard]'"), ("wandb", False, "wandb"))
+    for name, default, how in packages:  # ESPnet's defaults
+        if config.get(f"use_{name}", default) and find_spec(name) is None:
+            raise InputError(
+                f"{path}: use_{name}: true needs the package {name} (pip install {how}); false "
+                "does without"
+            )
     check_augment(path)
     ranges = QuantConfig.from_yaml(path).activation_ranges
     if ranges and not Path(ranges).exists():  # of a training that is yet to come
         say(f"{path}: not checked, since {ranges} is not there yet", sys.stderr)
-        return
-    check_config(path, student, teacher, grid)
+    else:
+        check_config(path, student, teacher, grid)
+    check_trainer(path, config)
+
+
+def check_trainer(path: Path, config: Mapping) -> None:
+    """Raise `InputError` for what ESPnet takes, and cannot train with here or would not stop by."""
+    for key, known in ONLY.items():
+        if (value := config.get(key, known[0])) not in known:
+            words = " or ".join("none" if x is None else str(x).lower() for x in known)
+            raise InputError(f"{path}: {key}: {shown(value)}: here it can only be {words}")
+    for key, of in (("early_stopping_criterion", "patience"), ("val_scheduler_criterion", None)):
+        if of and config.get(of) is None:
+            continue
+        match config.get(key, BEST):
+            case ["train" | "valid", str(name), *_] if name == "acc" or name.startswith("loss"):
+                pass
+            case other:
+                raise InputError(
+                    f"{path}: {key}: {shown(other)} is none of train or valid, and loss or acc"
+                )
 
 
 def check_gpus(count: int) -> None:

@@ -111,6 +111,15 @@ def check_counts(config: Mapping, source: str) -> None:
                 raise InputError(f"{source}: {key}: {shown(number)} is not a whole number above 0")
 
 
+def check_amp(config: Mapping, source: str, ngpu: int) -> None:
+    """Raise `InputError` if a configuration wants `use_amp` without GPUs, where it does nothing."""
+    if config.get("use_amp") and not ngpu:
+        raise InputError(
+            f"{source}: use_amp is for GPUs (--ngpu): on a CPU, set precision: bfloat16 in "
+            "model_conf"
+        )
+
+
 def fixed_steps(config: Mapping, source: str, windows: int | None = None) -> int | None:
     """Steps that a configuration fixes by itself; None if they are to follow the data.
 

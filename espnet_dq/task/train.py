@@ -13,11 +13,12 @@ from espnet_dq.config import CHECKPOINT, TOKENS
 from espnet_dq.data.shapes import SHAPES
 from espnet_dq.errors import InputError, WorkError, one_line, say
 from espnet_dq.files import atomic
-from espnet_dq.task.checkpoints import repair
+from espnet_dq.task.checkpoints import LAST, repair
 from espnet_dq.task.progress import LOG, shown
 
 SCRIPT = "run.sh"  # in a training's folder: runs it again
 GRACE = 10.0  # seconds that a training may take to end after an interrupt
+ARK = "kaldi_ark"  # to ESPnet, what the teacher's answers are kept in
 _TABLES = ("wav.scp,speech,sound", "text,text,text", "utt2lang,lang,text")
 # Tables are sorted in byte order, texts are in many scripts, and Python runs nothing that lies in
 # the current folder.
@@ -69,7 +70,7 @@ class Training:
             "config": self.exp / "conf" / f"{name}.yaml", "output_dir": self.exp / name,
             "init_param": init, "resume": "true", "token_list": start / TOKENS, "token_type": "bpe",
             "bpemodel": "dq_whisper", "allow_variable_data_keys": "true", "seed": self.seed,
-            "ngpu": self.ngpu, "num_att_plot": 0,
+            "ngpu": self.ngpu, "num_att_plot": 0, "log_level": "INFO",  # progress
         }  # fmt: skip
         conf = [
             *options.items(),
@@ -108,14 +109,19 @@ class Training:
         found = sorted((self.exp / "cache" / split).glob("*.scp"))
         if not found:
             raise InputError(f"{self.exp / 'cache' / split}: nothing there: run --stage 4")
-        return [f"{scp},{scp.stem},kaldi_ark" for scp in found]
+        return [f"{scp},{scp.stem},{ARK}" for scp in found]
 
     def prepare(self, name: str, init: Path) -> Path:
         """See to it that the training can begin or go on; returns its script.
 
         A damaged checkpoint is replaced by the one before, with a line that says so.
+
+        Raises:
+            InputError: it is half done, and the teacher's answers came from elsewhere so far.
         """
         out = self.exp / name
+        if (out / LAST).exists() and not (out / CHECKPOINT).exists() and (out / SCRIPT).exists():
+            self._check_answers(out)
         out.mkdir(parents=True, exist_ok=True)
         for line in repair(out):
             say(line, sys.stderr)
@@ -125,6 +131,14 @@ class Training:
             lines += [_NODES.rstrip()] if self.nodes > 1 else []
             tmp.write_text("\n".join([*lines, f'{run} "$@"', ""]), encoding="utf-8")
         return out / SCRIPT
+
+    def _check_answers(self, out: Path) -> None:
+        live = f",{ARK}" not in (out / SCRIPT).read_text(encoding="utf-8")
+        if live != self.live:
+            how = ("with stage 4's answers of the teacher", "with --skip_teacher_pass true")
+            raise InputError(
+                f"{out}: is half done {how[live]}, which decides its loss: go on so, or remove it"
+            )
 
     def run(self, name: str, init: Path) -> Path:
         """Train here, or go on; returns the checkpoint to be exported.

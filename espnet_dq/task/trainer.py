@@ -88,7 +88,7 @@ class DQTrainer(Trainer):
 
     @classmethod
     def train_one_epoch(cls, **kwargs) -> bool:
-        """As ESPnet's; the first process copies what the epoch before has left.
+        """As ESPnet's, without gradients of the epoch before, whose files the first process copies.
 
         Raises `WorkError` where ESPnet would end the training as if it were finished.
         """
@@ -97,6 +97,10 @@ class DQTrainer(Trainer):
         if model.quant.ramp:
             epoch = kwargs["reporter"].get_epoch()
             kwargs["iterator"] = Ramp(kwargs["iterator"], model, epoch, options.max_epoch)
+        # Left from batches of the epoch before that made no whole step of `accum_grad`: a training
+        # that is resumed here does not have them.
+        for optimizer in kwargs["optimizers"]:
+            optimizer.zero_grad()
         last = Path(options.output_dir) / LAST
         if not kwargs["distributed_option"].dist_rank and last.exists():
             with atomic(last.with_name(BEFORE)) as tmp:

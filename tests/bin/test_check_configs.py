@@ -50,6 +50,7 @@ def test_gpus_that_are_not_there(there, said, monkeypatch):
         ("sort_in_batch: up", "--sort_in_batch: invalid choice: 'up'"),
         ("valid_batch_size: 0", "valid_batch_size: 0 is not a whole number above 0"),
         ("best_model_criterion: [[valid, acc, max]]", "best_model_criterion: .* is without "),
+        ("batch_type: numel", "batch_type: 'numel': here it can only be "),
     ],
 )
 def test_what_espnet_looks_at_only_when_it_trains(save_toy, tmp_path, line, said):

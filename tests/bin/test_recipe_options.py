@@ -116,6 +116,12 @@ CSV = ("--corpus", "csv", "--data_root", __file__)
         ),
         ([*CSV, "--split=8/1/1", "--local_data_opts", "--text_column 'my --split col'"], None),
         ([*CSV, "--local_data_opts", "--text_column 'my --untranscribed col'"], None),
+        (["--train_args", "log_level=WARNING"], "--train_args: log_level: that is set by"),
+        (["--train_args", "use_amp=true"], "conf/train.yaml: use_amp is for GPUs (--ngpu): on a"),
+        (["--train_args", "use_amp=true", "--ngpu", "1"], None),
+        (["--train_args", "use_amp=true", "--stop_stage", "5"], None),  # it trains elsewhere
+        (["--train_args", "use_amp=true", "--stage", "8"], None),
+        (["--expdir", "caf\udce9"], "--expdir caf\udce9: is not UTF-8"),
         (["--qat_args", "x='"], "--qat_args: No closing quotation"),
         ([*CSV, "--local_data_opts", "--x 'y"], "--local_data_opts: No closing quotation"),
         ([*CSV, "--local_data_opts", "--x 'y\nz'"], "--local_data_opts: a word of several lines"),
@@ -214,6 +220,41 @@ def test_names_of_columns_may_have_spaces(tmp_path):
     assert not [*tmp_path.iterdir()]
 
 
+@pytest.mark.parametrize(
+    ("cmd", "said"),
+    [
+        ("", "c.sh: cmd_backend=: local or slurm"),
+        ("cmd_backend=pbs", "c.sh: cmd_backend=pbs: local or slurm"),
+        ("cmd_backend=local", "c.sh: cmd_split is not set"),
+        ("{}; unset cmd_threads", "c.sh: cmd_threads is not set"),
+        ("{}; unset cmd_train_options", "c.sh: cmd_train_options is not set"),
+        ("{}; cmd_split=yes", "c.sh: cmd_split=yes: true or false"),
+        ("{}; cmd_threads=00", "c.sh: cmd_threads=00: not a whole number above 0"),
+        ("{}; cmd_threads='4 8'", "c.sh: cmd_threads=4 8: not a whole number above 0"),
+        ("{}; cmd_backend=slurm cmd_options='-C \"x'", "c.sh: cmd_options: No closing quotation"),
+        (
+            "{}; cmd_split=true cmd_train_options=\\'",
+            "c.sh: cmd_train_options: No closing quotation",
+        ),
+        ("{}; unset cmd_split; cmd_backend=slurm", ""),
+        ("{}; cmd_split=true cmd_options='-C \"x y\"'", ""),
+        ("{}", ""),
+    ],
+)
+def test_where_work_runs(cmd, said, tmp_path):
+    """What lacks or is broken in a file for --cmd is said before any work."""
+    lines = (RECIPE / "dq.sh").read_text().splitlines()
+    first = next(n for n, line in enumerate(lines) if line.startswith('. "$(realpath "$cmd")"'))
+    last = lines.index("", first)
+    (tmp_path / "c.sh").write_text(f". {RECIPE}/cmd.sh{cmd[2:]}\n" if "{}" in cmd else cmd)
+    script = ['die() { echo "$*"; exit 2; }', "cmd=c.sh num_nodes=1", *lines[first:last]]
+    done = subprocess.run(
+        ["bash", "-euc", "\n".join(script)], cwd=tmp_path, capture_output=True, text=True,
+        env={**os.environ, "PYTHON": sys.executable},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (2 * bool(said), said, "")
+
+
 def test_names_that_begin_with_a_dash():
     """The commands of the last stages take them, behind hours of work."""
     lines = (RECIPE / "dq.sh").read_text().splitlines()
@@ -245,6 +286,28 @@ def test_the_command_that_is_shown_makes_the_same_anew(tmp_path, capsys):
         "rounded_uniform4_g16:torch:export/rounded_uniform4_g16.safetensors",
         "rounded_onnx_int8:onnx:export/rounded_onnx_int8",
     ]
+
+
+def test_a_folder_whose_name_is_not_utf_8():
+    """The shell would get another, which is made then."""
+    with pytest.raises(InputError, match=r"^/tmp/caf.: is not UTF-8$"):
+        recipe.main(["--caller", "/tmp/caf\udce9"])
+
+
+@pytest.mark.parametrize(
+    ("options", "needs"),
+    [
+        ({}, {2: "1", 3: "2", 4: "2", 5: "2", 6: "3 4 5", 7: "3 4 5 6", 8: "7", 9: "8", 10: "9",
+              11: "9", 12: "10", 13: "8"}),
+        ({"skip_data": "true"}, {2: "", 3: "", 4: "", 5: "", 6: "3 4 5"}),
+        ({"skip_teacher_pass": "true"}, {4: "2", 6: "3 5", 7: "3 5 6"}),
+        ({"skip_train": "true"}, {2: "1", 3: "", 8: "", 9: "8"}),
+        ({"mode": "joint"}, {6: "3 4 5", 7: "3 4 5", 8: "7"}),
+    ],
+)  # fmt: skip
+def test_what_each_stage_goes_on_with(options, needs, tmp_path):
+    told = settle({**options, "expdir": str(tmp_path)})["needs"].split("\n")
+    assert len(told) == 14 and {stage: told[stage] for stage in needs} == needs
 
 
 def test_both_ways_to_write_an_option():
@@ -531,6 +594,26 @@ def test_models_that_one_has(folder, tmp_path):
     assert settle({"teacher": "tiny", "expdir": "e"}, str(tmp_path))["teacher_pt"] == (
         "downloads/weights/tiny.pt"
     )
+
+
+def test_teachers_of_one_name_have_data_of_their_own(experiment, tmp_path):
+    """What they split and label; an experiment of an older version goes on with what it has."""
+    called = {}
+    for seed, name in enumerate("ab"):
+        (tmp_path / name).mkdir()
+        model = toys.make_model(state=32, layers=1, seed=seed)
+        path = str(toys.save_model(tmp_path / f"{name}/best.pt", model))
+        exp = experiment(teacher=path, tag=name)
+        called[name] = settle({"teacher": path, "tag": name, "expdir": str(tmp_path)})["of_teacher"]
+        known = json.loads((exp / "settings").read_text())
+        assert called[name] == f"best-{known['teacher_content']}"
+        del known["teachers_data"]
+        (exp / "settings").write_text(json.dumps(known))
+        assert experiment(teacher=path, tag=name) == exp
+        settled = settle({"teacher": path, "tag": name, "expdir": str(tmp_path)})
+        assert settled["of_teacher"] == "best"
+    assert called["a"] != called["b"]
+    assert settle({"teacher": "base", "expdir": str(tmp_path)})["of_teacher"] == "base"
 
 
 def test_a_model_that_has_changed(folder, experiment):

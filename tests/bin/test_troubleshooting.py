@@ -11,6 +11,7 @@ import torch
 from espnet_dq.bin import check_configs, check_languages, make_data, recipe, validate_data
 from espnet_dq.data.kaldi import KaldiDir
 from espnet_dq.errors import InputError
+from espnet_dq.files import shared_before, shared_place
 from espnet_dq.labels.languages import heard
 from espnet_dq.recipe import settings
 from espnet_dq.task.check import check
@@ -147,6 +148,17 @@ def data_of_another_experiment(folder):
     compare(folder)
 
 
+def shared_later(folder):
+    (folder / "windows").mkdir()
+    shared_place(folder / "windows", folder / "shared", "0" * 64)
+
+
+def shared_where_nothing_is(folder):
+    shared_place(folder / "windows", folder / "shared", "0" * 64)
+    (folder / "shared").rename(folder / "away")
+    shared_before(folder / "windows")
+
+
 def no_disk(folder):
     make(folder)
     (folder / "src").rename(folder / "away")
@@ -209,8 +221,8 @@ def another_language(folder):
 CASES: list[Callable[[Path], object]] = [
     no_folder, no_option, larger_student, larger_student_in_a_file, no_such_teacher, no_model,
     tensorboard, no_apt, another_training, changed_model, another_scoring, changed_data,
-    broken_data, data_of_another_experiment, no_disk, no_languages, no_language_in_a_table,
-    unknown_language, unknown_languages, another_language,
+    broken_data, data_of_another_experiment, shared_later, shared_where_nothing_is, no_disk,
+    no_languages, no_language_in_a_table, unknown_language, unknown_languages, another_language,
 ]  # fmt: skip
 
 

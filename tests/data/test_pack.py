@@ -175,9 +175,10 @@ def test_shared_by_all_that_want_the_same(tmp_path, capsys):
         data.add(utt, wav, f"word{i}", "spk", "en", utt2num_samples=16000)
     data.save(tmp_path / "raw")
 
-    def packed(name, seed=0):
+    def packed(name, seed=0, shared=True):
         args = ["--data", str(tmp_path / "raw"), "--out", str(tmp_path / name)]
-        pack_windows([*args, "--seed", str(seed), "--shared", str(tmp_path / "shared")])
+        args += ["--shared", str(tmp_path / "shared")] if shared else []
+        pack_windows([*args, "--seed", str(seed)])
         validate(tmp_path / name)
         return (tmp_path / name).resolve()
 
@@ -190,6 +191,7 @@ def test_shared_by_all_that_want_the_same(tmp_path, capsys):
     assert minutes["en"]["given"] == pytest.approx(4 / 60)
     assert 4.3 / 60 <= minutes["en"]["heard"] <= 5.5 / 60  # with three pauses
     assert packed("two", seed=1) != first
+    assert packed("two", shared=False) == first and (tmp_path / "two").is_symlink()
     save_wav(tmp_path / "0.wav", np.full(16000, 0.7, np.float32))
     first, old = packed("one"), first
     assert first != old

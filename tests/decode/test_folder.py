@@ -259,10 +259,11 @@ def test_partial_results_of_another_model_below_its_folder_are_not_used(
 def test_shared_by_all_that_decode_the_same(toy_models, toy_data, tmp_path):
     """Equal weights in another place, the same clips: decoded once; with another beam, again."""
 
-    def decode(name, model, *options):
+    def decode(name, model, *options, shared=True):
+        options += ("--shared", str(tmp_path / "shared")) if shared else ()
         decode_main(
             ["--model", str(model), "--runtime", "faster-whisper", "--data", str(toy_data),
-             "--out", str(tmp_path / name), "--shared", str(tmp_path / "shared"), *options]
+             "--out", str(tmp_path / name), *options]
         )  # fmt: skip
         return (tmp_path / name).resolve()
 
@@ -272,7 +273,10 @@ def test_shared_by_all_that_decode_the_same(toy_models, toy_data, tmp_path):
     assert place.parent == tmp_path / "shared" and all(texts(place).values())
     write_scp(place / "text", texts(place) | {"utt0": "kept"})
     assert decode("two", copy) == place and texts(tmp_path / "two")["utt0"] == "kept"
-    assert decode("two", copy, "--beam_size", "2") != place
+    # A link into what is shared is not written through, also by who does not say it again.
+    assert decode("two", copy, shared=False) == place
+    assert decode("two", copy, "--beam_size", "2", shared=False) != place
+    assert texts(place)["utt0"] == "kept" and (tmp_path / "two").is_symlink()
     wav = read_scp(toy_data / "wav.scp")
     shutil.copy(wav["utt1"], wav["utt0"])
     assert decode("one", model) != place and texts(tmp_path / "one")["utt0"] != "kept"

@@ -254,8 +254,12 @@ def test_every_stage(trim, tmp_path):
     before = [path.read_bytes() for path in made]
     clip = min(KaldiDir.load(data_root / "train").wav.values())
     save_wav(Path(clip), load_audio(clip) / 2)
-    for first, last in (("1", "2"), ("4", "4"), ("6", "6")):
-        run(tmp_path, *options, "--stage", first, "--stop_stage", last)
+    run(tmp_path, *options, "--stage", "1", "--stop_stage", "5")
+    content = json.loads((exp / "settings").read_text())["teacher_content"]
+    checkpoint = RECIPE / f"downloads/weights/{teacher.name}-{content}.pt"  # made of its folder
+    checkpoint.unlink()
+    run(tmp_path, *options, "--stage", "6", "--stop_stage", "6")
+    assert checkpoint.exists()
     for path, old in zip(made, before, strict=True):
         assert path.read_bytes() != old, path
     # Nothing is made of what the student before has left.
@@ -380,34 +384,65 @@ def test_audio_only_and_what_training_needs(data_root, save_toy, tmp_path):
     assert all(len(line.split()) == 1 for line in text.read_text().splitlines())
     (exp,) = (tmp_path / "exp").iterdir()
     (exp / "done/6").touch()
-    assert "no windows, or old ones: run --stage 2" in run(
-        tmp_path, *options, "--stage", "6", code=2
-    )
-    (exp / "data/train").mkdir(parents=True)
-    (exp / "data/train/utt2sha256").touch()
-    said = run(tmp_path, *options, "--stage", "6", code=2)
-    assert "stage 4 (teacher pass) is not finished" in said and (exp / "done/6").exists()
-    # The teacher's answers to other windows go, before it is asked for those to the present ones.
+    for finished, said in (
+        ([], "stage 3 is not finished: run --stage 3"),
+        ([3, 5], "stage 4 is not finished: run --stage 4, or --skip_teacher_pass true"),
+        ([4], "no windows, or old ones: run --stage 2"),
+    ):
+        for stage in finished:
+            (exp / f"done/{stage}").touch()
+        assert said in run(tmp_path, *options, "--stage", "6", code=2)
+        assert (exp / "done/6").exists()
+    # What jobs of a killed run have done counts for the stage that goes on, not for others.
+    for part in ("train", "dev"):
+        (exp / "data" / part).mkdir(parents=True)
+        for table in ("utt2sha256", "text", "utt2lang"):
+            (exp / "data" / part / table).touch()
+    (exp / "done/2").touch()
+    (exp / "done/4").unlink()
     (exp / "cache/train").mkdir(parents=True)
-    (exp / "cache/windows").write_text("others\n")
-    said = run(tmp_path, *options, "--stage", "4", "--stop_stage", "4", code=2)
-    assert "data/dev/wav.scp: no such file" in said
+    (exp / "cache/windows").write_text("1 2\n")
+    ended = [exp / f"logs/{stage}/.x.JOB.log/1.code" for stage in (2, 4, 5)]
+    for path in ended:
+        path.parent.mkdir(parents=True)
+        path.touch()
+    said = run(tmp_path, *options, "--stop_stage", "4", code=2)
+    assert "data/dev/wav.scp: no such file" in said and "stage 4: teacher pass" in said
+    assert [path.exists() for path in ended] == [True, True, False]
+    # The teacher's answers to other windows go, before it is asked for those to the present ones;
+    # where these cannot be read they stay.
     assert not (exp / "cache/train").exists() and (exp / "cache/windows").exists()
+    (exp / "cache/train").mkdir()
+    (exp / "data/dev/text").unlink()
+    said = run(tmp_path, *options, "--stage", "4", "--stop_stage", "4", code=2)
+    assert "data/dev/text: No such file or directory" in said and (exp / "cache/train").exists()
+    assert [path.exists() for path in ended] == [True, False, False]
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("warm")
-def test_a_run_waits_for_what_a_killed_one_left_at_work(save_toy, tmp_path):
+def test_a_run_waits_for_what_a_killed_one_left_at_work(save_toy, tmp_path, monkeypatch):
+    """Here, and on Slurm, of which these are stand-ins."""
+    for name in ("scancel", "squeue"):
+        (tmp_path / name).write_text(f'#!/bin/bash\necho "$0 $*" >> {tmp_path}/asked\n')
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     toy = str(save_toy(seed=0))
     options = ["--teacher", toy, "--student", toy, "--stop_stage", "0"]
     run(tmp_path, *options)
     (exp,) = (tmp_path / "exp").iterdir()
     left, settings = exp / ".model.tmp-host-123-0a1b2c3d.pt", (exp / "settings").stat().st_mtime_ns
     left.touch()
+    notes = [exp / part / "slurm" for part in ("kd/.train.log", "logs/2/.format.JOB.log")]
+    for number, note in enumerate(notes, 7):
+        note.parent.mkdir(parents=True)
+        note.write_text(str(number))
     words = "is at work there: waiting for it"
     with run_that_waits(exp / ".lock", words, tmp_path / "said", *options):
-        assert left.exists()
-    assert not left.exists()
+        assert left.exists() and not (tmp_path / "asked").exists()
+    assert not left.exists() and not any(note.exists() for note in notes)
+    asked = (tmp_path / "asked").read_text()
+    assert all(f"scancel {number}\n" in asked for number in (7, 8)) and "squeue" in asked
     # Nothing that decides about an experiment is written again, so no kill can cut it short.
     assert (exp / "settings").stat().st_mtime_ns == settings
 

@@ -78,6 +78,7 @@ def test_the_trainer_ramps_models_that_say_so(wrapped, monkeypatch, tmp_path):
         model = Model(ramp)
         DQTrainer.train_one_epoch(
             model=SimpleNamespace(module=model) if wrapped else model,
+            optimizers=[],
             iterator=[1, 2],
             reporter=SimpleNamespace(get_epoch=lambda: 2),
             options=SimpleNamespace(output_dir=tmp_path, max_epoch=4),
@@ -87,12 +88,31 @@ def test_the_trainer_ramps_models_that_say_so(wrapped, monkeypatch, tmp_path):
     assert (said["iterator"].before, said["iterator"].end) == (2, 2.0)
 
 
+def test_an_epoch_begins_without_gradients_of_the_one_before(monkeypatch, tmp_path):
+    """Of batches that made no whole step of `accum_grad`; a resumed training has none of them."""
+    found = []
+    monkeypatch.setattr(
+        "espnet2.train.trainer.Trainer.train_one_epoch",
+        lambda **kwargs: found.extend(p.grad for p in kwargs["model"].parameters()),
+    )
+    model = Model(0.0)
+    model.layer(torch.ones(8)).sum().backward()
+    DQTrainer.train_one_epoch(
+        model=model,
+        optimizers=[torch.optim.SGD(model.parameters())],
+        options=SimpleNamespace(output_dir=tmp_path),
+        distributed_option=SimpleNamespace(dist_rank=0),
+    )
+    assert found and not any(grad is not None and grad.any() for grad in found)
+
+
 def test_a_training_without_finite_gradients_is_not_finished(monkeypatch, tmp_path):
     """ESPnet would end it with exit code 0, and leave the average of what there is."""
     monkeypatch.setattr("espnet2.train.trainer.Trainer.train_one_epoch", lambda **_: True)
     with pytest.raises(WorkError, match="no step of this epoch had finite gradients"):
         DQTrainer.train_one_epoch(
             model=Model(0.0),
+            optimizers=[],
             iterator=[],
             reporter=SimpleNamespace(get_epoch=lambda: 1),
             options=SimpleNamespace(output_dir=tmp_path, max_epoch=1),

@@ -28,12 +28,21 @@ shown() { local LC_ALL=C.UTF-8; printf %s "${1//[[:cntrl:]]/?}"; }
 die() { echo "dq.sh: $(shown "$*")" >&2; exit 2; }
 # shellcheck source=egs2/dq_whisper/asr1/cmd.sh
 . "$(realpath "$cmd")"
-case $cmd_backend in
+shopt -s inherit_errexit # what fails in our $(...) ends the run, too
+case ${cmd_backend-} in
     local) [ "$num_nodes" -eq 1 ] || die "--num_nodes $num_nodes: needs cmd_backend=slurm in $cmd" ;;
     slurm) cmd_split=true ;;
-    *) die "$cmd: cmd_backend=$cmd_backend: local or slurm" ;;
+    *) die "$cmd: cmd_backend=${cmd_backend-}: local or slurm" ;;
 esac
+for variable in cmd_{split,threads,options,train_options}; do
+    [ -v "$variable" ] || die "$cmd: $variable is not set"
+    [ "$cmd_split" = false ] ||
+        why=$("$PYTHON" -c 'import shlex, sys; shlex.split(sys.argv[1])' "${!variable}" 2>&1) ||
+        die "$cmd: $variable: ${why##*: }" # as sbatch would get it
+done
 case $cmd_split in true|false) ;; *) die "$cmd: cmd_split=$cmd_split: true or false" ;; esac
+[[ $cmd_threads == +([0-9]) && $cmd_threads != +(0) ]] ||
+    die "$cmd: cmd_threads=$cmd_threads: not a whole number above 0"
 
 for folder in "$exp/done" "$dumpdir" downloads; do
     elsewhere="in a clone that is somebody else's nothing can be made: work in one of your own"
@@ -45,35 +54,23 @@ dump=$(cd "$dumpdir" && pwd)/$corpus
     dump+=/$({ realpath -m "$data_root"; printf %s "$local_data_opts"; } | cksum | cut -d ' ' -f 1)
 data=$dump/data raw=$dump/raw
 # What the teacher splits or labels is a data set of its own.
-of_teacher=$(basename "$teacher_pt" .pt)
 if [ "$long" = split ]; then raw+=_split_$of_teacher; fi
 drawn=$raw/test # what is scored, perhaps joined
 if [ "$test_clips" -gt 0 ]; then drawn=$exp/data/test; fi
 test=$drawn
 if [ "$test_windows" = true ]; then test=$exp/data/test_windows; fi
+py() { "$PYTHON" -m "espnet_dq.bin.$1" "${@:2}"; }
 log() { echo "$(date '+%H:%M:%S') (dq.sh:${BASH_LINENO[0]}) $(shown "$*")" >&2; }
-# beside FILE KIND: a new hidden name beside it, as espnet_dq/files.py makes them.
+# beside FILE: a new hidden name beside it, as espnet_dq/files.py makes them.
 host=$(uname -n | tr -cd '[:alnum:]' | cut -c 1-12)
 beside() {
-    echo "${1%/*}/.${1##*/}.$2-${host:-host}-$$-$(od -An -N4 -tx4 /dev/urandom | tr -d ' ')"
+    echo "${1%/*}/.${1##*/}.tmp-${host:-host}-$$-$(od -An -N4 -tx4 /dev/urandom | tr -d ' ')"
 }
 # whole FILE: what comes in, under its name only once all of it is there.
 whole() {
     local part
-    part=$(beside "$1" tmp)
+    part=$(beside "$1")
     cat > "$part" && mv "$part" "$1"
-}
-# made_of FOLDER NOTE WHAT ANEW: a folder whose file NOTE says of what it is made. One that is of
-# something else, or any if ANEW is true, goes before that: never half of it under its name.
-made_of() {
-    local old
-    if [ -e "$1/$2" ] && { [ "$4" = true ] || [ "$3" != "$(<"$1/$2")" ]; }; then
-        old=$(beside "$1" old)
-        mv "$1" "$old"
-        rm -rf "$old"
-    fi
-    mkdir -p "$1"
-    [ -e "$1/$2" ] || echo "$3" | whole "$1/$2"
 }
 
 # One run at a time in this folder. Everything that a run starts here holds the lock, so what a
@@ -95,6 +92,8 @@ if type -P flock > /dev/null; then
             -prune -exec rm -rf {} +
     fi
 fi
+# On Slurm nothing holds the lock, and what killed runs have left there works on.
+for left in "$exp"/{logs,logs/*,kd,qat}/.*/slurm; do [ ! -e "$left" ] || py end_jobs "$left"; done
 
 read -ra systems <<< "$systems"
 read -ra also <<< "${also//,/ }"
@@ -120,35 +119,36 @@ run_stage() {
         if [ "$stage" -eq 0 ]; then log "stage $1 ($2): finished before"; return 1; fi
         again=true
     fi
-    case $1 in 6|7) check_training ;; 8|9|10|12) check_before "$1" ;; esac
-    # What later stages made of the old result does not stand any longer.
-    for ((later = $1; later <= 13; later++)); do rm -f "$exp/done/$later"; done
+    check_before "$1"
+    # What later stages made of the old result does not stand any longer, nor what their jobs did.
+    for ((later = $1; later <= 13; later++)); do
+        rm -f "$exp/done/$later"
+        [ "$later" -eq "$1" ] && [ "$stage" -eq 0 ] || rm -rf "$exp/logs/$later"/.*.log
+    done
     log "stage $1: $2"
-    started=$SECONDS
+    started=$SECONDS current=$1
 }
-# What a training needs of the stages before, asked before the markers of the old one are gone.
-check_training() {
-    [ -e "$exp/data/train/utt2sha256" ] || die "$exp/data: no windows, or old ones: run --stage 2"
-    [ "$skip_teacher_pass" = true ] || [ -e "$exp/done/4" ] ||
-        die "stage 4 (teacher pass) is not finished: run it, or --skip_teacher_pass true"
-    [ -e "$exp/conf/qat.yaml" ] || die "$exp/conf: no configurations: run --stage 3"
-}
-# check_before N: what stage N goes on with is of this student, not of one before.
+mapfile -t needs <<< "$needs" # by stage
+# check_before N: what stage N goes on with is of this experiment as it is now, not of one before.
 check_before() {
-    local before=$(($1 == 12 ? 10 : $1 - 1))
-    [ "$before" -lt "$stage" ] || return 0 # it runs, or is left out, in this run
-    [ "$1" -gt 8 ] || [ "$skip_train" = false ] || return 0
-    [ -e "$exp/done/$before" ] || die "stage $before is not finished: run --stage $before"
+    local before or
+    for before in ${needs[$1]}; do
+        or=; [ "$before" -ne 4 ] || or=", or --skip_teacher_pass true"
+        [[ $before -ge $stage || -e $exp/done/$before ]] ||
+            die "stage $before is not finished: run --stage $before$or"
+    done
+    [[ $1 != [467] || -e $exp/data/train/utt2sha256 ]] ||
+        die "$exp/data: no windows, or old ones: run --stage 2"
+    [[ $1 != [67] || -e $exp/conf/qat.yaml ]] || die "$exp/conf: no configurations: run --stage 3"
 }
 finish_stage() {
     log "stage $1: done in $((SECONDS - started)) s"
     echo "$((SECONDS - started))" | whole "$exp/done/$1"
 }
-py() { "$PYTHON" -m "espnet_dq.bin.$1" "${@:2}"; }
 # in_jobs N NAME OPTIONS COMMAND...: as N jobs where cmd.sh says, JOB in the command being the number.
 in_jobs() {
-    py jobs --backend "$cmd_backend" --nj "$1" --log "$exp/logs/$2.JOB.log" --options="$3" \
-        -- "${@:4}"
+    py jobs --backend "$cmd_backend" --nj "$1" --log "$exp/logs/$current/$2.JOB.log" \
+        --options="$3" -- "${@:4}"
 }
 # heavy NAME MODULE ARGS...: as `py`; on Slurm as a job, with $heavy_options if set.
 heavy() {
@@ -167,12 +167,11 @@ fetch_weights() {
     done
 }
 
+# Those that are gone since stage 3, as downloads may be.
+need_weights() { [[ -e $teacher_pt && -e $student_pt ]] || fetch_weights teacher student; }
+
 pipes=()
 [ "$allow_pipes" = false ] || pipes=(--allow_pipes)
-# Which windows there are, if any.
-windows() {
-    { cat "$exp/data/"{train,dev}/{utt2sha256,text,utt2lang} 2> /dev/null || true; } | cksum
-}
 # Experiments on one corpus share its data, so only one makes them at a time. What another has made
 # of the same source while this one waited, with the same options, need not be made again, unless
 # --stage asks for it. (A source that changes while a run reads it is anyone's guess.)
@@ -194,12 +193,8 @@ lock_data() {
         data_made=true
     fi
 }
-data_made=false # by another run
-data_read=false # by this one, from the source
-unlock_data() {
-    [ -z "${data_lock:-}" ] || exec {data_lock}>&-
-    data_lock=
-}
+data_made=false data_read=false # by another run; by this one, from the source
+unlock_data() { [ -z "${data_lock:-}" ] || exec {data_lock}>&-; data_lock=; }
 # make_data OPTIONS...: stage 1, which notes what it reads; or with --exp a look whether that is so.
 make_data() {
     py make_data --out "$data" --nj "$nj" --apart "$dumpdir" --apart "$expdir" "$@" -- \
@@ -306,9 +301,9 @@ if run_stage 3 "weights" false; then
     finish_stage 3
 fi
 
-if [ "$skip_train" = true ]; then skip_teacher_pass=true; fi
 if run_stage 4 "teacher pass" "$skip_teacher_pass"; then
-    made_of "$exp/cache" windows "$(windows)" false # answers to other windows go
+    need_weights
+    py made_of "$exp/cache" --note windows --data "$exp/data" # answers to other windows go
     for set in dev train; do
         pass=(--data "$exp/data/$set" --out "$exp/cache/$set"
             --teacher "$teacher_pt" --student "$student_pt" --grid "$grid" --padding "$padding"
@@ -330,22 +325,24 @@ fi
 
 # train NAME INIT: one run of ESPnet's trainer, of conf/NAME.yaml; resumes by itself.
 train() {
-    local out=$exp/$1 start code=0 live=()
+    local out=$exp/$1 code=0 live=() anew=()
+    need_weights
     # A finished run that is asked for again starts anew, and so does one from another start, of
     # other data or another teacher; an unfinished one is resumed.
-    start=$(windows; cksum < "$2"; cksum < "$teacher_pt")
-    made_of "$out" start "$start" "$again"
+    [ "$again" = false ] || anew=(--anew)
+    py made_of "$out" --note start --data "$exp/data" --of "$2" "$teacher_pt" "${anew[@]}"
     [ "$skip_teacher_pass" = false ] || live=(--live)
     py run_training --exp "$exp" --name "$1" --init "$2" --teacher "$teacher_pt" \
         --padding "$padding" --seed "$seed" --ngpu "$ngpu" --nodes "$num_nodes" "${live[@]}" \
         --backend "$cmd_backend" --options="$cmd_train_options" || code=$?
     case $code in
         0) ;;
+        2) exit 2 ;;
         130) log "interrupted: the same command goes on with the training"; exit 130 ;;
         *) [ ! -e "$out/train.log" ] || tail -n 1 "$out/train.log" >&2
             log "training failed: see $out/train.log"; exit 1 ;;
     esac
-    grep 'epoch results' "$out/train.log" | sed 's/.*INFO: //' | cut -c1-180 >&2
+    { grep 'epoch results' "$out/train.log" || true; } | sed 's/.*INFO: //' | cut -c1-180 >&2
 }
 
 if [ "$mode" = kd_qat ] && run_stage 6 "distil (kd)" "$skip_train"; then
@@ -369,6 +366,7 @@ if run_stage 7 "distil on the grid (qat)" "$skip_train"; then
 fi
 
 if run_stage 8 "export and verify" false; then
+    need_weights
     py export --exp "$exp/qat" --to "$format" --out "$exp/export/$exported"
     code=0
     py verify "$exp/export/$exported" --against "$exp/qat" --json "$exp/verify.json" |
@@ -412,6 +410,7 @@ if run_stage 9 "decode" "$skip_eval"; then
     rounding=()
     ! is_scored untouched_rounded || rounding+=(--untouched_rounded "$student_pt")
     ! is_scored teacher_rounded || rounding+=(--teacher_rounded "$teacher_pt")
+    [ "${#rounding[@]}" -eq 0 ] || need_weights
     [[ ${scored[*]} != *rounded* ]] || heavy rounded round_systems --exp "$exp" --grid "$grid" \
         "${rounding[@]}" --also "${also[@]}"
     py describe --exp "$exp" --corpus "$corpus" --seed "$seed" --data "$test" \
@@ -449,7 +448,7 @@ if run_stage 12 "report" "$skip_eval"; then
 fi
 
 if run_stage 13 "pack" "$skip_pack"; then
-    zip=$(beside "$exp/espnet_model" tmp).zip
+    zip=$(beside "$exp/espnet_model").zip
     "$PYTHON" -m espnet2.bin.pack asr --asr_train_config "$exp/qat/config.yaml" \
         --asr_model_file "$exp/qat/valid.loss.ave.pth" --outpath "$zip"
     mv "$zip" "$exp/espnet_model.zip"

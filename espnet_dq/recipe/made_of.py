@@ -1,0 +1,60 @@
+"""Folders of an experiment that hold a note of what they are made of.
+
+The note has a line of `cksum` for the windows, and one for each file.
+"""
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from espnet_dq.errors import InputError
+from espnet_dq.files import atomic, discard
+
+TABLES = ("utt2sha256", "text", "utt2lang")  # which decide about windows
+
+
+def make_way(
+    folder: Path, note: str, data: Path, files: Sequence[Path] = (), anew: bool = False
+) -> None:
+    """See to it that a folder is made of these windows and files, or of nothing yet.
+
+    Args:
+        folder: one that is made of something else goes; of one without a note it is assumed.
+        note: the note's name in it.
+        data: folder of windows, train and dev.
+        files: what else it is made of.
+        anew: whether it goes in any case.
+
+    Raises:
+        InputError: something of that cannot be read, which does not make it another, or the note is
+            none of these: nothing goes.
+    """
+    tables = [data / part / table for part in ("train", "dev") for table in TABLES]
+    said = "\n".join(_cksum(group) for group in (tables, *([file] for file in files)))
+    path = folder / note
+    if path.exists():
+        try:
+            old = path.read_text(encoding="utf-8", errors="replace")
+        except OSError as e:
+            raise InputError(f"{path}: {e.strerror}") from e
+        if not re.fullmatch(r"(\d+ \d+\n?)+", old):
+            raise InputError(f"{path}: is no note of a stage: remove it, or give another folder")
+        if not anew and old.rstrip("\n") == said:
+            return
+        discard(folder)
+    with atomic(path) as tmp:
+        tmp.write_text(f"{said}\n", encoding="utf-8")
+
+
+def _cksum(files: Iterable[Path]) -> str:
+    """What `cksum` says of the files' bytes, one behind the other."""
+    with subprocess.Popen("cksum", stdin=subprocess.PIPE, stdout=subprocess.PIPE) as summing:
+        for file in files:
+            try:
+                with open(file, "rb") as content:
+                    shutil.copyfileobj(content, summing.stdin)
+            except OSError as e:
+                raise InputError(f"{file}: {e.strerror}") from e
+        return summing.communicate()[0].decode().strip()
