@@ -273,42 +273,13 @@ def test_every_stage(trim, tmp_path):
 @pytest.mark.usefixtures("warm")
 def test_usage_and_mistakes(tmp_path):
     assert "unknown option --corpsu" in run(tmp_path, "--corpsu", "x", code=2)
-    assert "--skip_train yes" in run(tmp_path, "--skip_train", "yes", code=2)
-    assert "--grid int3: unknown grid" in run(tmp_path, "--grid", "int3", code=2)
-    assert "grids.yaml: no such file" in run(tmp_path, "--grid", "grids.yaml", code=2)
-    assert "--corpus asterix: asterisk" in run(tmp_path, "--corpus", "asterix", code=2)
-    said = run(tmp_path, "--teacher", "larg", code=2)
-    assert "--teacher larg: no such file or folder, nor a name of OpenAI's (tiny, " in said
-    assert "--student" in (said := run(tmp_path, "--student", "no.pt", code=2)) and "no.pt" in said
-    assert not (tmp_path / "exp").exists()
+    assert "no.pt: no such file" in run(tmp_path, "--student", "no.pt", code=2)
     assert "needs --data_root" in run(tmp_path, "--corpus", "kaldi", code=2)
-    for options, said in (
-        (["--corpus", "kaldi", "--data_root", "/nope"], "--data_root /nope: no such folder"),
-        (["--corpus", "mls", "--data_root", "no pe"], "--data_root no pe: no such folder"),
-        (["--corpus", "kaldi", "--data_root", __file__], f"{__file__}: is no folder"),
-        (["--teacher", "/nope/my.pt"], "--teacher /nope/my.pt: no such file"),
-        (["--student", "no.pt"], "--student no.pt: no such file"),
-        (["--grid", "no.yaml"], "--grid no.yaml: no such file"),
-        (["--train_config", "no.yaml"], "--train_config no.yaml: no such file"),
-        (["--qat_config", "/nope.yaml"], "--qat_config /nope.yaml: no such file"),
-        (["--cmd", "no.sh"], "--cmd no.sh: no such file"),
-        (["--expdir", __file__], f"--expdir {__file__}: is no folder"),
-        (["--dumpdir", __file__], f"--dumpdir {__file__}: is no folder"),
-        (["--cachedir", __file__], f"--cachedir {__file__}: is no folder"),
-    ):
-        assert said in run(tmp_path, *options, code=2), options
-    assert "takes no path with : or , in it" in run(tmp_path, "--tag", "a,b", code=2)
-    assert "JOB in a path would become" in run(tmp_path, "--cachedir", "a/JOB", code=2)
-    assert "--upload_to me: USER/NAME" in run(tmp_path, "--upload_to", "me", code=2)
-    assert "--nj many" in run(tmp_path, "--nj", "many", code=2)
-    assert "--systems: it: unknown" in run(tmp_path, "--systems", "student it", code=2)
-    assert "without student" in run(tmp_path, "--systems", "teacher", code=2)
+    assert not (tmp_path / "exp").exists()
     assert "needs cmd_backend=slurm in cmd.sh" in run(tmp_path, "--num_nodes", "2", code=2)
     (tmp_path / "cmd.sh").write_text("cmd_backend=pbs\n")
     cmd = str(tmp_path / "cmd.sh")
     assert "cmd_backend=pbs: local or slurm" in run(tmp_path, "--cmd", cmd, code=2)
-    assert "no.sh: no such file" in run(tmp_path, "--cmd", "no.sh", code=2)
-    assert "nowhere.yaml: no such file" in run(tmp_path, "--train_config", "nowhere.yaml", code=2)
     done = subprocess.run([str(RECIPE / "run.sh"), "--help"], capture_output=True, text=True)
     assert done.returncode == 0
     for option in ("--stage", "--skip_train", "--corpus", "--grid", "--tag", "--upload_to"):
