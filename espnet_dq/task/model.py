@@ -88,6 +88,7 @@ class DQWhisperModel(ESPnetASRModel, Distilling):
         self.settings, self.quant = DistillConfig.from_mapping(conf), QuantConfig.from_mapping(conf)
         if teacher is None and self.settings.alpha > 0:
             raise InputError("alpha above 0 needs a teacher")
+        self._check_auto(decoder.checkpointing)
         decoder.set_tokens(token_list)
         self.tokenizer = decoder.tokenizer
         self.teacher = None if teacher is None else Teacher(teacher, decoder.dims)
@@ -101,6 +102,19 @@ class DQWhisperModel(ESPnetASRModel, Distilling):
                 for parameter in part.parameters():
                     parameter.fill_(torch.nan)
         self._loaded = False
+
+    def _check_auto(self, checkpointing: bool) -> None:
+        """Stop where a weight would be measured that cannot be.
+
+        That is while weights on the grid are kept, so blocks that are computed again there do not
+        find what they have kept of learned ranges.
+        """
+        auto = self.settings.lambda_hidden == "auto" and self.settings.matching != "logits"
+        if auto and checkpointing and self.quant.ranges != "max":
+            raise InputError(
+                f"lambda_hidden: auto cannot be measured with decoder_conf.checkpointing and ranges "
+                f"{self.quant.ranges}: say a number"
+            )
 
     def _prepare(self) -> None:
         """Put the weights on their grids, and what they are multiplied with."""

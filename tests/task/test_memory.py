@@ -212,3 +212,12 @@ def test_gradients_of_two_half_batches_are_one_batchs(train, tmp_path):
             assert (one[name] - two[name]).norm() < 0.01 * way + rounding, name
             moved += int(way > 4 * rounding)
     assert moved > 50
+
+
+def test_a_weight_that_cannot_be_measured_is_refused(build):
+    conf = {"preset": "full", "matching": "static", "lambda_hidden": "auto", "ranges": "lsq"}
+    with pytest.raises(InputError, match=r"checkpointing and ranges lsq: say a number"):
+        build(checkpointing=True, **conf)
+    for changed in ({"lambda_hidden": 0.1}, {"matching": "logits"}, {"ranges": "max"}):
+        build(checkpointing=True, **conf | changed)
+    build(**conf)
