@@ -112,7 +112,7 @@ class DQWhisperModel(ESPnetASRModel, Distilling):
         auto = self.settings.lambda_hidden == "auto" and self.settings.matching != "logits"
         if auto and checkpointing and self.quant.ranges != "max":
             raise InputError(
-                f"lambda_hidden: auto cannot be measured with decoder_conf.checkpointing and ranges "
+                "lambda_hidden: auto cannot be measured with decoder_conf.checkpointing and ranges "
                 f"{self.quant.ranges}: say a number"
             )
 
