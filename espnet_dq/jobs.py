@@ -257,29 +257,42 @@ def _show(bar: tqdm, ended: int) -> None:
         bar.update(new)
 
 
-def end_left(note: Path) -> None:
+def end_left(note: Path, alone: bool) -> None:
     """Take from Slurm what a killed run has left there, and wait until it has ended.
 
     Args:
         note: the number of its job, in its `Jobs.state`.
+        alone: whether nobody else can be waiting for that job.
 
     Raises:
         InputError: it is no number, or there is no Slurm here.
-        WorkError: it has not ended after `ENDS` seconds.
+        WorkError: it may be somebody else's, or has not ended after `ENDS` seconds.
     """
     if not (number := note.read_text().strip()).isdecimal():
-        raise InputError(f"{note}: is no number of a job")
-    say(f"{note.parent}: ending job {number} of Slurm, which a killed run has left", sys.stderr)
+        raise InputError(f"{note}: is no number of a job: remove it once its job has ended")
     try:
-        _ask(["scancel", number])
-        until = time.monotonic() + ENDS
-        while not _gone(number):
-            if time.monotonic() > until:
-                raise WorkError(f"{note}: job {number} of Slurm has not ended in {ENDS:g} s")
-            time.sleep(1)
+        if not _gone(number):
+            if not alone:
+                raise WorkError(
+                    f"{note}: job {number} of Slurm is another run's, or left by a killed one, and "
+                    f"without locks nobody knows: wait for it, or scancel {number}"
+                )
+            _end(number, note)
     except InputError as e:
-        raise InputError(f"{note}: job {number} may still run, but {e}") from e
+        raise InputError(
+            f"{note}: job {number} may still run, but {e} Once it has ended, remove that file"
+        ) from e
     remove(note)
+
+
+def _end(number: str, note: Path) -> None:
+    say(f"{note.parent}: ending job {number} of Slurm, which a killed run has left", sys.stderr)
+    _ask(["scancel", number])
+    until = time.monotonic() + ENDS
+    while not _gone(number):
+        if time.monotonic() > until:
+            raise WorkError(f"{note}: job {number} of Slurm has not ended in {ENDS:g} s")
+        time.sleep(1)
 
 
 def _submitted(jobs: Jobs) -> Path:

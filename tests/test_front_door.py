@@ -338,6 +338,7 @@ def test_the_wrong_kind_of_thing_is_one_line(toy, make_toy):
         (lambda: dq.merge([net, net]), f"^a Whisper is {no_model}"),
         (lambda: dq.merge("openai:tiny"), "^sources: 'openai:tiny' is no list of models$"),
         (lambda: dq.merge(model), "^sources: a Model is no list of models$"),
+        (lambda: dq.merge([]), "^sources: no models$"),
         (lambda: dq.merge([model] * 2, 0.5), r"^shares: 0\.5 is not a list of numbers$"),
         (lambda: dq.merge([model] * 2, ["1", 0]), "^shares: '1' is not a number$"),
         (lambda: dq.save(toy, "b.bin"), "^model: .* is not a model in memory: load it first$"),

@@ -144,22 +144,30 @@ def test_what_a_killed_run_left_on_slurm_is_ended(slurm, tmp_path, capsys, monke
     note = tmp_path / "kd/.train.log/slurm"
     note.parent.mkdir(parents=True)
     note.write_text("7")
-    end_left(note)
+    with pytest.raises(WorkError, match=r"slurm: job 7 .* without locks nobody knows: .*scancel 7"):
+        end_left(note, False)
+    assert note.exists() and not (tmp_path / "cancelled").exists()
+    end_left(note, True)
     assert (tmp_path / "cancelled").read_text() == "7\n" and not note.exists()
     assert (tmp_path / "looks").read_text().count(".") == 3
     assert "kd/.train.log: ending job 7 of Slurm, which a killed run" in capsys.readouterr().err
+    note.write_text("7")  # it has ended
+    end_left(note, False)
+    assert not note.exists()
     (tmp_path / "looks").write_text("")
     note.write_text("7")
     monkeypatch.setattr(module, "ENDS", 0)
     with pytest.raises(WorkError, match=r"slurm: job 7 of Slurm has not ended in 0 s"):
-        end_left(note)
+        end_left(note, True)
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(InputError, match=r"slurm: job 7 may still run, but no scancel here"):
-        end_left(note)
+    with pytest.raises(
+        InputError, match=r"slurm: job 7 may still run, but no squeue here.* remove"
+    ):
+        end_left(note, True)
     assert note.read_text() == "7"
     note.write_text("mine")
     with pytest.raises(InputError, match=r"slurm: is no number of a job"):
-        end_left(note)
+        end_left(note, True)
     assert note.read_text() == "mine"
 
 

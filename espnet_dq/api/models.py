@@ -220,6 +220,8 @@ def merge(sources: Sequence[str | Path | Model], shares: Sequence[float] | None 
     for share in shares:
         check_kind("shares", share, Real, "a number")
     models = [m if isinstance(m, Model) else load(m) for m in sources]
+    if not models:
+        raise InputError("sources: no models")
     values = [replace(m.weights, state=m.weights.state | _values(m)) for m in models]
     mean = merged(values, shares or [1 / len(models)] * len(models))
     return Model(mean, others=tuple(path for m in models for path in m.sources()))
@@ -344,7 +346,7 @@ def convert(
     """
     check_out(to, path)
     check_written(path, source_path(source))
-    if grid.endswith(SUFFIX):
+    if isinstance(grid, str) and grid.endswith(SUFFIX):
         check_apart(path, grid)
     if data is not None:
         check_apart(path, data, FOLDER.files)

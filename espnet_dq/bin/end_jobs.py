@@ -13,12 +13,14 @@ def get_parser() -> Parser:
     parser.add_argument(
         "note", type=Path, help="their number, in a hidden folder beside their logs"
     )
+    parser.add_argument("--alone", action="store_true", help="nobody else can be waiting for them")
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
     """End them; returns 0."""
-    end_left(get_parser().parse_args(argv).note)
+    args = get_parser().parse_args(argv)
+    end_left(args.note, args.alone)
     return 0
 
 

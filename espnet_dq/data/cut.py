@@ -1,6 +1,6 @@
 """One 16 kHz WAV for each utterance: decoded, cut out of a recording, or from a command's output.
 
-A recording is decoded once for all of its utterances.
+A recording is decoded once for all of its utterances, a damaged one twice.
 """
 
 import hashlib

@@ -40,7 +40,7 @@ def make_way(
         except OSError as e:
             raise InputError(f"{path}: {e.strerror}") from e
         if not re.fullmatch(r"(\d+ \d+\n?)+", old):
-            raise InputError(f"{path}: is no note of a stage: remove it, or give another folder")
+            raise InputError(f"{path}: is no note of a stage: remove {folder}, which is made again")
         if not anew and old.rstrip("\n") == said:
             return
         discard(folder)

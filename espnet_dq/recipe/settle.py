@@ -172,7 +172,8 @@ def _merge(o: Mapping[str, str], config: dict, settings: Path) -> str:
 
 def _of_teacher(known: Mapping[str, str], settings: Path) -> str:
     """What its data are called: as its checkpoint, and by what that holds, if it is a user's."""
-    name, content = Path(known["teacher_pt"]).stem, known["teacher_content"]
+    name = Path(known["teacher_pt"]).name.removesuffix(".pt")
+    content = known["teacher_content"]
     with suppress(OSError, ValueError, TypeError):
         if BY_CONTENT not in dict(json.loads(settings.read_text(encoding="utf-8"))):
             return name  # of an older version

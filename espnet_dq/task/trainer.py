@@ -15,10 +15,11 @@ import torch
 from espnet2.train.reporter import Reporter
 from espnet2.train.trainer import Trainer
 
-from espnet_dq.errors import InputError, WorkError
+from espnet_dq.errors import WorkError
 from espnet_dq.files import atomic
 from espnet_dq.quant.fake_quant import set_share
 from espnet_dq.task.checkpoints import BEFORE, LAST
+from espnet_dq.task.plan import check_amp
 
 if TYPE_CHECKING:
     from espnet_dq.task.model import DQWhisperModel
@@ -54,8 +55,7 @@ class DQTrainer(Trainer):
             InputError: `use_amp` on a CPU, where ESPnet's would change nothing and not say so.
         """
         options = kwargs["trainer_options"]
-        if options.use_amp and not options.ngpu:
-            raise InputError("use_amp is for GPUs: on a CPU, set precision: bfloat16 in model_conf")
+        check_amp(vars(options), "the training", options.ngpu)
         save = torch.save
 
         def save_whole(content: dict, path: Path) -> None:

@@ -213,19 +213,21 @@ def test_models_that_one_has(folder, tmp_path):
 def test_teachers_of_one_name_have_data_of_their_own(experiment, tmp_path):
     """What they split and label; an experiment of an older version goes on with what it has."""
     called = {}
-    for seed, name in enumerate("ab"):
+    for seed, (name, file, was) in enumerate(
+        [("a", "best.pt", "best"), ("b", "best.pt", "best"), ("c", "best-v2.1", "best-v2.1")]
+    ):
         (tmp_path / name).mkdir()
         model = toys.make_model(state=32, layers=1, seed=seed)
-        path = str(toys.save_model(tmp_path / f"{name}/best.pt", model))
+        path = str(toys.save_model(tmp_path / name / file, model))
         exp = experiment(teacher=path, tag=name)
         called[name] = settle({"teacher": path, "tag": name, "expdir": str(tmp_path)})["of_teacher"]
         known = json.loads((exp / "settings").read_text())
-        assert called[name] == f"best-{known['teacher_content']}"
+        assert called[name] == f"{was}-{known['teacher_content']}"
         del known["teachers_data"]
         (exp / "settings").write_text(json.dumps(known))
         assert experiment(teacher=path, tag=name) == exp
         settled = settle({"teacher": path, "tag": name, "expdir": str(tmp_path)})
-        assert settled["of_teacher"] == "best"
+        assert settled["of_teacher"] == was
     assert called["a"] != called["b"]
     assert settle({"teacher": "base", "expdir": str(tmp_path)})["of_teacher"] == "base"
 

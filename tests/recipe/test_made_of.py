@@ -63,7 +63,7 @@ def test_nor_is_a_note_that_cannot_be_read(exp):
 
 def test_nor_is_one_of_the_users(exp):
     (exp / "kd/start").write_text("mine\n")
-    with pytest.raises(InputError, match="kd/start: is no note of a stage"):
+    with pytest.raises(InputError, match=r"kd/start: is no note of a stage: remove .*/kd, which"):
         begin(exp)
     assert (exp / "kd/checkpoint.pth").exists()
 

@@ -163,7 +163,7 @@ def test_the_teacher_hears_in_the_asked_precision_with_cached_answers(build, bat
 
 def test_use_amp_on_a_cpu_is_refused():
     """ESPnet's would train in float32 there, and not say so."""
-    with pytest.raises(InputError, match=r"use_amp is for GPUs: .* precision: bfloat16"):
+    with pytest.raises(InputError, match=r"use_amp is for GPUs .* precision: bfloat16"):
         DQTrainer.run(trainer_options=SimpleNamespace(use_amp=True, ngpu=0))
 
 

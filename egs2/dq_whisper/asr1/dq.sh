@@ -75,6 +75,7 @@ whole() {
 
 # One run at a time in this folder. Everything that a run starts here holds the lock, so what a
 # killed one has left at work is waited for.
+alone=()
 if type -P flock > /dev/null; then
     exec {lock}> "$exp/.lock"
     locked=0
@@ -84,16 +85,18 @@ if type -P flock > /dev/null; then
         flock "$lock" && locked=0
         settle "$@" # what the other has made may not go together with these options
     fi
-    # What killed runs have left under the names that `beside` and espnet_dq/files.py make. Nobody
-    # else is at work here, if there are locks.
-    if [ "$locked" -eq 0 ]; then
-        hex='[0-9a-f][0-9a-f][0-9a-f][0-9a-f]'
-        find "$exp" \( -name ".*.tmp-*-[0-9]*-$hex$hex*" -o -name ".*.old-*-[0-9]*-$hex$hex*" \) \
-            -prune -exec rm -rf {} +
-    fi
+    [ "$locked" -ne 0 ] || alone=(--alone)
 fi
 # On Slurm nothing holds the lock, and what killed runs have left there works on.
-for left in "$exp"/{logs,logs/*,kd,qat}/.*/slurm; do [ ! -e "$left" ] || py end_jobs "$left"; done
+for left in "$exp"/{logs,logs/*,kd,qat}/.*/slurm; do
+    [ ! -e "$left" ] || py end_jobs "$left" "${alone[@]}"
+done
+# What killed runs have left under the names that `beside` and espnet_dq/files.py make.
+if [ "${#alone[@]}" -gt 0 ]; then
+    hex='[0-9a-f][0-9a-f][0-9a-f][0-9a-f]'
+    find "$exp" \( -name ".*.tmp-*-[0-9]*-$hex$hex*" -o -name ".*.old-*-[0-9]*-$hex$hex*" \) \
+        -prune -exec rm -rf {} +
+fi
 
 read -ra systems <<< "$systems"
 read -ra also <<< "${also//,/ }"
@@ -147,8 +150,11 @@ finish_stage() {
 }
 # in_jobs N NAME OPTIONS COMMAND...: as N jobs where cmd.sh says, JOB in the command being the number.
 in_jobs() {
+    local code=0
     py jobs --backend "$cmd_backend" --nj "$1" --log "$exp/logs/$current/$2.JOB.log" \
-        --options="$3" -- "${@:4}"
+        --options="$3" -- "${@:4}" || code=$?
+    [[ $code -eq 0 || $stage -eq 0 ]] || log "with --stage all jobs of a stage start again"
+    return "$code"
 }
 # heavy NAME MODULE ARGS...: as `py`; on Slurm as a job, with $heavy_options if set.
 heavy() {
