@@ -184,7 +184,7 @@ def run_jobs(
     if failed:
         raise WorkError(
             f"{len(failed)} of {jobs.count} jobs failed: {', '.join(map(str, failed))}; "
-            "the same command starts only these again"
+            "started again, only these run"
         )
     remove(jobs.state)
 

@@ -32,7 +32,7 @@ def test_failed_jobs_are_named_and_run_again_alone(tmp_path, capsys):
     log = tmp_path / "my logs/x.JOB.log"
     log.parent.mkdir()
     given = jobs(log, "bash", "-c", COUNT, "_", "JOB", f"{tmp_path}/bad.JOB", odd, "JOBS")
-    with pytest.raises(WorkError, match=r"1 of 3 jobs failed: 2; the same command starts only"):
+    with pytest.raises(WorkError, match=r"1 of 3 jobs failed: 2; started again, only these run"):
         run_jobs(given, at_once=2)
     assert f"job 2: exit code 2: {tmp_path}/my logs/x.2.log" in capsys.readouterr().err
     (tmp_path / "bad.2").unlink()

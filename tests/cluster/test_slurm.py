@@ -31,7 +31,7 @@ def test_array_decodes_and_a_failed_job_runs_again_alone(slurm, toy_models, toy_
     assert first.returncode == 1
     assert f"job 2: exit code 7: {logs}/decode.2.log\n" in first.stderr
     assert first.stderr.splitlines()[-1].endswith(
-        "1 of 3 jobs failed: 2; the same command starts only these again"
+        "1 of 3 jobs failed: 2; started again, only these run"
     )
     second = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert second.returncode == 0, second.stderr

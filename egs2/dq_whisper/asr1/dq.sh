@@ -153,7 +153,7 @@ in_jobs() {
     local code=0
     py jobs --backend "$cmd_backend" --nj "$1" --log "$exp/logs/$current/$2.JOB.log" \
         --options="$3" -- "${@:4}" || code=$?
-    [[ $code -eq 0 || $stage -eq 0 ]] || log "with --stage all jobs of a stage start again"
+    [[ $code -eq 0 || $stage -eq 0 ]] || log "without --stage, that is: with it all jobs of the stage run again"
     return "$code"
 }
 # heavy NAME MODULE ARGS...: as `py`; on Slurm as a job, with $heavy_options if set.
