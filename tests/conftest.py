@@ -114,13 +114,13 @@ sys.addaudithook(_refuse)
 
 
 @pytest.fixture(scope="session")
-def warm_server(tmp_path_factory) -> Path:
+def warm_server(tmp_path_factory, pytestconfig) -> Path:
     """Socket of a process that has imported torch and ESPnet and forks commands.
 
     Workers of pytest share it: who comes first starts it, and it ends with who has started them.
     """
     folder, run = tmp_path_factory.getbasetemp(), os.getpid()
-    if "PYTEST_XDIST_WORKER" in os.environ:
+    if hasattr(pytestconfig, "workerinput"):
         folder, run = folder.parent, os.getppid()
     path, server = folder / "warm", None
     with contextlib.suppress(FileExistsError):
