@@ -17,7 +17,7 @@ from espnet_dq.data.audio import save_wav
 from espnet_dq.distill.terms import TERMS
 from espnet_dq.distill.terms.term import Term
 from espnet_dq.errors import InputError
-from espnet_dq.files import atomic
+from espnet_dq.files import Folder, atomic
 from espnet_dq.formats import detect
 from espnet_dq.formats.format import Format
 from espnet_dq.formats.logits import of_model
@@ -27,6 +27,7 @@ from espnet_dq.quant.grids import GRIDS, Grid, Quantized, get_grid
 from espnet_dq.runtimes import RUNTIMES
 from espnet_dq.runtimes.interface import Hypothesis
 from espnet_dq.runtimes.torch import Torch
+from espnet_dq.student.checkpoint import check_written
 from espnet_dq.whisper.vocabulary import numbers
 from espnet_dq.whisper.weights import Weights
 
@@ -163,6 +164,16 @@ def test_a_format(model, monkeypatch):
     weights.state["decoder.ln.weight"][3] += 1
     FORMATS["toy"].save(path, weights, {}, "float32")
     assert dq.verify(path, against=model, grid="uniform4").mismatched == 1
+
+
+def test_nothing_is_written_by_names_of_its_files(tmp_path):
+    toy = Toy()
+    toy.folder = Folder("toy", ("weights.toy",))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(FORMATS, "toy", toy)
+        with pytest.raises(InputError, match=r"weights\.toy: would be a part of what is read"):
+            check_written(tmp_path / "weights.toy", tmp_path)
+    check_written(tmp_path / "weights.toy", tmp_path)
 
 
 def test_a_runtime(model, monkeypatch):

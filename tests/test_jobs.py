@@ -13,6 +13,7 @@ from espnet_dq import jobs as module
 from espnet_dq.bin.jobs import main
 from espnet_dq.errors import InputError, WorkError
 from espnet_dq.jobs import Jobs, Part, end_left, run_jobs
+from tests import toys
 
 COUNT = 'echo "$@"; [ ! -e "$2" ] || { echo "no, not $1"; exit "$1"; }'
 
@@ -134,8 +135,7 @@ def slurm(tmp_path, monkeypatch):
         ("scancel", 'echo "$1" > cancelled'),
         ("squeue", "[ -e cancelled ] && echo . >> looks; [ $(wc -l < looks) -ge 3 ] || echo 7"),
     ):
-        (folder / name).write_text(f"#!/bin/bash\ncd {tmp_path}\n{does}\n")
-        (folder / name).chmod(0o755)
+        toys.save_program(folder / name, f"cd {tmp_path}; {does}")
     monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
     monkeypatch.setattr(module.time, "sleep", lambda _: None)
 

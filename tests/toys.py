@@ -98,6 +98,13 @@ def save_corpus(root: Path) -> Path:
     return root
 
 
+def save_program(path: Path, script: str) -> Path:
+    """A stand-in for a program that is not here, in Bash."""
+    path.write_text(f"#!/bin/bash\n{script}\n")
+    path.chmod(0o755)
+    return path
+
+
 def config(name: str, epochs: int = 1) -> str:
     """A configuration of the recipe with two steps an epoch, of two windows each."""
     text = (RECIPE / f"conf/{name}.yaml").read_text()

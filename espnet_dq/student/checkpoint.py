@@ -12,6 +12,7 @@ from espnet_dq.config import CHECKPOINT, QuantConfig, WindowConfig, read_config,
 from espnet_dq.errors import InputError
 from espnet_dq.files import check_apart
 from espnet_dq.formats import torch_file
+from espnet_dq.formats.registry import FORMATS
 from espnet_dq.quant.activations import prepare_activations
 from espnet_dq.quant.fake_quant import clip_of, range_shape
 from espnet_dq.quant.grids import Quantized, get_grid
@@ -20,9 +21,9 @@ from espnet_dq.whisper.dims import model_dims, weight_shapes, whisper_name
 from espnet_dq.whisper.vocabulary import WHOLE, with_tokens
 from espnet_dq.whisper.weights import Weights, cast, check_dims
 
-# Names of files that folders of models or trainings are read from, whatever has written them.
-PARTS = ("*.json", "*.txt", "*.onnx*", "model*.safetensors", "model*.bin", "pytorch_model*.bin",
-         "adapter_*", "*.pth", "*.yaml")  # fmt: skip
+# Files of folders of models or trainings that other programs write; ours are those of `FORMATS`.
+_THEIRS = ("*.json", "*.txt", "*.onnx*", "model*.safetensors", "model*.bin", "pytorch_model*.bin",
+           "adapter_*", "*.pth", "*.yaml")  # fmt: skip
 UNSORTED = "unsorted"  # batches, each as long as the longest of any
 
 
@@ -94,16 +95,18 @@ def _trainings(exp: Path) -> list[Path]:
     return [f for f in (exp, exp / "qat", exp / "kd") if (f / "config.yaml").is_file()]
 
 
-def check_written(out: str | Path, model: str | Path, parts: Iterable[str] = PARTS) -> None:
+def check_written(out: str | Path, model: str | Path, parts: Iterable[str] = ()) -> None:
     """Raise `InputError` if what is to be written would take the place of a model that is read.
 
     Args:
         out: where something will be written.
         model: a path of a model or an experiment; nothing need be there.
-        parts: patterns of names that nothing is written by into the folder of the model, or those
-            of the experiment's trainings.
+        parts: patterns of names, besides those of models' files, that nothing is written by into
+            the folder of the model, or those of the experiment's trainings.
     """
     check_apart(out, model)
+    folders = [form.folder for form in FORMATS.values() if form.folder]
+    parts = (*parts, *_THEIRS, *(Path(name).name for each in folders for name in each.files))
     for folder in _trainings(Path(model)) or [model]:
         check_apart(out, folder, parts)
 

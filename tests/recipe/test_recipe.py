@@ -398,8 +398,7 @@ def test_a_run_waits_for_what_a_killed_one_left_at_work(save_toy, tmp_path, monk
         ("scancel", 'echo "$0 $*" >> asked'),
         ("squeue", "grep -q scancel.*$3 asked || echo $3"),
     ):
-        (tmp_path / name).write_text(f"#!/bin/bash\ncd {tmp_path}\n{does}\n")
-        (tmp_path / name).chmod(0o755)
+        toys.save_program(tmp_path / name, f"cd {tmp_path}; {does}")
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     toy = str(save_toy(seed=0))
     options = ["--teacher", toy, "--student", toy, "--stop_stage", "0"]
