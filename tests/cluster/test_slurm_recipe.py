@@ -83,7 +83,7 @@ def told(folder):
 def task_of(process, out):
     """Which of srun's tasks a process is, if it is ESPnet's trainer into `out`; not its loaders."""
     try:
-        trains = str(out) in process.cmdline() and process.name().startswith("python")
+        trains = f"--output_dir={out}" in process.cmdline() and process.name().startswith("python")
         return process.environ()["SLURM_PROCID"] if trains else None
     except psutil.Error:
         return None
