@@ -99,10 +99,10 @@ def _files(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _of_training(folder: Path) -> list[tuple[str, Path]]:
-    from espnet_dq.api.models import was_trained
+    from espnet_dq.api.models import is_training
     from espnet_dq.student.checkpoint import CHECKPOINT, training_folder
 
-    if not was_trained(folder):
+    if not is_training(folder):
         detect.detect(folder)  # what formats there are is the better answer
     trained = training_folder(folder)
     return [(name, trained / name) for name in ("config.yaml", CHECKPOINT)]

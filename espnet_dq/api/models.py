@@ -94,7 +94,7 @@ def load(source: str | Path, keep: bool = True, base: str | Path | None = None) 
         return _merged(path, file, base)
     if base is not None:
         raise InputError(f"{path}: holds no adapter, so it has no base")
-    if is_experiment(path) and was_trained(path):
+    if is_training(path):
         student = load_student(path)
         quantized = student.quantized() if keep else {}
         return Model(student.weights, quantized, _beside(quantized), path)
@@ -143,21 +143,19 @@ def _in_order(path: Path) -> bool:
     return form in ("openai", "ggml", "packed") or (form == "hf" and in_order(path))
 
 
-def is_experiment(path: Path) -> bool:
-    """Whether it is a folder, but not one of a format."""
+def is_training(path: Path) -> bool:
+    """Whether it is the folder of a training or of an experiment that has one, and of no format."""
     if not path.is_dir():
         return False
     try:
         detect.detect(path)
     except InputError:
-        return not detect.adapter(path)
-    return False
-
-
-def was_trained(folder: Path) -> bool:
-    """Whether there is a training in it; if not, what formats there are is the better answer."""
+        if detect.adapter(path):
+            return False
+    else:
+        return False
     try:
-        training_folder(folder)
+        training_folder(path)
     except InputError:
         return False
     return True

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from whisper.model import ModelDimensions
 
 from espnet_dq.api import nets
-from espnet_dq.api.models import Model, from_net, is_experiment, load, was_trained
+from espnet_dq.api.models import Model, from_net, is_training, load
 from espnet_dq.errors import PATH, InputError, check_kind, shown
 from espnet_dq.files import bytes_on_disk
 from espnet_dq.formats import detect
@@ -81,7 +81,7 @@ def _reference(
             grid = "keep" if model.quantized else "none"
     elif not isinstance(against, PATH):
         raise InputError(f"against: {shown(against)} is neither a path nor a model")
-    elif base is None and is_experiment(Path(against)) and was_trained(Path(against)):
+    elif base is None and is_training(Path(against)):
         return _of_experiment(Path(against), grid)
     elif grid is None:
         raise InputError(f"--grid is missing: {against} does not say what was made of it")
