@@ -67,8 +67,13 @@ def render(
     measured = names.get(rounded.name(rounded_to)) if rounded_to else trained
     data = results["data_name"]
     languages = [code for code in trained["wer"] if code != MEAN]
-    use = card.usage.replace("LANGUAGE", languages[0]).replace("COMPUTE", compute_type)
-    use = use.replace("DTYPE", transformers_js.dtype({rounded_to or trained["grid"]}))
+    window = own_window(dims) / SAMPLE_RATE
+    filled = {
+        "LANGUAGE": languages[0],
+        "COMPUTE": compute_type,
+        "DTYPE": transformers_js.dtype({rounded_to or trained["grid"]}),
+        "WINDOW": f"{window:g}",
+    }
     title = f"Whisper for {', '.join(languages)}: {data}"
     what, against = f"grid `{trained['grid']}`", "the model that was trained"
     if rounded_to:
@@ -90,18 +95,11 @@ def render(
         f"Against {against}: {parity['mismatched']} mismatched values in {parity['tensors']} "
         "tensors.",
         "",
-        "## Run it",
-        "",
-        f"```{card.language}",
-        use,
-        "```",
-        "",
-        f"`PATH` is the folder with this file. The tokenizer is {card.tokenizer}.",
-        "",
+        *_run(form, dims, filled),
         "## Error rates",
         "",
         *([] if measured else [_UNMEASURED, ""]),
-        *_rates(results, measured, trained, own_window(dims) / SAMPLE_RATE, runtime),
+        *_rates(results, measured, trained, window, runtime),
         *_sure(results, trained, rounded_to is not None),
         *_canary(results, rounded_to is not None),
         "## What it was made from",
@@ -162,6 +160,25 @@ def _head(
         else None,
     )
     return f"---\n{head.to_yaml()}\n---\n"
+
+
+def _run(form: str, dims: ModelDimensions, filled: Mapping[str, str]) -> list[str]:
+    """How the format's runtime runs it, and what is `filled` in."""
+    card, unheard = FORMATS[form].card, FORMATS[form].unheard(dims)
+    use = card.shorter if unheard and card.shorter else card.usage
+    for place, text in filled.items():
+        use = use.replace(place, text)
+    return [
+        "## Run it",
+        "",
+        f"```{card.language}",
+        use,
+        "```",
+        "",
+        f"`PATH` is the folder with this file. The tokenizer is {card.tokenizer}.",
+        "",
+        *([f"In code of your own: {unheard}.", ""] if unheard else []),
+    ]
 
 
 def _rates(
