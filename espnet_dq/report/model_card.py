@@ -10,7 +10,7 @@ from espnet_dq.data.spelling import LETTERS_AS_WORDS
 from espnet_dq.errors import InputError
 from espnet_dq.formats import transformers_js
 from espnet_dq.formats.registry import FORMATS
-from espnet_dq.report import rounded, tables
+from espnet_dq.report import licences, rounded, tables
 from espnet_dq.report.headline import canary_facts, mean_difference, sure
 from espnet_dq.report.origin import command, part, repository, weights
 from espnet_dq.scoring import beside
@@ -105,7 +105,7 @@ def render(
         "## What it was made from",
         "",
         "The weights come from all of these. Check what their licences ask before you use or "
-        "share them.",
+        f"share them. OpenAI's is in `{licences.NAME}`.",
         "",
         f"- training data: {data}; licence: {results['data_licence']}",
         f"- start: {weights(run.get('student', ''))}",
@@ -136,6 +136,7 @@ def _head(
         language=[_ISO.get(code, code) for code in languages],
         license="other",
         license_name="see-below",
+        license_link=licences.NAME,
         library_name=library,
         base_model=repository(run.get("student", "")),
         pipeline_tag="automatic-speech-recognition",

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from functools import cache
+from importlib import metadata
 
 import faster_whisper
 import huggingface_hub
@@ -122,7 +123,9 @@ def test_a_folder_for_each_runtime_that_holds_the_grid(published, grid, forms, c
         if form == "ct2":
             assert 'WhisperModel("PATH", compute_type="default")' in card
         run = json.loads((exp / "run.json").read_text())
-        size = bytes_on_disk(folder) - bytes_on_disk(folder / "README.md")
+        size = bytes_on_disk(folder) - sum(bytes_on_disk(folder / name) for name in module.BESIDE)
+        licence = metadata.distribution("openai-whisper").read_text("licenses/LICENSE")
+        assert licence.strip() in (folder / "LICENSE").read_text()
         data = "training data: Asterisk's core sounds; licence: CC-BY-SA-3.0"
         for item in (run["command"], data, f"{size / 1e6:.1f} MB"):
             assert item in card, item
@@ -168,6 +171,7 @@ def check_head(card, form, rates):
                  "packed": "espnet_dq"}  # fmt: skip
     assert head.library_name == libraries[form] and head.base_model == "openai/whisper-tiny"
     assert head.language == ["en", "ru"] and head.metrics == ["wer", "cer"]
+    assert head.license_link == "LICENSE"  # one of the two names that the Hub takes
     assert head.pipeline_tag == "automatic-speech-recognition"
     found = {(r.metric_type, r.dataset_config): r for r in head.eval_results or []}
     assert {key: r.metric_value for key, r in found.items()} == {
