@@ -11,6 +11,7 @@ import signal
 import sys
 import unicodedata
 from collections.abc import Callable, Iterator
+from pathlib import PurePath
 from types import TracebackType, UnionType
 from typing import TextIO
 
@@ -223,11 +224,19 @@ def _of_system(error: OSError) -> tuple[int, str]:
     name = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename
     if isinstance(error, BrokenPipeError) and name == "standard output":
         return 1, ""
-    code = 2 if error.errno in WRONG_NAME and str(name) in sys.argv[1:] else 1
+    code = 2 if error.errno in WRONG_NAME and name is not None and _given(error) else 1
     # Errors of packages may hold a traceback of another process, whose last line says it.
     lines = str(error).strip().splitlines() or [type(error).__name__]
     why = error.strerror or lines[-1 if "Traceback" in str(error) else 0]
     return code, why if name is None else f"{name}: {why}"
+
+
+def _given(error: OSError) -> bool:
+    """Whether a name stands in the command line, however written, or is below a file there."""
+    path = PurePath(os.fsdecode(error.filename))
+    places = {path, *(path.parents if error.errno == errno.ENOTDIR else ())}
+    words = (w.partition("=")[2] if w.startswith("--") else w for w in sys.argv[1:])
+    return any(PurePath(word) in places for word in words if word)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

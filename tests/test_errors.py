@@ -34,6 +34,11 @@ def test_what_is_said_keeps_the_marks_of_its_script():
         (OSError(errno.EIO, "Input/output error"), 1, "Input/output error"),
         (FileNotFoundError(errno.ENOENT, "No such file", "given"), 2, "given: No such file"),
         (FileNotFoundError(errno.ENOENT, "No such file", "ours"), 1, "ours: No such file"),
+        (FileNotFoundError(errno.ENOENT, "No such file", "a/b"), 2, "a/b: No such file"),
+        (FileNotFoundError(errno.ENOENT, "No such file", "a/b/c"), 1, "a/b/c: No such file"),
+        (NotADirectoryError(errno.ENOTDIR, "No folder", "a/b/c"), 2, "a/b/c: No folder"),
+        (NotADirectoryError(errno.ENOTDIR, "No folder", "a/c"), 1, "a/c: No folder"),
+        (IsADirectoryError(errno.EISDIR, "A folder", "d/e"), 2, "d/e: A folder"),
         (MemoryError(), 1, "not enough memory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 1, "not enough memory"),
         (RuntimeError("std::bad_alloc"), 1, "not enough memory"),
@@ -45,7 +50,7 @@ def test_conditions_of_the_machine_are_one_line(monkeypatch, capsys, error, code
     def main():
         raise error
 
-    monkeypatch.setattr("sys.argv", ["x/command.py", "given"])
+    monkeypatch.setattr("sys.argv", ["x/command.py", "given", "./a//b", "--out=d//e", ""])
     with pytest.raises(SystemExit) as ended:
         run(main)
     assert ended.value.code == code

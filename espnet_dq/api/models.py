@@ -257,7 +257,8 @@ def save(model: Model | nets.Net, path: str | Path, to: str | None = None) -> Pa
             `.safetensors`).
 
     Returns:
-        The path. A warning names settings of decoding that the format has no place for.
+        The path. A warning names settings of decoding that the format has no place for, and what
+        its runtime does not hear of a window other than 30 s.
 
     Raises:
         InputError: a format that does not hold the grid, or none that is clear, or something else
@@ -280,12 +281,12 @@ def save(model: Model | nets.Net, path: str | Path, to: str | None = None) -> Pa
 
 
 def lost(form: str, model: Model) -> str:
-    """What of a model's own settings a format has no place for, in a line; or ""."""
+    """What a format loses: own settings, and audio in its runtime as it comes; or ""."""
     own, kind = model.weights.generation, FORMATS[form]
     said = [] if own is None else [kind.lost(own, model.dims)]
     if model.weights.any_window and not kind.says_any_window:
         said.append(f"{form} has no place for any_window: say --context short where it runs")
-    return "; ".join(filter(None, said))
+    return "; ".join(filter(None, (*said, kind.unheard(model.dims))))
 
 
 def _save(model: Model, path: Path, form: str) -> None:
@@ -378,7 +379,7 @@ def export(
     to: str,
     checkpoint: str = CHECKPOINT,
     floats: bool = False,
-) -> None:
+) -> Model:
     """Write a trained student of an experiment in a format, on its grid.
 
     Args:
@@ -387,6 +388,9 @@ def export(
         to: as of `save`.
         checkpoint: which one.
         floats: the float weights instead, whatever the grid.
+
+    Returns:
+        What was written.
 
     Raises:
         InputError: no such student, or a format that does not hold its grid.
@@ -398,3 +402,4 @@ def export(
     dtype = "float32" if to == "openai" else "float16"
     quantized = {} if floats else student.quantized()
     write(to, path, student.weights, quantized, dtype)
+    return Model(student.weights, quantized, dtype, Path(exp))

@@ -11,7 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from espnet_dq.api.checkpoint import as_checkpoint, content
-from espnet_dq.api.models import export
+from espnet_dq.api.models import export, lost
 from espnet_dq.api.verification import verify
 from espnet_dq.config import QuantConfig, check_number, check_whole, read_config
 from espnet_dq.data.canary import choice
@@ -291,7 +291,8 @@ class _Steps:
     def export(self) -> Path:
         """The student in its format, verified."""
         path = self.out / "export" / self.form.exported
-        export(self.out / "qat", path, self.form.name)
+        if line := lost(self.form.name, export(self.out / "qat", path, self.form.name)):
+            say(line)
         verify(path, against=self.out / "qat").check()
         return path
 

@@ -3,6 +3,7 @@
 import argparse
 import shlex
 from math import inf, nan
+from pathlib import Path
 from typing import NoReturn
 
 from espnet_dq.errors import one_line, program
@@ -21,10 +22,18 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, doc: str | None, **options) -> None:
         super().__init__(description=doc and doc.splitlines()[0], **{"prog": program()} | options)
+        self.register("type", Path, path)
 
     def error(self, message: str) -> NoReturn:
         """Print it with the usage, and exit with 2."""
         super().error(one_line(message))
+
+
+def path(text: str) -> Path:
+    """A path that is not empty, for argparse: `Path("")` would be the current folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("a path is empty")
+    return Path(text)
 
 
 def whole(text: str, least: int = 0) -> int:

@@ -5,9 +5,10 @@ Example usage::
     python -Pm espnet_dq.bin.export --exp exp/asterisk_base_tiny_ct2_int8 --to ct2 --out student
 """
 
+import sys
 from pathlib import Path
 
-from espnet_dq.api.models import export
+from espnet_dq.api.models import export, lost
 from espnet_dq.bin.arguments import Parser
 from espnet_dq.errors import run, say
 from espnet_dq.formats.registry import written
@@ -30,7 +31,9 @@ def get_parser() -> Parser:
 def main(argv: list[str] | None = None) -> int:
     """Export; returns 0."""
     args = get_parser().parse_args(argv)
-    export(args.exp, args.out, args.to, args.checkpoint, args.float)
+    model = export(args.exp, args.out, args.to, args.checkpoint, args.float)
+    if line := lost(args.to, model):
+        say(line, sys.stderr)
     say(args.out)
     return 0
 

@@ -1,9 +1,9 @@
 """Write, for each runtime that holds a student's grid, a folder ready to publish (stage 13).
 
 So for each other grid that the student was rounded to (`--also` of the recipe), as `rounded_GRID`.
-Each has the model, its tokenizer and a model card (README.md), and is verified against the
-training before it gets its name. Where transformers.js holds the grid, `web` is a page for browsers
-around it, if npm is here. Only when asked, and when all of them are verified, they are
+Each has the model, its tokenizer, a model card (README.md) and OpenAI's LICENSE, and is verified
+against the training before it gets its name. Where transformers.js holds the grid, `web` is a page
+for browsers around it, if npm is here. Only when asked, and when all of them are verified, they are
 uploaded to the Hugging Face Hub, with the token of `HF_TOKEN` or of `hf auth login`.
 
 Example usage::
@@ -25,7 +25,7 @@ from espnet_dq.files import Folder, atomic, bytes_on_disk, check_replaceable
 from espnet_dq.formats.registry import FORMATS, home
 from espnet_dq.formats.transformers_js import TransformersJs
 from espnet_dq.formats.write import check_grids, write
-from espnet_dq.report import rounded
+from espnet_dq.report import licences, rounded
 from espnet_dq.report.collect import read_json
 from espnet_dq.report.hub import check_upload, upload
 from espnet_dq.report.model_card import render
@@ -37,6 +37,7 @@ from espnet_dq.student.checkpoint import load_student
 from espnet_dq.web import page
 
 WEB = "web"  # beside the folders of formats
+BESIDE = ("README.md", licences.NAME)  # the model's files in each of these
 
 
 def get_parser() -> Parser:
@@ -107,6 +108,7 @@ def main(argv: list[str] | None = None) -> int:
             exact = compute_type(model / "model.bin") if form == "ct2" else "default"
             card = render(form, described, results, size, parity, exact, student.dims, grid)
             (folder / "README.md").write_text(card, encoding="utf-8")
+            (folder / licences.NAME).write_text(licences.MODEL, encoding="utf-8")
         written.append(name)
         how = ", rounded, not trained on that grid" if grid else ""
         say(f"{args.exp / 'publish' / name}: {size} bytes, verified{how}")
@@ -135,7 +137,7 @@ def _web(folder: Path, described: Mapping, results: Mapping) -> None:
     try:
         with atomic(folder / WEB, page.FOLDER) as made:
             made.mkdir()
-            copytree(model, made / "model", ignore=ignore_patterns("README.md"))
+            copytree(model, made / "model", ignore=ignore_patterns(*BESIDE))
             page.write(made, f"Whisper for {', '.join(codes)}", about, codes)
     except WorkError as e:
         _left_out(folder / WEB, e)
@@ -149,8 +151,8 @@ def _left_out(folder: Path, why: Exception) -> None:
 
 
 def published(form: str) -> Folder:
-    """What the folder of a format holds: the model's files and the model card."""
-    return Folder(f"published {form}", (*FORMATS[form].files, "README.md"))
+    """What the folder of a format holds: the model's files, the model card and a licence."""
+    return Folder(f"published {form}", (*FORMATS[form].files, *BESIDE))
 
 
 if __name__ == "__main__":

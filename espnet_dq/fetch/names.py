@@ -17,12 +17,14 @@ def source_path(source: str | Path) -> Path:
 
     Raises:
         InputError: `openai:` and a name that is none of `MODELS`, `hf:` and what names none; what
-            is neither a path nor a name, as a model in memory.
+            is neither a path nor a name, as a model in memory; an empty name.
         WorkError: as `espnet_dq.fetch.weights.fetch` and `espnet_dq.fetch.hub.snapshot`.
     """
     if not isinstance(source, PATH):
         raise InputError(f"{shown(source)} is neither a path nor the name of a model")
     source = str(source)
+    if not source:  # Path("") would be the current folder
+        raise InputError("the path of a model is empty")
     if source.startswith(HUB):
         from espnet_dq.fetch.hub import snapshot
 

@@ -16,10 +16,10 @@ from espnet_dq.errors import InputError
 from espnet_dq.formats import json_file
 from espnet_dq.formats.report import BESIDE, Row
 
-# What people put beside a model, and the hub's own: no runtime reads it.
+# What people, desktops and the hub put beside a model: no runtime looks for such a name.
 _DOCUMENT = re.compile(
-    r"(readme|license|licence|notice|copying|changelog|results|citation)(\.(md|txt|rst|html|cff))?"
-    r"|report\.html|\.gitattributes|\.gitignore|\.git|\.cache",
+    r"(readme|licen[cs]e|notice|copying|changelog|results|citation)([._-].*)?|.*\.md|report\.html"
+    r"|\.gitattributes|\.gitignore|\.git|\.cache|\.ds_store|\._.*|thumbs\.db|desktop\.ini",
     re.IGNORECASE,
 )
 _MOST = 3  # keys that a note names

@@ -29,17 +29,20 @@ class Card:
     """What the model card of a published folder says of the format.
 
     Attributes:
-        usage: how the folder's model is run; `PATH`, `LANGUAGE`, `COMPUTE` (CTranslate2's compute
-            type) and `DTYPE` (transformers.js's) are filled in.
+        usage: how the folder's model is run on audio of any length; `PATH`, `LANGUAGE`, `WINDOW`
+            (seconds), `COMPUTE` (CTranslate2's compute type) and `DTYPE` (transformers.js's) are
+            filled in.
         tokenizer: where its tokenizer is.
         library: what reads it, as `library_name` of the Hugging Face Hub.
         language: of `usage`, for its code block.
+        shorter: `usage` where the model's window is not 30 s; empty: the same.
     """
 
     usage: str
     tokenizer: str
     library: str
     language: str = "python"
+    shorter: str = ""
 
 
 class Format(ABC):
@@ -62,6 +65,8 @@ class Format(ABC):
         padding: what its runtime fills windows with, `zeros` or `silence`.
         engine: for people, what computes its logits for `verify`; empty: nothing does.
         isolated: whether that runs native code of its own, which may end the process.
+        other_window: what its runtime, as it comes, does with a window that is not 30 s; empty: it
+            hears all of the audio.
         says_any_window: whether it has a place for that (`espnet_dq.whisper.any_window`).
         card: for model cards; None: it is not published.
     """
@@ -77,6 +82,7 @@ class Format(ABC):
     padding: ClassVar[str] = WindowConfig.padding
     engine: ClassVar[str] = ""
     isolated: ClassVar[bool] = False
+    other_window: ClassVar[str] = ""
     says_any_window: ClassVar[bool] = True
     card: ClassVar[Card | None] = None
 
@@ -153,3 +159,12 @@ class Format(ABC):
             f"{self.name} has no place for the source's own settings of decoding (suppressed "
             "tokens, languages, alignment heads): OpenAI's hold"
         )
+
+    def unheard(self, dims: "ModelDimensions") -> str:
+        """What of the audio its runtime, as it comes, does not hear, in a line; or ""."""
+        from espnet_dq.whisper.forward import N_SAMPLES, SAMPLE_RATE, own_window
+
+        if not self.other_window or own_window(dims) == N_SAMPLES:
+            return ""
+        seconds = own_window(dims) / SAMPLE_RATE
+        return f"the model hears {seconds:g} s at a time: {self.other_window}"

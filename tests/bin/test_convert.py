@@ -7,7 +7,9 @@ import whisper
 from faster_whisper import WhisperModel
 from whisper.model import ModelDimensions, Whisper
 
+from espnet_dq.api.models import load, save
 from espnet_dq.bin.convert import main
+from espnet_dq.bin.export import main as export_main
 from espnet_dq.bin.verify import main as verify
 from espnet_dq.data.audio import load_audio
 from espnet_dq.errors import InputError
@@ -18,11 +20,12 @@ from espnet_dq.formats.ggml import read as ggml
 from espnet_dq.formats.openai import read as openai
 from espnet_dq.formats.openai.write import save as save_pt
 from espnet_dq.formats.packed import read as packed
-from espnet_dq.formats.registry import written
+from espnet_dq.formats.registry import FORMATS, written
 from espnet_dq.formats.write import write
 from espnet_dq.quant.grids import get_grid
 from espnet_dq.quant.prepare import assign_grids, quantize
 from espnet_dq.whisper.weights import ENCODER_POSITIONS, Weights
+from tests import toys
 
 TOY = ModelDimensions(80, 50, 64, 2, 1, 51865, 16, 64, 2, 1)
 
@@ -225,3 +228,21 @@ def test_int8_tiny_runs_as_its_dequantized_checkpoint(weights_dir, clips, tmp_pa
         )
         assert ours == float32 and ours
         assert int8  # activations are rounded too, so a word may differ
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form,runtime", [("ct2", "faster-whisper"), ("ggml", "whisper.cpp"),
+                                          ("onnx", "sherpa-onnx"), ("openai", "openai-whisper"),
+                                          ("hf", None), ("packed", None)])  # fmt: skip
+def test_what_a_runtime_does_not_hear_is_said(form, runtime, toy, tmp_path, capsys, recwarn):
+    """Of a window that is not 30 s, by all that write a model; of one of 30 s nothing is."""
+    said = f"the model hears 1 s at a time: {runtime}"
+    convert(toy, form, tmp_path / "converted")
+    assert (said in capsys.readouterr().err) == (runtime is not None)
+    save(load(toy), tmp_path / "saved", form)
+    assert any(said in str(w.message) for w in recwarn) == (runtime is not None)
+    exp = toys.save_training(tmp_path / "exp", toys.make_model(layers=1, audio_ctx=50), {})
+    export = ["--exp", str(exp), "--to", form, "--out", str(tmp_path / "exported"), "--float"]
+    assert export_main(export) == 0
+    assert (said in capsys.readouterr().err) == (runtime is not None)
+    assert not FORMATS[form].unheard(replace(TOY, n_audio_ctx=1500))

@@ -8,13 +8,17 @@ import subprocess
 import sys
 from dataclasses import replace
 from functools import cache
+from importlib import metadata
 
+import faster_whisper
 import huggingface_hub
 import numpy as np
 import pytest
 import soundfile
 import torch
 import yaml
+from torch.nn.modules.module import register_module_forward_hook
+from transformers.models.whisper.modeling_whisper import WhisperEncoder
 from whisper.tokenizer import get_tokenizer
 
 from espnet_dq.bin import publish as module
@@ -41,7 +45,7 @@ FIRST, END = 1000, 50257  # tokens; the last is <|endoftext|>
 SAID = get_tokenizer(multilingual=True).decode(list(range(FIRST + 3, FIRST + 10)))
 
 
-def experiment(folder, make_toy, grid):
+def experiment(folder, make_toy, grid, audio_ctx=1500):
     """A made-up report beside a toy student."""
     exp = build(folder, clips=2)
     run = json.loads((exp / "run.json").read_text())
@@ -52,7 +56,7 @@ def experiment(folder, make_toy, grid):
         measured["unit"] = {"en": "words", "ru": "words"}
         systems.append(system | measured)
     (exp / "results.json").write_text(json.dumps({"systems": systems}))
-    model = make_toy(seed=7, text_ctx=64)
+    model = make_toy(seed=7, text_ctx=64, audio_ctx=audio_ctx)
     with torch.no_grad():
         # Strong positions decide each token: SAID, then the end.
         embedding, positions = (
@@ -82,11 +86,11 @@ def exp(tmp_path, make_toy):
 
 @pytest.fixture(scope="module")
 def published(make_toy, tmp_path_factory):
-    """Function: grid -> an experiment on it, published."""
+    """Function: grid, encoder's positions -> an experiment, published."""
 
     @cache
-    def make(grid):
-        exp = experiment(tmp_path_factory.mktemp(grid), make_toy, grid)
+    def make(grid, audio_ctx=1500):
+        exp = experiment(tmp_path_factory.mktemp(grid), make_toy, grid, audio_ctx)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("espnet_dq.fetch.npm.which", lambda _: None)
             assert publish(["--exp", str(exp), "--data_licence", "CC-BY-SA-3.0"]) == 0
@@ -119,7 +123,9 @@ def test_a_folder_for_each_runtime_that_holds_the_grid(published, grid, forms, c
         if form == "ct2":
             assert 'WhisperModel("PATH", compute_type="default")' in card
         run = json.loads((exp / "run.json").read_text())
-        size = bytes_on_disk(folder) - bytes_on_disk(folder / "README.md")
+        size = bytes_on_disk(folder) - sum(bytes_on_disk(folder / name) for name in module.BESIDE)
+        licence = metadata.distribution("openai-whisper").read_text("licenses/LICENSE")
+        assert licence.strip() in (folder / "LICENSE").read_text()
         data = "training data: Asterisk's core sounds; licence: CC-BY-SA-3.0"
         for item in (run["command"], data, f"{size / 1e6:.1f} MB"):
             assert item in card, item
@@ -165,6 +171,7 @@ def check_head(card, form, rates):
                  "packed": "espnet_dq"}  # fmt: skip
     assert head.library_name == libraries[form] and head.base_model == "openai/whisper-tiny"
     assert head.language == ["en", "ru"] and head.metrics == ["wer", "cer"]
+    assert head.license_link == "LICENSE"  # one of the two names that the Hub takes
     assert head.pipeline_tag == "automatic-speech-recognition"
     found = {(r.metric_type, r.dataset_config): r for r in head.eval_results or []}
     assert {key: r.metric_value for key, r in found.items()} == {
@@ -250,16 +257,52 @@ def test_the_card_says_how_to_run_it(grid, forms, published, tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     for form in forms:
         folder = shutil.copytree(exp / "publish" / form, tmp_path / form)
-        card = (folder / "README.md").read_text()
-        kind, code = re.search(r"```(python|sh)\n(.*?)```", card, re.DOTALL).groups()
-        code = code.replace("PATH", str(folder))
-        capfd.readouterr()
-        if kind == "python":
-            exec(code, {})
-        else:
-            transcribe(shlex.split(code, comments=True)[3:])
-        said = capfd.readouterr().out
-        assert SAID.strip() in said, form
+        assert SAID.strip() in run_card(folder, capfd), form
+
+
+def run_card(folder, capfd):
+    """What a card's own code prints of audio.wav."""
+    card = (folder / "README.md").read_text()
+    kind, code = re.search(r"```(python|sh)\n(.*?)```", card, re.DOTALL).groups()
+    code = code.replace("PATH", str(folder))
+    capfd.readouterr()
+    if kind == "python":
+        exec(code, {})
+    else:
+        transcribe(shlex.split(code, comments=True)[3:])
+    return capfd.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "grid,form,seconds",
+    [("ct2_int8", "ct2", 15), ("ggml_q4_0", "ggml", 15), ("ggml_q4_0", "onnx", 15),
+     ("ggml_q4_0", "onnx", 30), ("ggml_q4_0", "hf", 15), ("ggml_q4_0", "hf", 30),
+     ("ggml_q4_0", "packed", 15)],
+)  # fmt: skip
+def test_the_cards_code_hears_all_of_a_long_file(
+    grid, form, seconds, published, tmp_path, monkeypatch, capfd
+):
+    """Each window that the audio fills is seen by the encoder, or said."""
+    folder, heard, length = published(grid, 50 * seconds) / "publish" / form, [], 50
+    soundfile.write(
+        tmp_path / "audio.wav", np.random.default_rng(0).normal(0, 0.1, length * 16000), 16000
+    )
+    monkeypatch.chdir(tmp_path)
+    encode = faster_whisper.WhisperModel.encode
+    monkeypatch.setattr(
+        faster_whisper.WhisperModel, "encode", lambda *given: heard.append(1) or encode(*given)
+    )
+    see = register_module_forward_hook(
+        lambda net, *_: heard.append(1) if isinstance(net, WhisperEncoder) else None
+    )
+    try:
+        said = run_card(folder, capfd)
+    finally:
+        see.remove()
+    assert SAID.strip() in said
+    # transformers and faster-whisper do not say twice what they take for the same.
+    assert (len(heard) or said.count(SAID.strip())) >= length / seconds
 
 
 @pytest.mark.slow

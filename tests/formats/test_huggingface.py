@@ -183,7 +183,7 @@ def test_folder_is_shared_and_the_embedding_stored_once(folders):
     assert "proj_out.weight" not in load_file(folder / hf.FILE)
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_what_transformers_saves_in_several_files(folders, dtype, tmp_path):
     weights, folder = folders["multilingual"]
     model = WhisperForConditionalGeneration.from_pretrained(folder, dtype=dtype)
@@ -193,7 +193,7 @@ def test_what_transformers_saves_in_several_files(folders, dtype, tmp_path):
     back = detect.load(tmp_path / "saved")
     for name, tensor in weights.state.items():
         expected = tensor.to(dtype)
-        if dtype == torch.bfloat16:
+        if dtype in (torch.bfloat16, torch.float64):
             expected = expected.float()
         assert back.state[name].dtype == expected.dtype, name
         assert torch.equal(back.state[name], expected), name

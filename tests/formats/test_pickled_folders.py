@@ -90,7 +90,10 @@ def test_safetensors_go_first(plain, tmp_path):
             lambda state, name: state.update({name: state[name].expand(2, *state[name].shape)}),
             "is larger than what the file holds",
         ),
-        (lambda state, name: state.update({name: state[name].int()}), "is torch.int32, expected"),
+        (
+            lambda state, name: state.update({name: state[name].int()}),
+            "holds torch.int32, expected floats",
+        ),
         (lambda state, name: state.update({name: state[name] / 0}), "not all finite"),
     ],
 )

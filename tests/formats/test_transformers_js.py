@@ -20,7 +20,7 @@ from espnet_dq.errors import InputError, WorkError
 from espnet_dq.formats import detect, integers, transformers_js
 from espnet_dq.formats.onnx.rounding import as_onnx_runtime
 from espnet_dq.formats.report import Reference
-from espnet_dq.formats.transformers_js import write
+from espnet_dq.formats.transformers_js import TransformersJs, write
 from espnet_dq.formats.transformers_js.graph import cache, caches
 from espnet_dq.formats.transformers_js.read import load, read
 from espnet_dq.formats.transformers_js.verify import compare
@@ -330,3 +330,18 @@ def test_transformers_js_says_the_same(grid, tiny, clips, node, tmp_path):
     different = sum(one != other for one, other in zip(found, expected, strict=True))
     # Two versions of ONNX Runtime may round what they multiply by apart, where products round it.
     assert different <= (1 if grid == "ggml_q8_0" else 0), (found, expected)
+
+
+@pytest.mark.slow
+def test_the_cards_code_hears_long_audio(node, tmp_path):
+    """40 s, in a window of 15: transformers.js warns where it leaves out the rest."""
+    folder, _ = make(tmp_path / "toy", "onnx_int8")
+    code = TransformersJs.card.usage.replace("PATH", str(folder)).replace("DTYPE", "int8")
+    script = "const samples = new Float32Array(40 * 16000);\n" + code.replace("LANGUAGE", "en")
+    for window, cut in (("15", False), ("0", True)):
+        (node / "card.mjs").write_text(script.replace("WINDOW", window))
+        done = subprocess.run(
+            ["node", "card.mjs"], cwd=node, capture_output=True, text=True, timeout=300
+        )
+        assert not done.returncode, done.stderr[-2000:]
+        assert ("longer than" in done.stderr) is cut

@@ -159,7 +159,8 @@ def test_a_key_that_stands_twice(form, file, first, changed):
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["hf", "ct2", "onnx"])
 @pytest.mark.parametrize("file", ["model.safetensors.index.json", "vocab.json", "normalizer.json",
-                                  "vocabulary.txt", "modeling.py", "x"])  # fmt: skip
+                                  "vocabulary.txt", "modeling.py", "licensed.json",
+                                  "x"])  # fmt: skip
 def test_a_file_more(form, file, changed):
     path, reference = changed(form, "", lambda path: (path / file).write_text('{"a": 1}\n'))
     assert seen(path, reference)
@@ -178,11 +179,29 @@ def test_a_file_less(form, made, tmp_path):
 @pytest.mark.parametrize("form", ["hf", "ct2", "onnx"])
 def test_documents_are_no_matter(form, changed):
     def edit(path):
-        (path / "README.md").write_text("a card")
-        (path / "LICENSE").write_text("MIT")
-        (path / ".gitattributes").write_text("*.bin filter=lfs")
+        for name in ("README.md", "README.de.md", "model_card.md", "LICENSE", "LICENSE-MIT",
+                     "LICENSE.OpenAI", "NOTICE.txt", ".gitattributes", ".DS_Store", "._config.json",
+                     "Thumbs.db"):  # fmt: skip
+            (path / name).write_text("for people, or of their desktops")
 
     assert not seen(*changed(form, "", edit))
+
+
+@pytest.mark.slow
+def test_saved_again_in_several_files(made, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    path, reference = made("hf", "whole")
+    shutil.copytree(path, tmp_path / "again", ignore=shutil.ignore_patterns("*.safetensors"))
+    model = transformers.WhisperForConditionalGeneration.from_pretrained(path)
+    model.save_pretrained(tmp_path / "again", max_shard_size="1MB")
+    parts = sorted((tmp_path / "again").glob("*.safetensors"))
+    report = verify(tmp_path / "again", reference)
+    assert len(parts) > 1 and report.mismatched == 0, [row for row in report.rows if row.integers]
+    shutil.copy(parts[0], tmp_path / "again/model-more.safetensors")
+    assert seen(tmp_path / "again", reference)
+    (tmp_path / "again/model-more.safetensors").unlink()
+    parts[-1].unlink()
+    assert seen(tmp_path / "again", reference)
 
 
 @pytest.mark.slow

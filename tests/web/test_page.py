@@ -7,8 +7,10 @@ import shutil
 import subprocess
 import threading
 from functools import partial
+from importlib import metadata
 from pathlib import Path
 
+import onnxruntime
 import pytest
 import soundfile
 import whisper
@@ -149,7 +151,13 @@ def test_what_is_written(written):
     about = json.loads((written / "about.json").read_text())
     assert about["languages"][:2] == [["ru", "Russian"], ["en", "English"]]
     assert len(about["languages"]) == 99 and about["dtype"] == "q4" and about["window"] == 30
-    assert {p.name for p in written.iterdir()} == {*page.PAGE, "about.json", "model", "runtime"}
+    assert {p.name for p in written.iterdir()} == {
+        *page.PAGE, "LICENSE", "about.json", "model", "runtime"
+    }  # fmt: skip
+    licence = (written / "LICENSE").read_text()
+    for text in (metadata.distribution("openai-whisper").read_text("licenses/LICENSE"),
+                 Path(onnxruntime.__file__).with_name("LICENSE").read_text()):  # fmt: skip
+        assert text.strip() in licence
     names = {name for files in page.RUNTIME.values() for name in files.values()}
     assert {p.name for p in (written / "runtime").iterdir()} == names
 

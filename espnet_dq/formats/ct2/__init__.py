@@ -5,6 +5,20 @@ from os.path import lexists
 from espnet_dq.files import Folder
 from espnet_dq.formats.format import Card, Format
 
+_LOADED = (
+    "# pip install faster-whisper\n"
+    "from faster_whisper import WhisperModel\n\n"
+    'model = WhisperModel("PATH", compute_type="COMPUTE")\n'
+)
+_CUT = (
+    "encode, frames = model.encode, model.feature_extractor.nb_max_frames\n"
+    "model.encode = lambda features: encode(features[..., :frames])  # WINDOW s, padded to 30\n"
+)
+_HEARD = (
+    'segments, _ = model.transcribe("audio.wav", language="LANGUAGE")\n'
+    'print(" ".join(segment.text for segment in segments))'
+)
+
 
 class CTranslate2(Format):
     """See `Format`."""
@@ -21,14 +35,12 @@ class CTranslate2(Format):
     )  # fmt: skip
     engine = "CTranslate2"
     isolated = True
+    other_window = "faster-whisper pads it to 30 s, and fails unless features are cut"
     card = Card(
-        "# pip install faster-whisper\n"
-        "from faster_whisper import WhisperModel\n\n"
-        'model = WhisperModel("PATH", compute_type="COMPUTE")\n'
-        'segments, _ = model.transcribe("audio.wav", language="LANGUAGE")\n'
-        'print(" ".join(segment.text for segment in segments))',
+        _LOADED + _HEARD,
         "in `tokenizer.json`",
         "ctranslate2",
+        shorter=_LOADED + _CUT + _HEARD,
     )
 
     def recognizes(self, path, start):

@@ -3,6 +3,19 @@
 from espnet_dq.formats.format import Card, Format
 
 _MAGIC = 0x67676D6C.to_bytes(4, "little")
+_LOADED = (
+    "# pip install pywhispercpp librosa\n"
+    "import librosa\nfrom pywhispercpp.model import Model\n\n"
+    'model = Model("PATH/model.bin")\n'
+    'samples, rate = librosa.load("audio.wav", sr=16000)  # of any rate, any channels\n'
+)
+_HEARD = 'print(" ".join(s.text for s in model.transcribe(samples, language="LANGUAGE")))'
+_IN_PARTS = (
+    "step = int(WINDOW * rate)  # what is longer than WINDOW s you may better cut at pauses\n"
+    "for start in range(0, len(samples), step):\n"
+    "    part = samples[start : start + step]\n"
+    '    print(" ".join(s.text for s in model.transcribe(part, language="LANGUAGE")))'
+)
 
 
 class Ggml(Format):
@@ -20,15 +33,13 @@ class Ggml(Format):
     padding = "silence"
     engine = "whisper.cpp"
     isolated = True
+    other_window = "whisper.cpp leaves out the rest of each 30 s: give it no more"
     says_any_window = False
     card = Card(
-        "# pip install pywhispercpp librosa\n"
-        "import librosa\nfrom pywhispercpp.model import Model\n\n"
-        'model = Model("PATH/model.bin")\n'
-        'samples, _ = librosa.load("audio.wav", sr=16000)  # of any rate, any channels\n'
-        'print(" ".join(s.text for s in model.transcribe(samples, language="LANGUAGE")))',
+        _LOADED + _HEARD,
         "in the model file",
         "whisper.cpp",
+        shorter=_LOADED + _IN_PARTS,
     )
 
     def recognizes(self, path, start):

@@ -29,7 +29,8 @@ class HuggingFace(Format):
     card = Card(
         "# pip install transformers torch librosa\n"
         "import librosa\nfrom transformers import pipeline\n\n"
-        'model = pipeline("automatic-speech-recognition", "PATH")\n'
+        'task = "automatic-speech-recognition"\n'
+        'model = pipeline(task, "PATH", chunk_length_s=WINDOW)  # longer audio in parts\n'
         'samples, _ = librosa.load("audio.wav", sr=16000)  # of any rate, any channels\n'
         'print(model(samples, generate_kwargs={"language": "LANGUAGE"})["text"])',
         "in `tokenizer.json`",

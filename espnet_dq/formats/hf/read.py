@@ -6,7 +6,7 @@ ours: weights on a grid are stored as their float32 values, which equal the grid
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os.path import lexists
 from pathlib import Path
@@ -22,7 +22,7 @@ from espnet_dq.formats.hf.names import hf_name, read_dims, read_json
 from espnet_dq.formats.hf.vocabulary import read_generation, read_vocabulary
 from espnet_dq.whisper.any_window import read_any_window
 from espnet_dq.whisper.dims import weight_shapes
-from espnet_dq.whisper.weights import Weights, shown
+from espnet_dq.whisper.weights import Weights, cast, shown
 
 _EMBEDDING = hf_name("decoder.token_embedding.weight")
 _PROJECTION = "proj_out.weight"  # tied to the embedding, so mostly not stored
@@ -31,7 +31,9 @@ MODEL = {"model_type": "whisper", "activation_function": "gelu", "scale_embeddin
 
 
 def load(folder: Path | str) -> Weights:
-    """Read the folder; weights may lie in several files, and be pickled. bfloat16 becomes float32.
+    """Read the folder; weights may lie in several files, and be pickled.
+
+    Other floats than float16 become float32.
 
     Rows of the embedding are in our order then, see `vocabulary.arrange`.
 
@@ -70,25 +72,36 @@ def of_tensors(sizes: ModelDimensions, source: object, stored: Mapping[str, Tens
     return Weights(sizes, state).check(str(source))
 
 
-def _stored(folder: Path) -> tuple[Path, dict[str, Tensor]]:
-    """The file to name in messages, and all tensors in it or in those that it lists."""
-    source = next((folder / name for name in FILES if lexists(folder / name)), folder / FILE)
+def as_stored(
+    folder: Path, among: Sequence[str] = FILES
+) -> tuple[Path, list[Path], dict[str, Tensor]]:
+    """The file by which weights are known, those that hold them, and all tensors as they lie there.
+
+    The first of the names that is there is read. Raises `InputError` as `load` does.
+    """
+    source = next((folder / name for name in among if lexists(folder / name)), folder / FILE)
     files, expected = _index(source) if source.name in (INDEX, PICKLE_INDEX) else ([source], None)
     stored: dict[str, Tensor] = {}
     for file in files:
         for name, tensor in (_pickled(file) if file.suffix == ".bin" else _safe(file)).items():
             if name in stored:
                 raise InputError(f"{file}: {name} is also in another file")
-            if tensor.dtype == torch.bfloat16:
-                tensor = tensor.float()
-            if tensor.dtype not in (torch.float16, torch.float32):
-                raise InputError(f"{file}: {name} is {tensor.dtype}, expected a float")
             stored[name] = tensor
     # In a pickle the projection may be the embedding itself; then it is not stored twice.
     tied = {_PROJECTION} if source.name == PICKLE_INDEX else set()
     if expected and (odd := sorted((expected ^ stored.keys()) - tied)):
         where = "the index only" if odd[0] in expected else "the files only"
         raise InputError(f"{source}: {odd[0]} is in {where}")
+    return source, files, stored
+
+
+def _stored(folder: Path) -> tuple[Path, dict[str, Tensor]]:
+    """The file to name in messages, and all tensors in it or in those that it lists."""
+    source, _, stored = as_stored(folder)
+    stored = {
+        name: t if t.dtype == torch.float16 else cast(t, torch.float32, name, source)
+        for name, t in stored.items()
+    }
     projection, embedding = stored.pop(_PROJECTION, None), stored.get(_EMBEDDING)
     if projection is not None and (embedding is None or not torch.equal(projection, embedding)):
         raise InputError(f"{source}: {_PROJECTION} is not {_EMBEDDING}, which a Whisper's is")

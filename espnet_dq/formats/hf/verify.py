@@ -16,10 +16,12 @@ from pathlib import Path
 from whisper.model import ModelDimensions
 
 from espnet_dq.errors import InputError, WorkError
-from espnet_dq.formats import companions, json_file, safetensors_file
+from espnet_dq.formats import companions, json_file
+from espnet_dq.formats.hf import FILE, INDEX
 from espnet_dq.formats.hf import write as hf_write
 from espnet_dq.formats.hf.names import openai_name, read_dims, read_json
 from espnet_dq.formats.hf.quiet import quiet
+from espnet_dq.formats.hf.read import as_stored
 from espnet_dq.formats.report import (
     BESIDE,
     ON_GRID,
@@ -40,8 +42,8 @@ from espnet_dq.whisper.vocabulary import numbers
 
 # Of tokenizer.json, what transformers makes itself, but others that read the file take from it.
 _FOR_OTHERS = ("normalizer", "pre_tokenizer", "decoder", "added_tokens")
-_FILES = {"model.safetensors", "config.json", "generation_config.json", "tokenizer.json",
-          "tokenizer_config.json", "preprocessor_config.json"}  # fmt: skip
+_FILES = {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
+          "preprocessor_config.json"}  # fmt: skip
 # What transformers' own `save_pretrained` may write beside or instead of these, and reads again.
 _THEIRS = {"processor_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
            "merges.txt"}  # fmt: skip
@@ -53,7 +55,7 @@ _NOT_MEANT = {"name_or_path", "_name_or_path", "transformers_version", "init_kwa
 
 
 def compare(folder: Path, reference: Reference) -> Report:
-    """Compare each tensor of the folder's model.safetensors, and every file beside it.
+    """Compare each tensor of the folder's safetensors, in one file or several, and all beside it.
 
     On a grid: the float32 values have to equal the reference's. Other floats: the reference cast
     to the file's type, bit for bit. There are no scales to compare.
@@ -62,11 +64,10 @@ def compare(folder: Path, reference: Reference) -> Report:
         InputError: no readable folder.
         WorkError: it is another Whisper, or a tensor is missing or unknown.
     """
-    file = folder / "model.safetensors"
     found = read_dims(read_json(folder / "config.json"), folder / "config.json")
     if numbers(found) != numbers(reference.dims):
         raise WorkError(f"{folder}: holds {found}, expected {reference.dims}")
-    _, stored = safetensors_file.read(file)
+    file, parts, stored = as_stored(folder, (FILE, INDEX))  # no pickles
     tensors = {_ours(name): as_numpy(values) for name, values in stored.items()}
     if odd := sorted(tensors.keys() ^ reference.weights.keys()):
         raise WorkError(f"{file}: {odd[0]} is {'unknown' if odd[0] in tensors else 'missing'}")
@@ -88,18 +89,19 @@ def compare(folder: Path, reference: Reference) -> Report:
         rows.append(Row(name, values.shape, grid, bits, size, kind, error, wrong))
     types = {name: values.dtype.name for name, values in tensors.items()}
     dtype = types["decoder.ln.weight"]
-    return Report([*rows, float_types(types), *_beside(folder, reference, dtype)])
+    known = {file.name, *(part.name for part in parts)}
+    return Report([*rows, float_types(types), *_beside(folder, reference, dtype, known)])
 
 
 def _ours(name: str) -> str:
     return openai_name(name) if name.startswith(("model.encoder.", "model.decoder.")) else name
 
 
-def _beside(folder: Path, reference: Reference, dtype: str) -> list[Row]:
-    """Rows of the vocabulary and of all files but the weights."""
+def _beside(folder: Path, reference: Reference, dtype: str, weights: set[str]) -> list[Row]:
+    """Rows of the vocabulary and of all files but those of the weights."""
     expected = hf_write.beside(reference, dtype)
     rows = [_vocabulary(folder / "tokenizer.json", reference.dims)]
-    rows.append(companions.files(folder, _expected_files(folder)))
+    rows.append(companions.files(folder, weights | _expected_files(folder)))
     rows += _processor(folder)
     odd = any(row.integers for row in rows)
     raw = {name: _differing(folder / name, text) for name, text in expected.items()}

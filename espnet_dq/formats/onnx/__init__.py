@@ -17,14 +17,19 @@ class Onnx(Format):
     folder = Folder("onnx", ("encoder.onnx", "decoder.onnx", "tokens.txt"))
     engine = "ONNX Runtime"
     isolated = True
+    other_window = "sherpa-onnx leaves out what is beyond: give it no more"
     card = Card(
         "# pip install sherpa-onnx librosa\nimport librosa\nimport sherpa_onnx\n\n"
         "recognizer = sherpa_onnx.OfflineRecognizer.from_whisper(\n"
         '    encoder="PATH/encoder.onnx", decoder="PATH/decoder.onnx", tokens="PATH/tokens.txt",\n'
-        '    language="LANGUAGE",\n)\nstream = recognizer.create_stream()\n'
+        '    language="LANGUAGE",\n)\n'
         'samples, rate = librosa.load("audio.wav", sr=16000)  # of any rate, any channels\n'
-        "stream.accept_waveform(rate, samples)\nrecognizer.decode_stream(stream)\n"
-        "print(stream.result.text)",
+        "step = int(WINDOW * rate)  # what is longer than WINDOW s you may better cut at pauses\n"
+        "for start in range(0, len(samples), step):\n"
+        "    stream = recognizer.create_stream()\n"
+        "    stream.accept_waveform(rate, samples[start : start + step])\n"
+        "    recognizer.decode_stream(stream)\n"
+        "    print(stream.result.text)",
         "in `tokens.txt`",
         "sherpa-onnx",
     )

@@ -42,7 +42,8 @@ class TransformersJs(Format):
         'const task = "automatic-speech-recognition";\n'
         'const model = await pipeline(task, "PATH", { dtype: "DTYPE" });\n'
         "// samples: a Float32Array of 16 kHz\n"
-        'const { text } = await model(samples, { language: "LANGUAGE" });\n'
+        'const options = { language: "LANGUAGE", chunk_length_s: WINDOW }; // longer in parts\n'
+        "const { text } = await model(samples, options);\n"
         "console.log(text);",
         "in `tokenizer.json`",
         "transformers.js",
