@@ -10,7 +10,7 @@ env.allowLocalModels = true;
 env.localModelPath = "./"; // no whole address: files at one are not looked for
 env.useBrowserCache = false; // a new model at the same address would not be seen
 env.backends.onnx.wasm.wasmPaths = {
-  mjs: new URL("runtime/ort-wasm-simd-threaded.mjs", import.meta.url).href,
+  mjs: new URL("runtime/ort-wasm-simd-threaded.js", import.meta.url).href,
   wasm: new URL("runtime/ort-wasm-simd-threaded.wasm", import.meta.url).href,
 };
 env.backends.onnx.wasm.numThreads = 1; // more need headers that a plain server does not send
@@ -44,6 +44,7 @@ try {
 function ready(said) {
   $("loading").hidden = true;
   $("status").textContent = said;
+  document.body.dataset.state = "ready";
   $("file").disabled = false;
   // Browsers give the microphone only to localhost and to https.
   $("record").disabled = !navigator.mediaDevices;
@@ -59,6 +60,7 @@ async function facts() {
 }
 
 function failed(what, error) {
+  $("loading").hidden = true;
   $("status").textContent = `${what}: ${error.message ?? error}`;
   document.body.dataset.state = "failed";
 }
@@ -98,8 +100,8 @@ async function hear(blob, name) {
     $("took").textContent = `${seconds.toFixed(1)} s for ${(audio.length / RATE).toFixed(1)} s of audio`;
     $("txt").disabled = false;
     $("srt").disabled = !found.chunks;
-    document.body.dataset.state = "done";
     ready("Ready.");
+    document.body.dataset.state = "done";
   } catch (error) {
     ready("");
     failed(name, error);

@@ -29,15 +29,16 @@ ONNX_RUNTIME = NpmPackage(
     "1.30.0",
     "sha512-q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ==",
 )
-# What of them the page runs, and the licences that come with it.
+# What of them the page runs, and the licences that come with it. Modules are called .js: a server
+# that does not know .mjs gives it a type of which browsers run nothing.
 RUNTIME = {
     TRANSFORMERS: {
         "dist/transformers.web.min.js": "transformers.web.min.js",
         "LICENSE": "LICENSE.transformers",
     },
     ONNX_RUNTIME: {
-        "dist/ort.wasm.min.mjs": "ort.wasm.min.mjs",
-        "dist/ort-wasm-simd-threaded.mjs": "ort-wasm-simd-threaded.mjs",
+        "dist/ort.wasm.min.mjs": "ort.wasm.min.js",
+        "dist/ort-wasm-simd-threaded.mjs": "ort-wasm-simd-threaded.js",
         "dist/ort-wasm-simd-threaded.wasm": "ort-wasm-simd-threaded.wasm",
     },
 }

@@ -60,6 +60,21 @@ say("wide", await tab.evaluate(() => document.documentElement.scrollWidth));
 await tab.screenshot({ path: shot });
 await browser.close();
 """
+# Says what the page says when it is ready, or knows that it never will be.
+START = (
+    DRIVE[: DRIVE.index("const [")]
+    + """
+const [, , url, executablePath] = process.argv;
+const browser = await chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-gpu"] });
+const tab = await browser.newPage();
+await tab.goto(url);
+await tab.waitForFunction(() => ["ready", "failed"].includes(document.body.dataset.state));
+console.log(await tab.textContent("#status"), await tab.isVisible("#loading"));
+await browser.close();
+"""
+)
+# What every server of files knows by these endings; all else is of no type that browsers run.
+TYPES = {".html": "text/html", ".css": "text/css", ".js": "application/javascript"}
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +92,7 @@ def driver(tmp_path_factory):
     if done.returncode:
         pytest.skip("npm gives no playwright-core")
     (folder / "drive.mjs").write_text(DRIVE)
+    (folder / "start.mjs").write_text(START)
     return folder, browser
 
 
@@ -92,11 +108,25 @@ def written(weights_dir, tmp_path_factory):
     return folder
 
 
+class Plain(http.server.SimpleHTTPRequestHandler):
+    """An old server of files: few types, no headers of its own; `lost` are not there."""
+
+    lost = ()
+
+    def guess_type(self, path):
+        return TYPES.get(Path(path).suffix, "application/octet-stream")
+
+    def send_head(self):
+        return self.send_error(404) if self.path in self.lost else super().send_head()
+
+    def log_message(self, *_):
+        pass
+
+
 @pytest.fixture
 def server(written):
-    """Address of the page on a server of files; one thread, no headers of its own."""
-    handler = partial(http.server.SimpleHTTPRequestHandler, directory=written)
-    handler.log_message = lambda *_: None
+    """Address of the page on a server of files."""
+    handler = partial(Plain, directory=written)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as found:
         threading.Thread(target=found.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{found.server_port}/"
@@ -152,6 +182,53 @@ def test_what_is_written(written):
     assert {p.name for p in written.iterdir()} == {*page.PAGE, "about.json", "model", "runtime"}
     names = {name for files in page.RUNTIME.values() for name in files.values()}
     assert {p.name for p in (written / "runtime").iterdir()} == names
+    scripts = {".mjs", ".cjs", ".ts"}  # of which servers do not know that they are scripts
+    assert not [p for p in written.rglob("*") if p.suffix in scripts]
+
+
+def said_at_start(driver, url):
+    folder, browser = driver
+    done = subprocess.run(["node", "start.mjs", url, browser], cwd=folder, capture_output=True,
+                          text=True, timeout=120)  # fmt: skip
+    assert not done.returncode, done.stderr[-2000:]
+    return done.stdout.strip()
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+@pytest.mark.parametrize(
+    ("lost", "said"),
+    [
+        ("app.js", "app.js or a file of runtime/ is not on the server"),
+        ("runtime/transformers.web.min.js", "app.js or a file of runtime/ is not on the server"),
+        ("runtime/ort.wasm.min.js", "app.js or a file of runtime/ is not on the server"),
+        ("runtime/ort-wasm-simd-threaded.js", "The model cannot be loaded: "),
+        ("runtime/ort-wasm-simd-threaded.wasm", "The model cannot be loaded: "),
+        ("model/config.json", "The model cannot be loaded: "),
+        ("about.json", "about.json cannot be read: "),
+    ],
+)
+def test_a_page_that_cannot_start_says_so(lost, said, server, driver, monkeypatch):
+    monkeypatch.setattr(Plain, "lost", (f"/{lost}",))
+    found = said_at_start(driver, server)
+    assert said in found and found.endswith("false"), found
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_an_odd_about_and_a_page_opened_as_a_file(written, server, driver, monkeypatch):
+    """What nobody thought of is said, too; and there is no server behind file://."""
+    monkeypatch.setitem(TYPES, ".js", "application/octet-stream")
+    assert "is sent as a type that is no script's" in said_at_start(driver, server)
+    monkeypatch.undo()
+    assert said_at_start(driver, server) == "Ready. false"
+    assert "from a server only" in said_at_start(driver, f"{written.as_uri()}/index.html")
+    about = (written / "about.json").read_text()
+    (written / "about.json").write_text("{}")
+    try:
+        assert "The page cannot run" in said_at_start(driver, server)
+    finally:
+        (written / "about.json").write_text(about)
 
 
 def test_subtitles_end_with_the_audio():
