@@ -19,6 +19,7 @@ document.title = about.title;
 $("title").textContent = about.title;
 $("about").textContent = about.about;
 for (const [code, name] of about.languages) $("language").add(new Option(name, code));
+$("language").parentElement.hidden = !about.multilingual; // which is told none
 
 const sizes = new Map();
 function progress({ file, loaded, total, status }) {

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 import soundfile
 import whisper
+from whisper.tokenizer import LANGUAGES
 
+import espnet_dq as dq
 from espnet_dq.bin.web import main as web
 from espnet_dq.bin.web import model_name
 from espnet_dq.data.audio import load_audio
@@ -297,11 +299,49 @@ def test_pages_name_no_other_place():
         assert not re.search(r"https?://|//cdn|src=\"//", text), name
 
 
+def offered(folder, monkeypatch, *languages):
+    """What about.json says of the languages of the model in a folder; codes only."""
+    out = folder.with_name("web")
+    monkeypatch.setattr(page, "unpack", lambda *_: None)
+    assert web(["--from", str(folder), "--out", str(out), "--languages", *languages]) == 0
+    about = json.loads((out / "about.json").read_text())
+    return [code for code, _ in about["languages"]], about["multilingual"]
+
+
 @pytest.mark.slow
-def test_an_unknown_language_and_a_foreign_folder(save_toy, tmp_path):
+def test_languages_are_those_that_the_model_is_told(save_toy, tmp_path, monkeypatch):
+    """As generation_config.json says, which transformers.js goes by: a fine-tune may know few."""
+    folder = tmp_path / "hf"
+    dq.save(dq.load(save_toy()), folder, to="hf")
+    codes, told = offered(folder, monkeypatch, "German", "pt-BR", "de")
+    assert codes[:3] == ["de", "pt", "en"] and len(codes) == 99 and told
+    config = json.loads((folder / "generation_config.json").read_text())
+    few = {token: config["lang_to_id"][token] for token in ("<|ru|>", "<|en|>")}
+    (folder / "generation_config.json").write_text(json.dumps(config | {"lang_to_id": few}))
+    assert offered(folder, monkeypatch) == (["en", "ru"], True)
+    with pytest.raises(InputError, match=r"^--languages fr: the model knows no such language"):
+        offered(folder, monkeypatch, "fr")
+    config["is_multilingual"] = False
+    (folder / "generation_config.json").write_text(json.dumps(config))
+    assert offered(folder, monkeypatch) == (["en"], False)  # it is hidden, and nothing is told
+
+
+@pytest.mark.network
+def test_languages_that_transformers_js_takes(tmp_path):
+    if not shutil.which("npm"):
+        pytest.skip("no npm here")
+    unpack(page.TRANSFORMERS, {"src/models/whisper/common_whisper.js": tmp_path / "x.js"})
+    taken = re.findall(r"^ *\['(\w+)', '[\w ]+'\],$", (tmp_path / "x.js").read_text(), re.MULTILINE)
+    assert {*taken} >= {*LANGUAGES} - page.UNKNOWN and not page.UNKNOWN & {*taken}
+
+
+@pytest.mark.slow
+def test_an_unknown_language_and_a_foreign_folder(save_toy, tmp_path, monkeypatch):
     arguments = ["--from", str(save_toy()), "--grid", "none", "--out", str(tmp_path / "web")]
-    with pytest.raises(InputError, match="knows no language 'xx'"):
-        web([*arguments, "--languages", "xx"])
+    monkeypatch.setattr("espnet_dq.bin.web.convert", None)  # it is said before the work
+    for language in ("xx", "yue"):
+        with pytest.raises(InputError, match=rf"^--languages {language}: the model knows no such"):
+            web([*arguments, "--languages", "German", language])
     assert not (tmp_path / "web").exists()
     (tmp_path / "web").mkdir()
     (tmp_path / "web/mine.txt").touch()
