@@ -38,7 +38,7 @@ tab.on("request", (request) => say("request", request.url()));
 tab.on("pageerror", (error) => say("error", error.message));
 tab.on("requestfailed", (request) => say("failed", request.url()));
 const ended = () => tab.waitForFunction(
-  () => ["done", "failed"].includes(document.body.dataset.state), null, { timeout: 240000 });
+  () => document.body.dataset.state === "ready", null, { timeout: 240000 });
 await tab.goto(url);
 await tab.waitForSelector("#file:enabled", { state: "attached", timeout: 240000 });
 say("title", await tab.title());
@@ -56,7 +56,6 @@ for (const [file, language, times] of JSON.parse(clips)) {
     say(name, [download.suggestedFilename(), Buffer.concat(parts).toString()]);
   }
   say("status", await tab.textContent("#status"));
-  await tab.evaluate(() => { document.body.dataset.state = ""; });
 }
 say("wide", await tab.evaluate(() => document.documentElement.scrollWidth));
 await tab.screenshot({ path: shot });
@@ -256,31 +255,112 @@ def test_subtitles_end_with_the_audio():
     ]
 
 
-def test_the_microphone_is_asked_for_once():
-    """Two clicks before the browser's question is answered: one recorder, which the next stops."""
+# app.js with nothing of a browser's but this. `said` is what happened, `$` what can be clicked.
+STUBS = """
+const said = [], elements = {}, window = {}, env = { backends: { onnx: { wasm: {} } } };
+const classList = { remove() {}, toggle() {} };
+const element = () => ({ add() {}, classList, parentElement: {} });
+const document = {
+  getElementById: (id) => (elements[id] ??= element()), body: { dataset: { state: "loading" } },
+};
+const fetch = async () => ({ json: async () => ({ languages: [], bytes: 1, window: 30 }) });
+const track = { stop: () => said.push("track stopped") };
+let open = async () => ({ getTracks: () => [track] });
+const navigator = { mediaDevices: { getUserMedia: () => (said.push("asked"), open()) } };
+class OfflineAudioContext {
+  async decodeAudioData() {
+    return { length: 16000, numberOfChannels: 1, getChannelData: () => new Float32Array(16000) };
+  }
+}
+class WhisperTextStreamer {}
+const pipeline = async () => async () => (said.push("heard"), { text: "text" });
+class MediaRecorder {
+  start() { said.push("started"); }
+  stop() {
+    if (this.stopped) throw new Error("inactive");
+    this.stopped = true;
+    setTimeout(this.onstop);
+  }
+}
+const file = { name: "a.wav", arrayBuffer: async () => new ArrayBuffer(8) };
+const dropped = (...files) => ({ preventDefault() {}, dataTransfer: { files } });
+const busy = () => ["file", "record", "txt"].filter((id) => $(id).disabled).join();
+const settled = () => new Promise((next) => setTimeout(next, 20));
+"""
+
+
+def happens(script):
+    """What JavaScript says that runs behind app.js."""
     if not shutil.which("node"):
         pytest.skip("no node here")
-    script = (Path(page.__file__).parent / "app.js").read_text(encoding="utf-8")
-    stubs = """
-        const elements = { record: {}, status: {}, file: {} }, said = [];
-        const $ = (id) => elements[id], hear = () => said.push("heard");
-        const failed = (what) => said.push(what), stream = { getTracks: () => [] };
-        const navigator = { mediaDevices: { getUserMedia: () => {
-          said.push("asked");
-          return new Promise((answer) => setTimeout(answer, 5, stream));
-        } } };
-        class MediaRecorder {
-          start() { said.push("started"); }
-          stop() { this.onstop(); }
-        }
-    """
-    clicks = """
-        const clicks = [$("record").onclick(), $("record").onclick()];
-        Promise.all(clicks).then(() => $("record").onclick()).then(() => console.log(...said));
-    """
-    call = "{" + stubs + script[script.index("let recorder") :] + clicks + "}"
-    done = subprocess.run(["node", "-e", call], capture_output=True, text=True)
-    assert done.stdout.split() == ["asked", "started", "heard"], done.stderr
+    source = (Path(page.__file__).parent / "app.js").read_text(encoding="utf-8")
+    source = re.sub(r"^import .*$", "", source, flags=re.MULTILINE)
+    call = f"{STUBS}\n{source}\n{script}\nconsole.log(JSON.stringify(said));"
+    done = subprocess.run(["node", "--input-type=module", "-e", call], capture_output=True,
+                          text=True, timeout=60)  # fmt: skip
+    assert not done.returncode, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_the_microphone_is_asked_for_once():
+    """Two clicks before the browser's question is answered: one recorder, which the next stops."""
+    assert happens("""
+        const click = $("record").onclick;
+        const first = click();
+        said.push(state, busy());
+        await click();
+        await settled();
+        said.push(state, busy(), $("record").textContent);
+        click(), click();
+        said.push(state, busy());
+        await first;
+        said.push(state, busy(), $("record").textContent);
+    """) == [
+        "asked", "asking", "file,record,txt", "started", "recording", "file,txt", "Stop", "working",
+        "file,record,txt", "track stopped", "heard", "ready", "", "Record",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("broken", "before"),
+    [
+        ("open = async () => { throw new Error('no'); };", []),
+        ("MediaRecorder = class { constructor() { throw new Error('no'); } };", ["track stopped"]),
+        ("MediaRecorder = class { start() { throw new Error('no'); } };", ["track stopped"]),
+        (
+            "MediaRecorder = class { start() { this.onerror({ error: new Error('no') }); } };",
+            ["track stopped"],
+        ),
+    ],
+)
+def test_a_microphone_that_fails_is_let_go_of(broken, before):
+    """Its light goes out, and the button goes on to work."""
+    once = ["asked", *before, "The microphone cannot be used: no", "ready", "txt"]
+    click = 'await $("record").onclick(); said.push($("status").textContent, state, busy());'
+    assert happens(f"{broken} {click} {click}") == once * 2
+
+
+def test_one_file_at_a_time():
+    """None is passed over in silence, and none is heard beside another one or a recording."""
+    assert happens("""
+        drop.ondrop(dropped(file, file));
+        said.push($("status").textContent, state);
+        drop.ondrop(dropped(file));
+        drop.ondrop(dropped(file));
+        said.push(state);
+        await settled();
+        said.push(state);
+        $("record").onclick();
+        drop.ondrop(dropped(file));
+        await settled();
+        drop.ondrop(dropped(file));
+        const over = dropped();
+        drop.ondragover(over);
+        said.push(state, over.dataTransfer.dropEffect);
+    """) == [
+        "One file at a time.", "ready", "working", "heard", "ready", "asked", "started",
+        "recording", "none",
+    ]  # fmt: skip
 
 
 def test_a_page_is_called_as_its_model(tmp_path, monkeypatch):
