@@ -317,7 +317,7 @@ def _format(model: Model, path: Path) -> str:
 
 
 def convert(
-    source: str | Path,
+    source: str | Path | Model,
     path: str | Path,
     to: str,
     grid: str = "keep",
@@ -328,12 +328,12 @@ def convert(
     """Load, quantize if asked, and save; `path` is looked at before the work.
 
     Args:
-        source: as of `load`.
+        source: as of `load`, or what it returned.
         path: as of `save`.
         to: as of `save`.
         grid: `keep` (integers and scales as in the source, if it has any), `none` (floats), or as
             of `quantize`.
-        base: as of `load`.
+        base: as of `load`; none of a model that is loaded already.
         data: as of `quantize`.
         clips: as of `quantize`.
 
@@ -344,15 +344,22 @@ def convert(
         InputError: as `load`, `quantize` and `save`, or a format that cannot hold what is kept.
     """
     check_out(to, path)
-    check_written(path, source_path(source))
+    if not isinstance(source, Model):
+        check_written(path, source_path(source))
+    elif base is not None:
+        raise InputError("base: the model is loaded already")
     if isinstance(grid, str) and grid.endswith(SUFFIX):
         check_apart(path, grid)
     if data is not None:
         check_apart(path, data, FOLDER.files)
         if grid in ("keep", "none"):
             raise InputError(f"clips of {data} choose how to round, and grid {grid} rounds nothing")
-    model = load(source, keep=grid == "keep", base=base)
-    for each in model.others:
+    model = source
+    if not isinstance(model, Model):
+        model = load(source, keep=grid == "keep", base=base)
+    elif grid != "keep":
+        model = replace(model, quantized={})
+    for each in model.sources():
         check_written(path, each)
     if grid == "keep":
         _check_kept(model, to)

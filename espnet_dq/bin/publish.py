@@ -139,7 +139,7 @@ def _web(folder: Path, described: Mapping, results: Mapping) -> None:
             made.mkdir()
             copytree(model, made / "model", ignore=ignore_patterns(*BESIDE))
             page.write(made, f"Whisper for {', '.join(codes)}", about, codes)
-    except WorkError as e:
+    except (InputError, WorkError) as e:  # a language that transformers.js does not take; no npm
         _left_out(folder / WEB, e)
         return
     say(f"{folder / WEB}: {bytes_on_disk(folder / WEB)} bytes, a page for any server of files")

@@ -10,7 +10,7 @@ Example usage::
 
 from pathlib import Path
 
-from espnet_dq.api.models import convert
+from espnet_dq.api.models import convert, load
 from espnet_dq.bin.arguments import Parser
 from espnet_dq.errors import run, say
 from espnet_dq.fetch.names import source_path
@@ -27,13 +27,18 @@ def get_parser() -> Parser:
     )
     parser.add_argument(
         "--grid",
+        default="keep",
         help="keep (default): the model's own integers; none: floats; or "
         f"{', '.join(TransformersJs.grids)}",
     )
     parser.add_argument("--title", help="of the page; otherwise the model's name")
     parser.add_argument("--about", default="", help="a sentence or two about the model")
     parser.add_argument(
-        "--languages", nargs="*", default=[], metavar="CODE", help="that the choice begins with"
+        "--languages",
+        nargs="*",
+        default=[],
+        metavar="LANGUAGE",
+        help="codes or names, e.g. it: that the choice begins with",
     )
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     return parser
@@ -45,10 +50,11 @@ def main(argv: list[str] | None = None) -> int:
     check_replaceable(args.out, page.FOLDER)
     check_apart(args.out, source_path(args.source))
     title = args.title or model_name(args.source)
+    model = load(args.source, keep=args.grid == "keep")
+    page.chosen(model.weights, args.languages)  # before the work
     with atomic(args.out, page.FOLDER) as folder:
         folder.mkdir()
-        grid = {"grid": args.grid} if args.grid else {}
-        convert(args.source, folder / "model", TransformersJs.name, **grid)
+        convert(model, folder / "model", TransformersJs.name, args.grid)
         page.write(folder, title, args.about, args.languages)
     say(
         f"{args.out}: {bytes_on_disk(args.out)} bytes; python -m http.server --directory {args.out}"

@@ -142,8 +142,10 @@ def _parts(name: str) -> list[str]:
     return re.split(r"[-_.@(\s]+", name)
 
 
-def known_language(name: str, known: Collection[str] | None = None) -> str:
-    """Whisper's code for the language that --language names, one of a model's languages if told.
+def known_language(
+    name: str, known: Collection[str] | None = None, option: str = "--language"
+) -> str:
+    """Whisper's code for the language that `option` names, one of a model's languages if told.
 
     Raises:
         InputError: There is none.
@@ -151,9 +153,9 @@ def known_language(name: str, known: Collection[str] | None = None) -> str:
     check_kind("language", name, str, "a language's name")
     code = name if known and name in known else whisper_code(name)
     if code is None and known is None:
-        raise InputError(f"--language {name}: {UNKNOWN_LANGUAGE}")
+        raise InputError(f"{option} {name}: {UNKNOWN_LANGUAGE}")
     if code is None or (known is not None and code not in known):
-        raise InputError(f"--language {name}: the model knows no such language")
+        raise InputError(f"{option} {name}: the model knows no such language")
     return code
 
 

@@ -1,20 +1,22 @@
 """Models on the Hugging Face Hub: downloaded by its own library, into the cache that others share.
 
-Only what is read here comes: weights, configurations and tokenizers, never code. Pickled weights
-(`pytorch_model.bin`, whose reader takes plain tensors only) come where there are no others.
+Only what is read here comes: weights, configurations and tokenizers, never code. Of weights it is
+the first set of files that is there, of those that formats name (`Format.hosted`): an ONNX
+repository has ten, each as large as a model. Pickles (`pytorch_model.bin`, whose reader takes plain
+tensors only) come where there are no others.
 """
 
 import re
-from fnmatch import fnmatchcase
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from espnet_dq.errors import InputError, WorkError
 from espnet_dq.fetch.names import HUB
 from espnet_dq.files import check_sha256
+from espnet_dq.formats.registry import FORMATS
 
-_FILES = ["*.safetensors", "*.json", "*.txt"]
-# CTranslate2's file has the same ending as pickles.
-_OTHERS = ["model.bin", "pytorch_model*.bin", "adapter_model.bin"]
+_TEXTS = ("*.json", "*.txt")
 # Checkpoints of a training, and second copies in float32.
 _IGNORED = ["*/*", "*.fp32*"]
 
@@ -56,18 +58,47 @@ def snapshot(source: str) -> Path:
     from huggingface_hub import snapshot_download
 
     repository, revision = parse(source)
-    wanted = {"revision": revision, "ignore_patterns": _IGNORED}
+    sets = sorted((s for form in FORMATS.values() for s in form.hosted), key=_rank)
     try:
-        folder = Path(snapshot_download(repository, allow_patterns=_FILES, **wanted))
-        if not any(folder.glob("*.safetensors")):
-            snapshot_download(repository, allow_patterns=_FILES + _OTHERS, **wanted)
+        with _quiet():
+            for patterns in sets:
+                below = any("/" in pattern for pattern in patterns)  # whole names, then
+                folder = Path(
+                    snapshot_download(
+                        repository,
+                        revision=revision,
+                        allow_patterns=[*patterns] if below else [*_TEXTS, *patterns],
+                        ignore_patterns=None if below else _IGNORED,
+                    )
+                )
+                if any(file for pattern in patterns for file in folder.glob(pattern)):
+                    break
+            else:
+                raise WorkError(f"{source}: holds no weights that are read here")
+    except WorkError:
+        raise
     except Exception as e:  # the library's, its HTTP client's, its store's
         why = " ".join(str(e).split()) or type(e).__name__
         raise WorkError(f"{source}: cannot be downloaded: {why}") from e
-    files = {path.name: path.resolve() for path in folder.glob("*")}
-    if not any(fnmatchcase(n, p) for n in files for p in (_FILES[0], *_OTHERS)):
-        raise WorkError(f"{source}: holds no weights that are read here")
-    for blob in files.values():
+    for blob in (path.resolve() for path in folder.rglob("*") if path.is_file()):
         if re.fullmatch("[0-9a-f]{64}", blob.name):  # so the library calls what is large
             check_sha256(blob, blob.name)
     return folder
+
+
+def _rank(patterns: tuple[str, ...]) -> int:
+    """Safetensors first: many repositories have the same weights as pickles, too."""
+    return not patterns[0].endswith(".safetensors")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the library's warnings, as of patterns that fit nothing; errors are raised."""
+    from huggingface_hub.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)

@@ -13,7 +13,8 @@ def source_path(source: str | Path) -> Path:
     """The path of a model: of a file or a folder itself, else of where it is fetched to.
 
     `openai:tiny` always means OpenAI's. So does `tiny` alone, unless something of that name is
-    here. `hf:USER/NAME`, or `hf:USER/NAME@REVISION`, is a repository of the Hugging Face Hub.
+    here. `hf:USER/NAME`, or `hf:USER/NAME@REVISION`, is a repository of the Hugging Face Hub: the
+    folder, or the one file in it that is a model.
 
     Raises:
         InputError: `openai:` and a name that is none of `MODELS`, `hf:` and what names none; what
@@ -27,8 +28,10 @@ def source_path(source: str | Path) -> Path:
         raise InputError("the path of a model is empty")
     if source.startswith(HUB):
         from espnet_dq.fetch.hub import snapshot
+        from espnet_dq.formats.detect import file_in
 
-        return snapshot(source)
+        folder = snapshot(source)
+        return file_in(folder) or folder
     name = source.removeprefix("openai:")
     if name == source and (name not in MODELS or os.path.lexists(source)):
         return Path(source)

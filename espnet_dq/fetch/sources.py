@@ -37,13 +37,14 @@ class Source:
     """Packages that hold a model, and how their files make up its folder.
 
     `files` maps a file of the folder to the members that are joined to it; `entry` is what
-    `formats.detect.load` reads, relative to the folder.
+    `formats.detect.load` reads, relative to the folder. `same`: whether its weights are OpenAI's.
     """
 
     client: str
     packages: tuple[str, ...]
     files: dict[str, tuple[Member, ...]]
     entry: str
+    same: bool = True
 
 
 _SMALL = "package/models/Xenova/whisper-small"
@@ -143,5 +144,6 @@ SOURCES = {
             ),
         },
         ".",
+        same=False,
     ),
 }

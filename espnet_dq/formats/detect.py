@@ -29,7 +29,7 @@ def detect(path: Path | str) -> str:
                 f"{file}: a LoRA or other PEFT adapter, no whole model: merge it into the model it "
                 f"was trained on (espnet-dq convert --from {path} ...)"
             )
-        if file := _file_in(path):
+        if file := file_in(path):
             raise InputError(f"{path}: holds {FORMATS[detect(file)].known_by}, {file}: give that")
     else:
         start = _start(path)
@@ -47,7 +47,7 @@ def _start(path: Path) -> bytes:
         return f.read(_START)
 
 
-def _file_in(folder: Path) -> Path | None:
+def file_in(folder: Path) -> Path | None:
     """The model file in a folder that is none of a format, as `publish` writes some."""
     files = [folder / name for name in ("model.bin", "model.safetensors")]
     if lexists(folder / "config.json"):

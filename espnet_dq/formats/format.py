@@ -96,6 +96,16 @@ class Format(ABC):
         """What a published folder holds of it."""
         return self.folder.files if self.folder else (f"model{self.suffix}",)
 
+    @property
+    def hosted(self) -> tuple[tuple[str, ...], ...]:
+        """What holds the weights in a repository of the Hugging Face Hub, others' included.
+
+        Sets of patterns, of which the first that is there is downloaded: in the folder itself, or
+        whole names below it. Beside them come its .json and .txt.
+        """
+        weights = (name for name in self.files if not name.endswith((".json", ".txt")))
+        return (tuple(weights),) if self.card else ()
+
     def place(self, folder: Path) -> Path:
         """Where the model lies in a published folder."""
         return folder if self.folder else folder / self.files[0]

@@ -3,6 +3,27 @@ import { env, pipeline, WhisperTextStreamer } from "./runtime/transformers.web.m
 
 const RATE = 16000; // samples a second
 const $ = (id) => document.getElementById(id);
+
+// What the page does: loading, ready, asking (for the microphone), recording, working, or failed.
+// What may be used follows from it, and from nothing else.
+let state = "loading";
+let found = null; // the last text, and its pieces with times
+
+function enter(next, said) {
+  state = document.body.dataset.state = next;
+  const free = state === "ready";
+  $("loading").hidden = state !== "loading";
+  $("file").disabled = !free;
+  // Browsers give the microphone only to localhost and to https.
+  $("record").disabled = !navigator.mediaDevices || !(free || state === "recording");
+  $("record").textContent = state === "recording" ? "Stop" : "Record";
+  $("txt").disabled = !free || !found;
+  $("srt").disabled = !free || !found?.chunks;
+  $("status").textContent = said;
+}
+
+const why = (what, error) => `${what}: ${error.message ?? error}`;
+
 const about = await facts();
 
 env.allowRemoteModels = false;
@@ -10,7 +31,7 @@ env.allowLocalModels = true;
 env.localModelPath = "./"; // no whole address: files at one are not looked for
 env.useBrowserCache = false; // a new model at the same address would not be seen
 env.backends.onnx.wasm.wasmPaths = {
-  mjs: new URL("runtime/ort-wasm-simd-threaded.mjs", import.meta.url).href,
+  mjs: new URL("runtime/ort-wasm-simd-threaded.js", import.meta.url).href,
   wasm: new URL("runtime/ort-wasm-simd-threaded.wasm", import.meta.url).href,
 };
 env.backends.onnx.wasm.numThreads = 1; // more need headers that a plain server does not send
@@ -19,6 +40,7 @@ document.title = about.title;
 $("title").textContent = about.title;
 $("about").textContent = about.about;
 for (const [code, name] of about.languages) $("language").add(new Option(name, code));
+$("language").parentElement.hidden = !about.multilingual; // which is told none
 
 const sizes = new Map();
 function progress({ file, loaded, total, status }) {
@@ -29,38 +51,24 @@ function progress({ file, loaded, total, status }) {
 }
 
 let transcribe;
-let found = null; // the last text, and its pieces with times
 try {
   transcribe = await pipeline("automatic-speech-recognition", "model", {
     dtype: about.dtype,
     device: "wasm",
     progress_callback: progress,
   });
-  ready("Ready.");
+  enter("ready", "Ready.");
 } catch (error) {
-  failed("The model cannot be loaded", error);
-}
-
-function ready(said) {
-  $("loading").hidden = true;
-  $("status").textContent = said;
-  $("file").disabled = false;
-  // Browsers give the microphone only to localhost and to https.
-  $("record").disabled = !navigator.mediaDevices;
+  enter("failed", why("The model cannot be loaded", error));
 }
 
 async function facts() {
   try {
     return await (await fetch("about.json")).json();
   } catch (error) {
-    failed("about.json cannot be read", error);
+    enter("failed", why("about.json cannot be read", error));
     throw error;
   }
-}
-
-function failed(what, error) {
-  $("status").textContent = `${what}: ${error.message ?? error}`;
-  document.body.dataset.state = "failed";
 }
 
 async function samples(blob) {
@@ -76,13 +84,12 @@ async function samples(blob) {
 }
 
 async function hear(blob, name) {
-  document.body.dataset.state = "working";
-  for (const id of ["file", "record", "txt", "srt"]) $(id).disabled = true;
+  found = null;
   $("text").textContent = $("took").textContent = "";
+  enter("working", `${name}: reading …`);
   try {
-    $("status").textContent = `${name}: reading …`;
     const audio = await samples(blob);
-    $("status").textContent = `${name}: ${(audio.length / RATE).toFixed(1)} s, transcribing …`;
+    enter("working", `${name}: ${(audio.length / RATE).toFixed(1)} s, transcribing …`);
     await new Promise((next) => setTimeout(next)); // let the line be seen
     const started = performance.now();
     const streamer = new WhisperTextStreamer(transcribe.tokenizer, {
@@ -96,13 +103,9 @@ async function hear(blob, name) {
     $("text").textContent = found.text;
     const seconds = (performance.now() - started) / 1000;
     $("took").textContent = `${seconds.toFixed(1)} s for ${(audio.length / RATE).toFixed(1)} s of audio`;
-    $("txt").disabled = false;
-    $("srt").disabled = !found.chunks;
-    document.body.dataset.state = "done";
-    ready("Ready.");
+    enter("ready", "Ready.");
   } catch (error) {
-    ready("");
-    failed(name, error);
+    enter("ready", why(name, error));
   }
 }
 
@@ -137,48 +140,67 @@ function subtitles(chunks, length) {
     .join("\n");
 }
 
+function take(files) {
+  if (state !== "ready") return;
+  if (files.length === 1) hear(files[0], files[0].name);
+  else enter("ready", "One file at a time.");
+}
+
 $("file").onchange = ({ target }) => {
-  const [file] = target.files;
+  const files = [...target.files];
   target.value = ""; // the same one may be chosen again
-  if (file) hear(file, file.name);
+  if (files.length) take(files);
 };
 // Beside the box the browser would open the file in the place of this page.
 window.ondragover = window.ondrop = (event) => event.preventDefault();
 const drop = $("drop");
-drop.ondragover = (event) => { event.preventDefault(); drop.classList.add("over"); };
+drop.ondragover = (event) => {
+  event.preventDefault();
+  const free = state === "ready";
+  event.dataTransfer.dropEffect = free ? "copy" : "none"; // with which nothing is dropped
+  drop.classList.toggle("over", free);
+};
 drop.ondragleave = () => drop.classList.remove("over");
 drop.ondrop = (event) => {
   event.preventDefault();
   drop.classList.remove("over");
-  const [file] = event.dataTransfer.files;
-  if (file && !$("file").disabled) hear(file, file.name);
+  take(event.dataTransfer.files);
 };
 
-let recorder = null;
-let asked = false; // the browser asks whoever sits there: a second click must not ask again
+let stop; // the recording
+
 $("record").onclick = async () => {
-  if (recorder) return recorder.stop();
-  if (asked) return;
-  asked = true;
+  if (state === "recording") return stop();
+  if (state !== "ready") return; // the browser asks whoever sits there: not a second time
+  enter("asking", "Waiting for the microphone …");
+  let spoken;
   try {
-    const stream = await navigator.mediaDevices.getUserMedia({ audio: true });
-    const parts = [];
-    recorder = new MediaRecorder(stream);
-    recorder.ondataavailable = ({ data }) => parts.push(data);
-    recorder.onstop = () => {
-      for (const track of stream.getTracks()) track.stop();
-      const { mimeType } = recorder;
-      recorder = null;
-      $("record").textContent = "Record";
-      hear(new Blob(parts, { type: mimeType }), "recording");
-    };
-    recorder.start();
-    $("file").disabled = true; // nor is one taken that is dropped: the recording comes first
-    $("record").textContent = "Stop";
-    $("status").textContent = "Recording …";
+    spoken = await recorded();
   } catch (error) {
-    failed("The microphone cannot be used", error);
-  } finally {
-    asked = false;
+    return enter("ready", why("The microphone cannot be used", error));
   }
+  await hear(spoken, "recording");
 };
+
+async function recorded() {
+  const stream = await navigator.mediaDevices.getUserMedia({ audio: true });
+  try {
+    const recorder = new MediaRecorder(stream);
+    const parts = [];
+    const ended = new Promise((resolve, reject) => {
+      recorder.ondataavailable = ({ data }) => parts.push(data);
+      recorder.onstop = resolve;
+      recorder.onerror = ({ error }) => reject(error);
+    });
+    recorder.start();
+    stop = () => {
+      enter("working", "recording: reading …"); // what is stopped cannot be stopped again
+      recorder.stop();
+    };
+    enter("recording", "Recording …");
+    await ended;
+    return new Blob(parts, { type: recorder.mimeType });
+  } finally {
+    for (const track of stream.getTracks()) track.stop(); // the light goes out
+  }
+}

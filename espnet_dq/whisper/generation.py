@@ -138,6 +138,13 @@ def generation_config(dims: ModelDimensions, generation: Generation | None = Non
     return content
 
 
+def told_languages(dims: ModelDimensions, generation: Generation | None = None) -> list[str]:
+    """The languages that a model can be told, by its settings; none if it is never told one."""
+    return [
+        token.strip("<|>") for token in generation_config(dims, generation).get("lang_to_id", ())
+    ]
+
+
 def of_huggingface(
     content: Mapping[str, object], dims: ModelDimensions, order: Sequence[int], rows: int, source
 ) -> Generation | None:

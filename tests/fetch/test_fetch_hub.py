@@ -9,6 +9,7 @@ import espnet_dq as dq
 from espnet_dq.errors import InputError, WorkError
 from espnet_dq.fetch.hub import parse, snapshot
 from espnet_dq.fetch.names import source_path
+from espnet_dq.formats.registry import FORMATS
 from tests import toys
 from tests.report.fake_hub import Hub
 
@@ -80,6 +81,49 @@ def test_pickles_come_where_there_is_nothing_else(hub):
     assert {file.name for file in snapshot("hf:me/old").iterdir()} == {
         "config.json", "pytorch_model.bin",
     }  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", [name for name, form in FORMATS.items() if form.card])
+def test_what_is_published_is_loaded_from_there(form, hub, nobody, at, tmp_path, capfd):
+    """As stage 13 writes and uploads it: the model's files, and a card."""
+    nowhere = constants.ENDPOINT
+    at(hub.url)
+    model = dq.load(toys.save_model(tmp_path / "toy.pt", toys.make_model(0, 32, 1)))
+    if grids := FORMATS[form].grids:
+        model = dq.quantize(model, grids[0])
+    place = FORMATS[form].place(tmp_path / "published")
+    (tmp_path / "published").mkdir()
+    dq.save(model, place, to=form)
+    (tmp_path / "published/README.md").write_text("# Card")
+    files = [path for path in (tmp_path / "published").rglob("*") if path.is_file()]
+    hub.files["me/toy"] = {
+        str(path.relative_to(tmp_path / "published")): path.read_bytes() for path in files
+    } | CODE | {"checkpoint-5/model.safetensors": b"old"}  # fmt: skip
+    del hub.files["me/toy"]["pytorch_model.bin"]
+    capfd.readouterr()
+    found = dq.load("hf:me/toy")
+    assert found.quantized.keys() == model.quantized.keys()
+    here = dq.load(place).weights.state
+    assert all(here[name].equal(values) for name, values in found.weights.state.items())
+    fetched = {path.partition("/resolve/")[2][41:] for path in hub.requests if "/resolve/" in path}
+    assert fetched == {str(path.relative_to(tmp_path / "published")) for path in files
+                       if path.name != "README.md"}  # fmt: skip
+    assert "No files matched" not in capfd.readouterr().err
+    at(nowhere)
+    assert dq.load("hf:me/toy").weights.state.keys() == here.keys()
+
+
+def test_of_a_repository_of_many_graphs_one_pair_comes(hub):
+    sides = ("encoder_model", "decoder_model_merged")
+    kinds = ("", "_fp16", "_int8", "_q4", "_quantized")
+    names = [f"onnx/{side}{kind}.onnx" for side in sides for kind in kinds]
+    hub.files["me/many"] = dict.fromkeys(names, b"graph") | {"config.json": b"{}"}
+    folder = snapshot("hf:me/many")
+    assert {file.name for file in (folder / "onnx").iterdir()} == {
+        f"{side}_quantized.onnx"
+        for side in sides  # which is read here, whoever wrote it
+    }
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 from tests.loopback import serve
 
 TOKEN = "hf_of_the_test"
-WEIGHTS = (".safetensors", ".bin")  # come through git LFS
+WEIGHTS = (".safetensors", ".bin", ".onnx")  # come through git LFS
 LARGE = 10_000_000  # bytes from which the Hub wants a file by LFS
 
 

@@ -14,7 +14,9 @@ import onnxruntime
 import pytest
 import soundfile
 import whisper
+from whisper.tokenizer import LANGUAGES
 
+import espnet_dq as dq
 from espnet_dq.bin.web import main as web
 from espnet_dq.bin.web import model_name
 from espnet_dq.data.audio import load_audio
@@ -38,7 +40,7 @@ tab.on("request", (request) => say("request", request.url()));
 tab.on("pageerror", (error) => say("error", error.message));
 tab.on("requestfailed", (request) => say("failed", request.url()));
 const ended = () => tab.waitForFunction(
-  () => ["done", "failed"].includes(document.body.dataset.state), null, { timeout: 240000 });
+  () => document.body.dataset.state === "ready", null, { timeout: 240000 });
 await tab.goto(url);
 await tab.waitForSelector("#file:enabled", { state: "attached", timeout: 240000 });
 say("title", await tab.title());
@@ -56,12 +58,26 @@ for (const [file, language, times] of JSON.parse(clips)) {
     say(name, [download.suggestedFilename(), Buffer.concat(parts).toString()]);
   }
   say("status", await tab.textContent("#status"));
-  await tab.evaluate(() => { document.body.dataset.state = ""; });
 }
 say("wide", await tab.evaluate(() => document.documentElement.scrollWidth));
 await tab.screenshot({ path: shot });
 await browser.close();
 """
+# Says what the page says when it is ready, or knows that it never will be.
+START = (
+    DRIVE[: DRIVE.index("const [")]
+    + """
+const [, , url, executablePath] = process.argv;
+const browser = await chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-gpu"] });
+const tab = await browser.newPage();
+await tab.goto(url);
+await tab.waitForFunction(() => ["ready", "failed"].includes(document.body.dataset.state));
+console.log(await tab.textContent("#status"), await tab.isVisible("#loading"));
+await browser.close();
+"""
+)
+# What every server of files knows by these endings; all else is of no type that browsers run.
+TYPES = {".html": "text/html", ".css": "text/css", ".js": "application/javascript"}
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +95,7 @@ def driver(tmp_path_factory):
     if done.returncode:
         pytest.skip("npm gives no playwright-core")
     (folder / "drive.mjs").write_text(DRIVE)
+    (folder / "start.mjs").write_text(START)
     return folder, browser
 
 
@@ -94,11 +111,25 @@ def written(weights_dir, tmp_path_factory):
     return folder
 
 
+class Plain(http.server.SimpleHTTPRequestHandler):
+    """An old server of files: few types, no headers of its own; `lost` are not there."""
+
+    lost = ()
+
+    def guess_type(self, path):
+        return TYPES.get(Path(path).suffix, "application/octet-stream")
+
+    def send_head(self):
+        return self.send_error(404) if self.path in self.lost else super().send_head()
+
+    def log_message(self, *_):
+        pass
+
+
 @pytest.fixture
 def server(written):
-    """Address of the page on a server of files; one thread, no headers of its own."""
-    handler = partial(http.server.SimpleHTTPRequestHandler, directory=written)
-    handler.log_message = lambda *_: None
+    """Address of the page on a server of files."""
+    handler = partial(Plain, directory=written)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as found:
         threading.Thread(target=found.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{found.server_port}/"
@@ -160,6 +191,53 @@ def test_what_is_written(written):
         assert text.strip() in licence
     names = {name for files in page.RUNTIME.values() for name in files.values()}
     assert {p.name for p in (written / "runtime").iterdir()} == names
+    scripts = {".mjs", ".cjs", ".ts"}  # of which servers do not know that they are scripts
+    assert not [p for p in written.rglob("*") if p.suffix in scripts]
+
+
+def said_at_start(driver, url):
+    folder, browser = driver
+    done = subprocess.run(["node", "start.mjs", url, browser], cwd=folder, capture_output=True,
+                          text=True, timeout=120)  # fmt: skip
+    assert not done.returncode, done.stderr[-2000:]
+    return done.stdout.strip()
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+@pytest.mark.parametrize(
+    ("lost", "said"),
+    [
+        ("app.js", "app.js or a file of runtime/ is not on the server"),
+        ("runtime/transformers.web.min.js", "app.js or a file of runtime/ is not on the server"),
+        ("runtime/ort.wasm.min.js", "app.js or a file of runtime/ is not on the server"),
+        ("runtime/ort-wasm-simd-threaded.js", "The model cannot be loaded: "),
+        ("runtime/ort-wasm-simd-threaded.wasm", "The model cannot be loaded: "),
+        ("model/config.json", "The model cannot be loaded: "),
+        ("about.json", "about.json cannot be read: "),
+    ],
+)
+def test_a_page_that_cannot_start_says_so(lost, said, server, driver, monkeypatch):
+    monkeypatch.setattr(Plain, "lost", (f"/{lost}",))
+    found = said_at_start(driver, server)
+    assert said in found and found.endswith("false"), found
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_an_odd_about_and_a_page_opened_as_a_file(written, server, driver, monkeypatch):
+    """What nobody thought of is said, too; and there is no server behind file://."""
+    monkeypatch.setitem(TYPES, ".js", "application/octet-stream")
+    assert "is sent as a type that is no script's" in said_at_start(driver, server)
+    monkeypatch.undo()
+    assert said_at_start(driver, server) == "Ready. false"
+    assert "from a server only" in said_at_start(driver, f"{written.as_uri()}/index.html")
+    about = (written / "about.json").read_text()
+    (written / "about.json").write_text("{}")
+    try:
+        assert "The page cannot run" in said_at_start(driver, server)
+    finally:
+        (written / "about.json").write_text(about)
 
 
 def test_subtitles_end_with_the_audio():
@@ -185,31 +263,112 @@ def test_subtitles_end_with_the_audio():
     ]
 
 
-def test_the_microphone_is_asked_for_once():
-    """Two clicks before the browser's question is answered: one recorder, which the next stops."""
+# app.js with nothing of a browser's but this. `said` is what happened, `$` what can be clicked.
+STUBS = """
+const said = [], elements = {}, window = {}, env = { backends: { onnx: { wasm: {} } } };
+const classList = { remove() {}, toggle() {} };
+const element = () => ({ add() {}, classList, parentElement: {} });
+const document = {
+  getElementById: (id) => (elements[id] ??= element()), body: { dataset: { state: "loading" } },
+};
+const fetch = async () => ({ json: async () => ({ languages: [], bytes: 1, window: 30 }) });
+const track = { stop: () => said.push("track stopped") };
+let open = async () => ({ getTracks: () => [track] });
+const navigator = { mediaDevices: { getUserMedia: () => (said.push("asked"), open()) } };
+class OfflineAudioContext {
+  async decodeAudioData() {
+    return { length: 16000, numberOfChannels: 1, getChannelData: () => new Float32Array(16000) };
+  }
+}
+class WhisperTextStreamer {}
+const pipeline = async () => async () => (said.push("heard"), { text: "text" });
+class MediaRecorder {
+  start() { said.push("started"); }
+  stop() {
+    if (this.stopped) throw new Error("inactive");
+    this.stopped = true;
+    setTimeout(this.onstop);
+  }
+}
+const file = { name: "a.wav", arrayBuffer: async () => new ArrayBuffer(8) };
+const dropped = (...files) => ({ preventDefault() {}, dataTransfer: { files } });
+const busy = () => ["file", "record", "txt"].filter((id) => $(id).disabled).join();
+const settled = () => new Promise((next) => setTimeout(next, 20));
+"""
+
+
+def happens(script):
+    """What JavaScript says that runs behind app.js."""
     if not shutil.which("node"):
         pytest.skip("no node here")
-    script = (Path(page.__file__).parent / "app.js").read_text(encoding="utf-8")
-    stubs = """
-        const elements = { record: {}, status: {}, file: {} }, said = [];
-        const $ = (id) => elements[id], hear = () => said.push("heard");
-        const failed = (what) => said.push(what), stream = { getTracks: () => [] };
-        const navigator = { mediaDevices: { getUserMedia: () => {
-          said.push("asked");
-          return new Promise((answer) => setTimeout(answer, 5, stream));
-        } } };
-        class MediaRecorder {
-          start() { said.push("started"); }
-          stop() { this.onstop(); }
-        }
-    """
-    clicks = """
-        const clicks = [$("record").onclick(), $("record").onclick()];
-        Promise.all(clicks).then(() => $("record").onclick()).then(() => console.log(...said));
-    """
-    call = "{" + stubs + script[script.index("let recorder") :] + clicks + "}"
-    done = subprocess.run(["node", "-e", call], capture_output=True, text=True)
-    assert done.stdout.split() == ["asked", "started", "heard"], done.stderr
+    source = (Path(page.__file__).parent / "app.js").read_text(encoding="utf-8")
+    source = re.sub(r"^import .*$", "", source, flags=re.MULTILINE)
+    call = f"{STUBS}\n{source}\n{script}\nconsole.log(JSON.stringify(said));"
+    done = subprocess.run(["node", "--input-type=module", "-e", call], capture_output=True,
+                          text=True, timeout=60)  # fmt: skip
+    assert not done.returncode, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_the_microphone_is_asked_for_once():
+    """Two clicks before the browser's question is answered: one recorder, which the next stops."""
+    assert happens("""
+        const click = $("record").onclick;
+        const first = click();
+        said.push(state, busy());
+        await click();
+        await settled();
+        said.push(state, busy(), $("record").textContent);
+        click(), click();
+        said.push(state, busy());
+        await first;
+        said.push(state, busy(), $("record").textContent);
+    """) == [
+        "asked", "asking", "file,record,txt", "started", "recording", "file,txt", "Stop", "working",
+        "file,record,txt", "track stopped", "heard", "ready", "", "Record",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("broken", "before"),
+    [
+        ("open = async () => { throw new Error('no'); };", []),
+        ("MediaRecorder = class { constructor() { throw new Error('no'); } };", ["track stopped"]),
+        ("MediaRecorder = class { start() { throw new Error('no'); } };", ["track stopped"]),
+        (
+            "MediaRecorder = class { start() { this.onerror({ error: new Error('no') }); } };",
+            ["track stopped"],
+        ),
+    ],
+)
+def test_a_microphone_that_fails_is_let_go_of(broken, before):
+    """Its light goes out, and the button goes on to work."""
+    once = ["asked", *before, "The microphone cannot be used: no", "ready", "txt"]
+    click = 'await $("record").onclick(); said.push($("status").textContent, state, busy());'
+    assert happens(f"{broken} {click} {click}") == once * 2
+
+
+def test_one_file_at_a_time():
+    """None is passed over in silence, and none is heard beside another one or a recording."""
+    assert happens("""
+        drop.ondrop(dropped(file, file));
+        said.push($("status").textContent, state);
+        drop.ondrop(dropped(file));
+        drop.ondrop(dropped(file));
+        said.push(state);
+        await settled();
+        said.push(state);
+        $("record").onclick();
+        drop.ondrop(dropped(file));
+        await settled();
+        drop.ondrop(dropped(file));
+        const over = dropped();
+        drop.ondragover(over);
+        said.push(state, over.dataTransfer.dropEffect);
+    """) == [
+        "One file at a time.", "ready", "working", "heard", "ready", "asked", "started",
+        "recording", "none",
+    ]  # fmt: skip
 
 
 def test_a_page_is_called_as_its_model(tmp_path, monkeypatch):
@@ -228,11 +387,49 @@ def test_pages_name_no_other_place():
         assert not re.search(r"https?://|//cdn|src=\"//", text), name
 
 
+def offered(folder, monkeypatch, *languages):
+    """What about.json says of the languages of the model in a folder; codes only."""
+    out = folder.with_name("web")
+    monkeypatch.setattr(page, "unpack", lambda *_: None)
+    assert web(["--from", str(folder), "--out", str(out), "--languages", *languages]) == 0
+    about = json.loads((out / "about.json").read_text())
+    return [code for code, _ in about["languages"]], about["multilingual"]
+
+
 @pytest.mark.slow
-def test_an_unknown_language_and_a_foreign_folder(save_toy, tmp_path):
+def test_languages_are_those_that_the_model_is_told(save_toy, tmp_path, monkeypatch):
+    """As generation_config.json says, which transformers.js goes by: a fine-tune may know few."""
+    folder = tmp_path / "hf"
+    dq.save(dq.load(save_toy()), folder, to="hf")
+    codes, told = offered(folder, monkeypatch, "German", "pt-BR", "de")
+    assert codes[:3] == ["de", "pt", "en"] and len(codes) == 99 and told
+    config = json.loads((folder / "generation_config.json").read_text())
+    few = {token: config["lang_to_id"][token] for token in ("<|ru|>", "<|en|>")}
+    (folder / "generation_config.json").write_text(json.dumps(config | {"lang_to_id": few}))
+    assert offered(folder, monkeypatch) == (["en", "ru"], True)
+    with pytest.raises(InputError, match=r"^--languages fr: the model knows no such language"):
+        offered(folder, monkeypatch, "fr")
+    config["is_multilingual"] = False
+    (folder / "generation_config.json").write_text(json.dumps(config))
+    assert offered(folder, monkeypatch) == (["en"], False)  # it is hidden, and nothing is told
+
+
+@pytest.mark.network
+def test_languages_that_transformers_js_takes(tmp_path):
+    if not shutil.which("npm"):
+        pytest.skip("no npm here")
+    unpack(page.TRANSFORMERS, {"src/models/whisper/common_whisper.js": tmp_path / "x.js"})
+    taken = re.findall(r"^ *\['(\w+)', '[\w ]+'\],$", (tmp_path / "x.js").read_text(), re.MULTILINE)
+    assert {*taken} >= {*LANGUAGES} - page.UNKNOWN and not page.UNKNOWN & {*taken}
+
+
+@pytest.mark.slow
+def test_an_unknown_language_and_a_foreign_folder(save_toy, tmp_path, monkeypatch):
     arguments = ["--from", str(save_toy()), "--grid", "none", "--out", str(tmp_path / "web")]
-    with pytest.raises(InputError, match="knows no language 'xx'"):
-        web([*arguments, "--languages", "xx"])
+    monkeypatch.setattr("espnet_dq.bin.web.convert", None)  # it is said before the work
+    for language in ("xx", "yue"):
+        with pytest.raises(InputError, match=rf"^--languages {language}: the model knows no such"):
+            web([*arguments, "--languages", "German", language])
     assert not (tmp_path / "web").exists()
     (tmp_path / "web").mkdir()
     (tmp_path / "web/mine.txt").touch()

@@ -25,6 +25,8 @@ class HuggingFace(Format):
         (FILE, "config.json", "generation_config.json", "preprocessor_config.json",
          "tokenizer.json", "tokenizer_config.json"),
     )  # fmt: skip
+    # Of several files, and adapters; CTranslate2's file has the same ending as pickles.
+    hosted = (("*.safetensors",), ("pytorch_model*.bin", "adapter_model.bin"))
     engine = "transformers"
     card = Card(
         "# pip install transformers torch librosa\n"

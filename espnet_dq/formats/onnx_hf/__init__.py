@@ -22,6 +22,7 @@ class OnnxHuggingFace(Format):
     grids = ()
     folder = Folder("onnx_hf", ())
     writes = False
+    hosted = (tuple(f"onnx/{name}" for name in FILES.values()),)
 
     def recognizes(self, path, start):
         return any(lexists(sub / FILES["encoder"]) for sub in (path, path / "onnx"))

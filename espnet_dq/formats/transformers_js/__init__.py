@@ -32,6 +32,10 @@ class TransformersJs(Format):
         ("config.json", "generation_config.json", "preprocessor_config.json", "tokenizer.json",
          "tokenizer_config.json", "onnx/encoder_model*.onnx", "onnx/decoder_model_merged*.onnx"),
     )  # fmt: skip
+    hosted = tuple(  # of others' `onnx_hf` reads the quantized ones, so these come first
+        tuple(f"onnx/{side}{suffix}.onnx" for side in SIDES.values())
+        for suffix in sorted((suffix for suffix, _ in (FLOATS, *SUFFIXES.values())), reverse=True)
+    )
     padding = "silence"  # as transformers.js pads
     engine = "ONNX Runtime"
     isolated = True
