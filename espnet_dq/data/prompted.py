@@ -16,7 +16,8 @@ from espnet_dq.data.kaldi import KaldiDir
 from espnet_dq.data.languages import codes
 from espnet_dq.data.noise import coloured
 from espnet_dq.errors import InputError
-from espnet_dq.whisper.dims import encode_text, language_token, vocabulary_tokenizer
+from espnet_dq.whisper.dims import language_token, vocabulary_tokenizer
+from espnet_dq.whisper.encoding import encode_text
 from espnet_dq.whisper.forward import log_mel, own_window, window_samples
 from espnet_dq.whisper.room import most_text
 
@@ -66,8 +67,9 @@ class PromptedClips:
         if length > full:
             seconds = f"{length / SAMPLE_RATE:.1f} s; the model hears {full / SAMPLE_RATE:g} s"
             raise InputError(f"{utt}: {seconds}")
-        prompt = _prompt(tokenizer, data.utt2lang[utt])
-        text, most = encode_text(tokenizer, data.text[utt]), most_text(self.dims.n_text_ctx)
+        language, most = data.utt2lang[utt], most_text(self.dims.n_text_ctx)
+        prompt = _prompt(tokenizer, language)
+        text = encode_text(tokenizer, data.text[utt], language)
         if len(text) > most:
             raise InputError(f"{utt}: {len(text)} tokens of text; the decoder has room for {most}")
         tokens = torch.tensor([[*prompt, *text]])
