@@ -28,9 +28,9 @@ class PromptedClips:
     Each is log-mel features (1, n_mels, F) of a window (as `window_samples`, filled as `log_mel`
     says of `padding`), and tokens (1, T) int64: the prompt and the text, without timestamps.
 
-    Raises `InputError` for a `count` below 1, a folder without utterances and, when it comes to it,
-    for an utterance without a text or language, or longer than the model's window or than its
-    decoder has room for.
+    Raises `InputError` for a `count` below 1, a folder without utterances or whose tables have
+    other ones, and, when it comes to it, for an utterance longer than the model's window or than
+    its decoder has room for.
     """
 
     def __init__(
@@ -59,9 +59,6 @@ class PromptedClips:
 
     def _clip(self, utt: str) -> tuple[Tensor, Tensor]:
         data, tokenizer = self.data, vocabulary_tokenizer(self.dims)
-        for table in ("text", "utt2lang"):
-            if utt not in getattr(data, table):
-                raise InputError(f"{utt} is in wav.scp, but not in {table}")
         speech = torch.from_numpy(load_audio(data.wav[utt]))[None]
         length, full = speech.shape[1], own_window(self.dims)
         if length > full:
