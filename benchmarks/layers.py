@@ -30,6 +30,7 @@ from espnet_dq.distill.matching import match, spaced
 from espnet_dq.distill.projector import Projector
 from espnet_dq.distill.similarity import linear_cka
 from espnet_dq.errors import run
+from espnet_dq.whisper.encoding import encode_text
 from espnet_dq.whisper.forward import log_mel, window_samples
 from espnet_dq.whisper.taps import Taps
 
@@ -53,7 +54,7 @@ def read(models: list, data: KaldiDir, utts: list[str]) -> dict[str, list[Tensor
         clip = torch.from_numpy(load_audio(data.wav[utt]))[None]
         length = torch.tensor([clip.shape[1]])
         tokenizer = get_tokenizer(True, language=data.utt2lang[utt], task="transcribe")
-        text = tokenizer.encode(f" {data.text[utt]}")
+        text = encode_text(tokenizer, data.text[utt], data.utt2lang[utt])
         tokens = [*tokenizer.sot_sequence_including_notimestamps, *text]
         for side, model in enumerate(models):
             mel = log_mel(clip, length, model.dims.n_mels, window_samples(0, "full"))

@@ -35,7 +35,8 @@ from espnet_dq.distill.teacher import Teacher
 from espnet_dq.errors import InputError, run
 from espnet_dq.files import read_yaml
 from espnet_dq.formats.openai import read as openai
-from espnet_dq.whisper.dims import encode_text, language_token, vocabulary_tokenizer
+from espnet_dq.whisper.dims import language_token, vocabulary_tokenizer
+from espnet_dq.whisper.encoding import encode_text
 from espnet_dq.whisper.forward import decode_hidden, encode, log_mel, output_logits, own_window
 from espnet_dq.whisper.sequences import build_sequences
 from named import named
@@ -196,7 +197,7 @@ class Examination:
         return {"nats": nats, "said": said}
 
     def _nats(self, net: Whisper, audio: Tensor, part: slice) -> list[list[float]]:
-        texts = [encode_text(self.tokenizer, w.text) for w in self.windows[part]]
+        texts = [encode_text(self.tokenizer, w.text, w.lang) for w in self.windows[part]]
         lengths = torch.tensor([len(t) for t in texts])
         padded = torch.full((len(texts), int(lengths.max())), -1)
         for row, ids in zip(padded, texts, strict=True):

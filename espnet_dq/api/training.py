@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from tqdm import tqdm
@@ -43,6 +44,8 @@ from espnet_dq.task.plan import AUTO, DEV_WINDOWS, MERGE, Wanted, heard, names, 
 from espnet_dq.task.share import CHOICE, choose
 from espnet_dq.task.start import MERGED, ROUNDED, STUDENT, init_student, merge_start, round_start
 from espnet_dq.task.train import Training
+from espnet_dq.whisper.dims import SIZES, vocabulary_tokenizer
+from espnet_dq.whisper.encoding import unspaced
 
 # Of the recipe, in float and then on the grid.
 CONFIGS = tuple(Path(__file__).parents[1] / f"task/conf/{name}.yaml" for name in ("train", "qat"))
@@ -138,6 +141,7 @@ def distil(
     splits = {name: validate(folder, names=True) for name, folder in folders.items()}
     check_disjoint(splits)
     sets = {name: validate(folder) for name, folder in others.items()}
+    texts = chain.from_iterable(map(KaldiDir.said, splits.values()))
     settings = {
         "data": {name: _tables(folder) for name, folder in folders.items()},
         "models": [content(path) for path in models], "grid": table,
@@ -145,6 +149,7 @@ def distil(
         "singles": singles, "balance": str(balance), "length": str(length), "merge": merge,
         "canary": {name: _tables(folder) for name, folder in others.items()}, "seed": seed,
         "audio": [_audio(data) for data in (*splits.values(), *sets.values())],
+        **unspaced(vocabulary_tokenizer(SIZES["tiny"]), texts),
     }  # fmt: skip
     out.parent.mkdir(parents=True, exist_ok=True)
     with alone(out) as lock:

@@ -27,6 +27,8 @@ from espnet_dq.quant.grids import get_grid
 from espnet_dq.quant.prepare import candidates
 from espnet_dq.quant.sensitivity import Loss, Probe, Utterance
 from espnet_dq.student.checkpoint import check_written, load_student, training_folder
+from espnet_dq.whisper.dims import vocabulary_tokenizer
+from espnet_dq.whisper.encoding import unspaced
 from espnet_dq.whisper.weights import Weights
 
 GRIDS = ("uniform8", "uniform6", "ggml_q5_0", "uniform5", "ggml_q4_0", "uniform4", "uniform3")
@@ -66,6 +68,9 @@ def main(argv: list[str] | None = None) -> int:
         "candidates": names,
         "rest_bytes": sum(2 * t.numel() for n, t in weights.state.items() if n not in names),
         "tensors": len(weights.state),
+        **unspaced(
+            vocabulary_tokenizer(weights.dims), ((u.text, u.language) for u in utterances.values())
+        ),
     }
     rows = _rows(args.out, settings)
     torch.manual_seed(0)
@@ -111,9 +116,6 @@ def _utterances(folder: Path, count: int) -> dict[str, Utterance]:
     if not names:
         raise InputError(f"{folder}: no utterances, or --clips {count}")
     languages = codes(data.utt2lang, folder / "utt2lang")
-    for name, table in (("text", data.text), ("utt2lang", languages)):
-        if missing := [utt for utt in names if utt not in table]:
-            raise InputError(f"{folder / name}: no line for '{missing[0]}' of wav.scp")
     return {
         utt: Utterance(torch.from_numpy(load_audio(data.wav[utt])), data.text[utt], languages[utt])
         for utt in names

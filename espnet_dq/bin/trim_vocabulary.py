@@ -28,7 +28,8 @@ from espnet_dq.files import bytes_on_disk, check_apart, check_replaceable
 from espnet_dq.formats import detect
 from espnet_dq.formats.openai.write import save as save_pt
 from espnet_dq.student.checkpoint import check_written
-from espnet_dq.whisper.dims import encode_text, vocabulary_tokenizer
+from espnet_dq.whisper.dims import vocabulary_tokenizer
+from espnet_dq.whisper.encoding import encode_text
 from espnet_dq.whisper.vocabulary import OwnVocabulary, closure, own_vocabulary
 from espnet_dq.whisper.weights import Weights
 
@@ -81,8 +82,11 @@ def main(argv: list[str] | None = None) -> int:
     except InputError as e:
         raise InputError(f"{source}: {e}") from e
     wanted, texts = always(tokenizer), 0
-    for text in [*_of_folders(args.data, languages), *_of_files(args.words)]:
-        wanted.update(encode_text(tokenizer, text))
+    for text, language in _of_folders(args.data, languages):
+        wanted.update(encode_text(tokenizer, text, language))
+        texts += 1
+    for line in _of_files(args.words):
+        wanted.update(encode_text(tokenizer, line, "en"))
         texts += 1
     kept = [*sorted(closure(tokenizer, wanted)), *range(tokenizer.eot, weights.dims.n_vocab)]
     dims = own_vocabulary(replace(weights.dims, n_vocab=len(kept)), kept, str(source))
@@ -113,7 +117,8 @@ def always(tokenizer: Tokenizer) -> set[int]:
     return kept
 
 
-def _of_folders(folders: list[Path], languages: list[str] | None) -> Iterator[str]:
+def _of_folders(folders: list[Path], languages: list[str] | None) -> Iterator[tuple[str, str]]:
+    """Texts and their languages."""
     found = set()
     for folder in folders:
         of = codes(read_scp(folder / "utt2lang"), folder / "utt2lang")
@@ -122,7 +127,7 @@ def _of_folders(folders: list[Path], languages: list[str] | None) -> Iterator[st
                 raise InputError(f"{folder / 'utt2lang'}: no line for '{utt}' of text")
             if languages is None or of[utt] in languages:
                 found.add(of[utt])
-                yield text
+                yield text, of[utt]
     if missing := [code for code in languages or () if code not in found]:
         raise InputError(f"--keep_languages: --data has no text in '{missing[0]}'")
 

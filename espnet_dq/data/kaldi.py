@@ -14,7 +14,7 @@ import random
 import re
 import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -222,16 +222,30 @@ class KaldiDir:
         core = {"wav.scp": self.wav, "text": self.text}
         return core | {"utt2spk": self.utt2spk, "utt2lang": self.utt2lang} | self.extra
 
+    def said(self) -> Iterator[tuple[str, str]]:
+        """Each text with its language."""
+        return ((text, self.utt2lang[utt]) for utt, text in self.text.items())
+
     @classmethod
     def load(cls, path: Path | str, extra: Iterable[str] = ()) -> "KaldiDir":
-        """Read the tables of a folder without segments, and the ones in `extra`, not checked.
+        """Read the tables of a folder without segments, and the ones in `extra`.
 
         Raises:
-            InputError: A file is missing or a line is broken (see `read_scp`, `read_wav`).
+            InputError: A file is missing or a line is broken (see `read_scp`, `read_wav`), or the
+                tables are not of the same utterances.
         """
         path = Path(path)
         core = [read_wav(path), *(read_scp(path / x) for x in ("text", "utt2spk", "utt2lang"))]
-        return cls(*core, {name: read_scp(path / name) for name in extra})
+        return cls(*core, {name: read_scp(path / name) for name in extra}).check(path)
+
+    def check(self, path: Path | str) -> "KaldiDir":
+        """Itself; raises `InputError`, naming the table in `path`, if one has other utterances."""
+        for name, table in self.tables().items():
+            if missing := self.wav.keys() - table.keys():
+                raise InputError(f"{path}/{name}: no line for '{min(missing)}' of wav.scp")
+            if more := table.keys() - self.wav.keys():
+                raise InputError(f"{path}/{name}: '{min(more)}' is not in wav.scp")
+        return self
 
     def save(self, path: Path | str) -> None:
         """Write the folder whole or not at all; it replaces an older one at `path`.

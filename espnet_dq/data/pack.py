@@ -21,7 +21,8 @@ from espnet_dq.data.kaldi import AUDIO, CATEGORY, KaldiDir
 from espnet_dq.data.texts import glue
 from espnet_dq.errors import InputError, one_line
 from espnet_dq.files import Folder, check_replaceable, sha256
-from espnet_dq.whisper.dims import SIZES, encode_text, vocabulary_tokenizer
+from espnet_dq.whisper.dims import SIZES, vocabulary_tokenizer
+from espnet_dq.whisper.encoding import encode_text
 from espnet_dq.whisper.room import most_text
 
 PAUSE = (0.1, 0.5)  # seconds between two utterances
@@ -86,14 +87,19 @@ def plan_windows(
 
     Utterances are shuffled within their language and joined while the window has room for
     `longest` seconds, the longest pauses counted, and the decoder of a model of these `dims` for
-    their tokens, which a trimmed vocabulary has more of. Left out are utterances whose text alone
-    is too long for the decoder, or which are longer than a window (`longest` and `ROOM`).
+    the tokens of their joined text, which a trimmed vocabulary has more of. Left out are utterances
+    whose text alone is too long for the decoder, or which are longer than a window (`longest` and
+    `ROOM`).
     """
     if not 1 <= longest <= 30:
         raise InputError(f"windows of {longest} s: 1 to 30 are possible")
     tokenizer, room = vocabulary_tokenizer(dims), most_text(dims.n_text_ctx)
-    counts = {u: len(encode_text(tokenizer, t)) for u, t in data.text.items()}
-    fitting = sorted(u for u in data.wav if counts[u] <= room and seconds[u] <= longest + ROOM)
+
+    def fits(window: list[str]) -> bool:
+        text, language = joined_text(data, window), data.utt2lang[window[0]]
+        return len(encode_text(tokenizer, text, language)) <= room
+
+    fitting = sorted(u for u in data.wav if seconds[u] <= longest + ROOM and fits([u]))
     of: dict[str, list[str]] = {}
     for utt in fitting:
         of.setdefault(data.utt2lang[utt], []).append(utt)
@@ -106,16 +112,15 @@ def plan_windows(
         heard += names
         if by_speaker:
             names = sorted(names, key=data.speaker)  # stable: as they were shuffled
-        window, length, tokens = [], 0.0, 0
+        window, length = [], 0.0
         for name in names:
             more = seconds[name] + PAUSE[1]
             other = by_speaker and window and data.speaker(name) != data.speaker(window[0])
-            full = length + more > longest or tokens + counts[name] > room
-            if window and (full or other):
+            if window and (length + more > longest or other or not fits([*window, name])):
                 windows.append(window)
-                window, length, tokens = [], 0.0, 0
+                window, length = [], 0.0
             window.append(name)
-            length, tokens = length + more, tokens + counts[name]
+            length += more
         if window:
             windows.append(window)
     alone = shuffle.sample(sorted(heard), min(singles, len(heard)))

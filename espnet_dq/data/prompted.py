@@ -16,7 +16,8 @@ from espnet_dq.data.kaldi import KaldiDir
 from espnet_dq.data.languages import codes
 from espnet_dq.data.noise import coloured
 from espnet_dq.errors import InputError
-from espnet_dq.whisper.dims import encode_text, language_token, vocabulary_tokenizer
+from espnet_dq.whisper.dims import language_token, vocabulary_tokenizer
+from espnet_dq.whisper.encoding import encode_text
 from espnet_dq.whisper.forward import log_mel, own_window, window_samples
 from espnet_dq.whisper.room import most_text
 
@@ -27,9 +28,9 @@ class PromptedClips:
     Each is log-mel features (1, n_mels, F) of a window (as `window_samples`, filled as `log_mel`
     says of `padding`), and tokens (1, T) int64: the prompt and the text, without timestamps.
 
-    Raises `InputError` for a `count` below 1, a folder without utterances and, when it comes to it,
-    for an utterance without a text or language, or longer than the model's window or than its
-    decoder has room for.
+    Raises `InputError` for a `count` below 1, a folder without utterances or whose tables have
+    other ones, and, when it comes to it, for an utterance longer than the model's window or than
+    its decoder has room for.
     """
 
     def __init__(
@@ -58,16 +59,14 @@ class PromptedClips:
 
     def _clip(self, utt: str) -> tuple[Tensor, Tensor]:
         data, tokenizer = self.data, vocabulary_tokenizer(self.dims)
-        for table in ("text", "utt2lang"):
-            if utt not in getattr(data, table):
-                raise InputError(f"{utt} is in wav.scp, but not in {table}")
         speech = torch.from_numpy(load_audio(data.wav[utt]))[None]
         length, full = speech.shape[1], own_window(self.dims)
         if length > full:
             seconds = f"{length / SAMPLE_RATE:.1f} s; the model hears {full / SAMPLE_RATE:g} s"
             raise InputError(f"{utt}: {seconds}")
-        prompt = _prompt(tokenizer, data.utt2lang[utt])
-        text, most = encode_text(tokenizer, data.text[utt]), most_text(self.dims.n_text_ctx)
+        language, most = data.utt2lang[utt], most_text(self.dims.n_text_ctx)
+        prompt = _prompt(tokenizer, language)
+        text = encode_text(tokenizer, data.text[utt], language)
         if len(text) > most:
             raise InputError(f"{utt}: {len(text)} tokens of text; the decoder has room for {most}")
         tokens = torch.tensor([[*prompt, *text]])

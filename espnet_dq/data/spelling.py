@@ -8,9 +8,8 @@ import unicodedata
 
 import regex
 
-# Written without spaces between words, as openai-whisper has it: its splitting into words
-# (`whisper/tokenizer.py`) and its scores (`split_letters`; arXiv 2212.04356, 4.1).
-SPACELESS = frozenset({"zh", "ja", "yue", "th", "lo", "my"})
+from espnet_dq.whisper.encoding import SPACELESS
+
 # Where letters count as words. Khmer has spaces between phrases only, as Thai, Lao and Burmese do.
 LETTERS_AS_WORDS = SPACELESS | {"km"}
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import regex
 
-from espnet_dq.data.spelling import SPACELESS
+from espnet_dq.whisper.encoding import SPACELESS
 
 _SPACED = r"[\p{Nd}\p{Latin}\p{Greek}\p{Cyrillic}\p{Hebrew}\p{Arabic}\p{Hangul}]"
 _BEGINS = regex.compile(_SPACED)

@@ -21,7 +21,8 @@ from espnet_dq.files import (
     shared_before,
     shared_place,
 )
-from espnet_dq.whisper.dims import SIZES, encode_text, vocabulary_tokenizer
+from espnet_dq.whisper.dims import SIZES, vocabulary_tokenizer
+from espnet_dq.whisper.encoding import encode_text
 from espnet_dq.whisper.forward import SAMPLES_PER_POSITION
 from espnet_dq.whisper.room import most_text
 
@@ -107,7 +108,7 @@ def _left_out(data: KaldiDir, dims: ModelDimensions, most: float) -> LeftOut:
         if int(samples) > most * SAMPLE_RATE:
             left_out.add(utt, lang, f"longer than the student's {most:g} s", utt)
         # No token is less than a byte; one more is the space before a text.
-        elif len(text.encode()) + 1 > room and len(encode_text(tokenizer, text)) > room:
+        elif len(text.encode()) + 1 > room and len(encode_text(tokenizer, text, lang)) > room:
             cause = f"text of more than the decoder's {room} tokens"
             left_out.add(utt, lang, cause, f"{utt}: '{text[:40]}...'")
     return left_out

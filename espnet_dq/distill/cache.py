@@ -43,7 +43,8 @@ from espnet_dq.errors import InputError, one_line, say
 from espnet_dq.files import Folder, alone, atomic, sha256, shared_before, shared_place
 from espnet_dq.jobs import Part
 from espnet_dq.student.checkpoint import Student
-from espnet_dq.whisper.dims import encode_text, language_token, vocabulary_tokenizer
+from espnet_dq.whisper.dims import language_token, vocabulary_tokenizer
+from espnet_dq.whisper.encoding import encode_text, unspaced
 from espnet_dq.whisper.forward import (
     SAMPLES_PER_POSITION,
     encode,
@@ -138,7 +139,8 @@ def _describe(
     content = hashlib.sha256()
     for table in (folder.audio(), folder.text, folder.utt2lang):
         content.update(json.dumps(table, sort_keys=True, ensure_ascii=False).encode())
-    tokens = token_strings(vocabulary_tokenizer(student.dims).encoding)
+    tokenizer = vocabulary_tokenizer(student.dims)
+    tokens = token_strings(tokenizer.encoding)
     description = {
         **asdict(settings),
         "windows": list(settings.windows),
@@ -146,6 +148,7 @@ def _describe(
         "teacher": sha256(teacher.path),
         "vocabulary": hashlib.sha256("\n".join(tokens).encode()).hexdigest(),
         "utterances": len(folder.wav),
+        **unspaced(tokenizer, folder.said()),
     }
     if settings.encoder:
         # The encoder's weights as its forward pass uses them: a grid changes the cache.
@@ -183,9 +186,12 @@ class _Pass:
         rows = 0
         for utt in utterances:
             # The language, the text and its end, and two timestamps where there are any.
-            rows += len(encode_text(self.tokenizer, self.folder.text[utt])) + 2
+            rows += len(self._tokens(utt)) + 2
             rows += 2 * has_timestamps(utt, settings.timestamp_share)
         return 4 * (rows * row + len(utterances) * heard * self.dims.n_audio_state)
+
+    def _tokens(self, utt: str) -> list[int]:
+        return encode_text(self.tokenizer, self.folder.text[utt], self.folder.utt2lang[utt])
 
     @torch.no_grad()
     def answers(self, utterances: list[str]) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
@@ -196,7 +202,7 @@ class _Pass:
         folder, settings = self.folder, self.settings
         clips = [torch.from_numpy(load_audio(folder.wav[u])) for u in names]
         speech, spoken = _pad(clips, 0.0), torch.tensor([len(c) for c in clips])
-        texts = [torch.tensor(encode_text(self.tokenizer, folder.text[u])) for u in names]
+        texts = [torch.tensor(self._tokens(u)) for u in names]
         text, lengths = _pad(texts, -1), torch.tensor([len(t) for t in texts])
         lang = torch.tensor([language_token(self.tokenizer, folder.utt2lang[u]) for u in names])
         full = window_samples(speech.shape[1], "full", own_window(self.dims))

@@ -18,7 +18,8 @@ from espnet_dq.distill.teacher import Teacher
 from espnet_dq.distill.terms import Step, check_speed, needs, places, total_loss, wanted_terms
 from espnet_dq.errors import InputError, check_kind, shown
 from espnet_dq.fetch.names import source_path
-from espnet_dq.whisper.dims import encode_text, language_token, vocabulary_tokenizer
+from espnet_dq.whisper.dims import language_token, vocabulary_tokenizer
+from espnet_dq.whisper.encoding import encode_text
 from espnet_dq.whisper.forward import (
     SAMPLES_PER_POSITION,
     decode_hidden,
@@ -253,7 +254,7 @@ class Distiller(Distilling):
             raise InputError(f"audio: {kind} {tuple(clip.shape)} is not (samples,) of floats")
         if not all_finite(clip := clip.float()):
             raise InputError("audio: not all samples are finite")
-        tokens = torch.tensor(encode_text(self.tokenizer, text))
+        tokens = torch.tensor(encode_text(self.tokenizer, text, language))
         return clip, tokens, language_token(self.tokenizer, language)
 
     def forward(

@@ -158,7 +158,8 @@ def _load(source: Path, mode: str) -> KaldiDir:
     wav = read_wav(source)
     names = ("utt2spk", "utt2lang", "utt2num_samples")
     utt2spk, utt2lang, lengths = (read_scp(source / name) for name in names)
-    return KaldiDir(wav, dict.fromkeys(wav, ""), utt2spk, utt2lang, {"utt2num_samples": lengths})
+    extra = {"utt2num_samples": lengths}
+    return KaldiDir(wav, dict.fromkeys(wav, ""), utt2spk, utt2lang, extra).check(source)
 
 
 def _labels(data: KaldiDir, path: Path, teacher: Path, device: str) -> dict[str, Label]:

@@ -21,15 +21,16 @@ import regex
 import torch
 import whisper
 from torch import Tensor
-from whisper.tokenizer import get_tokenizer
+from whisper.tokenizer import Tokenizer, get_tokenizer
 
 from espnet_dq.data.audio import SAMPLE_RATE, read_audio, save_wav
 from espnet_dq.data.pieces import pieces
-from espnet_dq.data.spelling import SPACELESS, compared
+from espnet_dq.data.spelling import compared
 from espnet_dq.errors import InputError
 from espnet_dq.files import atomic, file_name, sha256
 from espnet_dq.runtimes import load_runtime
 from espnet_dq.runtimes.interface import window
+from espnet_dq.whisper.encoding import SPACELESS, encode_text
 from espnet_dq.whisper.room import most_tokens
 
 AROUND = 2  # words that are tried on each side of what the alignment says
@@ -179,9 +180,9 @@ class Splitter:
             language=language,
             task="transcribe",
         )
-        before = _encode_units(tokenizer, units[start : places[-1]])
+        before = _encode_units(tokenizer, units[start : places[-1]], language)
         behind = [
-            list(chain(*_encode_units(tokenizer, units[place : places[-1] + BEHIND])))
+            list(chain(*_encode_units(tokenizer, units[place : places[-1] + BEHIND], language)))
             for place in places
         ]
         ends = list(accumulate((len(ids) for ids in before), initial=0))
@@ -265,11 +266,14 @@ def _places(units: list[str], heard: list[list[str]], language: str) -> list[tup
     return places
 
 
-def _encode_units(tokenizer, units: list[str]) -> list[list[int]]:
-    """Token ids of each unit, with the space before it that Whisper's text has."""
-    spaces = [" ", *(" " if unit.endswith(" ") else "" for unit in units)]
+def _encode_units(tokenizer: Tokenizer, units: list[str], language: str) -> list[list[int]]:
+    """Token ids of each unit of a text, with the space before it."""
     return [
-        tokenizer.encode(space + unit.rstrip()) for space, unit in zip(spaces, units, strict=False)
+        *(encode_text(tokenizer, unit, language) for unit in units[:1]),
+        *(
+            tokenizer.encode(" " * before.endswith(" ") + unit.rstrip())
+            for before, unit in pairwise(units)
+        ),
     ]
 
 

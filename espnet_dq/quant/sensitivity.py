@@ -15,7 +15,8 @@ from whisper.model import Whisper
 from espnet_dq.errors import InputError
 from espnet_dq.quant.grids import get_grid
 from espnet_dq.quant.prepare import candidates
-from espnet_dq.whisper.dims import encode_text, language_token, vocabulary_tokenizer
+from espnet_dq.whisper.dims import language_token, vocabulary_tokenizer
+from espnet_dq.whisper.encoding import encode_text
 from espnet_dq.whisper.forward import (
     decode_hidden,
     encode,
@@ -96,7 +97,7 @@ class Probe:
         tokenizer = vocabulary_tokenizer(self.dims)
         self.batches: list[_Batch] = []
         for group in batched(utterances, BATCH):
-            texts = [torch.tensor(encode_text(tokenizer, u.text)) for u in group]
+            texts = [torch.tensor(encode_text(tokenizer, u.text, u.language)) for u in group]
             sequences = build_sequences(
                 pad_sequence(texts, batch_first=True),
                 torch.tensor([len(t) for t in texts]),

@@ -1,16 +1,21 @@
 """Folders of an experiment that hold a note of what they are made of.
 
-The note has a line of `cksum` for the windows, and one for each file.
+The note has a line of `cksum` for the windows, and one for each file. Behind them is the number of
+texts that begin without a space (`espnet_dq.whisper.encoding.unspaced`), if there are any.
 """
 
 import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 
+from espnet_dq.data.kaldi import KaldiDir
 from espnet_dq.errors import InputError
 from espnet_dq.files import atomic, discard
+from espnet_dq.whisper.dims import SIZES, vocabulary_tokenizer
+from espnet_dq.whisper.encoding import unspaced
 
 TABLES = ("utt2sha256", "text", "utt2lang")  # which decide about windows
 
@@ -33,6 +38,9 @@ def make_way(
     """
     tables = [data / part / table for part in ("train", "dev") for table in TABLES]
     said = "\n".join(_cksum(group) for group in (tables, *([file] for file in files)))
+    texts = chain(*(KaldiDir.load(data / part).said() for part in ("train", "dev")))
+    for count in unspaced(vocabulary_tokenizer(SIZES["tiny"]), texts).values():
+        said += f"\n{count} 0"
     path = folder / note
     if path.exists():
         try:

@@ -19,7 +19,8 @@ from espnet_dq.config import WindowConfig
 from espnet_dq.data.audio import load_audio
 from espnet_dq.data.kaldi import KaldiDir
 from espnet_dq.errors import InputError
-from espnet_dq.whisper.dims import encode_text, language_token, vocabulary_tokenizer
+from espnet_dq.whisper.dims import language_token, vocabulary_tokenizer
+from espnet_dq.whisper.encoding import encode_text
 from espnet_dq.whisper.forward import decode_hidden, encode, log_mel, output_logits, own_window
 from espnet_dq.whisper.sequences import build_sequences
 
@@ -61,7 +62,7 @@ def listen(
         length = audio.shape[1]
         if length > own_window(dims):
             raise InputError(f"{name}: '{utt}' is longer than what it hears at a time")
-        text = torch.tensor([encode_text(tokenizer, data.text[utt])])
+        text = torch.tensor([encode_text(tokenizer, data.text[utt], data.utt2lang[utt])])
         language = torch.tensor([language_token(tokenizer, data.utt2lang[utt])])
         seq = build_sequences(
             text, torch.tensor([text.shape[1]]), language, torch.tensor([-1]), tokenizer

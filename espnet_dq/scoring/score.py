@@ -25,13 +25,14 @@ from whisper.normalizers import BasicTextNormalizer
 
 from espnet_dq.data.kaldi import read_scp
 from espnet_dq.data.languages import OWN_LANGUAGES, codes
-from espnet_dq.data.spelling import LETTERS_AS_WORDS, SPACELESS, normalise, words
+from espnet_dq.data.spelling import LETTERS_AS_WORDS, normalise, words
 from espnet_dq.errors import InputError, WorkError, one_line, shown
 from espnet_dq.files import Folder, atomic
 from espnet_dq.scoring import sclite, table
 from espnet_dq.scoring.align import Row, align
 from espnet_dq.scoring.details import alignments, details
 from espnet_dq.scoring.trn import Pair, write_trn
+from espnet_dq.whisper.encoding import SPACELESS
 
 FOLDER = Folder(
     "score",

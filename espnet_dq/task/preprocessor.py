@@ -39,7 +39,7 @@ _WITHOUT_EFFECT = (
 class DQWhisperPreprocessor(AbsPreprocessor):
     """Speech as float32, text as Whisper's token ids, language (`utt2lang`) as a token id.
 
-    In: `speech` [L] float at 16 kHz, `text` str, `lang` str (one of Whisper's codes).
+    In: `speech` [L] float at 16 kHz, `text` str with its `lang` str (one of Whisper's codes).
     Out: `speech` float32 [L], `text` int64 [T], `lang` int64 [1]; other entries pass through
     (cached teacher outputs). In training, if asked for, `heard` float32 [L'], too: what the student
     hears in the place of `speech`. It is drawn by NumPy's global generator, which ESPnet seeds for
@@ -83,7 +83,7 @@ class DQWhisperPreprocessor(AbsPreprocessor):
                 random = np.random.default_rng([np.random.randint(2**31), name])
                 data["heard"] = self.augment(speech, random)
         if "text" in data:
-            ids = self.tokenizer.text2ids(data["text"])
+            ids = self.tokenizer.text2ids(data["text"], data["lang"])
             data["text"] = np.asarray(ids, dtype=np.int64)
         if "lang" in data:
             try:

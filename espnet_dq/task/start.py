@@ -9,6 +9,7 @@ from whisper.audio import SAMPLE_RATE
 from whisper.model import ModelDimensions
 
 from espnet_dq.config import TOKENS, QuantConfig
+from espnet_dq.data.kaldi import KaldiDir
 from espnet_dq.data.prompted import RoundingClips
 from espnet_dq.errors import InputError
 from espnet_dq.files import atomic, check_apart, check_replaceable, sha256
@@ -24,6 +25,7 @@ from espnet_dq.quant.table import read_grid
 from espnet_dq.student.merge import mean
 from espnet_dq.task.tokenizer import token_list
 from espnet_dq.whisper.dims import espnet_name, model_dims, vocabulary_tokenizer, weight_shapes
+from espnet_dq.whisper.encoding import unspaced
 from espnet_dq.whisper.forward import own_window
 from espnet_dq.whisper.vocabulary import numbers, with_tokens
 from espnet_dq.whisper.weights import Weights
@@ -153,9 +155,10 @@ def round_start(exp: Path, name: str, init: Path, out: Path, padding: str) -> Pa
     }
     if padding != padding_of(grid):  # which is what older versions took for all
         made_of["padding"] = padding
+    dims = start_dims(start)
+    made_of |= unspaced(vocabulary_tokenizer(dims), KaldiDir.load(data).said())
     if out.is_file() and note.is_file() and json.loads(note.read_text("utf-8")) == made_of:
         return out
-    dims = start_dims(start)
     saved = torch_file.tensors(torch_file.read(init), init)
     weights = Weights(dims, {name: saved[espnet_name(name)] for name in weight_shapes(dims)})
     grids = assign_grids(dims, grid, quant.preset)

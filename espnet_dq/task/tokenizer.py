@@ -11,7 +11,8 @@ from espnet2.text.abs_tokenizer import AbsTokenizer
 from espnet2.text.token_id_converter import TokenIDConverter
 from whisper.model import ModelDimensions
 
-from espnet_dq.whisper.dims import SIZES, encode_text, vocabulary_tokenizer
+from espnet_dq.whisper.dims import SIZES, vocabulary_tokenizer
+from espnet_dq.whisper.encoding import encode_text
 from espnet_dq.whisper.vocabulary import token_strings, with_tokens
 
 # The name that selects this tokenizer in ESPnet's options: `--bpemodel dq_whisper`.
@@ -39,13 +40,13 @@ class DQWhisperTokenizer(AbsTokenizer):
     def __repr__(self) -> str:
         return f"{type(self).__name__}(n_vocab={len(self.tokens)})"
 
-    def text2ids(self, line: str) -> list[int]:
-        """Token ids of a transcript."""
-        return encode_text(self.tokenizer, line)
-
     def text2tokens(self, line: str) -> list[str]:
-        """Token strings of a transcript."""
-        return [self.tokens[i] for i in self.text2ids(line)]
+        """Not to be had without the text's language, which ESPnet does not tell."""
+        raise NotImplementedError("use text2ids, which takes the language of the text")
+
+    def text2ids(self, text: str, language: str) -> list[int]:
+        """Token ids of a transcript in a language (Whisper's code)."""
+        return encode_text(self.tokenizer, text, language)
 
     def tokens2text(self, tokens: Iterable[str]) -> str:
         """The transcript; special tokens are left out, broken UTF-8 becomes U+FFFD."""

@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 from whisper.model import ModelDimensions
 from whisper.tokenizer import LANGUAGES, Tokenizer
 
-from espnet_dq.errors import InputError, shown
+from espnet_dq.errors import InputError
 from espnet_dq.whisper.vocabulary import (
     WHOLE,
     OwnVocabulary,
@@ -149,15 +149,3 @@ def language_token(tokenizer: Tokenizer, language: str) -> int:
 def knows(tokenizer: Tokenizer, language: str) -> bool:
     """Whether it has a token of Whisper's code of a language."""
     return language in LANGUAGES and f"<|{language}|>" in tokenizer.special_tokens
-
-
-def encode_text(tokenizer: Tokenizer, text: str) -> list[int]:
-    """Token ids of a transcript, with the leading space that Whisper's text has.
-
-    Raises `InputError` for a text with one of Whisper's marks, such as `<|en|>`.
-    """
-    try:
-        return tokenizer.encode(" " + text.strip())
-    except ValueError as e:  # tiktoken's, in four lines
-        mark = next((m for m in tokenizer.special_tokens if m in text), "a mark")
-        raise InputError(f"a text with {mark}, which is no text: {shown(text)}") from e

@@ -76,6 +76,6 @@ def test_mistakes_are_named(data, save_toy, tmp_path):
               "--percentile", "101"])  # fmt: skip
     text = data / "text"
     text.write_text("".join(text.read_text().splitlines(keepends=True)[1:]))
-    with pytest.raises(InputError, match=r"is in wav\.scp, but not in text"):
+    with pytest.raises(InputError, match=r"text: no line for '.*' of wav\.scp"):
         main(["--model", model, "--data", str(data), "--out", str(tmp_path / "r")])
     assert not (tmp_path / "r").exists()

@@ -16,7 +16,8 @@ from espnet_dq.errors import InputError, WorkError
 from espnet_dq.formats import detect
 from espnet_dq.formats.openai import read as openai
 from espnet_dq.formats.openai.write import save as save_pt
-from espnet_dq.whisper.dims import encode_text, vocabulary_tokenizer
+from espnet_dq.whisper.dims import vocabulary_tokenizer
+from espnet_dq.whisper.encoding import encode_text
 from espnet_dq.whisper.vocabulary import closure, own_vocabulary
 from espnet_dq.whisper.weights import Weights
 
@@ -34,7 +35,7 @@ def toy(save_toy):
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     write_scp(folder / "utt2lang", {utt: language for utt, (language, _) in TEXTS.items()})
-    write_scp(folder / "text", {utt: text for utt, (_, text) in TEXTS.items()})
+    write_scp(folder / "text", {utt: text for utt, (language, text) in TEXTS.items()})
     return folder
 
 
@@ -60,10 +61,10 @@ def test_what_is_kept(toy, trimmed):
     before, after = openai.load(toy), openai.load(trimmed)
     whole, ours = vocabulary_tokenizer(before.dims), vocabulary_tokenizer(after.dims)
     kept = after.dims.kept
-    for utt, (_, text) in TEXTS.items():
-        needed = {*encode_text(whole, text)} <= {*kept}
+    for utt, (language, text) in TEXTS.items():
+        needed = {*encode_text(whole, text, language)} <= {*kept}
         assert needed == (utt != "c")
-        assert ours.decode(encode_text(ours, text)) == f" {text}"
+        assert ours.decode(encode_text(ours, text, language)) == " " * needed + text
     for sign in (" 2", "7", ".", " ?", "¿", " -", "…", "♪", "♪♪"):
         assert {*whole.encode(sign)} <= {*kept}, sign
     for name, tensor in before.state.items():

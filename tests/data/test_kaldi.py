@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from espnet_dq.data.kaldi import KaldiDir, read_scp, spk2utt, write_scp
 from espnet_dq.data.validation import faults, validate
 from espnet_dq.errors import InputError
+from espnet_dq.labels.pseudo import label_folder
 
 
 @pytest.fixture
@@ -198,3 +199,22 @@ def test_fingerprint_is_that_of_all_tables_at_once(folder, tmp_path):
     audio = {u: hashlib.sha256(Path(p).read_bytes()).hexdigest() for u, p in data.wav.items()}
     text = json.dumps({**data.tables(), "wav.scp": audio}, sort_keys=True)
     assert data.fingerprint() == hashlib.sha256(text.encode()).hexdigest()
+
+
+@pytest.mark.parametrize("name", ["text", "utt2spk", "utt2lang", "utt2num_samples"])
+def test_tables_of_other_utterances_are_named(name, folder):
+    """When they are loaded, before any work on them."""
+    write_scp(folder / "utt2num_samples", dict.fromkeys(read_scp(folder / "wav.scp"), "16000"))
+    entries = read_scp(folder / name)
+    assert KaldiDir.load(folder, extra=["utt2num_samples"]).tables()[name] == entries
+    for changed, message in (
+        ({utt: value for utt, value in entries.items() if utt != "s1-b"}, "no line for 's1-b' of"),
+        (entries | {"s1-d": "en"}, "'s1-d' is not in"),
+    ):
+        write_scp(folder / name, changed)
+        with pytest.raises(InputError, match=f"train/{name}: {message} wav.scp"):
+            KaldiDir.load(folder, extra=["utt2num_samples"])
+        if name != "text":
+            with pytest.raises(InputError, match=f"train/{name}: {message} wav.scp"):
+                label_folder(folder, folder / "out", Path("teacher.pt"), "replace")
+        write_scp(folder / name, entries)

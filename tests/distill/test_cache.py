@@ -23,7 +23,8 @@ from espnet_dq.distill.teacher_pass import teacher_pass
 from espnet_dq.errors import InputError, run
 from espnet_dq.jobs import Part
 from espnet_dq.student.checkpoint import Student
-from espnet_dq.whisper.dims import model_dims
+from espnet_dq.whisper.dims import model_dims, vocabulary_tokenizer
+from espnet_dq.whisper.encoding import encode_text
 from tests.toys import RECIPE
 
 
@@ -67,6 +68,18 @@ def test_full_disk(inputs, tmp_path, full_disk, capsys):
     assert not [path for path in cache.rglob("*") if path.is_file()]
     write()
     assert (cache / "cache.json").is_file() and (cache / "encoder_out.scp").is_file()
+
+
+def test_answers_to_other_tokens_are_others(inputs):
+    """What older versions described in the same way, if the texts begin without a space now."""
+    data, *others = inputs
+    folder = KaldiDir.load(data)
+    assert "unspaced" not in cache._describe(folder, *others)
+    folder.text, folder.utt2lang = {"u": "你好"}, {"u": "zh"}
+    found = cache._describe(folder, *others)
+    assert found["unspaced"] == 1
+    ids = encode_text(vocabulary_tokenizer(51865), "你好", "zh")
+    assert _Pass(folder, *others)._tokens("u") == ids
 
 
 def test_size_is_told_before_and_must_fit(inputs, tmp_path, monkeypatch, capsys):

@@ -1,5 +1,7 @@
 """Long utterances built from real clips: each piece has its clips' text, or none."""
 
+from itertools import chain
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,8 @@ from espnet_dq.data.pieces import pieces
 from espnet_dq.errors import InputError
 from espnet_dq.labels import split
 from espnet_dq.labels.split import Splitter, split_words
+from espnet_dq.whisper.dims import vocabulary_tokenizer
+from espnet_dq.whisper.encoding import encode_text
 
 NAMES = ("vm-options", "dictate/play_help", "vm-msginstruct")  # 16, 10 and 15 s
 
@@ -111,6 +115,17 @@ def test_written_once(splitter, long, tmp_path, monkeypatch):
 def test_units_are_the_text(text, language, units):
     assert split_words(text, language) == units
     assert "".join(units) == " ".join(text.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "language"), [("今天天气很好。OK 吗", "zh"), ("Բարև ձեզ", "hy"), ("One, two!", "en")]
+)
+def test_tokens_of_units_begin_as_texts_do(text, language):
+    tokenizer = vocabulary_tokenizer(51865)
+    ids = split._encode_units(tokenizer, split_words(text, language), language)
+    whole = encode_text(tokenizer, text, language)
+    assert tokenizer.decode([*chain(*ids)]) == tokenizer.decode(whole)
+    assert split._encode_units(tokenizer, [], language) == []
 
 
 def test_places_are_between_words_heard_rightly():

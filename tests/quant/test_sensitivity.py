@@ -203,8 +203,8 @@ def test_what_a_folder_lacks_is_named(save_toy, tmp_path):
     }.items():
         write_scp(tmp_path / name, table)
     for message, name, table in (
-        ("utt2lang: 'b': 'klingon': not a language", "utt2lang", {"a": "German"}),
         ("text: no line for 'b' of wav.scp", "text", {"a": "guten Tag", "b": "hallo"}),
+        ("utt2lang: 'b': 'klingon': not a language", "utt2lang", {"a": "German"}),
         ("utt2lang: no line for 'b' of wav.scp", "utt2lang", {"a": "German", "b": "de-AT"}),
     ):
         with pytest.raises(InputError, match=message):

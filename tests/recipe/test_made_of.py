@@ -4,17 +4,16 @@ import subprocess
 
 import pytest
 
+from espnet_dq.data.kaldi import KaldiDir
 from espnet_dq.errors import InputError
-from espnet_dq.recipe.made_of import TABLES, make_way
+from espnet_dq.recipe.made_of import make_way
 
 
 @pytest.fixture
 def exp(tmp_path):
     """Windows, a start and a teacher, and a training half done, as dq.sh of before has noted it."""
     for part in ("train", "dev"):
-        (tmp_path / "data" / part).mkdir(parents=True)
-        for table in TABLES:
-            (tmp_path / "data" / part / table).write_text(f"{part} {table}\n")
+        windows(tmp_path, part, "hello", "en")
     (tmp_path / "start.pth").write_text("start")
     (tmp_path / "teacher.pt").write_text("teacher")
     (tmp_path / "kd").mkdir()
@@ -26,20 +25,40 @@ def exp(tmp_path):
     return tmp_path
 
 
-def begin(exp, **options):
+def windows(exp, part, text, language):
+    data = KaldiDir()
+    data.add("u", "u.wav", text, "u", language, utt2sha256=part)
+    data.save(exp / "data" / part)
+
+
+def begin(exp, lines=3, **options):
     files = [exp / "start.pth", exp / "teacher.pt"]
     make_way(exp / "kd", "start", exp / "data", files, **options)
-    assert (exp / "kd/start").read_text().count("\n") == 3
+    assert (exp / "kd/start").read_text().count("\n") == lines
     return (exp / "kd/checkpoint.pth").exists()
 
 
 def test_the_same_goes_on_and_another_goes(exp):
     assert begin(exp)
-    (exp / "data/dev/text").write_text("other words\n")
+    windows(exp, "dev", "other words", "en")
     assert not begin(exp)
     (exp / "kd/checkpoint.pth").touch()
     assert begin(exp) and not begin(exp, anew=True)
     assert sorted(path.name for path in exp.iterdir()) == ["data", "kd", "start.pth", "teacher.pt"]
+
+
+def test_what_was_made_of_other_tokens_goes(exp):
+    """Texts that older versions began with a space, which their notes do not say."""
+    note = (exp / "kd/start").read_text()
+    windows(exp, "train", "你好", "zh")
+    assert not begin(exp, lines=4)  # nor is it the same data
+    now = (exp / "kd/start").read_text()
+    assert now.endswith("\n1 0\n") and now.count("\n") == note.count("\n") + 1
+    (exp / "kd/start").write_text(now.removesuffix("1 0\n"))
+    (exp / "kd/checkpoint.pth").touch()
+    assert not begin(exp, lines=4)
+    (exp / "kd/checkpoint.pth").touch()
+    assert begin(exp, lines=4)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import espnet_dq as dq
+from espnet_dq.api import training
 from espnet_dq.api.training import CONFIGS, SETTINGS
 from espnet_dq.bin.distil import get_parser, main
 from espnet_dq.data.kaldi import read_wav
@@ -57,7 +58,7 @@ def test_what_does_not_fit_is_one_line_and_leaves_nothing(given, tmp_path):
     assert not [path for path in tmp_path.iterdir() if not path.name.startswith(".")]
 
 
-def test_an_experiment_has_one_set_of_settings(given, tmp_path):
+def test_an_experiment_has_one_set_of_settings(given, tmp_path, monkeypatch):
     out = tmp_path / "exp"
     for grid, message in (("ct2_int9", "unknown grid"), ("uniform4_g7", "no multiple of 7")):
         with pytest.raises(InputError, match=message):
@@ -76,6 +77,9 @@ def test_an_experiment_has_one_set_of_settings(given, tmp_path):
     (out / SETTINGS).write_text(json.dumps(before))
     with pytest.raises(InputError, match="no multiple of 7"):
         dq.distil(**given, out=out, grid="uniform4_g7", nj=1)
+    monkeypatch.setattr(training, "unspaced", lambda *_: {"unspaced": 1})  # no older one says so
+    with pytest.raises(InputError, match=r"made with other settings \(unspaced\): give"):
+        dq.distil(**given, out=out, grid="uniform4_g7")
 
 
 def test_the_command_has_the_functions_defaults():

@@ -30,7 +30,9 @@ def test_logits_are_openais(weights_dir, clips):
     encoder.eval(), decoder.eval()
     path, _, text = clips[4]
     audio = torch.from_numpy(load_audio(path))
-    tokens = torch.tensor([[50258, 50263, 50359, 50363, *DQWhisperTokenizer().text2ids(text)]])
+    tokens = torch.tensor(
+        [[50258, 50263, 50359, 50363, *DQWhisperTokenizer().text2ids(text, "ru")]]
+    )
     with torch.no_grad():
         # As `whisper.transcribe` cuts its windows: content frames, then zeros.
         mel = whisper.log_mel_spectrogram(audio, padding=480000)[:, : len(audio) // 160]

@@ -50,8 +50,13 @@ def test_tokens_are_whispers():
     tokenizer = DQWhisperTokenizer()
     assert len(set(tokenizer.tokens)) == 51865
     assert tokenizer.tokens[50263] == "<|ru|>"
-    for text in ("Привет, мир!", "naïve café", "日本語のテキスト", "a  b"):
-        assert tokenizer.tokens2text(tokenizer.text2tokens(text)) == text
-        assert [tokenizer.ids[t] for t in tokenizer.text2tokens(text)] == (
-            tokenizer.tokenizer.encode(" " + text)
-        )
+    preprocess = DQWhisperPreprocessor(True, "dq_whisper", tokenizer.tokens)
+    for text, language, space in (
+        ("Привет, мир!", "ru", " "),
+        ("naïve café", "fr", " "),
+        ("日本語のテキスト", "ja", ""),
+        ("a  b", "en", " "),
+    ):
+        ids = preprocess("u", {"text": text, "lang": language})["text"]
+        assert ids.tolist() == tokenizer.tokenizer.encode(space + text)
+        assert tokenizer.tokens2text([tokenizer.tokens[i] for i in ids]) == text

@@ -19,6 +19,7 @@ from espnet_dq.formats.openai import read as openai
 from espnet_dq.task.preprocessor import DQWhisperPreprocessor
 from espnet_dq.task.tokenizer import token_list
 from espnet_dq.whisper.dims import vocabulary_tokenizer
+from espnet_dq.whisper.encoding import encode_text
 
 TEXTS = ["hello there", "adiós"]
 
@@ -80,8 +81,8 @@ def reference(student, teacher, corpus, temperature):
     models = [whisper.load_model(str(path), device="cpu").eval() for path in (student, teacher)]
     for utt in ("u0", "u5"):
         audio = load_audio(data.wav[utt])
-        text = [names[i] for i in tokenizer.encode(f" {data.text[utt]}")]
-        assert b"".join(text).decode() == f" {data.text[utt]}"
+        text = [names[i] for i in encode_text(tokenizer, data.text[utt], data.utt2lang[utt])]
+        assert b"".join(text).decode().strip() == data.text[utt]
         tokens = ["<|startoftranscript|>", f"<|{data.utt2lang[utt]}|>", "<|transcribe|>"]
         tokens += ["<|notimestamps|>", *text]
         logits = []

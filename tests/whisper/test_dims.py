@@ -5,7 +5,6 @@ from whisper.tokenizer import LANGUAGES
 from espnet_dq.errors import InputError
 from espnet_dq.whisper.dims import (
     SIZES,
-    encode_text,
     language_token,
     model_dims,
     vocabulary_tokenizer,
@@ -53,6 +52,3 @@ def test_every_language_of_whisper():
         language_token(vocabulary_tokenizer(51865), "yue")
     with pytest.raises(InputError, match="51864"):
         vocabulary_tokenizer(51864)
-    assert encode_text(vocabulary_tokenizer(51865), " a ") == [257]
-    with pytest.raises(InputError, match=r"a text with <\|en\|>, which is no text: 'hello"):
-        encode_text(vocabulary_tokenizer(51865), "hello <|en|> there")

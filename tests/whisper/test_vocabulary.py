@@ -10,7 +10,8 @@ from whisper.tokenizer import get_tokenizer
 from espnet_dq.errors import InputError
 from espnet_dq.formats.openai import read as openai
 from espnet_dq.formats.tokenizer_json import build
-from espnet_dq.whisper.dims import SIZES, any_tokenizer, encode_text, vocabulary_tokenizer
+from espnet_dq.whisper.dims import SIZES, any_tokenizer, vocabulary_tokenizer
+from espnet_dq.whisper.encoding import encode_text
 from espnet_dq.whisper.vocabulary import own_vocabulary, token_strings, with_tokens
 
 WHOLE = get_tokenizer(multilingual=True)
@@ -38,8 +39,8 @@ def tokenizer(dims):
 def test_texts_of_kept_tokens_are_cut_as_ever(tokenizer, dims, texts):
     assert dims.n_vocab < 6000
     for text in texts:
-        whole = encode_text(WHOLE, text)
-        ours = encode_text(tokenizer, text)
+        whole = encode_text(WHOLE, text, "en")
+        ours = encode_text(tokenizer, text, "en")
         assert strings(tokenizer, ours) == strings(WHOLE, whole)
         assert [dims.kept[i] for i in ours] == whole
     words = sorted({word for text in texts for word in text.split()})
