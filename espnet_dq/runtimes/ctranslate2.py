@@ -219,8 +219,8 @@ class FasterWhisper:
         lengths = ((s.seek, len(s.tokens)) for s in segments)
         cut = windows_cut(lengths, self.most_tokens, self.model.model.room)
         return [
-            Segment(s.start, s.end, s.text.strip(), "cut" if s.seek in cut else "",
-                    words=tuple(Word(w.start, w.end, w.word.strip(), w.probability)
+            Segment(s.start, s.end, s.text, "cut" if s.seek in cut else "",
+                    words=tuple(Word(w.start, w.end, w.word, w.probability)
                                 for w in s.words or ()))
             for s in segments
         ]  # fmt: skip

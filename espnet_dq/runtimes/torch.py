@@ -163,8 +163,8 @@ class Torch:
         lengths = ((s["seek"], len(s["tokens"])) for s in segments)
         cut = windows_cut(lengths, self.most_tokens, self._room())
         return [
-            Segment(s["start"], s["end"], s["text"].strip(), "cut" if s["seek"] in cut else "",
-                    words=tuple(Word(float(w["start"]), float(w["end"]), w["word"].strip(),
+            Segment(s["start"], s["end"], s["text"], "cut" if s["seek"] in cut else "",
+                    words=tuple(Word(float(w["start"]), float(w["end"]), w["word"],
                                      float(w["probability"])) for w in s.get("words", ())))
             for s in segments
         ]  # fmt: skip
@@ -225,7 +225,7 @@ class Torch:
         )
         return [
             Attempt(
-                r.text.strip(),
+                r.text,
                 r.avg_logprob,
                 r.no_speech_prob,
                 "cut" if len(r.tokens) >= room else "",

@@ -243,4 +243,4 @@ class Transformers:
         return {key: value for key, value in options.items() if key != "task"}
 
     def _text(self, ids) -> str:
-        return self.tokenizer.decode(ids, skip_special_tokens=True).strip()
+        return self.tokenizer.decode(ids, skip_special_tokens=True)
