@@ -288,20 +288,16 @@ def whole(audio: np.ndarray, said: Hypothesis) -> list[Segment]:
     return [Segment(0.0, len(audio) / SAMPLE_RATE, said.text, said.limit)] if said.text else []
 
 
-def windows_cut(lengths: Iterable[tuple[int, int]], room: int, first: int) -> set[int]:
+def windows_cut(lengths: Iterable[tuple[int, int]], room: int) -> set[int]:
     """Windows whose text is cut, by (window, tokens) of each segment.
 
-    A text of `room` tokens has no end, in the first window that says anything one of `first`, which
-    stands behind the prompt.
-    Where segments behind the last timestamp were given up, to be decoded again from there, less is
-    left of it, and nothing is lost.
+    A text of `room` tokens has no end. Where segments behind the last timestamp were given up, to
+    be decoded again from there, less is left of it, and nothing is lost.
     """
     counts: Counter[int] = Counter()
     for window, count in lengths:
         counts[window] += count
-    prompted = next(iter(counts), None)
-    most = {window: first if window == prompted else room for window in counts}
-    return {window for window, count in counts.items() if count >= most[window]}
+    return {window for window, count in counts.items() if count >= room}
 
 
 def worst(limits: Iterable[Limit]) -> Limit:

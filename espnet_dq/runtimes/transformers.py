@@ -146,7 +146,6 @@ class Transformers:
         cut = windows_cut(
             ((id(s["result"]), int((s["tokens"] != end).sum())) for s in segments),
             self.most_tokens,
-            self.most_tokens,
         )
         return [
             Segment(
