@@ -24,7 +24,6 @@ NO_MEMORY = ("allocate memory", "out of memory", "bad_alloc", "bad allocation",
              "failed to map segment", "can't start new thread")  # fmt: skip
 # Of a terminal, of lines, of writing direction and of nothing to see; half of a character.
 HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
-TURNS = {*map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A)))}
 
 PATH = str | os.PathLike  # for `check_kind`
 
@@ -49,19 +48,7 @@ class WorkError(DQError):
 
 def one_line(text: object) -> str:
     """A text with names of others in it, for the screen: one line that no terminal obeys."""
-    return "".join(_escaped(c) if unicodedata.category(c) in HIDDEN else c for c in str(text))
-
-
-def spoken(text: str) -> str:
-    """What a model says, for the screen: as `one_line`, but joiners and marks of scripts stay."""
-    hidden = HIDDEN - {"Cf"}
-    return "".join(
-        _escaped(c) if c in TURNS or unicodedata.category(c) in hidden else c for c in text
-    )
-
-
-def _escaped(character: str) -> str:
-    return ascii(character)[1:-1]
+    return "".join(ascii(c)[1:-1] if unicodedata.category(c) in HIDDEN else c for c in str(text))
 
 
 def shown(value: object) -> str:

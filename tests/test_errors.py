@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from espnet_dq.errors import InputError, one_line, run, spoken
+from espnet_dq.errors import InputError, one_line, run
 
 
 def test_an_error_is_one_line_whatever_is_in_a_name(capsys):
@@ -21,10 +21,6 @@ def test_an_error_is_one_line_whatever_is_in_a_name(capsys):
 @pytest.mark.parametrize("character", ["\u202e", "\u2028", "\u200b", "\ufeff", "\udc9b", "\x85"])
 def test_nothing_hidden_in_a_name_is_shown_as_it_is(character):
     assert one_line(f"a{character}b") == f"a{ascii(character)[1:-1]}b"
-
-
-def test_what_is_said_keeps_the_marks_of_its_script():
-    assert spoken("می\u200cروم \x1b[2J\u202eab") == "می\u200cروم \\x1b[2J\\u202eab"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from espnet_dq.data.languages import known_language
 from espnet_dq.data.texts import gap
 from espnet_dq.decode.subtitles import HEAD, cue, json_line
 from espnet_dq.decode.transcribe import BEAM, SURE, transcribe
-from espnet_dq.errors import InputError, one_line, run, say, spoken
+from espnet_dq.errors import InputError, one_line, run, say
 from espnet_dq.files import atomic, check_replaceable
 from espnet_dq.runtimes import RUNTIMES, Segment, load_runtime
 from espnet_dq.runtimes.interface import TASKS, WINDOW
@@ -187,14 +187,12 @@ def _parts(segments: Iterable[Segment], kind: str, timestamps: bool, prefix: str
         yield HEAD[kind]
         yield from (cue(kind, number, s) for number, s in enumerate(segments, 1))
     elif timestamps:
-        yield from (
-            f"{prefix}[{_clock(s.start)} -> {_clock(s.end)}] {spoken(s.text)}\n" for s in segments
-        )
+        yield from (f"{prefix}[{_clock(s.start)} -> {_clock(s.end)}] {s.text}\n" for s in segments)
     else:
         before = ""
         try:
             for segment in segments:
-                if text := spoken(segment.text):
+                if text := segment.text:
                     yield (gap(before, text, segment.language) if before else prefix) + text
                     before = text
         except InputError:

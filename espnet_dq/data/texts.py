@@ -10,6 +10,14 @@ from espnet_dq.whisper.encoding import SPACELESS
 _SPACED = r"[\p{Nd}\p{Latin}\p{Greek}\p{Cyrillic}\p{Hebrew}\p{Arabic}\p{Hangul}]"
 _BEGINS = regex.compile(_SPACED)
 _ENDS = regex.compile(rf"(?r){_SPACED}\p{{M}}*")  # from the end; accents may stand on their own
+# What has neither sound nor shape, and which screens, tables and players stumble over. Joiners
+# stay: scripts need them.
+_UNWRITTEN = regex.compile(r"(?V1)[[\p{Cc}\p{Cs}\p{Bidi_Control}]--\s]")
+
+
+def as_said(text: str) -> str:
+    """What a model says as one line, without controls and marks of writing direction."""
+    return " ".join(_UNWRITTEN.sub("", text).split())
 
 
 def between(language: str) -> str:

@@ -6,10 +6,9 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from html import escape
 
-from espnet_dq.errors import spoken
 from espnet_dq.runtimes.interface import Segment, Word
 
-# What JSON need not escape, but a terminal may obey; and lone surrogates, of names of files.
+# What JSON need not escape, but a terminal may obey, in names of files; and lone surrogates there.
 _ESCAPED = re.compile("[\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 HEAD = {"srt": "", "vtt": "WEBVTT\n\n"}
 # Seconds: what is shorter is no length, and how long it is shown.
@@ -25,9 +24,7 @@ def cue(kind: str, number: int, segment: Segment) -> str:
     comma = "," if kind == "srt" else "."
     end = segment.end if segment.end - segment.start >= SHORTEST else segment.start + SHOWN
     times = f"{_time(segment.start, comma)} --> {_time(end, comma)}"
-    text = spoken(" ".join(segment.text.split()))  # an empty line would end the cue
-    if kind == "vtt":
-        text = escape(text, quote=False)
+    text = escape(segment.text, quote=False) if kind == "vtt" else segment.text
     return f"{number}\n{times}\n{text}\n\n"
 
 

@@ -28,7 +28,7 @@ from whisper.model import Whisper
 from espnet_dq.data.audio import load_audio
 from espnet_dq.data.kaldi import KaldiDir, read_scp, read_wav
 from espnet_dq.data.spelling import compared
-from espnet_dq.data.texts import join, repetition
+from espnet_dq.data.texts import as_said, repetition
 from espnet_dq.data.unfit import has_special_token
 from espnet_dq.errors import InputError
 from espnet_dq.files import atomic, sha256
@@ -250,5 +250,5 @@ def _ask(model: Whisper, data: KaldiDir, utts: list[str]) -> Iterator[Label]:
             fp16=False,
         )
         for utt, r in zip(names, model.decode(mel, options), strict=True):
-            text, cut = join([r.text], language), len(r.tokens) >= room
+            text, cut = as_said(r.text), len(r.tokens) >= room
             yield Label(utt, text, r.avg_logprob, repetition(text), r.no_speech_prob, cut)

@@ -148,6 +148,15 @@ class FasterWhisper:
             return encode(features[..., :frames])
 
         self.model.encode = heard
+        # Its own `initial_prompt` stands before the first window only; here none has a text from
+        # before.
+        get_prompt = self.model.get_prompt
+
+        def prompted(tokenizer, _: list[int], **options) -> list[int]:
+            tokens = tokenizer.encode(f" {self.prompt.strip()}") if self.prompt else []
+            return get_prompt(tokenizer, tokens, **options)
+
+        self.model.get_prompt = prompted
         token = self.model.hf_tokenizer.token_to_id  # not every model knows every language
         self.languages = frozenset(
             code for code in self.model.supported_languages if token(f"<|{code}|>") is not None
@@ -212,15 +221,14 @@ class FasterWhisper:
 
     def _transcribe(self, audio: np.ndarray, language: str, options: dict) -> list[Segment]:
         # A copy: faster-whisper adds to the list of suppressed tokens that it is given.
-        options = {**deepcopy(options), "task": self.task, "word_timestamps": self.words,
-                   "initial_prompt": self.prompt or None}  # fmt: skip
+        options = deepcopy(options) | {"task": self.task, "word_timestamps": self.words}
         found, _ = self.model.transcribe(audio, language=language, **options)
         segments = list(found)
         lengths = ((s.seek, len(s.tokens)) for s in segments)
-        cut = windows_cut(lengths, self.most_tokens, self.model.model.room)
+        cut = windows_cut(lengths, self.model.model.room)
         return [
-            Segment(s.start, s.end, s.text.strip(), "cut" if s.seek in cut else "",
-                    words=tuple(Word(w.start, w.end, w.word.strip(), w.probability)
+            Segment(s.start, s.end, s.text, "cut" if s.seek in cut else "",
+                    words=tuple(Word(w.start, w.end, w.word, w.probability)
                                 for w in s.words or ()))
             for s in segments
         ]  # fmt: skip

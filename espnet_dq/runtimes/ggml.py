@@ -148,7 +148,7 @@ class WhisperCpp:
         )
         # Times are in hundredths of a second.
         segments = [
-            Segment(s.t0 / 100, s.t1 / 100, s.text.strip(), "cut" if _cut(model, number) else "")
+            Segment(s.t0 / 100, s.t1 / 100, s.text, "cut" if _cut(model, number) else "")
             for number, s in enumerate(parts)
         ]
         sure = [part.probability for part in parts if part.probability > 0]  # not of no token

@@ -11,7 +11,7 @@ import numpy as np
 
 from espnet_dq.config import WindowConfig
 from espnet_dq.data.audio import SAMPLE_RATE
-from espnet_dq.data.texts import repetition
+from espnet_dq.data.texts import as_said, repetition
 from espnet_dq.errors import InputError
 
 if TYPE_CHECKING:
@@ -38,8 +38,15 @@ Guard = Literal["", "again", "cut"]
 GUARD: tuple[Guard, ...] = get_args(Guard)[1:]
 
 
+class _Said:
+    """Something with a `text` of a model's, which is `as_said` whatever the runtime."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", as_said(self.text))
+
+
 @dataclass(frozen=True)
-class Hypothesis:
+class Hypothesis(_Said):
     """The text of a clip."""
 
     text: str
@@ -48,7 +55,7 @@ class Hypothesis:
 
 
 @dataclass(frozen=True)
-class Word:
+class Word(_Said):
     """A word of a segment, its punctuation with it; seconds as there, and how probable it is."""
 
     start: float
@@ -58,7 +65,7 @@ class Word:
 
 
 @dataclass(frozen=True)
-class Segment:
+class Segment(_Said):
     """A piece of a transcript; times in seconds from the beginning of the audio.
 
     `language` is that of the text, Whisper's code, where it is of a file
@@ -147,7 +154,7 @@ class Runtime(Protocol):
 
 
 @dataclass(frozen=True)
-class Attempt:
+class Attempt(_Said):
     """What a model said of a window: its text, the mean log-probability of its tokens, how
     probable it is that nobody speaks, and whether the text ends where the decoder does."""
 
@@ -281,20 +288,16 @@ def whole(audio: np.ndarray, said: Hypothesis) -> list[Segment]:
     return [Segment(0.0, len(audio) / SAMPLE_RATE, said.text, said.limit)] if said.text else []
 
 
-def windows_cut(lengths: Iterable[tuple[int, int]], room: int, first: int) -> set[int]:
+def windows_cut(lengths: Iterable[tuple[int, int]], room: int) -> set[int]:
     """Windows whose text is cut, by (window, tokens) of each segment.
 
-    A text of `room` tokens has no end, in the first window that says anything one of `first`, which
-    stands behind the prompt.
-    Where segments behind the last timestamp were given up, to be decoded again from there, less is
-    left of it, and nothing is lost.
+    A text of `room` tokens has no end. Where segments behind the last timestamp were given up, to
+    be decoded again from there, less is left of it, and nothing is lost.
     """
     counts: Counter[int] = Counter()
     for window, count in lengths:
         counts[window] += count
-    prompted = next(iter(counts), None)
-    most = {window: first if window == prompted else room for window in counts}
-    return {window for window, count in counts.items() if count >= most[window]}
+    return {window for window, count in counts.items() if count >= room}
 
 
 def worst(limits: Iterable[Limit]) -> Limit:

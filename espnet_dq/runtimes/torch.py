@@ -56,7 +56,8 @@ class Torch:
                 f"{path}: openai-whisper's decoder has no token {more[0]!r}: use faster-whisper or "
                 "transformers"
             )
-        if isinstance(self.model.dims, OwnVocabulary):
+        self.vocabulary = self.model.dims  # of which `speak_whole` shows the whole one
+        if isinstance(self.vocabulary, OwnVocabulary):
             speak_whole(self.model)
         # The model's window: 3000 log-mel frames, of a short-window student fewer.
         self.frames = 2 * self.model.dims.n_audio_ctx
@@ -154,17 +155,16 @@ class Torch:
             options = self.options | {"temperature": temperatures}
             options |= {"without_timestamps": False, "condition_on_previous_text": False}
             options |= {"task": self.task, "word_timestamps": bool(self.words)}
-            options |= {"initial_prompt": self.prompt or None}
             self.model.decode = self._decode_window
             found = whisper.transcribe(
                 self.model, audio, language=language, verbose=None, **options
             )
         segments = found["segments"]
         lengths = ((s["seek"], len(s["tokens"])) for s in segments)
-        cut = windows_cut(lengths, self.most_tokens, self._room())
+        cut = windows_cut(lengths, self._room())
         return [
-            Segment(s["start"], s["end"], s["text"].strip(), "cut" if s["seek"] in cut else "",
-                    words=tuple(Word(float(w["start"]), float(w["end"]), w["word"].strip(),
+            Segment(s["start"], s["end"], s["text"], "cut" if s["seek"] in cut else "",
+                    words=tuple(Word(float(w["start"]), float(w["end"]), w["word"],
                                      float(w["probability"])) for w in s.get("words", ())))
             for s in segments
         ]  # fmt: skip
@@ -173,12 +173,21 @@ class Torch:
         """How many tokens a text can have behind the prompt: more of them is cut."""
         if not self.prompt:
             return self.most_tokens
-        from whisper.tokenizer import get_tokenizer
-
         # As whisper.decoding puts it together: the end of the prompt behind a token of its own.
-        positions, own = self.model.dims.n_text_ctx, 4
-        words = len(get_tokenizer(self.model.is_multilingual).encode(f" {self.prompt.strip()}"))
+        positions, own, words = self.model.dims.n_text_ctx, 4, len(self._prompt())
         return min(self.most_tokens, positions - own - 1 - min(words, positions // 2 - 1))
+
+    def _prompt(self) -> list[int]:
+        """The prompt in tokens that the model has, by their ids in the whole vocabulary."""
+        from espnet_dq.whisper.dims import any_tokenizer
+        from espnet_dq.whisper.vocabulary import OwnVocabulary
+
+        if not self.prompt:
+            return []
+        tokens = any_tokenizer(self.vocabulary).encode(f" {self.prompt.strip()}")
+        if isinstance(self.vocabulary, OwnVocabulary):
+            return [self.vocabulary.kept[i] for i in tokens]
+        return tokens
 
     def _features(self, clips: list[np.ndarray], frames: int):
         """What the encoder makes of clips, in windows of so many frames."""
@@ -201,13 +210,16 @@ class Torch:
         return self._decode(self._encode(mel[None]), options)[0]
 
     def _decode(self, features, options):
-        """openai-whisper's search, which takes features of the model's own window only."""
+        """openai-whisper's search, which takes features of the model's own window only.
+
+        Behind the prompt in each window: `whisper.transcribe` has its own in the first one only.
+        """
         from whisper import decode
 
         own = self.model.dims
         self.model.dims = replace(own, n_audio_ctx=features.shape[-2])
         try:
-            return decode(self.model, features, options)
+            return decode(self.model, features, replace(options, prompt=self._prompt()))
         finally:
             self.model.dims = own
 
@@ -216,7 +228,6 @@ class Torch:
         from whisper import DecodingOptions
 
         options = self.options | {"temperature": temperature, "task": self.task}
-        options |= {"prompt": f" {self.prompt.strip()}" if self.prompt else None}
         if temperature:
             del options["beam_size"]
         found, room = (
@@ -225,7 +236,7 @@ class Torch:
         )
         return [
             Attempt(
-                r.text.strip(),
+                r.text,
                 r.avg_logprob,
                 r.no_speech_prob,
                 "cut" if len(r.tokens) >= room else "",
@@ -237,8 +248,9 @@ class Torch:
 def speak_whole(model) -> None:
     """Let openai-whisper's search, which only knows whole vocabularies, run a trimmed model.
 
-    From then on its decoder takes and gives the whole vocabulary's ids, and what was left out of
-    it is never likely. `model` is a `whisper.model.Whisper` or behaves like one.
+    From then on its decoder takes and gives the whole vocabulary's ids. What was left out of it is
+    never likely, and a ValueError where it is given. `model` is a `whisper.model.Whisper` or
+    behaves like one.
     """
     import torch
     from whisper.model import ModelDimensions
@@ -247,7 +259,7 @@ def speak_whole(model) -> None:
 
     size, device = whole_size(model.dims), model.device
     kept = torch.tensor(model.dims.kept, device=device)
-    places = torch.zeros(size, dtype=torch.long, device=device)
+    places = torch.full((size,), -1, dtype=torch.long, device=device)
     places[kept] = torch.arange(len(kept), device=device)
 
     def widen(_, args, logits):
@@ -255,6 +267,12 @@ def speak_whole(model) -> None:
         wide[..., kept] = logits
         return wide
 
-    model.decoder.register_forward_pre_hook(lambda _, args: (places[args[0]], *args[1:]))
+    def narrow(_, args):
+        found = places[args[0]]
+        if (found < 0).any():
+            raise ValueError(f"token {int(args[0][found < 0][0])} is not in the model's vocabulary")
+        return found, *args[1:]
+
+    model.decoder.register_forward_pre_hook(narrow)
     model.decoder.register_forward_hook(widen)
     model.dims = ModelDimensions(**numbers(model.dims) | {"n_vocab": size})

@@ -146,7 +146,6 @@ class Transformers:
         cut = windows_cut(
             ((id(s["result"]), int((s["tokens"] != end).sum())) for s in segments),
             self.most_tokens,
-            self.most_tokens,
         )
         return [
             Segment(
@@ -243,4 +242,4 @@ class Transformers:
         return {key: value for key, value in options.items() if key != "task"}
 
     def _text(self, ids) -> str:
-        return self.tokenizer.decode(ids, skip_special_tokens=True).strip()
+        return self.tokenizer.decode(ids, skip_special_tokens=True)

@@ -281,10 +281,9 @@ def test_a_text_cut_behind_a_prompt_is_named(runtime, models):
     for timestamps in (False, True):
         found = engine.transcribe(noise(30), "en", timestamps, (0.0,))
         assert [s.limit for s in found] == ["cut"] * len(found) and found
-    # The prompt stands before the first window's text only: 54 words find room in the second. (The
-    # toy counts positions: the six of the prompt, too.)
+    # The prompt stands before the text of each window. (The toy counts positions: its six, too.)
     sound = np.concatenate([noise(20), np.zeros(10 * SAMPLE_RATE, np.float32), noise(27)])
     found = engine.transcribe(sound, "en", True, (0.0,))
-    assert [(len(s.text.split()), s.limit) for s in found] == [(40 - 6, ""), (54, "")]
+    assert [(len(s.text.split()), s.limit) for s in found] == [(40 - 6, ""), (54 - 6, "")]
     with pytest.raises(InputError, match=r"prompt: .*holds a special token"):
         load_runtime(runtime, models[runtime], prompt="so <|endoftext|>")

@@ -1,10 +1,12 @@
 """bin.transcribe: files of any kind and length, language given or not."""
 
+import json
 import os
 import re
 import subprocess
 import sys
 import tracemalloc
+from html import escape
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,16 +19,19 @@ from faster_whisper import WhisperModel
 from whisper.normalizers import BasicTextNormalizer
 
 from espnet_dq.bin import transcribe as command
+from espnet_dq.bin.decode import main as decode
 from espnet_dq.bin.transcribe import main
 from espnet_dq.data.apart import read_apart
 from espnet_dq.data.audio import SAMPLE_RATE, load_audio, save_wav
 from espnet_dq.data.faults import AudioFault
+from espnet_dq.data.kaldi import read_scp, write_scp
 from espnet_dq.data.noise import hum
 from espnet_dq.data.texts import join
 from espnet_dq.decode.transcribe import spoken_language, transcribe
 from espnet_dq.errors import InputError
 from espnet_dq.formats.write import write
 from espnet_dq.runtimes import Segment, load_runtime
+from espnet_dq.runtimes.interface import Hypothesis
 from espnet_dq.whisper.weights import Weights
 from tests.data.av_files import encode
 
@@ -300,6 +305,50 @@ def test_where_nothing_can_be_written_is_said_before_the_model_is_loaded(
     with pytest.raises(InputError, match=line):
         main([*audio, "--model", "no-such-model", *options])
     assert all((tmp_path / name).read_bytes() == b"audio" for name in ("t.txt", *audio))
+
+
+class Marking(FakeRuntime):
+    """Says what byte tokens and right-to-left subtitles bring along."""
+
+    batch, workers, threads, most_tokens = 1, 1, 1, 444
+    compute_type, options = "float32", {}
+    text = (
+        "\u202b שלום\u202c \x00\x1b[2J\u200f\u2067עולם\u2069\r\n می\u200cروم <क्\u200dष>\u0085\u061c"
+    )
+
+    def transcribe(self, *_):
+        return [Segment(0, 1, self.text)]
+
+    def decode(self, clips, language):
+        return [Hypothesis(self.text) for _ in clips]
+
+
+def test_marks_of_direction_and_controls_are_no_text(monkeypatch, tmp_path, capsys):
+    """Wherever it goes: a NUL could not be written in a Kaldi table."""
+    path, model = tmp_path / "\u202bx.wav", ["--model", "fake", "--runtime", "torch"]
+    save_wav(path, spoken(3)[0])
+    for place in ("espnet_dq.bin.transcribe", "espnet_dq.decode.folder"):
+        monkeypatch.setattr(f"{place}.load_runtime", lambda *_, **__: Marking())
+    text = "שלום [2Jעולם می\u200cروم <क्\u200dष>"
+    told = {}
+    for kind in command.FORMATS:
+        asked = [str(path), *model, "--language", "it", "--format", kind]
+        assert main(asked) == main([*asked, "--out", str(tmp_path)]) == 0
+        told[kind], said = capsys.readouterr().out.rsplit(f"{tmp_path}", 1)
+        assert said.startswith("/\\u202bx.")  # names are shown as they are escaped
+    assert told.pop("json") == (tmp_path / "\u202bx.json").read_text()
+    assert "\u202b" not in (tmp_path / "\u202bx.json").read_text()
+    (segment,) = json.loads((tmp_path / "\u202bx.json").read_text())["segments"]
+    assert segment["text"] == text
+    for kind, printed in told.items():
+        assert printed == (tmp_path / f"\u202bx.{'txt' if kind == 'text' else kind}").read_text()
+        assert printed.splitlines()[-2 if kind in ("srt", "vtt") else -1] == (
+            escape(text) if kind == "vtt" else text
+        )
+    write_scp(tmp_path / "wav.scp", {"u": str(path)})
+    write_scp(tmp_path / "utt2lang", {"u": "it"})
+    decode(["--data", str(tmp_path), "--out", str(tmp_path / "hyp"), *model])
+    assert read_scp(tmp_path / "hyp/text") == {"u": text}
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import faster_whisper
 import jiwer
+import numpy as np
 import pytest
 import sherpa_onnx
 import torch
@@ -13,6 +14,7 @@ from espnet_dq.bin.convert import main as convert
 from espnet_dq.data.audio import load_audio
 from espnet_dq.formats.openai import read as openai
 from espnet_dq.runtimes import load_runtime
+from espnet_dq.whisper.dims import vocabulary_tokenizer
 
 RUNTIMES = {"torch": "openai", "faster-whisper": "ct2", "transformers": "hf", "onnx": "onnx"}
 
@@ -93,6 +95,30 @@ def test_texts(name, models, speech, expected, kept):
     assert runtime.detect(speech["es"][0])[0] == "es"
     (segment,) = runtime.transcribe(speech["es"][0], "es", True)
     assert segment.start == 0 and 1 < segment.end < 10
+
+
+@pytest.mark.parametrize("form", ["openai", "onnx"])
+def test_a_prompt_is_spelled_by_the_tokens_that_are_there(form, save_toy, trim, tmp_path):
+    """A name is what a prompt is for, and none of its tokens may have been kept."""
+    path, prompt = trim(save_toy(), ["Привет, мир."]), "Gödel, Łukasiewicz"
+    tokenizer = vocabulary_tokenizer(openai.load(path).dims)
+    assert len(tokenizer.encode(prompt)) > len(get_tokenizer(True).encode(prompt))
+    if form == "onnx":
+        assert convert(["--from", str(path), "--to", form, "--out", str(tmp_path / form)]) == 0
+        path = tmp_path / form
+    runtime, given = load_runtime(None, path, threads=1, prompt=prompt), []
+    decoder = runtime.model.decoder
+    decoder.register_forward_pre_hook(lambda _, args: given.append(args[0][0].tolist()))
+    noise = np.random.default_rng(0).normal(0, 0.1, 16000).astype(np.float32)
+    for timestamps in (False, True):
+        given.clear()
+        runtime.transcribe(noise, "ru", timestamps, (0.0,))
+        first, *words = given[0]
+        assert first == tokenizer.sot_prev
+        assert tokenizer.decode(words[: words.index(tokenizer.sot)]) == f" {prompt}"
+    (left_out,) = get_tokenizer(True).encode(" hello")
+    with pytest.raises(ValueError, match=f"token {left_out} is not in the model's vocabulary"):
+        decoder(torch.tensor([[left_out]]), torch.zeros(1))
 
 
 def test_stock_faster_whisper(models, speech, expected):
