@@ -35,7 +35,7 @@ class CTranslate2(Format):
     )  # fmt: skip
     engine = "CTranslate2"
     isolated = True
-    other_window = "faster-whisper pads it to 30 s, and fails unless features are cut"
+    other_window = "faster-whisper pads audio to 30 s, and fails unless its features are cut"
     card = Card(
         _LOADED + _HEARD,
         "in `tokenizer.json`",

@@ -13,7 +13,7 @@ class OpenAI(Format):
     exported = "student.pt"
     runtime = "torch"
     engine = "openai-whisper"
-    other_window = "openai-whisper pads it to 30 s, and fails"
+    other_window = "openai-whisper pads audio to 30 s, and fails"
 
     def recognizes(self, path, start):
         return start[:4] == _MAGIC
