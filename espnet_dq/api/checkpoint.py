@@ -12,8 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from espnet_dq.errors import InputError, say
-from espnet_dq.fetch.names import HUB
-from espnet_dq.fetch.sources import MODELS
+from espnet_dq.fetch.names import HUB, OPENAI, openai_name
 from espnet_dq.files import bytes_on_disk, file_size, sha256
 from espnet_dq.formats import detect
 
@@ -22,25 +21,14 @@ _SUFFIXES = {".json", ".txt", ".safetensors", ".bin", ".onnx"}
 _FLOAT = 15  # bits a weight: nothing but float16 and wider takes more
 
 
-def published(source: str | Path) -> str | None:
-    """The name of one of OpenAI's, with or without `openai:`; None of anything else."""
-    name = str(source).removeprefix("openai:")
-    return name if name in MODELS else None
-
-
-def is_path(source: str | Path) -> bool:
-    """Whether a model is neither named by OpenAI nor on the Hugging Face Hub."""
-    return published(source) is None and not str(source).startswith(HUB)
-
-
 def place(source: str | Path, folder: Path) -> tuple[Path, str]:
     """Where `as_checkpoint` has the checkpoint of a model, and the `content` of a path, else "".
 
     Raises `InputError` as `content`, or for `hf:` and what names no repository.
     """
-    if name := published(source):
+    if name := openai_name(source):
         return folder / f"{name}.pt", ""
-    if not is_path(source):
+    if str(source).startswith(HUB):
         from espnet_dq.fetch.hub import parse
 
         return folder / f"{_plain('--'.join(filter(None, parse(str(source)))))}.pt", ""
@@ -53,7 +41,7 @@ def place(source: str | Path, folder: Path) -> tuple[Path, str]:
 
 def model_name(source: str | Path) -> str:
     """What an experiment calls a model: the last part of its path, without its ending."""
-    name = str(source).removeprefix("openai:")
+    name = str(source).removeprefix(OPENAI)
     if name.startswith(HUB):
         from espnet_dq.fetch.hub import parse
 
@@ -118,7 +106,7 @@ def as_checkpoint(source: str | Path, folder: Path, cache: Path | None = None) -
 
     Args:
         source: a path of what `espnet_dq.load` reads, a name of OpenAI's, which need not have
-            `openai:` before it, or `hf:USER/NAME[@REVISION]`.
+            `openai:` before it (`openai_name`), or `hf:USER/NAME[@REVISION]`.
         folder: where checkpoints go, each with a .json of its origin.
         cache: of downloads from OpenAI; None: the default one.
 
@@ -133,7 +121,7 @@ def as_checkpoint(source: str | Path, folder: Path, cache: Path | None = None) -
     from espnet_dq.formats.openai.write import save
     from espnet_dq.whisper.weights import ENCODER_POSITIONS
 
-    if name := published(source):
+    if name := openai_name(source):
         return fetch(name, folder, cache)
     checkpoint, found = place(source, folder)
     if checkpoint == Path(source) or kept(checkpoint):

@@ -6,6 +6,7 @@ from pathlib import Path
 from espnet_dq.errors import PATH, InputError, shown
 from espnet_dq.fetch.sources import MODELS
 
+OPENAI = "openai:"
 HUB = "hf:"  # begins what is on the Hugging Face Hub
 
 
@@ -32,11 +33,24 @@ def source_path(source: str | Path) -> Path:
 
         folder = snapshot(source)
         return file_in(folder) or folder
-    name = source.removeprefix("openai:")
-    if name == source and (name not in MODELS or os.path.lexists(source)):
-        return Path(source)
-    if name not in MODELS:
+    name = openai_name(source)
+    if name is None and source.startswith(OPENAI):
         raise InputError(f"{source}: known models are {', '.join(MODELS)}")
+    if name is None:
+        return Path(source)
     from espnet_dq.fetch.weights import default_cache, fetch
 
     return fetch(name, default_cache() / "pt", default_cache())
+
+
+def openai_name(source: str | Path, folder: str = "") -> str | None:
+    """The name of OpenAI's that a source means; None of anything else.
+
+    With `openai:` it always is one, alone only where nothing of that name is in the folder that
+    paths begin at (the current one).
+    """
+    source = str(source)
+    name = source.removeprefix(OPENAI)
+    if name not in MODELS or (name == source and os.path.lexists(os.path.join(folder, name))):
+        return None
+    return name

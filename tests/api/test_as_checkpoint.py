@@ -112,6 +112,17 @@ def test_added_tokens_are_left_out(kept, toy, trim, tmp_path, capsys):
     assert torch.equal(found.state[EMBEDDING], weights.state[EMBEDDING])
 
 
+def test_a_folder_that_is_called_as_openais(toy, tmp_path, monkeypatch):
+    """As `--from` and `dq.load` take it: what is here comes first, `openai:` is always OpenAI's."""
+    monkeypatch.chdir(tmp_path)
+    out = Path("weights")
+    assert place("tiny", out) == place("openai:tiny", out) == (out / "tiny.pt", "")
+    dq.save(dq.load(toy), "tiny", to="hf")
+    assert place("tiny", out) == place("./tiny", out) != place("openai:tiny", out)
+    assert as_checkpoint("tiny", out) == place("./tiny", out)[0]
+    assert place("openai:tiny", out) == (out / "tiny.pt", "")
+
+
 def test_adapters_and_their_base(toy, tmp_path, capsys):
     folder, width = tmp_path / "lora", SMALL["state"]
     folder.mkdir()

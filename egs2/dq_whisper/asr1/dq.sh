@@ -165,10 +165,12 @@ processes=$nj here=$ngpu # of one command on one machine; GPUs that this machine
 [ "$cmd_backend" = local ] || processes=$cmd_threads here=0
 # fetch_weights teacher|student...: their checkpoints, fetched or made where they are none yet.
 fetch_weights() {
-    local model file
+    local model file own source
     for model; do
-        file=${model}_pt
-        [ "${!file}" -ef "${!model}" ] || py fetch_whisper --model "${!model}" --out "$weights"
+        file=${model}_pt own=${model}_own
+        source=${!model}
+        [ "${!own}" ] || source=openai:$source # whatever lies here under that name
+        [ "${!file}" -ef "$source" ] || py fetch_whisper --model "$source" --out "$weights"
         [ -e "${!file}" ] || die "--$model ${!model}: has changed since this run began: run it again"
     done
 }

@@ -6,7 +6,6 @@ CTranslate2's own converter would quantize again; here each tensor goes into its
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -18,19 +17,12 @@ from espnet_dq.errors import InputError
 from espnet_dq.files import atomic
 from espnet_dq.formats import companions
 from espnet_dq.formats.ct2 import CTranslate2, config
+from espnet_dq.quant.grids import Quantized
 from espnet_dq.whisper.dims import any_tokenizer
 from espnet_dq.whisper.vocabulary import WHOLE, token_strings, whole_size
 from espnet_dq.whisper.weights import Weights, cast
 
 GRID, FOLDER = CTranslate2.grids[0], CTranslate2.folder
-
-
-class Quantized(Protocol):
-    """A weight on grid `ct2_int8`: see `espnet_dq.quant.grids.Quantized`."""
-
-    grid: str
-    integers: Tensor  # int8, of the weight's shape
-    scale: Tensor  # (rows,) float32
 
 
 def check_vocabulary(dims: ModelDimensions) -> None:

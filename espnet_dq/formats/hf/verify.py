@@ -17,7 +17,7 @@ from whisper.model import ModelDimensions
 
 from espnet_dq.errors import InputError, WorkError
 from espnet_dq.formats import companions, json_file
-from espnet_dq.formats.hf import FILE, INDEX
+from espnet_dq.formats.hf import FILE, INDEX, HuggingFace
 from espnet_dq.formats.hf import write as hf_write
 from espnet_dq.formats.hf.names import openai_name, read_dims, read_json
 from espnet_dq.formats.hf.quiet import quiet
@@ -42,8 +42,7 @@ from espnet_dq.whisper.vocabulary import numbers
 
 # Of tokenizer.json, what transformers makes itself, but others that read the file take from it.
 _FOR_OTHERS = ("normalizer", "pre_tokenizer", "decoder", "added_tokens")
-_FILES = {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
-          "preprocessor_config.json"}  # fmt: skip
+_FILES = {*HuggingFace.folder.files} - {FILE}
 # What transformers' own `save_pretrained` may write beside or instead of these, and reads again.
 _THEIRS = {"processor_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
            "merges.txt"}  # fmt: skip

@@ -15,13 +15,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
-from google.protobuf.message import DecodeError
 from onnx import TensorProto
 from whisper.model import ModelDimensions
 
 from espnet_dq.errors import InputError
 from espnet_dq.files import read_limited
-from espnet_dq.formats.onnx import wire
 from espnet_dq.formats.onnx.graph import (
     BITS,
     BLOCK,
@@ -30,6 +28,7 @@ from espnet_dq.formats.onnx.graph import (
     scale_shape,
     stored_shape,
 )
+from espnet_dq.formats.onnx.wire import read_model
 from espnet_dq.whisper.any_window import ANY_WINDOW
 from espnet_dq.whisper.dims import weight_shapes
 from espnet_dq.whisper.vocabulary import (
@@ -137,18 +136,6 @@ def state_of(tensors: Mapping[str, Stored]) -> dict[str, torch.Tensor]:
                 values = values.astype(np.float32) * scale.reshape(-1, *(1,) * (values.ndim - 1))
         state[name] = torch.from_numpy(np.array(values, order="C"))
     return state
-
-
-def read_model(path: Path) -> onnx.ModelProto:
-    """The model in a file; raises `InputError` when it holds none."""
-    content = wire.read(path)
-    try:
-        model = onnx.ModelProto.FromString(content)
-    except (DecodeError, ValueError, RecursionError) as e:
-        raise InputError(f"{path}: not an ONNX model, or truncated") from e
-    if not model.graph.node:
-        raise InputError(f"{path}: not an ONNX model, or truncated")
-    return model
 
 
 def text(value: str | bytes, path: Path) -> str:

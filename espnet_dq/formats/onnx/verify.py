@@ -11,16 +11,16 @@ from types import ModuleType
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 from onnx import numpy_helper
 from whisper.model import ModelDimensions
 
 from espnet_dq.errors import InputError, WorkError
 from espnet_dq.formats import companions, json_file
 from espnet_dq.formats.onnx import graph as onnx_graph
-from espnet_dq.formats.onnx import wire
 from espnet_dq.formats.onnx import write as onnx_writer
 from espnet_dq.formats.onnx.graph import Stored
+from espnet_dq.formats.onnx.wire import read_model
 from espnet_dq.formats.report import (
     BESIDE,
     ON_GRID,
@@ -131,11 +131,8 @@ def _companions(folder: Path, dims: ModelDimensions) -> list[Row]:
 
 
 def read(path: Path) -> onnx.ModelProto:
-    """The model in a file; raises `InputError`."""
-    try:
-        model = onnx.ModelProto.FromString(wire.read(path))
-    except DecodeError as e:
-        raise InputError(f"{path}: not a readable ONNX model ({type(e).__name__})") from e
+    """The model in a file, all of whose words are text; raises `InputError`."""
+    model = read_model(path)
     if not _is_text(model):
         raise InputError(f"{path}: not a readable ONNX model (a name that is not UTF-8)")
     return model

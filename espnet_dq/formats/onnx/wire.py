@@ -1,10 +1,13 @@
-"""How much of an ONNX file is structure, not numbers, seen without building it.
+"""Read an ONNX file: how much of it is structure, not numbers, is seen without building it.
 
 Protobuf makes some 70 bytes in memory of two in a file, where nothing but empty nodes stand.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
 
 from espnet_dq.errors import InputError
 from espnet_dq.files import read_limited
@@ -15,11 +18,17 @@ _GRAPH, _INITIALIZER, _RAW = 7, 5, 9  # fields of ModelProto, GraphProto, Tensor
 _FIXED = {1: 8, 5: 4}  # bytes of values by their wire type
 
 
-def read(path: Path) -> bytes:
-    """What an ONNX file holds, fit to be parsed; raises `InputError` as `check_structure`, too."""
+def read_model(path: Path) -> onnx.ModelProto:
+    """The model in a file; raises `InputError` where it holds none, and as `check_structure`."""
     content = read_limited(path, _FILE)
     check_structure(content, path)
-    return content
+    try:
+        model = onnx.ModelProto.FromString(content)
+    except (DecodeError, ValueError, RecursionError) as e:
+        raise InputError(f"{path}: not an ONNX model, or truncated") from e
+    if not model.graph.node:
+        raise InputError(f"{path}: not an ONNX model, or truncated")
+    return model
 
 
 def check_structure(content: bytes, source: object) -> None:

@@ -8,7 +8,8 @@ from whisper.model import ModelDimensions
 from espnet_dq.formats.hf.names import read_dims, read_json
 from espnet_dq.formats.hf.vocabulary import read_generation, read_vocabulary
 from espnet_dq.formats.onnx.graph import Stored
-from espnet_dq.formats.onnx.read import read_model, state_of, tensors_of
+from espnet_dq.formats.onnx.read import state_of, tensors_of
+from espnet_dq.formats.onnx.wire import read_model
 from espnet_dq.formats.transformers_js import files
 from espnet_dq.whisper.any_window import read_any_window
 from espnet_dq.whisper.weights import Weights
