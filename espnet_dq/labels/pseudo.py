@@ -27,6 +27,7 @@ from whisper.model import Whisper
 
 from espnet_dq.data.audio import load_audio
 from espnet_dq.data.kaldi import KaldiDir, read_scp, read_wav
+from espnet_dq.data.prompted import check_length
 from espnet_dq.data.spelling import compared
 from espnet_dq.data.texts import join, repetition
 from espnet_dq.data.unfit import has_special_token
@@ -175,6 +176,8 @@ def _labels(data: KaldiDir, path: Path, teacher: Path, device: str) -> dict[str,
         return known
     path.parent.mkdir(parents=True, exist_ok=True)
     model = _model(teacher, sorted(set(data.utt2lang.values())), device)
+    for utt in wanted:
+        check_length(utt, int(data.extra["utt2num_samples"][utt]), model.dims)
     with open(path, "a", encoding="utf-8") as f, tqdm(total=len(wanted), desc="label") as bar:
         if f.tell() == 0:
             f.write(json.dumps(source) + "\n")
@@ -193,8 +196,8 @@ def _labels(data: KaldiDir, path: Path, teacher: Path, device: str) -> dict[str,
 def _model(teacher: Path, languages: list[str], device: str) -> Whisper:
     """The teacher, if it knows these languages."""
     weights = openai.load(teacher)
+    tokenizer = vocabulary_tokenizer(weights.dims, teacher)
     try:
-        tokenizer = vocabulary_tokenizer(weights.dims)
         for language in languages:
             language_token(tokenizer, language)
     except InputError as e:

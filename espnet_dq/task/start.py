@@ -70,10 +70,7 @@ def init_student(
     weights = openai.load(source)
     theirs = openai.load(teacher).dims
     for path, dims in ((source, weights.dims), (teacher, theirs)):
-        try:
-            vocabulary_tokenizer(dims)
-        except InputError as e:
-            raise InputError(f"{path}: {e}") from e
+        vocabulary_tokenizer(dims, path)
     if own_window(theirs) < own_window(weights.dims):
         raise InputError(
             f"{teacher}: hears {own_window(theirs) / SAMPLE_RATE:g} s, less than its student"

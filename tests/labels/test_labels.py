@@ -12,6 +12,7 @@ from espnet_dq.data.kaldi import KaldiDir, read_scp
 from espnet_dq.errors import InputError
 from espnet_dq.labels import pseudo
 from espnet_dq.labels.pseudo import Label, Limits, _known, error_rate, label_folder
+from tests import toys
 
 
 @pytest.fixture
@@ -85,7 +86,7 @@ def test_of_other_data_only_what_is_new_is_asked(tmp_path, monkeypatch):
         return (Label(u, f"{data.utt2lang[u]} {u}", -0.1, 1.0, 0.0, False) for u in utts)
 
     monkeypatch.setattr(pseudo, "_ask", ask)
-    monkeypatch.setattr(pseudo, "_model", lambda *_: torch.nn.Linear(1, 1))
+    monkeypatch.setattr(pseudo, "_model", lambda *_: toys.make_model(state=16, layers=1))
     teacher, source = tmp_path / "x.pt", tmp_path / "data"
     teacher.write_bytes(b"weights")
     data = KaldiDir()
@@ -105,6 +106,11 @@ def test_of_other_data_only_what_is_new_is_asked(tmp_path, monkeypatch):
         label_folder(source, tmp_path / "out", teacher, "replace")
         assert sorted(asked) == ["u2", "u3", "u5"]
     assert read_scp(tmp_path / "out/text")["u3"] == "de u3"
+    data.add("u6", tmp_path / "u1.wav", "text", "ann", "en", utt2num_samples=640_000)
+    data.save(source)
+    with pytest.raises(InputError, match=r"^u6: 40\.0 s; the model hears 30 s$"):
+        label_folder(source, tmp_path / "out", teacher, "replace")
+    assert sorted(asked) == ["u2", "u3", "u5"]
 
 
 @pytest.mark.parametrize(
