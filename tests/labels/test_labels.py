@@ -1,6 +1,7 @@
 """Labels from a real teacher, and what is kept of them."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -167,16 +168,17 @@ def test_no_gpu(folder, weights_dir, tmp_path):
 def test_limits():
     limits = Limits()
     sound = Label("u", "text", -0.3, 1.2, 0.01, False)
-    assert limits.fault(sound) is None
+    assert limits.fault(sound, "en") is None
     for changed, cause in (
-        ({"text": ""}, "heard nothing"),
+        *(({"text": text}, "heard no words") for text in ("", "...", "-", "。", "♪♪", "(music)")),
         ({"text": "a<|vi|> b"}, "special token"),
         ({"compression": 2.5}, "repeats itself"),
         ({"no_speech": 0.7}, "no speech"),
         ({"cut": True}, "longer than its decoder has room for"),
         ({"logprob": -1.1}, "not sure"),
+        ({"logprob": math.nan}, "not sure"),
     ):
-        assert cause in limits.fault(Label(**{**vars(sound), **changed}))
+        assert cause in limits.fault(Label(**{**vars(sound), **changed}), "en")
 
 
 def test_error_rates():
