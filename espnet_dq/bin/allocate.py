@@ -8,13 +8,14 @@ Example usage::
 """
 
 import json
+import math
 from collections import Counter
 from pathlib import Path
 
 from espnet_dq.bin.arguments import Parser, positive
 from espnet_dq.errors import InputError, run, say
 from espnet_dq.files import check_apart, check_replaceable
-from espnet_dq.quant.allocate import allocate
+from espnet_dq.quant.allocate import allocate, least_bytes
 from espnet_dq.quant.sensitivity import Loss
 from espnet_dq.quant.table import write_table
 
@@ -39,6 +40,10 @@ def main(argv: list[str] | None = None) -> int:
     check_replaceable(args.out)
     check_apart(args.out, args.table)
     model, fixed, losses = _table(args.table)
+    least = (least_bytes(losses) + fixed) / MB
+    if args.budget_mb < least:
+        needed = math.ceil(1000 * least) / 1000
+        raise InputError(f"--budget_mb {args.budget_mb:g}: at least {needed:.3f} is needed")
     chosen = allocate(losses, args.budget_mb * MB - fixed)
     total = sum(loss.bytes for loss in chosen.values()) + fixed
     kl = sum(loss.kl for loss in chosen.values())

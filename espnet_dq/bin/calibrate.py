@@ -23,6 +23,7 @@ from espnet_dq.formats.openai import read as openai
 from espnet_dq.quant.calibrate import Recorder, save_ranges
 from espnet_dq.quant.prepare import candidates
 from espnet_dq.student.checkpoint import check_written, load_student
+from espnet_dq.whisper.dims import vocabulary_tokenizer
 from espnet_dq.whisper.forward import decode_hidden, encode
 
 
@@ -58,6 +59,7 @@ def main(argv: list[str] | None = None) -> int:
     check_written(args.out, args.model, "*")
     check_apart(args.out, args.data, FOLDER.files)
     model, padding = _load(args.model)
+    vocabulary_tokenizer(model.dims, args.model)
     clips = PromptedClips(args.data, args.clips, model.dims, "full", padding)
     with Recorder(model, candidates(model.dims), args.percentile) as recorder:
         for mel, tokens in tqdm(clips, desc="calibrate", unit="clip"):

@@ -22,6 +22,7 @@ from espnet_dq.formats.write import write
 from espnet_dq.student.checkpoint import check_written
 from espnet_dq.student.depth import choose_layers, shallow, shorten
 from espnet_dq.student.width import check_width, narrow
+from espnet_dq.whisper.dims import vocabulary_tokenizer
 from espnet_dq.whisper.forward import SAMPLE_RATE, SAMPLES_PER_POSITION
 
 
@@ -70,6 +71,7 @@ def main(argv: list[str] | None = None) -> int:
         except InputError as e:
             raise InputError(f"{source}: --{side}_layers {e}") from e
     if args.width is not None:
+        vocabulary_tokenizer(weights.dims, source)
         try:
             check_width(weights.dims, args.width)
         except InputError as e:

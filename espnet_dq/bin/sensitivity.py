@@ -16,10 +16,10 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from espnet_dq.bin.arguments import Parser
-from espnet_dq.data.audio import load_audio
+from espnet_dq.bin.arguments import Parser, count
 from espnet_dq.data.kaldi import FOLDER, KaldiDir
 from espnet_dq.data.languages import codes
+from espnet_dq.data.prompted import read_speech, read_text
 from espnet_dq.errors import InputError, run, say
 from espnet_dq.files import atomic, check_apart, check_replaceable
 from espnet_dq.formats import detect
@@ -41,7 +41,7 @@ def get_parser() -> Parser:
         "--model", type=Path, required=True, help="file or folder of any format, or an experiment"
     )
     parser.add_argument("--data", type=Path, required=True, help="Kaldi folder with texts")
-    parser.add_argument("--clips", type=int, default=16, help="how many of its utterances (16)")
+    parser.add_argument("--clips", type=count, default=16, help="how many of its utterances (16)")
     parser.add_argument("--grids", nargs="+", default=GRIDS, metavar="GRID", help="what to try")
     parser.add_argument("--out", type=Path, required=True, help="table, JSON lines; is resumed")
     return parser
@@ -55,7 +55,12 @@ def main(argv: list[str] | None = None) -> int:
     check_apart(args.out, args.data, FOLDER.files)
     for grid in args.grids:
         get_grid(grid)
-    weights, utterances = _weights(args.model), _utterances(args.data, args.clips)
+    weights, data = _weights(args.model), _chosen(args.data, args.clips)
+    tokenizer = vocabulary_tokenizer(weights.dims, args.model)
+    utterances = {
+        utt: Utterance(read_speech(data, utt, weights.dims), *read_text(data, utt, weights.dims))
+        for utt in data.wav
+    }
     names, crc = candidates(weights.dims), 0
     for name in sorted(weights.state):
         crc = zlib.crc32(weights.state[name].contiguous().numpy().tobytes(), crc)
@@ -63,14 +68,12 @@ def main(argv: list[str] | None = None) -> int:
         "model": str(args.model),
         "crc32": crc,
         "data": str(args.data),
-        "heard": _crc(utterances),
+        "heard": _crc(data, utterances),
         "utterances": sorted(utterances),
         "candidates": names,
         "rest_bytes": sum(2 * t.numel() for n, t in weights.state.items() if n not in names),
         "tensors": len(weights.state),
-        **unspaced(
-            vocabulary_tokenizer(weights.dims), ((u.text, u.language) for u in utterances.values())
-        ),
+        **unspaced(tokenizer, data.said()),
     }
     rows = _rows(args.out, settings)
     torch.manual_seed(0)
@@ -100,26 +103,24 @@ def _weights(path: Path) -> Weights:
     return load_student(path).weights
 
 
-def _crc(utterances: Mapping[str, Utterance]) -> int:
+def _crc(data: KaldiDir, utterances: Mapping[str, Utterance]) -> int:
     """Of what is heard, and of what is said in which language."""
     crc = 0
-    for name, said in sorted(utterances.items()):
-        crc = zlib.crc32(json.dumps([name, said.text, said.language]).encode(), crc)
-        crc = zlib.crc32(said.speech.contiguous().numpy().tobytes(), crc)
+    for name, heard in sorted(utterances.items()):
+        said = [name, data.text[name], data.utt2lang[name]]
+        crc = zlib.crc32(json.dumps(said).encode(), crc)
+        crc = zlib.crc32(heard.speech.contiguous().numpy().tobytes(), crc)
     return crc
 
 
-def _utterances(folder: Path, count: int) -> dict[str, Utterance]:
-    """`count` utterances, chosen by the hash of their names."""
+def _chosen(folder: Path, most: int) -> KaldiDir:
+    """`most` utterances, chosen by the hash of their names."""
     data = KaldiDir.load(folder)
-    names = sorted(data.wav, key=lambda utt: zlib.crc32(utt.encode()))[:count]
+    names = sorted(data.wav, key=lambda utt: zlib.crc32(utt.encode()))[:most]
     if not names:
-        raise InputError(f"{folder}: no utterances, or --clips {count}")
-    languages = codes(data.utt2lang, folder / "utt2lang")
-    return {
-        utt: Utterance(torch.from_numpy(load_audio(data.wav[utt])), data.text[utt], languages[utt])
-        for utt in names
-    }
+        raise InputError(f"{folder}: no utterances")
+    data.utt2lang = codes(data.utt2lang, folder / "utt2lang")
+    return data.select(names)
 
 
 def _rows(path: Path, settings: dict) -> list[Loss]:

@@ -1,8 +1,9 @@
 """Drop from a Whisper's vocabulary what texts in some languages do not need.
 
-Kept are the tokens of these texts, all that byte-pair encoding merges on the way to them, the
-256 bytes, the special tokens, digits, punctuation, and the tokens that decoding suppresses. Any
-text can still be written, the rest with smaller tokens.
+Kept are the tokens of the texts of `--data`, those of each word of `--words` as it may stand in a
+text, all that byte-pair encoding merges on the way to them, the 256 bytes, the special tokens,
+digits, punctuation, and the tokens that decoding suppresses. Any text can still be written, the
+rest with smaller tokens.
 
 Example usage::
 
@@ -13,6 +14,7 @@ Example usage::
 import re
 import unicodedata
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -77,16 +79,15 @@ def main(argv: list[str] | None = None) -> int:
     weights = detect.load(source)
     if isinstance(weights.dims, OwnVocabulary):
         raise InputError(f"{source}: its vocabulary is not a whole one of Whisper's")
-    try:
-        tokenizer = vocabulary_tokenizer(weights.dims)
-    except InputError as e:
-        raise InputError(f"{source}: {e}") from e
+    tokenizer = vocabulary_tokenizer(weights.dims, source)
     wanted, texts = always(tokenizer), 0
-    for text, language in _of_folders(args.data, languages):
-        wanted.update(encode_text(tokenizer, text, language))
+    for where, text, language in _of_folders(args.data, languages):
+        with _at(where):
+            wanted.update(encode_text(tokenizer, text, language))
         texts += 1
-    for line in _of_files(args.words):
-        wanted.update(encode_text(tokenizer, line, "en"))
+    for where, line in _of_files(args.words):
+        with _at(where):
+            wanted.update(*(encode_word(tokenizer, word) for word in line.split()))
         texts += 1
     kept = [*sorted(closure(tokenizer, wanted)), *range(tokenizer.eot, weights.dims.n_vocab)]
     dims = own_vocabulary(replace(weights.dims, n_vocab=len(kept)), kept, str(source))
@@ -117,8 +118,33 @@ def always(tokenizer: Tokenizer) -> set[int]:
     return kept
 
 
-def _of_folders(folders: list[Path], languages: list[str] | None) -> Iterator[tuple[str, str]]:
-    """Texts and their languages."""
+def encode_word(tokenizer: Tokenizer, word: str) -> set[int]:
+    """The tokens of a word as it may stand in a text.
+
+    That is as it is written, in lower case, and with a capital; behind a space, and behind what is
+    no space, as a quote, or the word before it in languages without spaces.
+    """
+    forms = {word, word.lower(), word[:1].upper() + word[1:]}
+    with_and_without = "en", "zh"  # spaces between words
+    return {
+        i
+        for form in forms
+        for language in with_and_without
+        for i in encode_text(tokenizer, form, language)
+    }
+
+
+@contextmanager
+def _at(where: str) -> Iterator[None]:
+    """Name the place of a text that is none."""
+    try:
+        yield
+    except InputError as e:
+        raise InputError(f"{where}: {e}") from e
+
+
+def _of_folders(folders: list[Path], languages: list[str] | None) -> Iterator[tuple[str, str, str]]:
+    """Where a text stands, the text, and its language."""
     found = set()
     for folder in folders:
         of = codes(read_scp(folder / "utt2lang"), folder / "utt2lang")
@@ -127,19 +153,24 @@ def _of_folders(folders: list[Path], languages: list[str] | None) -> Iterator[tu
                 raise InputError(f"{folder / 'utt2lang'}: no line for '{utt}' of text")
             if languages is None or of[utt] in languages:
                 found.add(of[utt])
-                yield text, of[utt]
+                yield f"{folder / 'text'}: '{utt}'", text, of[utt]
     if missing := [code for code in languages or () if code not in found]:
         raise InputError(f"--keep_languages: --data has no text in '{missing[0]}'")
 
 
-def _of_files(files: list[Path]) -> Iterator[str]:
+def _of_files(files: list[Path]) -> Iterator[tuple[str, str]]:
+    """Where a line stands, and the line."""
     for file in files:
         try:
-            yield from filter(str.strip, file.read_text(encoding="utf-8").splitlines())
+            lines = file.read_text(encoding="utf-8").splitlines()
         except FileNotFoundError as e:
             raise InputError(f"{file}: no such file") from e
         except ValueError as e:
             raise InputError(f"{file}: not UTF-8 text ({e})") from e
+        found = [(f"{file}:{n}", line) for n, line in enumerate(lines, 1) if line.strip()]
+        if not found:
+            raise InputError(f"{file}: no words")
+        yield from found
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from espnet_dq.data.kaldi import KaldiDir
 from espnet_dq.data.parallel import DIED, parallel_map
 from espnet_dq.data.spelling import letters, normalise
 from espnet_dq.data.summary import SOURCES, Source, write_sources
+from espnet_dq.data.unfit import NOT_SPEECH
 from espnet_dq.errors import WorkError, one_line
 from espnet_dq.files import atomic
 
@@ -65,7 +66,7 @@ def text_fault(text: str, lang: str) -> str | None:
     """
     if not text.strip():
         return EMPTY_TEXT
-    return None if normalise(text, lang) else "not speech"
+    return None if normalise(text, lang) else NOT_SPEECH
 
 
 def audio_fault(seconds: float, text: str, lang: str) -> str | None:

@@ -22,6 +22,37 @@ from espnet_dq.whisper.forward import log_mel, own_window, window_samples
 from espnet_dq.whisper.room import most_text
 
 
+def read_speech(data: KaldiDir, utt: str, dims: ModelDimensions) -> Tensor:
+    """An utterance's clip (samples,); `InputError` names it if it is longer than the window."""
+    speech = torch.from_numpy(load_audio(data.wav[utt]))
+    check_length(utt, len(speech), dims)
+    return speech
+
+
+def check_length(utt: str, samples: int, dims: ModelDimensions) -> None:
+    """Raise `InputError` if an utterance of so many samples is longer than the model's window."""
+    if samples > (full := own_window(dims)):
+        seconds = f"{samples / SAMPLE_RATE:.1f} s; the model hears {full / SAMPLE_RATE:g} s"
+        raise InputError(f"{utt}: {seconds}")
+
+
+def read_text(data: KaldiDir, utt: str, dims: ModelDimensions) -> tuple[list[int], int]:
+    """The tokens of an utterance's text, and of its language.
+
+    Raises `InputError`, which names the utterance, for an unknown language, a text that is none, or
+    one that the decoder has no room for.
+    """
+    tokenizer, most = vocabulary_tokenizer(dims), most_text(dims.n_text_ctx)
+    try:
+        language = language_token(tokenizer, data.utt2lang[utt])
+        text = encode_text(tokenizer, data.text[utt], data.utt2lang[utt])
+    except InputError as e:
+        raise InputError(f"{utt}: {e}") from e
+    if len(text) > most:
+        raise InputError(f"{utt}: {len(text)} tokens of text; the decoder has room for {most}")
+    return text, language
+
+
 class PromptedClips:
     """Up to `count` clips, spread evenly over the folder's names.
 
@@ -58,19 +89,10 @@ class PromptedClips:
         return map(self._clip, self.names)
 
     def _clip(self, utt: str) -> tuple[Tensor, Tensor]:
-        data, tokenizer = self.data, vocabulary_tokenizer(self.dims)
-        speech = torch.from_numpy(load_audio(data.wav[utt]))[None]
-        length, full = speech.shape[1], own_window(self.dims)
-        if length > full:
-            seconds = f"{length / SAMPLE_RATE:.1f} s; the model hears {full / SAMPLE_RATE:g} s"
-            raise InputError(f"{utt}: {seconds}")
-        language, most = data.utt2lang[utt], most_text(self.dims.n_text_ctx)
-        prompt = _prompt(tokenizer, language)
-        text = encode_text(tokenizer, data.text[utt], language)
-        if len(text) > most:
-            raise InputError(f"{utt}: {len(text)} tokens of text; the decoder has room for {most}")
-        tokens = torch.tensor([[*prompt, *text]])
-        samples = window_samples(length, self.window, full)
+        speech = read_speech(self.data, utt, self.dims)[None]
+        text, language = read_text(self.data, utt, self.dims)
+        tokens = torch.tensor([[*_prompt(vocabulary_tokenizer(self.dims), language), *text]])
+        samples = window_samples(speech.shape[1], self.window, own_window(self.dims))
         return self._mel(speech, samples), tokens
 
     def _mel(self, speech: Tensor, samples: int) -> Tensor:
@@ -97,7 +119,8 @@ class RoundingClips(PromptedClips):
         tokenizer = vocabulary_tokenizer(self.dims)
         languages = sorted({*self.data.utt2lang.values()})
         for i, sound in enumerate(self._sounds):
-            prompt = _prompt(tokenizer, languages[i % len(languages)])
+            language = language_token(tokenizer, languages[i % len(languages)])
+            prompt = _prompt(tokenizer, language)
             yield self._mel(torch.from_numpy(sound)[None], len(sound)), torch.tensor([prompt])
 
 
@@ -109,6 +132,5 @@ def _no_speech(samples: int) -> list[np.ndarray]:
     return [sound.astype(np.float32) for sound in (*loud, 0.1 * tone)]
 
 
-def _prompt(tokenizer: Tokenizer, language: str) -> list[int]:
-    said = language_token(tokenizer, language)
-    return [tokenizer.sot, said, tokenizer.transcribe, tokenizer.no_timestamps]
+def _prompt(tokenizer: Tokenizer, language: int) -> list[int]:
+    return [tokenizer.sot, language, tokenizer.transcribe, tokenizer.no_timestamps]

@@ -21,6 +21,7 @@ from espnet_dq.data.spelling import normalise
 
 SILENCE = "silence"
 CLIPPED = "clipped"
+NOT_SPEECH = "not speech"
 SPECIAL = "special token in text"
 SCRIPT = "text in another script"
 TOO_MUCH = "more text than can be said in its time"
@@ -130,16 +131,19 @@ def _loud(audio: np.ndarray) -> np.ndarray:
 def text_fault(text: str, language: str, samples: int) -> str | None:
     """Why a text cannot be what is said in so many samples of 16 kHz, or None.
 
-    `SPECIAL`: marks like `<|en|>` are the model's own, and no tokenizer takes them for text.
-    `SCRIPT`: none of the letters is of those that the language is written in (see `_WRITTEN`),
-    unless the text is but a few Latin ones. `TOO_MUCH`: nobody says so much in that time
-    (`espnet_dq.data.sayable`). That is also what a file shows whose header names too high a
-    sampling rate.
+    `NOT_SPEECH`: nothing that is compared remains of it, as of dots and of remarks in brackets (an
+    empty text is none, as where the teacher is to write it). `SPECIAL`: marks like `<|en|>` are the
+    model's own, and no tokenizer takes them for text. `SCRIPT`: none of the letters is of those
+    that the language is written in (see `_WRITTEN`), unless the text is but a few Latin ones.
+    `TOO_MUCH`: nobody says so much in that time (`espnet_dq.data.sayable`). That is also what a
+    file shows whose header names too high a sampling rate.
     """
     if has_special_token(text):
         return SPECIAL
     if _other_script(text, language):
         return SCRIPT
+    if text and not normalise(text, language):
+        return NOT_SPEECH
     seconds = samples / SAMPLE_RATE
     # What stands in brackets is not said, but few texts need that look.
     much = too_much(text, seconds) and too_much(normalise(text, language), seconds)

@@ -33,8 +33,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from espnet_dq.data.audio import load_audio
 from espnet_dq.data.kaldi import AUDIO, KaldiDir
+from espnet_dq.data.prompted import read_speech, read_text
 from espnet_dq.distill.answers import TeacherPass, encoder_kind
 from espnet_dq.distill.cache_settings import CacheSettings
 from espnet_dq.distill.losses import topk_log_probs
@@ -43,8 +43,8 @@ from espnet_dq.errors import InputError, one_line, say
 from espnet_dq.files import Folder, alone, atomic, sha256, shared_before, shared_place
 from espnet_dq.jobs import Part
 from espnet_dq.student.checkpoint import Student
-from espnet_dq.whisper.dims import language_token, vocabulary_tokenizer
-from espnet_dq.whisper.encoding import encode_text, unspaced
+from espnet_dq.whisper.dims import vocabulary_tokenizer
+from espnet_dq.whisper.encoding import unspaced
 from espnet_dq.whisper.forward import (
     SAMPLES_PER_POSITION,
     encode,
@@ -186,12 +186,9 @@ class _Pass:
         rows = 0
         for utt in utterances:
             # The language, the text and its end, and two timestamps where there are any.
-            rows += len(self._tokens(utt)) + 2
+            rows += len(read_text(self.folder, utt, self.dims)[0]) + 2
             rows += 2 * has_timestamps(utt, settings.timestamp_share)
         return 4 * (rows * row + len(utterances) * heard * self.dims.n_audio_state)
-
-    def _tokens(self, utt: str) -> list[int]:
-        return encode_text(self.tokenizer, self.folder.text[utt], self.folder.utt2lang[utt])
 
     @torch.no_grad()
     def answers(self, utterances: list[str]) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
@@ -200,11 +197,11 @@ class _Pass:
 
     def _batch(self, names: list[str]) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
         folder, settings = self.folder, self.settings
-        clips = [torch.from_numpy(load_audio(folder.wav[u])) for u in names]
+        clips = [read_speech(folder, utt, self.dims) for utt in names]
         speech, spoken = _pad(clips, 0.0), torch.tensor([len(c) for c in clips])
-        texts = [torch.tensor(self._tokens(u)) for u in names]
-        text, lengths = _pad(texts, -1), torch.tensor([len(t) for t in texts])
-        lang = torch.tensor([language_token(self.tokenizer, folder.utt2lang[u]) for u in names])
+        texts, languages = zip(*(read_text(folder, utt, self.dims) for utt in names), strict=True)
+        text, lengths = _pad([*map(torch.tensor, texts)], -1), torch.tensor([*map(len, texts)])
+        lang = torch.tensor(languages)
         full = window_samples(speech.shape[1], "full", own_window(self.dims))
         window = settings.teacher_window
         own = own_window(self.teacher.model().dims)

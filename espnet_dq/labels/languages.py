@@ -33,7 +33,7 @@ def heard(teacher: Path, folder: Path) -> dict[str, Counter[str]]:
     model = Whisper(weights.dims)
     model.load_state_dict(weights.state)
     model.eval()
-    tokenizer, window = vocabulary_tokenizer(weights.dims), own_window(weights.dims)
+    tokenizer, window = vocabulary_tokenizer(weights.dims, teacher), own_window(weights.dims)
     data = KaldiDir.load(folder)
     languages = len(set(data.utt2lang.values()))
     data = data.draw(max(1, min(CLIPS, ALL // languages)))

@@ -27,7 +27,8 @@ from whisper.model import Whisper
 
 from espnet_dq.data.audio import load_audio
 from espnet_dq.data.kaldi import KaldiDir, read_scp, read_wav
-from espnet_dq.data.spelling import compared
+from espnet_dq.data.prompted import check_length
+from espnet_dq.data.spelling import compared, normalise
 from espnet_dq.data.texts import as_said, repetition
 from espnet_dq.data.unfit import has_special_token
 from espnet_dq.errors import InputError
@@ -69,19 +70,19 @@ class Limits:
     max_compression: float = 2.4
     max_no_speech: float = 0.6
 
-    def fault(self, label: Label) -> str | None:
-        """Why a label is not to be trusted, or None."""
-        if not label.text:
-            return "the teacher heard nothing"
+    def fault(self, label: Label, language: str) -> str | None:
+        """Why a label in a language is not to be trusted, or None; what is no number is not."""
+        if not normalise(label.text, language):  # as of dots, which Whisper writes over noise
+            return "the teacher heard no words"
         if has_special_token(label.text):  # as a model may, in a place for words
             return "the teacher wrote a special token"
-        if label.compression > self.max_compression:
+        if not label.compression <= self.max_compression:
             return "the teacher repeats itself"
         if label.cut:
             return "the teacher's text is longer than its decoder has room for"
-        if label.no_speech > self.max_no_speech:
+        if not label.no_speech <= self.max_no_speech:
             return "the teacher heard no speech"
-        return "the teacher is not sure" if label.logprob < self.min_logprob else None
+        return None if label.logprob >= self.min_logprob else "the teacher is not sure"
 
 
 def label_folder(
@@ -115,7 +116,7 @@ def label_folder(
     kept = []
     for utt in sorted(data.wav):
         label = labels[utt]
-        cause = limits.fault(label)
+        cause = limits.fault(label, data.utt2lang[utt])
         if cause is None and mode == "check":
             rate = error_rate(data.text[utt], label.text, data.utt2lang[utt])
             cause = "text and teacher differ" if rate > limits.max_error else None
@@ -175,6 +176,8 @@ def _labels(data: KaldiDir, path: Path, teacher: Path, device: str) -> dict[str,
         return known
     path.parent.mkdir(parents=True, exist_ok=True)
     model = _model(teacher, sorted(set(data.utt2lang.values())), device)
+    for utt in wanted:
+        check_length(utt, int(data.extra["utt2num_samples"][utt]), model.dims)
     with open(path, "a", encoding="utf-8") as f, tqdm(total=len(wanted), desc="label") as bar:
         if f.tell() == 0:
             f.write(json.dumps(source) + "\n")
@@ -193,8 +196,8 @@ def _labels(data: KaldiDir, path: Path, teacher: Path, device: str) -> dict[str,
 def _model(teacher: Path, languages: list[str], device: str) -> Whisper:
     """The teacher, if it knows these languages."""
     weights = openai.load(teacher)
+    tokenizer = vocabulary_tokenizer(weights.dims, teacher)
     try:
-        tokenizer = vocabulary_tokenizer(weights.dims)
         for language in languages:
             language_token(tokenizer, language)
     except InputError as e:

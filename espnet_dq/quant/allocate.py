@@ -10,6 +10,15 @@ from espnet_dq.quant.sensitivity import Loss
 UNIT = 1024  # bytes: sizes are rounded up to it
 
 
+def least_bytes(losses: Mapping[str, Sequence[Loss]]) -> int:
+    """The least budget that `allocate` can keep."""
+    return UNIT * sum(min(map(_units, rows)) for rows in losses.values())
+
+
+def _units(loss: Loss) -> int:
+    return -(-loss.bytes // UNIT)
+
+
 def allocate(losses: Mapping[str, Sequence[Loss]], budget: float) -> dict[str, Loss]:
     """The choice whose losses have the least sum, of all that fit into `budget` bytes.
 
@@ -21,17 +30,13 @@ def allocate(losses: Mapping[str, Sequence[Loss]], budget: float) -> dict[str, L
         budget: bytes for the integers and scales of all of them; `inf` is no limit.
 
     Raises:
-        InputError: not even the smallest grids fit.
+        InputError: not even the smallest grids fit (`least_bytes`).
     """
-    sizes = {name: [-(-loss.bytes // UNIT) for loss in rows] for name, rows in losses.items()}
+    sizes = {name: [_units(loss) for loss in rows] for name, rows in losses.items()}
     # Of more than the largest grids need nothing would become of but arrays.
     units = int(min(budget, UNIT * sum(map(max, sizes.values()))) // UNIT)
-    least = sum(min(each) for each in sizes.values())
-    if least > units:
-        raise InputError(
-            f"a budget of {budget:.0f} bytes for the weights is too small: the smallest grids need "
-            f"{least * UNIT}"
-        )
+    if (least := least_bytes(losses)) > UNIT * units:
+        raise InputError(f"{budget:.0f} bytes are too small: the smallest grids need {least}")
     best = np.zeros(units + 1)  # best[u]: least loss of the weights so far within u units
     chosen = []
     for name, rows in losses.items():

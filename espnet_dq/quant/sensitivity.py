@@ -15,8 +15,7 @@ from whisper.model import Whisper
 from espnet_dq.errors import InputError
 from espnet_dq.quant.grids import get_grid
 from espnet_dq.quant.prepare import candidates
-from espnet_dq.whisper.dims import language_token, vocabulary_tokenizer
-from espnet_dq.whisper.encoding import encode_text
+from espnet_dq.whisper.dims import vocabulary_tokenizer
 from espnet_dq.whisper.forward import (
     decode_hidden,
     encode,
@@ -33,11 +32,11 @@ BATCH = 4  # windows at a time: their logits are the largest thing in memory
 
 @dataclass(frozen=True)
 class Utterance:
-    """A clip (samples,) float32 at 16 kHz, its text, and its language (Whisper's code)."""
+    """A clip (samples,) float32 at 16 kHz, and the tokens of its text and of its language."""
 
     speech: Tensor
-    text: str
-    language: str
+    text: list[int]
+    language: int
 
 
 @dataclass(frozen=True)
@@ -85,10 +84,7 @@ def stored_bytes(shape: tuple[int, ...], grid: str) -> int:
 
 
 class Probe:
-    """A float Whisper and utterances, 30 s windows, on which weights are tried.
-
-    Raises `InputError` for an utterance above 30 s or of an unknown language.
-    """
+    """A float Whisper and utterances that fit into its window, on which weights are tried."""
 
     def __init__(self, weights: Weights, utterances: Iterable[Utterance]):
         self.dims = weights.dims
@@ -97,11 +93,11 @@ class Probe:
         tokenizer = vocabulary_tokenizer(self.dims)
         self.batches: list[_Batch] = []
         for group in batched(utterances, BATCH):
-            texts = [torch.tensor(encode_text(tokenizer, u.text, u.language)) for u in group]
+            texts = [torch.tensor(u.text) for u in group]
             sequences = build_sequences(
                 pad_sequence(texts, batch_first=True),
                 torch.tensor([len(t) for t in texts]),
-                torch.tensor([language_token(tokenizer, u.language) for u in group]),
+                torch.tensor([u.language for u in group]),
                 torch.full((len(group),), -1),
                 tokenizer,
             )

@@ -16,11 +16,9 @@ from tqdm import tqdm
 from whisper.model import ModelDimensions, Whisper
 
 from espnet_dq.config import WindowConfig
-from espnet_dq.data.audio import load_audio
 from espnet_dq.data.kaldi import KaldiDir
-from espnet_dq.errors import InputError
-from espnet_dq.whisper.dims import language_token, vocabulary_tokenizer
-from espnet_dq.whisper.encoding import encode_text
+from espnet_dq.data.prompted import read_speech, read_text
+from espnet_dq.whisper.dims import vocabulary_tokenizer
 from espnet_dq.whisper.forward import decode_hidden, encode, log_mel, output_logits, own_window
 from espnet_dq.whisper.sequences import build_sequences
 
@@ -50,24 +48,25 @@ def listen(
         net: in evaluation mode, of `dims`, which also know its vocabulary.
         data: of one file an utterance.
         columns: of each utterance, that to which it counts.
-        name: of the model, on the bar and in errors.
+        name: of the model, on the bar.
         padding: what fills windows, as in the runtime.
 
     Raises:
-        InputError: an utterance that is longer than the model's window.
+        InputError: an utterance that is longer than the model's window, or whose text is longer
+            than its decoder has room for.
     """
     tokenizer, found = vocabulary_tokenizer(dims), {}
     for utt in tqdm(sorted(data.wav), desc=name, unit="window"):
-        audio = torch.from_numpy(load_audio(data.wav[utt]))[None]
-        length = audio.shape[1]
-        if length > own_window(dims):
-            raise InputError(f"{name}: '{utt}' is longer than what it hears at a time")
-        text = torch.tensor([encode_text(tokenizer, data.text[utt], data.utt2lang[utt])])
-        language = torch.tensor([language_token(tokenizer, data.utt2lang[utt])])
+        audio = read_speech(data, utt, dims)[None]
+        text, language = read_text(data, utt, dims)
         seq = build_sequences(
-            text, torch.tensor([text.shape[1]]), language, torch.tensor([-1]), tokenizer
+            torch.tensor([text]),
+            torch.tensor([len(text)]),
+            torch.tensor([language]),
+            torch.tensor([-1]),
+            tokenizer,
         )
-        mel = log_mel(audio, torch.tensor([length]), dims.n_mels, own_window(dims), padding)
+        mel = log_mel(audio, torch.tensor([audio.shape[1]]), dims.n_mels, own_window(dims), padding)
         hidden = decode_hidden(net.decoder, seq.inputs, encode(net.encoder, mel))
         logits = output_logits(net.decoder, seq.select(hidden))[seq.counted]
         targets = seq.targets[seq.counted]

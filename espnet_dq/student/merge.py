@@ -46,11 +46,11 @@ def merge(models: Sequence[Weights], shares: Sequence[float]) -> Weights:
 def mean(states: Sequence[Mapping[str, Tensor]], shares: Sequence[float]) -> dict[str, Tensor]:
     """Of each tensor that the first has, the sum of all, times their shares, in float32.
 
-    Sums are in float64, so their order makes no difference that float32 would show.
+    Sums are in float64, so their order makes no difference that float32 would show. Of a model with
+    a share of 0 nothing is in them, not even what is no number.
     """
+    parts = [(s, share) for s, share in zip(states, shares, strict=True) if share]
     return {
-        name: torch.stack(
-            [share * s[name].double() for s, share in zip(states, shares, strict=True)]
-        ).sum(0).float()
+        name: torch.stack([share * s[name].double() for s, share in parts]).sum(0).float()
         for name in states[0]
-    }  # fmt: skip
+    }

@@ -21,11 +21,10 @@ from espnet_dq.data.canary import LANGUAGES, VOICES
 from espnet_dq.data.kaldi import KIND, SET, KaldiDir
 from espnet_dq.errors import InputError, WorkError
 from espnet_dq.files import atomic, sha256
-from espnet_dq.formats import torch_file
 from espnet_dq.scoring import likelihood
 from espnet_dq.student.merge import mean
 from espnet_dq.task.plan import AUTO
-from espnet_dq.task.start import STUDENT, start_dims
+from espnet_dq.task.start import STUDENT, espnet_shapes, read_checkpoint, start_dims
 from espnet_dq.whisper.dims import espnet_name, weight_shapes
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -48,7 +47,7 @@ def choose(exp: Path, trained: Path, padding: str) -> float:
         padding: of its windows, as in `espnet_dq.config.WindowConfig`.
 
     Raises:
-        InputError: no `data/choice`.
+        InputError: no `data/choice`, or a training of another student.
         WorkError: weights that give no numbers.
     """
     before = exp / "init" / STUDENT
@@ -114,7 +113,7 @@ def _sets(exp: Path) -> dict[str, KaldiDir]:
 
 
 def _weights(path: Path, dims: ModelDimensions) -> dict[str, Tensor]:
-    state = torch_file.tensors(torch_file.read(path), path)
+    state = read_checkpoint(path, espnet_shapes(dims))
     return {name: state[espnet_name(name)] for name in weight_shapes(dims)}
 
 

@@ -5,13 +5,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from whisper.audio import SAMPLE_RATE
 from whisper.model import ModelDimensions
 
 from espnet_dq.config import TOKENS, QuantConfig
 from espnet_dq.data.kaldi import KaldiDir
 from espnet_dq.data.prompted import RoundingClips
-from espnet_dq.errors import InputError
+from espnet_dq.errors import InputError, WorkError
 from espnet_dq.files import atomic, check_apart, check_replaceable, sha256
 from espnet_dq.formats import torch_file
 from espnet_dq.formats.openai import read as openai
@@ -28,7 +29,7 @@ from espnet_dq.whisper.dims import espnet_name, model_dims, vocabulary_tokenizer
 from espnet_dq.whisper.encoding import unspaced
 from espnet_dq.whisper.forward import own_window
 from espnet_dq.whisper.vocabulary import numbers, with_tokens
-from espnet_dq.whisper.weights import Weights
+from espnet_dq.whisper.weights import Weights, all_finite
 
 STUDENT = "student.pth"  # for --init_param
 MERGED = "merged.pth"  # in the folder of a training
@@ -70,10 +71,7 @@ def init_student(
     weights = openai.load(source)
     theirs = openai.load(teacher).dims
     for path, dims in ((source, weights.dims), (teacher, theirs)):
-        try:
-            vocabulary_tokenizer(dims)
-        except InputError as e:
-            raise InputError(f"{path}: {e}") from e
+        vocabulary_tokenizer(dims, path)
     if own_window(theirs) < own_window(weights.dims):
         raise InputError(
             f"{teacher}: hears {own_window(theirs) / SAMPLE_RATE:g} s, less than its student"
@@ -111,6 +109,33 @@ def start_dims(start: Path) -> ModelDimensions:
     return with_tokens(model_dims(sizes), tokens, str(start / TOKENS))
 
 
+def read_checkpoint(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    """The tensors of a start or of what was trained from it, by ESPnet's names.
+
+    Args:
+        shapes: of the tensors that it must have, at least.
+
+    Raises:
+        InputError: one of these is missing or of another shape.
+        WorkError: one of them is not all finite.
+    """
+    found = torch_file.tensors(torch_file.read(path), path)
+    for name, shape in shapes.items():
+        if name not in found:
+            raise InputError(f"{path}: has no {name}: it is of another student")
+        if tuple(found[name].shape) != tuple(shape):
+            has = f"has shape {tuple(found[name].shape)}, not {tuple(shape)}"
+            raise InputError(f"{path}: {name} {has}: it is of another student")
+        if not all_finite(found[name]):
+            raise WorkError(f"{path}: {name} is not all finite: its training went astray")
+    return found
+
+
+def espnet_shapes(dims: ModelDimensions) -> dict[str, tuple[int, ...]]:
+    """Shape of each of a student's weights, by ESPnet's name."""
+    return {espnet_name(name): shape for name, shape in weight_shapes(dims).items()}
+
+
 def merge_start(start: Path, trained: Path, share: float, out: Path) -> Path:
     """Write a student between what its training started from and what that made of it.
 
@@ -119,12 +144,12 @@ def merge_start(start: Path, trained: Path, share: float, out: Path) -> Path:
 
     Raises:
         InputError: a share that is not from 0 to 1, or the training is not one of that start.
+        WorkError: weights that are no numbers.
     """
     if not 0 <= share <= 1:
         raise InputError(f"--merge {share}: from 0, the start, to 1, what was trained")
-    before, after = (torch_file.tensors(torch_file.read(p), p) for p in (start, trained))
-    if odd := before.keys() - after.keys():
-        raise InputError(f"{trained}: has no {min(odd)}, which {start} has")
+    before = torch_file.tensors(torch_file.read(start), start)
+    after = read_checkpoint(trained, {name: tuple(w.shape) for name, w in before.items()})
     with atomic(out) as tmp, open(tmp, "wb") as f:
         torch.save(after | mean([before, after], [1 - share, share]), f)
     return out
@@ -159,7 +184,7 @@ def round_start(exp: Path, name: str, init: Path, out: Path, padding: str) -> Pa
     made_of |= unspaced(vocabulary_tokenizer(dims), KaldiDir.load(data).said())
     if out.is_file() and note.is_file() and json.loads(note.read_text("utf-8")) == made_of:
         return out
-    saved = torch_file.tensors(torch_file.read(init), init)
+    saved = read_checkpoint(init, espnet_shapes(dims))
     weights = Weights(dims, {name: saved[espnet_name(name)] for name in weight_shapes(dims)})
     grids = assign_grids(dims, grid, quant.preset)
     prompted = RoundingClips(data, gptq.CLIPS, dims, padding)

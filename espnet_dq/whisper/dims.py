@@ -114,15 +114,19 @@ def weight_shapes(dims: ModelDimensions) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def vocabulary_tokenizer(vocabulary: ModelDimensions | int) -> Tokenizer:
+def vocabulary_tokenizer(vocabulary: ModelDimensions | int, source: object = None) -> Tokenizer:
     """A model's multilingual tokenizer, by its dimensions or by the size of a whole vocabulary.
 
-    Whole ones have 51865 (99 languages) or 51866 (100) tokens. Raises `InputError` for another
-    size that comes without its tokens: its special ones would be somebody's guess.
+    Whole ones have 51865 (99 languages) or 51866 (100) tokens. Raises `InputError`, which names
+    `source` if it is given, for another size that comes without its tokens: its special ones would
+    be somebody's guess.
     """
-    tokenizer = any_tokenizer(vocabulary)
-    if tokenizer.language is None:
-        raise InputError(f"no multilingual Whisper tokenizer has {WHOLE[0]} tokens")
+    try:
+        tokenizer = any_tokenizer(vocabulary)
+        if tokenizer.language is None:
+            raise InputError(f"no multilingual Whisper tokenizer has {WHOLE[0]} tokens")
+    except InputError as e:
+        raise e if source is None else InputError(f"{source}: {e}") from e
     return tokenizer
 
 

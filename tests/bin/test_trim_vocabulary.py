@@ -9,7 +9,7 @@ import whisper
 
 from espnet_dq.bin.convert import main as convert
 from espnet_dq.bin.init_student import main as init_student
-from espnet_dq.bin.trim_vocabulary import main
+from espnet_dq.bin.trim_vocabulary import always, encode_word, main
 from espnet_dq.bin.verify import main as verify
 from espnet_dq.data.kaldi import write_scp
 from espnet_dq.errors import InputError, WorkError
@@ -74,6 +74,22 @@ def test_what_is_kept(toy, trimmed):
     saved = torch.load(trimmed, weights_only=True)
     assert saved["kept_tokens"].tolist() == [*kept]
     assert whisper.load_model(str(trimmed), device="cpu").dims.n_vocab == len(kept) < 4000
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        ("我 喜欢 看 书 今天 天气", "今天天气"),
+        ("今日 天気", "今日天気"),
+        ("guten morgen\nwie", "„Guten Morgen“, Wie"),
+        ("hello", "Hello-hello"),
+    ],
+)
+def test_words_of_a_list_are_kept_as_they_stand_in_texts(words, text):
+    whole = vocabulary_tokenizer(51865)
+    kept = always(whole).union(*(encode_word(whole, word) for word in words.split()))
+    for language in ("zh", "de"):
+        assert {*encode_text(whole, text, language)} <= closure(whole, kept)
 
 
 def test_a_list_that_does_not_fit_is_refused(trimmed, tmp_path):
@@ -193,8 +209,15 @@ def test_mistakes_are_named(toy, trimmed, data, save_toy, tmp_path):
     refused(f"{tmp_path / 'none'}: no such file", "--words", tmp_path / "none")
     (tmp_path / "latin1").write_bytes("adiós".encode("latin1"))
     refused(f"{tmp_path / 'latin1'}: not UTF-8", "--words", tmp_path / "latin1")
+    (tmp_path / "empty").write_text("\n \n")
+    refused(f"{tmp_path / 'empty'}: no words", "--words", tmp_path / "empty")
+    (tmp_path / "words").write_text("one\nof <|en|> it\n")
+    refused(rf"{tmp_path / 'words'}:2: a text with <\|en\|>", "--words", tmp_path / "words")
     refused(f"{trimmed}: its vocabulary is not a whole one", "--data", data, source=trimmed)
     refused(f"{english}: no multilingual", "--data", data, source=english)
+    write_scp(tmp_path / "text", {"a": "<|en|>"})
+    write_scp(tmp_path / "utt2lang", {"a": "en"})
+    refused(rf"{tmp_path / 'text'}: 'a': a text with <\|en\|>", "--data", tmp_path)
     write_scp(tmp_path / "text", {"a": "one"})
     write_scp(tmp_path / "utt2lang", {"b": "en"})
     refused("utt2lang: no line for 'a' of text", "--data", tmp_path)

@@ -11,6 +11,7 @@ from espnet_dq.data import unfit
 from espnet_dq.data.audio import BLOCK, load_audio
 from espnet_dq.data.unfit import (
     CLIPPED,
+    NOT_SPEECH,
     SCRIPT,
     SILENCE,
     SPECIAL,
@@ -58,6 +59,9 @@ def test_silence(clips):
 @pytest.mark.parametrize(
     ("text", "language", "fault"),
     [
+        ("", "en", None),  # what the teacher is to write
+        ("...", "en", NOT_SPEECH),
+        ("(laughs) ♪♪", "zh", NOT_SPEECH),
         ("Good day", "ru", None),  # a few Latin letters
         ("xin <|vi|> chao", "vi", SPECIAL),
         ("a < b | c > d", "en", None),

@@ -1,6 +1,7 @@
 """Labels from a real teacher, and what is kept of them."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from espnet_dq.data.kaldi import KaldiDir, read_scp
 from espnet_dq.errors import InputError
 from espnet_dq.labels import pseudo
 from espnet_dq.labels.pseudo import Label, Limits, _known, error_rate, label_folder
+from tests import toys
 
 
 @pytest.fixture
@@ -85,7 +87,7 @@ def test_of_other_data_only_what_is_new_is_asked(tmp_path, monkeypatch):
         return (Label(u, f"{data.utt2lang[u]} {u}", -0.1, 1.0, 0.0, False) for u in utts)
 
     monkeypatch.setattr(pseudo, "_ask", ask)
-    monkeypatch.setattr(pseudo, "_model", lambda *_: torch.nn.Linear(1, 1))
+    monkeypatch.setattr(pseudo, "_model", lambda *_: toys.make_model(state=16, layers=1))
     teacher, source = tmp_path / "x.pt", tmp_path / "data"
     teacher.write_bytes(b"weights")
     data = KaldiDir()
@@ -105,6 +107,11 @@ def test_of_other_data_only_what_is_new_is_asked(tmp_path, monkeypatch):
         label_folder(source, tmp_path / "out", teacher, "replace")
         assert sorted(asked) == ["u2", "u3", "u5"]
     assert read_scp(tmp_path / "out/text")["u3"] == "de u3"
+    data.add("u6", tmp_path / "u1.wav", "text", "ann", "en", utt2num_samples=640_000)
+    data.save(source)
+    with pytest.raises(InputError, match=r"^u6: 40\.0 s; the model hears 30 s$"):
+        label_folder(source, tmp_path / "out", teacher, "replace")
+    assert sorted(asked) == ["u2", "u3", "u5"]
 
 
 @pytest.mark.parametrize(
@@ -161,16 +168,17 @@ def test_no_gpu(folder, weights_dir, tmp_path):
 def test_limits():
     limits = Limits()
     sound = Label("u", "text", -0.3, 1.2, 0.01, False)
-    assert limits.fault(sound) is None
+    assert limits.fault(sound, "en") is None
     for changed, cause in (
-        ({"text": ""}, "heard nothing"),
+        *(({"text": text}, "heard no words") for text in ("", "...", "-", "。", "♪♪", "(music)")),
         ({"text": "a<|vi|> b"}, "special token"),
         ({"compression": 2.5}, "repeats itself"),
         ({"no_speech": 0.7}, "no speech"),
         ({"cut": True}, "longer than its decoder has room for"),
         ({"logprob": -1.1}, "not sure"),
+        ({"logprob": math.nan}, "not sure"),
     ):
-        assert cause in limits.fault(Label(**{**vars(sound), **changed}))
+        assert cause in limits.fault(Label(**{**vars(sound), **changed}), "en")
 
 
 def test_error_rates():

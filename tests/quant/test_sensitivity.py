@@ -12,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from espnet_dq.bin.allocate import main as allocate_main
+from espnet_dq.bin.calibrate import main as calibrate
 from espnet_dq.bin.convert import main as convert
 from espnet_dq.bin.sensitivity import main as sensitivity
+from espnet_dq.bin.teacher_pass import main as teacher_pass
 from espnet_dq.bin.verify import main as verify
 from espnet_dq.data.audio import load_audio, save_wav
 from espnet_dq.data.kaldi import KaldiDir, write_scp
@@ -132,9 +134,13 @@ def test_from_the_table_to_a_verified_file_within_the_budget(table, tmp_path, ca
     assert packed.stat().st_size <= budget * 1e6
     assert verify([str(packed), "--against", f"{table}/toy.pt", "--grid", str(grids)]) == 0
     capsys.readouterr()
-    with pytest.raises(InputError, match="too small: the smallest grids need"):
+    with pytest.raises(InputError, match=r"^--budget_mb 0\.5: at least \S+ is needed$") as error:
         allocate_main([*given, "0.5", "--out", str(tmp_path / "none.yaml")])
+    least = float(str(error.value).split()[-3])
+    with pytest.raises(InputError, match=f"at least {least:.3f} is needed"):
+        allocate_main([*given, str(least - 0.001), "--out", str(tmp_path / "none.yaml")])
     assert not (tmp_path / "none.yaml").exists()
+    allocate_main([*given, str(least), "--out", str(tmp_path / "least.yaml")])
 
 
 def test_what_no_grid_holds_stays_in_float(table, tmp_path):
@@ -212,6 +218,33 @@ def test_what_a_folder_lacks_is_named(save_toy, tmp_path):
         write_scp(tmp_path / name, table)
     options = ["--grids", "uniform8", "--out", str(tmp_path / "table.jsonl")]
     assert sensitivity([*given, *options]) == 0
+
+
+def test_what_no_model_hears_is_named(save_toy, tmp_path):
+    save_wav(tmp_path / "a.wav", np.zeros(16000, np.float32))
+    teacher = ["--teacher", str(save_toy(seed=1, state=16, layers=1)), "--grid", "none"]
+    teacher += ["--train_config", str(tmp_path / "kd.yaml"), "--out", str(tmp_path / "cache")]
+    (tmp_path / "kd.yaml").write_text("{}")
+    english, short = {"n_vocab": 51864}, {"audio_ctx": 20}
+    for text, language, sizes, said in (
+        ("a " * 600, "en", {}, "^a: [0-9]+ tokens of text; the decoder has room for 441$"),
+        ("a", "en", short, r"^a: 1\.0 s; the model hears 0\.4 s$"),
+        ("<|en|>", "en", {}, r"^a: a text with <\|en\|>, which is no text"),
+        ("a", "yue", {}, "^a: unknown language 'yue'"),
+        ("a", "en", english, r"toy.*\.pt: no multilingual Whisper tokenizer"),
+    ):
+        data, model = KaldiDir(), str(save_toy(state=16, layers=1, **sizes))
+        data.add("a", tmp_path / "a.wav", text, "a", language, utt2num_samples=16000)
+        data.save(tmp_path / "data")
+        given = ["--data", str(tmp_path / "data")]
+        with pytest.raises(InputError, match=said):
+            sensitivity([*given, "--model", model, "--out", str(tmp_path / "table.jsonl")])
+        with pytest.raises(InputError, match=said):
+            calibrate([*given, "--model", model, "--out", str(tmp_path / "ranges.json")])
+        if sizes is not english:
+            with pytest.raises(InputError, match=said):
+                teacher_pass([*given, "--student", model, *teacher])
+        assert not [*tmp_path.glob("cache/**/*.ark")]
 
 
 def test_a_table_that_is_not_whole(table, tmp_path):

@@ -9,6 +9,7 @@ from torch.optim.swa_utils import AveragedModel
 import espnet_dq as dq
 from espnet_dq.bin.merge import main as merge
 from espnet_dq.errors import InputError
+from espnet_dq.student.merge import mean
 
 
 @pytest.fixture(scope="module")
@@ -80,3 +81,8 @@ def test_models_of_two_kinds(toys, save_toy, tmp_path):
         merge(["--models", str(toys[0]), str(toys[1]), "--out", str(tmp_path / "merged")])
     with pytest.raises(InputError):
         merge(["--models", str(toys[0]), str(toys[1]), "--out", str(toys[0])])
+
+
+def test_of_a_share_of_0_nothing_is_left():
+    astray, sound = {"w": torch.full((2,), torch.nan)}, {"w": torch.ones(2)}
+    assert mean([astray, sound], [0, 1])["w"].tolist() == [1, 1]

@@ -133,7 +133,15 @@ def test_other_speech_is_needed(exp):
 
 def test_a_training_that_went_astray_has_no_share(exp):
     state = torch.load(exp / "trained.pth")
-    torch.save({name: weight * torch.nan for name, weight in state.items()}, exp / "trained.pth")
-    with pytest.raises(WorkError, match=r"0\.\d+ of kd: no number for dev: its training"):
+    for factor, message in (
+        (torch.nan, r"trained\.pth: encoder\..* is not all finite: its training went astray"),
+        (1e30, r"0\.\d+ of kd: no number for dev: its training"),
+    ):
+        astray = {name: weight * factor for name, weight in state.items()}
+        torch.save(astray, exp / "trained.pth")
+        with pytest.raises(WorkError, match=message):
+            choose(exp, exp / "trained.pth", "zeros")
+        assert not (exp / TRIED).exists()
+    torch.save({"decoder.x": torch.zeros(1)}, exp / "trained.pth")
+    with pytest.raises(InputError, match=r"trained\.pth: has no encoder\..*: it is of another"):
         choose(exp, exp / "trained.pth", "zeros")
-    assert not (exp / TRIED).exists()

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from espnet_dq.errors import InputError
+from espnet_dq.errors import InputError, WorkError
 from espnet_dq.quant import gptq
 from espnet_dq.quant.prepare import candidates
 from espnet_dq.task.start import init_student, merge_start, round_start
@@ -40,8 +40,17 @@ def test_between_them(checkpoints, tmp_path):
 def test_what_cannot_be(checkpoints, tmp_path):
     with pytest.raises(InputError, match="from 0, the start, to 1"):
         merge_start(tmp_path / "start.pth", tmp_path / "trained.pth", 1.5, tmp_path / "m.pth")
-    with pytest.raises(InputError, match=r"start\.pth: has no projector\.weight"):
+    with pytest.raises(InputError, match=r"start\.pth: has no projector\.weight: it is"):
         merge_start(tmp_path / "trained.pth", tmp_path / "start.pth", 0.5, tmp_path / "m.pth")
+    _, trained = checkpoints
+    for weight, error, said in (
+        (torch.randn(4, 3), InputError, r"encoder\.a has shape \(4, 3\), not \(3, 4\): it is of"),
+        (torch.full((3, 4), torch.nan), WorkError, r"encoder\.a is not all finite: its training"),
+    ):
+        torch.save(trained | {"encoder.a": weight}, tmp_path / "odd.pth")
+        for share in (0, 0.5):
+            with pytest.raises(error, match=rf"odd\.pth: {said}"):
+                merge_start(tmp_path / "start.pth", tmp_path / "odd.pth", share, tmp_path / "m.pth")
     assert not (tmp_path / "m.pth").exists()
 
 
@@ -70,5 +79,8 @@ def test_clips_of_rounding_are_filled_as_in_training(tmp_path, monkeypatch):
         made = round_start(exp, "qat", init, exp / "init/rounded.pth", padding)
         noted.append(json.loads(made.with_name("rounded.pth.json").read_text()).get("padding"))
     assert filled == ["silence", "zeros"]
+    torch.save({}, init)
+    with pytest.raises(InputError, match=r"student\.pth: has no encoder\..*: it is of another"):
+        round_start(exp, "qat", init, exp / "init/rounded.pth", "zeros")
     # What older versions have made, as the grids' own runtime fills windows, still stands.
     assert noted == [None, "zeros", "zeros"]
