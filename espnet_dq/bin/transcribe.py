@@ -80,7 +80,9 @@ def main(argv: list[str] | None = None) -> int:
         args.runtime, args.model, args.threads, nj=1, beam_size=args.beam_size,
         context=args.context, task=args.task, words=args.words, prompt=args.prompt,
     )  # fmt: skip
-    asked = known_language(args.language, runtime.languages) if args.language else None
+    asked = args.language  # of an unset variable it is "", and no language
+    if asked is not None:
+        asked = known_language(asked, runtime.languages)
     # The model sets them in windows of 30 s only.
     timed = args.format in HEAD or (args.format == JSON and runtime.window == WINDOW)
     timestamps = args.timestamps or timed

@@ -153,7 +153,7 @@ def known_language(name: str, known: Collection[str] | None = None) -> str:
     if code is None and known is None:
         raise InputError(f"--language {name}: {UNKNOWN_LANGUAGE}")
     if code is None or (known is not None and code not in known):
-        raise InputError(f"--language {name}: the model knows no such language")
+        raise InputError(f"--language {name or repr(name)}: the model knows no such language")
     return code
 
 

@@ -18,6 +18,7 @@ import soundfile
 from faster_whisper import WhisperModel
 from whisper.normalizers import BasicTextNormalizer
 
+import espnet_dq as dq
 from espnet_dq.bin import transcribe as command
 from espnet_dq.bin.decode import main as decode
 from espnet_dq.bin.transcribe import main
@@ -534,9 +535,21 @@ def test_several_files_one_of_them_bad(clips, source_files, tmp_path, capsys):
     assert jiwer.wer(words(text), words(heard)) < 0.4  # only if the language is detected
 
 
-def test_unknown_language_is_refused(toy_models):
-    with pytest.raises(InputError, match="--language tlh"):
-        main(["a.wav", "--model", str(toy_models["torch"]), "--language", "tlh"])
+@pytest.mark.parametrize(
+    ("option", "value", "line"),
+    [
+        ("language", "tlh", "--language tlh: the model knows no"),
+        ("language", "", "--language '': the model knows no"),  # of a variable that is not set
+        ("threads", "1025", "threads: 1025 is not a whole number from 0 to 1024"),
+        ("beam_size", "101", "beam_size: 101 is not a whole number from 1 to 100"),
+    ],
+)
+def test_what_no_model_or_machine_has_is_refused(option, value, line, toy_models):
+    with pytest.raises(InputError, match=line):
+        main(["a.wav", "--model", str(toy_models["torch"]), f"--{option}", value])
+    given = {option: value if option == "language" else int(value)}
+    with pytest.raises(InputError, match=line):
+        dq.transcribe("a.wav", toy_models["torch"], **given)
 
 
 def test_beams_that_whisper_cpp_does_not_have_are_refused(make_toy, tmp_path):
