@@ -28,6 +28,7 @@ from espnet_dq.data.faults import AudioFault
 from espnet_dq.data.kaldi import read_scp, write_scp
 from espnet_dq.data.noise import hum
 from espnet_dq.data.texts import join
+from espnet_dq.decode import halves
 from espnet_dq.decode.transcribe import spoken_language, transcribe
 from espnet_dq.errors import InputError
 from espnet_dq.formats.write import write
@@ -376,6 +377,65 @@ def test_what_was_heard_of_a_broken_file_is_printed(fake, monkeypatch, tmp_path,
     assert good.startswith(f"{tmp_path}/y.wav\tw0")
     where = f"transcribe: warning: {tmp_path}/y.wav: damaged at 5.00 s: recording 2 of 2: "
     assert f"{where}sampled at 3000 Hz" in err
+
+
+@pytest.mark.parametrize("options", [["--language", "it"], []])  # it may fail at either
+@pytest.mark.parametrize("error", [IndexError("out of\nbounds"), AssertionError(), Exception()])
+def test_a_file_on_which_the_runtime_fails_costs_only_itself(
+    error, options, fake, monkeypatch, tmp_path, capsys
+):
+    def failing(*_):
+        raise error
+
+    for name, seconds in (("x", 5), ("y", 5)):
+        save_wav(tmp_path / f"{name}.wav", spoken(seconds)[0])
+    (tmp_path / "bad.wav").write_bytes(b"no audio")
+    hears = FakeRuntime.transcribe if options else FakeRuntime.detect
+    turns = iter([failing, hears, hears])
+    name = hears.__name__
+    monkeypatch.setattr(FakeRuntime, name, lambda *given: next(turns)(*given))
+    paths = [str(tmp_path / name) for name in ("x.wav", "y.wav")]
+    assert main([*paths, *fake, *options]) == 1
+    out, err = capsys.readouterr()
+    assert out.startswith(f"{paths[1]}\tw0 ") and len(out.splitlines()) == 1
+    why = "out of" if error.args else type(error).__name__
+    assert err.splitlines()[0] == f"transcribe: {paths[0]}: {type(error).__name__}: {why}"
+    assert main([str(tmp_path / "bad.wav"), paths[1], *fake, *options]) == 2
+
+
+def test_a_lack_of_memory_ends_it(fake, monkeypatch, tmp_path):
+    def full(*_):
+        raise RuntimeError("std::bad_alloc")
+
+    save_wav(tmp_path / "x.wav", spoken(5)[0])
+    monkeypatch.setattr(FakeRuntime, "transcribe", full)
+    with pytest.raises(RuntimeError, match="bad_alloc"):
+        main([str(tmp_path / "x.wav"), *fake, "--language", "it"])
+
+
+def test_clips_of_no_time_are_long_enough_for_every_runtime(monkeypatch, tmp_path):
+    """Of one frame faster-whisper has no times of words, of less than 0.1 s whisper.cpp nothing."""
+    asked = []
+
+    class Listening(Marking):
+        def detect(self, audio):
+            asked.append(len(audio))
+            return "it", 0.9
+
+        def transcribe(self, audio, *_):
+            asked.append(len(audio))
+            return [Segment(0, 30, "a")]
+
+        def decode(self, clips, language):
+            asked.extend(map(len, clips))
+            return [Hypothesis("a") for _ in clips]
+
+    noise = np.random.default_rng(0).normal(0, 0.1, 300).astype(np.float32)
+    save_wav(tmp_path / "x.wav", noise)
+    (found,) = transcribe(Listening(), tmp_path / "x.wav", None, True)
+    assert (found.start, found.end) == (0, 300 / SAMPLE_RATE)
+    halves.decode(Listening(), [noise, np.tile(noise, 6)], "it")
+    assert asked == [1600, 1600, 1600, 1800]
 
 
 @pytest.mark.slow
