@@ -58,10 +58,11 @@ def known(key: str, value: object, names: Collection[str]) -> None:
         raise InputError(f"unknown {key} {shown(value)}: known are {', '.join(names)}")
 
 
-def check_whole(key: str, value: object, least: int) -> None:
-    """Raise an `InputError` that names `key` unless `value` is a whole number from `least` on."""
-    if type(value) is not int or value < least:
-        raise InputError(f"{key}: {shown(value)} is not a whole number of {least} or more")
+def check_whole(key: str, value: object, least: int, most: float = inf) -> None:
+    """Raise an `InputError` that names `key` unless `value` is whole, from `least` to `most`."""
+    if type(value) is not int or not least <= value <= most:
+        limits = f"of {least} or more" if most == inf else f"from {least} to {most}"
+        raise InputError(f"{key}: {shown(value)} is not a whole number {limits}")
 
 
 def check_number(key: str, value: object, most: float = inf) -> None:

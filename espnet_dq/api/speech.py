@@ -89,7 +89,7 @@ def transcribe(
         )
     if channel is not None:
         check_whole("channel", channel, 0)
-    code = known_language(language, model.languages) if language else None
+    code = None if language is None else known_language(language, model.languages)
 
     def detected(language: str | None, probability: float) -> None:
         level = logging.INFO if probability >= SURE else logging.WARNING

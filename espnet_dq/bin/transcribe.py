@@ -11,7 +11,7 @@ from espnet_dq.data.languages import known_language
 from espnet_dq.data.texts import gap
 from espnet_dq.decode.subtitles import HEAD, cue, json_line
 from espnet_dq.decode.transcribe import BEAM, SURE, transcribe
-from espnet_dq.errors import InputError, one_line, run, say
+from espnet_dq.errors import DQError, InputError, one_line, run, say
 from espnet_dq.files import atomic, check_replaceable
 from espnet_dq.runtimes import RUNTIMES, Segment, load_runtime
 from espnet_dq.runtimes.interface import TASKS, WINDOW
@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
     however long a file is. Silence says nothing; what goes round in circles, or cannot have been
     said in its time, is tried again at random, in the same way each time, and cut if need be.
     Damaged spots of a file are named and passed over. A bad file among several is named, the others
-    are still transcribed, and the exit code is 2.
+    are still transcribed, and the exit code is 2; 1 for one on which the runtime failed.
     """
     args = get_parser().parse_args(argv)
     if args.words and args.format != JSON:
@@ -80,7 +80,9 @@ def main(argv: list[str] | None = None) -> int:
         args.runtime, args.model, args.threads, nj=1, beam_size=args.beam_size,
         context=args.context, task=args.task, words=args.words, prompt=args.prompt,
     )  # fmt: skip
-    asked = known_language(args.language, runtime.languages) if args.language else None
+    asked = args.language  # of an unset variable it is "", and no language
+    if asked is not None:
+        asked = known_language(asked, runtime.languages)
     # The model sets them in windows of 30 s only.
     timed = args.format in HEAD or (args.format == JSON and runtime.window == WINDOW)
     timestamps = args.timestamps or timed
@@ -105,9 +107,9 @@ def main(argv: list[str] | None = None) -> int:
             else:
                 for part in parts:
                     print(part, end="", flush=True)
-        except InputError as e:
+        except DQError as e:
             say(f"transcribe: {e}", sys.stderr)
-            code = e.exit_code
+            code = max(code, e.exit_code)
     return code
 
 
@@ -195,7 +197,7 @@ def _parts(segments: Iterable[Segment], kind: str, timestamps: bool, prefix: str
                 if text := segment.text:
                     yield (gap(before, text, segment.language) if before else prefix) + text
                     before = text
-        except InputError:
+        except DQError:
             if before:
                 yield "\n"
             raise

@@ -155,7 +155,7 @@ def known_language(
     if code is None and known is None:
         raise InputError(f"{option} {name}: {UNKNOWN_LANGUAGE}")
     if code is None or (known is not None and code not in known):
-        raise InputError(f"{option} {name}: the model knows no such language")
+        raise InputError(f"{option} {name or repr(name)}: the model knows no such language")
     return code
 
 

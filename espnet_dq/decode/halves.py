@@ -18,6 +18,8 @@ from espnet_dq.runtimes.interface import (
     Hypothesis,
     Runtime,
     Segment,
+    failures,
+    heard,
     worst,
     written,
 )
@@ -31,7 +33,8 @@ def decode(runtime: Runtime, clips: list[np.ndarray], language: str) -> list[Hyp
 
     Still cut are texts that go round in circles, which no room is enough for.
     """
-    said = runtime.decode(clips, language)
+    with failures():
+        said = runtime.decode([*map(heard, clips)], language)
     for number, (clip, whole) in enumerate(zip(clips, said, strict=True)):
         if whole.limit and (at := _middle(runtime, clip, whole.text)):
             parts = [
@@ -52,7 +55,8 @@ def transcribe(
     temperatures: tuple[float, ...] = TEMPERATURES,
 ) -> list[Segment]:
     """As the runtime's `transcribe`; what is cut at the decoder's end is decoded in two."""
-    segments = runtime.transcribe(audio, language, timestamps, temperatures)
+    with failures():
+        segments = runtime.transcribe(heard(audio), language, timestamps, temperatures)
     text = " ".join(segment.text for segment in segments)
     if not worst(s.limit for s in segments) or not (at := _middle(runtime, audio, text)):
         return segments

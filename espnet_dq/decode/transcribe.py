@@ -12,7 +12,8 @@ from espnet_dq.data.faults import AudioFault
 from espnet_dq.data.pieces import pieces
 from espnet_dq.data.unfit import sounding
 from espnet_dq.decode import guard, halves
-from espnet_dq.runtimes.interface import WINDOW, Runtime, Segment, written
+from espnet_dq.errors import WorkError
+from espnet_dq.runtimes.interface import WINDOW, Runtime, Segment, failures, heard, written
 
 # `Runtime.detect` gives clips of speech 0.38 at least, 0.26 behind 20 s of silence; noise, hum,
 # clicks, a tone and a tune 0.19 at most (base and tiny; 8 clips in 5 languages, 11 other sounds).
@@ -80,15 +81,19 @@ def transcribe(
 
     Raises:
         InputError: as in `read_apart`, possibly after some segments.
+        WorkError: the runtime failed.
     """
     cut = speech if vad else sounds
-    if language is None:
-        language, probability = spoken_language(runtime, path, channel, cut)
-        detected(language, probability)
-    if language:
-        parts = pieces(read_apart(path, channel, damage), runtime.window)
-        found = transcribe_pieces(runtime, parts, language, timestamps, cut=cut)
-        yield from (segment for segment in found if segment.text)
+    try:
+        if language is None:
+            language, probability = spoken_language(runtime, path, channel, cut)
+            detected(language, probability)
+        if language:
+            parts = pieces(read_apart(path, channel, damage), runtime.window)
+            found = transcribe_pieces(runtime, parts, language, timestamps, cut=cut)
+            yield from (segment for segment in found if segment.text)
+    except WorkError as e:
+        raise WorkError(f"{path}: {e}") from e
 
 
 def spoken_language(
@@ -111,7 +116,8 @@ def spoken_language(
         for _, audio in cut(pieces(blocks, runtime.window)):
             if len(runtime.languages) == 1:
                 return next(iter(runtime.languages)), 1.0
-            found = runtime.detect(audio)
+            with failures():
+                found = runtime.detect(heard(audio))
             if best[0] is None or found[1] > best[1]:
                 best = found
             if best[1] >= SURE:

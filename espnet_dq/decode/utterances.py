@@ -16,7 +16,7 @@ from espnet_dq.data.pieces import pieces
 from espnet_dq.data.texts import join
 from espnet_dq.decode import guard, halves
 from espnet_dq.decode.transcribe import transcribe_pieces
-from espnet_dq.errors import InputError, no_memory
+from espnet_dq.errors import InputError, WorkError, no_memory
 from espnet_dq.runtimes import Runtime
 from espnet_dq.runtimes.interface import Guard, Hypothesis, Limit, worst
 
@@ -105,13 +105,13 @@ def decode(engine: Runtime, job: Job, guarded: bool = False) -> list[Decoded]:
                 call_seconds[utt] = call_seconds[utt] or elapsed
                 samples[utt] += len(clip)
                 heard[utt].append(hypothesis)
-    except (RuntimeError, ValueError, AssertionError) as e:
+    except (WorkError, RuntimeError) as e:
         if no_memory(e) and len(job.wav) == 1:  # of the machine, not of the model's making
             raise
         if len(job.wav) > 1:
             alone = [Job(job.language, {utt: path}) for utt, path in job.wav.items()]
             return [result for each in alone for result in decode(engine, each, guarded)]
-        return [Decoded(utt, failed=_reason(e)) for utt in job.wav]
+        return [Decoded(utt, failed=str(e)) for utt in job.wav]
     return [
         Decoded(utt, failed=failed[utt])
         if utt in failed
@@ -147,10 +147,8 @@ def _timed_utterance(engine: Runtime, utt: str, path: str, language: str, guarde
         found = list(transcribe_pieces(engine, heard(), language, True, guarded))
     except AudioFault as e:
         return Decoded(utt, failed=str(e))
-    except (RuntimeError, ValueError, AssertionError) as e:
-        if no_memory(e):
-            raise
-        return Decoded(utt, failed=_reason(e))
+    except WorkError as e:
+        return Decoded(utt, failed=str(e))
     return Decoded(
         utt,
         join((segment.text for segment in found), language),
@@ -160,8 +158,3 @@ def _timed_utterance(engine: Runtime, utt: str, path: str, language: str, guarde
         limit=worst(s.limit for s in found),
         guard=max((s.guard for s in found), default=""),
     )
-
-
-def _reason(error: Exception) -> str:
-    """What a failure is called in the records, in one line."""
-    return f"{type(error).__name__}: {str(error).strip()}".splitlines()[0]

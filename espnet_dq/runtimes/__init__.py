@@ -16,6 +16,7 @@ from pkgutil import resolve_name
 
 from espnet_dq import jobs
 from espnet_dq.config import check_whole, known
+from espnet_dq.data.names import text_fault
 from espnet_dq.data.unfit import has_special_token
 from espnet_dq.errors import InputError, check_kind, shown
 from espnet_dq.fetch.names import source_path
@@ -33,6 +34,9 @@ RUNTIMES: dict[str, str | type[Runtime]] = {
     "transformers": "espnet_dq.runtimes.transformers:Transformers",
     "onnx": "espnet_dq.runtimes.onnx:OnnxRuntime",
 }
+# No machine has more cores, and of tens of thousands of threads runtimes crash. A wider beam takes
+# minutes for a clip.
+MOST_THREADS, MOST_BEAMS = 1024, 100
 
 
 def guess_runtime(path: Path | str) -> str:
@@ -80,11 +84,14 @@ def load_runtime(
             model cannot do what is asked for.
         WorkError: a name whose model cannot be fetched.
     """
-    for key, value, least in (("threads", threads, 0), ("nj", nj, 0), ("beam_size", beam_size, 1)):
-        check_whole(key, value, least)
+    check_whole("threads", threads, 0, MOST_THREADS)
+    check_whole("nj", nj, 0, MOST_THREADS)
+    check_whole("beam_size", beam_size, 1, MOST_BEAMS)
     check_kind("prompt", prompt, str, "a text")
     if has_special_token(prompt):
         raise InputError(f"prompt: {shown(prompt)}: holds a special token, no text")
+    if fault := text_fault(prompt):
+        raise InputError(f"prompt: {shown(prompt)}: {fault}")
     path = source_path(path)
     name = name or guess_runtime(path)
     known("runtime", name, RUNTIMES)

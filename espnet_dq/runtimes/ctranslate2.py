@@ -148,13 +148,12 @@ class FasterWhisper:
             return encode(features[..., :frames])
 
         self.model.encode = heard
-        # Its own `initial_prompt` stands before the first window only; here none has a text from
-        # before.
+        # Its own `initial_prompt` stands before the first window only.
         get_prompt = self.model.get_prompt
 
-        def prompted(tokenizer, _: list[int], **options) -> list[int]:
-            tokens = tokenizer.encode(f" {self.prompt.strip()}") if self.prompt else []
-            return get_prompt(tokenizer, tokens, **options)
+        def prompted(tokenizer, before: list[int], **options) -> list[int]:
+            before = tokenizer.encode(f" {self.prompt.strip()}") if self.prompt else before
+            return get_prompt(tokenizer, before, **options)
 
         self.model.get_prompt = prompted
         token = self.model.hf_tokenizer.token_to_id  # not every model knows every language

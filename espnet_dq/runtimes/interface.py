@@ -12,7 +12,7 @@ import numpy as np
 from espnet_dq.config import WindowConfig
 from espnet_dq.data.audio import SAMPLE_RATE
 from espnet_dq.data.texts import as_said, repetition
-from espnet_dq.errors import InputError
+from espnet_dq.errors import DQError, InputError, WorkError, no_memory
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,6 +24,7 @@ CONTEXTS = ("full", "short", "auto")
 TASKS = ("transcribe", "translate")  # the latter into English
 MARGIN = 3.0  # seconds of silence behind the sound of a short window, at least (docs/results.md)
 FRAMES = 100  # log-mel frames a second
+LEAST = 0.1  # seconds: of less whisper.cpp says nothing, and faster-whisper has no times of words
 BATCH = 8  # clips at a time, where more of them are faster
 # whisper.transcribe's rules for a window that was decoded badly, and its temperatures.
 NO_SPEECH, LOGPROB, COMPRESSION = 0.6, -1.0, 2.4
@@ -303,6 +304,24 @@ def windows_cut(lengths: Iterable[tuple[int, int]], room: int) -> set[int]:
 def worst(limits: Iterable[Limit]) -> Limit:
     """What is to be said of a text whose parts met these limits."""
     return max(limits, key=("", *LIMITS).index, default="")
+
+
+def heard(clip: np.ndarray) -> np.ndarray:
+    """A clip, with silence behind it if it is shorter than every runtime takes it."""
+    return np.pad(clip, (0, max(0, round(LEAST * SAMPLE_RATE) - len(clip))))
+
+
+@contextmanager
+def failures() -> Iterator[None]:
+    """What a runtime raises in it becomes a `WorkError`; no memory is the machine's, and stays."""
+    try:
+        yield
+    except DQError:
+        raise
+    except Exception as e:  # libraries raise what they like
+        if no_memory(e):
+            raise
+        raise WorkError(f"{type(e).__name__}: {first_line(e)}") from e
 
 
 def check_files(path: Path, names: Iterable[str], form: str) -> None:

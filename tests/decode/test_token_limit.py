@@ -285,5 +285,10 @@ def test_a_text_cut_behind_a_prompt_is_named(runtime, models):
     sound = np.concatenate([noise(20), np.zeros(10 * SAMPLE_RATE, np.float32), noise(27)])
     found = engine.transcribe(sound, "en", True, (0.0,))
     assert [(len(s.text.split()), s.limit) for s in found] == [(40 - 6, ""), (54 - 6, "")]
-    with pytest.raises(InputError, match=r"prompt: .*holds a special token"):
-        load_runtime(runtime, models[runtime], prompt="so <|endoftext|>")
+    for odd, line in (
+        ("so <|endoftext|>", "holds a special token"),
+        ("Fran\udce7ois", "is not Unicode"),  # of a terminal in Latin-1
+        ("a\0b", "holds a NUL"),
+    ):
+        with pytest.raises(InputError, match=rf"prompt: .*{line}"):
+            load_runtime(runtime, models[runtime], prompt=odd)

@@ -18,6 +18,7 @@ import soundfile
 from faster_whisper import WhisperModel
 from whisper.normalizers import BasicTextNormalizer
 
+import espnet_dq as dq
 from espnet_dq.bin import transcribe as command
 from espnet_dq.bin.decode import main as decode
 from espnet_dq.bin.transcribe import main
@@ -27,6 +28,7 @@ from espnet_dq.data.faults import AudioFault
 from espnet_dq.data.kaldi import read_scp, write_scp
 from espnet_dq.data.noise import hum
 from espnet_dq.data.texts import join
+from espnet_dq.decode import halves
 from espnet_dq.decode.transcribe import spoken_language, transcribe
 from espnet_dq.errors import InputError
 from espnet_dq.formats.write import write
@@ -377,6 +379,65 @@ def test_what_was_heard_of_a_broken_file_is_printed(fake, monkeypatch, tmp_path,
     assert f"{where}sampled at 3000 Hz" in err
 
 
+@pytest.mark.parametrize("options", [["--language", "it"], []])  # it may fail at either
+@pytest.mark.parametrize("error", [IndexError("out of\nbounds"), AssertionError(), Exception()])
+def test_a_file_on_which_the_runtime_fails_costs_only_itself(
+    error, options, fake, monkeypatch, tmp_path, capsys
+):
+    def failing(*_):
+        raise error
+
+    for name, seconds in (("x", 5), ("y", 5)):
+        save_wav(tmp_path / f"{name}.wav", spoken(seconds)[0])
+    (tmp_path / "bad.wav").write_bytes(b"no audio")
+    hears = FakeRuntime.transcribe if options else FakeRuntime.detect
+    turns = iter([failing, hears, hears])
+    name = hears.__name__
+    monkeypatch.setattr(FakeRuntime, name, lambda *given: next(turns)(*given))
+    paths = [str(tmp_path / name) for name in ("x.wav", "y.wav")]
+    assert main([*paths, *fake, *options]) == 1
+    out, err = capsys.readouterr()
+    assert out.startswith(f"{paths[1]}\tw0 ") and len(out.splitlines()) == 1
+    why = "out of" if error.args else type(error).__name__
+    assert err.splitlines()[0] == f"transcribe: {paths[0]}: {type(error).__name__}: {why}"
+    assert main([str(tmp_path / "bad.wav"), paths[1], *fake, *options]) == 2
+
+
+def test_a_lack_of_memory_ends_it(fake, monkeypatch, tmp_path):
+    def full(*_):
+        raise RuntimeError("std::bad_alloc")
+
+    save_wav(tmp_path / "x.wav", spoken(5)[0])
+    monkeypatch.setattr(FakeRuntime, "transcribe", full)
+    with pytest.raises(RuntimeError, match="bad_alloc"):
+        main([str(tmp_path / "x.wav"), *fake, "--language", "it"])
+
+
+def test_clips_of_no_time_are_long_enough_for_every_runtime(monkeypatch, tmp_path):
+    """Of one frame faster-whisper has no times of words, of less than 0.1 s whisper.cpp nothing."""
+    asked = []
+
+    class Listening(Marking):
+        def detect(self, audio):
+            asked.append(len(audio))
+            return "it", 0.9
+
+        def transcribe(self, audio, *_):
+            asked.append(len(audio))
+            return [Segment(0, 30, "a")]
+
+        def decode(self, clips, language):
+            asked.extend(map(len, clips))
+            return [Hypothesis("a") for _ in clips]
+
+    noise = np.random.default_rng(0).normal(0, 0.1, 300).astype(np.float32)
+    save_wav(tmp_path / "x.wav", noise)
+    (found,) = transcribe(Listening(), tmp_path / "x.wav", None, True)
+    assert (found.start, found.end) == (0, 300 / SAMPLE_RATE)
+    halves.decode(Listening(), [noise, np.tile(noise, 6)], "it")
+    assert asked == [1600, 1600, 1600, 1800]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("language", "space"), [("zh", ""), ("ja", ""), ("th", ""), ("it", " ")])
 def test_pieces_are_joined_as_words_are(language, space, fake, monkeypatch, tmp_path, capsys):
@@ -534,9 +595,21 @@ def test_several_files_one_of_them_bad(clips, source_files, tmp_path, capsys):
     assert jiwer.wer(words(text), words(heard)) < 0.4  # only if the language is detected
 
 
-def test_unknown_language_is_refused(toy_models):
-    with pytest.raises(InputError, match="--language tlh"):
-        main(["a.wav", "--model", str(toy_models["torch"]), "--language", "tlh"])
+@pytest.mark.parametrize(
+    ("option", "value", "line"),
+    [
+        ("language", "tlh", "--language tlh: the model knows no"),
+        ("language", "", "--language '': the model knows no"),  # of a variable that is not set
+        ("threads", "1025", "threads: 1025 is not a whole number from 0 to 1024"),
+        ("beam_size", "101", "beam_size: 101 is not a whole number from 1 to 100"),
+    ],
+)
+def test_what_no_model_or_machine_has_is_refused(option, value, line, toy_models):
+    with pytest.raises(InputError, match=line):
+        main(["a.wav", "--model", str(toy_models["torch"]), f"--{option}", value])
+    given = {option: value if option == "language" else int(value)}
+    with pytest.raises(InputError, match=line):
+        dq.transcribe("a.wav", toy_models["torch"], **given)
 
 
 def test_beams_that_whisper_cpp_does_not_have_are_refused(make_toy, tmp_path):
