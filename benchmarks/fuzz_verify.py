@@ -27,6 +27,7 @@ from tqdm import tqdm
 from whisper.model import ModelDimensions, Whisper
 
 from espnet_dq.bin.arguments import Parser
+from espnet_dq.bin.describe import commit
 from espnet_dq.errors import DQError, InputError, run
 from espnet_dq.formats import detect, logits
 from espnet_dq.formats.logits import Probe
@@ -154,12 +155,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--changes", type=int, default=10_000)
     parser.add_argument("--share", type=float, default=0.1, help="of what verify caught, run, too")
     parser.add_argument("--model", type=Path, help="a .pt instead of the toy")
-    parser.add_argument("--commit", default="", help="of the code, for the record")
     parser.add_argument("--out", type=Path, required=True, help="JSON lines, to which is added")
     args = parser.parse_args(argv)
     if args.changes % BATCH:
         raise InputError(f"--changes {args.changes}: no multiple of {BATCH}")
     torch.set_num_threads(1)
+    made_at = commit()
     lines = args.out.read_text(encoding="utf-8").splitlines() if args.out.is_file() else []
     done = {json.loads(line)["batch"] for line in lines}
     with tempfile.TemporaryDirectory() as folder:
@@ -175,7 +176,7 @@ def main(argv: list[str] | None = None) -> int:
             result = batch(original, worker, seed, BATCH, args.share)
             result |= {"grid": args.grid or GRIDS[args.format],
                        "model": str(args.model.name) if args.model else "toy",
-                       "seconds": round(time.monotonic() - began), "commit": args.commit,
+                       "seconds": round(time.monotonic() - began), "commit": made_at,
                        "date": date.today().isoformat()}  # fmt: skip
             with open(args.out, "a", encoding="utf-8") as f:
                 f.write(json.dumps(result, ensure_ascii=False) + "\n")
