@@ -27,7 +27,6 @@ def get_parser() -> Parser:
     )
     parser.add_argument(
         "--grid",
-        default="keep",
         help="keep (default): the model's own integers; none: floats; or "
         f"{', '.join(TransformersJs.grids)}",
     )
@@ -50,11 +49,12 @@ def main(argv: list[str] | None = None) -> int:
     check_replaceable(args.out, page.FOLDER)
     check_apart(args.out, source_path(args.source))
     title = args.title or model_name(args.source)
-    model = load(args.source, keep=args.grid == "keep")
+    model = load(args.source, keep=args.grid in (None, "keep"))
     page.chosen(model.weights, args.languages)  # before the work
     with atomic(args.out, page.FOLDER) as folder:
         folder.mkdir()
-        convert(model, folder / "model", TransformersJs.name, args.grid)
+        grid = {"grid": args.grid} if args.grid else {}
+        convert(model, folder / "model", TransformersJs.name, **grid)
         page.write(folder, title, args.about, args.languages)
     say(
         f"{args.out}: {bytes_on_disk(args.out)} bytes; python -m http.server --directory {args.out}"

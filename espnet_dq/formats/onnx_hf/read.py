@@ -20,8 +20,7 @@ from onnx import TensorProto, numpy_helper
 from espnet_dq.errors import InputError
 from espnet_dq.formats.hf.names import openai_name, read_dims, read_json
 from espnet_dq.formats.hf.vocabulary import read_generation, read_vocabulary
-from espnet_dq.formats.onnx.read import text
-from espnet_dq.formats.onnx.wire import read_model
+from espnet_dq.formats.onnx.read import read_model, text
 from espnet_dq.formats.onnx_hf import FILES
 from espnet_dq.whisper.dims import weight_shapes
 from espnet_dq.whisper.weights import Weights
