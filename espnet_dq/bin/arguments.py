@@ -2,7 +2,7 @@
 
 import argparse
 import shlex
-from math import inf, nan
+from math import inf, isnan, nan
 from pathlib import Path
 from typing import NoReturn
 
@@ -97,6 +97,14 @@ def positive(text: str) -> float:
     value = _number(text)
     if not value > 0:
         raise argparse.ArgumentTypeError(f"'{text}' is not a number above 0")
+    return value
+
+
+def number(text: str) -> float:
+    """Any number, for argparse; `inf` and `-inf` are no limit."""
+    value = _number(text)
+    if isnan(value):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number")
     return value
 
 

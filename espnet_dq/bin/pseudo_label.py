@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from espnet_dq.bin.arguments import Parser
+from espnet_dq.bin.arguments import Parser, number
 from espnet_dq.data.kaldi import FOLDER
 from espnet_dq.errors import InputError, run, say
 from espnet_dq.files import check_apart, check_replaceable
@@ -31,13 +31,13 @@ def get_parser() -> Parser:
     )
     parser.add_argument(
         "--max_error",
-        type=float,
+        type=number,
         default=Limits.max_error,
         help="check: highest WER (CER where words have no spaces) in percent (10)",
     )
     parser.add_argument(
         "--min_logprob",
-        type=float,
+        type=number,
         default=Limits.min_logprob,
         help="lowest mean log-probability of a token (-1)",
     )

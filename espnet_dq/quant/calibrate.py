@@ -123,7 +123,12 @@ class Recorder:
 
 
 def save_ranges(path: str | Path, recorder: Recorder, about: Mapping[str, str | int]) -> None:
-    """Write the ranges as JSON, `about` (where from) first, whole or not at all."""
+    """Write the ranges as JSON, `about` (where from) first, whole or not at all.
+
+    Raises `InputError` naming a layer that has no range.
+    """
+    if still := [layer for layer, top in recorder.tops.items() if not top]:
+        raise InputError(f"{path}: {still[0]}: no range, as all that it was given is 0")
     layers = {
         layer: {"range": end, "max_abs": recorder.tops[layer], "rows": recorder.rows[layer]}
         for layer, end in recorder.ranges().items()

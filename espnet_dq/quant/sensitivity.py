@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import batched
-from math import prod
+from math import isfinite, prod
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from whisper.model import Whisper
 
-from espnet_dq.errors import InputError
+from espnet_dq.errors import InputError, WorkError
 from espnet_dq.quant.grids import get_grid
 from espnet_dq.quant.prepare import candidates
 from espnet_dq.whisper.dims import vocabulary_tokenizer
@@ -60,7 +60,10 @@ class Loss:
             row = cls(**json.loads(line))
             if not isinstance(row.name, str) or not isinstance(row.grid, str):
                 raise ValueError("name or grid is no text")
-            return replace(row, bytes=int(row.bytes), kl=float(row.kl), ce=float(row.ce))
+            row = replace(row, bytes=int(row.bytes), kl=float(row.kl), ce=float(row.ce))
+            if not isfinite(row.kl) or not isfinite(row.ce):
+                raise ValueError(f"kl {row.kl}, ce {row.ce}: not both are finite")
+            return row
         except (TypeError, OverflowError, RecursionError) as e:  # no object, Infinity, nesting
             raise ValueError(str(e)) from e
 
@@ -117,7 +120,10 @@ class Probe:
         return output_logits(self.model.decoder, hidden)
 
     def loss(self, name: str, grid: str) -> Loss:
-        """Put the weight `name` on `grid`, alone, and measure. `InputError` if it does not fit."""
+        """Put the weight `name` on `grid`, alone, and measure.
+
+        Raises `InputError` if it does not fit, and `WorkError` if the model then says no numbers.
+        """
         weight = self.model.get_parameter(name)
         size, plain = stored_bytes(tuple(weight.shape), grid), weight.clone()
         weight.copy_(get_grid(grid).fake(plain))
@@ -136,6 +142,8 @@ class Probe:
                 count += len(targets)
         finally:
             weight.copy_(plain)
+        if not isfinite(kl) or not isfinite(ce):
+            raise WorkError(f"{name} on {grid}: what the model says is no number")
         return Loss(name, grid, size, kl / count, ce / count)
 
     def pairs(self, grids: Iterable[str]) -> Iterator[tuple[str, str]]:

@@ -165,6 +165,13 @@ def test_no_gpu(folder, weights_dir, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
+@pytest.mark.parametrize("option", ["--max_error", "--min_logprob"])
+def test_limits_are_numbers(option, folder, tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        run(folder, tmp_path / "tiny.pt", tmp_path / "out", "check", option, "nan")
+    assert ended.value.code == 2 and f"{option}: 'nan' is not a number" in capsys.readouterr().err
+
+
 def test_limits():
     limits = Limits()
     sound = Label("u", "text", -0.3, 1.2, 0.01, False)

@@ -42,6 +42,15 @@ def test_no_percentile(percentile):
         Recorder(torch.nn.ModuleDict(), [], percentile)
 
 
+def test_a_layer_without_a_range_is_named(tmp_path):
+    root = torch.nn.ModuleDict({"layer": torch.nn.Linear(8, 3)})
+    with Recorder(root, ["layer.weight"]) as recorder:
+        root["layer"](torch.zeros(1, 2, 8))
+    with pytest.raises(InputError, match=r"r\.json: layer: no range"):
+        save_ranges(tmp_path / "r.json", recorder, {})
+    assert not (tmp_path / "r.json").exists()
+
+
 def test_ranges_are_the_inputs_own(toy, heard, tmp_path):
     model, grids = toy
     with torch.no_grad(), Recorder(model, grids) as recorder:

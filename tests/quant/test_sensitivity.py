@@ -19,7 +19,7 @@ from espnet_dq.bin.teacher_pass import main as teacher_pass
 from espnet_dq.bin.verify import main as verify
 from espnet_dq.data.audio import load_audio, save_wav
 from espnet_dq.data.kaldi import KaldiDir, write_scp
-from espnet_dq.errors import InputError
+from espnet_dq.errors import InputError, WorkError
 from espnet_dq.quant.allocate import UNIT, allocate
 from espnet_dq.quant.grids import get_grid
 from espnet_dq.quant.prepare import candidates
@@ -29,7 +29,8 @@ ROW = '{"name": "w", "grid": "uniform4", "bytes": 5, "kl": 0.5, "ce": 0.5}'
 # Lines that are JSON, but no row of a table.
 ODD = ["3", "null", "[" * 5000, ROW.replace("5,", "Infinity,"), ROW.replace('"w"', "7"),
        ROW.replace('"uniform4"', '["x"]'), '{"name": "w", "bytes": 5, "kl": 0.5, "ce": 0.5}',
-       ROW.replace("}", ', "more": 1}')]  # fmt: skip
+       ROW.replace("}", ', "more": 1}'), ROW.replace("0.5,", "NaN,"), ROW.replace("0.5}", "NaN}"),
+       ROW.replace("0.5,", "-Infinity,")]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -217,7 +218,24 @@ def test_what_a_folder_lacks_is_named(save_toy, tmp_path):
             sensitivity([*given, "--out", str(tmp_path / "table.jsonl")])
         write_scp(tmp_path / name, table)
     options = ["--grids", "uniform8", "--out", str(tmp_path / "table.jsonl")]
+    with pytest.raises(SystemExit) as ended:
+        sensitivity([*given, *options, "--clips", "-5"])
+    assert ended.value.code == 2
     assert sensitivity([*given, *options]) == 0
+
+
+def test_a_loss_that_is_no_number_is_no_row(save_toy, tmp_path):
+    saved = torch.load(save_toy(state=16, layers=1), weights_only=True)
+    saved["model_state_dict"]["decoder.ln.weight"] *= 1e38
+    saved["model_state_dict"]["decoder.token_embedding.weight"] *= 1e30
+    torch.save(saved, tmp_path / "toy.pt")
+    save_wav(tmp_path / "a.wav", np.zeros(1600, np.float32))
+    data = KaldiDir()
+    data.add("a", tmp_path / "a.wav", "hello", "a", "en")
+    data.save(tmp_path / "data")
+    with pytest.raises(WorkError, match=r"^\S+ on uniform8: what the model says is no number$"):
+        sensitivity(options(tmp_path, "--grids", "uniform8"))
+    assert len((tmp_path / "table.jsonl").read_text().splitlines()) == 1
 
 
 def test_what_no_model_hears_is_named(save_toy, tmp_path):
