@@ -28,9 +28,8 @@ from espnet_dq.quant.fake_quant import LOWEST, least_error_clip
 from espnet_dq.quant.grid import Grid, Quantized, matrix_of
 from espnet_dq.quant.grids import get_grid
 from espnet_dq.whisper.forward import decode_hidden, encode
-from espnet_dq.whisper.weights import Weights, all_finite
+from espnet_dq.whisper.weights import EMBEDDING, Weights, all_finite
 
-EMBEDDING = "decoder.token_embedding.weight"
 # Added to the second moments, as a part of their mean: how much the weights count by themselves,
 # beside the clips. The embedding is read as it is, too, where all of its columns count alike.
 DAMPING, EMBEDDING_DAMPING = 0.1, 1.0
