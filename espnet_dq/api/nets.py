@@ -26,7 +26,7 @@ from espnet_dq.quant.table import read_grid
 from espnet_dq.whisper.any_window import read_any_window
 from espnet_dq.whisper.dims import any_tokenizer
 from espnet_dq.whisper.generation import check_told, of_huggingface
-from espnet_dq.whisper.weights import Weights
+from espnet_dq.whisper.weights import EMBEDDING, Weights
 
 if TYPE_CHECKING:
     from transformers import WhisperForConditionalGeneration
@@ -102,7 +102,7 @@ def prepare(
         for name, values in floats.items():
             of = own_name(name)
             # transformers' state dict has the embedding a second time.
-            both = [of, "proj_out.weight"] if name == gptq.EMBEDDING else [of]
+            both = [of, "proj_out.weight"] if name == EMBEDDING else [of]
             for each in state.keys() & both:
                 state |= {each: values, each + fake.RANGE: found[name] / RATE}
     net.register_load_state_dict_pre_hook(fake.start_ranges)

@@ -33,9 +33,7 @@ from espnet_dq.student.checkpoint import check_written
 from espnet_dq.whisper.dims import vocabulary_tokenizer
 from espnet_dq.whisper.encoding import encode_text
 from espnet_dq.whisper.vocabulary import OwnVocabulary, closure, own_vocabulary
-from espnet_dq.whisper.weights import Weights
-
-EMBEDDING = "decoder.token_embedding.weight"
+from espnet_dq.whisper.weights import EMBEDDING, Weights
 
 
 def get_parser() -> Parser:

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 from whisper.audio import SAMPLE_RATE
 from whisper.model import ModelDimensions
-from whisper.tokenizer import Tokenizer
 
 from espnet_dq.config import WindowConfig, check_whole
 from espnet_dq.data.audio import load_audio
@@ -20,6 +19,7 @@ from espnet_dq.whisper.dims import language_token, vocabulary_tokenizer
 from espnet_dq.whisper.encoding import encode_text
 from espnet_dq.whisper.forward import log_mel, own_window, window_samples
 from espnet_dq.whisper.room import most_text
+from espnet_dq.whisper.sequences import prompt
 
 
 def read_speech(data: KaldiDir, utt: str, dims: ModelDimensions) -> Tensor:
@@ -91,7 +91,7 @@ class PromptedClips:
     def _clip(self, utt: str) -> tuple[Tensor, Tensor]:
         speech = read_speech(self.data, utt, self.dims)[None]
         text, language = read_text(self.data, utt, self.dims)
-        tokens = torch.tensor([[*_prompt(vocabulary_tokenizer(self.dims), language), *text]])
+        tokens = torch.tensor([[*prompt(vocabulary_tokenizer(self.dims), language), *text]])
         samples = window_samples(speech.shape[1], self.window, own_window(self.dims))
         return self._mel(speech, samples), tokens
 
@@ -120,8 +120,8 @@ class RoundingClips(PromptedClips):
         languages = sorted({*self.data.utt2lang.values()})
         for i, sound in enumerate(self._sounds):
             language = language_token(tokenizer, languages[i % len(languages)])
-            prompt = _prompt(tokenizer, language)
-            yield self._mel(torch.from_numpy(sound)[None], len(sound)), torch.tensor([prompt])
+            tokens = torch.tensor([prompt(tokenizer, language)])
+            yield self._mel(torch.from_numpy(sound)[None], len(sound)), tokens
 
 
 def _no_speech(samples: int) -> list[np.ndarray]:
@@ -130,7 +130,3 @@ def _no_speech(samples: int) -> list[np.ndarray]:
     tone = np.sin(2 * np.pi * (200 * seconds + 50 * seconds**2))
     loud = (0.0 * tone, 0.02 * coloured(samples, 2, random), 0.1 * coloured(samples, 0, random))
     return [sound.astype(np.float32) for sound in (*loud, 0.1 * tone)]
-
-
-def _prompt(tokenizer: Tokenizer, language: int) -> list[int]:
-    return [tokenizer.sot, language, tokenizer.transcribe, tokenizer.no_timestamps]

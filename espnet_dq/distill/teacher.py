@@ -21,6 +21,7 @@ from espnet_dq.errors import InputError
 from espnet_dq.formats import detect
 from espnet_dq.whisper.dims import vocabulary_tokenizer
 from espnet_dq.whisper.forward import decode_hidden, encode, log_mel, output_logits
+from espnet_dq.whisper.sequences import prompt
 from espnet_dq.whisper.taps import Taps
 from espnet_dq.whisper.vocabulary import partners, token_strings
 
@@ -97,7 +98,7 @@ class Teacher:
         """
         decoder = self.model(audio.device).decoder
         first = tokenizer.timestamp_begin
-        opening = text.new_tensor([tokenizer.sot, 0, tokenizer.transcribe, first])
+        opening = text.new_tensor([*prompt(tokenizer, 0, timed=True), first])
         opening = opening.repeat(len(text), 1)
         opening[:, 1] = language
         tokens = torch.cat([opening, text.clamp(min=0)], dim=1)

@@ -28,9 +28,8 @@ from espnet_dq.quant.fake_quant import LOWEST, least_error_clip
 from espnet_dq.quant.grid import Grid, Quantized, matrix_of
 from espnet_dq.quant.grids import get_grid
 from espnet_dq.whisper.forward import decode_hidden, encode
-from espnet_dq.whisper.weights import Weights, all_finite
+from espnet_dq.whisper.weights import EMBEDDING, Weights, all_finite
 
-EMBEDDING = "decoder.token_embedding.weight"
 # Added to the second moments, as a part of their mean: how much the weights count by themselves,
 # beside the clips. The embedding is read as it is, too, where all of its columns count alike.
 DAMPING, EMBEDDING_DAMPING = 0.1, 1.0
@@ -67,24 +66,36 @@ def start(
         Of each weight named in `grids` the float values that were rounded, what earlier columns
         left to them included, and the clips [rows, groups] of their ranges. Where a range would end
         beyond its group's largest magnitude, values whose integer lies at the end are moved there;
-        where there is none, it ends at that magnitude.
+        where there is none, it ends at that magnitude. On grids that end farther out on the side of
+        that magnitude (`ggml_q5_0`, `ggml_q4_0`), values of the other side are moved below it.
     """
     for name, grid in grids.items():
         if not get_grid(grid).learns:
             raise InputError(f"{name}: grid {grid} takes no learned range")
     floats, ranges = {}, {}
     for name, q, values in _rounded(weights, grids, clips):
-        grid, shape = get_grid(q.grid), values.shape
-        steps, integers = grid.steps(q.scale)[0].unsqueeze(2), grid.groups(q.integers.float())
-        end = steps.abs() * -grid.bottom
-        values = grid.groups(values)
-        short = values.abs().amax(dim=2, keepdim=True) < end
-        last = integers.abs() == -grid.bottom  # on grids that are not symmetric the lowest only
-        values = torch.where(short & last, integers * steps, values)
-        top = values.abs().amax(dim=2, keepdim=True)
-        floats[name] = values.reshape(shape)
-        ranges[name] = torch.where(top > 0, end / top, 1.0).clamp(LOWEST, 1).squeeze(2)
+        floats[name], ranges[name] = _as_rounded(q, values)
     return floats, ranges
+
+
+def _as_rounded(q: Quantized, values: Tensor) -> tuple[Tensor, Tensor]:
+    """Floats and clips of a weight, with which training rounds it to `q`; see `start`."""
+    grid, shape = get_grid(q.grid), values.shape
+    steps, integers = grid.steps(q.scale)[0].unsqueeze(2), grid.groups(q.integers.float())
+    end = steps.abs() * -grid.bottom
+    values = grid.groups(values)
+    # On grids that are not symmetric, the lowest integer alone lies at the end of the range.
+    one_sided = -grid.bottom == 2 ** (grid.bits - 1)
+    side = -steps.sign() if one_sided else values.sign()
+    short = (values * side).amax(dim=2, keepdim=True) < end
+    values = torch.where(short & (integers.abs() == -grid.bottom), integers * steps, values)
+    top = (values * side).amax(dim=2, keepdim=True)
+    if one_sided:  # whose sign is that of the value of the largest magnitude
+        below = -side * top.nextafter(torch.zeros(()))
+        values = torch.where((top >= end) & (-values * side >= top), below, values)
+        top = values.abs().amax(dim=2, keepdim=True)
+    clips = torch.where(top > 0, end / top, 1.0).clamp(LOWEST, 1).squeeze(2)
+    return values.reshape(shape), clips
 
 
 def _rounded(

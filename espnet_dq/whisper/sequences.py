@@ -34,6 +34,12 @@ class Sequences:
         return values[self.rows, self.columns]
 
 
+def prompt(tokenizer: Tokenizer, language: int, timed: bool = False) -> list[int]:
+    """What stands before a text in a language, by its token, or before the first timestamp."""
+    begin = [tokenizer.sot, language, tokenizer.transcribe]
+    return begin if timed else [*begin, tokenizer.no_timestamps]
+
+
 def build_sequences(
     text: Tensor, text_lengths: Tensor, language: Tensor, end: Tensor, tokenizer: Tokenizer
 ) -> Sequences:
@@ -46,13 +52,11 @@ def build_sequences(
     for ids, length, lang, stop in zip(
         text.tolist(), text_lengths.tolist(), language.tolist(), end.tolist(), strict=True
     ):
-        prompt = [tokenizer.sot, lang, tokenizer.transcribe]
-        body = ids[:length]
-        if stop < 0:
-            prompt.append(tokenizer.no_timestamps)
-        else:
+        timed, body = stop >= 0, ids[:length]
+        if timed:
             body = [tokenizer.timestamp_begin, *body, stop]
-        rows.append((len(prompt), [*prompt, *body, tokenizer.eot]))
+        begin = prompt(tokenizer, lang, timed)
+        rows.append((len(begin), [*begin, *body, tokenizer.eot]))
     longest = max(len(tokens) for _, tokens in rows)
     padded = [tokens + [tokenizer.eot] * (longest - len(tokens)) for _, tokens in rows]
     device = text.device

@@ -19,11 +19,10 @@ from espnet_dq.formats.openai.write import save as save_pt
 from espnet_dq.whisper.dims import vocabulary_tokenizer
 from espnet_dq.whisper.encoding import encode_text
 from espnet_dq.whisper.vocabulary import closure, own_vocabulary
-from espnet_dq.whisper.weights import Weights
+from espnet_dq.whisper.weights import EMBEDDING, Weights
 
 TEXTS = {"a": ("en", "hello there"), "b": ("es", "adiós, amigo"), "c": ("ru", "привет")}
 GRIDS = {"ct2": "ct2_int8", "onnx": "onnx_int8", "packed": "uniform4", "hf": "none"}
-EMBEDDING = "decoder.token_embedding.weight"
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from espnet_dq.data.prompted import PromptedClips, RoundingClips
 from espnet_dq.errors import InputError
 from espnet_dq.formats.registry import padding_of
 from espnet_dq.quant.calibrate import on_input
-from espnet_dq.quant.gptq import quantize, rounded, second_moments, start
+from espnet_dq.quant.gptq import _as_rounded, quantize, rounded, second_moments, start
 from espnet_dq.quant.grids import get_grid
 from espnet_dq.quant.prepare import assign_grids, candidates, prepare, start_ranges
 from espnet_dq.whisper.weights import Weights
@@ -111,10 +111,24 @@ def test_a_training_starts_with_these_integers(name, make_toy, speech):
         fake, found = grid.fake(floats[weight], ranges[weight]), grid.dequantize(q)
         same += int((fake - found).abs().lt(1e-6 + 1e-3 * found.abs()).sum())
         whole += found.numel()
-    # Ties, scales in float16 with another sign, and rows that nowhere reach their range's end.
+    # Ties, and rows that nowhere reach their range's end.
     assert same > 0.995 * whole > 0
     with pytest.raises(InputError, match="onnx_int8 takes no learned range"):
         start(weights, dict.fromkeys(grids, "onnx_int8"), clips)
+
+
+@pytest.mark.parametrize("name", ["ggml_q4_0", "ggml_q5_0", "uniform4"])
+def test_a_start_has_the_sign_of_each_scale(name):
+    """Of inputs that go together, whose rounding moves values far: to the other side of 0, too."""
+    torch.manual_seed(0)
+    x = torch.randn(500, 128) @ (torch.randn(128, 128) * torch.logspace(0, -2, 128)[:, None])
+    grid = get_grid(name)
+    q, values = rounded(torch.randn(200, 128), grid, x.T @ x, 0.1)
+    floats, clips = _as_rounded(q, values)
+    again = grid.quantize(floats, clips)
+    assert torch.equal(again.scale.sign(), q.scale.sign())
+    # Left are groups that fall short of their range's end, with no integer there.
+    assert (again.integers != q.integers).float().mean() < 1e-3
 
 
 def test_moments_tell_how_large_outputs_are(make_toy):

@@ -22,9 +22,9 @@ from espnet_dq.formats.hf.names import hf_name, read_dims, read_json
 from espnet_dq.formats.hf.vocabulary import read_generation, read_vocabulary
 from espnet_dq.whisper.any_window import read_any_window
 from espnet_dq.whisper.dims import weight_shapes
-from espnet_dq.whisper.weights import Weights, cast, shown
+from espnet_dq.whisper.weights import EMBEDDING, Weights, cast, shown
 
-_EMBEDDING = hf_name("decoder.token_embedding.weight")
+_EMBEDDING = hf_name(EMBEDDING)
 _PROJECTION = "proj_out.weight"  # tied to the embedding, so mostly not stored
 # What openai-whisper computes; config.json may leave these out.
 MODEL = {"model_type": "whisper", "activation_function": "gelu", "scale_embedding": False}
