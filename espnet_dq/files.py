@@ -6,6 +6,7 @@ import fcntl
 import filecmp
 import functools
 import hashlib
+import json
 import os
 import re
 import secrets
@@ -108,6 +109,8 @@ def check_replaceable(path: Path | str, folder: Folder | None = None) -> None:
         mode = path.lstat().st_mode
     except FileNotFoundError:
         return
+    except NotADirectoryError:
+        raise InputError(f"{path}: lies below a file, which is no folder: {advice}") from None
     if stat.S_ISLNK(mode):
         raise InputError(f"{path}: is a link: {advice}")
     if folder is None and stat.S_ISDIR(mode):
@@ -407,6 +410,25 @@ def read_limited(path: Path | str, most: int) -> bytes:
         raise InputError(f"{path}: larger than {most} bytes, which nothing of its kind is")
     with open(path, "rb") as f:
         return f.read(size)
+
+
+def read_json(path: Path) -> dict:
+    """A JSON object from a file of ours.
+
+    Raises:
+        InputError: no such file, not JSON, or not an object; names file and line.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not UTF-8") from None
+    except json.JSONDecodeError as e:
+        raise InputError(f"{path}:{e.lineno}: not JSON: {e.msg}") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: not a JSON object")
+    return value
 
 
 def read_yaml(path: Path) -> object:

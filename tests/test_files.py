@@ -9,6 +9,7 @@ import pytest
 
 from espnet_dq.bin.convert import main as convert
 from espnet_dq.bin.init_student import main as init_student
+from espnet_dq.bin.score import main as score
 from espnet_dq.errors import InputError, run
 from espnet_dq.files import Folder, atomic, file_name, read_yaml
 
@@ -167,6 +168,13 @@ def test_only_regular_files_are_read(tmp_path, kind):
             "folder": "a folder, not a file"}  # fmt: skip
     with pytest.raises(InputError, match=said.get(kind, "not a regular file")):
         read_yaml(path)
+
+
+def test_nothing_is_written_below_a_file(tmp_path):
+    """As beside `hyp/text`, given in the place of `hyp`."""
+    (tmp_path / "text").write_text("a b\n")
+    with pytest.raises(InputError, match="text/score: lies below a file, which is no folder"):
+        score(["--ref", str(tmp_path), "--hyp", str(tmp_path / "text")])
 
 
 def test_any_id_is_a_files_name(tmp_path):

@@ -31,6 +31,7 @@ def transcribe(
     prompt: str = "",
     channel: int | None = None,
     vad: bool = False,
+    guard: bool = True,
 ) -> Iterator[Segment]:
     """What is said in an audio file of any kind and length, segment by segment, as it comes.
 
@@ -55,6 +56,7 @@ def transcribe(
         channel: the only one that is heard, from 0; None: the mean of all.
         vad: whether to look for speech first: pieces without any say nothing, others are heard from
             the first speech to the last.
+        guard: whether what cannot have been said is tried again or cut (docs/data.md).
 
     Returns:
         Segments with `start` and `end` in seconds, `text`, its `language`, and `words` if asked
@@ -95,7 +97,8 @@ def transcribe(
         level = logging.INFO if probability >= SURE else logging.WARNING
         logging.log(level, "%s: language %s (probability %.2f)", audio, language, probability)
 
-    return segments(model, audio, code, timestamps, damage, detected, channel, vad)
+    found = segments(model, audio, code, timestamps, damage, detected, channel, vad, guard)
+    return (segment for segment in found if segment.text)
 
 
 def score(

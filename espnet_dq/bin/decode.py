@@ -14,7 +14,7 @@ from espnet_dq.decode.folder import decode_folder
 from espnet_dq.decode.parts import join_parts
 from espnet_dq.errors import run, say
 from espnet_dq.fetch.names import source_path
-from espnet_dq.files import alone, sha256, shared_before, shared_place
+from espnet_dq.files import alone, read_json, sha256, shared_before, shared_place
 from espnet_dq.jobs import Part
 from espnet_dq.runtimes import RUNTIMES
 from espnet_dq.runtimes.interface import GUARD, LIMITS
@@ -73,7 +73,7 @@ def main(argv: list[str] | None = None) -> int:
     # Jobs of an array work on one folder at once, each on its part.
     with alone(place) if shared and not args["part"] else nullcontext():
         if shared and (place / "decode.json").is_file():
-            report = json.loads((place / "decode.json").read_text(encoding="utf-8"))
+            report = read_json(place / "decode.json")
         elif join:
             report = join_parts(args["data"], place, join)
         else:

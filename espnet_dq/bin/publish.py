@@ -21,12 +21,11 @@ from espnet_dq.api.models import Model, load, quantize
 from espnet_dq.api.verification import verify
 from espnet_dq.bin.arguments import Parser, add_data
 from espnet_dq.errors import InputError, WorkError, run, say
-from espnet_dq.files import Folder, atomic, bytes_on_disk, check_replaceable
+from espnet_dq.files import Folder, atomic, bytes_on_disk, check_replaceable, read_json
 from espnet_dq.formats.registry import FORMATS, home
 from espnet_dq.formats.transformers_js import TransformersJs
 from espnet_dq.formats.write import check_grids, write
 from espnet_dq.report import licences, rounded
-from espnet_dq.report.collect import read_json
 from espnet_dq.report.hub import check_upload, upload
 from espnet_dq.report.model_card import render
 from espnet_dq.report.origin import data_of
@@ -82,6 +81,8 @@ def main(argv: list[str] | None = None) -> int:
         args.data_name or results.get("data_name"),
         args.data_licence or results.get("data_licence"),
     )
+    minutes = read_json(args.exp / "data/train.minutes.json")
+    results["languages"] = [code for code, of in minutes.items() if of["heard"]]
     trained = Model(student.weights, student.quantized(), "float16")
     seen = trained  # where nothing is rounded, nobody asks
     if any(grid for _, grid in wanted.values()):
@@ -126,12 +127,12 @@ def main(argv: list[str] | None = None) -> int:
 def _web(folder: Path, described: Mapping, results: Mapping) -> None:
     """The page for browsers, around the model of the folder for transformers.js."""
     student = next(s for s in results["systems"] if s["role"] == "student")
-    codes = [code for code in student["wer"] if code != MEAN]
+    codes, wer = results["languages"], student["wer"]
     model, data = folder / TransformersJs.name, results["data_name"]
-    rate = f"{beside.mean(student['wer'])}word error rate".capitalize()
+    rate = f"{beside.mean(wer)}word error rate".capitalize()
     about = (
         f"{bytes_on_disk(model) / 1e6:.0f} MB, distilled and quantized. {rate} on {data}: "
-        f"{student['wer'].get(MEAN, student['wer'][codes[0]]):.1f} % in {student['runtime']}. "
+        f"{wer.get(MEAN, next(iter(wer.values()))):.1f} % in {student['runtime']}. "
         f"{beside.units(student['unit'])}"
     )
     try:

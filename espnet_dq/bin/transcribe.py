@@ -14,11 +14,17 @@ from espnet_dq.decode.transcribe import BEAM, SURE, transcribe
 from espnet_dq.errors import DQError, InputError, one_line, run, say
 from espnet_dq.files import atomic, check_replaceable
 from espnet_dq.runtimes import RUNTIMES, Segment, load_runtime
-from espnet_dq.runtimes.interface import TASKS, WINDOW
+from espnet_dq.runtimes.interface import TASKS, WINDOW, Guard
 
 SHOWN = 5  # damaged spots of a file
 JSON = "json"
 FORMATS = ("text", *HEAD, JSON)
+# What is told of a text that cannot have been said.
+_GUARDED: dict[Guard, str] = {
+    "": "",
+    "again": "another attempt's text in the place of one that cannot have been said",
+    "cut": "text cut that cannot have been said",
+}
 
 
 def get_parser() -> Parser:
@@ -44,6 +50,11 @@ def get_parser() -> Parser:
     parser.add_argument(
         "--vad", action="store_true", help="leave out pieces in which nobody speaks (Silero)"
     )
+    parser.add_argument(
+        "--no_guard",
+        action="store_true",
+        help="leave what cannot have been said as the model says it (loops, too many letters)",
+    )
     parser.add_argument("--task", choices=TASKS, default=TASKS[0], help="translate: into English")
     parser.add_argument(
         "--out",
@@ -51,6 +62,9 @@ def get_parser() -> Parser:
         metavar="DIR",
         help="write DIR/NAME.txt, .srt, .vtt or .json of each AUDIO (default: print; subtitles of "
         "one)",
+    )
+    parser.add_argument(
+        "--replace", action="store_true", help="write such files also where there are some"
     )
     parser.add_argument(
         "--beam_size", type=count, default=BEAM, help="1 is greedy, and faster (%(default)s)"
@@ -75,7 +89,7 @@ def main(argv: list[str] | None = None) -> int:
     args = get_parser().parse_args(argv)
     if args.words and args.format != JSON:
         raise InputError("--words: only with --format json")
-    places = _places(args.audio, args.out, args.format)
+    places = _places(args.audio, args.out, args.format, args.replace)
     runtime = load_runtime(
         args.runtime, args.model, args.threads, nj=1, beam_size=args.beam_size,
         context=args.context, task=args.task, words=args.words, prompt=args.prompt,
@@ -93,9 +107,9 @@ def main(argv: list[str] | None = None) -> int:
             detected = partial(_name_language, path, args.vad)
             segments = transcribe(
                 runtime, path, asked, timestamps, _warner(), detected,
-                args.channel, args.vad,
+                args.channel, args.vad, not args.no_guard,
             )  # fmt: skip
-            segments = _cuts(segments, path)
+            segments = _told(segments, path)
             if args.format == JSON:
                 parts = iter([json_line(path, segments)])
             else:
@@ -113,12 +127,14 @@ def main(argv: list[str] | None = None) -> int:
     return code
 
 
-def _places(audio: list[str], out: Path | None, kind: str) -> list[Path | None]:
+def _places(audio: list[str], out: Path | None, kind: str, replace: bool) -> list[Path | None]:
     """The file that the text of each AUDIO is written to; none where it is printed.
 
     Whatever is wrong with them is said before hours of work; the folder is made.
     """
     if out is None:
+        if replace:
+            raise InputError("--replace: only with --out")
         if kind in HEAD and len(audio) > 1:
             raise InputError(
                 f"--format {kind}: of several AUDIO only with --out, a folder for them"
@@ -137,9 +153,9 @@ def _places(audio: list[str], out: Path | None, kind: str) -> list[Path | None]:
             there = place.is_file()
         except OSError as e:  # a name that is too long with another suffix
             raise InputError(f"{path}: {place.name}: {e.strerror}") from e
-        if there and os.path.realpath(os.path.dirname(path)) == os.path.realpath(out):
+        if there and not replace:
             raise InputError(
-                f"{place}: stands beside {path}, and may be your own text of it: give another --out"
+                f"{place}: is there, and may be your own text: another --out, or --replace"
             )
         check_replaceable(place)
         of[place] = path
@@ -171,16 +187,17 @@ def _name_language(path: str, vad: bool, language: str | None, probability: floa
     say(f"transcribe: {path}: {heard}", sys.stderr)
 
 
-def _cuts(segments: Iterable[Segment], path: str) -> Iterator[Segment]:
-    """The segments, with a warning for each that was cut, by the guard or by the decoder's end."""
+def _told(segments: Iterable[Segment], path: str) -> Iterator[Segment]:
+    """The segments that say something, with a warning for each that the model did not say so."""
     for segment in segments:
-        if "cut" in (segment.limit, segment.guard):
-            why = "text cut that cannot have been said"
-            if not segment.guard:
-                why = "text cut at the decoder's end"
+        why = _GUARDED[segment.guard]
+        if segment.limit == "cut" and not why:
+            why = "text cut at the decoder's end"
+        if why:
             where = f"{_clock(segment.start)} to {_clock(segment.end)}"
             say(f"transcribe: warning: {path}: {why}, {where}", sys.stderr)
-        yield segment
+        if segment.text:
+            yield segment
 
 
 def _parts(segments: Iterable[Segment], kind: str, timestamps: bool, prefix: str) -> Iterator[str]:

@@ -1,7 +1,9 @@
 """What of a text can be said in a time: no loops, and no more letters than anybody says.
 
 A model that went wrong says one thing for ever, or more than the sound has room for. Letters tell
-it, not tokens, of which scripts need different numbers: so every runtime is judged alike.
+it, not tokens, of which scripts need different numbers: so every runtime is judged alike. People
+repeat themselves, too: in choruses, chants and announcements. So a loop is only what they could not
+have said in the time, or what the decoder did not end by itself.
 """
 
 import itertools
@@ -11,12 +13,12 @@ from functools import cache
 import numpy as np
 import regex
 
-# Letters or digits that are said in a second at most, by script. That of alphabets is 1.5 times the
-# fastest reference of our corpora (docs/data.md). The others stand to it as what is written of
+# Letters or digits that are said in a second at most, by script. That of alphabets is `_WIDE` times
+# the fastest reference of our corpora (docs/data.md). The others stand to it as what is written of
 # a syllable: some 2.4 letters of an alphabet, 1.6 where vowels are marks or a letter is a syllable,
 # one Chinese character. Speakers of 17 languages say 4.3 to 9.1 syllables a second (Coupe et al.,
 # Science Advances 5, 2019).
-_FASTEST = 30
+_FASTEST, _WIDE = 30, 1.5
 _FASTEST_OF = {
     12: "Han",
     20: "Bengali Devanagari Ethiopic Gujarati Gurmukhi Hangul Hiragana Kannada Katakana Malayalam "
@@ -48,22 +50,27 @@ def too_much(text: str, seconds: float) -> bool:
     return sum(map(_ticks, text)) > _most(seconds)
 
 
-def unsaid(text: str, seconds: float) -> list[tuple[int, int]]:
+def unsaid(text: str, seconds: float, endless: bool = False) -> list[tuple[int, int]]:
     """What cannot have been said: (start, end) of each such stretch, in characters.
 
-    Of what stands at least `TIMES` times in a row, and would take `LOOP` beyond the first time, all
-    but the first; then what the fastest of speakers would say behind the end. Words stay whole
-    where a loop is of words. In no time nothing is said; of any other text something is left. A
-    text of marks alone is judged as if they were letters.
+    While the text is `endless`, or would take longer than `seconds` at the pace of the fastest
+    reference: of what stands at least `TIMES` times in a row, and would take `LOOP` beyond the
+    first time, all but the first. Then what the fastest of speakers would say behind the end. Words
+    stay whole where a loop is of words. In no time nothing is said; of any other text something is
+    left. A text of marks alone is judged as if they were letters.
 
-    For example `unsaid("Yes. " + "No. " * 20, 9.0)`: `[(8, 85)]`.
+    For example `unsaid("Yes. " + "No. " * 20, 1.5)`: `[(8, 85)]`.
 
     Args:
         seconds: of speech, at most.
+        endless: whether it was the decoder's last position that ended the text.
     """
     letters = _letters(text)
     kept = np.arange(len(letters))
-    while loop := _loop([letters[i] for i in kept]):
+    pace = _most(seconds) / _WIDE
+    while endless or sum(letters[i].ticks for i in kept) > pace:
+        if not (loop := _loop([letters[i] for i in kept])):
+            break
         kept = np.delete(kept, slice(*loop))
     ends = np.cumsum([letters[i].ticks for i in kept])
     kept = kept[: np.searchsorted(ends, _most(seconds), side="right")]

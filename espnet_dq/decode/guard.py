@@ -1,7 +1,7 @@
 """Texts that cannot have been said, tried again at random and, where that does not help, cut.
 
-One rule for every runtime (`espnet_dq.data.sayable`): it needs the text and the sound alone. What
-it does not object to is as the runtime said it.
+One rule for every runtime (`espnet_dq.data.sayable`): it needs the text, the sound, and whether the
+text ends where the decoder does. What it does not object to is as the runtime said it.
 """
 
 from dataclasses import replace
@@ -69,8 +69,8 @@ def _guarded(
 
 def _mended(segments: list[Segment], seconds: float, language: str) -> list[Segment]:
     """Segments without what cannot have been said in them together; the same if there is none."""
-    space = between(language)
-    gone = unsaid(space.join(segment.text for segment in segments), seconds)
+    space, endless = between(language), any(segment.limit == "cut" for segment in segments)
+    gone = unsaid(space.join(segment.text for segment in segments), seconds, endless)
     if not gone:
         return segments
     mended: list[Segment] = []

@@ -1,6 +1,5 @@
 """What jobs have decoded of a data folder, each its part, as the one folder that it would be."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from espnet_dq.decode.folder import (
     write_decoded,
 )
 from espnet_dq.errors import InputError
-from espnet_dq.files import check_apart, check_replaceable, remove
+from espnet_dq.files import check_apart, check_replaceable, read_json, remove
 from espnet_dq.runtimes.interface import GUARD, LIMITS
 
 
@@ -38,7 +37,7 @@ def join_parts(data: Path | str, out: Path | str, count: int) -> dict:
     for folder in folders:
         if not (folder / "decode.json").is_file():
             raise InputError(f"{folder}: this part has not been decoded")
-        reports.append(json.loads((folder / "decode.json").read_text(encoding="utf-8")))
+        reports.append(read_json(folder / "decode.json"))
         if reports[-1]["key"] != reports[0]["key"]:
             raise InputError(f"{folder}: decoded from another model or data than {folders[0]}")
         texts |= read_scp(folder / "text", empty=True)

@@ -59,14 +59,15 @@ def transcribe(
     detected: Callable[[str | None, float], None] = lambda *_: None,
     channel: int | None = None,
     vad: bool = False,
+    guarded: bool = True,
 ) -> Iterator[Segment]:
     """Segments of a file, as they come, in order and with times from its beginning.
 
     The audio is read as it is needed, in pieces of the runtime's window, and each is decoded by
     itself: they are cut at pauses, so that no word is in two, and an error in one stays there. One
     whose text is longer than the decoder has room for is decoded in two, and one that cannot have
-    been said is tried again or cut (`espnet_dq.decode.guard`). What does not rise above -70 dB says
-    nothing.
+    been said is tried again or cut (`espnet_dq.decode.guard`), unless it is not to be `guarded`.
+    What does not rise above -70 dB says nothing. A segment without text tells what the guard did.
 
     Args:
         runtime: what decodes, see `load_runtime`.
@@ -90,8 +91,7 @@ def transcribe(
             detected(language, probability)
         if language:
             parts = pieces(read_apart(path, channel, damage), runtime.window)
-            found = transcribe_pieces(runtime, parts, language, timestamps, cut=cut)
-            yield from (segment for segment in found if segment.text)
+            yield from transcribe_pieces(runtime, parts, language, timestamps, guarded, cut)
     except WorkError as e:
         raise WorkError(f"{path}: {e}") from e
 

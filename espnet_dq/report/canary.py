@@ -5,9 +5,17 @@ from pathlib import Path
 from espnet_dq.data.audio import seconds
 from espnet_dq.data.canary import NO_SPEECH
 from espnet_dq.data.kaldi import KIND, SET, KaldiDir, read_scp
+from espnet_dq.files import read_json
 from espnet_dq.scoring import transfer
 
 FIRST = "untouched"  # of the recipe's systems
+
+
+def heard_of(decoded: Path) -> dict[str, str]:
+    """Texts of a decode folder without the clips that failed: nobody listened to these."""
+    failed = read_json(decoded / "decode.json")["failed"]
+    texts = read_scp(decoded / "text", empty=True)
+    return {utt: text for utt, text in texts.items() if utt not in failed}
 
 
 def read(exp: Path) -> dict | None:
@@ -30,7 +38,7 @@ def read(exp: Path) -> dict | None:
             name: {
                 "kinds": transfer.compare(canary, heard[name], heard[FIRST]),
                 "words_a_minute": transfer.words_a_minute(
-                    canary, read_scp(decoded / name / "text", empty=True), quiet
+                    canary, heard_of(decoded / name), quiet
                 ),
             }
             for name in names

@@ -5,14 +5,14 @@ those stages ran, data/canary and canary/NAME/, merge.json, {kd,qat}/train.log, 
 benchmark.json.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from espnet_dq.config import QuantConfig, read_config
+from espnet_dq.decode.benchmark import read_systems
 from espnet_dq.errors import InputError
-from espnet_dq.files import bytes_on_disk
+from espnet_dq.files import bytes_on_disk, read_json
 from espnet_dq.formats import detect
 from espnet_dq.report import canary, examples, rounded, train_log
 from espnet_dq.report.headline import ROLES
@@ -56,25 +56,6 @@ class Experiment:
         return next(iter(self.scores.values()))
 
 
-def read_json(path: Path) -> dict:
-    """A JSON object from a file.
-
-    Raises:
-        InputError: no such file, not JSON, or not an object; names file and line.
-    """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not UTF-8") from None
-    except json.JSONDecodeError as e:
-        raise InputError(f"{path}:{e.lineno}: not JSON: {e.msg}") from None
-    if not isinstance(value, dict):
-        raise InputError(f"{path}: not a JSON object")
-    return value
-
-
 def _optional(path: Path) -> dict | None:
     return read_json(path) if path.exists() else None
 
@@ -100,20 +81,17 @@ def load(exp: Path, data_name: str | None = None, data_licence: str | None = Non
     run = read_json(source)
     _need(source, run, "corpus", "seed", "commit", "date", "command", "data", "systems")
     decodes, scores = {}, {}
+    read_systems(source)
     for system in run["systems"]:
-        _need(source, system, "name", "role", "runtime", "grid", "path")
+        _need(source, system, "role", "grid")
         name = system["name"]
         if system["role"] not in KNOWN:
             raise InputError(f"{source}: {name}: role '{system['role']}' is none of {KNOWN}")
-        if name in decodes:
-            raise InputError(f"{source}: system '{name}' comes twice")
         folder = exp / "decode" / name
         decodes[name] = read_json(folder / "decode.json")
-        _need(folder / "decode.json", decodes[name], "rtf", "peak_rss_bytes")
+        _need(folder / "decode.json", decodes[name], "rtf", "peak_rss_bytes", "failed")
         scores[name] = read_json(folder / "score" / "score.json")
         _need(folder / "score" / "score.json", scores[name], *RATES, "unit", "counts", "table")
-    if not scores:
-        raise InputError(f"{source}: no systems")
     _check_alike({exp / "decode" / name / "score/score.json": s for name, s in scores.items()})
     verify = _optional(exp / "verify.json")
     if verify is not None:
@@ -129,7 +107,9 @@ def load(exp: Path, data_name: str | None = None, data_licence: str | None = Non
     results["voices"] = (formatted or {}).get("voices")
     results["canary"] = canary.read(exp)
     results["merge"] = _optional(exp / "merge.json")
-    results = examples.add(results, {name: exp / "decode" / name / "score" for name in scores})
+    failed = {name: decode["failed"] for name, decode in decodes.items()}
+    folders = {name: exp / "decode" / name / "score" for name in scores}
+    results = examples.add(results, folders, failed)
     return Experiment(
         path=exp,
         results=results,

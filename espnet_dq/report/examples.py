@@ -3,7 +3,7 @@
 All of it is of results.json, so that every report says the same.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from math import ceil
 from pathlib import Path
@@ -20,12 +20,13 @@ from espnet_dq.scoring.utterances import Aligned, closest, confusions, most_erro
 UTTERANCES, CONFUSIONS = 10, 20  # examples, of all languages together; at least one of each
 
 
-def add(results: dict, scored: Mapping[str, Path]) -> dict:
+def add(results: dict, scored: Mapping[str, Path], failed: Mapping[str, Collection[str]]) -> dict:
     """`results` with `differences`, `bootstrap`, `examples`, and each system's insertions a minute.
 
     Args:
         results: of results.json, with its `systems`.
         scored: system -> its score folder.
+        failed: system -> utterances that it did not decode, of which no minute counts.
 
     Raises:
         InputError: a file of a score folder is missing or broken.
@@ -34,8 +35,9 @@ def add(results: dict, scored: Mapping[str, Path]) -> dict:
     chosen = students(results)
     student = chosen.pop("student", None)
     systems = [
-        s | {"insertions_per_minute": _insertions(words[s["name"]], Path(s["data"]))}
+        s | {"insertions_per_minute": _insertions(words[name], Path(s["data"]), failed[name])}
         for s in results["systems"]
+        for name in (s["name"],)
     ]
     found = []
     if student:
@@ -80,13 +82,20 @@ def _table(path: Path, scored: Mapping[str, Aligned]) -> dict[str, str] | None:
     return table
 
 
-def _insertions(aligned: Mapping[str, Aligned], data: Path) -> dict[str, float] | None:
-    """Insertions a minute of audio, by language and of `ALL`; None: lengths are not known."""
+def _insertions(
+    aligned: Mapping[str, Aligned], data: Path, failed: Collection[str]
+) -> dict[str, float] | None:
+    """Insertions a minute of audio that was decoded, by language and of `ALL`.
+
+    None: lengths are not known. A language of which nothing was decoded is not there.
+    """
     samples = _table(data / "utt2num_samples", aligned)
     if samples is None:
         return None
-    counts: dict[str, list[float]] = {ALL: [0, 0.0]}
+    counts: dict[str, list[float]] = {}
     for utt, each in aligned.items():
+        if utt in failed:
+            continue
         inserted = sum(said is None for said, _ in each.columns)
         for key in (ALL, each.lang):
             count = counts.setdefault(key, [0, 0.0])

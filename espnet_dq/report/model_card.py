@@ -47,7 +47,8 @@ def render(
     Args:
         form: format of the files, one with a `card`.
         run: what the experiment's run.json holds.
-        results: what its results.json holds, with `data_name` and `data_licence`.
+        results: what its results.json holds, with `data_name` and `data_licence`, and `languages`,
+            those of train.
         size: bytes of the model's files.
         parity: `verify`'s `tensors` and `mismatched` of this very file.
         compute_type: what CTranslate2 has to compute in, to compute with its very weights.
@@ -66,7 +67,7 @@ def render(
     names = {s["name"]: s for s in results["systems"]}
     measured = names.get(rounded.name(rounded_to)) if rounded_to else trained
     data = results["data_name"]
-    languages = [code for code in trained["wer"] if code != MEAN]
+    languages = results["languages"]
     window = own_window(dims) / SAMPLE_RATE
     filled = {
         "LANGUAGE": languages[0],
@@ -117,7 +118,8 @@ def render(
         f"- configuration: `{command(run.get('config', 'not recorded'))}`, seed {run['seed']}, "
         f"commit {run['commit']}, {run['date']}",
         "",
-        "It was trained for the languages above.",
+        f"It was trained for: {', '.join(languages)}. Measured in: "
+        f"{', '.join(code for code in trained['wer'] if code != MEAN)}.",
         "",
     ]
     return "\n".join(lines)
@@ -154,7 +156,8 @@ def _head(
                 metric_name=f"{rate.upper()} (%), in {measured['runtime']}",
                 metric_value=round(measured[rate][code], 2),
             )
-            for code in languages
+            for code in measured["wer"]
+            if code != MEAN
             for rate in _METRICS
         ]
         if measured

@@ -162,10 +162,7 @@ def losses(name: str, log: TrainLog) -> str:
             if at:
                 axes.plot(at, values, line, color=colour, label=label, linewidth=1.6)
                 said.append(f"{label} {values[0]:.3g} to {values[-1]:.3g}")
-        for key, label, fill in (
-            ("loss", "total, dev", "full"),
-            ("loss_ce", "cross-entropy, dev", "none"),
-        ):
+        for key, label, fill in DEV:
             looks = [each for each in course.looks(log, None) if key in each.losses]
             if looks:
                 at, values = zip(*((each.steps, each.losses[key]) for each in looks), strict=True)

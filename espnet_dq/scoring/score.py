@@ -185,24 +185,26 @@ def rates(texts: Texts) -> dict:
     `unit` says for each language what WER counts, and so what is in the mean. A language without a
     long utterance has None for its long rates and is not in their mean.
     """
-    forms = {"": None, "_openai": openai, "_unnormalised": _as_written, "_long": None}
-    names = [f"{rate}{form}" for form in forms for rate in ("wer", "cer")]
+    forms = {"_openai": openai, "_unnormalised": _as_written, "_long": None}
+    names = [f"{rate}{form}" for form in ("", *forms) for rate in ("wer", "cer")]
+    missing = {*texts.missing}
     result: dict = {name: {} for name in names}
     result["unit"] = {}
     result["counts"] = counts = {}
     for lang in sorted({u.lang for u in texts.utterances}):
         utts = [u for u in texts.utterances if u.lang == lang]
         longs = [u for u in utts if u.is_long]
+        heard, chars = _words(utts, None, lang), _chars(utts, None, lang)
+        result["wer"][lang], result["cer"][lang] = 100 * heard.wer, 100 * chars.cer
         for name, form in forms.items():
             part = longs if name == "_long" else utts
             result[f"wer{name}"][lang] = 100 * _words(part, form, lang).wer if part else None
             result[f"cer{name}"][lang] = 100 * _chars(part, form, lang).cer if part else None
         result["unit"][lang] = UNITS[lang in LETTERS_AS_WORDS]
-        heard, chars = _words(utts, None, lang), _chars(utts, None, lang)
         counts[lang] = {
             "utterances": len(utts),
             "long_utterances": len(longs),
-            "missing": sum(u.utt in texts.missing for u in utts),
+            "missing": sum(u.utt in missing for u in utts),
             "left_out": texts.left_out[lang],
             "ref_words": heard.hits + heard.substitutions + heard.deletions,
             "hits": heard.hits,

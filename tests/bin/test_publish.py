@@ -56,6 +56,10 @@ def experiment(folder, make_toy, grid, audio_ctx=1500):
         measured["unit"] = {"en": "words", "ru": "words"}
         systems.append(system | measured)
     (exp / "results.json").write_text(json.dumps({"systems": systems}))
+    minutes = {
+        code: {"given": 9.0, "heard": n} for code, n in (("en", 9.0), ("cs", 0.0), ("fr", 1))
+    }
+    (exp / "data/train.minutes.json").write_text(json.dumps(minutes))
     model = make_toy(seed=7, text_ctx=64, audio_ctx=audio_ctx)
     with torch.no_grad():
         # Strong positions decide each token: SAID, then the end.
@@ -118,6 +122,7 @@ def test_a_folder_for_each_runtime_that_holds_the_grid(published, grid, forms, c
         assert torch.equal(state[name].float(), weights[name]), form
         card = (folder / "README.md").read_text()
         check_head(card, form, {"en": 10.0, "ru": 20.5})
+        assert "It was trained for: en, fr. Measured in: en, ru." in card
         assert "15.2 / 15.2|10.0 / 10.0|20.5 / 20.5|" in card and "CC-BY-SA-3.0" in card
         assert "0 mismatched values in" in card
         if form == "ct2":
@@ -145,7 +150,7 @@ def test_a_page_around_the_model(make_toy, tmp_path, monkeypatch):
     assert publish(["--exp", str(exp)]) == 0
     web = exp / "publish/web"
     about = json.loads((web / "about.json").read_text())
-    assert [code for code, _ in about["languages"][:2]] == ["en", "ru"]
+    assert [code for code, _ in about["languages"][:2]] == ["en", "fr"]
     assert "15.2 % in" in about["about"] and "core sounds" in about["about"]
     assert "Mean word error rate on" in about["about"]
     assert about["about"].endswith("WER counts words in all languages.")
@@ -170,7 +175,7 @@ def check_head(card, form, rates):
                  "onnx": "sherpa-onnx", "transformers_js": "transformers.js",
                  "packed": "espnet_dq"}  # fmt: skip
     assert head.library_name == libraries[form] and head.base_model == "openai/whisper-tiny"
-    assert head.language == ["en", "ru"] and head.metrics == ["wer", "cer"]
+    assert head.language == ["en", "fr"] and head.metrics == ["wer", "cer"]
     assert head.license_link == "LICENSE"  # one of the two names that the Hub takes
     assert head.pipeline_tag == "automatic-speech-recognition"
     found = {(r.metric_type, r.dataset_config): r for r in head.eval_results or []}
@@ -336,7 +341,7 @@ def test_the_card_names_data_and_licences_and_no_path():
         "commit": "0123abc",
         "date": "2026-11-28",
     }
-    known = {"systems": [own], "differences": [difference]}
+    known = {"systems": [own], "differences": [difference], "languages": ["nn", "de"]}
     dims = replace(SIZES["tiny"], n_audio_ctx=500)
 
     def card(name=None, licence=None):
@@ -346,7 +351,8 @@ def test_the_card_names_data_and_licences_and_no_path():
 
     text = card("Ann's  voice", "CC0-1.0")
     for said in (
-        "# Whisper for de: Ann's voice\n",
+        "# Whisper for nn, de: Ann's voice\n",
+        "It was trained for: nn, de. Measured in: de.\n",
         "on the test part of: Ann's voice (60 utterances), padded to 10 s, greedy",
         "- training data: Ann's voice; licence: CC0-1.0\n",
         "- start: OpenAI's Whisper tiny, MIT licence\n",

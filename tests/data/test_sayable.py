@@ -39,7 +39,102 @@ AGAIN = {
 
 
 def cut(text, seconds):
-    return without(text, unsaid(text, seconds))
+    """What is left of a text that a decoder did not end by itself."""
+    return without(text, unsaid(text, seconds, endless=True))
+
+
+def listed(text):
+    """Language -> what is said again and again, how often, and the seconds it takes."""
+    lines = (line.split("|") for line in text.split("\n") if line.strip())
+    return [
+        (lang.strip(), said, int(times), float(seconds)) for lang, said, times, seconds in lines
+    ]
+
+
+# Choruses, chants, announcements, counting: as people say them, some at their usual pace.
+REPEATED = listed("""
+en|Let's go Rangers! |4|6
+en|All our lines are busy. Please hold. |4|30
+en|All our lines are busy. Please hold. |4|8
+en|Thank you. |6|6
+en|Order! |7|8
+en|one two three four. |4|5
+en|one two three four. |12|14
+en|ha |16|4
+en|God is great. |4|4
+en|We will, we will rock you! |8|14
+en|0|32|10
+de|Bitte warten Sie. |4|5
+de|Ja, |16|4
+fr|Allez les bleus ! |8|9
+es|¡Olé, olé, olé! |6|8
+it|Attenzione, chiusura porte. |5|9
+pt|Fora! |20|15
+ru|Шайбу! |12|10
+ru|Сто двадцать восемь. |4|5
+el|Ζήτω! |9|7
+ka|გაუმარჯოს! |6|7
+ar|لبيك اللهم لبيك |6|9
+he|תודה רבה. |5|4
+fa|آفرین |10|7
+hi|वंदे मातरम् |6|6
+hi|नहीं |8|3
+bn|না |12|3
+th|ขอบคุณค่ะ|6|6
+my|ကျေးဇူးတင်ပါတယ်|5|7
+zh|加油|8|5
+zh|哈|14|3
+zh|请稍候。|6|7
+ja|がんばれ|8|6
+ja|わっしょい|10|8
+ko|대한민국 |8|8
+ko|감사합니다. |6|5
+am|እግዚአብሔር ይመስገን |5|8
+""")
+MARKS = " .-。"
+# Models that went round in circles: more than anybody says in the time.
+RUNAWAY = listed("""
+en|C-|112|5
+en|Thank you. |90|30
+en|I'm going to go to the store. |40|30
+en|0|640|30
+en|ha |400|30
+de|Vielen Dank. |65|30
+es|Subtítulos realizados por la comunidad. |20|30
+ru|Продолжение следует... |40|30
+el|Ευχαριστώ. |80|30
+ka|მადლობა. |100|30
+ar|شكرا |170|30
+he|תודה |170|30
+hi|धन्यवाद। |90|30
+th|ขอบคุณ|140|30
+my|ကျေးဇူး|210|30
+zh|谢谢观看|65|30
+ja|ご視聴ありがとうございました。|35|30
+ko|감사합니다. |90|30
+""")
+
+
+@pytest.mark.parametrize(("language", "said", "times", "seconds"), REPEATED)
+def test_what_people_repeat_is_left_to_them(language, said, times, seconds):
+    assert unsaid(said * times, seconds) == []
+    sentence, more = SOUND.get(language, ("", 0.0))
+    assert unsaid(f"{sentence} {said * times} {sentence}", seconds + 2 * more) == []
+
+
+@pytest.mark.parametrize(("language", "said", "times", "seconds"), RUNAWAY)
+def test_more_rounds_than_fit_are_a_loop(language, said, times, seconds):
+    text = said * times
+    assert without(text, unsaid(text, seconds)).strip(MARKS) == said.strip(MARKS)
+    # If the decoder ran into its end, of far fewer rounds, too.
+    fewer = said * max(times // 3, 10)
+    assert unsaid(fewer, 30.0) == []
+    assert cut(fewer, 30.0).strip(MARKS) == said.strip(MARKS)
+
+
+def test_where_the_text_fits_without_a_loop_another_one_stays():
+    text = "Bravo! " * 8 + "Thank you. " * 90
+    assert without(text, unsaid(text, 30.0)) == "Bravo! " * 8 + "Thank you."
 
 
 @pytest.mark.parametrize("language", SOUND)

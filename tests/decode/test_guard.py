@@ -5,7 +5,9 @@ import json
 import numpy as np
 import pytest
 
+import espnet_dq as dq
 from espnet_dq.bin.decode import main as decode
+from espnet_dq.bin.transcribe import main as transcribe
 from espnet_dq.data.audio import SAMPLE_RATE, save_wav
 from espnet_dq.data.kaldi import read_scp, write_scp
 from espnet_dq.decode import guard, halves
@@ -30,14 +32,20 @@ class Scripted:
         self.said, self.asked = said, []
 
     def decode(self, clips, language):
-        return [Hypothesis(" ".join(self._parts(clip, 0.0))) for clip in clips]
+        return [self._said(self._parts(clip, 0.0)) for clip in clips]
 
     def transcribe(self, audio, language, timestamps, temperatures=TEMPERATURES):
         self.asked.append(temperatures)
         parts = self._parts(audio, temperatures[0])
         if not timestamps:
-            return whole(audio, Hypothesis(" ".join(parts)))
-        return [Segment(float(n), n + 1.0, text) for n, text in enumerate(parts)]
+            return whole(audio, self._said(parts))
+        limit = self._said(parts).limit
+        return [Segment(float(n), n + 1.0, text, limit) for n, text in enumerate(parts)]
+
+    def _said(self, parts):
+        """A loop ends where the decoder does."""
+        text = " ".join(parts)
+        return Hypothesis(text, "cut" if text.endswith(LOOP[-9:]) else "")
 
     def _parts(self, clip, temperature):
         said = self.said[f"at{round(10 * float(np.abs(clip).max()))}"]
@@ -61,13 +69,14 @@ def test_what_can_have_been_said_is_as_it_was():
         ([LOOP, LOOP, "K" * 90, "Kappa."], "Kappa.", "again", 3),
         ([LOOP, ""], "", "again", 1),
         ([LOOP], "Cappa. C", "cut", 5),
-        (["Parola " + "di " * 20 + "altre parole"], "Parola di altre parole", "cut", 5),
+        (["Parola " + "di " * 40 + "altre parole"], "Parola di altre parole", "cut", 5),
     ],
 )
 def test_it_is_tried_again_and_else_cut(said, text, what, tried):
     runtime = Scripted(at1=["Prima."], at2=said, at3=["Ultima."])
     clips = [sound(4, 0.1), sound(4, 0.2), sound(4, 0.3)]
-    expected = [Hypothesis("Prima."), Hypothesis(text, guard=what), Hypothesis("Ultima.")]
+    limit = "cut" if said == [LOOP] else ""
+    expected = [Hypothesis("Prima."), Hypothesis(text, limit, what), Hypothesis("Ultima.")]
     assert guard.decode(runtime, clips, "it") == expected
     assert runtime.asked == [TEMPERATURES[n:] for n in range(1, tried + 1)]
 
@@ -92,17 +101,59 @@ def test_in_silence_nothing_is_said_and_nothing_tried():
     assert segment == Segment(0.0, 3.0, "", guard="cut") and len(runtime.asked) == 1
 
 
+def test_what_is_said_again_and_again_is_not_tried_again():
+    """An announcement in its time; unless the decoder ran on to its last position."""
+    said = "All our lines are busy, please hold."
+    runtime = Scripted(at1=[[said] * 4, "All our lions are busy, peace old."])
+    found = guard.transcribe(runtime, sound(28), "it", True)
+    assert [s.text for s in found] == [said] * 4 and len(runtime.asked) == 1
+    runtime._said = lambda parts: Hypothesis(" ".join(parts), "cut" if len(parts) > 1 else "")
+    found = guard.transcribe(runtime, sound(28), "it", True)
+    assert [s.text for s in found] == ["All our lions are busy, peace old."]
+
+
+@pytest.mark.parametrize("timestamps", [[], ["--timestamps"]])
+def test_another_attempts_text_is_told(timestamps, tmp_path, monkeypatch, capsys):
+    """Also of one that says nothing; without the guard there is none."""
+    said = {"at1": ["Prima."], "at2": [LOOP, "Kappa."], "at3": [LOOP, ""], "at4": [LOOP]}
+    monkeypatch.setattr("espnet_dq.bin.transcribe.load_runtime", lambda *_, **__: Scripted(**said))
+    monkeypatch.setattr("espnet_dq.api.speech.load_runtime", lambda *_, **__: Scripted(**said))
+    pause = np.zeros(SAMPLE_RATE, np.float32)
+    parts = [part for n in (1, 2, 3, 4) for part in (sound(28, n / 10), pause)]
+    save_wav(tmp_path / "x.wav", np.concatenate(parts))
+    given = [str(tmp_path / "x.wav"), "--model", "fake", "--language", "it", *timestamps]
+    assert transcribe(given) == 0
+    out, err = capsys.readouterr()
+    assert [line.split("] ")[-1] for line in out.splitlines()] == (
+        ["Prima.", "Kappa.", "Cappa. C"] if timestamps else ["Prima. Kappa. Cappa. C"]
+    )
+    again, nothing, cut = err.splitlines()
+    line = "another attempt's text in the place of one that cannot have been said, 0:00:2"
+    assert f"x.wav: {line}" in again and f"x.wav: {line[:-6]}0:00:5" in nothing
+    assert "x.wav: text cut that cannot have been said, 0:01:2" in cut
+    assert transcribe([*given, "--no_guard"]) == 0
+    out, err = capsys.readouterr()
+    assert out.count(LOOP) == 3 and "cannot have been said" not in err
+    texts = [
+        [s.text for s in dq.transcribe(given[0], "fake", "it", bool(timestamps), guard=guarded)]
+        for guarded in (True, False)
+    ]
+    assert texts == [["Prima.", "Kappa.", "Cappa. C"], ["Prima.", LOOP, LOOP, LOOP]]
+
+
 def test_segments_keep_their_times():
     parts = ["Uno.", "Grazie a tutti.", *["Grazie a tutti."] * 20, "Fine."]
     runtime = Scripted(at1=[parts])
     found = guard.transcribe(runtime, sound(24), "it", True)
+    assert [s.text for s in found] == parts  # in 24 s it can be said
+    found = guard.transcribe(runtime, sound(12), "it", True)
     assert [(s.start, s.text, s.guard) for s in found] == [
         (0.0, "Uno.", ""),
         (1.0, "Grazie a tutti.", "cut"),
         (22.0, "Fine.", ""),
     ]
     runtime = Scripted(at1=[["谢谢观看" * 5, "谢谢观看" * 30, "完"]])
-    found = guard.transcribe(runtime, sound(24), "ja", True)
+    found = guard.transcribe(runtime, sound(12), "ja", True)
     assert [(s.start, s.text) for s in found] == [(0.0, "谢谢观看"), (2.0, "完")]
     assert [s.guard for s in found] == ["cut", ""]
 

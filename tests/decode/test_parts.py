@@ -52,6 +52,14 @@ def test_parts_that_do_not_fit_are_named(toy_models, toy_data, tmp_path):
     assert not (out / "text").exists()
 
 
+def test_a_broken_part_is_named(toy_data, tmp_path):
+    path = tmp_path / "parts/1/1/decode.json"
+    path.parent.mkdir(parents=True)
+    path.write_text('{"failed": ')
+    with pytest.raises(InputError, match=f"{path}:1: not JSON"):
+        join_parts(toy_data, tmp_path, 1)
+
+
 @pytest.mark.slow
 def test_no_utterance_at_all(toy_models, toy_data, tmp_path):
     for path in read_scp(toy_data / "wav.scp").values():

@@ -273,7 +273,11 @@ def test_each_of_several_files_has_its_own(kind, fake, tmp_path, capsys):
     out.mkdir(parents=True)
     for name in ("bad", "gone"):
         (out / f"{name}.{suffix}").write_text("older")
-    assert main([*map(str, paths), str(gone), *fake, "--format", kind, "--out", str(out)]) == 2
+    given = [*map(str, paths), str(gone), *fake, "--format", kind, "--out", str(out)]
+    with pytest.raises(InputError, match=f"bad.{suffix}: is there, and may be your own text"):
+        main(given)
+    assert len(os.listdir(out)) == 2
+    assert main([*given, "--replace"]) == 2
     told, err = capsys.readouterr()
     names = [f"a.{suffix}", f"bad.{suffix}", f"c.d.{suffix}"]
     assert told.splitlines() == [str(out / name) for name in names if "bad" not in name]
@@ -291,8 +295,10 @@ def test_each_of_several_files_has_its_own(kind, fake, tmp_path, capsys):
         (["x.wav", "o/y.srt"], ["--format", "srt", "--out", "o"], "o/y.srt: is what is read"),
         (["x.wav"], ["--out", "x.wav"], "--out .*x.wav: is no folder"),
         (["z.wav"], ["--out", "o"], "o/z.txt: is a folder, and a file is to be written"),
-        (["t.wav"], ["--out", "."], "t.txt: stands beside t.wav, and may be your own text of it"),
-        (["o/../t.wav"], ["--out", "o/.."], "t.txt: stands beside o/../t.wav, and may be"),
+        (["t.wav"], ["--out", "."], "t.txt: is there, and may be your own text: .* --replace"),
+        (["x.wav", "sub/t.wav"], ["--out", "."], "t.txt: is there, and may be your own text"),
+        (["x.wav"], ["--replace"], "--replace: only with --out"),
+        (["z.wav"], ["--out", "o", "--replace"], "o/z.txt: is a folder, and a file is to be"),
         (["n" * 252 + ".m"], ["--out", "o", "--format", "json"], "n.m: n*.json: File name too lo"),
     ],
 )

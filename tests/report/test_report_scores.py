@@ -10,7 +10,9 @@ import jiwer
 import pytest
 
 from espnet_dq.bin.report import main
-from espnet_dq.report import collect, html, markdown, tables
+from espnet_dq.data.kaldi import write_scp
+from espnet_dq.report import canary, collect, examples, html, markdown, tables
+from espnet_dq.scoring.utterances import Aligned
 from tests.report import made_up
 from tests.report.pages import Page, numbers
 
@@ -156,6 +158,20 @@ def test_of_one_language_there_is_no_mean(tmp_path, monkeypatch):
     said = "rounded_ggml_q5_0: the trained student rounded to ggml_q5_0, not trained on it. "
     said += f"WER {rates['rounded_ggml_q5_0']:.1f} %; the student's minus this: −"
     assert f"\n- {said}" in texts[0] and f"<p>{said}" in unescape(texts[1])
+
+
+def test_what_failed_was_not_listened_to(tmp_path):
+    """Its minutes are none in which nothing was inserted; nor are they silence of a canary."""
+    one, other = (Aligned("u", lang, (("a", "a"), (None, "so"))) for lang in ("en", "fr"))
+    aligned = {"a": one, "b": one, "c": other}
+    write_scp(tmp_path / "utt2num_samples", dict.fromkeys(aligned, str(60 * 16000)))
+    assert examples._insertions(aligned, tmp_path, []) == {"all": 1, "en": 1, "fr": 1}
+    texts = aligned | {"b": Aligned("u", "en", (("a", None), ("b", None)))}
+    assert examples._insertions(texts, tmp_path, ["b"]) == {"all": 1, "en": 1, "fr": 1}
+    assert examples._insertions(texts, tmp_path, ["c"]) == {"all": 0.5, "en": 0.5}
+    write_scp(tmp_path / "text", {"a": "so", "b": ""})
+    (tmp_path / "decode.json").write_text(json.dumps({"failed": {"b": "no luck"}}))
+    assert canary.heard_of(tmp_path) == {"a": "so"}
 
 
 @pytest.mark.slow

@@ -55,7 +55,7 @@ def test_a_loop_is_left_by_default_and_always_in_the_same_way(form, folder):
     assert other.transcribe(audio, "it", timestamps=False) == [segment]
     assert one.decode([audio], "it") == [greedy]
     # With the guard, greedy decoding leaves it, too; the words have the time that they need.
-    (guarded,) = guard.decode(one, [noise(8, 0)], "it")
+    (guarded,) = guard.decode(one, [noise(4, 0)], "it")
     assert guarded.guard == "again" and len(set(guarded.text.split())) > 4
 
 
