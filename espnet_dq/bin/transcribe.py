@@ -14,7 +14,7 @@ from espnet_dq.decode.transcribe import BEAM, SURE, transcribe
 from espnet_dq.errors import DQError, InputError, one_line, run, say
 from espnet_dq.files import atomic, check_replaceable
 from espnet_dq.runtimes import RUNTIMES, Segment, load_runtime
-from espnet_dq.runtimes.interface import TASKS, WINDOW, Guard
+from espnet_dq.runtimes.interface import TASKS, Guard, check_times, sets_times
 
 SHOWN = 5  # damaged spots of a file
 JSON = "json"
@@ -97,9 +97,10 @@ def main(argv: list[str] | None = None) -> int:
     asked = args.language  # of an unset variable it is "", and no language
     if asked is not None:
         asked = known_language(asked, runtime.languages)
-    # The model sets them in windows of 30 s only.
-    timed = args.format in HEAD or (args.format == JSON and runtime.window == WINDOW)
-    timestamps = args.timestamps or timed
+    timestamps = args.timestamps or args.format in HEAD
+    if timestamps:
+        check_times(runtime)
+    timestamps |= args.format == JSON and sets_times(runtime)
     code = 0
     for path, place in zip(args.audio, places, strict=True):
         prefix = f"{one_line(path)}\t" if len(args.audio) > 1 and not place else ""

@@ -13,7 +13,15 @@ from espnet_dq.data.pieces import pieces
 from espnet_dq.data.unfit import sounding
 from espnet_dq.decode import guard, halves
 from espnet_dq.errors import WorkError
-from espnet_dq.runtimes.interface import WINDOW, Runtime, Segment, failures, heard, written
+from espnet_dq.runtimes.interface import (
+    Runtime,
+    Segment,
+    check_times,
+    failures,
+    heard,
+    sets_times,
+    written,
+)
 
 # `Runtime.detect` gives clips of speech 0.38 at least, 0.26 behind 20 s of silence; noise, hum,
 # clicks, a tone and a tune 0.19 at most (base and tiny; 8 clips in 5 languages, 11 other sounds).
@@ -143,7 +151,9 @@ def transcribe_pieces(
     The model sets timestamps even where they are not asked for, as openai-whisper and
     faster-whisper let it: without them a beam may end behind the first of several sentences.
     """
-    timed = timestamps or runtime.window == WINDOW
+    if timestamps:
+        check_times(runtime)
+    timed = timestamps or sets_times(runtime)
     clip = guard.transcribe if guarded else halves.transcribe
     for start, audio in cut(parts):
         offset, length = start / SAMPLE_RATE, len(audio) / SAMPLE_RATE

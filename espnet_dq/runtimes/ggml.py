@@ -20,6 +20,7 @@ from espnet_dq.runtimes.interface import (
     worst,
     written,
 )
+from espnet_dq.whisper.vocabulary import WHOLE
 
 MOST_BEAMS = 8  # WHISPER_MAX_DECODERS; beyond it says nothing of any audio
 PADDED = 256  # positions, to a multiple of which whisper.cpp fills its keys and values
@@ -54,6 +55,9 @@ class WhisperCpp:
         self.threads, self.positions = threads, content.dims.n_audio_ctx
         self.window = 2 * self.positions / FRAMES
         self.compute_type = content.tensors["decoder.token_embedding.weight"].kind.name.lower()
+        # Of two layers it takes a model for the first release of distil-whisper, unless it is a v3,
+        # and lets it set no timestamps.
+        self.timed = content.dims.n_text_layer != 2 or content.dims.n_vocab == WHOLE[2]
         vocabulary = content.dims.n_vocab  # 99 languages in 51865; 51864 is English-only
         known = list(LANGUAGES)[: vocabulary - 51766] if vocabulary >= 51865 else ["en"]
         self.languages = frozenset(known)

@@ -108,6 +108,7 @@ class Runtime(Protocol):
         short: whether it hears windows as short as its clips allow (`short_frames`).
         task: one of `TASKS`.
         words: whether `transcribe` tells times and probabilities of words.
+        timed: whether it can set timestamps; without the attribute it can.
         prompt: what the model takes for said before each window, such as names and how they are
             spelled; empty: nothing.
 
@@ -127,6 +128,7 @@ class Runtime(Protocol):
     short: bool
     task: str
     words: bool | None
+    timed: bool
     prompt: str | None
 
     def decode(self, clips: list[np.ndarray], language: str) -> list[Hypothesis]:
@@ -282,6 +284,20 @@ def sounding_frames(mel) -> int:
 def written(runtime: Runtime, language: str) -> str:
     """The language that is written where `language` is spoken."""
     return "en" if getattr(runtime, "task", "") == "translate" else language
+
+
+def sets_times(runtime: Runtime) -> bool:
+    """Whether the model sets timestamps: those of its own tokens are for windows of 30 s."""
+    return runtime.window == WINDOW and getattr(runtime, "timed", True)
+
+
+def check_times(runtime: Runtime) -> None:
+    """Raise `InputError` for a runtime that sets no timestamps of this model's."""
+    if not getattr(runtime, "timed", True):
+        raise InputError(
+            "timestamps: this runtime has none of this model: convert it for another one "
+            "(docs/students.md)"
+        )
 
 
 def whole(audio: np.ndarray, said: Hypothesis) -> list[Segment]:

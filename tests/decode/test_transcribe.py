@@ -315,6 +315,32 @@ def test_where_nothing_can_be_written_is_said_before_the_model_is_loaded(
     assert all((tmp_path / name).read_bytes() == b"audio" for name in ("t.txt", *audio))
 
 
+def test_a_runtime_that_sets_no_timestamps_is_asked_for_none(
+    make_toy, fake, monkeypatch, tmp_path, capsys
+):
+    """As whisper.cpp of two decoder layers, which says so itself, once for each piece."""
+    for layers in (1, 2):
+        model = make_toy(0, 32, layers)
+        weights = Weights(model.dims, model.state_dict())
+        write("ggml", tmp_path / f"{layers}.bin", weights, {}, "float16")
+        assert load_runtime("whisper.cpp", tmp_path / f"{layers}.bin", threads=1).timed == (
+            layers == 1
+        )
+    monkeypatch.setattr(FakeRuntime, "timed", False, raising=False)
+    asked, hears = [], FakeRuntime.transcribe
+    monkeypatch.setattr(
+        FakeRuntime, "transcribe", lambda *given: asked.append(given[3]) or hears(*given)
+    )
+    save_wav(tmp_path / "x.wav", spoken(5)[0])
+    given = [str(tmp_path / "x.wav"), *fake, "--language", "it"]
+    for options in ([], ["--format", "json"]):
+        assert main([*given, *options]) == 0 and "w0" in capsys.readouterr().out
+    assert asked == [False, False]
+    for options in (["--timestamps"], ["--format", "srt"]):
+        with pytest.raises(InputError, match="timestamps: this runtime has none of this model"):
+            main([*given, *options])
+
+
 class Marking(FakeRuntime):
     """Says what byte tokens and right-to-left subtitles bring along."""
 
