@@ -23,6 +23,7 @@ from espnet_dq.errors import InputError
 from espnet_dq.files import alone, sha256
 from espnet_dq.whisper.dims import SIZES, vocabulary_tokenizer
 from espnet_dq.whisper.encoding import encode_text
+from espnet_dq.whisper.room import most_text
 
 
 def tables(lengths):
@@ -78,9 +79,21 @@ def test_no_window_has_two_speakers():
     assert sum(data.speaker(w[0]) == "" for w in windows) == 3
 
 
-# Of a Whisper; of a smaller student. In Armenian, joined texts take more tokens than by themselves.
+def test_spaces_between_texts_are_counted():
+    """In Telugu they are tokens, which no text begins with."""
+    data, seconds = tables([0.2] * 30)
+    for utt in data.text:
+        data.text[utt], data.utt2lang[utt] = "పాట", "te"
+    dims = replace(SIZES["tiny"], n_text_ctx=60)
+    windows, tokenizer = plan_windows(data, seconds, 29.5, 0, 0, dims), vocabulary_tokenizer(dims)
+    assert sorted(u for w in windows for u in w) == sorted(data.wav)
+    lengths = [len(encode_text(tokenizer, joined_text(data, w), "te")) for w in windows]
+    assert max(lengths) <= most_text(60) < max(lengths) + lengths[-1]
+
+
+# Of a Whisper; of a smaller student.
 @pytest.mark.parametrize("positions", [448, 200])
-@pytest.mark.parametrize(("language", "word"), [("ru", "слово"), ("hy", "բառ"), ("zh", "词语")])
+@pytest.mark.parametrize(("language", "word"), [("ru", "слово"), ("te", "పాట"), ("zh", "词语")])
 def test_text_fits_the_decoder(language, word, positions):
     """With its prompt, timestamps and end, as openai-whisper would put them together."""
     data, seconds = tables([0.2] * 30)
