@@ -48,7 +48,8 @@ def get_parser() -> Parser:
         "--nj",
         type=count,
         default=0,
-        help="clips at a time (default: as many as threads; torch: 8, as one batch)",
+        help="clips at a time (default: as many as threads; torch, transformers, onnx: 8, as one "
+        "batch); whisper.cpp takes one, and so do torch and onnx with beams",
     )
     parser.add_argument(
         "--shared", type=Path, help="keep the folder here, for all that decode the same"
@@ -57,7 +58,13 @@ def get_parser() -> Parser:
     parts.add_argument(
         "--split", dest="part", type=Part.parse, metavar="K/N", help="only part K of N, for a job"
     )
-    parts.add_argument("--join", type=count, metavar="N", help="write them from N decoded parts")
+    parts.add_argument(
+        "--join",
+        type=count,
+        metavar="N",
+        help="write them from N decoded parts; "
+        "--model and --runtime only tell the folder of --shared then",
+    )
     return parser
 
 

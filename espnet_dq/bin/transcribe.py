@@ -34,7 +34,9 @@ def get_parser() -> Parser:
     add_model(parser)
     parser.add_argument("--language", help="code or name, e.g. it (default: detected and named)")
     parser.add_argument("--runtime", choices=RUNTIMES, help="default: the one that reads the model")
-    parser.add_argument("--timestamps", action="store_true", help="a line for each segment")
+    parser.add_argument(
+        "--timestamps", action="store_true", help="in text: a line for each segment"
+    )
     parser.add_argument(
         "--format", choices=FORMATS, default="text", help="text (default), subtitles, or json"
     )
@@ -89,6 +91,8 @@ def main(argv: list[str] | None = None) -> int:
     args = get_parser().parse_args(argv)
     if args.words and args.format != JSON:
         raise InputError("--words: only with --format json")
+    if args.timestamps and args.format != "text":
+        raise InputError(f"--timestamps: --format {args.format} has times without it")
     places = _places(args.audio, args.out, args.format, args.replace)
     runtime = load_runtime(
         args.runtime, args.model, args.threads, nj=1, beam_size=args.beam_size,

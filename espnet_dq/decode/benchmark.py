@@ -12,6 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from espnet_dq.data.audio import SAMPLE_RATE, read_audio
+from espnet_dq.data.faults import AudioFault
 from espnet_dq.data.kaldi import read_scp, read_wav, write_scp
 from espnet_dq.data.languages import codes
 from espnet_dq.errors import InputError, WorkError
@@ -106,21 +107,29 @@ def cpu_name() -> str:
 def _choose(data: Path, subset: Path, clips: int) -> int:
     """Write a folder with at most `clips` utterances of `data`; returns how many."""
     wav, languages = read_wav(data), codes(read_scp(data / "utt2lang"), data / "utt2lang")
-    fit = [utt for utt in sorted(wav) if _fits(wav[utt])]
-    if not fit:
+    known, tried, utts = sorted(wav), set(), []
+    for i in range(clips):
+        # Keys begin with the corpus and the language: even distances take some of each. In the
+        # place of one that does not fit, or cannot be read, the next one stands.
+        at = (2 * i + 1) * len(known) // (2 * clips)
+        for utt in (*known[at:], *known[:at]):
+            if utt not in tried and not tried.add(utt) and _fits(wav[utt]):
+                utts.append(utt)
+                break
+    if not utts:
         raise InputError(f"{data / 'wav.scp'}: no clip of {WINDOW:.0f} s or less")
-    count = min(clips, len(fit))
-    # Keys begin with the corpus and the language: even distances take some of each.
-    utts = [fit[(2 * i + 1) * len(fit) // (2 * count)] for i in range(count)]
     for name, table in (("wav.scp", wav), ("utt2lang", languages)):
         write_scp(subset / name, {utt: table[utt] for utt in utts if utt in table})
-    return count
+    return len(utts)
 
 
 def _fits(path: str) -> bool:
     """Whether a clip is of a window at most, decoded: a header may tell less than there is."""
     left = WINDOW * SAMPLE_RATE
-    return all((left := left - len(block)) >= 0 for block in read_audio(path))
+    try:
+        return all((left := left - len(block)) >= 0 for block in read_audio(path))
+    except AudioFault:
+        return False
 
 
 def _turn(name: str, system: dict, data: Path, out: Path, threads: int) -> dict:

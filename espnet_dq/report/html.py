@@ -170,6 +170,7 @@ def _speed(exp: Experiment, mark: str | None) -> str:
         ]
         return section(
             title,
+            paragraph(tables.SPEED),
             paragraph(f"Side by side: {NOT_MEASURED.lower()}"),
             table(
                 "From the separate decoding runs: other load on the machine may differ between "
@@ -196,6 +197,7 @@ def _speed(exp: Experiment, mark: str | None) -> str:
     caption = "Measured side by side in one run, systems taking turns"
     return section(
         title,
+        paragraph(tables.SPEED),
         table(
             f"{caption} ({', '.join(known)}). RTF: "
             "seconds of work per second of audio, lower is faster",

@@ -73,7 +73,7 @@ def _systems(results: dict) -> list[str]:
         cells += [f"{s['bytes_on_disk'] / 1e6:.1f}", f"{s['paper_rule_bytes'] / MIB:.2f}"]
         cells += [tables.number(s["rtf"], 3), f"{s['peak_rss_bytes'] / 1e6:.0f}", s["measured"]]
         rows.append(cells)
-    return [table(head, rows)]
+    return [table(head, rows), "", tables.SPEED]
 
 
 def _canary(results: dict) -> list[str]:

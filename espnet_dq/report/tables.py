@@ -37,6 +37,10 @@ CANARY_CAPTION = (
     f"none (a dash) of fewer than {FEWEST} windows, or of one in a language. Windows of 30 s at "
     "most, decoded as the test set is"
 )
+SPEED = (
+    "Speed is of greedy decoding in the model's whole windows (--context full). Where a student "
+    "was trained for short ones, transcribe hears short clips in these, which is faster."
+)
 MERGED_CAPTION = (
     "Where the training on the grid began, between the untouched student, 0, and what kd made of "
     "it, 1. Nats a token of the texts of dev and of others. From half on, the next share is taken "

@@ -7,7 +7,8 @@ import pytest
 import soundfile
 
 from espnet_dq.bin.benchmark import main
-from espnet_dq.data.kaldi import write_scp
+from espnet_dq.data.kaldi import read_scp, write_scp
+from espnet_dq.decode import benchmark as module
 from espnet_dq.decode.benchmark import read_systems
 from espnet_dq.errors import InputError, WorkError
 
@@ -50,6 +51,26 @@ def test_a_clip_that_is_longer_than_its_header_says(tmp_path):
     run = write_run(tmp_path / "run.json", {"name": "a", "runtime": "torch", "path": "none.pt"})
     with pytest.raises(InputError, match=r"wav\.scp: no clip of 30 s or less"):
         main(["--systems", run, "--data", str(tmp_path), "--out", str(tmp_path / "out.json")])
+
+
+@pytest.mark.parametrize(("clips", "chosen"), [(1, "5"), (3, "258"), (20, "0245678")])
+def test_clips_are_taken_at_even_distances_and_only_these_are_read(
+    clips, chosen, tmp_path, monkeypatch
+):
+    """1 is too long, 3 is missing, 9 is no audio: a neighbour stands in their place."""
+    wav = {str(n): tmp_path / f"{n}.wav" for n in range(10)}
+    for n, path in wav.items():
+        if n == "9":
+            path.write_bytes(b"no audio")
+        elif n != "3":
+            soundfile.write(path, np.zeros(31 * 16000 if n == "1" else 160), 16000)
+    write_scp(tmp_path / "wav.scp", {n: str(path) for n, path in wav.items()})
+    write_scp(tmp_path / "utt2lang", dict.fromkeys(wav, "en"))
+    read, asked = module.read_audio, []
+    monkeypatch.setattr(module, "read_audio", lambda path: asked.append(path) or read(path))
+    assert module._choose(tmp_path, tmp_path / "subset", clips) == len(chosen)
+    assert "".join(read_scp(tmp_path / "subset/wav.scp")) == chosen
+    assert len(asked) == len({*asked}) <= min(10, len(chosen) + 3)
 
 
 @pytest.mark.slow

@@ -298,6 +298,7 @@ def test_each_of_several_files_has_its_own(kind, fake, tmp_path, capsys):
         (["t.wav"], ["--out", "."], "t.txt: is there, and may be your own text: .* --replace"),
         (["x.wav", "sub/t.wav"], ["--out", "."], "t.txt: is there, and may be your own text"),
         (["x.wav"], ["--replace"], "--replace: only with --out"),
+        (["x.wav"], ["--timestamps", "--format", "json"], "--format json has times without it"),
         (["z.wav"], ["--out", "o", "--replace"], "o/z.txt: is a folder, and a file is to be"),
         (["n" * 252 + ".m"], ["--out", "o", "--format", "json"], "n.m: n*.json: File name too lo"),
     ],

@@ -10,7 +10,7 @@ import whisper
 
 from espnet_dq.bin.report import main
 from espnet_dq.errors import InputError
-from espnet_dq.report import collect, html, markdown, plots
+from espnet_dq.report import collect, html, markdown, plots, tables
 from espnet_dq.scoring.score import score
 from tests.report import made_up
 from tests.report.pages import Page
@@ -270,6 +270,12 @@ def test_every_tensor_of_the_file(exp, page):
     assert "by the paper's rule 32.00 MiB" in unescape(text)
     assert "In float although it could be on a grid: &lt;conv&gt;." in text
     assert text.count("<details>") == 2
+
+
+@pytest.mark.slow
+def test_speed_says_how_it_was_decoded(loaded):
+    for text in (unescape(html.render(loaded)), markdown.render(loaded)):
+        assert tables.SPEED in text
 
 
 @pytest.mark.slow
