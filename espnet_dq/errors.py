@@ -69,6 +69,8 @@ def check_kind(key: str, value: object, kinds: type | UnionType, what: str) -> N
     """Raise an `InputError` that names `key` unless `value` is of these kinds: `what`, in words."""
     if not isinstance(value, kinds):
         raise InputError(f"{key}: {shown(value)} is not {what}")
+    if value == "" and kinds in (PATH, PATH | None):  # Path("") would be the current folder
+        raise InputError(f"{key}: is empty")
 
 
 def say(text: object, file: TextIO | None = None) -> None:
@@ -211,7 +213,7 @@ def _of_system(error: OSError) -> tuple[int, str]:
     name = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename
     if isinstance(error, BrokenPipeError) and name == "standard output":
         return 1, ""
-    code = 2 if error.errno in WRONG_NAME and name is not None and _given(error) else 1
+    code = 2 if error.errno in WRONG_NAME and isinstance(name, str) and _given(error) else 1
     # Errors of packages may hold a traceback of another process, whose last line says it.
     lines = str(error).strip().splitlines() or [type(error).__name__]
     why = error.strerror or lines[-1 if "Traceback" in str(error) else 0]
@@ -220,10 +222,10 @@ def _of_system(error: OSError) -> tuple[int, str]:
 
 def _given(error: OSError) -> bool:
     """Whether a name stands in the command line, however written, or is below a file there."""
-    path = PurePath(os.fsdecode(error.filename))
+    path = PurePath(os.path.abspath(os.fsdecode(error.filename)))
     places = {path, *(path.parents if error.errno == errno.ENOTDIR else ())}
     words = (w.partition("=")[2] if w.startswith("--") else w for w in sys.argv[1:])
-    return any(PurePath(word) in places for word in words if word)
+    return any(PurePath(os.path.abspath(word)) in places for word in words if word)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -1,4 +1,5 @@
 import errno
+import os
 import subprocess
 import sys
 
@@ -35,18 +36,21 @@ def test_nothing_hidden_in_a_name_is_shown_as_it_is(character):
         (NotADirectoryError(errno.ENOTDIR, "No folder", "a/b/c"), 2, "a/b/c: No folder"),
         (NotADirectoryError(errno.ENOTDIR, "No folder", "a/c"), 1, "a/c: No folder"),
         (IsADirectoryError(errno.EISDIR, "A folder", "d/e"), 2, "d/e: A folder"),
+        (FileNotFoundError(errno.ENOENT, "No such file", os.path.abspath("g")), 2,
+         f"{os.path.abspath('g')}: No such file"),
+        (NotADirectoryError(errno.ENOTDIR, "No folder", 7), 1, "7: No folder"),  # a descriptor
         (MemoryError(), 1, "not enough memory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 1, "not enough memory"),
         (RuntimeError("std::bad_alloc"), 1, "not enough memory"),
         (RecursionError(), 1, "what is read is nested too deep"),
         (KeyboardInterrupt(), 130, "interrupted"),
     ],
-)
+)  # fmt: skip
 def test_conditions_of_the_machine_are_one_line(monkeypatch, capsys, error, code, said):
     def main():
         raise error
 
-    monkeypatch.setattr("sys.argv", ["x/command.py", "given", "./a//b", "--out=d//e", ""])
+    monkeypatch.setattr("sys.argv", ["x/command.py", "given", "./a//b", "--out=d//e", "", "f/../g"])
     with pytest.raises(SystemExit) as ended:
         run(main)
     assert ended.value.code == code

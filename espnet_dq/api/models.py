@@ -358,7 +358,7 @@ def convert(
     if not isinstance(model, Model):
         model = load(source, keep=grid == "keep", base=base)
     elif grid != "keep":
-        model = replace(model, quantized={})
+        model = replace(model, quantized={}, float_dtype=None)
     for each in model.sources():
         check_written(path, each)
     if grid == "keep":

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -297,7 +298,7 @@ class _Steps:
         """The student in its format, verified."""
         path = self.out / "export" / self.form.exported
         if line := lost(self.form.name, export(self.out / "qat", path, self.form.name)):
-            say(line)
+            say(line, sys.stderr)
         verify(path, against=self.out / "qat").check()
         return path
 

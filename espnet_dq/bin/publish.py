@@ -139,8 +139,9 @@ def _web(folder: Path, described: Mapping, results: Mapping) -> None:
         with atomic(folder / WEB, page.FOLDER) as made:
             made.mkdir()
             copytree(model, made / "model", ignore=ignore_patterns(*BESIDE))
-            page.write(made, f"Whisper for {', '.join(codes)}", about, codes)
-    except (InputError, WorkError) as e:  # a language that transformers.js does not take; no npm
+            first = [code for code in codes if code not in page.UNKNOWN]
+            page.write(made, f"Whisper for {', '.join(codes)}", about, first)
+    except WorkError as e:  # no npm
         _left_out(folder / WEB, e)
         return
     say(f"{folder / WEB}: {bytes_on_disk(folder / WEB)} bytes, a page for any server of files")

@@ -119,10 +119,10 @@ def always(tokenizer: Tokenizer) -> set[int]:
 def encode_word(tokenizer: Tokenizer, word: str) -> set[int]:
     """The tokens of a word as it may stand in a text.
 
-    That is as it is written, in lower case, and with a capital; behind a space, and behind what is
-    no space, as a quote, or the word before it in languages without spaces.
+    That is as it is written, in lower case, and both with a capital first; behind a space, and
+    behind what is no space, as a quote, or the word before it in languages without spaces.
     """
-    forms = {word, word.lower(), word[:1].upper() + word[1:]}
+    forms = {word, lower := word.lower(), *(x[:1].upper() + x[1:] for x in (word, lower))}
     with_and_without = "en", "zh"  # spaces between words
     return {
         i

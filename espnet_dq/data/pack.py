@@ -97,7 +97,9 @@ def plan_windows(
 
     def fits(window: list[str]) -> bool:
         text, language = joined_text(data, window), data.utt2lang[window[0]]
-        return len(encode_text(tokenizer, text, language)) <= room
+        # No token is less than a byte; one more is the space before a text.
+        short = len(text.encode()) + 1 <= room
+        return short or len(encode_text(tokenizer, text, language)) <= room
 
     fitting = sorted(u for u in data.wav if seconds[u] <= longest + ROOM and fits([u]))
     of: dict[str, list[str]] = {}

@@ -80,12 +80,15 @@ def _alone(part: Path) -> Iterator[BinaryIO]:
                     break
             file.close()
         with file:
-            yield file
+            file.seek(0, os.SEEK_END)  # who had it before may have written
+            try:
+                yield file
+            finally:  # before another is let in
+                file.flush()
+                if not os.fstat(file.fileno()).st_size:
+                    part.unlink()
     except OSError as e:
         raise e if e.filename else OSError(e.errno, e.strerror, str(part)) from e
-    finally:
-        if part.exists() and not part.stat().st_size:
-            part.unlink()
 
 
 def _receive(url: str, file: BinaryIO, name: str) -> None:

@@ -30,8 +30,10 @@ from espnet_dq.errors import InputError
 from espnet_dq.files import atomic, file_name, sha256
 from espnet_dq.runtimes import load_runtime
 from espnet_dq.runtimes.interface import window
+from espnet_dq.whisper.dims import any_tokenizer
 from espnet_dq.whisper.encoding import SPACELESS, encode_text
 from espnet_dq.whisper.room import most_tokens
+from espnet_dq.whisper.vocabulary import ids_in_whole
 
 AROUND = 2  # words that are tried on each side of what the alignment says
 TRIED = 25  # places at most: where so many are in question, text and audio differ
@@ -60,6 +62,7 @@ class Splitter:
         self.path = Path(aligner)
         runtime = load_runtime("torch", self.path, threads)
         self.model, self.languages = runtime.model, runtime.languages
+        self.vocabulary = runtime.vocabulary
         self.longest = min(longest, runtime.window)
         self.weights = sha256(self.path)
 
@@ -180,9 +183,9 @@ class Splitter:
             language=language,
             task="transcribe",
         )
-        before = _encode_units(tokenizer, units[start : places[-1]], language)
+        before = self._encoded(units[start : places[-1]], language)
         behind = [
-            list(chain(*_encode_units(tokenizer, units[place : places[-1] + BEHIND], language)))
+            list(chain(*self._encoded(units[place : places[-1] + BEHIND], language)))
             for place in places
         ]
         ends = list(accumulate((len(ids) for ids in before), initial=0))
@@ -204,6 +207,11 @@ class Splitter:
             return places[0], float("inf")
         (best, second), (row, _) = scores.topk(2)
         return places[int(row)], float(best - second)
+
+    def _encoded(self, units: list[str], language: str) -> list[list[int]]:
+        """Token ids of each unit as the model cuts it, in the whole vocabulary."""
+        encoded = _encode_units(any_tokenizer(self.vocabulary), units, language)
+        return [ids_in_whole(self.vocabulary, ids) for ids in encoded]
 
     def _read(
         self, features: Tensor, prompt: list[int], rows: list[list[int]], end: int
@@ -266,6 +274,12 @@ def _places(units: list[str], heard: list[list[str]], language: str) -> list[tup
     return places
 
 
+def _pause(before: np.ndarray, behind: np.ndarray) -> bool:
+    """Whether it is quiet around the cut between two pieces."""
+    around = np.concatenate([before[-EDGE:], behind[:EDGE]])
+    return bool(around.var() <= PAUSE * max(before.var(), behind.var()))
+
+
 def _encode_units(tokenizer: Tokenizer, units: list[str], language: str) -> list[list[int]]:
     """Token ids of each unit of a text, with the space before it."""
     return [
@@ -275,9 +289,3 @@ def _encode_units(tokenizer: Tokenizer, units: list[str], language: str) -> list
             for before, unit in pairwise(units)
         ),
     ]
-
-
-def _pause(before: np.ndarray, behind: np.ndarray) -> bool:
-    """Whether it is quiet around the cut between two pieces."""
-    around = np.concatenate([before[-EDGE:], behind[:EDGE]])
-    return bool(around.var() <= PAUSE * max(before.var(), behind.var()))

@@ -7,11 +7,11 @@ texts that begin without a space (`espnet_dq.whisper.encoding.unspaced`), if the
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
-from espnet_dq.data.kaldi import KaldiDir
+from espnet_dq.data.kaldi import read_scp
 from espnet_dq.errors import InputError
 from espnet_dq.files import atomic, discard
 from espnet_dq.whisper.dims import SIZES, vocabulary_tokenizer
@@ -38,7 +38,7 @@ def make_way(
     """
     tables = [data / part / table for part in ("train", "dev") for table in TABLES]
     said = "\n".join(_cksum(group) for group in (tables, *([file] for file in files)))
-    texts = chain(*(KaldiDir.load(data / part).said() for part in ("train", "dev")))
+    texts = chain(*(_said(data / part) for part in ("train", "dev")))
     for count in unspaced(vocabulary_tokenizer(SIZES["tiny"]), texts).values():
         said += f"\n{count} 0"
     path = folder / note
@@ -54,6 +54,12 @@ def make_way(
         discard(folder)
     with atomic(path) as tmp:
         tmp.write_text(f"{said}\n", encoding="utf-8")
+
+
+def _said(folder: Path) -> Iterator[tuple[str, str]]:
+    """Each text with its language, "" where the tables do not match: that whoever hears them says."""
+    languages = read_scp(folder / "utt2lang")
+    return ((text, languages.get(utt, "")) for utt, text in read_scp(folder / "text").items())
 
 
 def _cksum(files: Iterable[Path]) -> str:

@@ -65,6 +65,8 @@ def settle(given: dict[str, str], defaults: dict[str, str], caller: str) -> dict
     if o["grid"].endswith(".yaml") and "systems" not in given:  # a table of the student's weights
         o["systems"] = o["systems"].replace(" teacher_rounded", "")
     for model in LEARNING:  # from here on a name is OpenAI's, whatever lies here
+        if not o[model]:
+            raise InputError(f"--{model}: is empty")
         path = o[model].rstrip("/") or "/"
         path = f"./{path}" if path in MODELS else path
         o[model] = openai_name(given.get(model, OPENAI + o[model]), caller) or path

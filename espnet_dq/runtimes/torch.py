@@ -180,14 +180,12 @@ class Torch:
     def _prompt(self) -> list[int]:
         """The prompt in tokens that the model has, by their ids in the whole vocabulary."""
         from espnet_dq.whisper.dims import any_tokenizer
-        from espnet_dq.whisper.vocabulary import OwnVocabulary
+        from espnet_dq.whisper.vocabulary import ids_in_whole
 
         if not self.prompt:
             return []
         tokens = any_tokenizer(self.vocabulary).encode(f" {self.prompt.strip()}")
-        if isinstance(self.vocabulary, OwnVocabulary):
-            return [self.vocabulary.kept[i] for i in tokens]
-        return tokens
+        return ids_in_whole(self.vocabulary, tokens)
 
     def _features(self, clips: list[np.ndarray], frames: int):
         """What the encoder makes of clips, in windows of so many frames."""

@@ -22,7 +22,7 @@ function enter(next, said) {
   $("status").textContent = said;
 }
 
-const why = (what, error) => `${what}: ${error.message ?? error}`;
+const why = (what, error) => `${what}: ${error?.message ?? error}`;
 
 const about = await facts();
 
@@ -190,7 +190,7 @@ async function recorded() {
     const ended = new Promise((resolve, reject) => {
       recorder.ondataavailable = ({ data }) => parts.push(data);
       recorder.onstop = resolve;
-      recorder.onerror = ({ error }) => reject(error);
+      recorder.onerror = ({ error, type }) => reject(error ?? type);
     });
     recorder.start();
     stop = () => {

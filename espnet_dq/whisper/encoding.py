@@ -1,11 +1,13 @@
 """How a text becomes a decoder's tokens: one rule for training, the teacher, clips and scores."""
 
 from collections.abc import Iterable
+from functools import cache
 from typing import TYPE_CHECKING
 
 from espnet_dq.errors import InputError, shown
 
 if TYPE_CHECKING:  # imports torch
+    from tiktoken import Encoding
     from whisper.tokenizer import Tokenizer
 
 # Written without spaces between words, as openai-whisper has it: its splitting into words
@@ -32,7 +34,12 @@ def encode_text(tokenizer: "Tokenizer", text: str, language: str) -> list[int]:
     except ValueError as e:  # tiktoken's, in four lines
         mark = next((m for m in tokenizer.special_tokens if m in text), "a mark")
         raise InputError(f"a text with {mark}, which is no text: {shown(text)}") from e
-    return ids[1:] if ids[:1] == tokenizer.encode(" ") else ids
+    return ids[1:] if ids[:1] == _blank(tokenizer.encoding) else ids
+
+
+@cache
+def _blank(encoding: "Encoding") -> list[int]:
+    return encoding.encode(" ")
 
 
 def unspaced(tokenizer: "Tokenizer", texts: Iterable[tuple[str, str]]) -> dict[str, int]:
@@ -41,7 +48,7 @@ def unspaced(tokenizer: "Tokenizer", texts: Iterable[tuple[str, str]]) -> dict[s
     In older versions none did. What notes of what tokens something is made takes this up, so that
     it is something else where they are others now, and only there.
     """
-    alone, count = tokenizer.encode(" "), 0
+    alone, count = _blank(tokenizer.encoding), 0
     for text, language in texts:
         word = "".join(text.split(maxsplit=1)[:1])
         first = tokenizer.encode(f" {word}", disallowed_special=())[:1]

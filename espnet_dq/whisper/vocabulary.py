@@ -108,6 +108,11 @@ def whole_size(dims: ModelDimensions) -> int:
     return dims.kept[-1] + 1 if isinstance(dims, OwnVocabulary) else dims.n_vocab
 
 
+def ids_in_whole(dims: ModelDimensions, ids: Iterable[int]) -> list[int]:
+    """Tokens of a model without added ones, by their ids in the whole vocabulary."""
+    return [dims.kept[i] for i in ids] if isinstance(dims, OwnVocabulary) else list(ids)
+
+
 def added_tokens(dims: ModelDimensions) -> tuple[str, ...]:
     """The tokens that no Whisper has."""
     return dims.added + dims.special if isinstance(dims, OwnVocabulary) else ()

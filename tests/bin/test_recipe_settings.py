@@ -1,6 +1,7 @@
 """The settings of an experiment: what of them may change, and what is said of the rest."""
 
 import json
+import re
 import subprocess
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -208,7 +209,11 @@ def test_models_that_one_has(folder, tmp_path):
     for name in ("tiny", "tiny/"):  # by the one rule: what is here comes first
         found = settle({"teacher": name, "expdir": "e"}, str(tmp_path))
         assert found["teacher_pt"] == settled["teacher_pt"] and settled["teacher_own"]
-    for given in ({"teacher": "openai:tiny"}, {}):  # nor is the student's default such a folder
+    # Nor is the student that run.sh names such a folder.
+    ours = dict(
+        re.findall(r"^(teacher|student)=(\S+)", (RECIPE / "run.sh").read_text(), re.MULTILINE)
+    )
+    for given in (ours, {}):
         found = settle(given | {"expdir": "e"}, str(tmp_path))
         assert found["student_pt"] == "downloads/weights/tiny.pt" and found["student"] == "tiny"
     found = settle({"teacher": "openai:tiny", "expdir": "e"}, str(tmp_path))

@@ -82,6 +82,7 @@ def test_what_is_kept(toy, trimmed):
         ("今日 天気", "今日天気"),
         ("guten morgen\nwie", "„Guten Morgen“, Wie"),
         ("hello", "Hello-hello"),
+        ("HELLO iPhone", "Hello, IPhone Iphone HELLO"),
     ],
 )
 def test_words_of_a_list_are_kept_as_they_stand_in_texts(words, text):

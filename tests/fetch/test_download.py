@@ -175,6 +175,17 @@ def test_who_asks_for_the_same_meanwhile_waits(server, tmp_path, monkeypatch):
     assert begun == [0] and [file.name for file in tmp_path.iterdir()] == ["x"]
 
 
+def test_who_waits_goes_on_where_the_other_was_killed(server, tmp_path, monkeypatch):
+    address, begun = server
+
+    def flock(file, how):  # which who waits gets when the other ends
+        (tmp_path / PART).write_bytes(CONTENT[:1000])
+
+    monkeypatch.setattr(module.fcntl, "flock", flock)
+    download(f"{address}/200000/x", tmp_path / "x", HASH)
+    assert begun == [1000] and (tmp_path / "x").read_bytes() == CONTENT
+
+
 def test_nothing_stays_of_what_does_not_come(server, tmp_path):
     address, begun = server
     with pytest.raises(Unreachable, match="only 0 of 102400 bytes came"):

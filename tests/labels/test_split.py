@@ -134,3 +134,11 @@ def test_places_are_between_words_heard_rightly():
     assert places == [(3, 4)]
     assert split._places(units, [["x"], ["y"]], "en") == [(0, 6)]
     assert split._places(units, [[], []], "en") == [(0, 6)]
+
+
+def test_a_trimmed_aligner_spells_words_that_it_lacks(save_toy, trim):
+    path = trim(save_toy(), ["one two"])
+    splitter, text = Splitter(path, 30.0, 1), "One, Łukasiewicz!"
+    ids = [*chain(*splitter._encoded(split_words(text, "en"), "en"))]
+    assert {*ids} <= {*splitter.vocabulary.kept}
+    assert vocabulary_tokenizer(51865).decode(ids) == f" {text}"

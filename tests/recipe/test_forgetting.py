@@ -11,6 +11,7 @@ import forgetting
 from espnet_dq.data.audio import SAMPLE_RATE, load_audio
 from espnet_dq.data.kaldi import KaldiDir, read_scp
 from espnet_dq.data.spelling import normalise
+from espnet_dq.data.texts import as_said
 from espnet_dq.errors import InputError
 
 PROMPTS = (
@@ -73,7 +74,7 @@ def test_all_tasks_with_tiny_and_only_what_is_missing_again(
 
 def test_recording_has_the_clips_where_it_says_and_noise_between(prompts):
     data = KaldiDir.load(prompts)
-    clips = {text: load_audio(data.wav[utt]) for utt, text in data.text.items()}
+    clips = {as_said(text): load_audio(data.wav[utt]) for utt, text in data.text.items()}
     audio, truth = forgetting.recording(data, list(data.wav), 10, np.random.default_rng(0))
     assert sorted(x.text for x in truth) == sorted(clips)
     before = 0

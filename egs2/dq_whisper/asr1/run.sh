@@ -5,8 +5,8 @@ set -euo pipefail +f
 unset CDPATH # cd would go elsewhere, and print where
 
 corpus=asterisk                     # asterisk, debian7, or one of your own with --data_root
-teacher=base                        # Whisper that teaches: tiny, base, small, or a .pt file
-student=tiny                        # Whisper that learns: tiny, base, small, or a .pt file
+teacher=openai:base                 # Whisper that teaches: a name of OpenAI's, or a file or folder
+student=openai:tiny                 # Whisper that learns: the same choices
 grid=ct2_int8                       # weight grid of the runtime
 
 exec "$(dirname "${BASH_SOURCE[0]}")/dq.sh" \
