@@ -57,7 +57,7 @@ def make_way(
 
 
 def _said(folder: Path) -> Iterator[tuple[str, str]]:
-    """Each text with its language, "" where the tables do not match: that whoever hears them says."""
+    """Each text with its language, "" where tables do not match, which whoever hears them says."""
     languages = read_scp(folder / "utt2lang")
     return ((text, languages.get(utt, "")) for utt, text in read_scp(folder / "text").items())
 
