@@ -37,7 +37,7 @@ def tokenizer(dims):
 
 
 def test_texts_of_kept_tokens_are_cut_as_ever(tokenizer, dims, texts):
-    assert dims.n_vocab < 6000
+    assert dims.n_vocab < 7000  # words of a list in several forms
     for text in texts:
         whole = encode_text(WHOLE, text, "en")
         ours = encode_text(tokenizer, text, "en")
