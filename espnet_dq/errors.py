@@ -73,6 +73,15 @@ def check_kind(key: str, value: object, kinds: type | UnionType, what: str) -> N
         raise InputError(f"{key}: is empty")
 
 
+@contextlib.contextmanager
+def named(where: str) -> Iterator[None]:
+    """Put before what an `InputError` says where that is: a file, a line, an option."""
+    try:
+        yield
+    except InputError as e:
+        raise InputError(f"{where}: {e}") from e
+
+
 def say(text: object, file: TextIO | None = None) -> None:
     """Print what may hold names of others, as one line."""
     print(one_line(text), file=file)

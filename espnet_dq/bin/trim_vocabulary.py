@@ -14,7 +14,6 @@ Example usage::
 import re
 import unicodedata
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from whisper.tokenizer import Tokenizer
 from espnet_dq.bin.arguments import Parser, add_source
 from espnet_dq.data.kaldi import FOLDER, read_scp
 from espnet_dq.data.languages import codes, whisper_code
-from espnet_dq.errors import InputError, run, say
+from espnet_dq.errors import InputError, named, run, say
 from espnet_dq.fetch.names import source_path
 from espnet_dq.files import bytes_on_disk, check_apart, check_replaceable
 from espnet_dq.formats import detect
@@ -80,11 +79,11 @@ def main(argv: list[str] | None = None) -> int:
     tokenizer = vocabulary_tokenizer(weights.dims, source)
     wanted, texts = always(tokenizer), 0
     for where, text, language in _of_folders(args.data, languages):
-        with _at(where):
+        with named(where):
             wanted.update(encode_text(tokenizer, text, language))
         texts += 1
     for where, line in _of_files(args.words):
-        with _at(where):
+        with named(where):
             wanted.update(*(encode_word(tokenizer, word) for word in line.split()))
         texts += 1
     kept = [*sorted(closure(tokenizer, wanted)), *range(tokenizer.eot, weights.dims.n_vocab)]
@@ -130,15 +129,6 @@ def encode_word(tokenizer: Tokenizer, word: str) -> set[int]:
         for language in with_and_without
         for i in encode_text(tokenizer, form, language)
     }
-
-
-@contextmanager
-def _at(where: str) -> Iterator[None]:
-    """Name the place of a text that is none."""
-    try:
-        yield
-    except InputError as e:
-        raise InputError(f"{where}: {e}") from e
 
 
 def _of_folders(folders: list[Path], languages: list[str] | None) -> Iterator[tuple[str, str, str]]:

@@ -14,7 +14,7 @@ from espnet_dq.data.audio import load_audio
 from espnet_dq.data.kaldi import KaldiDir
 from espnet_dq.data.languages import codes
 from espnet_dq.data.noise import coloured
-from espnet_dq.errors import InputError
+from espnet_dq.errors import InputError, named
 from espnet_dq.whisper.dims import language_token, vocabulary_tokenizer
 from espnet_dq.whisper.encoding import encode_text
 from espnet_dq.whisper.forward import log_mel, own_window, window_samples
@@ -43,11 +43,9 @@ def read_text(data: KaldiDir, utt: str, dims: ModelDimensions) -> tuple[list[int
     one that the decoder has no room for.
     """
     tokenizer, most = vocabulary_tokenizer(dims), most_text(dims.n_text_ctx)
-    try:
+    with named(utt):
         language = language_token(tokenizer, data.utt2lang[utt])
         text = encode_text(tokenizer, data.text[utt], data.utt2lang[utt])
-    except InputError as e:
-        raise InputError(f"{utt}: {e}") from e
     if len(text) > most:
         raise InputError(f"{utt}: {len(text)} tokens of text; the decoder has room for {most}")
     return text, language

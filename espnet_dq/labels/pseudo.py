@@ -31,7 +31,7 @@ from espnet_dq.data.prompted import check_length
 from espnet_dq.data.spelling import compared, normalise
 from espnet_dq.data.texts import as_said, repetition
 from espnet_dq.data.unfit import has_special_token
-from espnet_dq.errors import InputError
+from espnet_dq.errors import InputError, named
 from espnet_dq.files import atomic, sha256
 from espnet_dq.formats.openai import read as openai
 from espnet_dq.runtimes.torch import speak_whole
@@ -197,11 +197,9 @@ def _model(teacher: Path, languages: list[str], device: str) -> Whisper:
     """The teacher, if it knows these languages."""
     weights = openai.load(teacher)
     tokenizer = vocabulary_tokenizer(weights.dims, teacher)
-    try:
+    with named(str(teacher)):
         for language in languages:
             language_token(tokenizer, language)
-    except InputError as e:
-        raise InputError(f"{teacher}: {e}") from e
     model = Whisper(weights.dims)
     model.load_state_dict(weights.state)
     model = model.float().eval().to(device)

@@ -7,7 +7,7 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from difflib import get_close_matches
 from glob import glob
 from math import inf
@@ -23,7 +23,7 @@ from espnet_dq.data.kaldi import read_wav
 from espnet_dq.data.languages import known_language
 from espnet_dq.data.splits import shares
 from espnet_dq.data.validation import validate
-from espnet_dq.errors import InputError
+from espnet_dq.errors import InputError, named
 from espnet_dq.fetch.names import HUB, OPENAI, openai_name
 from espnet_dq.fetch.sources import MODELS, MULTILINGUAL
 from espnet_dq.files import sha256
@@ -76,7 +76,7 @@ def settle(given: dict[str, str], defaults: dict[str, str], caller: str) -> dict
         o[name] = os.path.join(caller, o[name])
     names = {}
     for model in LEARNING:
-        with _of_option(model):
+        with named(f"--{model}"):
             names[f"{model}_name"] = model_name(o[model])
     exp = "_".join(filter(None, (o["corpus"], *names.values(), _name(o["grid"]), o["tag"])))
     exp = os.path.abspath(os.path.join(o["expdir"], exp))
@@ -341,15 +341,6 @@ def _check_grid(option: str, grid: str) -> None:
             ) from e
 
 
-@contextmanager
-def _of_option(name: str) -> Iterator[None]:
-    """Name the option in what is said of its value."""
-    try:
-        yield
-    except InputError as e:
-        raise InputError(f"--{name}: {e}") from e
-
-
 def _model(name: str, model: str) -> dict[str, str]:
     """NAME_pt, the checkpoint; NAME_content, a hash of what a path holds; NAME_shown, in reports.
 
@@ -357,7 +348,7 @@ def _model(name: str, model: str) -> dict[str, str]:
 
     Raises `InputError` for what can be no teacher or student.
     """
-    with _of_option(name):
+    with named(f"--{name}"):
         source = OPENAI + model if model in MODELS else model
         checkpoint, content = place(source, Path(WEIGHTS))
     shown = model

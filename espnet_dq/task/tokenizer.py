@@ -11,6 +11,7 @@ from espnet2.text.abs_tokenizer import AbsTokenizer
 from espnet2.text.token_id_converter import TokenIDConverter
 from whisper.model import ModelDimensions
 
+from espnet_dq.errors import InputError
 from espnet_dq.whisper.dims import SIZES, vocabulary_tokenizer
 from espnet_dq.whisper.encoding import encode_text
 from espnet_dq.whisper.vocabulary import token_strings, with_tokens
@@ -42,7 +43,10 @@ class DQWhisperTokenizer(AbsTokenizer):
 
     def text2tokens(self, line: str) -> list[str]:
         """Not to be had without the text's language, which ESPnet does not tell."""
-        raise NotImplementedError("use text2ids, which takes the language of the text")
+        raise InputError(
+            "ESPnet does not tell the language of a text, on which its tokens depend: give the "
+            "recipe the text itself"
+        )
 
     def text2ids(self, text: str, language: str) -> list[int]:
         """Token ids of a transcript in a language (Whisper's code)."""

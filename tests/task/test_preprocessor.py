@@ -60,3 +60,8 @@ def test_tokens_are_whispers():
         ids = preprocess("u", {"text": text, "lang": language})["text"]
         assert ids.tolist() == tokenizer.tokenizer.encode(space + text)
         assert tokenizer.tokens2text([tokenizer.tokens[i] for i in ids]) == text
+
+
+def test_tokens_need_the_language_of_their_text():
+    with pytest.raises(InputError, match="does not tell the language of a text"):
+        DQWhisperTokenizer().text2tokens("hello")
