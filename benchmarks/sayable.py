@@ -23,6 +23,7 @@ from espnet_dq.data.sayable import unsaid
 from espnet_dq.data.spelling import normalise
 from espnet_dq.data.unfit import sounding_seconds
 from espnet_dq.errors import run, say
+from espnet_dq.formats import json_file
 from espnet_dq.runtimes import WINDOW
 
 
@@ -37,6 +38,8 @@ def main() -> int:
     for folder in args.data:
         data = KaldiDir.load(folder)
         texts = read_scp(args.hyp / "text", empty=True) if args.hyp else data.text
+        report = json_file.read(args.hyp / "decode.json") if args.hyp else {}
+        cut = {*report.get("token_limit", {}).get("cut", ())}
         for utt, path in data.wav.items():
             # As it is compared, without what stands in brackets, which nobody says.
             text = normalise(texts[utt], data.utt2lang[utt])
@@ -45,7 +48,7 @@ def main() -> int:
                 continue
             script = script_of(text)
             counts[script, "utterances"] += 1
-            if stretches := unsaid(text, seconds):
+            if stretches := unsaid(text, seconds, utt in cut):
                 counts[script, "found"] += 1
                 say(f"{folder}: {utt}: {seconds:.1f} s: {text[:80]} {stretches}")
             if seconds >= 1:

@@ -69,7 +69,8 @@ def check_kind(key: str, value: object, kinds: type | UnionType, what: str) -> N
     """Raise an `InputError` that names `key` unless `value` is of these kinds: `what`, in words."""
     if not isinstance(value, kinds):
         raise InputError(f"{key}: {shown(value)} is not {what}")
-    if value == "" and kinds in (PATH, PATH | None):  # Path("") would be the current folder
+    if isinstance(value, str) and not value and isinstance(PurePath(), kinds):
+        # Path("") would be the current folder.
         raise InputError(f"{key}: is empty")
 
 
@@ -231,10 +232,13 @@ def _of_system(error: OSError) -> tuple[int, str]:
 
 def _given(error: OSError) -> bool:
     """Whether a name stands in the command line, however written, or is below a file there."""
-    path = PurePath(os.path.abspath(os.fsdecode(error.filename)))
-    places = {path, *(path.parents if error.errno == errno.ENOTDIR else ())}
     words = (w.partition("=")[2] if w.startswith("--") else w for w in sys.argv[1:])
-    return any(PurePath(os.path.abspath(word)) in places for word in words if word)
+    try:
+        path = PurePath(os.path.abspath(os.fsdecode(error.filename)))
+        places = {path, *(path.parents if error.errno == errno.ENOTDIR else ())}
+        return any(PurePath(os.path.abspath(word)) in places for word in words if word)
+    except OSError:  # the current folder is gone
+        return False
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

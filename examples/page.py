@@ -20,7 +20,7 @@ from espnet_dq.decode.subtitles import HEAD, cue
 from espnet_dq.decode.transcribe import BEAM
 from espnet_dq.errors import DQError, InputError, run
 from espnet_dq.runtimes import load_runtime
-from espnet_dq.runtimes.interface import Segment
+from espnet_dq.runtimes.interface import Segment, sets_times
 
 # Read when gradio is imported.
 os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}
@@ -40,7 +40,8 @@ def write(audio: str | None, model: str, language: str) -> tuple[str, str, str]:
     """
     if not audio:
         raise InputError("no recording: drop a file, or record one")
-    segments = list(transcribe(audio, loaded(model), language.strip() or None, timestamps=True))
+    engine = loaded(model)
+    segments = list(transcribe(audio, engine, language.strip() or None, sets_times(engine)))
     text = joined(segments)
     folder = Path(tempfile.mkdtemp())
     files = [folder / f"{Path(audio).stem}.{suffix}" for suffix in ("txt", "srt")]

@@ -2,10 +2,12 @@ import errno
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 
+import numpy as np
 import pytest
 
-from espnet_dq.errors import InputError, one_line, run
+from espnet_dq.errors import PATH, InputError, check_kind, one_line, run
 
 
 def test_an_error_is_one_line_whatever_is_in_a_name(capsys):
@@ -55,6 +57,27 @@ def test_conditions_of_the_machine_are_one_line(monkeypatch, capsys, error, code
         run(main)
     assert ended.value.code == code
     assert capsys.readouterr().err == f"command: {said}\n"
+
+
+def test_a_missing_file_is_said_where_the_current_folder_is_gone(tmp_path, monkeypatch, capsys):
+    def main():
+        raise FileNotFoundError(errno.ENOENT, "No such file", "here")
+
+    monkeypatch.chdir(tmp_path)
+    tmp_path.rmdir()
+    with pytest.raises(SystemExit) as ended:
+        run(main)
+    assert ended.value.code == 1
+    assert capsys.readouterr().err.endswith(": here: No such file\n")
+
+
+def test_nothing_is_no_path_and_an_array_is_no_text():
+    check_kind("shares", np.array([0.5, 0.5]), Iterable | None, "numbers")
+    check_kind("prompt", "", str, "a text")
+    for kinds in (PATH, PATH | None, PATH | Iterable):
+        check_kind("data", "a", kinds, "a folder")
+        with pytest.raises(InputError, match=r"^data: is empty$"):
+            check_kind("data", "", kinds, "a folder")
 
 
 def test_a_fault_of_ours_keeps_its_traceback():

@@ -11,6 +11,7 @@ from espnet_dq.decode.transcribe import BEAM, SURE
 from espnet_dq.decode.transcribe import transcribe as segments
 from espnet_dq.errors import PATH, InputError, check_kind
 from espnet_dq.runtimes import Segment, load_runtime
+from espnet_dq.runtimes.interface import check_times
 
 if TYPE_CHECKING:
     from espnet_dq.runtimes import Runtime
@@ -92,6 +93,8 @@ def transcribe(
     if channel is not None:
         check_whole("channel", channel, 0)
     code = None if language is None else known_language(language, model.languages)
+    if timestamps:
+        check_times(model)
 
     def detected(language: str | None, probability: float) -> None:
         level = logging.INFO if probability >= SURE else logging.WARNING

@@ -20,7 +20,7 @@ from shutil import copytree, ignore_patterns
 from espnet_dq.api.models import Model, load, quantize
 from espnet_dq.api.verification import verify
 from espnet_dq.bin.arguments import Parser, add_data
-from espnet_dq.errors import InputError, WorkError, run, say
+from espnet_dq.errors import DQError, InputError, run, say
 from espnet_dq.files import Folder, atomic, bytes_on_disk, check_replaceable, read_json
 from espnet_dq.formats.registry import FORMATS, home
 from espnet_dq.formats.transformers_js import TransformersJs
@@ -141,7 +141,7 @@ def _web(folder: Path, described: Mapping, results: Mapping) -> None:
             copytree(model, made / "model", ignore=ignore_patterns(*BESIDE))
             first = [code for code in codes if code not in page.UNKNOWN]
             page.write(made, f"Whisper for {', '.join(codes)}", about, first)
-    except WorkError as e:  # no npm
+    except DQError as e:  # no npm, or not what npm is to have
         _left_out(folder / WEB, e)
         return
     say(f"{folder / WEB}: {bytes_on_disk(folder / WEB)} bytes, a page for any server of files")

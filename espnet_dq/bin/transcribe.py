@@ -195,10 +195,10 @@ def _name_language(path: str, vad: bool, language: str | None, probability: floa
 def _told(segments: Iterable[Segment], path: str) -> Iterator[Segment]:
     """The segments that say something, with a warning for each that the model did not say so."""
     for segment in segments:
-        why = _GUARDED[segment.guard]
-        if segment.limit == "cut" and not why:
-            why = "text cut at the decoder's end"
-        if why:
+        reasons = [_GUARDED[segment.guard]] if segment.guard else []
+        if segment.limit == "cut" and segment.guard != "cut":
+            reasons.append("text cut at the decoder's end")
+        if why := " and ".join(reasons):
             where = f"{_clock(segment.start)} to {_clock(segment.end)}"
             say(f"transcribe: warning: {path}: {why}, {where}", sys.stderr)
         if segment.text:

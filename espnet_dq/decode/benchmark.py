@@ -15,7 +15,7 @@ from espnet_dq.data.audio import SAMPLE_RATE, read_audio
 from espnet_dq.data.faults import AudioFault
 from espnet_dq.data.kaldi import read_scp, read_wav, write_scp
 from espnet_dq.data.languages import codes
-from espnet_dq.errors import InputError, WorkError
+from espnet_dq.errors import InputError, WorkError, say
 from espnet_dq.files import atomic
 from espnet_dq.formats import json_file
 from espnet_dq.runtimes import RUNTIMES, WINDOW
@@ -108,27 +108,35 @@ def _choose(data: Path, subset: Path, clips: int) -> int:
     """Write a folder with at most `clips` utterances of `data`; returns how many."""
     wav, languages = read_wav(data), codes(read_scp(data / "utt2lang"), data / "utt2lang")
     known, tried, utts = sorted(wav), set(), []
+    unread: list[AudioFault] = []
     for i in range(clips):
         # Keys begin with the corpus and the language: even distances take some of each. In the
         # place of one that does not fit, or cannot be read, the next one stands.
         at = (2 * i + 1) * len(known) // (2 * clips)
         for utt in (*known[at:], *known[:at]):
-            if utt not in tried and not tried.add(utt) and _fits(wav[utt]):
+            if utt not in tried and not tried.add(utt) and _fits(wav[utt], unread):
                 utts.append(utt)
                 break
     if not utts:
-        raise InputError(f"{data / 'wav.scp'}: no clip of {WINDOW:.0f} s or less")
+        why = f": {unread[0]}" if unread else ""
+        raise InputError(f"{data / 'wav.scp'}: no clip of {WINDOW:.0f} s or less{why}")
+    if unread:
+        say(f"{data / 'wav.scp'}: {len(unread)} clips cannot be read: {unread[0]}", sys.stderr)
     for name, table in (("wav.scp", wav), ("utt2lang", languages)):
         write_scp(subset / name, {utt: table[utt] for utt in utts if utt in table})
     return len(utts)
 
 
-def _fits(path: str) -> bool:
-    """Whether a clip is of a window at most, decoded: a header may tell less than there is."""
+def _fits(path: str, unread: list[AudioFault]) -> bool:
+    """Whether a clip is of a window at most, decoded: a header may tell less than there is.
+
+    Of one that cannot be read, `unread` takes the reason.
+    """
     left = WINDOW * SAMPLE_RATE
     try:
         return all((left := left - len(block)) >= 0 for block in read_audio(path))
-    except AudioFault:
+    except AudioFault as e:
+        unread.append(e)
         return False
 
 

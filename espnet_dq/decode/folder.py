@@ -28,7 +28,7 @@ from espnet_dq.fetch.names import source_path
 from espnet_dq.files import Folder, atomic, check_apart, check_replaceable, remove, sha256
 from espnet_dq.jobs import Part
 from espnet_dq.runtimes import Runtime, load_runtime
-from espnet_dq.runtimes.interface import GUARD, LIMITS
+from espnet_dq.runtimes.interface import GUARD, LIMITS, check_times
 
 PARTIAL = ".partial.jsonl"
 TIMED = "timed"
@@ -94,6 +94,8 @@ def decode_folder(
     started = time.perf_counter()
     engine = load_runtime(runtime, model, threads, nj, beam_size, context=context)
     load_seconds = time.perf_counter() - started
+    if timestamps:
+        check_times(engine)
     languages = codes(languages, data / "utt2lang", engine.languages)
     _check_languages(data / "utt2lang", wav, languages, engine.languages)
 

@@ -16,7 +16,6 @@ from espnet_dq.errors import WorkError
 from espnet_dq.runtimes.interface import (
     Runtime,
     Segment,
-    check_times,
     failures,
     heard,
     sets_times,
@@ -151,8 +150,6 @@ def transcribe_pieces(
     The model sets timestamps even where they are not asked for, as openai-whisper and
     faster-whisper let it: without them a beam may end behind the first of several sentences.
     """
-    if timestamps:
-        check_times(runtime)
     timed = timestamps or sets_times(runtime)
     clip = guard.transcribe if guarded else halves.transcribe
     for start, audio in cut(parts):

@@ -67,7 +67,8 @@ def start(
         left to them included, and the clips [rows, groups] of their ranges. Where a range would end
         beyond its group's largest magnitude, values whose integer lies at the end are moved there;
         where there is none, it ends at that magnitude. On grids that end farther out on the side of
-        that magnitude (`ggml_q5_0`, `ggml_q4_0`), values of the other side are moved below it.
+        that magnitude (`ggml_q5_0`, `ggml_q4_0`), values of the other side are moved below it,
+        if one lies at the end.
     """
     for name, grid in grids.items():
         if not get_grid(grid).learns:

@@ -57,9 +57,12 @@ def make_way(
 
 
 def _said(folder: Path) -> Iterator[tuple[str, str]]:
-    """Each text with its language, "" where tables do not match, which whoever hears them says."""
-    languages = read_scp(folder / "utt2lang")
-    return ((text, languages.get(utt, "")) for utt, text in read_scp(folder / "text").items())
+    """Each text with its language; tables that do not match are no other windows."""
+    texts, languages = read_scp(folder / "text"), read_scp(folder / "utt2lang")
+    for here, table, there in ((texts, "utt2lang", languages), (languages, "text", texts)):
+        if missing := next((utt for utt in here if utt not in there), None):
+            raise InputError(f"{folder / table}: no line for {missing}")
+    return ((text, languages[utt]) for utt, text in texts.items())
 
 
 def _cksum(files: Iterable[Path]) -> str:

@@ -53,9 +53,16 @@ def test_a_clip_that_is_longer_than_its_header_says(tmp_path):
         main(["--systems", run, "--data", str(tmp_path), "--out", str(tmp_path / "out.json")])
 
 
+def test_clips_that_are_gone_are_no_long_ones(tmp_path):
+    write_scp(tmp_path / "wav.scp", {"y": str(tmp_path / "gone.wav")})
+    write_scp(tmp_path / "utt2lang", {"y": "en"})
+    with pytest.raises(InputError, match=r"no clip of 30 s or less: .*gone\.wav"):
+        module._choose(tmp_path, tmp_path / "subset", 3)
+
+
 @pytest.mark.parametrize(("clips", "chosen"), [(1, "5"), (3, "258"), (20, "0245678")])
 def test_clips_are_taken_at_even_distances_and_only_these_are_read(
-    clips, chosen, tmp_path, monkeypatch
+    clips, chosen, tmp_path, monkeypatch, capsys
 ):
     """1 is too long, 3 is missing, 9 is no audio: a neighbour stands in their place."""
     wav = {str(n): tmp_path / f"{n}.wav" for n in range(10)}
@@ -71,6 +78,8 @@ def test_clips_are_taken_at_even_distances_and_only_these_are_read(
     assert module._choose(tmp_path, tmp_path / "subset", clips) == len(chosen)
     assert "".join(read_scp(tmp_path / "subset/wav.scp")) == chosen
     assert len(asked) == len({*asked}) <= min(10, len(chosen) + 3)
+    said = capsys.readouterr().err
+    assert ("clips cannot be read: " in said) is (clips == 20)
 
 
 @pytest.mark.slow

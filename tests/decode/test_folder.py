@@ -376,6 +376,18 @@ def test_timestamps_that_a_model_cannot_give_are_no_fault_of_the_clips(
     assert not (tmp_path / "out/text").exists()
 
 
+def test_a_runtime_without_timestamps_is_asked_for_none(tmp_path, toy_data, monkeypatch):
+    """It is said before any clip, by `dq.transcribe` before it is iterated."""
+    monkeypatch.setattr(Told, "languages", frozenset(["en", "ru"]))
+    monkeypatch.setattr(Told, "timed", False, raising=False)
+    monkeypatch.setattr("espnet_dq.decode.folder.load_runtime", lambda *_, **__: Told())
+    with pytest.raises(InputError, match="this runtime has none of this model"):
+        decode_folder("fake", "torch", toy_data, tmp_path / "out", timestamps=True)
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(InputError, match="this runtime has none of this model"):
+        dq.transcribe(tmp_path / "x.wav", Told(), "en", timestamps=True)
+
+
 def test_a_lack_of_memory_is_no_text(toy_data):
     """It is the machine's, not the model's, and ends the work."""
 

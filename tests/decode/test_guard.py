@@ -7,6 +7,7 @@ import pytest
 
 import espnet_dq as dq
 from espnet_dq.bin.decode import main as decode
+from espnet_dq.bin.transcribe import _told
 from espnet_dq.bin.transcribe import main as transcribe
 from espnet_dq.data.audio import SAMPLE_RATE, save_wav
 from espnet_dq.data.kaldi import read_scp, write_scp
@@ -139,6 +140,13 @@ def test_another_attempts_text_is_told(timestamps, tmp_path, monkeypatch, capsys
         for guarded in (True, False)
     ]
     assert texts == [["Prima.", "Kappa.", "Cappa. C"], ["Prima.", LOOP, LOOP, LOOP]]
+
+
+def test_another_attempts_text_that_is_cut_is_told_too(capsys):
+    segment = Segment(0.0, 1.0, "Due.", "cut", "again")
+    assert [*_told([segment], "x.wav")] == [segment]
+    said = capsys.readouterr().err
+    assert "cannot have been said and text cut at the decoder's end, 0:00:00" in said
 
 
 def test_segments_keep_their_times():

@@ -72,6 +72,14 @@ def test_what_cannot_be_read_is_no_other(path, exp):
     assert (exp / "kd/checkpoint.pth").exists()
 
 
+@pytest.mark.parametrize("table", ["text", "utt2lang"])
+def test_nor_is_a_table_that_breaks_off(table, exp):
+    (exp / "data/train" / table).write_text("v another\n")
+    with pytest.raises(InputError, match=r"data/train/\w+: no line for [uv]$"):
+        begin(exp)
+    assert (exp / "kd/checkpoint.pth").exists()
+
+
 def test_nor_is_a_note_that_cannot_be_read(exp):
     (exp / "kd/start").unlink()
     (exp / "kd/start").mkdir()
