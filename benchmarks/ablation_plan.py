@@ -28,7 +28,7 @@ import yaml
 
 from espnet_dq.bin.recipe import BY_NAME, TRAIN_CONFIG
 from espnet_dq.config import merge, read_config
-from espnet_dq.errors import InputError
+from espnet_dq.errors import InputError, named
 from espnet_dq.files import atomic
 from espnet_dq.formats.openai import read as openai
 from espnet_dq.quant.table import read_grid
@@ -212,10 +212,8 @@ def _configs(
     configs = {}
     for option, file in bases.items():
         base = Path(file) if Path(file).is_file() else recipe / file  # as dq.sh looks for it
-        try:
+        with named(f"{path}: {where}: options.{option}"):
             configs[option] = read_config(base)
-        except InputError as e:
-            raise InputError(f"{path}: {where}: options.{option}: {e}") from e
         for key in ("overrides", option.replace("config", "overrides")):
             for at, section in zip(("", f"{where}."), sections, strict=True):
                 merge(configs[option], section[key], f"{path}: {at}{key}.")

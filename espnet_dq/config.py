@@ -17,7 +17,7 @@ from typing import ClassVar, Self
 
 import yaml
 
-from espnet_dq.errors import InputError, shown
+from espnet_dq.errors import InputError, named, shown
 from espnet_dq.files import read_yaml
 
 MATCHINGS = (
@@ -119,10 +119,8 @@ class _Config:
     def from_yaml(cls, path: str | Path) -> Self:
         """From a training configuration; raises `InputError` that names the file and the key."""
         values = read_section(read_config(path), cls.SECTION, path)
-        try:
+        with named(f"{path}: {cls.SECTION}"):
             return cls.from_mapping(values)
-        except InputError as e:
-            raise InputError(f"{path}: {cls.SECTION}: {e}") from e
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ def check_kind(key: str, value: object, kinds: type | UnionType, what: str) -> N
 
 
 @contextlib.contextmanager
-def named(where: str) -> Iterator[None]:
+def named(where: object) -> Iterator[None]:
     """Put before what an `InputError` says where that is: a file, a line, an option."""
     try:
         yield

@@ -14,7 +14,7 @@ from espnet_dq.config import (
     read_config,
 )
 from espnet_dq.distill.terms import needs, wanted_terms
-from espnet_dq.errors import InputError
+from espnet_dq.errors import InputError, named
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def wanted(path: Path, top_k: int, padding: str) -> CacheSettings:
             f"{path}: encoder_conf.window is {window}: the output of a frozen encoder is cached in "
             "full windows or in lengths that are known: say full, or a list of seconds"
         )
-    try:
+    with named(path):
         return CacheSettings(
             tap=distill.tap if "states" in needs(wanted_terms(distill)) else None,
             temperature=distill.temperature,
@@ -78,8 +78,6 @@ def wanted(path: Path, top_k: int, padding: str) -> CacheSettings:
             padding=padding,
             precision=distill.precision,
         )
-    except InputError as e:
-        raise InputError(f"{path}: {e}") from e
 
 
 def wanted_by_all(paths: Sequence[Path], top_k: int, padding: str) -> tuple[CacheSettings, str]:

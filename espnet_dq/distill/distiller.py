@@ -16,7 +16,7 @@ from espnet_dq.data.augment import Augment
 from espnet_dq.distill.answers import TeacherPass
 from espnet_dq.distill.teacher import Teacher
 from espnet_dq.distill.terms import Step, check_speed, needs, places, total_loss, wanted_terms
-from espnet_dq.errors import InputError, check_kind, shown
+from espnet_dq.errors import InputError, check_kind, named, shown
 from espnet_dq.fetch.names import source_path
 from espnet_dq.whisper.dims import language_token, vocabulary_tokenizer
 from espnet_dq.whisper.encoding import encode_text
@@ -216,10 +216,8 @@ class Distiller(Distilling):
             raise InputError("a batch of no examples")
         rows = []
         for place, example in enumerate(examples):
-            try:
+            with named(f"example {place}"):
                 rows.append(self._example(example))
-            except InputError as e:
-                raise InputError(f"example {place}: {e}") from e
         audio, text, language = zip(*rows, strict=True)
         tensors = {
             "speech": pad_sequence(audio, batch_first=True),

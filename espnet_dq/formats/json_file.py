@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from espnet_dq.errors import InputError
+from espnet_dq.errors import InputError, named
 from espnet_dq.files import read_limited
 
 LARGEST = 16 << 20  # bytes; Hugging Face's own tokenizer of a Whisper has 4 million
@@ -34,10 +34,8 @@ def lines(path: Path | str) -> list[str]:
 
 def parse(found: str | bytes, source: object) -> object:
     """As `loads`; what it raises names `source`."""
-    try:
+    with named(source):
         return loads(found)
-    except InputError as e:
-        raise InputError(f"{source}: {e}") from e
 
 
 def loads(found: str | bytes) -> object:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from whisper.model import Whisper
 
-from espnet_dq.errors import InputError
+from espnet_dq.errors import InputError, named
 from espnet_dq.quant.calibrate import on_input
 from espnet_dq.quant.fake_quant import LOWEST, least_error_clip
 from espnet_dq.quant.grid import Grid, Quantized, matrix_of
@@ -109,12 +109,10 @@ def _rounded(
     for name, grid in tqdm(grids.items(), desc="round", unit="weight"):
         damping = EMBEDDING_DAMPING if name == EMBEDDING else DAMPING
         moment = moments.pop(name)
-        try:
+        with named(name):
             if not all_finite(moment):
                 raise InputError("what it reads on the clips is not finite")
             found = rounded(model.get_parameter(name).detach(), get_grid(grid), moment, damping)
-        except InputError as e:
-            raise InputError(f"{name}: {e}") from e
         yield name, *found
 
 

@@ -15,7 +15,7 @@ from torch.nn.utils import parametrize
 from whisper.model import ModelDimensions
 
 from espnet_dq.config import PRESETS, QuantConfig, known
-from espnet_dq.errors import InputError
+from espnet_dq.errors import InputError, named
 from espnet_dq.quant.fake_quant import RATE, FakeQuantize, least_error_clip
 from espnet_dq.quant.grids import Quantized, get_grid
 from espnet_dq.whisper.dims import weight_shapes
@@ -76,10 +76,8 @@ def quantize(
     """Each weight named in `grids` on its grid, its range at its clip; `InputError` names it."""
     quantized = {}
     for name, grid in grids.items():
-        try:
+        with named(name):
             quantized[name] = get_grid(grid).quantize(state[name], (clips or {}).get(name))
-        except InputError as e:
-            raise InputError(f"{name}: {e}") from e
     return quantized
 
 
@@ -128,13 +126,11 @@ def _fake_quantized(
     plain = isinstance(module._parameters.get("weight"), nn.Parameter)
     if leaf != "weight" or not plain or parametrize.is_parametrized(module, "weight"):
         raise InputError(f"cannot quantize {name}: not a plain weight")
-    try:
+    with named(name):
         # A shape that the grid cannot hold must stop here, not in the first forward pass;
         # the values may not be loaded yet, so zeros of the same shape are tried.
         get_grid(grid).fake(torch.zeros(module.weight.shape))
         fake = FakeQuantize(get_grid(grid), ranges, module.weight.shape)
-    except InputError as e:
-        raise InputError(f"{name}: {e}") from e
     return module, fake.requires_grad_(module.weight.requires_grad)  # frozen with its weight
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from whisper.model import ModelDimensions, Whisper
 
 from espnet_dq.config import CHECKPOINT, QuantConfig, WindowConfig, read_config, read_section
-from espnet_dq.errors import InputError
+from espnet_dq.errors import InputError, named
 from espnet_dq.files import check_apart
 from espnet_dq.formats import torch_file
 from espnet_dq.formats.registry import FORMATS
@@ -149,17 +149,13 @@ def load_student(exp: str | Path, checkpoint: str = CHECKPOINT) -> Student:
 
 
 def _pick[C: (QuantConfig, WindowConfig)](kind: type[C], values: dict, source: Path) -> C:
-    try:
+    with named(f"{source}: {kind.SECTION}"):
         return kind.pick(values)
-    except InputError as e:
-        raise InputError(f"{source}: {kind.SECTION}: {e}") from e
 
 
 def _dims(spec: str | Mapping[str, int], tokens, source: Path) -> ModelDimensions:
-    try:
+    with named(f"{source}: encoder_conf"):
         dims = check_dims(model_dims(spec), "dims")
-    except InputError as e:
-        raise InputError(f"{source}: encoder_conf: {e}") from e
     if dims.n_vocab in WHOLE:
         return dims
     if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
@@ -168,10 +164,8 @@ def _dims(spec: str | Mapping[str, int], tokens, source: Path) -> ModelDimension
 
 
 def _grids(student: Student, source: Path) -> dict[str, str]:
-    try:
+    with named(f"{source}: model_conf"):
         return student.grids
-    except InputError as e:
-        raise InputError(f"{source}: model_conf: {e}") from e
 
 
 def _weights(path: Path) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from whisper.audio import N_FRAMES
 
 from espnet_dq.config import AugmentConfig
 from espnet_dq.data.augment import Augment
-from espnet_dq.errors import InputError
+from espnet_dq.errors import InputError, named
 from espnet_dq.task.tokenizer import NAME, DQWhisperTokenizer
 from espnet_dq.whisper.dims import language_token
 from espnet_dq.whisper.forward import SAMPLES_PER_POSITION
@@ -86,9 +86,7 @@ class DQWhisperPreprocessor(AbsPreprocessor):
             ids = self.tokenizer.text2ids(data["text"], data["lang"])
             data["text"] = np.asarray(ids, dtype=np.int64)
         if "lang" in data:
-            try:
+            with named(f"utterance {uid}"):
                 token = language_token(self.tokenizer.tokenizer, data["lang"])
-            except InputError as e:
-                raise InputError(f"utterance {uid}: {e}") from None
             data["lang"] = np.asarray([token], dtype=np.int64)
         return data

@@ -12,7 +12,7 @@ from whisper.model import ModelDimensions
 from espnet_dq.config import TOKENS, QuantConfig
 from espnet_dq.data.kaldi import KaldiDir
 from espnet_dq.data.prompted import RoundingClips
-from espnet_dq.errors import InputError, WorkError
+from espnet_dq.errors import InputError, WorkError, named
 from espnet_dq.files import atomic, check_apart, check_replaceable, sha256
 from espnet_dq.formats import torch_file
 from espnet_dq.formats.openai import read as openai
@@ -80,15 +80,11 @@ def init_student(
     for one, form in ((table, None), *((other, home(other).name) for other in also)):
         grids = assign_grids(weights.dims, one)
         for name, each in grids.items():
-            try:
+            with named(f"{source}: {name}"):
                 stored_bytes(tuple(weights.state[name].shape), each)
-            except InputError as e:
-                raise InputError(f"{source}: {name}: {e}") from e
-        try:
+        with named(f"{source}: {one}"):
             if form:
                 check_grids(form, weights.dims, grids)
-        except InputError as e:
-            raise InputError(f"{source}: {one}: {e}") from e
     if export:
         _check_export(*export, weights.dims, table)
     state = {espnet_name(name): w.float() for name, w in weights.state.items()}
@@ -204,15 +200,11 @@ def _check_export(
     form: str, config: str | Path, dims: ModelDimensions, grid: str | Mapping[str, str]
 ) -> None:
     """What stage 8 would find out after hours of training."""
-    try:
+    with named(f"--export {form}"):
         get_format(form)
-    except InputError as e:
-        raise InputError(f"--export {form}: {e}") from e
     preset = QuantConfig.from_yaml(config).preset
-    try:
+    with named(f"{config}: preset {preset} does not fit {form}"):
         grids = assign_grids(dims, grid, preset)
         check_grids(form, dims, grids)
-    except InputError as e:
-        raise InputError(f"{config}: preset {preset} does not fit {form}: {e}") from e
     if not grids:
         raise InputError(f"{config}: preset {preset} leaves no weight on the grid")

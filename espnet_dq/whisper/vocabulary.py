@@ -25,7 +25,7 @@ import tiktoken
 from whisper.model import ModelDimensions
 from whisper.tokenizer import Tokenizer, get_tokenizer
 
-from espnet_dq.errors import InputError
+from espnet_dq.errors import InputError, named
 
 WHOLE = (51864, 51865, 51866)  # English only, 99 languages, 100 languages
 _OTHER_NAMES = {"<|nocaptions|>": "<|nospeech|>"}  # in the tokenizers of Hugging Face
@@ -91,11 +91,9 @@ def own_vocabulary(
 
     Raises `InputError`, naming `source`, as `OwnVocabulary`.
     """
-    try:
+    with named(source):
         return OwnVocabulary(**numbers(dims), kept=tuple(kept), added=tuple(added),
                              special=tuple(special))  # fmt: skip
-    except InputError as e:
-        raise InputError(f"{source}: {e}") from e
 
 
 def numbers(dims: ModelDimensions) -> dict[str, int]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from whisper.model import ModelDimensions
 
-from espnet_dq.errors import InputError
+from espnet_dq.errors import InputError, named
 from espnet_dq.formats import json_file
 from espnet_dq.formats.hf.names import read_dims, read_json
 from espnet_dq.whisper.generation import Generation, check_told, of_huggingface, of_old_config
@@ -73,10 +73,8 @@ def _read(reader: Callable[[Path], _Table], path: Path) -> _Table:
 
 def _tokenizer_json(path: Path) -> _Table:
     content = json_file.content(path)
-    try:
+    with named(path):
         return _whole_file(content)
-    except InputError as e:
-        raise InputError(f"{path}: {e}") from e
 
 
 @lru_cache(maxsize=4)  # a quarter of a second, and who verifies a model reads it several times
@@ -100,10 +98,8 @@ def _old_files(path: Path) -> _Table:
         added |= {token["content"]: int(i) for i, token in table.items()}
         special = [token["content"] for token in table.values() if token.get("special")]
     vocabulary = read_json(path)
-    try:
+    with named(path):
         return _table(vocabulary, added, special)
-    except InputError as e:
-        raise InputError(f"{path}: {e}") from e
 
 
 def _table(vocabulary: dict, added: dict, special: list) -> _Table:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from whisper.model import ModelDimensions
 
-from espnet_dq.errors import InputError
+from espnet_dq.errors import InputError, named
 from espnet_dq.formats import json_file, safetensors_file
 from espnet_dq.quant.grids import Quantized, get_grid
 from espnet_dq.whisper.any_window import ANY_WINDOW, read_any_window
@@ -108,10 +108,8 @@ def _quantized(
 ) -> Quantized:
     if not isinstance(grid_name, str):
         raise InputError(f"{path}: the grid of {name} is not a name")
-    try:
+    with named(f"{path}: {name}"):
         grid = get_grid(grid_name)
-    except InputError as e:
-        raise InputError(f"{path}: {name}: {e}") from e
     if len(shape) < 2:
         raise InputError(f"{path}: {name} is no matrix, but on grid {grid_name}")
     packed, scale = (_take(tensors, f"{name}.{part}", path) for part in ("integers", "scale"))
