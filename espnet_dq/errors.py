@@ -74,6 +74,11 @@ def check_kind(key: str, value: object, kinds: type | UnionType, what: str) -> N
         raise InputError(f"{key}: is empty")
 
 
+def first_line(error: BaseException) -> str:
+    """What an error of a package says, or else its name, in one line of at most 200 letters."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
 @contextlib.contextmanager
 def named(where: object) -> Iterator[None]:
     """Put before what an `InputError` says where that is: a file, a line, an option."""

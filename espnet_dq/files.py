@@ -21,7 +21,7 @@ from urllib.parse import quote
 
 import yaml
 
-from espnet_dq.errors import FULL, InputError
+from espnet_dq.errors import FULL, InputError, first_line
 
 DEEPEST = 50  # lists and mappings in each other, in YAML
 LARGEST_YAML = 4 << 20  # bytes; a configuration with every token has less than one million
@@ -451,7 +451,7 @@ def _parsed(content: bytes, path: Path) -> object:
     except InputError:
         raise
     except Exception as e:  # PyYAML raises whatever a tagged or an odd value makes it stumble on
-        why = (str(e) or type(e).__name__).splitlines()[0][:160]
+        why = first_line(e)
         raise InputError(f"{path}: not YAML ({why})") from e
 
 

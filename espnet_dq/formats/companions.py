@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from espnet_dq.errors import InputError
+from espnet_dq.errors import InputError, first_line
 from espnet_dq.formats import json_file
 from espnet_dq.formats.report import BESIDE, Row
 
@@ -74,7 +74,7 @@ def load_tokenizer(path: Path) -> Tokenizer:
     try:
         return Tokenizer.from_file(str(path))
     except Exception as e:  # it raises nothing more special
-        why = (str(e) or type(e).__name__).splitlines()[0][:160]
+        why = first_line(e)
         raise InputError(f"{path}: not a tokenizer ({why})") from e
 
 

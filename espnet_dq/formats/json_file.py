@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from espnet_dq.errors import InputError, named
+from espnet_dq.errors import InputError, first_line, named
 from espnet_dq.files import read_limited
 
 LARGEST = 16 << 20  # bytes; Hugging Face's own tokenizer of a Whisper has 4 million
@@ -47,7 +47,7 @@ def loads(found: str | bytes) -> object:
         text = found if isinstance(found, str) else found.decode("utf-8")
         return json.loads(text, object_pairs_hook=_table, parse_constant=_constant)
     except (ValueError, RecursionError) as e:
-        why = (str(e) or type(e).__name__).splitlines()[0][:160]
+        why = first_line(e)
         raise InputError(f"not JSON ({why})") from e
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+from espnet_dq.errors import first_line
 from espnet_dq.formats.format import Format
 
 LOUDER = 1e-6
@@ -92,7 +93,7 @@ def run(form: Format, path: Path, probe: Probe) -> np.ndarray | str:
         except Exception as e:  # of no common base
             if _is_absence(e):
                 return f"not run: {_missing(form, e)}"
-            return f"{form.engine} does not run it: {_first_line(e)[:160]}"
+            return f"{form.engine} does not run it: {first_line(e)}"
     with tempfile.TemporaryDirectory() as scratch:
         asked, answer = Path(scratch) / "probe", Path(scratch) / "logits"
         probe.mels.astype("<f4").tofile(asked)
@@ -144,10 +145,6 @@ def _missing(form: Format, error: ImportError) -> str:
     return f"{form.engine} is not installed ({error.name})"
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
 def _main(module: str, name: str, path: str, asked: str, answer: str) -> int:
     form: Format = getattr(import_module(module), name)()
     shape, *rest = json.load(sys.stdin)
@@ -158,7 +155,7 @@ def _main(module: str, name: str, path: str, asked: str, answer: str) -> int:
         if _is_absence(e):
             print(_missing(form, e), file=sys.stderr)
             return NOT_INSTALLED
-        print(_first_line(e), file=sys.stderr)
+        print(first_line(e), file=sys.stderr)
         return 1
     logits.astype("<f4").tofile(answer)
     return 0

@@ -6,7 +6,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from espnet_dq.errors import InputError
+from espnet_dq.errors import InputError, first_line
 from espnet_dq.files import file_size
 from espnet_dq.formats import json_file
 from espnet_dq.whisper.weights import FLOATS
@@ -38,6 +38,6 @@ def read(path: Path | str) -> tuple[dict[str, str], dict[str, Tensor]]:
                     raise InputError(f"{path}: {name[:80]} is {tensor.dtype}, expected a float")
     # KeyError, AttributeError: a type that this PyTorch does not have.
     except (SafetensorError, ValueError, OSError, KeyError, AttributeError, RuntimeError) as e:
-        line = (str(e) or type(e).__name__).strip().splitlines()[0][:160]
+        line = first_line(e)
         raise InputError(f"{path}: not a readable safetensors file ({line})") from e
     return metadata, tensors

@@ -17,7 +17,7 @@ from pickle import UnpicklingError
 import torch
 from torch import Tensor
 
-from espnet_dq.errors import InputError
+from espnet_dq.errors import InputError, first_line
 from espnet_dq.files import file_size
 from espnet_dq.formats.torch_archive import MAGIC, read_pickle
 from espnet_dq.whisper.weights import shown
@@ -55,9 +55,8 @@ def read(path: Path | str) -> object:
         raise InputError(f"{path}: torch opens no file whose path is not UTF-8: rename it") from e
     except Exception as e:  # damaged pickles make torch raise whatever its opcodes stumble on
         # What torch says of a pickle is how to run what is in it.
-        said = "its pickle" if isinstance(e, UnpicklingError) else str(e) or type(e).__name__
-        line = said.strip().splitlines()[0][:160]
-        raise InputError(f"{path}: damaged or truncated ({line})") from e
+        said = "its pickle" if isinstance(e, UnpicklingError) else first_line(e)
+        raise InputError(f"{path}: damaged or truncated ({said})") from e
 
 
 def tensors(found: Mapping, path: Path | str) -> dict[str, Tensor]:

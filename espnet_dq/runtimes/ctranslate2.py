@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from espnet_dq.data.texts import join
-from espnet_dq.errors import InputError
+from espnet_dq.errors import InputError, first_line
 from espnet_dq.formats import json_file
 from espnet_dq.formats.ct2.binary import read_variables
 from espnet_dq.runtimes.interface import (
@@ -17,7 +17,6 @@ from espnet_dq.runtimes.interface import (
     Segment,
     Word,
     check_files,
-    first_line,
     short_frames,
     sounding_frames,
     windows_cut,

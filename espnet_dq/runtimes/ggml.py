@@ -6,14 +6,13 @@ from pathlib import Path
 import numpy as np
 
 from espnet_dq.data.texts import join
-from espnet_dq.errors import InputError
+from espnet_dq.errors import InputError, first_line
 from espnet_dq.runtimes.interface import (
     FRAMES,
     TEMPERATURES,
     Attempt,
     Hypothesis,
     Segment,
-    first_line,
     settle,
     whole,
     window_frames,

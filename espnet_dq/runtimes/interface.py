@@ -12,7 +12,7 @@ import numpy as np
 from espnet_dq.config import WindowConfig
 from espnet_dq.data.audio import SAMPLE_RATE
 from espnet_dq.data.texts import as_said, repetition
-from espnet_dq.errors import DQError, InputError, WorkError, no_memory
+from espnet_dq.errors import DQError, InputError, WorkError, first_line, no_memory
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -353,8 +353,3 @@ def check_files(path: Path, names: Iterable[str], form: str) -> None:
 def remedy(path: Path, form: str) -> str:
     """How a folder gets what it lacks, for a message."""
     return f"espnet-dq convert --from {path} --to {form} writes a folder that has it"
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, in one line."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -9,8 +9,7 @@ from torch import Tensor
 from whisper.decoding import detect_language
 from whisper.model import Whisper
 
-from espnet_dq.errors import InputError
-from espnet_dq.runtimes.interface import first_line
+from espnet_dq.errors import InputError, first_line
 from espnet_dq.runtimes.torch import Torch
 
 

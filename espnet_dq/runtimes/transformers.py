@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from espnet_dq.errors import InputError
+from espnet_dq.errors import InputError, first_line
 from espnet_dq.formats.hf.quiet import quiet
 from espnet_dq.runtimes.interface import (
     BATCH,
@@ -17,7 +17,6 @@ from espnet_dq.runtimes.interface import (
     Hypothesis,
     Segment,
     check_files,
-    first_line,
     in_windows,
     log_mel,
     remedy,

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from whisper.model import ModelDimensions
 
-from espnet_dq.errors import InputError, WorkError
+from espnet_dq.errors import InputError, WorkError, first_line
 from espnet_dq.formats import companions, json_file
 from espnet_dq.formats.hf import FILE, INDEX, HuggingFace
 from espnet_dq.formats.hf import write as hf_write
@@ -167,7 +167,7 @@ def _resolved(folder: Path, written: Path) -> dict[str, list[str]] | str:
                 tuple((p.name, p.read_bytes()) for p in sorted(written.iterdir()))
             )
     except Exception as e:  # what odd values make it, tokenizers and others stumble on
-        why = (str(e).strip() or type(e).__name__).splitlines()[0][:160]
+        why = first_line(e)
         raise WorkError(f"{folder}: transformers cannot read it: {why}") from e
     return {name: companions.differing_keys(found[name], content)
             for name, content in expected.items()}  # fmt: skip
