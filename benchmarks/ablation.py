@@ -37,7 +37,8 @@ from typing import BinaryIO
 from ablation_plan import REFERENCES, Run, check, read_plan
 from espnet_dq.bin.arguments import count
 from espnet_dq.errors import InputError, WorkError, run
-from espnet_dq.files import atomic, read_json
+from espnet_dq.files import atomic
+from espnet_dq.reading import read_json
 from espnet_dq.report import spread
 from espnet_dq.scoring.score import MAIN_RATES, MEAN
 

@@ -33,8 +33,8 @@ from espnet_dq.data.kaldi import KaldiDir
 from espnet_dq.distill.distiller import Distiller
 from espnet_dq.distill.teacher import Teacher
 from espnet_dq.errors import InputError, run
-from espnet_dq.files import read_yaml
 from espnet_dq.formats.openai import read as openai
+from espnet_dq.reading import read_yaml
 from espnet_dq.whisper.dims import language_token, vocabulary_tokenizer
 from espnet_dq.whisper.encoding import encode_text
 from espnet_dq.whisper.forward import decode_hidden, encode, log_mel, output_logits, own_window

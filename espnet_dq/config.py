@@ -18,7 +18,7 @@ from typing import ClassVar, Self
 import yaml
 
 from espnet_dq.errors import InputError, named, shown
-from espnet_dq.files import read_yaml
+from espnet_dq.reading import read_yaml
 
 MATCHINGS = (
     "logits",

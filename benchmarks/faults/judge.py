@@ -16,8 +16,9 @@ import torch
 
 from espnet_dq.data.kaldi import FILES, KaldiDir, read_scp
 from espnet_dq.data.validation import faults
-from espnet_dq.files import TEMPORARY, read_yaml, sha256
+from espnet_dq.files import TEMPORARY, sha256
 from espnet_dq.formats import detect
+from espnet_dq.reading import read_yaml
 
 # Names under which things are written before they get their own (`espnet_dq.files`, dq.sh).
 # The one file that ESPnet writes in place and that is written anew before anything reads it.

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from espnet_dq.errors import InputError, say
 from espnet_dq.fetch.names import HUB, OPENAI, openai_name
-from espnet_dq.files import bytes_on_disk, file_size, sha256
+from espnet_dq.files import bytes_on_disk, sha256
 from espnet_dq.formats import detect
+from espnet_dq.reading import file_size
 
 # What of a folder can be a model's: not what trainers leave beside it (`optimizer.pt`).
 _SUFFIXES = {".json", ".txt", ".safetensors", ".bin", ".onnx"}

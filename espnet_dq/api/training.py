@@ -34,11 +34,12 @@ from espnet_dq.data.windows import pack_windows
 from espnet_dq.distill.teacher_pass import teacher_pass
 from espnet_dq.errors import PATH, InputError, check_kind, say
 from espnet_dq.fetch.names import source_path
-from espnet_dq.files import alone, atomic, file_size, new_folder, sha256
+from espnet_dq.files import alone, atomic, new_folder, sha256
 from espnet_dq.formats.format import Format
 from espnet_dq.formats.openai import read as openai
 from espnet_dq.formats.registry import FORMATS, form_of
 from espnet_dq.quant.table import read_grid
+from espnet_dq.reading import file_size
 from espnet_dq.student.checkpoint import CHECKPOINT
 from espnet_dq.task.check import check, check_gpus, sizes
 from espnet_dq.task.plan import AUTO, DEV_WINDOWS, MERGE, Wanted, heard, names, plan

@@ -14,8 +14,9 @@ from espnet_dq.decode.folder import decode_folder
 from espnet_dq.decode.parts import join_parts
 from espnet_dq.errors import run, say
 from espnet_dq.fetch.names import source_path
-from espnet_dq.files import alone, read_json, sha256, shared_before, shared_place
+from espnet_dq.files import alone, sha256, shared_before, shared_place
 from espnet_dq.jobs import Part
+from espnet_dq.reading import read_json
 from espnet_dq.runtimes import RUNTIMES
 from espnet_dq.runtimes.interface import GUARD, LIMITS
 

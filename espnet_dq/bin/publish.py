@@ -21,10 +21,11 @@ from espnet_dq.api.models import Model, load, quantize
 from espnet_dq.api.verification import verify
 from espnet_dq.bin.arguments import Parser, add_data
 from espnet_dq.errors import DQError, InputError, run, say
-from espnet_dq.files import Folder, atomic, bytes_on_disk, check_replaceable, read_json
+from espnet_dq.files import Folder, atomic, bytes_on_disk, check_replaceable
 from espnet_dq.formats.registry import FORMATS, home
 from espnet_dq.formats.transformers_js import TransformersJs
 from espnet_dq.formats.write import check_grids, write
+from espnet_dq.reading import read_json
 from espnet_dq.report import licences, rounded
 from espnet_dq.report.hub import check_upload, upload
 from espnet_dq.report.model_card import render

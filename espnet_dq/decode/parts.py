@@ -14,7 +14,8 @@ from espnet_dq.decode.folder import (
     write_decoded,
 )
 from espnet_dq.errors import InputError
-from espnet_dq.files import check_apart, check_replaceable, read_json, remove
+from espnet_dq.files import check_apart, check_replaceable, remove
+from espnet_dq.reading import read_json
 from espnet_dq.runtimes.interface import GUARD, LIMITS
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from espnet_dq.errors import InputError
-from espnet_dq.files import file_size
+from espnet_dq.reading import file_size
 
 
 class Reader:

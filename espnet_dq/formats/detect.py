@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from espnet_dq.errors import InputError
-from espnet_dq.files import file_size
 from espnet_dq.formats.registry import FORMATS
+from espnet_dq.reading import file_size
 
 if TYPE_CHECKING:
     from espnet_dq.whisper.weights import Weights

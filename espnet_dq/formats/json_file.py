@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from espnet_dq.errors import InputError, first_line, named
-from espnet_dq.files import read_limited
+from espnet_dq.reading import read_limited
 
 LARGEST = 16 << 20  # bytes; Hugging Face's own tokenizer of a Whisper has 4 million
 

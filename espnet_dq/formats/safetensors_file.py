@@ -7,8 +7,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from espnet_dq.errors import InputError, first_line
-from espnet_dq.files import file_size
 from espnet_dq.formats import json_file
+from espnet_dq.reading import file_size
 from espnet_dq.whisper.weights import FLOATS
 
 TYPES = (*FLOATS, torch.uint8, torch.int32)  # what any format here keeps in such a file

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from espnet_dq.errors import InputError, first_line
-from espnet_dq.files import file_size
 from espnet_dq.formats.torch_archive import MAGIC, read_pickle
+from espnet_dq.reading import file_size
 from espnet_dq.whisper.weights import shown
 
 _STORAGES = ("Float", "Half", "BFloat16", "Double", "Long", "Int", "Short", "Char", "Byte", "Bool")

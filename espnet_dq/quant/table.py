@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from espnet_dq.errors import InputError
-from espnet_dq.files import atomic, read_yaml
+from espnet_dq.files import atomic
+from espnet_dq.reading import read_yaml
 
 SUFFIX = ".yaml"
 _LARGEST = 1 << 20  # bytes; a line a weight is far below

@@ -5,7 +5,7 @@ from pathlib import Path
 from espnet_dq.data.audio import seconds
 from espnet_dq.data.canary import NO_SPEECH
 from espnet_dq.data.kaldi import KIND, SET, KaldiDir, read_scp
-from espnet_dq.files import read_json
+from espnet_dq.reading import read_json
 from espnet_dq.scoring import transfer
 
 FIRST = "untouched"  # of the recipe's systems

@@ -12,8 +12,9 @@ from pathlib import Path
 from espnet_dq.config import QuantConfig, read_config
 from espnet_dq.decode.benchmark import read_systems
 from espnet_dq.errors import InputError
-from espnet_dq.files import bytes_on_disk, read_json
+from espnet_dq.files import bytes_on_disk
 from espnet_dq.formats import detect
+from espnet_dq.reading import read_json
 from espnet_dq.report import canary, examples, rounded, train_log
 from espnet_dq.report.headline import ROLES
 from espnet_dq.report.origin import data_of

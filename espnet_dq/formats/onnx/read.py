@@ -19,7 +19,6 @@ from onnx import TensorProto
 from whisper.model import ModelDimensions
 
 from espnet_dq.errors import InputError
-from espnet_dq.files import read_limited
 from espnet_dq.formats.onnx.graph import (
     BITS,
     BLOCK,
@@ -29,6 +28,7 @@ from espnet_dq.formats.onnx.graph import (
     stored_shape,
 )
 from espnet_dq.formats.onnx.wire import read_model
+from espnet_dq.reading import read_limited
 from espnet_dq.whisper.any_window import ANY_WINDOW
 from espnet_dq.whisper.dims import weight_shapes
 from espnet_dq.whisper.vocabulary import (

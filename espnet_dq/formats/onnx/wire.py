@@ -10,7 +10,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from espnet_dq.errors import InputError
-from espnet_dq.files import read_limited
+from espnet_dq.reading import read_limited
 
 LARGEST = 8 << 20  # bytes; of a large Whisper's merged decoder it is less than three million
 _FILE = 2 << 30  # bytes, by protobuf's own rule
