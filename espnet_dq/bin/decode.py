@@ -8,8 +8,6 @@ from pathlib import Path
 
 from espnet_dq.bin.arguments import Parser, add_context, add_model, count
 from espnet_dq.data.kaldi import KaldiDir, read_scp
-from espnet_dq.data.languages import whisper_code
-from espnet_dq.data.texts import glued
 from espnet_dq.decode.folder import decode_folder
 from espnet_dq.decode.parts import join_parts
 from espnet_dq.errors import run, say
@@ -118,15 +116,8 @@ def _key(
     files = sorted(model.rglob("*")) if model.is_dir() else [model]
     weights = {f.relative_to(model).as_posix(): sha256(f) for f in files if f.is_file()}
     heard = KaldiDir(wav=read_scp(data / "wav.scp"), utt2lang=read_scp(data / "utt2lang"))
-    parts = [weights, runtime, heard.fingerprint(), beam_size, LIMITS]
-    if timestamps:
-        parts.append("timestamps")
-    if guard:
-        parts.append("guard")
-    if context != "full":
-        parts.append(context)
-    if spaceless := glued(map(whisper_code, {*heard.utt2lang.values()})):
-        parts.append(spaceless)
+    options = [beam_size, timestamps, guard, context]
+    parts = [weights, runtime, heard.fingerprint(), options, LIMITS]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

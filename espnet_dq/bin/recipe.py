@@ -288,7 +288,7 @@ def main(argv: list[str] | None = None) -> int:
     made = {name: value for name, value in given.items() if name not in HERE}
     command = shlex.join(["run.sh", *(w for o, v in made.items() for w in (f"--{o}", v))])
     settled = settle(given, DEFAULTS, caller) | {"command_line": command}
-    settled |= settings.check(Path(settled["exp"]), settled, DEFAULTS)
+    settled |= settings.check(Path(settled["exp"]), settled)
     for name, value in settled.items():
         print(f"{name}={value}", end="\0")
     return 0

@@ -21,7 +21,6 @@ from espnet_dq.data.faults import AudioFault
 from espnet_dq.data.kaldi import FOLDER, KaldiDir, read_scp, read_wav, write_scp
 from espnet_dq.data.languages import OWN_LANGUAGES, codes, own_languages
 from espnet_dq.data.segments import Segment
-from espnet_dq.data.texts import glued
 from espnet_dq.decode.utterances import Decoded, decode, decode_timed, jobs_of, run
 from espnet_dq.errors import InputError, WorkError, one_line
 from espnet_dq.fetch.names import source_path
@@ -262,8 +261,6 @@ def _key(runtime: str, options: dict, model: Path, wav: dict, languages: dict) -
     """Hash of all that decides the result but the audio, of which each result tells its own."""
     weights = [(f.name, sha256(f)) for f in _model_files(runtime, model) if f.is_file()]
     parts = [runtime, options, str(model), weights, wav, {u: languages[u] for u in wav}]
-    if spaceless := glued(languages[u] for u in wav):
-        parts.append(spaceless)
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

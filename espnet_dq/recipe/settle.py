@@ -26,10 +26,10 @@ from espnet_dq.data.validation import validate
 from espnet_dq.errors import InputError, named
 from espnet_dq.fetch.names import HUB, OPENAI, openai_name
 from espnet_dq.fetch.sources import MODELS, MULTILINGUAL
-from espnet_dq.files import sha256
+from espnet_dq.files import read_json, sha256
 from espnet_dq.formats.registry import home
 from espnet_dq.recipe.configs import changed, set_keys
-from espnet_dq.recipe.settings import BY_CONTENT, TRAINED, same_number
+from espnet_dq.recipe.settings import TRAINED, same_number
 from espnet_dq.recipe.systems import SYSTEMS, entries
 from espnet_dq.task.plan import AUTO, DEV_WINDOWS, MERGE, Wanted, check_amp, heard
 
@@ -100,7 +100,7 @@ def settle(given: dict[str, str], defaults: dict[str, str], caller: str) -> dict
     known |= {"padding": form.padding, "exp": exp, "weights": WEIGHTS}
     for model in LEARNING:
         known |= _model(model, o[model])
-    known["of_teacher"] = _of_teacher(known, Path(exp, "settings"))
+    known["of_teacher"] = _of_teacher(known)
     known["canary_content"] = _canary(o["canary"])
     known["scored"] = " ".join(entries(o["systems"].split(), o["grid"], _also(o)))
     configs, told = _configurations(o, exp, caller)
@@ -125,7 +125,7 @@ def _configurations(o: Mapping[str, str], exp: str, caller: str) -> tuple[dict, 
     known |= {"train_yaml": "", "qat_yaml": ""}
     configs = {}
     for part in parts:
-        text = changed(o, part, exp, caller) if set_keys(o, part, exp, caller) else ""
+        text = changed(o, part, exp, caller) if set_keys(o, part, caller) else ""
         path = o[f"{part}_config"]
         configs[path] = yaml.safe_load(text) if text else read_config(path)
         if _trains(o, exp):
@@ -163,11 +163,9 @@ def _merge(o: Mapping[str, str], config: dict, settings: Path) -> str:
     what merging would undo.
     """
     if settings.exists():
-        with suppress(ValueError, TypeError):  # not this one's to say
-            before = dict(json.loads(settings.read_text(encoding="utf-8"))).get(
-                "merge", f"{MERGE:g}"
-            )
-            if not o["merge"] or same_number(before, o["merge"]):
+        with suppress(InputError, KeyError):  # not this one's to say
+            before = read_json(settings)["merge"]
+            if isinstance(before, str) and (not o["merge"] or same_number(before, o["merge"])):
                 return before
     if o["merge"]:
         return o["merge"]
@@ -177,13 +175,10 @@ def _merge(o: Mapping[str, str], config: dict, settings: Path) -> str:
     return f"{MERGE:g}" if without else AUTO
 
 
-def _of_teacher(known: Mapping[str, str], settings: Path) -> str:
+def _of_teacher(known: Mapping[str, str]) -> str:
     """What its data are called: as its checkpoint, and by what that holds, if it is a user's."""
     name = Path(known["teacher_pt"]).name.removesuffix(".pt")
     content = known["teacher_content"]
-    with suppress(OSError, ValueError, TypeError):
-        if BY_CONTENT not in dict(json.loads(settings.read_text(encoding="utf-8"))):
-            return name  # of an older version
     return name if name.endswith(content) else f"{name}-{content}"
 
 

@@ -31,7 +31,7 @@ def run(folder: Path, **options: str) -> dict[str, str]:
     settled = recipe.settle({"expdir": str(folder), **options}, recipe.DEFAULTS, "/")
     exp = Path(settled["exp"])
     (exp / "done").mkdir(parents=True, exist_ok=True)
-    for name, text in settings.check(exp, settled, recipe.DEFAULTS).items():
+    for name, text in settings.check(exp, settled).items():
         (exp / name).write_text(text)
     return settled
 
@@ -93,7 +93,7 @@ def another_training(folder):
     given = {"train_args": "optim_conf.lr=1.0e-3", "expdir": str(folder)}
     settled = recipe.settle(given, recipe.DEFAULTS, "/")
     exp = Path(settled["exp"])
-    settings.check(exp, settled | {"teacher": "small"}, recipe.DEFAULTS)
+    settings.check(exp, settled | {"teacher": "small"})
 
 
 def another_scoring(folder):

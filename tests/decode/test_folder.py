@@ -15,12 +15,10 @@ import numpy as np
 import pytest
 
 import espnet_dq as dq
-from espnet_dq.bin import decode as decode_command
 from espnet_dq.bin.decode import main as decode_main
 from espnet_dq.config import CHECKPOINT
 from espnet_dq.data.audio import SAMPLE_RATE, load_audio, save_wav
 from espnet_dq.data.kaldi import read_scp, write_scp
-from espnet_dq.data.languages import whisper_code
 from espnet_dq.data.pieces import pieces
 from espnet_dq.data.validation import validate
 from espnet_dq.decode import folder
@@ -399,30 +397,6 @@ def test_a_lack_of_memory_is_no_text(toy_data):
 
     with pytest.raises(RuntimeError, match="can't allocate"):
         decode(Full(), Job("en", read_scp(toy_data / "wav.scp")), False)
-
-
-@pytest.mark.parametrize("languages", [("en", "ru"), ("en", "中文")])
-def test_keys_know_how_texts_are_joined(languages, tmp_path, monkeypatch):
-    """What older versions joined without spaces is decoded again, and nothing else."""
-    lang = dict(zip("ab", languages, strict=True))
-    codes = {utt: whisper_code(name) for utt, name in lang.items()}
-    for utt in lang:
-        (tmp_path / utt).write_text(utt)
-    write_scp(tmp_path / "wav.scp", wav := {utt: str(tmp_path / utt) for utt in lang})
-    write_scp(tmp_path / "utt2lang", lang)
-    (tmp_path / "model").write_text("x")
-
-    def keys():
-        options = 1, False, False, "full"
-        return (
-            decode_command._key(tmp_path / "model", "torch", tmp_path, *options),
-            folder._key("torch", {}, tmp_path / "model", wav, codes),
-        )
-
-    now = keys()
-    for module in (decode_command, folder):
-        monkeypatch.setattr(module, "glued", lambda _: [])
-    assert [a != b for a, b in zip(now, keys(), strict=True)] == [languages[1] == "中文"] * 2
 
 
 def test_a_language_of_the_models_own_is_decoded_and_scored(toy_data, tmp_path, monkeypatch):

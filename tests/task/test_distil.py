@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 import espnet_dq as dq
-from espnet_dq.api import training
 from espnet_dq.api.training import CONFIGS, SETTINGS
 from espnet_dq.bin.distil import get_parser, main
 from espnet_dq.data.kaldi import read_wav
@@ -58,7 +57,7 @@ def test_what_does_not_fit_is_one_line_and_leaves_nothing(given, tmp_path):
     assert not [path for path in tmp_path.iterdir() if not path.name.startswith(".")]
 
 
-def test_an_experiment_has_one_set_of_settings(given, tmp_path, monkeypatch):
+def test_an_experiment_has_one_set_of_settings(given, tmp_path):
     out = tmp_path / "exp"
     for grid, message in (("ct2_int9", "unknown grid"), ("uniform4_g7", "no multiple of 7")):
         with pytest.raises(InputError, match=message):
@@ -72,14 +71,17 @@ def test_an_experiment_has_one_set_of_settings(given, tmp_path, monkeypatch):
     clip.write_bytes(clip.read_bytes()[:-2] + b"\1\1")
     with pytest.raises(InputError, match=r"made with other settings \(audio\): give"):
         dq.distil(**given, out=out, grid="uniform4_g7")
-    before = json.loads((out / SETTINGS).read_text())
-    del before["audio"]  # as of an older version, which goes on
-    (out / SETTINGS).write_text(json.dumps(before))
-    with pytest.raises(InputError, match="no multiple of 7"):
-        dq.distil(**given, out=out, grid="uniform4_g7", nj=1)
-    monkeypatch.setattr(training, "unspaced", lambda *_: {"unspaced": 1})  # no older one says so
-    with pytest.raises(InputError, match=r"made with other settings \(unspaced\): give"):
-        dq.distil(**given, out=out, grid="uniform4_g7")
+    whole = (out / SETTINGS).read_text()
+    for text, why in (
+        (json.dumps({k: v for k, v in json.loads(whole).items() if k != "merge"}),
+         r"exp: made with other settings \(merge\): give"),
+        (whole[:40], rf"{SETTINGS}:\d+: not JSON"),
+        ("[]", f"{SETTINGS}: not a JSON object"),
+    ):  # fmt: skip
+        (out / SETTINGS).write_text(text)
+        with pytest.raises(InputError, match=why):
+            dq.distil(**given, out=out, grid="uniform4_g7")
+        assert (out / "raw").is_dir()
 
 
 def test_the_command_has_the_functions_defaults():

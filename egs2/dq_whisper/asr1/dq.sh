@@ -141,7 +141,7 @@ check_before() {
             die "stage $before is not finished: run --stage $before$or"
     done
     [[ $1 != [467] || -e $exp/data/train/utt2sha256 ]] ||
-        die "$exp/data: no windows, or old ones: run --stage 2"
+        die "$exp/data: no windows: run --stage 2"
     [[ $1 != [67] || -e $exp/conf/qat.yaml ]] || die "$exp/conf: no configurations: run --stage 3"
 }
 finish_stage() {
