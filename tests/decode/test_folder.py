@@ -235,7 +235,7 @@ def test_partial_results_of_another_model_below_its_folder_are_not_used(
     for name in ("js/config.json", "js/onnx/decoder_model_merged_q4.onnx", f"exp/qat/{CHECKPOINT}",
                  "exp/qat/config.yaml"):  # fmt: skip
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text("one")
+        (tmp_path / name).write_text("x: 1")
     with monkeypatch.context() as patched, pytest.raises(OSError, match="no room"):
         patched.setattr(
             folder, "write_decoded", lambda *_: (_ for _ in ()).throw(OSError("no room"))
@@ -248,7 +248,7 @@ def test_partial_results_of_another_model_below_its_folder_are_not_used(
     decode_folder(tmp_path / model, runtime, toy_data, toy_data / "kept")
     assert set(texts(toy_data / "kept").values()) == {"before"}
     changed = tmp_path / model / file
-    Path(os.path.normpath(changed)).write_text("two")
+    Path(os.path.normpath(changed)).write_text("x: 2")
     decode_folder(tmp_path / model, runtime, toy_data, tmp_path / "out")
     assert set(texts(tmp_path / "out").values()) == {"after"}
 
@@ -278,6 +278,42 @@ def test_shared_by_all_that_decode_the_same(toy_models, toy_data, tmp_path):
     wav = read_scp(toy_data / "wav.scp")
     shutil.copy(wav["utt1"], wav["utt0"])
     assert decode("one", model) != place and texts(tmp_path / "one")["utt0"] != "kept"
+
+
+@pytest.mark.parametrize("model", ["exp", f"exp/qat/{CHECKPOINT}"])
+def test_what_of_a_training_decides_is_shared(model, tmp_path, toy_data, monkeypatch):
+    """Its checkpoint, configuration and ranges, wherever they lie; not what else is there."""
+
+    class Engine(Told):
+        languages = frozenset(["en", "ru"])
+
+        def decode(self, clips, language):
+            return [Hypothesis("said")] * len(clips)
+
+    monkeypatch.setattr("espnet_dq.decode.folder.load_runtime", lambda *_, **__: Engine())
+    (tmp_path / "exp/qat").mkdir(parents=True)
+    files = {"config.yaml": f"model_conf: {{activation_ranges: {tmp_path}/exp/qat/ranges}}",
+             CHECKPOINT: "weights", "ranges": "1"}  # fmt: skip
+    for name, content in files.items():
+        (tmp_path / "exp/qat" / name).write_text(content)
+
+    def place(exp=tmp_path):
+        decode_main(
+            ["--model", str(exp / model), "--runtime", "torch", "--data", str(toy_data),
+             "--out", str(tmp_path / "out"), "--shared", str(tmp_path / "shared")]
+        )  # fmt: skip
+        return (tmp_path / "out").resolve()
+
+    first = place()
+    (tmp_path / "exp/qat/1epoch.pth").write_text("of a training that goes on")
+    (tmp_path / "exp/run.json").write_text("{}")
+    shutil.copytree(tmp_path / "exp", tmp_path / "other/exp")
+    assert place() == place(tmp_path / "other") == first
+    places = {first}
+    for name, content in files.items():
+        (tmp_path / "exp/qat" / name).write_text(f"{content} ")
+        places.add(place())
+    assert len(places) == 4
 
 
 def test_unknown_language_names_the_utterance(toy_models, toy_data, tmp_path):
