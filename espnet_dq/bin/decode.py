@@ -4,7 +4,7 @@ import logging
 from contextlib import nullcontext
 from pathlib import Path
 
-from espnet_dq.bin.arguments import Parser, add_context, add_model, count
+from espnet_dq.bin.arguments import Parser, add_context, add_model
 from espnet_dq.data.kaldi import KaldiDir, read_scp
 from espnet_dq.decode.folder import decode_folder, decoding_key
 from espnet_dq.decode.parts import join_parts
@@ -14,6 +14,7 @@ from espnet_dq.files import alone, read_json, shared_before, shared_place
 from espnet_dq.jobs import Part
 from espnet_dq.runtimes import RUNTIMES
 from espnet_dq.runtimes.interface import GUARD, LIMITS
+from espnet_dq.values import count
 
 
 def get_parser() -> Parser:

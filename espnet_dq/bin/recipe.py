@@ -15,17 +15,7 @@ from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 
-from espnet_dq.bin.arguments import (
-    Parser,
-    count,
-    finite,
-    one_or_more,
-    percentage,
-    positive,
-    seed,
-    share_or_auto,
-    whole,
-)
+from espnet_dq.bin.arguments import Parser
 from espnet_dq.data.corpora import CORPORA
 from espnet_dq.errors import InputError, run
 from espnet_dq.fetch.sources import MULTILINGUAL
@@ -33,7 +23,8 @@ from espnet_dq.formats.registry import FORMATS, home
 from espnet_dq.recipe import settings
 from espnet_dq.recipe.settle import DEBIAN, QAT_CONFIG, TRAIN_CONFIG, settle
 from espnet_dq.recipe.systems import SYSTEMS
-from espnet_dq.task.plan import LEAST_ON_GRID, MERGE, SHARE
+from espnet_dq.task.plan import LEAST_ON_GRID, MERGE, SHARE, share_or_auto
+from espnet_dq.values import count, finite, one_or_more, percentage, positive, seed, whole
 
 OWN = [name for name, corpus in CORPORA.items() if corpus.own]
 _GRIDS = {form: [g for g in form.grids or () if home(g) is form] for form in FORMATS.values()}

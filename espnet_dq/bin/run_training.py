@@ -7,12 +7,13 @@ interrupt, 2 only if it could not begin. EXP/NAME/run.sh runs it again.
 
 from pathlib import Path
 
-from espnet_dq.bin.arguments import Parser, count, seed, whole, words
+from espnet_dq.bin.arguments import Parser, words
 from espnet_dq.config import PADDINGS
 from espnet_dq.errors import run
 from espnet_dq.jobs import BACKENDS, Jobs, run_jobs
 from espnet_dq.task.progress import LOG, shown
 from espnet_dq.task.train import Training, run_here
+from espnet_dq.values import count, seed, whole
 
 
 def get_parser() -> Parser:

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from espnet_dq.bin.arguments import Parser, count
+from espnet_dq.bin.arguments import Parser
 from espnet_dq.data.kaldi import FOLDER, KaldiDir
 from espnet_dq.data.languages import codes
 from espnet_dq.data.prompted import read_speech, read_text
@@ -27,6 +27,7 @@ from espnet_dq.quant.grids import get_grid
 from espnet_dq.quant.prepare import candidates
 from espnet_dq.quant.sensitivity import Loss, Probe, Utterance
 from espnet_dq.student.checkpoint import check_written, load_student, training_folder
+from espnet_dq.values import count
 from espnet_dq.whisper.dims import vocabulary_tokenizer
 from espnet_dq.whisper.weights import Weights
 
