@@ -16,19 +16,16 @@ from espnet_dq.config import QuantConfig, read_config, read_section
 from espnet_dq.errors import InputError, one_line
 from espnet_dq.files import read_json, sha256
 from espnet_dq.quant.table import read_grid
+from espnet_dq.recipe.options import deciding
 from espnet_dq.task.plan import AUTO
 
-TRAINING = ("corpus", "data_root", "local_data_opts", "long", "teacher", "student", "grid", "mode",
-            "singles", "seed", "labels", "temperature", "max_hours", "steps", "epochs",
-            "qat_steps", "merge")  # fmt: skip
 CONTENT = ("teacher_content", "student_content")  # of files and folders
-SCORING = ("systems", "also", "test_clips", "test_windows")
 TRAINED = 7  # the last stage that trains
 
 
 def training(o: Mapping[str, str]) -> dict:
     """What decides the training, of options as `settle` gives them."""
-    found = {name: o[name] for name in TRAINING}
+    found = {name: o[name] for name in deciding("training")}
     found["data_root"] = o["data_root"] and os.path.abspath(o["data_root"])
     for part in ("train",) if o["mode"] == "joint" else ("train", "qat"):
         text = o[f"{part}_yaml"]
@@ -47,7 +44,7 @@ def training(o: Mapping[str, str]) -> dict:
 
 def scoring(o: Mapping[str, str]) -> dict:
     """What decides the scores beside that."""
-    return {name: o[name] for name in SCORING} | _canary(o)
+    return {name: o[name] for name in deciding("scoring")} | _canary(o)
 
 
 def _canary(o: Mapping[str, str]) -> dict[str, str]:

@@ -29,6 +29,7 @@ from espnet_dq.fetch.sources import MODELS, MULTILINGUAL
 from espnet_dq.files import read_json, sha256
 from espnet_dq.formats.registry import home
 from espnet_dq.recipe.configs import changed, set_keys
+from espnet_dq.recipe.options import DEBIAN, DEFAULTS, NONE, QAT_CONFIG, TRAIN_CONFIG
 from espnet_dq.recipe.settings import TRAINED, same_number
 from espnet_dq.recipe.systems import SYSTEMS, entries
 from espnet_dq.task.plan import AUTO, DEV_WINDOWS, MERGE, Wanted, check_amp, heard
@@ -36,9 +37,6 @@ from espnet_dq.task.plan import AUTO, DEV_WINDOWS, MERGE, Wanted, check_amp, hea
 LEARNING = ("teacher", "student")
 NAMES = ", ".join(MULTILINGUAL)
 WEIGHTS = "downloads/weights"  # in the recipe's folder: checkpoints that were fetched or made
-DEBIAN, NONE = "debian", "none"  # of --canary
-TRAIN_CONFIG = {"kd_qat": "conf/train.yaml", "joint": "conf/joint.yaml"}  # by mode
-QAT_CONFIG = "conf/qat.yaml"
 # The stages whose results one goes on with. Each stage takes the markers of all later ones.
 NEEDS = {2: (1,), 3: (2,), 4: (2,), 5: (2,), 6: (3, 4, 5), 7: (3, 4, 5, 6), 8: (7,), 9: (8,),
          10: (9,), 11: (9,), 12: (10,), 13: (8,)}  # fmt: skip
@@ -46,19 +44,18 @@ NEEDS = {2: (1,), 3: (2,), 4: (2,), 5: (2,), 6: (3, 4, 5), 7: (3, 4, 5, 6), 8: (
 IN_JOBS = ("dumpdir", "cachedir", "teacher", "student", "grid", "train_config", "qat_config")
 
 
-def settle(given: dict[str, str], defaults: dict[str, str], caller: str) -> dict[str, str]:
+def settle(given: dict[str, str], caller: str) -> dict[str, str]:
     """What dq.sh works with: every option, and what follows from them.
 
     Args:
         given: the options that are given, each value checked on its own.
-        defaults: those of all options.
         caller: the folder that relative paths begin at; the current one is the recipe's, where
             configurations may lie, too.
 
     Raises:
         InputError: options that do not go together, or files and folders that are not there.
     """
-    o = defaults | given
+    o = DEFAULTS | given
     if o["skip_train"] == "true":
         o["skip_teacher_pass"] = "true"
     o["train_config"] = o["train_config"] or TRAIN_CONFIG[o["mode"]]

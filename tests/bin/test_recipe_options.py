@@ -25,7 +25,7 @@ def in_the_recipe(monkeypatch, request):
 
 def settle(given, caller="/"):
     """What dq.sh gets of options."""
-    return recipe.settle(given, recipe.DEFAULTS, caller)
+    return recipe.settle(given, caller)
 
 
 CSV = ("--corpus", "csv", "--data_root", __file__)

@@ -13,6 +13,7 @@ from espnet_dq.data.kaldi import read_wav
 from espnet_dq.errors import InputError
 from espnet_dq.quant.prepare import assign_grids
 from espnet_dq.recipe import settings
+from espnet_dq.recipe.options import DEFAULTS
 from espnet_dq.whisper.dims import SIZES
 from tests import toys
 from tests.bin.test_recipe_options import in_the_recipe, settle  # noqa: F401 - a fixture
@@ -250,8 +251,8 @@ def test_what_is_scored_may_change(experiment):
     experiment()
     (exp / "done/9").touch()
     said = (
-        f"{exp} was scored with other settings: systems {recipe.DEFAULTS['systems']}, now student; "
-        "test_clips 0, now 40: --stage 9 scores again, without training"
+        f"{exp} was scored with other settings: test_clips 0, now 40; systems "
+        f"{DEFAULTS['systems']}, now student: --stage 9 scores again, without training"
     )
     for stage in ("0", "10", "12"):
         with pytest.raises(InputError) as error:

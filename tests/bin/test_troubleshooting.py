@@ -28,7 +28,7 @@ COPY = ["bash", "-ec", 'cp -rL "$2"/. "$4"; touch "$4/left_out.tsv"', "-", "--da
 
 def run(folder: Path, **options: str) -> dict[str, str]:
     """What a run with these options begins, or goes on with."""
-    settled = recipe.settle({"expdir": str(folder), **options}, recipe.DEFAULTS, "/")
+    settled = recipe.settle({"expdir": str(folder), **options}, "/")
     exp = Path(settled["exp"])
     (exp / "done").mkdir(parents=True, exist_ok=True)
     for name, text in settings.check(exp, settled).items():
@@ -91,7 +91,7 @@ def tensorboard(folder):
 def another_training(folder):
     run(folder, teacher="base")
     given = {"train_args": "optim_conf.lr=1.0e-3", "expdir": str(folder)}
-    settled = recipe.settle(given, recipe.DEFAULTS, "/")
+    settled = recipe.settle(given, "/")
     exp = Path(settled["exp"])
     settings.check(exp, settled | {"teacher": "small"})
 
