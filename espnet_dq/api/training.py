@@ -36,7 +36,7 @@ from espnet_dq.fetch.names import source_path
 from espnet_dq.files import alone, atomic, file_size, new_folder, read_json, sha256
 from espnet_dq.formats.format import Format
 from espnet_dq.formats.openai import read as openai
-from espnet_dq.formats.registry import FORMATS, form_of
+from espnet_dq.formats.registry import home
 from espnet_dq.quant.table import read_grid
 from espnet_dq.student.checkpoint import CHECKPOINT
 from espnet_dq.task.check import check, check_gpus, sizes
@@ -81,7 +81,8 @@ def distil(
         teacher: whatever `load` reads, by its path or name.
         student: the Whisper that learns: the same choices.
         out: the experiment's folder, which `load`, `export` and `verify` read.
-        grid: weight grid, or a `.yaml` file with a table; the format goes with it.
+        grid: weight grid, or a `.yaml` file with a table; the format goes with it, of a table
+            `packed`.
         train_config: two training configurations, in float and then on the grid, or one, which is
             on the grid from the first step; None: the recipe's (`CONFIGS`).
         singles: utterances of `train` that also get a window of their own.
@@ -150,7 +151,7 @@ def distil(
     with alone(out) as lock:
         _begin(out, settings)
         models = [as_checkpoint(path, out / "weights") for path in models]
-        form = FORMATS[form_of(table)]
+        form = home(grid)
         steps = _Steps(out, *models, grid, form, configs, length, merge, seed, ngpu)
         if not (out / "qat" / CHECKPOINT).exists():
             steps.data(splits, {**SINGLES, "train": singles}, balance, nj)

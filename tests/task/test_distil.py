@@ -10,11 +10,14 @@ from pathlib import Path
 import pytest
 
 import espnet_dq as dq
+from espnet_dq.api import training
 from espnet_dq.api.training import CONFIGS, SETTINGS
 from espnet_dq.bin.distil import get_parser, main
 from espnet_dq.data.kaldi import read_wav
 from espnet_dq.data.pack import Balance
 from espnet_dq.errors import InputError
+from espnet_dq.formats.format import Format
+from espnet_dq.recipe.settle import settle
 from tests import toys
 
 
@@ -82,6 +85,30 @@ def test_an_experiment_has_one_set_of_settings(given, tmp_path):
         with pytest.raises(InputError, match=why):
             dq.distil(**given, out=out, grid="uniform4_g7")
         assert (out / "raw").is_dir()
+
+
+@pytest.mark.parametrize("grids", [["ggml_q4_0"], ["ggml_q8_0", "ggml_q4_0"]], ids=len)
+def test_a_table_is_trained_for_pytorch_as_the_recipe_does(given, grids, tmp_path, monkeypatch):
+    """Also one of whisper.cpp's grids: its file would hold but one of them, for all matrices."""
+
+    class Begun(Exception):
+        pass
+
+    def begin(*of):
+        raise Begun(of)
+
+    monkeypatch.setattr(training, "_Steps", begin)
+    names = ("decoder.token_embedding.weight", "decoder.blocks.0.mlp.0.weight")
+    table = tmp_path / "grids.yaml"
+    table.write_text(json.dumps(dict(zip(names, grids, strict=False))))
+    with pytest.raises(Begun) as begun:
+        dq.distil(**given, out=tmp_path / "exp", grid=str(table), nj=1)
+    (form,) = (each for each in begun.value.args[0] if isinstance(each, Format))
+    monkeypatch.chdir(toys.RECIPE)
+    settled = settle({"grid": str(table), "expdir": str(tmp_path)}, "/")
+    ours = [settled[name] for name in ("format", "padding", "exported")]
+    assert ours == [form.name, form.padding, form.exported]
+    assert ours == ["packed", "zeros", "student.safetensors"]
 
 
 def test_the_command_has_the_functions_defaults():
