@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from espnet_dq.config import read_config
+from espnet_dq.config import TRAININGS, read_config
 from espnet_dq.decode.benchmark import read_systems
 from espnet_dq.errors import InputError
 from espnet_dq.files import bytes_on_disk, read_json
@@ -22,7 +22,6 @@ from espnet_dq.report.train_log import TrainLog
 from espnet_dq.student.checkpoint import load_student
 
 KNOWN = (*ROLES, rounded.ROLE)
-TRAININGS = ("kd", "qat")
 RATES = tuple(
     f"{rate}{form}" for form in ("", "_openai", "_long", "_unnormalised") for rate in ("wer", "cer")
 )

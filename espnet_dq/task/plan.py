@@ -14,7 +14,7 @@ from pathlib import Path
 
 import yaml
 
-from espnet_dq.config import check_number, check_whole, read_config, read_section
+from espnet_dq.config import TRAININGS, check_number, check_whole, read_config, read_section
 from espnet_dq.data.kaldi import read_scp
 from espnet_dq.errors import InputError, shown
 from espnet_dq.files import atomic, check_replaceable
@@ -294,7 +294,7 @@ def plan(
 
 def names(configs: Sequence) -> tuple[str, ...]:
     """What the trainings of so many configurations are called."""
-    return ("kd", "qat")[-len(configs) :]
+    return TRAININGS[-len(configs) :]
 
 
 def _value(config: Mapping, key: str) -> int:
