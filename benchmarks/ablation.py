@@ -35,12 +35,12 @@ from threading import Event, Semaphore
 from typing import BinaryIO
 
 from ablation_plan import REFERENCES, Run, check, read_plan
-from espnet_dq.bin.arguments import count
 from espnet_dq.errors import InputError, WorkError, run
 from espnet_dq.files import atomic
 from espnet_dq.reading import read_json
 from espnet_dq.report import spread
 from espnet_dq.scoring.score import MAIN_RATES, MEAN
+from espnet_dq.values import count
 
 RECIPE = Path(__file__).resolve().parents[1] / "egs2/dq_whisper/asr1"
 SYSTEMS = {"float_student": "float", "student": "quantized"}

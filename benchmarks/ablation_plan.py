@@ -26,12 +26,12 @@ from tempfile import TemporaryDirectory
 
 import yaml
 
-from espnet_dq.bin.recipe import BY_NAME, TRAIN_CONFIG
 from espnet_dq.config import merge, read_config
 from espnet_dq.errors import InputError, named
 from espnet_dq.files import atomic
 from espnet_dq.formats.openai import read as openai
 from espnet_dq.quant.table import read_grid
+from espnet_dq.recipe.options import BY_NAME, TRAIN_CONFIG
 from espnet_dq.task.check import check_config
 from espnet_dq.whisper.dims import SIZES
 

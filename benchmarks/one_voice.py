@@ -19,10 +19,11 @@ from pathlib import Path
 
 import soundfile
 
-from espnet_dq.bin.arguments import Parser, positive, whole
+from espnet_dq.bin.arguments import Parser
 from espnet_dq.errors import run, say
 from espnet_dq.fetch.debian import fetch
 from espnet_dq.files import atomic, new_folder
+from espnet_dq.values import positive, whole
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "local"))
 from festvox_ru import PACKAGE, VOICE, read_texts

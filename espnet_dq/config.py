@@ -45,6 +45,7 @@ RANGES = ("max", "lsq", "pact", "gptq")
 ACTIVATIONS = ("none", "int8_per_token", "q8_0_blocks", "int8_blocks", "int8_static")
 WINDOWS = ("full", "batch", "random")
 PADDINGS = ("zeros", "silence")
+TRAININGS = ("kd", "qat")  # of an experiment, in float and on the grid
 # What a training leaves, and is exported and scored: the average of its best epochs on dev.
 CHECKPOINT = "valid.loss.ave.pth"
 TOKENS = "tokens.txt"  # what it begins with, for ESPnet's --token_list

@@ -19,6 +19,7 @@ from espnet_dq.data.languages import whisper_code
 from espnet_dq.errors import InputError, WorkError
 from espnet_dq.formats import detect
 from espnet_dq.formats.registry import written
+from espnet_dq.quant.prepare import candidates
 from tests import toys
 
 ROOT = Path(__file__).parents[1]
@@ -149,6 +150,15 @@ def test_verify_sees_another_grid_and_other_floats(toy):
     assert dq.verify(path, against=model).mismatched > 0  # floats, as the model is
     model.weights.state["decoder.ln.bias"][3] += 1
     assert dq.verify(path, against=model, grid="uniform4").mismatched == 1
+
+
+def test_several_grids_of_one_runtime_are_packed(toy):
+    """whisper.cpp's file has one type for all matrices."""
+    model = dq.quantize(toy, "ggml_q4_0")
+    grids = {**model.grids, "decoder.token_embedding.weight": "ggml_q8_0"}
+    floats = dict.fromkeys(candidates(model.dims), "none")
+    path = dq.save(dq.quantize(toy, floats | grids), "mixed")
+    assert detect.detect(path) == "packed" and dq.load(path).grids == grids
 
 
 @pytest.mark.slow

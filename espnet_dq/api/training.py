@@ -7,7 +7,6 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
 from tqdm import tqdm
@@ -37,23 +36,20 @@ from espnet_dq.fetch.names import source_path
 from espnet_dq.files import alone, atomic, new_folder, sha256
 from espnet_dq.formats.format import Format
 from espnet_dq.formats.openai import read as openai
-from espnet_dq.formats.registry import FORMATS, form_of
+from espnet_dq.formats.registry import home
 from espnet_dq.quant.table import read_grid
-from espnet_dq.reading import file_size
+from espnet_dq.reading import file_size, read_json
 from espnet_dq.student.checkpoint import CHECKPOINT
 from espnet_dq.task.check import check, check_gpus, sizes
 from espnet_dq.task.plan import AUTO, DEV_WINDOWS, MERGE, Wanted, heard, names, plan
 from espnet_dq.task.share import CHOICE, choose
 from espnet_dq.task.start import MERGED, ROUNDED, STUDENT, init_student, merge_start, round_start
 from espnet_dq.task.train import Training
-from espnet_dq.whisper.dims import SIZES, vocabulary_tokenizer
-from espnet_dq.whisper.encoding import unspaced
 
 # Of the recipe, in float and then on the grid.
 CONFIGS = tuple(Path(__file__).parents[1] / f"task/conf/{name}.yaml" for name in ("train", "qat"))
 SINGLES = {"train": 30, "dev": 10}  # utterances that also get a window of their own
 SETTINGS = "settings.json"
-OLDER = {"merge": MERGE, "canary": {}}  # of experiments of older versions
 OWN = "own"  # what a canary's set of the user's is called, as in the recipe
 
 
@@ -86,7 +82,8 @@ def distil(
         teacher: whatever `load` reads, by its path or name.
         student: the Whisper that learns: the same choices.
         out: the experiment's folder, which `load`, `export` and `verify` read.
-        grid: weight grid, or a `.yaml` file with a table; the format goes with it.
+        grid: weight grid, or a `.yaml` file with a table; the format goes with it, of a table
+            `packed`.
         train_config: two training configurations, in float and then on the grid, or one, which is
             on the grid from the first step; None: the recipe's (`CONFIGS`).
         singles: utterances of `train` that also get a window of their own.
@@ -143,7 +140,6 @@ def distil(
     splits = {name: validate(folder, names=True) for name, folder in folders.items()}
     check_disjoint(splits)
     sets = {name: validate(folder) for name, folder in others.items()}
-    texts = chain.from_iterable(map(KaldiDir.said, splits.values()))
     settings = {
         "data": {name: _tables(folder) for name, folder in folders.items()},
         "models": [content(path) for path in models], "grid": table,
@@ -151,13 +147,12 @@ def distil(
         "singles": singles, "balance": str(balance), "length": str(length), "merge": merge,
         "canary": {name: _tables(folder) for name, folder in others.items()}, "seed": seed,
         "audio": [_audio(data) for data in (*splits.values(), *sets.values())],
-        **unspaced(vocabulary_tokenizer(SIZES["tiny"]), texts),
     }  # fmt: skip
     out.parent.mkdir(parents=True, exist_ok=True)
     with alone(out) as lock:
         _begin(out, settings)
         models = [as_checkpoint(path, out / "weights") for path in models]
-        form = FORMATS[form_of(table)]
+        form = home(grid)
         steps = _Steps(out, *models, grid, form, configs, length, merge, seed, ngpu)
         if not (out / "qat" / CHECKPOINT).exists():
             steps.data(splits, {**SINGLES, "train": singles}, balance, nj)
@@ -208,8 +203,7 @@ def _begin(out: Path, settings: dict) -> None:
     """See to it that `out` is an experiment of these settings, or none yet."""
     path = out / SETTINGS
     if path.exists():
-        before = json.loads(path.read_text(encoding="utf-8"))
-        before = {**OLDER, "audio": settings["audio"], **before}  # which older ones did not hash
+        before = read_json(path)
         odd = [key for key, value in settings.items() if before.get(key) != value]
         if odd and len([*out.iterdir()]) > 1:
             raise InputError(

@@ -12,12 +12,13 @@ import math
 from collections import Counter
 from pathlib import Path
 
-from espnet_dq.bin.arguments import Parser, positive
+from espnet_dq.bin.arguments import Parser
 from espnet_dq.errors import InputError, run, say
 from espnet_dq.files import check_apart, check_replaceable
 from espnet_dq.quant.allocate import allocate, least_bytes
 from espnet_dq.quant.sensitivity import Loss
 from espnet_dq.quant.table import write_table
+from espnet_dq.values import positive
 
 MB = 1_000_000
 _HEADER = 256  # bytes that a packed file's header needs for a tensor, at most

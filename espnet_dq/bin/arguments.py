@@ -2,16 +2,13 @@
 
 import argparse
 import shlex
-from math import inf, isnan, nan
 from pathlib import Path
 from typing import NoReturn
 
 from espnet_dq.errors import one_line, program
 from espnet_dq.fetch.sources import MODELS
 from espnet_dq.runtimes.interface import CONTEXTS
-from espnet_dq.task.plan import AUTO
-
-MOST_SEED = 4_000_000_000  # numpy takes less than 2^32, and ESPnet adds its epochs to it
+from espnet_dq.values import one_or_more, positive
 
 
 class Parser(argparse.ArgumentParser):
@@ -36,91 +33,12 @@ def path(text: str) -> Path:
     return Path(text)
 
 
-def whole(text: str, least: int = 0) -> int:
-    """A whole number of `least` or more, for argparse."""
-    if not text.isdecimal() or int(text) < least:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of {least} or more")
-    return int(text)
-
-
-def count(text: str) -> int:
-    """A whole number of 1 or more, for argparse."""
-    return whole(text, 1)
-
-
 def words(text: str) -> list[str]:
     """Words as a shell would read them, for argparse."""
     try:
         return shlex.split(text)
     except ValueError as e:
         raise argparse.ArgumentTypeError(f"{text}: {e}") from e
-
-
-def seed(text: str) -> int:
-    """The seed of a training, for argparse."""
-    if whole(text) > MOST_SEED:
-        raise argparse.ArgumentTypeError(f"'{text}' is above {MOST_SEED}, a seed's most")
-    return int(text)
-
-
-def percentage(text: str) -> float:
-    """0 to 100, for argparse."""
-    value = _number(text)
-    if not 0 <= value <= 100:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a percentage, 0 to 100")
-    return value
-
-
-def one_or_more(text: str) -> float:
-    """A number of 1 or more, for argparse."""
-    value = _number(text)
-    if not value >= 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number of 1 or more")
-    return value
-
-
-def share_or_auto(text: str) -> float | str:
-    """`AUTO`, or a number from 0 to 1, for argparse."""
-    return text if text == AUTO else share(text)
-
-
-def share(text: str) -> float:
-    """A number from 0 to 1, for argparse."""
-    value = _number(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number from 0 to 1")
-    return value
-
-
-def positive(text: str) -> float:
-    """A number above 0, for argparse; `inf` is no limit."""
-    value = _number(text)
-    if not value > 0:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number above 0")
-    return value
-
-
-def number(text: str) -> float:
-    """Any number, for argparse; `inf` and `-inf` are no limit."""
-    value = _number(text)
-    if isnan(value):
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number")
-    return value
-
-
-def finite(text: str) -> float:
-    """A number above 0, for argparse, and no infinity."""
-    value = positive(text)
-    if value == inf:
-        raise argparse.ArgumentTypeError(f"'{text}' has no end")
-    return value
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return nan
 
 
 def add_context(parser: argparse.ArgumentParser, default: str) -> None:

@@ -1,10 +1,11 @@
 """Measure speed and memory of an experiment's systems side by side, in one run."""
 
-from espnet_dq.bin.arguments import Parser, count
+from espnet_dq.bin.arguments import Parser
 from espnet_dq.data.kaldi import FOLDER
 from espnet_dq.decode.benchmark import benchmark
 from espnet_dq.errors import run, say
 from espnet_dq.files import check_apart, check_replaceable
+from espnet_dq.values import count
 
 
 def get_parser() -> Parser:

@@ -5,10 +5,11 @@ from pathlib import Path
 
 from whisper.model import ModelDimensions
 
-from espnet_dq.bin.arguments import Parser, whole
+from espnet_dq.bin.arguments import Parser
 from espnet_dq.errors import run, say
 from espnet_dq.quant.table import read_grid
 from espnet_dq.task.check import check, check_gpus, sizes
+from espnet_dq.values import whole
 
 
 def get_parser() -> Parser:

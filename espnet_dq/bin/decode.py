@@ -1,24 +1,21 @@
 """Decode a Kaldi data folder with a model in one of its runtimes: text, speed and memory."""
 
-import hashlib
-import json
 import logging
 from contextlib import nullcontext
 from pathlib import Path
 
-from espnet_dq.bin.arguments import Parser, add_context, add_model, count
+from espnet_dq.bin.arguments import Parser, add_context, add_model
 from espnet_dq.data.kaldi import KaldiDir, read_scp
-from espnet_dq.data.languages import whisper_code
-from espnet_dq.data.texts import glued
-from espnet_dq.decode.folder import decode_folder
+from espnet_dq.decode.folder import decode_folder, decoding_key
 from espnet_dq.decode.parts import join_parts
 from espnet_dq.errors import run, say
 from espnet_dq.fetch.names import source_path
-from espnet_dq.files import alone, sha256, shared_before, shared_place
+from espnet_dq.files import alone, shared_before, shared_place
 from espnet_dq.jobs import Part
 from espnet_dq.reading import read_json
 from espnet_dq.runtimes import RUNTIMES
 from espnet_dq.runtimes.interface import GUARD, LIMITS
+from espnet_dq.values import count
 
 
 def get_parser() -> Parser:
@@ -75,8 +72,10 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     place, shared, join = Path(args["out"]), args.pop("shared"), args.pop("join")
     if shared := shared or shared_before(place):
-        options = args["beam_size"], args["timestamps"], args["guard"], args["context"]
-        key = _key(source_path(args["model"]), args["runtime"], Path(args["data"]), *options)
+        model, data = source_path(args["model"]), Path(args["data"])
+        options = {name: args[name] for name in ("beam_size", "timestamps", "guard", "context")}
+        heard = KaldiDir(wav=read_scp(data / "wav.scp"), utt2lang=read_scp(data / "utt2lang"))
+        key = decoding_key(args["runtime"], model, options, heard.fingerprint())
         args["out"] = place = shared_place(place, shared, key)
     # Jobs of an array work on one folder at once, each on its part.
     with alone(place) if shared and not args["part"] else nullcontext():
@@ -104,31 +103,6 @@ def main(argv: list[str] | None = None) -> int:
         f"peak memory {memory:.0f} MiB"
     )
     return 0
-
-
-def _key(
-    model: Path,
-    runtime: str,
-    data: Path,
-    beam_size: int,
-    timestamps: bool,
-    guard: bool,
-    context: str,
-) -> str:
-    """Hash of all that decides the texts."""
-    files = sorted(model.rglob("*")) if model.is_dir() else [model]
-    weights = {f.relative_to(model).as_posix(): sha256(f) for f in files if f.is_file()}
-    heard = KaldiDir(wav=read_scp(data / "wav.scp"), utt2lang=read_scp(data / "utt2lang"))
-    parts = [weights, runtime, heard.fingerprint(), beam_size, LIMITS]
-    if timestamps:
-        parts.append("timestamps")
-    if guard:
-        parts.append("guard")
-    if context != "full":
-        parts.append(context)
-    if spaceless := glued(map(whisper_code, {*heard.utt2lang.values()})):
-        parts.append(spaceless)
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 if __name__ == "__main__":

@@ -8,11 +8,12 @@ Example usage::
 from pathlib import Path
 
 from espnet_dq.api.training import SINGLES, distil
-from espnet_dq.bin.arguments import Parser, add_balance, count, one_or_more, seed, share, whole
+from espnet_dq.bin.arguments import Parser, add_balance
 from espnet_dq.config import QuantConfig
 from espnet_dq.data.pack import Balance
 from espnet_dq.errors import run, say
 from espnet_dq.task.plan import MERGE
+from espnet_dq.values import count, one_or_more, seed, share, whole
 
 
 def get_parser() -> Parser:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from espnet_dq.bin.arguments import Parser, count, percentage
+from espnet_dq.bin.arguments import Parser
 from espnet_dq.data.audio import SAMPLE_RATE
 from espnet_dq.data.formatting import (
     MOST_LEFT_OUT,
@@ -39,6 +39,7 @@ from espnet_dq.data.validation import validate
 from espnet_dq.data.voices import Voices
 from espnet_dq.errors import InputError, one_line, run, say
 from espnet_dq.files import atomic, check_replaceable
+from espnet_dq.values import count, percentage
 
 
 def split_long(

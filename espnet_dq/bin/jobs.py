@@ -4,9 +4,10 @@ import signal
 import sys
 from pathlib import Path
 
-from espnet_dq.bin.arguments import Parser, count, words
+from espnet_dq.bin.arguments import Parser, words
 from espnet_dq.errors import run
 from espnet_dq.jobs import BACKENDS, Jobs, run_jobs
+from espnet_dq.values import count
 
 
 def get_parser() -> Parser:

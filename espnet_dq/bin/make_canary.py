@@ -13,7 +13,7 @@ Example usage::
 from collections import Counter
 from pathlib import Path
 
-from espnet_dq.bin.arguments import Parser, count, whole
+from espnet_dq.bin.arguments import Parser
 from espnet_dq.data import canary
 from espnet_dq.data.canary import WORDS
 from espnet_dq.data.kaldi import FOLDER, KIND, KaldiDir
@@ -21,6 +21,7 @@ from espnet_dq.data.validation import validate
 from espnet_dq.errors import InputError, run, say
 from espnet_dq.files import check_apart, check_replaceable
 from espnet_dq.formats.openai import read as openai
+from espnet_dq.values import count, whole
 from espnet_dq.whisper.dims import SIZES
 
 

@@ -10,12 +10,13 @@ import sys
 from os.path import realpath
 from pathlib import Path
 
-from espnet_dq.bin.arguments import Parser, count
+from espnet_dq.bin.arguments import Parser
 from espnet_dq.data.changes import RECORD, Record, differences, first_change, is_gone, look, take
 from espnet_dq.data.kaldi import read_scp
 from espnet_dq.data.splits import SPLITS
 from espnet_dq.errors import InputError, run, say
 from espnet_dq.files import check_replaceable, scratch
+from espnet_dq.values import count
 
 SOURCES = ("--data_root", "--train", "--dev", "--test")  # of local/data.sh
 AGAIN = "--tag NAME makes a new experiment of it, --stage 1 makes this one again"

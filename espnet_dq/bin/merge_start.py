@@ -6,11 +6,11 @@ See `espnet_dq.student.merge`, and for the share that is chosen `espnet_dq.task.
 
 from pathlib import Path
 
-from espnet_dq.bin.arguments import Parser, share_or_auto
+from espnet_dq.bin.arguments import Parser
 from espnet_dq.config import PADDINGS
 from espnet_dq.errors import run, say
 from espnet_dq.files import check_apart, check_replaceable
-from espnet_dq.task.plan import AUTO
+from espnet_dq.task.plan import AUTO, share_or_auto
 from espnet_dq.task.share import TRIED, choose
 from espnet_dq.task.start import STUDENT, merge_start
 

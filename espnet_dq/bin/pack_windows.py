@@ -10,11 +10,12 @@ Example usage::
 
 from pathlib import Path
 
-from espnet_dq.bin.arguments import Parser, add_balance, count, percentage, whole
+from espnet_dq.bin.arguments import Parser, add_balance
 from espnet_dq.data.pack import Balance
 from espnet_dq.data.windows import pack_windows
 from espnet_dq.errors import run
 from espnet_dq.formats.openai import read as openai
+from espnet_dq.values import count, percentage, whole
 from espnet_dq.whisper.dims import SIZES
 
 

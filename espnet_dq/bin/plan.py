@@ -6,11 +6,12 @@ A configuration that fixes no length gets as many steps as its windows ask for. 
 
 from pathlib import Path
 
-from espnet_dq.bin.arguments import Parser, count, one_or_more
+from espnet_dq.bin.arguments import Parser
 from espnet_dq.config import read_config
 from espnet_dq.data.kaldi import read_scp
 from espnet_dq.errors import InputError, run, say
 from espnet_dq.task import plan
+from espnet_dq.values import count, one_or_more
 
 
 def get_parser() -> Parser:

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import torch
 
-from espnet_dq.bin.arguments import Parser, number
+from espnet_dq.bin.arguments import Parser
 from espnet_dq.data.kaldi import FOLDER
 from espnet_dq.errors import InputError, run, say
 from espnet_dq.files import check_apart, check_replaceable
 from espnet_dq.labels.pseudo import MODES, Limits, label_folder
+from espnet_dq.values import number
 
 
 def get_parser() -> Parser:

@@ -27,6 +27,7 @@ from espnet_dq.formats.transformers_js import TransformersJs
 from espnet_dq.formats.write import check_grids, write
 from espnet_dq.reading import read_json
 from espnet_dq.report import licences, rounded
+from espnet_dq.report.collect import read_run
 from espnet_dq.report.hub import check_upload, upload
 from espnet_dq.report.model_card import render
 from espnet_dq.report.origin import data_of
@@ -62,9 +63,9 @@ def main(argv: list[str] | None = None) -> int:
     }
     for name in wanted:
         check_replaceable(args.exp / "publish" / name, published(name))
-    described, by_clips = read_json(args.exp / "run.json"), {}
-    for system in described.get("systems", []):
-        if system.get("role") == rounded.ROLE:
+    described, by_clips = read_run(args.exp), {}
+    for system in described["systems"]:
+        if system["role"] == rounded.ROLE:
             if system.get("by_clips"):
                 path = args.exp / "export" / rounded.kept(system["grid"])
                 if not path.exists():

@@ -1,227 +1,23 @@
 """Check the options of the recipe, and print what follows from them (dq.sh).
 
-An option is one entry of `OPTIONS`: its name, default, rule and help. dq.sh gets each as a variable
-of its name, with whole paths, and beside them what the package knows of these values: the format,
-runtime and file of a grid, the experiment's folder, configurations with single keys changed.
+dq.sh gets each of `espnet_dq.recipe.options` as a variable of its name, with whole paths, and
+beside them what the package knows of these values: the format, runtime and file of a grid, the
+experiment's folder, configurations with single keys changed.
 """
 
 import argparse
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 
-from espnet_dq.bin.arguments import (
-    Parser,
-    count,
-    finite,
-    one_or_more,
-    percentage,
-    positive,
-    seed,
-    share_or_auto,
-    whole,
-)
-from espnet_dq.data.corpora import CORPORA
-from espnet_dq.errors import InputError, run
-from espnet_dq.fetch.sources import MULTILINGUAL
-from espnet_dq.formats.registry import FORMATS, home
+from espnet_dq.bin.arguments import Parser
+from espnet_dq.errors import run
 from espnet_dq.recipe import settings
-from espnet_dq.recipe.settle import DEBIAN, QAT_CONFIG, TRAIN_CONFIG, settle
-from espnet_dq.recipe.systems import SYSTEMS
-from espnet_dq.task.plan import LEAST_ON_GRID, MERGE, SHARE
+from espnet_dq.recipe.options import BY_NAME, OPTIONS, check_encoding, read
+from espnet_dq.recipe.settle import settle
 
-OWN = [name for name, corpus in CORPORA.items() if corpus.own]
-_GRIDS = {form: [g for g in form.grids or () if home(g) is form] for form in FORMATS.values()}
-IN_RUNTIMES = ", ".join(f"{', '.join(grids)} ({f.runtime})" for f, grids in _GRIDS.items() if grids)
-SWITCH = ("true", "false")
-# What decides nothing of a result: which stages are left to do, and where. Who wants the same from
-# the beginning, elsewhere, says the other options.
-HERE = ("stage", "stop_stage", "skip_data", "skip_train", "skip_eval", "skip_pack", "upload_to",
-        "nj", "cmd", "expdir", "dumpdir", "cachedir")  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Option:
-    """An option of the recipe.
-
-    Attributes:
-        name: without dashes, and the shell's variable.
-        default: as if it were given; empty: none.
-        rule: the words that it may be, or what raises for a wrong one, as argparse has it.
-        metavar: what stands for the value in the help; empty: the words of `rule`.
-        help: what it decides, without the default.
-    """
-
-    name: str
-    default: str
-    rule: Sequence[str] | Callable[[str], object]
-    metavar: str
-    help: str
-
-    def check(self, text: str) -> str:
-        """A value as the shell gets it; raises `InputError` that names option and value."""
-        _check_encoding(f"--{self.name} ", text)
-        if not text and self.default:
-            raise InputError(f"--{self.name} needs a value")
-        if text == self.default:
-            return text
-        if not callable(self.rule):
-            if text not in self.rule:
-                raise InputError(f"--{self.name} {text}: {' or '.join(self.rule)}")
-            return text
-        try:
-            value = self.rule(text)
-        except argparse.ArgumentTypeError as e:
-            raise InputError(f"--{self.name} {text}: {e}") from e
-        whole_number = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
-        return str(int(value)) if whole_number else text
-
-
-def _check_encoding(what: str, text: str) -> None:
-    """Raise `InputError` for what the shell would get otherwise: what is printed is UTF-8."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as e:
-        raise InputError(f"{what}{text}: is not UTF-8") from e
-
-
-# fmt: off
-OPTIONS = {
-    "what is run": (
-        Option("stage", "0", whole, "N",
-               "run stage N and all after it again; 0: what is not finished"),
-        Option("stop_stage", "13", whole, "N", "last stage to run"),
-        Option("skip_data", "false", SWITCH, "", "skip stages 1 and 2"),
-        Option("skip_train", "false", SWITCH, "", "skip stages 4 to 7"),
-        Option("skip_teacher_pass", "false", SWITCH, "",
-               "skip stage 4: the teacher answers in every step instead"),
-        Option("skip_eval", "false", SWITCH, "", "skip stages 9 to 12"),
-        Option("skip_pack", "false", SWITCH, "", "skip stage 13"),
-    ),
-    "data": (
-        Option("corpus", "asterisk", tuple(CORPORA), "NAME",
-               "asterisk: en es fr it ru; debian7: also cs nl; debian13: also "
-               "ro bg be ca da el; or one that you have, with "
-               f"--data_root (docs/corpora.md): {', '.join(OWN)}"),
-        Option("data_root", "", str, "DIR", "the folder of a corpus that you have; csv: or a file"),
-        Option("data_name", "", str, "TEXT",
-               "name of the data in report and model card, instead of the corpus's own"),
-        Option("data_licence", "", str, "TEXT",
-               "their licence there, instead of that of a published corpus"),
-        Option("language", "", str, "NAME",
-               "the language of all utterances (csv, kaldi, lhotse_cuts, hf_dataset): de, de-DE, "
-               "deu, german"),
-        Option("split", "", str, "SHARES",
-               "shares of train, dev and test where the data have no splits (csv, kaldi), as "
-               "80/10/10"),
-        Option("local_data_opts", "", str, "TEXT",
-               'more options for local/data.sh: "--languages de,sv" or '
-               '"--text_column \'Spoken text\'"'),
-        Option("allow_pipes", "false", SWITCH, "", "run the commands in a Kaldi folder's wav.scp"),
-        Option("long", "drop", ("drop", "split"), "",
-               "utterances longer than 30 s. drop: leave them out and count them. split: let the "
-               "teacher split those of train and dev at pauses, with their text; those of test "
-               "stay whole"),
-        Option("max_left_out", "10", percentage, "P",
-               "stop if more than P percent of the utterances are left out; left_out.tsv in the "
-               "folders of the data says which and why"),
-        Option("labels", "text", ("text", "check", "replace"), "",
-               "text: use it as given. check: drop utterances whose text the teacher does not "
-               "hear. replace: use the teacher's text, where the teacher is sure of it (kaldi: "
-               "train and dev need no text)"),
-        Option("singles", "30", whole, "N", "utterances that also get a window of their own"),
-        Option("temperature", "1", one_or_more, "T",
-               "1: languages as they are; more: hear those of few hours more often"),
-        Option("max_hours", "inf", positive, "N", "at most N hours of each language"),
-    ),
-    "models and training": (
-        Option("teacher", "base", str, "MODEL",
-               f"one of OpenAI's, {', '.join(MULTILINGUAL)}; or any model that you have: a folder "
-               "of Hugging Face or CTranslate2, LoRA adapters, a .pt or ggml file, an experiment; "
-               "or hf:USER/NAME, of the Hugging Face Hub"),
-        Option("student", "tiny", str, "MODEL",
-               "the Whisper that learns: the same choices, a student that you trained before "
-               "among them; bin.make_student and bin.trim_vocabulary cut smaller ones"),
-        Option("grid", "ct2_int8", str, "NAME|FILE",
-               f"weight grid, and with it the runtime: {IN_RUNTIMES}; uniform2 to uniform8, also "
-               "as uniform4_tensor or uniform4_g16, or a .yaml file with a grid for each weight "
-               "(packed file, torch)"),
-        Option("also", "", str, "GRIDS",
-               "grids that the trained student is exported on as well, with commas: "
-               "ggml_q5_0,onnx_int8; rounded to them, of fewer than 8 bits by clips of its "
-               "training data, not trained on them, and scored"),
-        Option("mode", "kd_qat", tuple(TRAIN_CONFIG), "",
-               "kd_qat: distil in float, then on the grid; joint: on the grid from the first step"),
-        Option("train_config", "", str, "FILE",
-               f"training configuration of kd ({TRAIN_CONFIG['kd_qat']}), or of joint "
-               f"({TRAIN_CONFIG['joint']})"),
-        Option("qat_config", QAT_CONFIG, str, "FILE", "training configuration of qat"),
-        Option("train_args", "", str, "KEYS",
-               'keys to set in train_config: "model_conf.alpha=0.5 grad_clip=0.5"'),
-        Option("qat_args", "", str, "KEYS", "keys to set in qat_config"),
-        Option("steps", "", count, "N",
-               "steps of the first training, instead of as many as its data ask for; where they "
-               "do not hear all windows, the others are left out before the teacher answers"),
-        Option("epochs", "", one_or_more, "N", "the same, as passes over all windows"),
-        Option("qat_steps", "", count, "N",
-               f"steps on the grid after kd, instead of {SHARE} of those of kd, at least "
-               f"{LEAST_ON_GRID}"),
-        Option("merge", "", share_or_auto, "SHARE",
-               "training on the grid starts between the untouched student, 0, and what kd made of "
-               "it, 1: in between it forgets less of other people and languages; auto: the share "
-               "that dev and other people's speech like best "
-               f"(auto; {MERGE:g} with --canary none, in one training, or in other windows than "
-               "whole ones)"),
-        Option("lr", "", finite, "X", "learning rate of the first training"),
-        Option("patience", "", count, "N",
-               "stop a training when so many looks at dev have not been better than the best one"),
-        Option("seed", "0", seed, "N", "seed of packing and training"),
-    ),
-    "scoring": (
-        Option("test_clips", "0", whole, "N",
-               "score at most N test utterances of each language, the same ones in every run; "
-               "0: all"),
-        Option("test_windows", "false", SWITCH, "",
-               "score test utterances joined into 30 s windows, as in training: several times "
-               "faster, but scores are not those of single utterances"),
-        Option("systems", " ".join(SYSTEMS), str, "LIST",
-               "systems to score, student among them; rounded: the untouched student and teacher, "
-               "on the grid without training"),
-        Option("canary", DEBIAN, str, "debian|DIR|none",
-               "other people, other languages, noise and no speech, on which untouched, teacher "
-               "and student are tried, too. debian: Tux Paint's stamps, 161 MB to fetch. DIR: "
-               "these, and a Kaldi folder of your own that training does not have. none: nothing"),
-        Option("upload_to", "", str, "USER/NAME",
-               "stage 13 also uploads each folder to the Hugging Face Hub, as the repository "
-               "USER/NAME-FORMAT, which is private if it is new, and else as it was (log in "
-               "first: hf auth login, or HF_TOKEN)"),
-    ),
-    "machines and folders": (
-        Option("nj", "", count, "N",
-               "parallel jobs for data and decoding, on Slurm also for the teacher pass, instead "
-               "of one a core"),
-        Option("ngpu", "0", whole, "N",
-               "GPUs for training, on each node; labels take one of them; all else runs on the "
-               "CPU"),
-        Option("num_nodes", "1", count, "N", "nodes for training, on Slurm"),
-        Option("cmd", "cmd.sh", str, "FILE",
-               "where long work runs: this machine or Slurm, and its options"),
-        Option("expdir", "exp", str, "DIR", "parent of the experiment folder"),
-        Option("dumpdir", "dump", str, "DIR", "formatted data"),
-        Option("cachedir", "", str, "DIR",
-               "keep packed windows, the teacher's answers and decoded texts there, for all "
-               "experiments that need the same, instead of with each"),
-        Option("tag", "", str, "NAME", "added to the experiment's name"),
-    ),
-}
-# fmt: on
-BY_NAME = {option.name: option for group in OPTIONS.values() for option in group}
-DEFAULTS = {name: option.default for name, option in BY_NAME.items()}
 STAGES = """\
 stages: 1 data, 2 format, 3 weights, 4 teacher pass, 5 shapes, 6 kd, 7 qat, 8 export and verify,
         9 decode, 10 score, 11 benchmark, 12 report, 13 pack
@@ -251,29 +47,6 @@ def get_parser() -> Parser:
     return parser
 
 
-def read(words: Sequence[str]) -> dict[str, str]:
-    """The options that are given and their last values, in the order of their first.
-
-    `--name value` and `--name=value` are the same, and a value may begin with a dash.
-
-    Raises:
-        InputError: an unknown option, with the nearest one, or a value that is missing or wrong.
-    """
-    given, left = {}, iter(words)
-    for word in left:
-        name, equals, value = word.partition("=")
-        option = BY_NAME.get(name.removeprefix("--")) if name.startswith("--") else None
-        if option is None:
-            near = get_close_matches(name, [f"--{known}" for known in BY_NAME], n=1, cutoff=0.0)
-            raise InputError(
-                f"unknown option {name}: the nearest is {near[0]} (--help lists them all)"
-            )
-        if not equals and (value := next(left, None)) is None:
-            raise InputError(f"{name} needs a value")
-        given[option.name] = option.check(value)
-    return given
-
-
 def main(argv: list[str] | None = None) -> int:
     """Print the variables, each as `name=value` and a zero byte; returns 0."""
     words = sys.argv[1:] if argv is None else argv
@@ -283,12 +56,12 @@ def main(argv: list[str] | None = None) -> int:
     if words[:1] == ["--caller"]:  # dq.sh's own
         caller, words = words[1], words[2:]
     for folder in (caller, os.getcwd()):
-        _check_encoding("", folder)
+        check_encoding("", folder)
     given = read(words)
-    made = {name: value for name, value in given.items() if name not in HERE}
+    made = {name: value for name, value in given.items() if BY_NAME[name].decides != "here"}
     command = shlex.join(["run.sh", *(w for o, v in made.items() for w in (f"--{o}", v))])
-    settled = settle(given, DEFAULTS, caller) | {"command_line": command}
-    settled |= settings.check(Path(settled["exp"]), settled, DEFAULTS)
+    settled = settle(given, caller) | {"command_line": command}
+    settled |= settings.check(Path(settled["exp"]), settled)
     for name, value in settled.items():
         print(f"{name}={value}", end="\0")
     return 0

@@ -7,19 +7,20 @@ interrupt, 2 only if it could not begin. EXP/NAME/run.sh runs it again.
 
 from pathlib import Path
 
-from espnet_dq.bin.arguments import Parser, count, seed, whole, words
-from espnet_dq.config import PADDINGS
+from espnet_dq.bin.arguments import Parser, words
+from espnet_dq.config import PADDINGS, TRAININGS
 from espnet_dq.errors import run
 from espnet_dq.jobs import BACKENDS, Jobs, run_jobs
 from espnet_dq.task.progress import LOG, shown
 from espnet_dq.task.train import Training, run_here
+from espnet_dq.values import count, seed, whole
 
 
 def get_parser() -> Parser:
     """The command's options."""
     parser = Parser(__doc__)
     parser.add_argument("--exp", type=Path, required=True, help="experiment, up to stage 5")
-    parser.add_argument("--name", choices=("kd", "qat"), required=True, help="which training")
+    parser.add_argument("--name", choices=TRAININGS, required=True, help="which training")
     parser.add_argument("--init", type=Path, required=True, help="checkpoint to start from")
     parser.add_argument("--teacher", type=Path, required=True, help="its .pt")
     parser.add_argument("--padding", choices=PADDINGS, required=True, help="of windows")

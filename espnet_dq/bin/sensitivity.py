@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from espnet_dq.bin.arguments import Parser, count
+from espnet_dq.bin.arguments import Parser
 from espnet_dq.data.kaldi import FOLDER, KaldiDir
 from espnet_dq.data.languages import codes
 from espnet_dq.data.prompted import read_speech, read_text
@@ -27,8 +27,8 @@ from espnet_dq.quant.grids import get_grid
 from espnet_dq.quant.prepare import candidates
 from espnet_dq.quant.sensitivity import Loss, Probe, Utterance
 from espnet_dq.student.checkpoint import check_written, load_student, training_folder
+from espnet_dq.values import count
 from espnet_dq.whisper.dims import vocabulary_tokenizer
-from espnet_dq.whisper.encoding import unspaced
 from espnet_dq.whisper.weights import Weights
 
 GRIDS = ("uniform8", "uniform6", "ggml_q5_0", "uniform5", "ggml_q4_0", "uniform4", "uniform3")
@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
     for grid in args.grids:
         get_grid(grid)
     weights, data = _weights(args.model), _chosen(args.data, args.clips)
-    tokenizer = vocabulary_tokenizer(weights.dims, args.model)
+    vocabulary_tokenizer(weights.dims, args.model)  # which names the file of an unknown one
     utterances = {
         utt: Utterance(read_speech(data, utt, weights.dims), *read_text(data, utt, weights.dims))
         for utt in data.wav
@@ -73,7 +73,6 @@ def main(argv: list[str] | None = None) -> int:
         "candidates": names,
         "rest_bytes": sum(2 * t.numel() for n, t in weights.state.items() if n not in names),
         "tensors": len(weights.state),
-        **unspaced(tokenizer, data.said()),
     }
     rows = _rows(args.out, settings)
     torch.manual_seed(0)
@@ -133,8 +132,7 @@ def _rows(path: Path, settings: dict) -> list[Loss]:
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     except UnicodeDecodeError as e:
         raise InputError(f"{path}: is no table of sensitivity: give another path") from e
-    older = {name: value for name, value in settings.items() if name != "heard"}
-    if not lines or lines[0] not in [json.dumps(each) + "\n" for each in (settings, older)]:
+    if not lines or lines[0] != json.dumps(settings) + "\n":
         raise InputError(f"{path}: measured with another model or other data; remove it")
     if not lines[-1].endswith("\n"):
         lines.pop()

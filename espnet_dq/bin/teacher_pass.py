@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-from espnet_dq.bin.arguments import Parser, count
+from espnet_dq.bin.arguments import Parser
 from espnet_dq.config import PADDINGS, WindowConfig
 from espnet_dq.distill.teacher_pass import TOP_K, teacher_pass
 from espnet_dq.errors import run, say
 from espnet_dq.jobs import Part
+from espnet_dq.values import count
 
 
 def get_parser() -> Parser:

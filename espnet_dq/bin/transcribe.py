@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
-from espnet_dq.bin.arguments import Parser, add_context, add_model, count, whole
+from espnet_dq.bin.arguments import Parser, add_context, add_model
 from espnet_dq.data.languages import known_language
 from espnet_dq.data.texts import gap
 from espnet_dq.decode.subtitles import HEAD, cue, json_line
@@ -15,6 +15,7 @@ from espnet_dq.errors import DQError, InputError, one_line, run, say
 from espnet_dq.files import atomic, check_replaceable
 from espnet_dq.runtimes import RUNTIMES, Segment, load_runtime
 from espnet_dq.runtimes.interface import TASKS, Guard, check_times, sets_times
+from espnet_dq.values import count, whole
 
 SHOWN = 5  # damaged spots of a file
 JSON = "json"

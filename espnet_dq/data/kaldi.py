@@ -14,7 +14,7 @@ import random
 import re
 import shlex
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -221,10 +221,6 @@ class KaldiDir:
         """File name -> table, of all that have one line an utterance."""
         core = {"wav.scp": self.wav, "text": self.text}
         return core | {"utt2spk": self.utt2spk, "utt2lang": self.utt2lang} | self.extra
-
-    def said(self) -> Iterator[tuple[str, str]]:
-        """Each text with its language."""
-        return ((text, self.utt2lang[utt]) for utt, text in self.text.items())
 
     @classmethod
     def load(cls, path: Path | str, extra: Iterable[str] = ()) -> "KaldiDir":

@@ -48,11 +48,6 @@ def glue(pieces: Iterable[str], language: str) -> str:
     return text
 
 
-def glued(languages: Iterable[str]) -> list[str]:
-    """Of these languages those without spaces: what keys of joined texts say since `gap` is."""
-    return sorted(SPACELESS & {*languages})
-
-
 def repetition(text: str) -> float:
     """How much shorter zlib makes a text, whatever its letters; more than 2.4 of loops.
 

@@ -11,7 +11,6 @@ from espnet_dq.data.audio import SAMPLE_RATE
 from espnet_dq.data.kaldi import AUDIO, CATEGORY, FOLDER, KaldiDir
 from espnet_dq.data.left_out import LEFT_OUT, LeftOut
 from espnet_dq.data.pack import ROOM, Balance, pack
-from espnet_dq.data.texts import glued
 from espnet_dq.errors import InputError, say
 from espnet_dq.files import (
     alone,
@@ -80,7 +79,6 @@ def pack_windows(
         kept = vars(dims).get("kept")
         sizes = (longest, most_text(dims.n_text_ctx), kept)
         key = (AUDIO, CATEGORY, data.fingerprint(), sizes, singles, seed, balance, most, by_speaker)
-        key += (spaceless,) if (spaceless := glued(data.utt2lang.values())) else ()
         place = shared_place(out, shared, hashlib.sha256(repr(key).encode()).hexdigest())
     with alone(place) if shared else nullcontext():
         if shared and place.is_dir():

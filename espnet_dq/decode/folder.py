@@ -15,13 +15,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from espnet_dq.config import CHECKPOINT
+from espnet_dq.config import CHECKPOINT, QuantConfig, read_config, read_section
 from espnet_dq.data.audio import content_mark
 from espnet_dq.data.faults import AudioFault
 from espnet_dq.data.kaldi import FOLDER, KaldiDir, read_scp, read_wav, write_scp
 from espnet_dq.data.languages import OWN_LANGUAGES, codes, own_languages
 from espnet_dq.data.segments import Segment
-from espnet_dq.data.texts import glued
 from espnet_dq.decode.utterances import Decoded, decode, decode_timed, jobs_of, run
 from espnet_dq.errors import InputError, WorkError, one_line
 from espnet_dq.fetch.names import source_path
@@ -106,7 +105,9 @@ def decode_folder(
         options = options | {"guard": True}
     if context != "full":
         options = options | {"short_windows": engine.short}
-    key = _key(runtime, options | {"most_tokens": engine.most_tokens}, model, wav, languages)
+    # Not the audio: each result tells of which it is.
+    heard = [wav, {utt: languages[utt] for utt in wav}]
+    key = decoding_key(runtime, model, options | {"most_tokens": engine.most_tokens}, heard)
     if part:
         out = part_folder(out, part.number, part.count)
         wav = {utt: wav[utt] for utt in part.of(sorted(wav))}
@@ -258,28 +259,38 @@ def _check_languages(path: Path, wav: dict, languages: dict, known: frozenset[st
             raise InputError(f"{path}: '{utt}': the model knows no language '{languages[utt]}'")
 
 
-def _key(runtime: str, options: dict, model: Path, wav: dict, languages: dict) -> str:
-    """Hash of all that decides the result but the audio, of which each result tells its own."""
-    weights = [(f.name, sha256(f)) for f in _model_files(runtime, model) if f.is_file()]
-    parts = [runtime, options, str(model), weights, wav, {u: languages[u] for u in wav}]
-    if spaceless := glued(languages[u] for u in wav):
-        parts.append(spaceless)
+def decoding_key(runtime: str, model: Path, options: Mapping, heard: object) -> str:
+    """Hash of what decides a decoding's texts: what a model holds, wherever it lies, and the rest.
+
+    Args:
+        options: of the runtime, or those that it is asked for with.
+        heard: what tells the data, for JSON.
+    """
+    files = _model_files(runtime, model)
+    weights = {name: sha256(path) for name, path in files.items() if path.is_file()}
+    parts = [runtime, weights, options, heard]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _model_files(runtime: str, model: Path) -> list[Path]:
+def _model_files(runtime: str, model: Path) -> dict[str, Path]:
     """What a runtime reads of a model, and maybe more: files of a folder, and its graphs' below it.
 
-    Of an experiment, which others may be writing to, that is the checkpoint and its configuration.
+    Of an experiment, which others may be writing to, that is the checkpoint, its configuration and
+    the ranges of activations that this names.
     """
     if runtime == "torch" and (model.is_dir() or model.suffix == ".pth"):
         from espnet_dq.student.checkpoint import training_folder  # imports torch
 
         folder = training_folder(model if model.is_dir() else model.parent)
-        return [folder / "config.yaml", folder / CHECKPOINT if model.is_dir() else model]
+        source = folder / "config.yaml"
+        found = {"config": source, "checkpoint": folder / CHECKPOINT if model.is_dir() else model}
+        ranges = read_section(read_config(source), QuantConfig.SECTION, source)
+        ranges = ranges.get("activation_ranges")
+        return found | ({"ranges": Path(ranges)} if isinstance(ranges, str) else {})
     if model.is_dir():
-        return [*sorted(model.iterdir()), *sorted(model.glob("onnx/*"))]
-    return [model]
+        files = sorted([*model.iterdir(), *model.glob("onnx/*")])
+        return {file.relative_to(model).as_posix(): file for file in files}
+    return {"": model}
 
 
 def _content(path: str) -> str:

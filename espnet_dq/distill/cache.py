@@ -44,7 +44,6 @@ from espnet_dq.files import Folder, alone, atomic, sha256, shared_before, shared
 from espnet_dq.jobs import Part
 from espnet_dq.student.checkpoint import Student
 from espnet_dq.whisper.dims import vocabulary_tokenizer
-from espnet_dq.whisper.encoding import unspaced
 from espnet_dq.whisper.forward import (
     SAMPLES_PER_POSITION,
     encode,
@@ -139,8 +138,7 @@ def _describe(
     content = hashlib.sha256()
     for table in (folder.audio(), folder.text, folder.utt2lang):
         content.update(json.dumps(table, sort_keys=True, ensure_ascii=False).encode())
-    tokenizer = vocabulary_tokenizer(student.dims)
-    tokens = token_strings(tokenizer.encoding)
+    tokens = token_strings(vocabulary_tokenizer(student.dims).encoding)
     description = {
         **asdict(settings),
         "windows": list(settings.windows),
@@ -148,7 +146,6 @@ def _describe(
         "teacher": sha256(teacher.path),
         "vocabulary": hashlib.sha256("\n".join(tokens).encode()).hexdigest(),
         "utterances": len(folder.wav),
-        **unspaced(tokenizer, folder.said()),
     }
     if settings.encoder:
         # The encoder's weights as its forward pass uses them: a grid changes the cache.

@@ -32,18 +32,23 @@ def written() -> list[str]:
 
 
 def home(grid: str) -> Format:
-    """The format that has a grid's integers for a runtime; `packed`, which holds all, if none."""
+    """The format that has a grid's integers for a runtime; `packed`, which holds all, if none.
+
+    So of a table in a file: students are trained on one for PyTorch, which alone takes any.
+    """
     held = (f for f in FORMATS.values() if f.grids is not None and grid in f.grids)
     return next(held, FORMATS[Packed.name])
 
 
 def form_of(grid: str | Mapping[str, str]) -> str:
-    """The format of the only runtime that has a grid, or all those of a table; else `packed`."""
+    """The format of the only runtime that has a grid, or the only one of a table; else `packed`.
+
+    No runtime but PyTorch takes weights on several of its grids in one file.
+    """
     grids = {grid} if isinstance(grid, str) else {*grid.values()} - {"none"}
-    homes = {home(grid).name for grid in grids}
-    return homes.pop() if len(homes) == 1 else "packed"  # which holds all
+    return home(grids.pop()).name if len(grids) == 1 else Packed.name
 
 
 def padding_of(grids: str | Mapping[str, str]) -> str:
-    """What the runtime of a grid, or of all those of a table, fills windows with."""
+    """What the runtime of a grid, or of the only one of a table, fills windows with."""
     return FORMATS[form_of(grids)].padding

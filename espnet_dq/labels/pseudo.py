@@ -222,11 +222,11 @@ def _known(path: Path, source: dict) -> dict[str, tuple[str, Label]]:
         return {}
     try:
         first, *lines = (json.loads(line) for line in whole.splitlines())
-        labels = {line["utt"]: (line.pop("of", ""), Label(**line)) for line in lines}
+        labels = {line["utt"]: (line.pop("of"), Label(**line)) for line in lines}
     except (ValueError, TypeError, KeyError) as e:
-        raise InputError(f"{path}: broken or older, remove it: {e}") from None
+        raise InputError(f"{path}: broken, remove it: {e}") from None
     if first != source:
-        raise InputError(f"{path}: the labels of another teacher, or older: remove it")
+        raise InputError(f"{path}: the labels of another teacher: remove it")
     if whole != raw:
         with atomic(path) as tmp:
             tmp.write_bytes(whole)

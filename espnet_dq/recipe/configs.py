@@ -1,6 +1,5 @@
 """Training configurations whose single keys options set."""
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,7 +26,7 @@ SET = (
 )  # fmt: skip
 
 
-def set_keys(o: Mapping[str, str], part: str, exp: str, caller: str) -> dict:
+def set_keys(o: Mapping[str, str], part: str, caller: str) -> dict:
     """The keys of a training that options set, and where it begins on a grid of few bits.
 
     A file that a key names may lie in the recipe's folder, or in that of the `caller`.
@@ -45,7 +44,7 @@ def set_keys(o: Mapping[str, str], part: str, exp: str, caller: str) -> dict:
     if elsewhere and isinstance(ranges, str) and not os.path.isfile(ranges):
         quant["activation_ranges"] = os.path.abspath(os.path.join(caller, ranges))
     on_grid = part == "qat" or o["mode"] == "joint"
-    if on_grid and _few_bits(o["grid"]) and not _made_without(exp, part):
+    if on_grid and _few_bits(o["grid"]):
         section = QuantConfig.SECTION
         given = [read_config(o[f"{part}_config"]).get(section) or {}, keys.get(section, {})]
         if all(isinstance(x, dict) for x in given):
@@ -57,17 +56,6 @@ def set_keys(o: Mapping[str, str], part: str, exp: str, caller: str) -> dict:
             ):
                 keys[section] = given[1] | {"ranges": "gptq"}
     return keys
-
-
-def _made_without(exp: str, part: str) -> bool:
-    """Whether an experiment is there that an older version began from the nearest values."""
-    try:
-        before = json.loads(Path(exp, "settings").read_text(encoding="utf-8"))[f"{part}_config"]
-        return "ranges" not in (before.get(QuantConfig.SECTION) or {})
-    except FileNotFoundError:
-        return False
-    except (ValueError, LookupError, TypeError, AttributeError):
-        return True  # it cannot go on with it, and says so
 
 
 def _few_bits(grid: str) -> bool:
@@ -86,7 +74,7 @@ def _set(place: dict, key: str, value: float, who: str) -> None:
 def changed(o: Mapping[str, str], part: str, exp: str, caller: str) -> str:
     """The configuration of a training with single keys changed, checked before any work."""
     config, option = o[f"{part}_config"], f"--{part}_args"
-    whole, keys = read_config(config), set_keys(o, part, exp, caller)
+    whole, keys = read_config(config), set_keys(o, part, caller)
     for key in SET:
         section, _, last = key.rpartition(".")
         place = keys.get(section) if section else keys

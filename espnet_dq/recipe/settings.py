@@ -7,6 +7,7 @@ EXPDIR/scoring what decides which texts are scored, which `--stage 9` may change
 import json
 import os
 from collections.abc import Iterator, Mapping
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 import yaml
@@ -15,23 +16,17 @@ from espnet_dq.config import QuantConfig, read_config, read_section
 from espnet_dq.errors import InputError, one_line
 from espnet_dq.files import sha256
 from espnet_dq.quant.table import read_grid
-from espnet_dq.task.plan import AUTO, MERGE
+from espnet_dq.reading import read_json
+from espnet_dq.recipe.options import deciding
+from espnet_dq.task.plan import AUTO
 
-TRAINING = ("corpus", "data_root", "local_data_opts", "long", "teacher", "student", "grid", "mode",
-            "singles", "seed", "labels", "temperature", "max_hours", "steps", "epochs",
-            "qat_steps", "merge")  # fmt: skip
-BY_CONTENT = "teachers_data"  # noted where files of one name do not share labels and splits
 CONTENT = ("teacher_content", "student_content")  # of files and folders
-# That, and of other files, which older versions did not look into.
-HASHES = (*CONTENT, "canary_content", "train_ranges", "qat_ranges")
-SCORING = ("systems", "also", "test_clips", "test_windows")
 TRAINED = 7  # the last stage that trains
-OTHER = "made with other settings"
 
 
 def training(o: Mapping[str, str]) -> dict:
     """What decides the training, of options as `settle` gives them."""
-    found = {name: o[name] for name in TRAINING} | {BY_CONTENT: "by content"}
+    found = {name: o[name] for name in deciding("training")}
     found["data_root"] = o["data_root"] and os.path.abspath(o["data_root"])
     for part in ("train",) if o["mode"] == "joint" else ("train", "qat"):
         text = o[f"{part}_yaml"]
@@ -50,7 +45,7 @@ def training(o: Mapping[str, str]) -> dict:
 
 def scoring(o: Mapping[str, str]) -> dict:
     """What decides the scores beside that."""
-    return {name: o[name] for name in SCORING} | _canary(o)
+    return {name: o[name] for name in deciding("scoring")} | _canary(o)
 
 
 def _canary(o: Mapping[str, str]) -> dict[str, str]:
@@ -59,25 +54,22 @@ def _canary(o: Mapping[str, str]) -> dict[str, str]:
     return {"canary": o["canary"]} | own
 
 
-def changes(old: Mapping, new: Mapping, defaults: Mapping[str, str], of: str = "") -> Iterator[str]:
-    """`KEY OLD, now NEW` for each that differs, those within a configuration by their own names.
-
-    What an older version did not note was as `defaults` say.
-    """
+def changes(old: Mapping, new: Mapping, of: str = "") -> Iterator[str]:
+    """`KEY OLD, now NEW` for each that differs, those within a configuration by their own names."""
     for key in dict.fromkeys([*old, *new]):
-        before, now = (each.get(key, defaults.get(key)) for each in (old, new))
+        before, now = old.get(key), new.get(key)
         name = f"{of}{key}"
         if isinstance(before, dict) and isinstance(now, dict):
-            yield from changes(before, now, {}, f"{name}: " if not of else f"{name}.")
-        elif before != now and (key in HASHES or not same_number(before, now)):
+            yield from changes(before, now, f"{name}: " if not of else f"{name}.")
+        elif before != now and not same_number(before, now):
             yield f"{name} {_shown(before)}, now {_shown(now)}"
 
 
 def same_number(one: object, other: object) -> bool:
-    """Whether two options' texts are one number, as 0.5 and .50."""
+    """Whether two options' texts are one number, as 0.5 and .50, exactly: hashes look like some."""
     try:
-        return isinstance(one, str) and isinstance(other, str) and float(one) == float(other)
-    except ValueError:
+        return isinstance(one, str) and isinstance(other, str) and Decimal(one) == Decimal(other)
+    except InvalidOperation:
         return False
 
 
@@ -87,17 +79,16 @@ def _shown(value: object) -> str:
     return "not set" if value in (None, "") else one_line(value)
 
 
-def check(exp: Path, o: Mapping[str, str], defaults: Mapping[str, str]) -> dict[str, str]:
+def check(exp: Path, o: Mapping[str, str]) -> dict[str, str]:
     """The texts of `settings` and `scoring`, as dq.sh writes them.
 
     Args:
         exp: the experiment's folder, if it is there.
         o: options as `settle` gives them.
-        defaults: those of all options.
 
     Raises:
         InputError: it was made with others, or scored with others and not to be scored again;
-            names them, and their old and new values.
+            names them, and their old and new values. Or one of the two is damaged.
     """
     texts = {}
     for name, now in (("settings", training(o)), ("scoring", scoring(o))):
@@ -105,24 +96,23 @@ def check(exp: Path, o: Mapping[str, str], defaults: Mapping[str, str]) -> dict[
         path = exp / name
         if not path.exists():
             continue
-        found = path.read_text(encoding="utf-8", errors="replace").removesuffix("\n")
         try:
-            old = dict(json.loads(found))
-        except (ValueError, TypeError) as e:
-            raise InputError(f"{exp} was {OTHER}, by an older version: use --tag NAME") from e
+            old = read_json(path)
+        except InputError as e:
+            raise InputError(f"{e}: use --tag NAME, or remove {exp}") from e
         trained = o["stage"] == "0" and (exp / f"done/{TRAINED}").exists()
         if name == "settings" and "canary" in old and (trained or int(o["stage"]) > TRAINED):
             for key in ("canary", "canary_content"):  # by which the share was chosen, not scores'
                 now.pop(key, None)
                 now |= {key: old[key]} if key in old else {}
             texts[name] = json.dumps(now, indent=1, ensure_ascii=False)
-        older = {**defaults, "merge": f"{MERGE:g}"}
-        older |= {key: now.get(key) for key in (*HASHES, BY_CONTENT)}
-        words = "; ".join(changes(old, now, older))
+        words = "; ".join(changes(old, now))
         if not words:
-            texts[name] = found
+            texts[name] = path.read_text(encoding="utf-8").removesuffix("\n")
         elif name == "settings":
-            raise InputError(f"{exp} was {OTHER}: {words}: use --tag NAME, or remove it")
+            raise InputError(
+                f"{exp} was made with other settings: {words}: use --tag NAME, or remove it"
+            )
         elif _keeps_scores(exp, o):
             raise InputError(
                 f"{exp} was scored with other settings: {words}: --stage 9 scores again, without "

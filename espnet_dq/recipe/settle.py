@@ -28,17 +28,16 @@ from espnet_dq.fetch.names import HUB, OPENAI, openai_name
 from espnet_dq.fetch.sources import MODELS, MULTILINGUAL
 from espnet_dq.files import sha256
 from espnet_dq.formats.registry import home
+from espnet_dq.reading import read_json
 from espnet_dq.recipe.configs import changed, set_keys
-from espnet_dq.recipe.settings import BY_CONTENT, TRAINED, same_number
+from espnet_dq.recipe.options import DEBIAN, DEFAULTS, NONE, QAT_CONFIG, TRAIN_CONFIG
+from espnet_dq.recipe.settings import TRAINED, same_number
 from espnet_dq.recipe.systems import SYSTEMS, entries
 from espnet_dq.task.plan import AUTO, DEV_WINDOWS, MERGE, Wanted, check_amp, heard
 
 LEARNING = ("teacher", "student")
 NAMES = ", ".join(MULTILINGUAL)
 WEIGHTS = "downloads/weights"  # in the recipe's folder: checkpoints that were fetched or made
-DEBIAN, NONE = "debian", "none"  # of --canary
-TRAIN_CONFIG = {"kd_qat": "conf/train.yaml", "joint": "conf/joint.yaml"}  # by mode
-QAT_CONFIG = "conf/qat.yaml"
 # The stages whose results one goes on with. Each stage takes the markers of all later ones.
 NEEDS = {2: (1,), 3: (2,), 4: (2,), 5: (2,), 6: (3, 4, 5), 7: (3, 4, 5, 6), 8: (7,), 9: (8,),
          10: (9,), 11: (9,), 12: (10,), 13: (8,)}  # fmt: skip
@@ -46,19 +45,18 @@ NEEDS = {2: (1,), 3: (2,), 4: (2,), 5: (2,), 6: (3, 4, 5), 7: (3, 4, 5, 6), 8: (
 IN_JOBS = ("dumpdir", "cachedir", "teacher", "student", "grid", "train_config", "qat_config")
 
 
-def settle(given: dict[str, str], defaults: dict[str, str], caller: str) -> dict[str, str]:
+def settle(given: dict[str, str], caller: str) -> dict[str, str]:
     """What dq.sh works with: every option, and what follows from them.
 
     Args:
         given: the options that are given, each value checked on its own.
-        defaults: those of all options.
         caller: the folder that relative paths begin at; the current one is the recipe's, where
             configurations may lie, too.
 
     Raises:
         InputError: options that do not go together, or files and folders that are not there.
     """
-    o = defaults | given
+    o = DEFAULTS | given
     if o["skip_train"] == "true":
         o["skip_teacher_pass"] = "true"
     o["train_config"] = o["train_config"] or TRAIN_CONFIG[o["mode"]]
@@ -100,7 +98,7 @@ def settle(given: dict[str, str], defaults: dict[str, str], caller: str) -> dict
     known |= {"padding": form.padding, "exp": exp, "weights": WEIGHTS}
     for model in LEARNING:
         known |= _model(model, o[model])
-    known["of_teacher"] = _of_teacher(known, Path(exp, "settings"))
+    known["of_teacher"] = _of_teacher(known)
     known["canary_content"] = _canary(o["canary"])
     known["scored"] = " ".join(entries(o["systems"].split(), o["grid"], _also(o)))
     configs, told = _configurations(o, exp, caller)
@@ -125,7 +123,7 @@ def _configurations(o: Mapping[str, str], exp: str, caller: str) -> tuple[dict, 
     known |= {"train_yaml": "", "qat_yaml": ""}
     configs = {}
     for part in parts:
-        text = changed(o, part, exp, caller) if set_keys(o, part, exp, caller) else ""
+        text = changed(o, part, exp, caller) if set_keys(o, part, caller) else ""
         path = o[f"{part}_config"]
         configs[path] = yaml.safe_load(text) if text else read_config(path)
         if _trains(o, exp):
@@ -163,11 +161,9 @@ def _merge(o: Mapping[str, str], config: dict, settings: Path) -> str:
     what merging would undo.
     """
     if settings.exists():
-        with suppress(ValueError, TypeError):  # not this one's to say
-            before = dict(json.loads(settings.read_text(encoding="utf-8"))).get(
-                "merge", f"{MERGE:g}"
-            )
-            if not o["merge"] or same_number(before, o["merge"]):
+        with suppress(InputError, KeyError):  # not this one's to say
+            before = read_json(settings)["merge"]
+            if isinstance(before, str) and (not o["merge"] or same_number(before, o["merge"])):
                 return before
     if o["merge"]:
         return o["merge"]
@@ -177,13 +173,10 @@ def _merge(o: Mapping[str, str], config: dict, settings: Path) -> str:
     return f"{MERGE:g}" if without else AUTO
 
 
-def _of_teacher(known: Mapping[str, str], settings: Path) -> str:
+def _of_teacher(known: Mapping[str, str]) -> str:
     """What its data are called: as its checkpoint, and by what that holds, if it is a user's."""
     name = Path(known["teacher_pt"]).name.removesuffix(".pt")
     content = known["teacher_content"]
-    with suppress(OSError, ValueError, TypeError):
-        if BY_CONTENT not in dict(json.loads(settings.read_text(encoding="utf-8"))):
-            return name  # of an older version
     return name if name.endswith(content) else f"{name}-{content}"
 
 

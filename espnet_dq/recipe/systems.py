@@ -5,10 +5,9 @@ from collections.abc import Iterable, Iterator
 from espnet_dq.config import CHECKPOINT
 from espnet_dq.formats.registry import home
 from espnet_dq.report import rounded
-from espnet_dq.report.headline import ROUNDED
+from espnet_dq.report.headline import ROLES, ROUNDED
 
-SYSTEMS = ("untouched", "teacher", "untouched_rounded", "teacher_rounded", "float_student",
-           "student", "student_torch")  # fmt: skip
+SYSTEMS = (*ROLES, "student_torch")
 
 
 def place(system: str, grid: str) -> tuple[str, str]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from espnet_dq.config import QuantConfig, read_config
+from espnet_dq.config import TRAININGS, read_config
 from espnet_dq.decode.benchmark import read_systems
 from espnet_dq.errors import InputError
 from espnet_dq.files import bytes_on_disk
@@ -23,14 +23,21 @@ from espnet_dq.report.train_log import TrainLog
 from espnet_dq.student.checkpoint import load_student
 
 KNOWN = (*ROLES, rounded.ROLE)
-TRAININGS = ("kd", "qat")
 RATES = tuple(
     f"{rate}{form}" for form in ("", "_openai", "_long", "_unnormalised") for rate in ("wer", "cer")
 )
 
 
+# Of run.json and of its systems, of decode.json, score.json and benchmark.json: what is shown.
+_RUN = ("corpus", "sources", "teacher", "student", "seed", "commit", "date", "command", "config",
+        "data", "data_report", "format_report", "systems")  # fmt: skip
+_SYSTEM = ("role", "grid", "grids", "preset")
+_DECODE = ("rtf", "peak_rss_bytes", "failed", "token_limit", "options")
+_BENCHMARK = ("date", "clips", "rounds", "threads", "audio_seconds", "systems")
+_TIMED = ("rtf", "peak_rss_bytes", "first_word_seconds")
 # How texts were compared, in score.json: the same of all systems, else their rates do not compare.
 COMPARED = ("normalizer", "normalizer_openai", "long", "rates")
+_SCORE = (*RATES, *COMPARED, "unit", "counts", "table", "tool", "missing")
 
 
 @dataclass
@@ -67,6 +74,24 @@ def _need(source: Path, value: dict, *keys: str) -> None:
             raise InputError(f"{source}: no key '{key}'")
 
 
+def read_run(exp: Path) -> dict:
+    """The run.json of an experiment, as `bin.describe` writes it.
+
+    Raises:
+        InputError: it is missing or broken, has not all keys, or names an unknown role.
+    """
+    source = exp / "run.json"
+    run = read_json(source)
+    _need(source, run, *_RUN)
+    read_systems(source)
+    for system in run["systems"]:
+        _need(source, system, *_SYSTEM)
+        if system["role"] not in KNOWN:
+            said = f"{system['name']}: role '{system['role']}'"
+            raise InputError(f"{source}: {said} is none of {KNOWN}")
+    return run
+
+
 def load(exp: Path, data_name: str | None = None, data_licence: str | None = None) -> Experiment:
     """Read an experiment folder.
 
@@ -78,21 +103,13 @@ def load(exp: Path, data_name: str | None = None, data_licence: str | None = Non
         InputError: a needed file is missing or broken, or names a system, a role, a grid or a
             model that is not there; or the systems' texts were not compared in the same way.
     """
-    source = exp / "run.json"
-    run = read_json(source)
-    _need(source, run, "corpus", "seed", "commit", "date", "command", "data", "systems")
-    decodes, scores = {}, {}
-    read_systems(source)
-    for system in run["systems"]:
-        _need(source, system, "role", "grid")
-        name = system["name"]
-        if system["role"] not in KNOWN:
-            raise InputError(f"{source}: {name}: role '{system['role']}' is none of {KNOWN}")
+    run, decodes, scores = read_run(exp), {}, {}
+    for name in (system["name"] for system in run["systems"]):
         folder = exp / "decode" / name
         decodes[name] = read_json(folder / "decode.json")
-        _need(folder / "decode.json", decodes[name], "rtf", "peak_rss_bytes", "failed")
+        _need(folder / "decode.json", decodes[name], *_DECODE)
         scores[name] = read_json(folder / "score" / "score.json")
-        _need(folder / "score" / "score.json", scores[name], *RATES, "unit", "counts", "table")
+        _need(folder / "score" / "score.json", scores[name], *_SCORE)
     _check_alike({exp / "decode" / name / "score/score.json": s for name, s in scores.items()})
     verify = _optional(exp / "verify.json")
     if verify is not None:
@@ -100,9 +117,10 @@ def load(exp: Path, data_name: str | None = None, data_licence: str | None = Non
         _need(exp / "verify.json", verify, *totals, "bytes_on_disk", "paper_rule_bytes", "rows")
     benchmark = _optional(exp / "benchmark.json")
     if benchmark is not None:
-        _need(exp / "benchmark.json", benchmark, "systems")
-    beside = Path(run["data"]).parent
-    formatted = _optional(Path(run.get("format_report", beside / "format.json")))
+        _need(exp / "benchmark.json", benchmark, *_BENCHMARK)
+        for timed in benchmark["systems"].values():
+            _need(exp / "benchmark.json", timed, *_TIMED)
+    formatted = _optional(Path(run["format_report"]))
     results = _results(run, decodes, scores, verify, benchmark)
     results |= data_of(run, data_name, data_licence)
     results["voices"] = (formatted or {}).get("voices")
@@ -124,7 +142,7 @@ def load(exp: Path, data_name: str | None = None, data_licence: str | None = Non
         },
         verify=verify,
         benchmark=benchmark,
-        data=_optional(Path(run.get("data_report", beside / "report.json"))),
+        data=_optional(Path(run["data_report"])),
         formatted=formatted,
         heard=_optional(exp / "data/train.minutes.json"),
         plan=_optional(exp / "plan.json"),
@@ -137,7 +155,7 @@ def _check_alike(scores: Mapping[Path, Mapping]) -> None:
     (first, one), *others = scores.items()
     units: dict[str, str] = dict(one["unit"])
     for path, other in others:
-        differing = [key for key in COMPARED if one.get(key) != other.get(key)]
+        differing = [key for key in COMPARED if one[key] != other[key]]
         if any(units.setdefault(lang, unit) != unit for lang, unit in other["unit"].items()):
             differing.append("unit")
         if differing:
@@ -177,7 +195,7 @@ def _system(system: dict, run: dict, decode: dict, score: dict, timed: dict | No
     path = Path(system["path"])
     preset, bits = None, FLOAT_BITS
     if system["grid"] != "none":
-        preset = system.get("preset", QuantConfig.preset)
+        preset = system["preset"]
         bits = grid_bits(system["grids"] if system["grid"] == "mixed" else system["grid"])
     trained = path.suffix == ".pth"  # decoded as it was trained
     model = load_student(path.parent, path.name) if trained else detect.load(path)
@@ -194,5 +212,5 @@ def _system(system: dict, run: dict, decode: dict, score: dict, timed: dict | No
         **{name: score[name] for name in (*RATES, "unit")},
         "utterances": sum(c["utterances"] for c in score["counts"].values()),
         "path": system["path"],
-        "data": system.get("data", run["data"]),
+        "data": run["data"],
     }

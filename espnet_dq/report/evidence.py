@@ -119,13 +119,12 @@ def _reasons(left_out: dict | None) -> str:
 def failures(exp: Experiment) -> str:
     """Clips that could not be decoded, and references that no hypothesis came for."""
     rows = [
-        [name, len(d.get("failed", {})), exp.scores[name].get("missing", 0)]
-        for name, d in exp.decodes.items()
+        [name, len(d["failed"]), exp.scores[name]["missing"]] for name, d in exp.decodes.items()
     ]
     failed = [
         [utt, name, prose(why)]
         for name, d in exp.decodes.items()
-        for utt, why in d.get("failed", {}).items()
+        for utt, why in d["failed"].items()
     ]
     parts = [
         table(
@@ -155,10 +154,7 @@ def _guard(exp: Experiment) -> list[str]:
 
 def _token_limits(exp: Experiment) -> list[str]:
     """How many texts each system's decoder had no room for, and which they are."""
-    # Older records do not say.
-    limits = {name: d["token_limit"] for name, d in exp.decodes.items() if "token_limit" in d}
-    if not limits:
-        return []
+    limits = {name: d["token_limit"] for name, d in exp.decodes.items()}
     rows = [[name, x["tokens"], len(x["in two"]), len(x["cut"])] for name, x in limits.items()]
     head = ["system", "tokens at most", "decoded in two", "cut"]
     parts = [table("Texts that reached the decoder's last position", head, rows)]

@@ -181,19 +181,15 @@ def _speed(exp: Experiment, mark: str | None) -> str:
             ),
         )
     systems = bench["systems"]
-    first = any("first_word_seconds" in s for s in systems.values())
     rows = []
     for name, s in systems.items():
         rtf = s["rtf"]
         row = [name, f"{rtf['median']:.3f}", f"{rtf['min']:.3f} to {rtf['max']:.3f}"]
         row.append(f"{s['peak_rss_bytes'] / 1e6:.0f}")
-        if first:
-            row.append(tables.number(s.get("first_word_seconds"), 2))
-        rows.append(row)
-    head = ["system", "RTF, median", "RTF, min to max", "peak memory (MB)"]
-    known = [f"{k}: {bench[k]}" for k in ("date", "clips", "rounds", "threads") if k in bench]
-    if "audio_seconds" in bench:
-        known.append(f"audio: {bench['audio_seconds']:.0f} s")
+        rows.append([*row, tables.number(s["first_word_seconds"], 2)])
+    head = ["system", "RTF, median", "RTF, min to max", "peak memory (MB)", "first word (s)"]
+    known = [f"{k}: {bench[k]}" for k in ("date", "clips", "rounds", "threads")]
+    known.append(f"audio: {bench['audio_seconds']:.0f} s")
     caption = "Measured side by side in one run, systems taking turns"
     return section(
         title,
@@ -201,7 +197,7 @@ def _speed(exp: Experiment, mark: str | None) -> str:
         table(
             f"{caption} ({', '.join(known)}). RTF: "
             "seconds of work per second of audio, lower is faster",
-            [*head, *(["first word (s)"] if first else [])],
+            head,
             rows,
             mark,
         ),
@@ -249,7 +245,7 @@ def _how(exp: Experiment) -> str:
     run = exp.run
     known = {
         "command": origin.command(run["command"]),
-        "config": origin.command(run.get("config", "not recorded")),
+        "config": origin.command(run["config"]),
         "seed": run["seed"],
         "commit": run["commit"],
         "date": run["date"],
@@ -259,7 +255,7 @@ def _how(exp: Experiment) -> str:
     }
     rows = []
     for s in exp.results["systems"]:
-        options = exp.decodes[s["name"]].get("options", {})
+        options = exp.decodes[s["name"]]["options"]
         said = ", ".join(f"{key} {value}" for key, value in options.items())
         rows.append([s["name"], s["role"], s["runtime"], origin.place(s["path"], exp.path), said])
     return section(

@@ -17,7 +17,7 @@ def render(exp: Experiment) -> str:
     name = exp.path.resolve().name
     known = {
         "command": origin.command(run["command"]),
-        "config": origin.command(run.get("config", "not recorded")),
+        "config": origin.command(run["config"]),
         "seed": run["seed"],
         "data": f"{results['data_name']}, {origin.part(run)}",
         "licence of the data": results["data_licence"],

@@ -109,13 +109,13 @@ def render(
         f"share them. OpenAI's is in `{licences.NAME}`.",
         "",
         f"- training data: {data}; licence: {results['data_licence']}",
-        f"- start: {weights(run.get('student', ''))}",
-        f"- teacher: {weights(run.get('teacher', ''))}",
+        f"- start: {weights(run['student'])}",
+        f"- teacher: {weights(run['teacher'])}",
         "",
         "## How it was made",
         "",
         f"- command: `{command(run['command'])}`, in `egs2/dq_whisper/asr1` of espnet_dq",
-        f"- configuration: `{command(run.get('config', 'not recorded'))}`, seed {run['seed']}, "
+        f"- configuration: `{command(run['config'])}`, seed {run['seed']}, "
         f"commit {run['commit']}, {run['date']}",
         "",
         f"It was trained for: {', '.join(languages)}. Measured in: "
@@ -140,7 +140,7 @@ def _head(
         license_name="see-below",
         license_link=licences.NAME,
         library_name=library,
-        base_model=repository(run.get("student", "")),
+        base_model=repository(run["student"]),
         pipeline_tag="automatic-speech-recognition",
         tags=["whisper", "dq-whisper", "distillation", "quantization"],
         metrics=list(_METRICS),

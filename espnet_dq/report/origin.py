@@ -44,7 +44,7 @@ def data_of(run: Mapping, name: str | None, licence: str | None) -> dict[str, st
         run: what run.json holds.
         name, licence: the user's word, in the place of the corpora's own.
     """
-    sources = run.get("sources", [])
+    sources = run["sources"]
     licences = [each["licence"] for each in sources]
     if len(sources) > 1:
         licences = [f"{each['licence']} ({each['name']})" for each in sources]

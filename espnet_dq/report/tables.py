@@ -72,19 +72,17 @@ def means_caption(exp: Experiment) -> str:
     """What the columns of `MEANS` are."""
     score, what = exp.score, "Means over languages" if beside.mean(units(exp.results)) else "Rates"
     return (
-        f"{what} in percent. {beside.OPENAI} "
-        f"({score.get('normalizer_openai', 'not recorded')}). "
-        f"Long: {score.get('long', 'long references')}. "
+        f"{what} in percent. {beside.OPENAI} ({score['normalizer_openai']}). "
+        f"Long: {score['long']}. "
         "Unnormalised: text as written, with its case, punctuation and numbers"
     )
 
 
 def compared(exp: Experiment) -> str:
     """How text was compared, and by what, in one sentence."""
-    rates = exp.score.get("rates", "jiwer")
     # Not sclite where a system has a word that is too long for it; both make the same tables.
-    tool = ", ".join(dict.fromkeys(s.get("tool", "not recorded") for s in exp.scores.values()))
-    text = exp.score.get("normalizer", "not recorded")
+    tool = ", ".join(dict.fromkeys(s["tool"] for s in exp.scores.values()))
+    text, rates = exp.score["normalizer"], exp.score["rates"]
     return f"Text compared {text}; rates: {rates}; tables of counts: {tool}."
 
 

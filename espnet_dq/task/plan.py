@@ -14,10 +14,11 @@ from pathlib import Path
 
 import yaml
 
-from espnet_dq.config import check_number, check_whole, read_config, read_section
+from espnet_dq.config import TRAININGS, check_number, check_whole, read_config, read_section
 from espnet_dq.data.kaldi import read_scp
 from espnet_dq.errors import InputError, shown
 from espnet_dq.files import atomic, check_replaceable
+from espnet_dq.values import share
 
 PLAN = "plan.json"  # in an experiment
 # All windows PASSES times, but of little data so often that there are LEAST steps, or they are
@@ -36,6 +37,11 @@ TWICE = "it fixes a length, and so do --steps, --epochs or --qat_steps: leave on
 COUNTS = ("max_epoch", "num_iters_per_epoch", "batch_size", "valid_batch_size", "accum_grad",
           "keep_nbest_models", "log_interval")  # fmt: skip
 ESPNETS = {"batch_size": 20, "accum_grad": 1}  # its own defaults
+
+
+def share_or_auto(text: str) -> float | str:
+    """What `--merge` may be, for argparse: `AUTO`, or a number from 0 to 1."""
+    return text if text == AUTO else share(text)
 
 
 @dataclass(frozen=True)
@@ -288,7 +294,7 @@ def plan(
 
 def names(configs: Sequence) -> tuple[str, ...]:
     """What the trainings of so many configurations are called."""
-    return ("kd", "qat")[-len(configs) :]
+    return TRAININGS[-len(configs) :]
 
 
 def _value(config: Mapping, key: str) -> int:

@@ -16,11 +16,11 @@ import numpy as np
 from torch import Tensor
 from whisper.model import ModelDimensions, Whisper
 
-from espnet_dq.config import WindowConfig
 from espnet_dq.data.canary import LANGUAGES, VOICES
 from espnet_dq.data.kaldi import KIND, SET, KaldiDir
 from espnet_dq.errors import InputError, WorkError
 from espnet_dq.files import atomic, sha256
+from espnet_dq.reading import read_json
 from espnet_dq.scoring import likelihood
 from espnet_dq.student.merge import mean
 from espnet_dq.task.plan import AUTO
@@ -52,15 +52,12 @@ def choose(exp: Path, trained: Path, padding: str) -> float:
     """
     before = exp / "init" / STUDENT
     sets = _sets(exp)
-    made_of = {"start": sha256(before), "trained": sha256(trained)}
+    made_of = {"start": sha256(before), "trained": sha256(trained), "padding": padding}
     made_of |= {kind: data.fingerprint() for kind, data in sets.items()}
-    if padding != WindowConfig.padding:  # which is what older versions took for all
-        made_of["padding"] = padding
     note = exp / TRIED
-    if note.is_file():
-        known = json.loads(note.read_text(encoding="utf-8"))
-        if known["made_of"] == made_of:
-            return known["share"]
+    known = read_json(note) if note.is_file() else {}
+    if known.get("made_of") == made_of and isinstance(known.get("share"), float):
+        return known["share"]
     dims = start_dims(exp / "init")
     states = [_weights(path, dims) for path in (before, trained)]
     tried: dict[float, dict[str, float]] = {}

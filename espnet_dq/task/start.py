@@ -10,23 +10,22 @@ from whisper.audio import SAMPLE_RATE
 from whisper.model import ModelDimensions
 
 from espnet_dq.config import TOKENS, QuantConfig
-from espnet_dq.data.kaldi import KaldiDir
 from espnet_dq.data.prompted import RoundingClips
 from espnet_dq.errors import InputError, WorkError, named
 from espnet_dq.files import atomic, check_apart, check_replaceable, sha256
 from espnet_dq.formats import torch_file
 from espnet_dq.formats.openai import read as openai
-from espnet_dq.formats.registry import home, padding_of
+from espnet_dq.formats.registry import home
 from espnet_dq.formats.write import check_grids, get_format
 from espnet_dq.quant import gptq
 from espnet_dq.quant.fake_quant import RATE
 from espnet_dq.quant.prepare import RANGE, assign_grids
 from espnet_dq.quant.sensitivity import stored_bytes
 from espnet_dq.quant.table import read_grid
+from espnet_dq.reading import read_json
 from espnet_dq.student.merge import mean
 from espnet_dq.task.tokenizer import token_list
 from espnet_dq.whisper.dims import espnet_name, model_dims, vocabulary_tokenizer, weight_shapes
-from espnet_dq.whisper.encoding import unspaced
 from espnet_dq.whisper.forward import own_window
 from espnet_dq.whisper.vocabulary import numbers, with_tokens
 from espnet_dq.whisper.weights import Weights, all_finite
@@ -171,15 +170,11 @@ def round_start(exp: Path, name: str, init: Path, out: Path, padding: str) -> Pa
         return init
     grid = json.loads((start / "student.grid").read_text(encoding="utf-8"))
     tables = ("utt2sha256", "text", "utt2lang")
-    made_of = {"init": sha256(init), "grid": grid, "preset": quant.preset} | {
-        table: sha256(data / table) for table in tables
-    }
-    if padding != padding_of(grid):  # which is what older versions took for all
-        made_of["padding"] = padding
-    dims = start_dims(start)
-    made_of |= unspaced(vocabulary_tokenizer(dims), KaldiDir.load(data).said())
-    if out.is_file() and note.is_file() and json.loads(note.read_text("utf-8")) == made_of:
+    made_of = {"init": sha256(init), "grid": grid, "preset": quant.preset, "padding": padding}
+    made_of |= {table: sha256(data / table) for table in tables}
+    if out.is_file() and note.is_file() and read_json(note) == made_of:
         return out
+    dims = start_dims(start)
     saved = read_checkpoint(init, espnet_shapes(dims))
     weights = Weights(dims, {name: saved[espnet_name(name)] for name in weight_shapes(dims)})
     grids = assign_grids(dims, grid, quant.preset)

@@ -1,6 +1,5 @@
 """How a text becomes a decoder's tokens: one rule for training, the teacher, clips and scores."""
 
-from collections.abc import Iterable
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -40,17 +39,3 @@ def encode_text(tokenizer: "Tokenizer", text: str, language: str) -> list[int]:
 @cache
 def _blank(encoding: "Encoding") -> list[int]:
     return encoding.encode(" ")
-
-
-def unspaced(tokenizer: "Tokenizer", texts: Iterable[tuple[str, str]]) -> dict[str, int]:
-    """`{"unspaced": N}` if N of the texts, each with its language, begin without a space, else {}.
-
-    In older versions none did. What notes of what tokens something is made takes this up, so that
-    it is something else where they are others now, and only there.
-    """
-    alone, count = _blank(tokenizer.encoding), 0
-    for text, language in texts:
-        word = "".join(text.split(maxsplit=1)[:1])
-        first = tokenizer.encode(f" {word}", disallowed_special=())[:1]
-        count += language in SPACELESS or first == alone
-    return {"unspaced": count} if count else {}

@@ -196,6 +196,7 @@ def test_other_grids_are_said_to_be_rounded(make_toy, tmp_path, measured, by_cli
     run, results = (json.loads((exp / f).read_text()) for f in ("run.json", "results.json"))
     system = {"name": f"rounded_{grid}", "role": "student_rounded", "runtime": "whisper.cpp"}
     system |= {"grid": grid, "path": str(exp / f"export/rounded_{grid}.bin"), "by_clips": by_clips}
+    system |= {"grids": {}, "preset": "full"}
     run["systems"].append(system)
     (exp / "run.json").write_text(json.dumps(run))
     seen = load_student(exp).reference_weights()

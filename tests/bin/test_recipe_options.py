@@ -1,6 +1,5 @@
 """The recipe's options: what is refused before any work, and what bash gets of the others."""
 
-import json
 import os
 import shlex
 import subprocess
@@ -26,7 +25,7 @@ def in_the_recipe(monkeypatch, request):
 
 def settle(given, caller="/"):
     """What dq.sh gets of options."""
-    return recipe.settle(given, recipe.DEFAULTS, caller)
+    return recipe.settle(given, caller)
 
 
 CSV = ("--corpus", "csv", "--data_root", __file__)
@@ -379,16 +378,9 @@ def test_where_training_on_few_bits_begins(options, begins, tmp_path):
         assert found["model_conf"]["ranges"] == "gptq"
 
 
-def test_an_experiment_of_before_goes_on_as_it_began(tmp_path):
-    options = {"grid": "ggml_q4_0", "expdir": str(tmp_path)}
-    exp = Path(settle(options)["exp"])
-    exp.mkdir()
-    for ranges, wanted in (({}, "max"), ({"ranges": "gptq"}, "gptq")):
-        settings = {"qat_config": {"model_conf": {"preset": "full"} | ranges}}
-        (exp / "settings").write_text(json.dumps(settings))
-        assert settle(options)["ranges"] == wanted
+def test_few_bits_of_a_section_that_is_none(tmp_path):
     with pytest.raises(InputError, match="--qat_args: model_conf: None is no mapping"):
-        settle(options | {"qat_args": "model_conf=", "expdir": str(tmp_path / "other")})
+        settle({"grid": "ggml_q4_0", "expdir": str(tmp_path), "qat_args": "model_conf="})
 
 
 def test_keys_go_into_the_configuration():

@@ -28,10 +28,10 @@ COPY = ["bash", "-ec", 'cp -rL "$2"/. "$4"; touch "$4/left_out.tsv"', "-", "--da
 
 def run(folder: Path, **options: str) -> dict[str, str]:
     """What a run with these options begins, or goes on with."""
-    settled = recipe.settle({"expdir": str(folder), **options}, recipe.DEFAULTS, "/")
+    settled = recipe.settle({"expdir": str(folder), **options}, "/")
     exp = Path(settled["exp"])
     (exp / "done").mkdir(parents=True, exist_ok=True)
-    for name, text in settings.check(exp, settled, recipe.DEFAULTS).items():
+    for name, text in settings.check(exp, settled).items():
         (exp / name).write_text(text)
     return settled
 
@@ -91,9 +91,9 @@ def tensorboard(folder):
 def another_training(folder):
     run(folder, teacher="base")
     given = {"train_args": "optim_conf.lr=1.0e-3", "expdir": str(folder)}
-    settled = recipe.settle(given, recipe.DEFAULTS, "/")
+    settled = recipe.settle(given, "/")
     exp = Path(settled["exp"])
-    settings.check(exp, settled | {"teacher": "small"}, recipe.DEFAULTS)
+    settings.check(exp, settled | {"teacher": "small"})
 
 
 def another_scoring(folder):

@@ -15,12 +15,10 @@ import numpy as np
 import pytest
 
 import espnet_dq as dq
-from espnet_dq.bin import decode as decode_command
 from espnet_dq.bin.decode import main as decode_main
 from espnet_dq.config import CHECKPOINT
 from espnet_dq.data.audio import SAMPLE_RATE, load_audio, save_wav
 from espnet_dq.data.kaldi import read_scp, write_scp
-from espnet_dq.data.languages import whisper_code
 from espnet_dq.data.pieces import pieces
 from espnet_dq.data.validation import validate
 from espnet_dq.decode import folder
@@ -237,7 +235,7 @@ def test_partial_results_of_another_model_below_its_folder_are_not_used(
     for name in ("js/config.json", "js/onnx/decoder_model_merged_q4.onnx", f"exp/qat/{CHECKPOINT}",
                  "exp/qat/config.yaml"):  # fmt: skip
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text("one")
+        (tmp_path / name).write_text("x: 1")
     with monkeypatch.context() as patched, pytest.raises(OSError, match="no room"):
         patched.setattr(
             folder, "write_decoded", lambda *_: (_ for _ in ()).throw(OSError("no room"))
@@ -250,7 +248,7 @@ def test_partial_results_of_another_model_below_its_folder_are_not_used(
     decode_folder(tmp_path / model, runtime, toy_data, toy_data / "kept")
     assert set(texts(toy_data / "kept").values()) == {"before"}
     changed = tmp_path / model / file
-    Path(os.path.normpath(changed)).write_text("two")
+    Path(os.path.normpath(changed)).write_text("x: 2")
     decode_folder(tmp_path / model, runtime, toy_data, tmp_path / "out")
     assert set(texts(tmp_path / "out").values()) == {"after"}
 
@@ -280,6 +278,42 @@ def test_shared_by_all_that_decode_the_same(toy_models, toy_data, tmp_path):
     wav = read_scp(toy_data / "wav.scp")
     shutil.copy(wav["utt1"], wav["utt0"])
     assert decode("one", model) != place and texts(tmp_path / "one")["utt0"] != "kept"
+
+
+@pytest.mark.parametrize("model", ["exp", f"exp/qat/{CHECKPOINT}"])
+def test_what_of_a_training_decides_is_shared(model, tmp_path, toy_data, monkeypatch):
+    """Its checkpoint, configuration and ranges, wherever they lie; not what else is there."""
+
+    class Engine(Told):
+        languages = frozenset(["en", "ru"])
+
+        def decode(self, clips, language):
+            return [Hypothesis("said")] * len(clips)
+
+    monkeypatch.setattr("espnet_dq.decode.folder.load_runtime", lambda *_, **__: Engine())
+    (tmp_path / "exp/qat").mkdir(parents=True)
+    files = {"config.yaml": f"model_conf: {{activation_ranges: {tmp_path}/exp/qat/ranges}}",
+             CHECKPOINT: "weights", "ranges": "1"}  # fmt: skip
+    for name, content in files.items():
+        (tmp_path / "exp/qat" / name).write_text(content)
+
+    def place(exp=tmp_path):
+        decode_main(
+            ["--model", str(exp / model), "--runtime", "torch", "--data", str(toy_data),
+             "--out", str(tmp_path / "out"), "--shared", str(tmp_path / "shared")]
+        )  # fmt: skip
+        return (tmp_path / "out").resolve()
+
+    first = place()
+    (tmp_path / "exp/qat/1epoch.pth").write_text("of a training that goes on")
+    (tmp_path / "exp/run.json").write_text("{}")
+    shutil.copytree(tmp_path / "exp", tmp_path / "other/exp")
+    assert place() == place(tmp_path / "other") == first
+    places = {first}
+    for name, content in files.items():
+        (tmp_path / "exp/qat" / name).write_text(f"{content} ")
+        places.add(place())
+    assert len(places) == 4
 
 
 def test_unknown_language_names_the_utterance(toy_models, toy_data, tmp_path):
@@ -399,30 +433,6 @@ def test_a_lack_of_memory_is_no_text(toy_data):
 
     with pytest.raises(RuntimeError, match="can't allocate"):
         decode(Full(), Job("en", read_scp(toy_data / "wav.scp")), False)
-
-
-@pytest.mark.parametrize("languages", [("en", "ru"), ("en", "中文")])
-def test_keys_know_how_texts_are_joined(languages, tmp_path, monkeypatch):
-    """What older versions joined without spaces is decoded again, and nothing else."""
-    lang = dict(zip("ab", languages, strict=True))
-    codes = {utt: whisper_code(name) for utt, name in lang.items()}
-    for utt in lang:
-        (tmp_path / utt).write_text(utt)
-    write_scp(tmp_path / "wav.scp", wav := {utt: str(tmp_path / utt) for utt in lang})
-    write_scp(tmp_path / "utt2lang", lang)
-    (tmp_path / "model").write_text("x")
-
-    def keys():
-        options = 1, False, False, "full"
-        return (
-            decode_command._key(tmp_path / "model", "torch", tmp_path, *options),
-            folder._key("torch", {}, tmp_path / "model", wav, codes),
-        )
-
-    now = keys()
-    for module in (decode_command, folder):
-        monkeypatch.setattr(module, "glued", lambda _: [])
-    assert [a != b for a, b in zip(now, keys(), strict=True)] == [languages[1] == "中文"] * 2
 
 
 def test_a_language_of_the_models_own_is_decoded_and_scored(toy_data, tmp_path, monkeypatch):

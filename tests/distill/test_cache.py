@@ -69,16 +69,6 @@ def test_full_disk(inputs, tmp_path, full_disk, capsys):
     assert (cache / "cache.json").is_file() and (cache / "encoder_out.scp").is_file()
 
 
-def test_answers_to_other_tokens_are_others(inputs):
-    """What older versions described in the same way, if the texts begin without a space now."""
-    data, *others = inputs
-    folder = KaldiDir.load(data)
-    assert "unspaced" not in cache._describe(folder, *others)
-    folder.text, folder.utt2lang = {"u": "你好"}, {"u": "zh"}
-    found = cache._describe(folder, *others)
-    assert found["unspaced"] == 1
-
-
 def test_size_is_told_before_and_must_fit(inputs, tmp_path, monkeypatch, capsys):
     data, teacher, student, settings = inputs
     disk = SimpleNamespace(free=10**5)

@@ -204,9 +204,8 @@ def test_bad_input(folder, weights_dir, tmp_path):
         label_folder(folder, tmp_path / "out", weights_dir / "tiny.pt", "guess")
     with pytest.raises(InputError, match="no such file"):
         label_folder(tmp_path, tmp_path / "out", weights_dir / "tiny.pt", "check")
-    # An older one may hold texts that are cut.
-    older = '{"utt": "u", "text": "x", "logprob": 0, "compression": 1, "no_speech": 0}'
-    for line, why in (("nonsense", "Expecting value"), (older, "'cut'")):
+    short = '{"utt": "u", "of": "", "text": "x", "logprob": 0, "compression": 1, "no_speech": 0}'
+    for line, why in (("nonsense", "Expecting value"), (short, "'cut'"), ('{"utt": "u"}', "'of'")):
         (tmp_path / "data.labels.jsonl").write_text(f"{{}}\n{line}\n")
-        with pytest.raises(InputError, match=f"broken or older, remove it: .*{why}"):
+        with pytest.raises(InputError, match=f"broken, remove it: .*{why}"):
             label_folder(folder, tmp_path / "out", weights_dir / "tiny.pt", "check")

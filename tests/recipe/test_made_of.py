@@ -11,9 +11,9 @@ from espnet_dq.recipe.made_of import make_way
 
 @pytest.fixture
 def exp(tmp_path):
-    """Windows, a start and a teacher, and a training half done, as dq.sh of before has noted it."""
+    """Windows, a start and a teacher, and a training half done."""
     for part in ("train", "dev"):
-        windows(tmp_path, part, "hello", "en")
+        windows(tmp_path, part, "hello")
     (tmp_path / "start.pth").write_text("start")
     (tmp_path / "teacher.pt").write_text("teacher")
     (tmp_path / "kd").mkdir()
@@ -25,40 +25,26 @@ def exp(tmp_path):
     return tmp_path
 
 
-def windows(exp, part, text, language):
+def windows(exp, part, text):
     data = KaldiDir()
-    data.add("u", "u.wav", text, "u", language, utt2sha256=part)
+    data.add("u", "u.wav", text, "u", "en", utt2sha256=part)
     data.save(exp / "data" / part)
 
 
-def begin(exp, lines=3, **options):
+def begin(exp, **options):
     files = [exp / "start.pth", exp / "teacher.pt"]
     make_way(exp / "kd", "start", exp / "data", files, **options)
-    assert (exp / "kd/start").read_text().count("\n") == lines
+    assert (exp / "kd/start").read_text().count("\n") == 3
     return (exp / "kd/checkpoint.pth").exists()
 
 
 def test_the_same_goes_on_and_another_goes(exp):
     assert begin(exp)
-    windows(exp, "dev", "other words", "en")
+    windows(exp, "dev", "other words")
     assert not begin(exp)
     (exp / "kd/checkpoint.pth").touch()
     assert begin(exp) and not begin(exp, anew=True)
     assert sorted(path.name for path in exp.iterdir()) == ["data", "kd", "start.pth", "teacher.pt"]
-
-
-def test_what_was_made_of_other_tokens_goes(exp):
-    """Texts that older versions began with a space, which their notes do not say."""
-    note = (exp / "kd/start").read_text()
-    windows(exp, "train", "你好", "zh")
-    assert not begin(exp, lines=4)  # nor is it the same data
-    now = (exp / "kd/start").read_text()
-    assert now.endswith("\n1 0\n") and now.count("\n") == note.count("\n") + 1
-    (exp / "kd/start").write_text(now.removesuffix("1 0\n"))
-    (exp / "kd/checkpoint.pth").touch()
-    assert not begin(exp, lines=4)
-    (exp / "kd/checkpoint.pth").touch()
-    assert begin(exp, lines=4)
 
 
 @pytest.mark.parametrize(
@@ -72,14 +58,6 @@ def test_what_cannot_be_read_is_no_other(path, exp):
     assert (exp / "kd/checkpoint.pth").exists()
 
 
-@pytest.mark.parametrize("table", ["text", "utt2lang"])
-def test_nor_is_a_table_that_breaks_off(table, exp):
-    (exp / "data/train" / table).write_text("v another\n")
-    with pytest.raises(InputError, match=r"data/train/\w+: no line for [uv]$"):
-        begin(exp)
-    assert (exp / "kd/checkpoint.pth").exists()
-
-
 def test_nor_is_a_note_that_cannot_be_read(exp):
     (exp / "kd/start").unlink()
     (exp / "kd/start").mkdir()
@@ -88,8 +66,9 @@ def test_nor_is_a_note_that_cannot_be_read(exp):
     assert (exp / "kd/checkpoint.pth").exists()
 
 
-def test_nor_is_one_of_the_users(exp):
-    (exp / "kd/start").write_text("mine\n")
+@pytest.mark.parametrize("note", ["mine\n", "", "1 2\n3 4\n", "1 2\n3 4\n5 6"])
+def test_nor_is_one_of_the_users_or_one_that_breaks_off(note, exp):
+    (exp / "kd/start").write_text(note)
     with pytest.raises(InputError, match=r"kd/start: is no note of a stage: remove .*/kd, which"):
         begin(exp)
     assert (exp / "kd/checkpoint.pth").exists()

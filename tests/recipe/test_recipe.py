@@ -358,7 +358,7 @@ def test_audio_only_and_what_training_needs(data_root, save_toy, tmp_path):
     for finished, said in (
         ([], "stage 3 is not finished: run --stage 3"),
         ([3, 5], "stage 4 is not finished: run --stage 4, or --skip_teacher_pass true"),
-        ([4], "no windows, or old ones: run --stage 2"),
+        ([4], "no windows: run --stage 2"),
     ):
         for stage in finished:
             (exp / f"done/{stage}").touch()

@@ -109,6 +109,7 @@ def test_every_number_equals_results_json(page, results):
         assert means["WER long"] == f"{s['wer_long']['mean']:.1f}"
     speed = page.table("system", "RTF, median")
     assert speed["student-ct2_int8"]["RTF, median"] == "0.041"
+    assert speed["student-ct2_int8"]["first word (s)"] == "0.41"
     assert "student-torch" not in speed
 
 
@@ -117,7 +118,7 @@ def test_what_was_left_out_and_what_failed(exp, page):
     assert page.table("utterance")["ru-003"]["reason"] == "audio is <empty> & broken"
     limits = page.table("system", "tokens at most")
     assert [*limits["student-ct2_int8"].values()] == ["444", "1", "1"]  # at most, in two, cut
-    assert limits["untouched-tiny"]["cut"] == "0" and "student-torch" not in limits
+    assert limits["untouched-tiny"]["cut"] == limits["student-torch"]["cut"] == "0"
     named = page.table("utterance", "system", "what")
     assert (named["<ru-002>"]["what"], named["it-001"]["what"]) == ("cut", "in two")
     guard = page.table("system", "tried again")
@@ -290,6 +291,16 @@ def test_mismatches_are_listed(loaded):
     [
         ("run.json", lambda t: t[:-20], r"run.json:1: not JSON"),
         ("run.json", lambda t: t.replace('"seed"', '"sead"'), "run.json: no key 'seed'"),
+        *(
+            (name, lambda t, k=k: t.replace(f'"{k}"', '"x"'), rf"{name}: no key '{k}'")
+            for name, keys in (
+                ("run.json", "sources teacher config data_report grids preset"),
+                ("decode/student-torch/decode.json", "token_limit options"),
+                ("decode/student-torch/score/score.json", "normalizer tool missing"),
+                ("benchmark.json", "rounds audio_seconds first_word_seconds"),
+            )
+            for k in keys.split()
+        ),
         ("run.json", lambda t: t.replace('"untouched"', '"new"'), "role 'new' is none of"),
         ("run.json", lambda t: t.replace("student-torch", "teacher-base"), "'teacher-base' st"),
         ("run.json", lambda t: json.dumps(json.loads(t) | {"systems": 5}), "key 'systems' is not"),

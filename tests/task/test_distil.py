@@ -16,6 +16,8 @@ from espnet_dq.bin.distil import get_parser, main
 from espnet_dq.data.kaldi import read_wav
 from espnet_dq.data.pack import Balance
 from espnet_dq.errors import InputError
+from espnet_dq.formats.format import Format
+from espnet_dq.recipe.settle import settle
 from tests import toys
 
 
@@ -58,7 +60,7 @@ def test_what_does_not_fit_is_one_line_and_leaves_nothing(given, tmp_path):
     assert not [path for path in tmp_path.iterdir() if not path.name.startswith(".")]
 
 
-def test_an_experiment_has_one_set_of_settings(given, tmp_path, monkeypatch):
+def test_an_experiment_has_one_set_of_settings(given, tmp_path):
     out = tmp_path / "exp"
     for grid, message in (("ct2_int9", "unknown grid"), ("uniform4_g7", "no multiple of 7")):
         with pytest.raises(InputError, match=message):
@@ -72,14 +74,41 @@ def test_an_experiment_has_one_set_of_settings(given, tmp_path, monkeypatch):
     clip.write_bytes(clip.read_bytes()[:-2] + b"\1\1")
     with pytest.raises(InputError, match=r"made with other settings \(audio\): give"):
         dq.distil(**given, out=out, grid="uniform4_g7")
-    before = json.loads((out / SETTINGS).read_text())
-    del before["audio"]  # as of an older version, which goes on
-    (out / SETTINGS).write_text(json.dumps(before))
-    with pytest.raises(InputError, match="no multiple of 7"):
-        dq.distil(**given, out=out, grid="uniform4_g7", nj=1)
-    monkeypatch.setattr(training, "unspaced", lambda *_: {"unspaced": 1})  # no older one says so
-    with pytest.raises(InputError, match=r"made with other settings \(unspaced\): give"):
-        dq.distil(**given, out=out, grid="uniform4_g7")
+    whole = (out / SETTINGS).read_text()
+    for text, why in (
+        (json.dumps({k: v for k, v in json.loads(whole).items() if k != "merge"}),
+         r"exp: made with other settings \(merge\): give"),
+        (whole[:40], rf"{SETTINGS}:\d+: not JSON"),
+        ("[]", f"{SETTINGS}: not a JSON object"),
+    ):  # fmt: skip
+        (out / SETTINGS).write_text(text)
+        with pytest.raises(InputError, match=why):
+            dq.distil(**given, out=out, grid="uniform4_g7")
+        assert (out / "raw").is_dir()
+
+
+@pytest.mark.parametrize("grids", [["ggml_q4_0"], ["ggml_q8_0", "ggml_q4_0"]], ids=len)
+def test_a_table_is_trained_for_pytorch_as_the_recipe_does(given, grids, tmp_path, monkeypatch):
+    """Also one of whisper.cpp's grids: its file would hold but one of them, for all matrices."""
+
+    class Begun(Exception):
+        pass
+
+    def begin(*of):
+        raise Begun(of)
+
+    monkeypatch.setattr(training, "_Steps", begin)
+    names = ("decoder.token_embedding.weight", "decoder.blocks.0.mlp.0.weight")
+    table = tmp_path / "grids.yaml"
+    table.write_text(json.dumps(dict(zip(names, grids, strict=False))))
+    with pytest.raises(Begun) as begun:
+        dq.distil(**given, out=tmp_path / "exp", grid=str(table), nj=1)
+    (form,) = (each for each in begun.value.args[0] if isinstance(each, Format))
+    monkeypatch.chdir(toys.RECIPE)
+    settled = settle({"grid": str(table), "expdir": str(tmp_path)}, "/")
+    ours = [settled[name] for name in ("format", "padding", "exported")]
+    assert ours == [form.name, form.padding, form.exported]
+    assert ours == ["packed", "zeros", "student.safetensors"]
 
 
 def test_the_command_has_the_functions_defaults():

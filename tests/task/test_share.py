@@ -124,6 +124,12 @@ def test_nothing_is_tried_twice(exp):
     assert share in SHARES
 
 
+def test_a_damaged_note_is_named(exp):
+    (exp / TRIED).write_text("{")
+    with pytest.raises(InputError, match=r"merge\.json:1: not JSON"):
+        choose(exp, exp / "trained.pth", "zeros")
+
+
 def test_other_speech_is_needed(exp):
     shutil.rmtree(exp / CHOICE)
     with pytest.raises(InputError, match=r"--merge auto: .*data/choice: no such folder, by which"):

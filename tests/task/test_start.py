@@ -77,10 +77,12 @@ def test_clips_of_rounding_are_filled_as_in_training(tmp_path, monkeypatch):
     noted = []
     for padding in ("silence", "zeros", "zeros"):
         made = round_start(exp, "qat", init, exp / "init/rounded.pth", padding)
-        noted.append(json.loads(made.with_name("rounded.pth.json").read_text()).get("padding"))
+        noted.append(json.loads(made.with_name("rounded.pth.json").read_text())["padding"])
     assert filled == ["silence", "zeros"]
     torch.save({}, init)
     with pytest.raises(InputError, match=r"student\.pth: has no encoder\..*: it is of another"):
         round_start(exp, "qat", init, exp / "init/rounded.pth", "zeros")
-    # What older versions have made, as the grids' own runtime fills windows, still stands.
-    assert noted == [None, "zeros", "zeros"]
+    assert noted == ["silence", "zeros", "zeros"]
+    (exp / "init/rounded.pth.json").write_text("{")
+    with pytest.raises(InputError, match=r"rounded\.pth\.json:1: not JSON"):
+        round_start(exp, "qat", init, exp / "init/rounded.pth", "zeros")

@@ -9,7 +9,7 @@ from whisper.tokenizer import LANGUAGES
 import espnet_dq as dq
 from espnet_dq.errors import InputError
 from espnet_dq.whisper.dims import SIZES, vocabulary_tokenizer
-from espnet_dq.whisper.encoding import SPACELESS, encode_text, unspaced
+from espnet_dq.whisper.encoding import SPACELESS, encode_text
 from espnet_dq.whisper.forward import log_mel, own_window
 from espnet_dq.whisper.generation import openais
 
@@ -52,14 +52,6 @@ def test_words_have_their_space_where_there_are_any():
     assert [*tokenizer.encode(" "), *armenian] == tokenizer.encode(f" {TEXTS['hy']}")
     with pytest.raises(InputError, match=r"a text with <\|en\|>, which is no text: 'hello"):
         encode_text(tokenizer, "hello <|en|> there", "en")
-
-
-def test_texts_that_older_versions_began_otherwise_are_counted():
-    tokenizer = vocabulary_tokenizer(51865)
-    assert unspaced(tokenizer, [("hello", "en"), ("привет", "ru")]) == {}
-    assert unspaced(tokenizer, [("hello", "en"), ("我们", "zh"), ("Բարև ձեզ", "hy")]) == {
-        "unspaced": 2
-    }
 
 
 @pytest.mark.slow

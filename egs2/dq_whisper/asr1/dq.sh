@@ -9,8 +9,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 # shellcheck source=egs2/dq_whisper/asr1/path.sh
 . ./path.sh
 
-# Options are declared in espnet_dq/bin/recipe.py and checked there and in espnet_dq/recipe. It says
-# them as variables of their names, and beside them what follows (settle.py): exp, teacher_pt, ...
+# Options are declared in espnet_dq/recipe/options.py, and checked. espnet_dq/bin/recipe.py says them
+# as variables of their names, and beside them what follows (settle.py): exp, teacher_pt, ...
 for word; do
     case $word in -h|--help) exec "$PYTHON" -m espnet_dq.bin.recipe --help ;; esac
 done
@@ -141,7 +141,7 @@ check_before() {
             die "stage $before is not finished: run --stage $before$or"
     done
     [[ $1 != [467] || -e $exp/data/train/utt2sha256 ]] ||
-        die "$exp/data: no windows, or old ones: run --stage 2"
+        die "$exp/data: no windows: run --stage 2"
     [[ $1 != [67] || -e $exp/conf/qat.yaml ]] || die "$exp/conf: no configurations: run --stage 3"
 }
 finish_stage() {
