@@ -93,7 +93,7 @@ ELSEWHERE = {
     ("made_of", "folder"),  # tests/recipe/test_made_of.py
     ("teacher_pass", "--out"),  # test_a_cache_replaces_no_folder
     ("distil", "--out"),  # tests/task/test_distil.py
-    ("transcribe", "--out"),  # tests/decode/test_transcribe.py
+    ("transcribe", "--out"),  # tests/bin/test_transcribe.py
     ("export", "--exp"),  # only read
     ("round_start", "--exp"),
     ("round_systems", "--exp"),  # tests/bin/test_round_systems.py
