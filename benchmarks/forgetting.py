@@ -11,7 +11,7 @@ in seconds:
   ends cut off (10 ms that are 40 dB below a clip's loudest), 0.5 to 2 s of faint noise before each.
   It is decoded with faster-whisper's own default settings (beam of 5, timestamps, text from before,
   temperatures, no voice activity detection), only the language is given. WER and CER of the whole,
-  errors of starts and ends of the segments, clips found, words placed: `scoring.timestamps`.
+  errors of starts and ends of the segments, clips found, words placed: `benchmarks/timestamps.py`.
 - translation: into English, greedy. The reference is the English text of the same prompt (the same
   id behind the speaker) in the same folder: only roughly a translation, so compare models and do
   not read it alone. `english_f1`: F1 of the words in common, each counted as often as both sides
@@ -51,8 +51,8 @@ from espnet_dq.report.markdown import table
 from espnet_dq.runtimes import guess_runtime, load_runtime
 from espnet_dq.runtimes.interface import Segment
 from espnet_dq.scoring.score import MAIN_RATES, MEAN, Texts, Utterance, rates, read_texts
-from espnet_dq.scoring.timestamps import Times, measure
 from named import named
+from timestamps import Times, measure
 
 RUNTIME = "faster-whisper"
 PAUSE = (0.5, 2.0)  # seconds

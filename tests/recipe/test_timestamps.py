@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from espnet_dq.runtimes.interface import Segment
-from espnet_dq.scoring.timestamps import Times, measure
+from timestamps import Times, measure
 
 
 def made_up(rng: random.Random) -> tuple[list[Segment], list[Segment]]:
