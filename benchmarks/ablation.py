@@ -35,10 +35,10 @@ from threading import Event, Semaphore
 from typing import BinaryIO
 
 from ablation_plan import REFERENCES, Run, check, read_plan
+from ablation_spread import render
 from espnet_dq.errors import InputError, WorkError, run
 from espnet_dq.files import atomic
 from espnet_dq.reading import read_json
-from espnet_dq.report import spread
 from espnet_dq.scoring.score import MAIN_RATES, MEAN
 from espnet_dq.values import count
 
@@ -172,7 +172,7 @@ def write_table(path: Path, plan: Path, runs: list[Run], lines: list[dict], fail
         "exceed the spread by chance. How much another test set would change is not in them",
     ]
     with atomic(path) as tmp:
-        tmp.write_text("\n".join(head) + f"\n\n{spread.render(shown)}", encoding="utf-8")
+        tmp.write_text("\n".join(head) + f"\n\n{render(shown)}", encoding="utf-8")
 
 
 def line_key(line: dict) -> tuple:

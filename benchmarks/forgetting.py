@@ -11,7 +11,7 @@ in seconds:
   ends cut off (10 ms that are 40 dB below a clip's loudest), 0.5 to 2 s of faint noise before each.
   It is decoded with faster-whisper's own default settings (beam of 5, timestamps, text from before,
   temperatures, no voice activity detection), only the language is given. WER and CER of the whole,
-  errors of starts and ends of the segments, clips found, words placed: `scoring.timestamps`.
+  errors of starts and ends of the segments, clips found, words placed: `benchmarks/timestamps.py`.
 - translation: into English, greedy. The reference is the English text of the same prompt (the same
   id behind the speaker) in the same folder: only roughly a translation, so compare models and do
   not read it alone. `english_f1`: F1 of the words in common, each counted as often as both sides
@@ -51,8 +51,8 @@ from espnet_dq.report.markdown import table
 from espnet_dq.runtimes import guess_runtime, load_runtime
 from espnet_dq.runtimes.interface import Segment
 from espnet_dq.scoring.score import MAIN_RATES, MEAN, Texts, Utterance, rates, read_texts
-from espnet_dq.scoring.timestamps import Times, measure
 from named import named
+from timestamps import Times, measure
 
 RUNTIME = "faster-whisper"
 PAUSE = (0.5, 2.0)  # seconds
@@ -142,21 +142,17 @@ def language(model: Model, folder: Folder, _: argparse.Namespace) -> dict:
 
 def long(model: Model, folder: Folder, args: argparse.Namespace) -> dict:
     times, texts, seconds = {}, [], 0.0
-    for lang, utts in folder.by_language.items():
-        times[lang] = Times()
-        shown = tqdm(
-            range(args.recordings), desc=f"{model.name} {folder.name} {lang}: long", unit="file"
-        )
-        for number in shown:
-            rng = np.random.default_rng([args.seed, number, *lang.encode()])
-            audio, truth = recording(folder.data, utts, args.minutes, rng)
-            ctranslate2.set_random_seed(args.seed)  # the higher temperatures draw
-            segments, _ = model.engine.model.transcribe(audio, language=lang)
-            heard = [Segment(s.start, s.end, s.text) for s in segments]
-            times[lang] += measure(truth, heard, lambda text, lang=lang: compared(text, lang))
-            ref, hyp = (join((s.text for s in side), lang) for side in (truth, heard))
-            texts.append(Utterance.of(f"{lang}-{number}", lang, ref, hyp))
-            seconds += len(audio) / SAMPLE_RATE
+    shown = tqdm(folder.by_language.items(), desc=f"{model.name} {folder.name}: long", unit="file")
+    for lang, utts in shown:
+        rng = np.random.default_rng([args.seed, 0, *lang.encode()])
+        audio, truth = recording(folder.data, utts, args.minutes, rng)
+        ctranslate2.set_random_seed(args.seed)  # the higher temperatures draw
+        segments, _ = model.engine.model.transcribe(audio, language=lang)
+        heard = [Segment(s.start, s.end, s.text) for s in segments]
+        times[lang] = measure(truth, heard, lambda text, lang=lang: compared(text, lang))
+        ref, hyp = (join((s.text for s in side), lang) for side in (truth, heard))
+        texts.append(Utterance.of(f"{lang}-0", lang, ref, hyp))
+        seconds += len(audio) / SAMPLE_RATE
     found = rates(Texts(texts, [], Counter()))
     scores = {k: found[k] for k in MAIN_RATES}
     for name in Times().scores():
@@ -250,10 +246,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="+", required=True, metavar="NAME=PATH")
     parser.add_argument("--data", nargs="+", required=True, metavar="NAME=KALDI_FOLDER")
-    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--clips", type=int, default=0, help="of each language (0: all)")
-    parser.add_argument("--recordings", type=int, default=1, help="long ones of a language (1)")
-    parser.add_argument("--minutes", type=float, default=10.0, help="of each of them (10)")
+    parser.add_argument("--minutes", type=float, default=10.0, help="of a long recording (10)")
     parser.add_argument("--seed", type=int, default=0, help="of all that is drawn (0)")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (0: all cores)")
     parser.add_argument("--work", type=Path, required=True, help="folder for models and texts")
@@ -270,13 +264,13 @@ def main(argv: list[str] | None = None) -> int:
     made_at, results = commit(), []
     for model in models:
         for folder in folders:
-            for task in args.tasks:
+            for task in TASKS:
                 if task == "translation" and not folder.english:
                     continue
                 line = {"model": model.name, "weights": model.weights, "task": task}
                 line |= {"data": folder.name, "sample": folder.sample, "seed": args.seed}
                 if task == "long":
-                    line |= {"recordings": args.recordings, "minutes": args.minutes}
+                    line |= {"recordings": 1, "minutes": args.minutes}
                 same = (x for x in done if all(x.get(k) == line.get(k) for k in KEY))
                 if found := next(same, None):
                     results.append(found)

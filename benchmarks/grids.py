@@ -117,7 +117,6 @@ def main(argv: list[str] | None = None) -> int:
         "--grids", nargs="+", metavar="GRID|FILE.yaml", default=list(GRIDS),
         help=f"of {', '.join(GRIDS)} (all), or tables of `bin.allocate`, which are packed",
     )  # fmt: skip
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--out", type=Path, required=True, help="JSON lines, appended to")
     args = parser.parse_args(argv)
     for grid in args.grids:
@@ -132,7 +131,7 @@ def main(argv: list[str] | None = None) -> int:
     # Once: the file that is written makes the tree differ from its commit.
     made_at = commit()
     for grid in args.grids:
-        for method in args.methods if not grid.startswith("none") else ["ptq"]:
+        for method in METHODS if not grid.startswith("none") else ["ptq"]:
             qat = {}
             if method == "qat":
                 settings = yaml.safe_load(config.read_text(encoding="utf-8"))

@@ -36,6 +36,7 @@ from espnet_dq.whisper.taps import Taps
 
 RESULTS = Path(__file__).with_name("results") / "layers.jsonl"
 WAYS = ("dynamic", "dynamic_monotonic", "optimal_monotonic")
+WINDOWS = 32
 PROMPT = 3  # tokens before the text, less the one that predicts its first
 
 
@@ -88,13 +89,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--student", type=Path, required=True, help="openai-whisper .pt")
     parser.add_argument("--teacher", type=Path, required=True, help="openai-whisper .pt")
     parser.add_argument("--data", type=Path, required=True, help="Kaldi folder")
-    parser.add_argument("--windows", type=int, default=32, help="how many (32)")
-    parser.add_argument("--seed", type=int, default=0, help="which ones (0)")
+    parser.add_argument("--seed", type=int, default=0, help="which windows (0)")
     parser.add_argument("--out", type=Path, default=RESULTS, help="JSON lines, added to")
     args = parser.parse_args(argv)
     models = [load_model(str(path), device="cpu") for path in (args.student, args.teacher)]
     data = KaldiDir.load(args.data)
-    utts = random.Random(args.seed).sample(sorted(data.wav), args.windows)
+    utts = random.Random(args.seed).sample(sorted(data.wav), WINDOWS)
     for tap, (student, teacher) in read(models, data, utts).items():
         cka = linear_cka(student, teacher)
         by_cka = choices(1 - cka)
@@ -102,7 +102,7 @@ def main(argv: list[str] | None = None) -> int:
         every = [(i, j) for i in range(len(student)) for j in range(len(teacher))]
         line = {
             "student": args.student.stem, "teacher": args.teacher.stem, "tap": tap,
-            "windows": args.windows, "seed": args.seed, "positions": student.shape[1],
+            "windows": WINDOWS, "seed": args.seed, "positions": student.shape[1],
             "cka": [[round(x, 3) for x in row] for row in cka.tolist()],
             "static": even, "by_cka": by_cka,
             "fitted_on_even": after_fit(student, teacher, list(enumerate(even))),

@@ -96,6 +96,7 @@ REFERENCE = {  # variant -> what its time is divided by
     "dynamic_monotonic (block), qat full": "dynamic_monotonic (block)",
     "kdq, qat full": "logits, qat full",
 }
+TOKENS = 80  # of text in an utterance
 UNCACHED = ("activations", "lambda_encoder")  # keys of variants that no cache serves
 
 
@@ -212,7 +213,7 @@ def _three_steps(weights: Path, shape: tuple[int, float, int], conf: dict) -> in
 
 def measure(args, cached: bool) -> dict:
     """Times and ratios of all variants, `live` or `cached`."""
-    batch = make_batch(args.batch, args.seconds, args.tokens)
+    batch = make_batch(args.batch, args.seconds, TOKENS)
     variants = {n: VARIANTS[n] for n in args.variants}
     if cached:
         variants = {n: c for n, c in variants.items() if not any(key in c for key in UNCACHED)}
@@ -245,7 +246,7 @@ def measure_caches(args) -> dict:
 
     Of a frozen encoder the cache has its output, too.
     """
-    batch, result = make_batch(args.batch, args.seconds, args.tokens), {}
+    batch, result = make_batch(args.batch, args.seconds, TOKENS), {}
     for frozen in (False, True):
         model, optimizer = build(args.weights, frozen, matching="dynamic_monotonic", preset="none")
         entries = cached_entries(model, batch)
@@ -277,7 +278,6 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--batch", type=int, default=2, help="utterances a batch (2)")
     parser.add_argument("--seconds", type=float, default=20, help="speech an utterance (20)")
-    parser.add_argument("--tokens", type=int, default=80, help="text tokens an utterance (80)")
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     args = parser.parse_args(argv)
     register()
@@ -288,12 +288,12 @@ def main(argv: list[str] | None = None) -> int:
         "rounds": args.rounds,
         "batch": args.batch,
         "seconds": args.seconds,
-        "tokens": args.tokens,
+        "tokens": TOKENS,
         "live": measure(args, cached=False),
         "cached": measure(args, cached=True),
         "caches": measure_caches(args),
         "peak_rss_bytes": {
-            name: peak(args.weights, (args.batch, args.seconds, args.tokens), VARIANTS[name])
+            name: peak(args.weights, (args.batch, args.seconds, TOKENS), VARIANTS[name])
             for name in args.variants
         },
     }

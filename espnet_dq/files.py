@@ -201,6 +201,18 @@ def scratch(path: Path) -> Iterator[Path]:
         remove(folder)
 
 
+def remove_left(folder: Path) -> None:
+    """Remove what killed writers have left in a folder and below it, by the form of its names.
+
+    Nobody may be writing there meanwhile.
+    """
+    for root, folders, files in os.walk(folder, onerror=_raise):
+        left = [name for name in folders + files if TEMPORARY.fullmatch(name)]
+        folders[:] = [name for name in folders if name not in left]
+        for name in left:
+            remove(Path(root, name))
+
+
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Let no other process replace something in `folder` meanwhile, where there are locks."""

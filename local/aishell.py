@@ -9,17 +9,10 @@ OUT/{train,dev,test} and OUT/report.json.
 from pathlib import Path
 
 from espnet_dq.data.faults import NO_AUDIO
-from espnet_dq.data.listing import (
-    BROKEN_ROW,
-    NO_TRANSCRIPT,
-    TWICE,
-    Listing,
-    lines,
-    parser,
-    write_listing,
-)
+from espnet_dq.data.listing import BROKEN_ROW, NO_TRANSCRIPT, TWICE, Listing, parser, write_listing
 from espnet_dq.data.splits import SPLITS
 from espnet_dq.data.summary import Source
+from espnet_dq.data.tables import lines
 from espnet_dq.errors import InputError, run
 
 SOURCE = Source("AISHELL-1", "Apache-2.0")

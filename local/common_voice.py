@@ -7,17 +7,10 @@ corpus's makers split off the validated clips. Writes OUT/{train,dev,test} and O
 
 from pathlib import Path
 
-from espnet_dq.data.listing import (
-    Listing,
-    language_folders,
-    parser,
-    rows,
-    short,
-    write_listing,
-)
+from espnet_dq.data.listing import Listing, language_folders, parser, short, write_listing
 from espnet_dq.data.splits import SPLITS
 from espnet_dq.data.summary import Source
-from espnet_dq.data.tables import unquoted
+from espnet_dq.data.tables import rows, unquoted
 from espnet_dq.errors import run
 
 SOURCE = Source("Mozilla Common Voice", "CC0-1.0")

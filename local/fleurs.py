@@ -9,16 +9,10 @@ no speakers. Writes OUT/{train,dev,test} and OUT/report.json.
 from functools import partial
 from pathlib import Path
 
-from espnet_dq.data.listing import (
-    Listing,
-    language_folders,
-    parser,
-    rows,
-    unpack,
-    write_listing,
-)
+from espnet_dq.data.listing import Listing, language_folders, parser, unpack, write_listing
 from espnet_dq.data.splits import SPLITS
 from espnet_dq.data.summary import Source
+from espnet_dq.data.tables import rows
 from espnet_dq.errors import run
 
 SOURCE = Source("FLEURS", "CC-BY-4.0")

@@ -15,12 +15,12 @@ from espnet_dq.data.listing import (
     OUTSIDE,
     Listing,
     inside,
-    lines,
     parser,
     write_listing,
 )
 from espnet_dq.data.splits import SPLITS
 from espnet_dq.data.summary import Source
+from espnet_dq.data.tables import lines
 from espnet_dq.errors import InputError, run
 
 SOURCE = Source("LibriSpeech", "CC-BY-4.0")

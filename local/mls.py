@@ -15,11 +15,11 @@ from espnet_dq.data.listing import (
     Listing,
     language_folders,
     parser,
-    rows,
     write_listing,
 )
 from espnet_dq.data.splits import SPLITS
 from espnet_dq.data.summary import Source
+from espnet_dq.data.tables import rows
 from espnet_dq.errors import run
 
 SOURCE = Source("Multilingual LibriSpeech", "CC-BY-4.0")

@@ -28,7 +28,6 @@ from espnet_dq.data.listing import (
     BROKEN_ROW,
     NO_AUDIO,
     NO_TRANSCRIPT,
-    NOT_UTF8,
     OUTSIDE,
     Listing,
     beside,
@@ -39,7 +38,7 @@ from espnet_dq.data.listing import (
 )
 from espnet_dq.data.segments import Segment
 from espnet_dq.data.splits import SHARES, SPLITS, named_split, shares
-from espnet_dq.data.tables import read
+from espnet_dq.data.tables import NOT_UTF8, read
 from espnet_dq.errors import InputError, run, say
 
 # In a folder that --data_root names.

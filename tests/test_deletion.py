@@ -29,11 +29,10 @@ from tests.toys import ending, save_corpus, save_model, save_training
 BIN = Path(__file__).parents[1] / "espnet_dq/bin"
 # What commands only read.
 READS = {
-    "--aligner", "--against", "--canary", "--data", "--data_report", "--data_sources",
-    "--format_report",
-    "--from", "--hyp", "--init", "--model", "--of", "--ref", "--start", "--student", "--systems",
-    "--table", "--teacher", "--train", "--trained", "--dev", "--train_config", "--words",
-    "configs", "folders", "path",
+    "--aligner", "--against", "--canary", "--data", "--formatted", "--from", "--hyp", "--init",
+    "--model", "--of", "--prepared", "--ref", "--start", "--student", "--systems", "--table",
+    "--teacher", "--train", "--trained", "--dev", "--train_config", "--words", "configs",
+    "folders", "path",
 }  # fmt: skip
 # (command, option) -> the arguments with which it writes to OUT, and what it writes there: a
 # folder, a file, or files in a folder that may hold others. "/x": these inputs are not there, so
@@ -73,7 +72,7 @@ FILES = {
     ("write_cuts", "--out"): "--data /x --out OUT=x.jsonl.gz",
     ("collect_shapes", "--out"): "--data /x --out OUT/..=speech_shape",
     ("describe", "--exp"): "--exp OUT/..=run.json --corpus x --seed 0 --data /x --config x "
-    "--command x --data_report /x --format_report /x --systems student",
+    "--command x --prepared /x --formatted /x --systems student",
     ("check_languages", "--out"): "--teacher /x --data /x --out OUT",
     ("make_data", "--out"): "--out OUT/..=source.jsonl /x",
     ("make_data", "--exp"): "--out /x --exp OUT/..=source.jsonl /x",
@@ -90,11 +89,11 @@ ELSEWHERE = {
     ("teacher_pass", "--shared"),
     ("fetch_whisper", "--cache"),  # files whose hash is pinned; tests/bin/test_fetch_whisper.py
     ("jobs", "--log"),  # tests/test_jobs.py
-    ("end_jobs", "note"),
+    ("end_jobs", "--exp"),  # tests/bin/test_end_jobs.py
     ("made_of", "folder"),  # tests/recipe/test_made_of.py
     ("teacher_pass", "--out"),  # test_a_cache_replaces_no_folder
     ("distil", "--out"),  # tests/task/test_distil.py
-    ("transcribe", "--out"),  # tests/decode/test_transcribe.py
+    ("transcribe", "--out"),  # tests/bin/test_transcribe.py
     ("export", "--exp"),  # only read
     ("round_start", "--exp"),
     ("round_systems", "--exp"),  # tests/bin/test_round_systems.py

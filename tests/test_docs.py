@@ -1,5 +1,6 @@
 """README and docs: what they link to and name is there, each page is found, sentences are short."""
 
+import ast
 import re
 import shlex
 from functools import cache
@@ -150,6 +151,27 @@ def test_files_that_are_named_are_there(name):
             continue  # made by a run, or a name that stands for others
         if re.fullmatch(rf"({folders})/[\w./*-]+", code.content):
             assert any([*ROOT.glob(code.content), *RECIPE.glob(code.content)]), code.content
+
+
+def imported() -> set[str]:
+    """Modules that benchmarks and tests import, by the first part of their names."""
+    found: set[str] = set()
+    for path in [*ROOT.glob("benchmarks/**/*.py"), *ROOT.glob("tests/**/*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                found.add(node.module.partition(".")[0])
+    return found
+
+
+def test_each_benchmark_has_a_page_or_a_user():
+    """One whose numbers nobody can find is code that nobody runs."""
+    pages = [path for path in PAGES if path.name != "CHANGELOG.md"]
+    text, used = "\n".join(path.read_text(encoding="utf-8") for path in pages), imported()
+    for path in [*ROOT.glob("benchmarks/*.py"), *ROOT.glob("benchmarks/ablations/*.yaml")]:
+        name = str(path.relative_to(ROOT))
+        assert name in text or (path.suffix == ".py" and path.stem in used), name
 
 
 @pytest.mark.parametrize("name", NAMES)

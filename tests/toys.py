@@ -8,7 +8,7 @@ import yaml
 from whisper.model import ModelDimensions, Whisper
 
 from espnet_dq.config import CHECKPOINT
-from espnet_dq.data.audio import save_wav
+from espnet_dq.data.audio import SAMPLE_RATE, save_wav
 from espnet_dq.data.kaldi import KaldiDir
 from espnet_dq.whisper.dims import espnet_name
 
@@ -96,6 +96,12 @@ def save_corpus(root: Path) -> Path:
             data.add(utt, wav, text, utt.split("-")[0], lang)
         data.save(root / split)
     return root
+
+
+def noise(seconds: float, seed: int = 0) -> np.ndarray:
+    """(samples,) float32 at 16 kHz, in which models hear what they like."""
+    samples = np.random.default_rng(seed).normal(0, 0.1, int(seconds * SAMPLE_RATE))
+    return samples.astype(np.float32)
 
 
 def save_program(path: Path, script: str) -> Path:

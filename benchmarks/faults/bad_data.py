@@ -29,7 +29,7 @@ from benchmarks.faults.results import RESULTS, put, result
 from espnet_dq.data.audio import SAMPLE_RATE, load_audio
 from espnet_dq.data.kaldi import KaldiDir
 from espnet_dq.data.left_out import LEFT_OUT
-from espnet_dq.data.listing import rows
+from espnet_dq.data.tables import rows
 from espnet_dq.errors import InputError, WorkError, run
 
 ROOT = Path(__file__).parents[2]

@@ -53,7 +53,7 @@ def other_value(value: object, dice: random.Random) -> object:
     return dice.choice([0, 1, True, "", [1]])
 
 
-def flipped(array: np.ndarray, dice: random.Random, row: int | None = None) -> np.ndarray:
+def flipped(array: np.ndarray, dice: random.Random) -> np.ndarray:
     """One element changed: a bit, or to NaN, infinity, zero or its negative."""
     new = array.copy().reshape(-1)
     at = dice.randrange(new.size)

@@ -41,9 +41,9 @@ from espnet_dq.quant.table import read_grid
 from espnet_dq.reading import file_size, read_json
 from espnet_dq.student.checkpoint import CHECKPOINT
 from espnet_dq.task.check import check, check_gpus, sizes
-from espnet_dq.task.plan import AUTO, DEV_WINDOWS, MERGE, Wanted, heard, names, plan
+from espnet_dq.task.plan import AUTO, DEV_WINDOWS, MERGE, MERGED, Wanted, heard, names, plan
 from espnet_dq.task.share import CHOICE, choose
-from espnet_dq.task.start import MERGED, ROUNDED, STUDENT, init_student, merge_start, round_start
+from espnet_dq.task.start import ROUNDED, STUDENT, init_student, merge_start, round_start
 from espnet_dq.task.train import Training
 
 # Of the recipe, in float and then on the grid.

@@ -43,12 +43,6 @@ def get_parser() -> Parser:
     parser.add_argument(
         "--clips", type=int, default=64, help="clips, spread evenly over the folder's names (64)"
     )
-    parser.add_argument(
-        "--percentile",
-        type=float,
-        default=100.0,
-        help="percentage of magnitudes that the range of a layer covers; others are clipped (100)",
-    )
     return parser
 
 
@@ -61,15 +55,14 @@ def main(argv: list[str] | None = None) -> int:
     model, padding = _load(args.model)
     vocabulary_tokenizer(model.dims, args.model)
     clips = PromptedClips(args.data, args.clips, model.dims, "full", padding)
-    with Recorder(model, candidates(model.dims), args.percentile) as recorder:
+    with Recorder(model, candidates(model.dims)) as recorder:
         for mel, tokens in tqdm(clips, desc="calibrate", unit="clip"):
             with torch.no_grad(), parametrize.cached():
                 decode_hidden(model.decoder, tokens, encode(model.encoder, mel))
     about = {"model": str(args.model), "data": str(args.data), "clips": len(clips)}
     save_ranges(args.out, recorder, about)
-    for layer, end in recorder.ranges().items():
-        top, rows = recorder.tops[layer], recorder.rows[layer]
-        say(f"{layer}: {end:.4g}, largest {top:.4g}, in {rows} rows")
+    for layer, top in recorder.tops.items():
+        say(f"{layer}: {top:.4g}, in {recorder.rows[layer]} rows")
     say(args.out)
     return 0
 

@@ -29,9 +29,8 @@ def get_parser() -> Parser:
     parser.add_argument("--teacher_name", default="unknown", help="OpenAI's, hf:..., or a file's")
     parser.add_argument("--student_name", default="unknown", help="the same")
     parser.add_argument("--config", required=True, help="training configurations, quoted")
-    parser.add_argument("--data_report", type=Path, required=True, help="stage 1's report.json")
-    parser.add_argument("--format_report", type=Path, required=True, help="stage 2's format.json")
-    parser.add_argument("--data_sources", type=Path, help="stage 1's sources.json, if there is one")
+    parser.add_argument("--prepared", type=Path, required=True, help="folder of stage 1's data")
+    parser.add_argument("--formatted", type=Path, required=True, help="folder of stage 2's data")
     parser.add_argument(
         "--systems", nargs="+", choices=SYSTEMS, required=True, help="those that are scored"
     )
@@ -73,8 +72,8 @@ def main(argv: list[str] | None = None) -> int:
         }
         for grid in args.also
     ]
-    there = args.data_sources and args.data_sources.exists()
-    sources = read_sources(args.data_sources) if there else []
+    told = args.prepared / "sources.json"
+    sources = read_sources(told) if told.exists() else []
     description = {
         "corpus": args.corpus,
         "sources": [asdict(source) for source in sources],
@@ -86,8 +85,8 @@ def main(argv: list[str] | None = None) -> int:
         "command": args.command,
         "config": args.config,
         "data": str(args.data),
-        "data_report": str(args.data_report.resolve()),
-        "format_report": str(args.format_report.resolve()),
+        "data_report": str((args.prepared / "report.json").resolve()),
+        "format_report": str((args.formatted / "format.json").resolve()),
         "systems": systems + also,
     }
     with atomic(args.exp / "run.json") as tmp:

@@ -1,26 +1,39 @@
-"""Take jobs from Slurm that a killed run has left there, and wait until they have ended."""
+"""End what killed runs have left in an experiment: jobs on Slurm, and temporary files.
+
+The numbers of the jobs stand in hidden folders beside their logs; it is waited until they have
+ended. Files and folders are known by the whole form of their names.
+"""
 
 from pathlib import Path
 
 from espnet_dq.bin.arguments import Parser
 from espnet_dq.errors import run
+from espnet_dq.files import remove_left
 from espnet_dq.jobs import end_left
+
+LOGS = ("logs/*", "kd", "qat")  # folders of logs in an experiment: of a stage's jobs, of trainings
 
 
 def get_parser() -> Parser:
     """The command's options."""
     parser = Parser(__doc__)
+    parser.add_argument("--exp", type=Path, required=True, help="experiment")
     parser.add_argument(
-        "note", type=Path, help="their number, in a hidden folder beside their logs"
+        "--alone",
+        action="store_true",
+        help="nobody else can be at work there; without it nothing is removed",
     )
-    parser.add_argument("--alone", action="store_true", help="nobody else can be waiting for them")
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
-    """End them; returns 0."""
+    """End and remove it; returns 0."""
     args = get_parser().parse_args(argv)
-    end_left(args.note, args.alone)
+    for logs in LOGS:
+        for note in sorted(args.exp.glob(f"{logs}/.*/slurm")):
+            end_left(note, args.alone)
+    if args.alone:
+        remove_left(args.exp)
     return 0
 
 

@@ -33,8 +33,8 @@ from espnet_dq.data.formatting import (
 )
 from espnet_dq.data.kaldi import FOLDER, KaldiDir
 from espnet_dq.data.left_out import COLUMNS, LEFT_OUT, LeftOut, Row
-from espnet_dq.data.listing import rows
 from espnet_dq.data.splits import SPLITS
+from espnet_dq.data.tables import rows
 from espnet_dq.data.validation import validate
 from espnet_dq.data.voices import Voices
 from espnet_dq.errors import InputError, one_line, run, say

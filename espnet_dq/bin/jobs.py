@@ -23,12 +23,6 @@ def get_parser() -> Parser:
         "--log", type=Path, required=True, help="log of each job, as logs/decode.JOB.log"
     )
     parser.add_argument(
-        "--at_once",
-        type=count,
-        default=0,
-        help="jobs at a time (local: as many as cores; slurm: as it decides)",
-    )
-    parser.add_argument(
         "--options", type=words, default=[], help="options of sbatch, in one string"
     )
     return parser
@@ -45,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
         signal.signal(ending, signal.default_int_handler)
     args.log.parent.mkdir(parents=True, exist_ok=True)
     jobs = Jobs(command, args.nj, args.log)
-    run_jobs(jobs, args.backend, args.at_once, args.options)
+    run_jobs(jobs, args.backend, options=args.options)
     return 0
 
 

@@ -1,8 +1,8 @@
 """Round what a run scores without training it (stage 9).
 
-`untouched_rounded` and `teacher_rounded` are the models that a run begins with, on the student's
-grid. Of each grid of --also it is the trained student as its training computed with it
-(export/student.pt): to fewer than 8 bits by clips of data/train, whose integers
+If they are among --systems, `untouched_rounded` and `teacher_rounded` are the models that a run
+begins with, on the student's grid. Of each grid of --also it is the trained student as its training
+computed with it (export/student.pt): to fewer than 8 bits by clips of data/train, whose integers
 export/rounded_GRID_by_clips.safetensors keeps, else to the nearest values. Each of these is
 verified before it gets its name, in words in verify_rounded_GRID.txt; what is there is of this
 student (stage 8 removes others), and stays.
@@ -10,7 +10,8 @@ student (stage 8 removes others), and stays.
 Example usage::
 
     python -Pm espnet_dq.bin.round_systems --exp exp/asterisk_base_tiny_ct2_int8 --grid ct2_int8 \\
-        --untouched_rounded downloads/weights/tiny.pt --also ggml_q4_0
+        --student downloads/weights/tiny.pt --teacher downloads/weights/base.pt \\
+        --systems student untouched_rounded --also ggml_q4_0
 """
 
 import sys
@@ -22,7 +23,7 @@ from espnet_dq.bin.arguments import Parser
 from espnet_dq.errors import run, say
 from espnet_dq.files import atomic
 from espnet_dq.formats.registry import home
-from espnet_dq.recipe.systems import place
+from espnet_dq.recipe.systems import SYSTEMS, place
 from espnet_dq.report import rounded
 from espnet_dq.report.headline import ROUNDED
 
@@ -32,8 +33,11 @@ def get_parser() -> Parser:
     parser = Parser(__doc__)
     parser.add_argument("--exp", type=Path, required=True, help="experiment, stage 8 done")
     parser.add_argument("--grid", required=True, help="the student's")
-    for system in ROUNDED:
-        parser.add_argument(f"--{system}", metavar="MODEL", help="what is rounded to it, if any")
+    for name in ("student", "teacher"):
+        parser.add_argument(f"--{name}", required=True, metavar="MODEL", help="before the training")
+    parser.add_argument(
+        "--systems", nargs="+", choices=SYSTEMS, required=True, help="those that are scored"
+    )
     parser.add_argument(
         "--also", nargs="*", default=[], metavar="GRID", help="grids that the student is rounded to"
     )
@@ -43,8 +47,8 @@ def get_parser() -> Parser:
 def main(argv: list[str] | None = None) -> int:
     """Write the files and folders; returns 0."""
     args = get_parser().parse_args(argv)
-    for system in ROUNDED:
-        if model := getattr(args, system):
+    for system, model in zip(ROUNDED, (args.student, args.teacher), strict=True):
+        if system in args.systems:
             convert(model, args.exp / place(system, args.grid)[1], home(args.grid).name, args.grid)
             say(f"{system}: rounded to {args.grid}", sys.stderr)
     for grid in args.also:

@@ -4,10 +4,9 @@ from pathlib import Path
 
 from espnet_dq.bin.arguments import Parser
 from espnet_dq.config import PADDINGS, WindowConfig
-from espnet_dq.distill.teacher_pass import TOP_K, teacher_pass
+from espnet_dq.distill.teacher_pass import teacher_pass
 from espnet_dq.errors import run, say
 from espnet_dq.jobs import Part
-from espnet_dq.values import count
 
 
 def get_parser() -> Parser:
@@ -40,9 +39,6 @@ def get_parser() -> Parser:
         metavar="K/N",
         help="only part K of N, for a job; the same command without this then finishes the cache",
     )
-    parser.add_argument(
-        "--top_k", type=count, default=TOP_K, help="teacher tokens a position (%(default)s)"
-    )
     return parser
 
 
@@ -52,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
     say(
         teacher_pass(
             args.data, args.out, args.teacher, args.student, args.grid, args.train_config,
-            args.padding, args.shared, args.split, args.top_k,
+            args.padding, args.shared, args.split,
         )
     )  # fmt: skip
     return 0

@@ -31,7 +31,6 @@ def get_parser() -> Parser:
         f"{', '.join(TransformersJs.grids)}",
     )
     parser.add_argument("--title", help="of the page; otherwise the model's name")
-    parser.add_argument("--about", default="", help="a sentence or two about the model")
     parser.add_argument(
         "--languages",
         nargs="*",
@@ -55,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
         folder.mkdir()
         grid = {"grid": args.grid} if args.grid else {}
         convert(model, folder / "model", TransformersJs.name, **grid)
-        page.write(folder, title, args.about, args.languages)
+        page.write(folder, title, "", args.languages)
     say(
         f"{args.out}: {bytes_on_disk(args.out)} bytes; python -m http.server --directory {args.out}"
     )

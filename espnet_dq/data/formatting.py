@@ -7,8 +7,8 @@ from pathlib import Path
 from espnet_dq.data.audio import SAMPLE_RATE, longer
 from espnet_dq.data.cut import cut, died, jobs
 from espnet_dq.data.kaldi import KaldiDir, absolute, is_command
+from espnet_dq.data.languages import UNKNOWN_LANGUAGE
 from espnet_dq.data.left_out import LEFT_OUT, LeftOut
-from espnet_dq.data.listing import UNKNOWN_LANGUAGE
 from espnet_dq.data.parallel import parallel_map
 from espnet_dq.data.segments import Segment, runs
 from espnet_dq.data.spelling import normalise

@@ -53,8 +53,6 @@ RECORDINGS = {
     ".dss", ".flac", ".m4a", ".m4b", ".mka", ".mkv", ".mov", ".mp2", ".mp3", ".mp4", ".mpc", ".oga",
     ".ogg", ".opus", ".rm", ".sph", ".tta", ".w64", ".wav", ".weba", ".webm", ".wma", ".wv",
 }  # fmt: skip
-NOT_UTF8 = "not UTF-8, or a NUL"
-Cells = tuple[str, tuple[str, ...] | None]  # file and line, and the values there
 
 
 @dataclass
@@ -89,7 +87,7 @@ class Listing:
         lang: str | None,
         place: Callable[[dict[str, str]], tuple[Path, str]],
     ) -> Iterator[tuple[str, dict[str, str], Path]]:
-        """(where it stands, row, audio file) of a table's rows (`rows`) that can be used.
+        """(where it stands, row, audio file) of a table's rows (`tables.rows`) that can be used.
 
         Counted and left out are all rows of a language that Whisper does not know (`lang` None;
         `name`: the corpus's name of it), broken rows, and audio that `place`, a folder and the name
@@ -294,77 +292,6 @@ def language_folders(
             raise InputError(f"--languages {wanted}: {UNKNOWN_LANGUAGE}")
         chosen += [x for x in these if x not in chosen]
     return chosen
-
-
-def lines(path: Path) -> Iterator[tuple[str, str | None]]:
-    """(file and line, text) of each line that is not empty; None in place of one not in UTF-8.
-
-    A byte order mark and CR LF are accepted.
-
-    Raises:
-        InputError: No such file.
-    """
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    with open(path, "rb") as f:
-        progress = tqdm(f, desc=one_line(path.name), unit=" lines", delay=2.0, leave=False)
-        for number, raw in enumerate(progress, 1):
-            try:
-                line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-            except UnicodeDecodeError:
-                line = None
-            if line != "":
-                yield f"{path}:{number}", line
-
-
-def tabbed(path: Path) -> Iterator[Cells]:
-    """(file and line, values) of each line of a table with tabs; None: the line is not UTF-8.
-
-    Quotes mean nothing, as in the corpora's own tables.
-    """
-    for where, line in lines(path):
-        yield where, None if line is None else tuple(line.split("\t"))
-
-
-def rows(
-    path: Path,
-    columns: tuple[str, ...] = (),
-    needed: tuple[str, ...] = (),
-    cells: Callable[[Path], Iterator[Cells]] = tabbed,
-) -> Iterator[tuple[str, dict[str, str] | None]]:
-    """(file and line, column -> value) of a table, row by row; behind the line, why it is broken.
-
-    Args:
-        path: The table.
-        columns: Their names, of a table without a line of names.
-        needed: Those that the line of names must have.
-        cells: How the table is written.
-
-    Returns:
-        Rows; None in place of one that has another number of columns or is not UTF-8.
-
-    Raises:
-        InputError: No such file, or a column is not there, or twice.
-    """
-    for where, values in cells(path):
-        if not columns:
-            if values is None:
-                raise InputError(f"{where}: the line of column names is not UTF-8")
-            columns = values
-            twice = [name for name in columns if name and columns.count(name) > 1]
-            if twice:
-                raise InputError(f"{where}: column '{twice[0]}' stands twice")
-            missing = [name for name in needed if name not in columns]
-            if missing:
-                raise InputError(f"{where}: no column '{missing[0]}'")
-        elif values is None:
-            yield f"{where}: {NOT_UTF8}", None
-        elif len(values) != len(columns):
-            yield f"{where}: {len(values)} values in {len(columns)} columns", None
-        else:
-            yield where, dict(zip(columns, values, strict=True))
-    if not columns:
-        raise InputError(f"{path}: empty, without its line of column names")
 
 
 def beside(folder: Path) -> Iterator[tuple[Path | None, list[Path]]]:

@@ -1,16 +1,90 @@
-"""Tables that people write: CSV, TSV and JSON lines, row by row."""
+"""Tables of corpora, and those that people write (CSV, TSV and JSON lines), row by row."""
 
 import csv
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from espnet_dq.data import names
-from espnet_dq.data.listing import NOT_UTF8, Cells, lines, rows, tabbed
-from espnet_dq.errors import InputError
+from tqdm import tqdm
 
+from espnet_dq.data import names
+from espnet_dq.errors import InputError, one_line
+
+NOT_UTF8 = "not UTF-8, or a NUL"
+Cells = tuple[str, tuple[str, ...] | None]  # file and line, and the values there
 _SEPARATORS = (",", ";", "\t")
+
+
+def lines(path: Path) -> Iterator[tuple[str, str | None]]:
+    """(file and line, text) of each line that is not empty; None in place of one not in UTF-8.
+
+    A byte order mark and CR LF are accepted.
+
+    Raises:
+        InputError: No such file.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    with open(path, "rb") as f:
+        progress = tqdm(f, desc=one_line(path.name), unit=" lines", delay=2.0, leave=False)
+        for number, raw in enumerate(progress, 1):
+            try:
+                line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+            except UnicodeDecodeError:
+                line = None
+            if line != "":
+                yield f"{path}:{number}", line
+
+
+def tabbed(path: Path) -> Iterator[Cells]:
+    """(file and line, values) of each line of a table with tabs; None: the line is not UTF-8.
+
+    Quotes mean nothing, as in the corpora's own tables.
+    """
+    for where, line in lines(path):
+        yield where, None if line is None else tuple(line.split("\t"))
+
+
+def rows(
+    path: Path,
+    columns: tuple[str, ...] = (),
+    needed: tuple[str, ...] = (),
+    cells: Callable[[Path], Iterator[Cells]] = tabbed,
+) -> Iterator[tuple[str, dict[str, str] | None]]:
+    """(file and line, column -> value) of a table, row by row; behind the line, why it is broken.
+
+    Args:
+        path: The table.
+        columns: Their names, of a table without a line of names.
+        needed: Those that the line of names must have.
+        cells: How the table is written.
+
+    Returns:
+        Rows; None in place of one that has another number of columns or is not UTF-8.
+
+    Raises:
+        InputError: No such file, or a column is not there, or twice.
+    """
+    for where, values in cells(path):
+        if not columns:
+            if values is None:
+                raise InputError(f"{where}: the line of column names is not UTF-8")
+            columns = values
+            twice = [name for name in columns if name and columns.count(name) > 1]
+            if twice:
+                raise InputError(f"{where}: column '{twice[0]}' stands twice")
+            missing = [name for name in needed if name not in columns]
+            if missing:
+                raise InputError(f"{where}: no column '{missing[0]}'")
+        elif values is None:
+            yield f"{where}: {NOT_UTF8}", None
+        elif len(values) != len(columns):
+            yield f"{where}: {len(values)} values in {len(columns)} columns", None
+        else:
+            yield where, dict(zip(columns, values, strict=True))
+    if not columns:
+        raise InputError(f"{path}: empty, without its line of column names")
 
 
 def separated(path: Path) -> Iterator[Cells]:

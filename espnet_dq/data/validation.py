@@ -12,7 +12,7 @@ from espnet_dq.data.names import path_fault
 from espnet_dq.data.segments import Segment
 from espnet_dq.errors import InputError
 
-Texts = Literal["needed", "may be empty", "none"]  # see `faults`
+Texts = Literal["needed", "may be empty", "none"]  # see `check`
 
 
 @cache
@@ -23,10 +23,20 @@ def whisper_languages() -> frozenset[str]:
     return frozenset(LANGUAGES)
 
 
-def faults(
-    path: Path | str, allow_pipes: bool = False, lang: str | None = None, text: Texts = "needed"
-) -> list[str]:
+def faults(path: Path | str, allow_pipes: bool = False) -> list[str]:
     """All that is wrong with a data folder, one line each; an empty list for a good one.
+
+    Args:
+        path: The folder.
+        allow_pipes: Commands in `wav.scp` are no fault.
+    """
+    return check(Path(path), allow_pipes, None, "needed")[1]
+
+
+def check(
+    path: Path, allow_pipes: bool, lang: str | None, text: Texts, names: bool = False
+) -> tuple[KaldiDir, list[str]]:
+    """The folder, of use if there are no faults, and its `faults`.
 
     Args:
         path: The folder.
@@ -34,14 +44,8 @@ def faults(
         lang: The language of all utterances; `utt2lang` is then not looked at.
         text: `needed`; `may be empty`, of single utterances; `none`: it is not looked at and need
             not be there, all utterances have an empty text.
+        names: Languages may have others than Whisper's codes, which they get (`whisper_code`).
     """
-    return check(Path(path), allow_pipes, lang, text)[1]
-
-
-def check(
-    path: Path, allow_pipes: bool, lang: str | None, text: Texts, names: bool = False
-) -> tuple[KaldiDir, list[str]]:
-    """The folder, of use if there are no faults, and its faults; arguments as of `faults`."""
     if not path.is_dir():
         return KaldiDir(), [f"{path}: no such folder"]
     tables: dict[str, dict[str, str]] = {}
@@ -111,9 +115,7 @@ def validate(
     text: Texts = "needed",
     names: bool = False,
 ) -> KaldiDir:
-    """Load a data folder that is fit for use; arguments as those of `faults`.
-
-    With `names`, languages may have others than Whisper's codes, which they get (`whisper_code`).
+    """Load a data folder that is fit for use; arguments as those of `check`.
 
     Raises:
         InputError: The first fault found, naming file and line or utterance.

@@ -16,6 +16,8 @@ from espnet_dq.config import (
 from espnet_dq.distill.terms import needs, wanted_terms
 from espnet_dq.errors import InputError, named
 
+TOP_K = 64  # teacher tokens that are kept of a position
+
 
 @dataclass(frozen=True)
 class CacheSettings:
@@ -51,7 +53,7 @@ def encoder_preset(path: Path) -> str:
     return "encoder" if on_grid else "none"
 
 
-def wanted(path: Path, top_k: int, padding: str) -> CacheSettings:
+def wanted(path: Path, padding: str) -> CacheSettings:
     """What a training configuration wants of the cache."""
     distill, quant = DistillConfig.from_yaml(path), QuantConfig.from_yaml(path)
     window = WindowConfig.from_yaml(path).window
@@ -70,7 +72,7 @@ def wanted(path: Path, top_k: int, padding: str) -> CacheSettings:
         return CacheSettings(
             tap=distill.tap if "states" in needs(wanted_terms(distill)) else None,
             temperature=distill.temperature,
-            top_k=top_k,
+            top_k=TOP_K,
             teacher_window=distill.teacher_window,
             timestamp_share=distill.timestamp_share,
             encoder=cached,
@@ -80,12 +82,12 @@ def wanted(path: Path, top_k: int, padding: str) -> CacheSettings:
         )
 
 
-def wanted_by_all(paths: Sequence[Path], top_k: int, padding: str) -> tuple[CacheSettings, str]:
+def wanted_by_all(paths: Sequence[Path], padding: str) -> tuple[CacheSettings, str]:
     """What several trainings want of one cache, and their `encoder_preset`.
 
     Raises `InputError` that names the key in which one teacher pass cannot serve two of them.
     """
-    each = [wanted(path, top_k, padding) for path in paths]
+    each = [wanted(path, padding) for path in paths]
     # A training without a hidden term does not mind states in its cache, and one in float32 does
     # not mind a teacher in bfloat16: what is cached of the student is in float32 anyway. Nor does
     # one in full windows mind that there are shorter ones, too.

@@ -59,7 +59,7 @@ class Distilling(nn.Module):
         for place in places():
             self.register_module(place, parts.get(place))
 
-    def freeze_encoder(self, encoder: AudioEncoder, more: Sequence[str] = ()) -> None:
+    def freeze_encoder(self, encoder: AudioEncoder, more: Sequence[str]) -> None:
         """Leave of it what `settings.train_encoder` says; `more` also needs it to be trained."""
         trained, blocks = self.settings.train_encoder, len(encoder.blocks)
         if trained == "all":

@@ -9,13 +9,10 @@ from espnet_dq.config import QuantConfig, WindowConfig
 from espnet_dq.distill.cache import write_cache
 from espnet_dq.distill.cache_settings import wanted_by_all
 from espnet_dq.distill.teacher import Teacher
-from espnet_dq.errors import InputError
 from espnet_dq.formats.openai import read as openai
 from espnet_dq.jobs import Part
 from espnet_dq.quant.table import read_grid
 from espnet_dq.student.checkpoint import Student
-
-TOP_K = 64  # teacher tokens that are kept of a position
 
 
 def teacher_pass(
@@ -28,7 +25,6 @@ def teacher_pass(
     padding: str = WindowConfig.padding,
     shared: Path | None = None,
     part: Part | None = None,
-    top_k: int = TOP_K,
 ) -> Path:
     """Cache what the frozen teacher, and a frozen encoder, say of a data folder.
 
@@ -42,7 +38,6 @@ def teacher_pass(
         padding: of the student's windows.
         shared: keep the cache there, for all that want the same answers.
         part: only this part of the work; the call without it finishes the cache.
-        top_k: teacher tokens a position.
 
     Returns:
         `out`.
@@ -50,10 +45,8 @@ def teacher_pass(
     Raises:
         InputError: as `write_cache`, or trainings that want different caches.
     """
-    settings, preset = wanted_by_all(train_config, top_k, padding)
+    settings, preset = wanted_by_all(train_config, padding)
     weights = openai.load(student)
-    if not 1 <= top_k <= weights.dims.n_vocab:
-        raise InputError(f"top_k: {top_k}: the student has {weights.dims.n_vocab} tokens")
     untouched = Student(
         dims=weights.dims,
         state={k: v.float() for k, v in weights.state.items()},

@@ -1,13 +1,10 @@
 """Calibration: measure the inputs of linear layers, and keep a range for each in a file.
 
-A range ends at the largest magnitude that was seen, or at a percentile of all magnitudes, so that
-a few outliers do not cost the others their resolution. Magnitudes are counted by their float32
-exponent and first 8 bits of mantissa: 2^16 counts a layer, whatever is fed, and a percentile that
-is at most 1/256 of its value too large.
+A range ends at the largest magnitude that was seen.
 
 Example usage::
 
-    with Recorder(model, candidates(model.dims), percentile=99.99) as recorder:
+    with Recorder(model, candidates(model.dims)) as recorder:
         model(mel, tokens)
     save_ranges("ranges.json", recorder, {"clips": 1})
 """
@@ -26,8 +23,6 @@ from espnet_dq.errors import InputError
 from espnet_dq.files import atomic
 
 _LARGEST_FILE = 1 << 20  # bytes; a line a layer is far below
-_DROPPED = 15  # of the 31 bits of a float32 magnitude; the others number its bin
-_BINS = 1 << (31 - _DROPPED)
 
 
 def linear_layers(root: nn.Module, weights: Iterable[str]) -> dict[str, int]:
@@ -63,25 +58,18 @@ class Recorder:
     Args:
         root: holds the layers.
         weights: their weights' names, as in `prepare_activations`.
-        percentile: how much of a layer's magnitudes its range holds, in percent; 100 is the
-            largest magnitude.
 
     Attributes:
-        tops: {layer: largest magnitude so far}.
+        tops: {layer: largest magnitude so far, where its range ends}.
         rows: {layer: rows (positions) seen so far}.
 
-    Raises `InputError` for a percentile that is not above 0 and up to 100, and for an input that
-    is not finite.
+    Raises `InputError` for an input that is not finite.
     """
 
-    def __init__(self, root: nn.Module, weights: Iterable[str], percentile: float = 100.0):
-        if not 0 < percentile <= 100:
-            raise InputError(f"percentile {percentile}: above 0 and up to 100 is possible")
-        self.percentile = percentile
+    def __init__(self, root: nn.Module, weights: Iterable[str]):
         self._root = root
         self.tops = dict.fromkeys(linear_layers(root, weights), 0.0)
         self.rows = dict.fromkeys(self.tops, 0)
-        self._counts = {layer: torch.zeros(_BINS, dtype=torch.int64) for layer in self.tops}
 
     def __enter__(self) -> "Recorder":
         self._handles = [
@@ -90,36 +78,16 @@ class Recorder:
         return self
 
     def _take(self, layer: str, x: Tensor) -> Tensor:
-        magnitudes = x.detach().float().abs().flatten()
-        top = float(magnitudes.max())
+        top = float(x.detach().float().abs().max())
         if not math.isfinite(top):
             raise InputError(f"{layer}: its input holds values that are not finite")
         self.tops[layer] = max(self.tops[layer], top)
         self.rows[layer] += x.numel() // x.shape[-1]
-        # The bit patterns of positive floats are in the order of their values.
-        bins = magnitudes.view(torch.int32) >> _DROPPED
-        self._counts[layer] += torch.bincount(bins, minlength=_BINS).cpu()
         return x
 
     def __exit__(self, *error) -> None:
         for handle in self._handles:
             handle.remove()
-
-    def ranges(self) -> dict[str, float]:
-        """{layer: where its range ends}.
-
-        Of a percentile below 100 it is the upper end of a bin: not below the exact percentile
-        (the magnitude of that rank, not interpolated) and, of a normal float32, at most 1/256
-        above it.
-        """
-        return {layer: self._range(layer) for layer in self.tops}
-
-    def _range(self, layer: str) -> float:
-        within = self._counts[layer].cumsum(0)
-        wanted = math.ceil(int(within[-1]) * self.percentile / 100)
-        bin_ = int(torch.searchsorted(within, wanted))
-        end = torch.tensor((bin_ + 1) << _DROPPED, dtype=torch.int32).view(torch.float32)
-        return min(float(end), self.tops[layer])
 
 
 def save_ranges(path: str | Path, recorder: Recorder, about: Mapping[str, str | int]) -> None:
@@ -130,10 +98,9 @@ def save_ranges(path: str | Path, recorder: Recorder, about: Mapping[str, str | 
     if still := [layer for layer, top in recorder.tops.items() if not top]:
         raise InputError(f"{path}: {still[0]}: no range, as all that it was given is 0")
     layers = {
-        layer: {"range": end, "max_abs": recorder.tops[layer], "rows": recorder.rows[layer]}
-        for layer, end in recorder.ranges().items()
+        layer: {"range": top, "rows": recorder.rows[layer]} for layer, top in recorder.tops.items()
     }
-    content = {**about, "percentile": recorder.percentile, "layers": layers}
+    content = {**about, "layers": layers}
     with atomic(path) as tmp:
         tmp.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 

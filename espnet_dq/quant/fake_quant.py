@@ -20,7 +20,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from espnet_dq.config import RANGES, QuantConfig, known
+from espnet_dq.config import RANGES, known
 from espnet_dq.errors import InputError
 from espnet_dq.quant.grids import Grid
 from espnet_dq.slices import row_slices
@@ -122,7 +122,7 @@ class FakeQuantize(nn.Module):
             Without gradients it is all of it.
     """
 
-    def __init__(self, grid: Grid, ranges: str = QuantConfig.ranges, shape: tuple[int, ...] = ()):
+    def __init__(self, grid: Grid, ranges: str, shape: tuple[int, ...]):
         super().__init__()
         self.grid, self.ranges = grid, ranges
         known("ranges", ranges, RANGES)

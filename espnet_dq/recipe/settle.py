@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shlex
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -17,7 +18,7 @@ from shutil import which
 import yaml
 
 from espnet_dq.api.checkpoint import model_name, place
-from espnet_dq.config import QuantConfig, WindowConfig, read_config, read_section
+from espnet_dq.config import CHECKPOINT, QuantConfig, WindowConfig, read_config, read_section
 from espnet_dq.data.corpora import CORPORA
 from espnet_dq.data.kaldi import read_wav
 from espnet_dq.data.languages import known_language
@@ -33,7 +34,7 @@ from espnet_dq.recipe.configs import changed, set_keys
 from espnet_dq.recipe.options import DEBIAN, DEFAULTS, NONE, QAT_CONFIG, TRAIN_CONFIG
 from espnet_dq.recipe.settings import TRAINED, same_number
 from espnet_dq.recipe.systems import SYSTEMS, entries
-from espnet_dq.task.plan import AUTO, DEV_WINDOWS, MERGE, Wanted, check_amp, heard
+from espnet_dq.task.plan import AUTO, DEV_WINDOWS, MERGE, MERGED, Wanted, check_amp, heard
 
 LEARNING = ("teacher", "student")
 NAMES = ", ".join(MULTILINGUAL)
@@ -99,11 +100,13 @@ def settle(given: dict[str, str], caller: str) -> dict[str, str]:
     for model in LEARNING:
         known |= _model(model, o[model])
     known["of_teacher"] = _of_teacher(known)
+    known |= _folders(o, exp, known["of_teacher"])
     known["canary_content"] = _canary(o["canary"])
     known["scored"] = " ".join(entries(o["systems"].split(), o["grid"], _also(o)))
     configs, told = _configurations(o, exp, caller)
     known |= told
     o["merge"] = _merge(o, configs[o["train_config"]], Path(exp, "settings"))
+    known |= _first(o)
     if not os.path.exists(f"{exp}/done/3"):
         _check_apt(o)
     path, last = [*configs.items()][-1]
@@ -178,6 +181,34 @@ def _of_teacher(known: Mapping[str, str]) -> str:
     name = Path(known["teacher_pt"]).name.removesuffix(".pt")
     content = known["teacher_content"]
     return name if name.endswith(content) else f"{name}-{content}"
+
+
+def _folders(o: Mapping[str, str], exp: str, of_teacher: str) -> dict[str, str]:
+    """Where its data are: prepared, formatted, and what is scored of them; what the canary takes.
+
+    A corpus of the user's has a folder for each place and each `local_data_opts`.
+    """
+    root = os.path.abspath(o["dumpdir"])
+    dump, stamps = os.path.join(root, o["corpus"]), os.path.join(root, "canary")
+    if o["data_root"]:
+        decides = os.fsencode(f"{os.path.realpath(o['data_root'])}\n{o['local_data_opts']}")
+        said = subprocess.run(["cksum"], input=decides, stdout=subprocess.PIPE, check=True)
+        dump += f"/{said.stdout.split()[0].decode()}"
+    # What the teacher splits or labels is a data set of its own.
+    raw = f"{dump}/raw" + f"_split_{of_teacher}" * (o["long"] == "split")
+    drawn = f"{exp}/data/test" if int(o["test_clips"]) else f"{raw}/test"
+    test = f"{exp}/data/test_windows" if o["test_windows"] == "true" else drawn  # perhaps joined
+    # debian13 is trained on the other set.
+    sets = "tuxpaint_others" if o["corpus"] == "debian13" else "tuxpaint_others tuxpaint"
+    known = {"dump": dump, "data": f"{dump}/data", "raw": raw, "drawn": drawn, "test": test}
+    return known | {"stamps": stamps, "stamp_sets": sets}
+
+
+def _first(o: Mapping[str, str]) -> dict[str, str]:
+    """The first training, and the file of what it has made before the other puts it on the grid."""
+    joint = o["mode"] == "joint"
+    learned = CHECKPOINT if joint or o["merge"] == "1" else MERGED
+    return {"first": "qat" if joint else "kd", "learned": learned, "checkpoint": CHECKPOINT}
 
 
 def _words(text: str) -> list[str]:

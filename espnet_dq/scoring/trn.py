@@ -53,7 +53,7 @@ def language(name: str) -> str:
     return unquote(name)
 
 
-def write_trn(path: Path, pairs: Sequence[Pair], side: str, chars: bool = False) -> None:
+def write_trn(path: Path, pairs: Sequence[Pair], side: str, chars: bool) -> None:
     """Write one side (`"ref"` or `"hyp"`) of the pairs as a trn file, UTF-8.
 
     Args:

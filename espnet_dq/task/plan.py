@@ -33,6 +33,7 @@ INTERVAL = 10  # steps between two looks at dev, at least, unless there are fewe
 DEV_WINDOWS = 100
 MERGE = 1.0  # of what kd made, where the training on the grid begins; the rest is the untouched
 AUTO = "auto"  # instead: see espnet_dq/task/share.py
+MERGED = "merged.pth"  # what that makes, in kd
 TWICE = "it fixes a length, and so do --steps, --epochs or --qat_steps: leave one of them out"
 COUNTS = ("max_epoch", "num_iters_per_epoch", "batch_size", "valid_batch_size", "accum_grad",
           "keep_nbest_models", "log_interval")  # fmt: skip

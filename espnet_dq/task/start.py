@@ -31,7 +31,6 @@ from espnet_dq.whisper.vocabulary import numbers, with_tokens
 from espnet_dq.whisper.weights import Weights, all_finite
 
 STUDENT = "student.pth"  # for --init_param
-MERGED = "merged.pth"  # in the folder of a training
 ROUNDED = "rounded.pth"  # in init/
 _VALUES = ("student.dims", "teacher.dims", "student.grid")  # a line of YAML each
 

@@ -121,7 +121,7 @@ def by_vocabulary(dims: ModelDimensions) -> dict[str, object]:
     return content
 
 
-def generation_config(dims: ModelDimensions, generation: Generation | None = None) -> dict:
+def generation_config(dims: ModelDimensions, generation: Generation | None) -> dict:
     """Hugging Face's generation_config.json, of the model's own settings or of OpenAI's."""
     found = generation or openais(dims)
     content = {

@@ -128,7 +128,7 @@ def whole_tokenizer(size: int) -> Tokenizer:
 
 @cache
 def own_tokenizer(
-    kept: tuple[int, ...], added: tuple[str, ...] = (), special: tuple[str, ...] = ()
+    kept: tuple[int, ...], added: tuple[str, ...], special: tuple[str, ...]
 ) -> Tokenizer:
     """The tokenizer of an `OwnVocabulary`; ids are places in it."""
     whole = whole_tokenizer(kept[-1] + 1)

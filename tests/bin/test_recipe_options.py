@@ -309,6 +309,59 @@ def test_the_command_that_is_shown_makes_the_same_anew(tmp_path, capsys):
     ]
 
 
+@pytest.mark.parametrize(
+    ("options", "drawn", "test"),
+    [
+        ({}, "dump/csv/SUM/raw/test", "dump/csv/SUM/raw/test"),
+        ({"test_clips": "9"}, "EXP/data/test", "EXP/data/test"),
+        ({"test_windows": "true"}, "dump/csv/SUM/raw/test", "EXP/data/test_windows"),
+        ({"long": "split"}, *["dump/csv/SUM/raw_split_base/test"] * 2),
+        ({"test_clips": "9", "test_windows": "true"}, "EXP/data/test", "EXP/data/test_windows"),
+    ],
+)
+def test_where_data_are(options, drawn, test, tmp_path):
+    """Of each corpus of the user's, and of each way to read it, in a folder of its own."""
+    (tmp_path / "my ü.csv").touch()
+    (tmp_path / "here").symlink_to("my ü.csv")
+    words = "--text_column 'Spoken text'"
+    given = {"corpus": "csv", "data_root": "here", "local_data_opts": words, "expdir": "exp"}
+    settled = settle(given | {"dumpdir": "dump"} | options, str(tmp_path))
+    # As a shell would say it.
+    (sums,) = bash('printf "%s\\n%s" "$@" | cksum', f"{tmp_path}/my ü.csv", words)
+    shown = {"SUM": sums.split()[0], "EXP": settled["exp"]}
+    for name, path in (("data", "dump/csv/SUM/data"), ("drawn", drawn), ("test", test)):
+        for placeholder, stands_for in shown.items():
+            path = path.replace(placeholder, stands_for)
+        assert settled[name] == str(tmp_path / path)
+    assert settled["raw"] == os.path.dirname(settled["data"]) + (
+        "/raw_split_base" if options.get("long") == "split" else "/raw"
+    )
+    assert settled["stamps"] == f"{tmp_path}/dump/canary"
+
+
+def test_names_of_folders_stay(tmp_path):
+    """What was prepared of a corpus, or fetched, is not prepared again."""
+    settled = settle({"expdir": str(tmp_path)})
+    assert settled["data"] == str(Path.cwd() / "dump/asterisk/data")
+    assert settled["stamp_sets"] == "tuxpaint_others tuxpaint"
+    settled = settle({"expdir": str(tmp_path), "corpus": "debian13"})
+    assert settled["stamp_sets"] == "tuxpaint_others"  # it is trained on the other
+
+
+@pytest.mark.parametrize(
+    ("options", "first", "learned"),
+    [
+        ({}, "kd", "merged.pth"),
+        ({"merge": "1"}, "kd", "valid.loss.ave.pth"),
+        ({"mode": "joint"}, "qat", "valid.loss.ave.pth"),
+    ],
+)
+def test_what_the_training_on_the_grid_begins_with(options, first, learned, tmp_path):
+    settled = settle({"expdir": str(tmp_path), **options})
+    assert (settled["first"], settled["learned"]) == (first, learned)
+    assert settled["checkpoint"] == "valid.loss.ave.pth"
+
+
 def test_a_folder_whose_name_is_not_utf_8():
     """The shell would get another, which is made then."""
     with pytest.raises(InputError, match=r"^/tmp/caf.: is not UTF-8$"):

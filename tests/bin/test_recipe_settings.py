@@ -152,7 +152,7 @@ def test_what_is_merged_by_default(given, merge, experiment):
 def test_without_apt_it_is_said_before_any_work(tmp_path, monkeypatch):
     (tmp_path / "a.csv").touch()
     given = {"corpus": "csv", "data_root": "a.csv", "expdir": "exp", "dumpdir": "dump"}
-    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("espnet_dq.recipe.settle.which", lambda _: None)
     monkeypatch.setattr("espnet_dq.recipe.settle.glob", lambda _: [])  # whatever is there by now
     with pytest.raises(InputError, match="--canary debian: apt-get fetches it, which is not here"):
         settle(given, str(tmp_path))

@@ -35,14 +35,16 @@ def equal(found, expected) -> bool:
     )
 
 
+def given(exp, student="/x", systems="student") -> list[str]:
+    """A call of the command without --also; models that are not rounded need not be there."""
+    words = f"--grid ct2_int8 --student {student} --teacher /x --systems {systems}"
+    return ["--exp", str(exp), *words.split()]
+
+
 @pytest.mark.slow
 def test_few_bits_by_clips_and_others_to_the_nearest_values(exp, save_toy):
-    untouched, options = (
-        small(save_toy),
-        ["--exp", str(exp), "--grid", "ct2_int8"],
-    )
-    options += ["--untouched_rounded", str(untouched), "--also", "onnx_int8", "ggml_q4_0"]
-    assert main(options) == 0
+    untouched, also = small(save_toy), ["--also", "onnx_int8", "ggml_q4_0"]
+    assert main([*given(exp, untouched, "untouched_rounded student"), *also]) == 0
     student, export = exp / "export/student.pt", exp / "export"
     nearest = integers.load(export / "rounded_onnx_int8")
     assert equal(nearest, dq.quantize(student, "onnx_int8").quantized)
@@ -57,7 +59,7 @@ def test_few_bits_by_clips_and_others_to_the_nearest_values(exp, save_toy):
     # It is of this student: nothing is done again.
     before = {p: p.stat().st_mtime_ns for p in export.glob("rounded_*")}
     shutil.rmtree(exp / "data")
-    assert main([*options[:4], "--also", "onnx_int8", "ggml_q4_0"]) == 0
+    assert main([*given(exp), *also]) == 0
     assert {p: p.stat().st_mtime_ns for p in export.glob("rounded_*")} == before
 
 
@@ -68,7 +70,7 @@ def test_what_is_not_verified_gets_no_name(exp, monkeypatch):
     save = round_systems.save
     monkeypatch.setattr(round_systems, "save", nearest)
     with pytest.raises(WorkError, match=r"export/rounded_ggml_q5_0\.bin: \d+ values differ"):
-        main(["--exp", str(exp), "--grid", "ct2_int8", "--also", "ggml_q5_0"])
+        main([*given(exp), "--also", "ggml_q5_0"])
     assert {p.name for p in (exp / "export").iterdir()} == {
         "student.pt", "rounded_ggml_q5_0_by_clips.safetensors"
     }  # fmt: skip
@@ -78,5 +80,5 @@ def test_what_is_not_verified_gets_no_name(exp, monkeypatch):
 def test_windows_to_round_by_are_needed(exp):
     shutil.rmtree(exp / "data")
     with pytest.raises(InputError, match="data/train"):
-        main(["--exp", str(exp), "--grid", "ct2_int8", "--also", "uniform4_g16"])
+        main([*given(exp), "--also", "uniform4_g16"])
     assert [p.name for p in (exp / "export").iterdir()] == ["student.pt"]

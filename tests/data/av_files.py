@@ -50,6 +50,11 @@ def encode(
     return path
 
 
+def peak_hz(samples: np.ndarray) -> float:
+    """The loudest tone of (samples,) at 16 kHz."""
+    return np.abs(np.fft.rfft(samples)).argmax() * 16000 / len(samples)
+
+
 def noise(seconds: float, rate: int, channels: int = 1, seed: int = 0) -> np.ndarray:
     """(samples, channels) that are never quiet for long."""
     return np.random.default_rng(seed).normal(0, 0.1, (round(seconds * rate), channels))

@@ -8,6 +8,7 @@ import soundfile
 from espnet_dq.data.audio import load_audio
 from espnet_dq.data.command import load_command
 from espnet_dq.data.parallel import parallel_map
+from tests.data.av_files import peak_hz
 
 
 def load(job):
@@ -28,10 +29,6 @@ def tones(channels, rate, seconds=0.5):
     times = np.arange(int(rate * seconds))[:, None] / rate
     hz = 200 + 40 * (np.arange(channels) % 64)
     return 0.5 * np.sin(2 * np.pi * hz * times), hz
-
-
-def peak_hz(samples):
-    return np.abs(np.fft.rfft(samples)).argmax() * 16000 / len(samples)
 
 
 # Sample formats u8, s16, s24 (s32), float, double, packed; those of codecs, planar.

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import soundfile
 
-from espnet_dq.bin import format_data
+from espnet_dq.bin import format_data, transcribe
 from espnet_dq.data import apart
 from espnet_dq.data.apart import read_apart
 from espnet_dq.data.audio import load_audio
 from espnet_dq.data.faults import CRASH, AudioFault
 from espnet_dq.data.kaldi import KaldiDir
-from tests.decode.test_transcribe import fake, main  # noqa: F401 (a fixture)
+from tests.decode.fake import FakeRuntime
 
 # Read by Python when it starts: FFmpeg "crashes" on files of a certain name.
 CRASHES = """
@@ -104,9 +104,11 @@ def test_stage_1_and_2_as_commands(crashing, tmp_path):
 
 
 @pytest.mark.slow
-def test_transcribe(crashing, fake, tmp_path, capsys):  # noqa: F811
+def test_transcribe(crashing, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(transcribe, "load_runtime", lambda *_, **__: FakeRuntime())
     files = [str(sound(tmp_path / name)) for name in ("a.ogg", "crash.ogg", "exit.ogg", "z.ogg")]
-    assert main([*files, *fake, "--language", "en"]) == 2
+    given = [*files, "--model", "fake", "--runtime", "torch", "--language", "en"]
+    assert transcribe.main(given) == 2
     out, err = capsys.readouterr()
     assert [line.split("\t")[0] for line in out.splitlines()] == [files[0], files[3]]
     first, second = err.splitlines()

@@ -12,14 +12,11 @@ from espnet_dq.data.audio import at_16k, load_audio, save_wav, seconds, to_wav
 from espnet_dq.data.command import load_command
 from espnet_dq.data.decoders import CONTAINERS
 from espnet_dq.errors import InputError
+from tests.data.av_files import peak_hz
 
 
 def tone(rate=16000, length=1.0, hz=440.0):
     return (0.5 * np.sin(2 * np.pi * hz * np.arange(int(rate * length)) / rate)).astype(np.float32)
-
-
-def peak_hz(samples):
-    return np.abs(np.fft.rfft(samples)).argmax() * 16000 / len(samples)
 
 
 def write_g722(path, samples):

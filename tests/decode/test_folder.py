@@ -28,7 +28,7 @@ from espnet_dq.decode.utterances import Decoded, Job, decode
 from espnet_dq.errors import InputError, WorkError
 from espnet_dq.jobs import Part
 from espnet_dq.runtimes.interface import Hypothesis
-from tests.decode.test_transcribe import FakeRuntime, spoken
+from tests.decode.fake import FakeRuntime, spoken
 
 RUNTIMES = ("faster-whisper", "torch")
 

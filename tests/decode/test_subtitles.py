@@ -4,10 +4,11 @@ import re
 
 import pytest
 
+from espnet_dq.data.audio import SAMPLE_RATE
 from espnet_dq.decode.subtitles import HEAD, cue
 from espnet_dq.decode.transcribe import transcribe_pieces
 from espnet_dq.runtimes.interface import Segment
-from tests.decode.test_transcribe import SAMPLE_RATE, FakeRuntime, spoken
+from tests.decode.fake import FakeRuntime, spoken
 
 
 @pytest.mark.parametrize("kind", HEAD)

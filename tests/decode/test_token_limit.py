@@ -31,6 +31,7 @@ from espnet_dq.runtimes.interface import COMPRESSION, Attempt, Hypothesis, settl
 from espnet_dq.whisper.dims import vocabulary_tokenizer
 from espnet_dq.whisper.room import most_text, most_tokens
 from espnet_dq.whisper.weights import Weights
+from tests.toys import noise
 
 FORMATS = {
     "torch": "openai",
@@ -90,10 +91,6 @@ def models(tmp_path_factory):
         given = ["--from", str(paths["torch"]), "--to", form]
         assert convert([*given, "--out", str(paths[name])]) == 0
     return paths
-
-
-def noise(seconds, seed=0):
-    return np.random.default_rng(seed).normal(0, 0.1, int(seconds * SAMPLE_RATE)).astype("float32")
 
 
 @pytest.fixture(scope="module")

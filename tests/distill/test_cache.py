@@ -19,12 +19,10 @@ from espnet_dq.data.kaldi import KaldiDir, read_scp
 from espnet_dq.distill.cache import _Pass, write_cache
 from espnet_dq.distill.cache_settings import CacheSettings, wanted
 from espnet_dq.distill.teacher import Teacher
-from espnet_dq.distill.teacher_pass import teacher_pass
 from espnet_dq.errors import InputError, run
 from espnet_dq.jobs import Part
 from espnet_dq.student.checkpoint import Student
 from espnet_dq.whisper.dims import model_dims
-from tests.toys import RECIPE
 
 
 @pytest.fixture
@@ -110,9 +108,9 @@ def test_what_configurations_agree_on(save_toy, tmp_path, capsys):
     with pytest.raises(InputError, match="encoder is True, but False in"):
         teacher_pass(states, frozen)
     with pytest.raises(InputError, match=r"any\.yaml: encoder_conf.window is random: the output"):
-        wanted(Path(config("any", "random", train_encoder="none")), 64, "zeros")
+        wanted(Path(config("any", "random", train_encoder="none")), "zeros")
     some = config("some", [5, 30], train_encoder="none")
-    assert wanted(Path(some), 64, "zeros").windows == (5, 30)
+    assert wanted(Path(some), "zeros").windows == (5, 30)
     other = config("other", [5], train_encoder="none")
     with pytest.raises(
         InputError, match=r"other\.yaml: windows is \(5,\), but \(5, 30\) in .*some"
@@ -122,11 +120,11 @@ def test_what_configurations_agree_on(save_toy, tmp_path, capsys):
         CacheSettings(None, 1.0, 4, "student", 0.0, True, (5,))
     # With inputs on a grid training takes no encoder output that was made before.
     rounding = config("rounding", train_encoder="none", activations="int8_per_token")
-    assert not wanted(Path(rounding), 64, "zeros").encoder
+    assert not wanted(Path(rounding), "zeros").encoder
     # Nor with learned ranges, which do not start where the grid's own rule has them.
     for preset, grid in (("full", False), ("paper", True)):
         learned = config("learned", train_encoder="none", ranges="lsq", preset=preset)
-        assert wanted(Path(learned), 64, "zeros").encoder == grid
+        assert wanted(Path(learned), "zeros").encoder == grid
     old = tmp_path / "old.yaml"
     old.write_text("freeze_param: [encoder]\n")
     with pytest.raises(InputError, match=r"old\.yaml: freeze_param: .*train_encoder: none"):
@@ -218,13 +216,3 @@ def test_a_teacher_of_short_windows(inputs, save_toy, tmp_path):
     assert (
         write_cache(data, tmp_path / "cache", teacher, student, settings) / "cache.json"
     ).exists()
-    with pytest.raises(InputError, match="top_k: 51866: the student has 51865 tokens"):
-        teacher_pass(
-            data,
-            tmp_path / "x",
-            save_toy(),
-            save_toy(),
-            "ct2_int8",
-            [RECIPE / "conf/train.yaml"],
-            top_k=51866,
-        )

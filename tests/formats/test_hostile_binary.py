@@ -15,6 +15,7 @@ from espnet_dq.formats import detect, integers
 from espnet_dq.formats.onnx import wire
 from espnet_dq.formats.packed.read import read as read_packed
 from espnet_dq.formats.write import write
+from tests.formats.onnx_files import initializer
 
 NAME = "decoder.blocks.0.mlp.0.weight"
 HF_NAME = "model.decoder.layers.0.fc1.weight"
@@ -291,38 +292,34 @@ def test_values_of_ggml_that_are_no_numbers(models, tmp_path, value):
 # ONNX
 
 
-def initializer(model, name=LN):
-    return next(t for t in model.graph.initializer if t.name == name)
-
-
 def external(model):
-    tensor = initializer(model)
+    tensor = initializer(model, LN)
     tensor.data_location = TensorProto.EXTERNAL
     tensor.external_data.add(key="location", value="/dev/zero")
 
 
 def sparse(model):
-    tensor = initializer(model)
+    tensor = initializer(model, LN)
     model.graph.sparse_initializer.add().values.CopyFrom(tensor)
     model.graph.initializer.remove(tensor)
 
 
 def retyped(kind):
     def change(model):
-        initializer(model).data_type = kind
+        initializer(model, LN).data_type = kind
 
     return change
 
 
 def reshaped(*dims):
     def change(model):
-        initializer(model).dims[:] = dims
+        initializer(model, LN).dims[:] = dims
 
     return change
 
 
 def strings(model):
-    tensor = initializer(model)
+    tensor = initializer(model, LN)
     tensor.ClearField("raw_data")
     tensor.data_type = TensorProto.STRING
     tensor.string_data.extend([b"x"] * 64)
@@ -342,15 +339,16 @@ MODELS = {
     "negative": reshaped(-64),
     "no numbers": reshaped(0),
     "no shape": reshaped(),
-    "no data": lambda m: initializer(m).ClearField("raw_data"),
+    "no data": lambda m: initializer(m, LN).ClearField("raw_data"),
     "numbers elsewhere": lambda m: (
-        initializer(m).ClearField("raw_data") or initializer(m).float_data.extend([0.0] * 64)
+        initializer(m, LN).ClearField("raw_data")
+        or initializer(m, LN).float_data.extend([0.0] * 64)
     ),
-    "no name": lambda m: initializer(m).ClearField("name"),
+    "no name": lambda m: initializer(m, LN).ClearField("name"),
     "not a number": lambda m: setattr(
-        initializer(m), "raw_data", np.full(64, np.nan, np.float16).tobytes()
+        initializer(m, LN), "raw_data", np.full(64, np.nan, np.float16).tobytes()
     ),
-    "twice": lambda m: m.graph.initializer.add().CopyFrom(initializer(m)),
+    "twice": lambda m: m.graph.initializer.add().CopyFrom(initializer(m, LN)),
     "unknown": lambda m: m.graph.initializer.add(name="x", data_type=1, dims=[0]),
     "nothing": lambda m: m.graph.ClearField("initializer"),
     "no nodes": lambda m: m.graph.ClearField("node"),

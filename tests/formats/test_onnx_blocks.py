@@ -8,10 +8,9 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-import sherpa_onnx
 import torch
 import whisper
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto
 from whisper.model import ModelDimensions
 from whisper.normalizers import BasicTextNormalizer
 
@@ -31,15 +30,8 @@ from espnet_dq.formats.report import Reference
 from espnet_dq.quant.grids import get_grid
 from espnet_dq.quant.prepare import assign_grids, quantize
 from espnet_dq.runtimes.onnx import Model
-from tests.formats.test_onnx_writer import (
-    SHAPES,
-    change,
-    flip,
-    initializer,
-    openais,
-    random_weights,
-    run,
-)
+from tests.formats.onnx_files import change, drop, heard_by_sherpa, initializer, values
+from tests.formats.test_onnx_writer import SHAPES, flip, openais, random_weights, run
 
 GRIDS = ("ggml_q4_0", "ggml_q8_0")
 EMBEDDING, LINEAR = "decoder.token_embedding.weight", "decoder.blocks.0.mlp.0.weight"
@@ -199,14 +191,6 @@ def edited(name, **changes):
     return edit
 
 
-def values(name, array):
-    return lambda model: initializer(model, name).CopyFrom(numpy_helper.from_array(array, name))
-
-
-def drop(name):
-    return lambda model: model.graph.initializer.remove(initializer(model, name))
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "edit,message",
@@ -274,18 +258,9 @@ def test_the_real_tiny(grid, tiny, clips):
 def test_sherpa_onnx_transcribes(grid, tiny, clips):
     folder = tiny[grid]
     path, language, text = clips[0]
-    recognizer = sherpa_onnx.OfflineRecognizer.from_whisper(
-        encoder=str(folder / "encoder.onnx"),
-        decoder=str(folder / "decoder.onnx"),
-        tokens=str(folder / "tokens.txt"),
-        language=language,
-        num_threads=1,
-    )
-    stream = recognizer.create_stream()
-    stream.accept_waveform(16000, load_audio(path))
-    recognizer.decode_stream(stream)
+    said, _ = heard_by_sherpa(folder, language, load_audio(path))
     words = BasicTextNormalizer()
-    assert jiwer.cer(words(text), words(stream.result.text)) < 0.15, stream.result.text
+    assert jiwer.cer(words(text), words(said)) < 0.15, said
 
 
 def test_no_weight_becomes_float_when_it_is_loaded(tiny):

@@ -9,10 +9,9 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-import sherpa_onnx
 import torch
 import whisper
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto
 from whisper.model import ModelDimensions, Whisper, sinusoids
 from whisper.normalizers import BasicTextNormalizer
 
@@ -34,6 +33,15 @@ from espnet_dq.quant.grids import get_grid
 from espnet_dq.quant.prepare import assign_grids, quantize
 from espnet_dq.whisper.dims import weight_shapes
 from espnet_dq.whisper.weights import Weights
+from tests import toys
+from tests.formats.onnx_files import (
+    change,
+    drop,
+    heard_by_sherpa,
+    initializer,
+    swap_keys_and_values,
+    values,
+)
 from tests.spread import bound
 
 GRID = "onnx_int8"
@@ -108,17 +116,6 @@ def made(toy, tmp_path):
     scales = {name: q.scale for name, q in quantized.items()}
     grids = dict.fromkeys(scales, GRID)
     return tmp_path / "toy", Reference(toy.dims, values, grids, scales, toy.state)
-
-
-def change(folder, side, edit):
-    """Edit one model of a folder in place."""
-    model = onnx.load(folder / f"{side}.onnx")
-    edit(model)
-    (folder / f"{side}.onnx").write_bytes(model.SerializeToString())
-
-
-def initializer(model, name):
-    return next(tensor for tensor in model.graph.initializer if tensor.name == name)
 
 
 @pytest.mark.slow
@@ -268,13 +265,6 @@ def attribute(kind, name, value):
     return edit
 
 
-def swap_keys_and_values(model):
-    for node in model.graph.node:
-        for i, value in enumerate(node.input):
-            if value in ("n_layer_cross_k", "n_layer_cross_v"):
-                node.input[i] = {"k": "n_layer_cross_v", "v": "n_layer_cross_k"}[value[-1]]
-
-
 def mask_the_past(model):
     for node in model.graph.node:
         if node.op_type == "LessOrEqual":
@@ -333,16 +323,8 @@ def test_another_model_is_told(made):
         compare(folder, replace(reference, weights=odd))
 
 
-def drop(name):
-    return lambda model: model.graph.initializer.remove(initializer(model, name))
-
-
 def rename(name, new):
     return lambda model: setattr(initializer(model, name), "name", new)
-
-
-def values(name, array):
-    return lambda model: initializer(model, name).CopyFrom(numpy_helper.from_array(array, name))
 
 
 def field(name, key, value):
@@ -493,17 +475,8 @@ def test_sherpa_onnx_transcribes(grid, tiny, clips):
     heard = []
     # Not the second: sherpa-onnx adds 10 s to it, and Whisper, used to 30 s, says it three times.
     for path, language, text in clips[::2]:
-        recognizer = sherpa_onnx.OfflineRecognizer.from_whisper(
-            encoder=str(folder / "encoder.onnx"),
-            decoder=str(folder / "decoder.onnx"),
-            tokens=str(folder / "tokens.txt"),
-            language=language,
-            num_threads=1,
-        )
-        stream = recognizer.create_stream()
-        stream.accept_waveform(16000, load_audio(path))
-        recognizer.decode_stream(stream)
-        heard.append(jiwer.cer(words(text), words(stream.result.text)))
+        said, _ = heard_by_sherpa(folder, language, load_audio(path))
+        heard.append(jiwer.cer(words(text), words(said)))
     assert np.mean(heard) < 0.15, heard
 
 
@@ -512,15 +485,6 @@ def test_sherpa_onnx_feeds_a_short_window_student(tmp_path):
     """Random weights say anything; that no shape is wrong is what counts."""
     dims = ModelDimensions(80, 750, 64, 2, 1, 51865, 448, 64, 2, 1)
     onnx_writer.save(tmp_path / "toy", random_weights(dims), {})
-    recognizer = sherpa_onnx.OfflineRecognizer.from_whisper(
-        encoder=str(tmp_path / "toy/encoder.onnx"),
-        decoder=str(tmp_path / "toy/decoder.onnx"),
-        tokens=str(tmp_path / "toy/tokens.txt"),
-        language="en",
-        num_threads=1,
-    )
-    stream = recognizer.create_stream()
-    stream.accept_waveform(16000, np.random.default_rng(0).normal(0, 0.1, 12 * 16000))
-    recognizer.decode_stream(stream)
-    assert stream.result.tokens
+    _, tokens = heard_by_sherpa(tmp_path / "toy", "en", toys.noise(12))
+    assert tokens
     shutil.rmtree(tmp_path / "toy")

@@ -15,6 +15,7 @@ from espnet_dq.formats import logits
 from espnet_dq.formats.ct2.binary import read
 from espnet_dq.formats.registry import FORMATS
 from espnet_dq.formats.verify import compare, judge
+from tests.formats.onnx_files import swap_keys_and_values
 from tests.formats.written import CONFIG, GRIDS, few, put, seen
 
 # --- CTranslate2's file
@@ -316,13 +317,6 @@ def test_saved_again_by_torch(kind, changed):
 
 
 # --- what the run sees by itself
-
-
-def swap_keys_and_values(model):
-    for node in model.graph.node:
-        for i, value in enumerate(node.input):
-            if value in ("n_layer_cross_k", "n_layer_cross_v"):
-                node.input[i] = {"k": "n_layer_cross_v", "v": "n_layer_cross_k"}[value[-1]]
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ import torch
 import espnet_dq as dq
 from espnet_dq.api.models import Model, lost
 from espnet_dq.config import WindowConfig
-from espnet_dq.data.audio import SAMPLE_RATE, load_audio
+from espnet_dq.data.audio import load_audio
 from espnet_dq.errors import DQError, InputError
 from espnet_dq.formats import detect
 from espnet_dq.formats.report import Reference
@@ -24,13 +24,9 @@ from espnet_dq.student.depth import shallow, shorten
 from espnet_dq.student.merge import merge
 from espnet_dq.whisper.weights import Weights
 from tests import toys
+from tests.toys import noise
 
 FORMATS = {"openai": "x.pt", "ct2": "ct2", "hf": "hf", "onnx": "onnx", "transformers_js": "js"}
-
-
-def noise(seconds, seed):
-    samples = np.random.default_rng(seed).normal(0, 0.1, int(seconds * SAMPLE_RATE))
-    return samples.astype(np.float32)
 
 
 @pytest.fixture(scope="module")

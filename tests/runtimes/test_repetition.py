@@ -1,16 +1,14 @@
 """What goes round in circles when it is decoded greedily, for scores, does not in a transcript."""
 
-import numpy as np
 import pytest
 import torch
 
-from espnet_dq.data.audio import SAMPLE_RATE
 from espnet_dq.decode import guard
 from espnet_dq.formats.write import write
 from espnet_dq.runtimes import guess_runtime, load_runtime
 from espnet_dq.runtimes.interface import Attempt, Hypothesis, settle
 from espnet_dq.whisper.weights import Weights
-from tests.toys import END
+from tests.toys import END, noise
 
 FILES = {"openai": "toy.pt", "ct2": "ct2", "ggml": "toy.bin", "hf": "hf", "onnx": "onnx"}
 WORDS = slice(1000, 1032)
@@ -35,10 +33,6 @@ def folder(make_toy, tmp_path_factory):
         floats = "float16" if form == "ggml" else "float32"
         write(form, path / file, Weights(model.dims, model.state_dict()), {}, floats)
     return path
-
-
-def noise(seconds, seed):
-    return np.random.default_rng(seed).normal(0, 0.1, seconds * SAMPLE_RATE).astype(np.float32)
 
 
 @pytest.mark.slow

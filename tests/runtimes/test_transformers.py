@@ -19,6 +19,7 @@ from espnet_dq.formats.openai import read as openai
 from espnet_dq.formats.openai.write import save as save_pt
 from espnet_dq.runtimes import guess_runtime, load_runtime
 from espnet_dq.runtimes.transformers import _FILES
+from tests.toys import noise
 
 
 @pytest.fixture(scope="module")
@@ -32,10 +33,6 @@ def folder(toy_models, tmp_path_factory):
 @pytest.fixture(scope="module")
 def tiny(tiny_in):
     return tiny_in("hf")
-
-
-def noise(seconds, seed):
-    return np.random.default_rng(seed).normal(0, 0.1, int(seconds * SAMPLE_RATE)).astype("float32")
 
 
 @pytest.mark.slow

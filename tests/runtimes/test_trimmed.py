@@ -4,7 +4,6 @@ import faster_whisper
 import jiwer
 import numpy as np
 import pytest
-import sherpa_onnx
 import torch
 import whisper
 from whisper.normalizers import BasicTextNormalizer
@@ -15,6 +14,7 @@ from espnet_dq.data.audio import load_audio
 from espnet_dq.formats.openai import read as openai
 from espnet_dq.runtimes import load_runtime
 from espnet_dq.whisper.dims import vocabulary_tokenizer
+from tests.formats.onnx_files import heard_by_sherpa
 
 RUNTIMES = {"torch": "openai", "faster-whisper": "ct2", "transformers": "hf", "onnx": "onnx"}
 
@@ -133,18 +133,8 @@ def test_stock_faster_whisper(models, speech, expected):
 
 
 def test_sherpa_onnx(models, speech, expected):
-    folder = models["onnx"]
     for language, clips in speech.items():
-        recognizer = sherpa_onnx.OfflineRecognizer.from_whisper(
-            encoder=str(folder / "encoder.onnx"),
-            decoder=str(folder / "decoder.onnx"),
-            tokens=str(folder / "tokens.txt"),
-            language=language,
-            num_threads=1,
-        )
-        stream = recognizer.create_stream()
-        stream.accept_waveform(16000, clips[0])
-        recognizer.decode_stream(stream)
+        said, _ = heard_by_sherpa(models["onnx"], language, clips[0])
         # It hears a shorter window, so some words may differ.
-        words = [BasicTextNormalizer()(t) for t in (expected[0][language][0], stream.result.text)]
+        words = [BasicTextNormalizer()(t) for t in (expected[0][language][0], said)]
         assert jiwer.cer(*words) < 0.15, words

@@ -191,7 +191,7 @@ def test_stored_sclite_report(kind):
 
 
 def test_broken_sclite_is_reported(tmp_path):
-    write_trn(tmp_path / "ref.trn", [Pair("en", "a", ["x"], ["x"])], "ref")
+    write_trn(tmp_path / "ref.trn", [Pair("en", "a", ["x"], ["x"])], "ref", False)
     with pytest.raises(WorkError, match="exit code"):
         sclite.run(Path("/bin/false"), tmp_path)
 

@@ -61,7 +61,7 @@ def test_its_teacher_states_are_cached(last_layer, tmp_path):
     path = tmp_path / "train.yaml"
     for terms, tap in (("{}", None), ("{last_layer: 0}", None), ("{last_layer: 1}", "ffn")):
         path.write_text(f"model_conf: {{matching: logits, tap: ffn, terms: {terms}}}\n")
-        assert wanted(path, 8, "zeros").tap == tap
+        assert wanted(path, "zeros").tap == tap
 
 
 def test_an_unknown_term_is_refused(build):

@@ -120,7 +120,7 @@ def test_kl_over_the_tokens_that_both_have(student, teacher, files, build, utter
 
 @pytest.mark.slow
 @pytest.mark.parametrize("student,teacher", [("trimmed", "100"), ("100", "99")])
-def test_cached_as_live(student, teacher, files, build, utterances, corpus, tmp_path):
+def test_cached_as_live(student, teacher, files, build, utterances, corpus, tmp_path, monkeypatch):
     """Through stage 4's own command; with timestamps, which are the student's tokens, too."""
     conf = {"matching": "logits", "timestamp_share": 1.0, "preset": "none"}
     model = build(student=files[student], teacher=str(files[teacher]), **conf)
@@ -128,9 +128,10 @@ def test_cached_as_live(student, teacher, files, build, utterances, corpus, tmp_
     config = {"model_conf": conf, "freeze_param": []}
     (tmp_path / "train.yaml").write_text(yaml.safe_dump(config))
     size = min(model.decoder.dims.n_vocab, 51865)
+    monkeypatch.setattr("espnet_dq.distill.cache_settings.TOP_K", size)
     options = {
         "data": corpus, "out": tmp_path / "cache", "teacher": files[teacher],
-        "student": files[student], "grid": "ct2_int8", "top_k": size,
+        "student": files[student], "grid": "ct2_int8",
         "train_config": tmp_path / "train.yaml",
     }  # fmt: skip
     assert teacher_pass([str(o) for k, v in options.items() for o in (f"--{k}", v)]) == 0

@@ -49,16 +49,6 @@ for folder in "$exp/done" "$dumpdir" downloads; do
     why=$(mkdir -p "$folder" 2>&1) || die "${why#mkdir: }: $elsewhere"
     [ -w "$folder" ] || [ "$folder" = downloads ] || die "$folder: no right to write: $elsewhere"
 done
-dump=$(cd "$dumpdir" && pwd)/$corpus
-[ -z "$data_root" ] ||
-    dump+=/$({ realpath -m "$data_root"; printf %s "$local_data_opts"; } | cksum | cut -d ' ' -f 1)
-data=$dump/data raw=$dump/raw
-# What the teacher splits or labels is a data set of its own.
-if [ "$long" = split ]; then raw+=_split_$of_teacher; fi
-drawn=$raw/test # what is scored, perhaps joined
-if [ "$test_clips" -gt 0 ]; then drawn=$exp/data/test; fi
-test=$drawn
-if [ "$test_windows" = true ]; then test=$exp/data/test_windows; fi
 py() { "$PYTHON" -m "espnet_dq.bin.$1" "${@:2}"; }
 log() { echo "$(date '+%H:%M:%S') (dq.sh:${BASH_LINENO[0]}) $(shown "$*")" >&2; }
 # beside FILE: a new hidden name beside it, as espnet_dq/files.py makes them.
@@ -87,16 +77,9 @@ if type -P flock > /dev/null; then
     fi
     [ "$locked" -ne 0 ] || alone=(--alone)
 fi
-# On Slurm nothing holds the lock, and what killed runs have left there works on.
-for left in "$exp"/{logs,logs/*,kd,qat}/.*/slurm; do
-    [ ! -e "$left" ] || py end_jobs "$left" "${alone[@]}"
-done
-# What killed runs have left under the names that `beside` and espnet_dq/files.py make.
-if [ "${#alone[@]}" -gt 0 ]; then
-    hex='[0-9a-f][0-9a-f][0-9a-f][0-9a-f]'
-    find "$exp" \( -name ".*.tmp-*-[0-9]*-$hex$hex*" -o -name ".*.old-*-[0-9]*-$hex$hex*" \) \
-        -prune -exec rm -rf {} +
-fi
+# What killed runs have left: on Slurm, where nothing holds the lock, jobs that work on; and, if
+# nobody else can be at work here, files under the names that `beside` and espnet_dq/files.py make.
+py end_jobs --exp "$exp" "${alone[@]}"
 
 read -ra systems <<< "$systems"
 read -ra also <<< "${also//,/ }"
@@ -263,15 +246,13 @@ unlock_data
 
 # make_canary NAME OPTIONS...: EXPDIR/data/NAME, of Debian's speech, if it can be had, and the user's.
 make_canary() {
-    local stamps sets=()
-    stamps=$(cd "$dumpdir" && pwd)/canary
+    local name sets=()
     rm -rf "$exp/data/$1" "$exp/data/${1}_wav"
     [ "$canary" != none ] || return 0
     # The part that is written last.
     if [ -e "$stamps/parts/tuxpaint_others" ] ||
         "$PYTHON" local/tuxpaint.py --out "$stamps" --downloads downloads --nj "$nj"; then
-        sets=("tuxpaint_others=$stamps/parts/tuxpaint_others")
-        [ "$corpus" = debian13 ] || sets+=("tuxpaint=$stamps/parts/tuxpaint")
+        for name in $stamp_sets; do sets+=("$name=$stamps/parts/$name"); done
     else
         log "no canary of Debian's: how the student does on other people is not known"
     fi
@@ -280,10 +261,8 @@ make_canary() {
         py make_canary --train "$raw/train" --sets "${sets[@]}" --out "$exp/data/$1" "${@:2}"
 }
 
-# The first training, and what it has made before the other one puts that on the grid.
-first=kd learned=merged.pth configs=("$train_config" "$qat_config")
-if [ "$mode" = joint ]; then first=qat configs=("$train_config"); fi
-if [ "$mode" = joint ] || [ "$merge" = 1 ]; then learned=valid.loss.ave.pth; fi
+configs=("$train_config" "$qat_config") # of each training
+[ "$mode" != joint ] || configs=("$train_config")
 
 if run_stage 3 "weights" false; then
     fetch_weights teacher student
@@ -361,9 +340,8 @@ fi
 if run_stage 7 "distil on the grid (qat)" "$skip_train"; then
     start=$exp/init/student.pth
     [ "$mode" = joint ] || start=$exp/kd/$learned
-    [ "$learned" != merged.pth ] ||
-        heavy merge merge_start --exp "$exp" --trained "$exp/kd/valid.loss.ave.pth" \
-            --share "$merge" --padding "$padding" --out "$start"
+    [ "$learned" = "$checkpoint" ] || heavy merge merge_start --exp "$exp" --share "$merge" \
+        --trained "$exp/kd/$checkpoint" --padding "$padding" --out "$start"
     if [ "$ranges" = gptq ]; then
         heavy round round_start --exp "$exp" --init "$start" --padding "$padding" \
             --out "$exp/init/rounded.pth"
@@ -408,29 +386,24 @@ decode() {
         py decode "${args[@]}" --nj "$clips"
     fi
 }
-is_scored() { [[ " ${scored[*]}" == *" $1:"* ]]; }
 if run_stage 9 "decode" "$skip_eval"; then
     [ "$test_clips" -eq 0 ] ||
         py subset_data --data "$raw/test" --out "$drawn" --per_language "$test_clips"
     [ "$test_windows" = false ] ||
         py pack_windows --by_speaker --data "$drawn" --out "$test" \
             ${student_own:+--student "$student_own"}
-    rounding=()
-    ! is_scored untouched_rounded || rounding+=(--untouched_rounded "$student_pt")
-    ! is_scored teacher_rounded || rounding+=(--teacher_rounded "$teacher_pt")
-    [ "${#rounding[@]}" -eq 0 ] || need_weights
+    [[ ${systems[*]} != *rounded* ]] || need_weights
     [[ ${scored[*]} != *rounded* ]] || heavy rounded round_systems --exp "$exp" --grid "$grid" \
-        "${rounding[@]}" --also "${also[@]}"
+        --student "$student_pt" --teacher "$teacher_pt" --systems "${systems[@]}" \
+        --also "${also[@]}"
     py describe --exp "$exp" --corpus "$corpus" --seed "$seed" --data "$test" \
         --teacher_name="$teacher_shown" --student_name="$student_shown" \
-        --config "$config_names" --command "$command_line" \
-        --data_report "$data/report.json" --format_report "$raw/format.json" \
-        --data_sources "$data/sources.json" \
-        --systems "${systems[@]}" --also "${also[@]}"
+        --config "$config_names" --command "$command_line" --prepared "$data" \
+        --formatted "$raw" --systems "${systems[@]}" --also "${also[@]}"
     echo "$scoring" | whole "$exp/scoring"
     for each in "${scored[@]}"; do decode decode "$test" "$each"; done
     rm -rf "$exp/canary" "$exp/data/canary" "$exp/data/canary_wav"
-    ! is_scored untouched || make_canary canary
+    [[ " ${systems[*]} " != *" untouched "* ]] || make_canary canary
     for each in "${scored[@]}"; do
         [[ -e $exp/data/canary && $each =~ ^(untouched|teacher|student): ]] || continue
         decode canary "$exp/data/canary" "$each"
@@ -458,7 +431,7 @@ fi
 if run_stage 13 "pack" "$skip_pack"; then
     zip=$(beside "$exp/espnet_model").zip
     "$PYTHON" -m espnet2.bin.pack asr --asr_train_config "$exp/qat/config.yaml" \
-        --asr_model_file "$exp/qat/valid.loss.ave.pth" --outpath "$zip"
+        --asr_model_file "$exp/qat/$checkpoint" --outpath "$zip"
     mv "$zip" "$exp/espnet_model.zip"
     if [ -e "$exp/done/12" ]; then # else results.json, if there is one, is of another student
         py publish --exp "$exp" "${about_data[@]}" ${upload_to:+--upload_to "$upload_to"}

@@ -16,7 +16,7 @@ _POSITIONS_PER_SECOND = SAMPLE_RATE // HOP_LENGTH // 2
 
 
 def config(
-    dims: ModelDimensions, generation: Generation | None = None, any_window: bool = False
+    dims: ModelDimensions, generation: Generation | None, any_window: bool
 ) -> dict[str, list | bool]:
     """config.json: the tokens that decoding suppresses, the languages, the alignment heads.
 
@@ -54,7 +54,7 @@ def preprocessor(dims: ModelDimensions) -> dict[str, int]:
 
 
 def companions(
-    dims: ModelDimensions, generation: Generation | None = None, any_window: bool = False
+    dims: ModelDimensions, generation: Generation | None, any_window: bool
 ) -> dict[str, str]:
     """Name -> text of each file beside model.bin.
 

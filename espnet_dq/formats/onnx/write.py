@@ -131,7 +131,7 @@ def stored(
     return tensors
 
 
-def sherpa_metadata(dims: ModelDimensions, any_window: bool = False) -> dict[str, str]:
+def sherpa_metadata(dims: ModelDimensions, any_window: bool) -> dict[str, str]:
     """What sherpa-onnx reads from the encoder, with all of openai-whisper's dimensions.
 
     And what it passes over: whether the model was trained in windows of every length.

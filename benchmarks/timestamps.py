@@ -25,16 +25,13 @@ from espnet_dq.scoring.align import align
 
 @dataclass(frozen=True)
 class Times:
-    """What was counted in recordings; the sum of two is that of both together."""
+    """What was counted in a recording."""
 
     clips: int = 0
     recognised: int = 0  # words
     placed: int = 0  # of them
     starts: list[float] = field(default_factory=list)  # seconds, one for each found clip
     ends: list[float] = field(default_factory=list)
-
-    def __add__(self, other: "Times") -> "Times":
-        return Times(*(getattr(self, name) + getattr(other, name) for name in vars(self)))
 
     def scores(self) -> dict[str, float | None]:
         """Medians and 90th percentiles in seconds, shares in percent; None where nothing counts."""

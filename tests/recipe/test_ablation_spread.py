@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from espnet_dq.report.spread import MEAN, difference, differences, rates, render
+from ablation_spread import MEAN, difference, differences, rates, render
 
 
 def lines(wer: dict[str, dict[int | None, list[float]]], system="quantized", langs=("en", "ru")):
