@@ -37,7 +37,7 @@ from typing import BinaryIO
 from ablation_plan import REFERENCES, Run, check, read_plan
 from ablation_spread import render
 from espnet_dq.errors import InputError, WorkError, run
-from espnet_dq.files import atomic
+from espnet_dq.files import write_text
 from espnet_dq.reading import read_json
 from espnet_dq.scoring.score import MAIN_RATES, MEAN
 from espnet_dq.values import count
@@ -171,8 +171,7 @@ def write_table(path: Path, plan: Path, runs: list[Run], lines: list[dict], fail
         f"- differences: of the {MEAN}, paired by seed, each pair by itself: of many pairs some "
         "exceed the spread by chance. How much another test set would change is not in them",
     ]
-    with atomic(path) as tmp:
-        tmp.write_text("\n".join(head) + f"\n\n{render(shown)}", encoding="utf-8")
+    write_text(path, "\n".join(head) + f"\n\n{render(shown)}")
 
 
 def line_key(line: dict) -> tuple:

@@ -28,7 +28,7 @@ import yaml
 
 from espnet_dq.config import merge, read_config
 from espnet_dq.errors import InputError, named
-from espnet_dq.files import atomic
+from espnet_dq.files import write_text
 from espnet_dq.formats.openai import read as openai
 from espnet_dq.quant.table import read_grid
 from espnet_dq.recipe.options import BY_NAME, TRAIN_CONFIG
@@ -120,8 +120,7 @@ class Run:
     def write_configs(self) -> None:
         """Write the training configurations."""
         for option, config in self.variant.configs.items():
-            with atomic(self.config(option)) as tmp:
-                tmp.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+            write_text(self.config(option), yaml.safe_dump(config, sort_keys=False))
 
     def commands(self, recipe: Path) -> dict[str, list[str]]:
         """By what they do: all but speed (stage 11) and packing (stage 13)."""

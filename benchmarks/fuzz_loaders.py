@@ -28,7 +28,7 @@ import torch
 from tqdm import tqdm
 
 from espnet_dq.errors import InputError, run
-from espnet_dq.files import atomic
+from espnet_dq.files import write_text
 from fuzz_files import LOADERS, SEPARATOR, originals
 
 SPARE = 512 << 20  # bytes of address space beyond what the process has when it starts
@@ -138,8 +138,7 @@ def main(argv: list[str] | None = None) -> int:
     warnings.simplefilter("ignore")
     result = fuzz(args.format, args.inputs, args.seed, args.keep)
     print(json.dumps(result))
-    with atomic(args.out) as tmp:
-        tmp.write_text(json.dumps(result) + "\n", encoding="utf-8")
+    write_text(args.out, json.dumps(result) + "\n")
     return int(result["failures"] > 0)
 
 

@@ -17,7 +17,7 @@ from espnet_dq.api.models import convert
 from espnet_dq.bin.describe import commit
 from espnet_dq.decode.benchmark import benchmark
 from espnet_dq.errors import run
-from espnet_dq.files import atomic, bytes_on_disk
+from espnet_dq.files import bytes_on_disk, write_text
 from espnet_dq.formats.registry import FORMATS
 from espnet_dq.runtimes import guess_runtime
 
@@ -70,8 +70,7 @@ def main(argv: list[str] | None = None) -> int:
     report["commit"] = made_at
     for system in systems:
         report["systems"][system["name"]]["bytes_on_disk"] = bytes_on_disk(Path(system["path"]))
-    with atomic(args.out) as tmp:
-        tmp.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    write_text(args.out, json.dumps(report, indent=1) + "\n")
     print(
         "| system | on disk (MB) | RTF | first word (s) | peak memory (MB) |\n|---|---|---|---|---|"
     )

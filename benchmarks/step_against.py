@@ -31,7 +31,7 @@ from espnet_dq.api.models import convert
 from espnet_dq.bin.describe import commit
 from espnet_dq.distill.matching import spaced
 from espnet_dq.errors import run
-from espnet_dq.files import atomic
+from espnet_dq.files import write_text
 from espnet_dq.task.plugin import register
 from espnet_dq.whisper.forward import log_mel
 from espnet_dq.whisper.sequences import build_sequences
@@ -240,8 +240,7 @@ def main(argv: list[str] | None = None) -> int:
                 f"{row['ratio']:.2f} ({row['ratio_min']:.2f} to {row['ratio_max']:.2f})"
             )
     if args.out:
-        with atomic(args.out) as tmp:
-            tmp.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        write_text(args.out, json.dumps(result, indent=1) + "\n")
     return 0
 
 

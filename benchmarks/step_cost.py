@@ -26,7 +26,7 @@ from espnet_dq.bin.describe import commit
 from espnet_dq.decode.folder import peak_rss_bytes
 from espnet_dq.distill.losses import topk_log_probs
 from espnet_dq.errors import run
-from espnet_dq.files import atomic
+from espnet_dq.files import write_text
 from espnet_dq.quant.prepare import RANGE
 from espnet_dq.task.plugin import register
 from espnet_dq.whisper.dims import SIZES, whisper_name
@@ -314,8 +314,7 @@ def main(argv: list[str] | None = None) -> int:
     for name, size in result["peak_rss_bytes"].items():
         print(f"peak    {name:38} {size / 1e6:7.0f} MB")
     if args.out:
-        with atomic(args.out) as tmp:
-            tmp.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        write_text(args.out, json.dumps(result, indent=1) + "\n")
     return 0
 
 

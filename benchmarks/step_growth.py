@@ -22,7 +22,7 @@ import torch
 from espnet_dq.bin.describe import commit
 from espnet_dq.decode.folder import peak_rss_bytes
 from espnet_dq.errors import run
-from espnet_dq.files import atomic
+from espnet_dq.files import write_text
 from espnet_dq.report.markdown import table
 from espnet_dq.task.plugin import register
 from step_cost import build, make_batch, step, warm_up
@@ -82,8 +82,7 @@ def main(argv: list[str] | None = None) -> int:
     }
     print(render(result))
     if args.out:
-        with atomic(args.out) as tmp:
-            tmp.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        write_text(args.out, json.dumps(result, indent=1) + "\n")
     return 0
 
 

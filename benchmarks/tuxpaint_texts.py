@@ -37,7 +37,7 @@ from espnet_dq.data.corpus import Clip, text_fault
 from espnet_dq.data.spelling import normalise
 from espnet_dq.errors import run
 from espnet_dq.fetch.debian import fetch
-from espnet_dq.files import atomic
+from espnet_dq.files import write_text
 from espnet_dq.runtimes import load_runtime
 
 SHORT, WHOLE = 1000, 3000  # frames of 10 ms
@@ -121,8 +121,7 @@ def main(argv: list[str] | None = None) -> int:
         share = 100 * len(good) / max(1, len(of))
         print(f"{lang}: {len(clips[lang])} clips, {len(of)} heard, {share:.1f} % of these kept")
         chosen += [f"{lang} {prompt}" for prompt in good]
-    with atomic(args.kept) as tmp:
-        tmp.write_text("".join(f"{line}\n" for line in chosen), encoding="utf-8")
+    write_text(args.kept, "".join(f"{line}\n" for line in chosen))
     return 0
 
 

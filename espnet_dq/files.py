@@ -80,6 +80,12 @@ def atomic(path: Path | str, folder: Folder | None = None) -> Iterator[Path]:
         raise
 
 
+def write_text(path: Path | str, text: str) -> None:
+    """Write a text as `atomic` does: the file is there whole, or as it was."""
+    with atomic(path) as tmp:
+        tmp.write_text(text, encoding="utf-8")
+
+
 def check_replaceable(path: Path | str, folder: Folder | None = None) -> None:
     """See to it that writing to `path` takes nothing away but an older result of the same writer.
 

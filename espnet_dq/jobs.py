@@ -20,7 +20,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from espnet_dq.errors import InputError, WorkError, one_line, say
-from espnet_dq.files import Folder, atomic, check_replaceable, remove
+from espnet_dq.files import Folder, check_replaceable, remove, write_text
 
 BACKENDS = ("local", "slurm")
 POLL = 0.2  # seconds between looks at the jobs' exit codes
@@ -163,8 +163,7 @@ def run_jobs(
     if not script.is_file() or script.read_text(encoding="utf-8") != text:
         _cancel(jobs)
         remove(jobs.state)
-        with atomic(script) as tmp:
-            tmp.write_text(text, encoding="utf-8")
+        write_text(script, text)
     _cancel(jobs)
     left = [n for n in range(1, jobs.count + 1) if jobs.code(n) != 0]
     for n in left:
@@ -232,8 +231,7 @@ def _slurm(
         raise WorkError(f"sbatch: {' '.join(submitted.stderr.split())}")
     number = submitted.stdout.strip().split(";")[0]
     try:
-        with atomic(_submitted(jobs)) as tmp:
-            tmp.write_text(number)
+        write_text(_submitted(jobs), number)
         asked = time.monotonic()
         while (ended := jobs.ended(left)) < len(left):
             _show(bar, ended)

@@ -21,7 +21,7 @@ from benchmarks.faults.recipe import STAGES, Place, Reference, make_toys
 from benchmarks.faults.results import RESULTS, result
 from espnet_dq.bin.describe import commit
 from espnet_dq.errors import InputError, run
-from espnet_dq.files import atomic
+from espnet_dq.files import write_text
 
 HAPPENED = "went on; "
 REFUSED = "ended with a line that names the cause, then went on; "
@@ -97,8 +97,7 @@ def _same_commit(kept: Path) -> None:
     """Refuse a folder with the undisturbed run, or a chain, of another commit."""
     now = _clean(commit())
     if not kept.exists():
-        with atomic(kept) as tmp:
-            tmp.write_text(f"{now}\n", encoding="utf-8")
+        write_text(kept, f"{now}\n")
     elif (then := kept.read_text(encoding="utf-8").strip()) != now:
         raise InputError(f"--work {kept.parent}: begun at commit {then}, this is {now}")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.faults import judge
 from benchmarks.faults.recipe import ROOT, STAGES, Place, Reference, Run, counting
-from espnet_dq.files import atomic
+from espnet_dq.files import write_text
 
 FULL = re.compile(r"No space left on device|are free")
 READ_ONLY = re.compile(r"Read-only file system")
@@ -82,8 +82,7 @@ class Chain:
 
     def save(self) -> None:
         """Write the tries down."""
-        with atomic(self.file) as tmp:
-            tmp.write_text("".join(json.dumps(pair) + "\n" for pair in self.kept.items()))
+        write_text(self.file, "".join(json.dumps(pair) + "\n" for pair in self.kept.items()))
 
     def go_to(self, stage: int) -> bool:
         """Finish the stages before one; False if that one is finished already."""

@@ -15,7 +15,7 @@ import psutil
 import soundfile
 
 from benchmarks.faults import judge
-from espnet_dq.files import Folder, atomic
+from espnet_dq.files import Folder, atomic, write_text
 from tests import toys
 
 ROOT = Path(__file__).parents[2]
@@ -209,8 +209,7 @@ class Reference:
             "renames": counter.stat().st_size,
             "bytes": size_of(self.place.written) - before,
         }
-        with atomic(self.known) as tmp:
-            tmp.write_text(json.dumps(self.stages, indent=1), encoding="utf-8")
+        write_text(self.known, json.dumps(self.stages, indent=1))
         print(f"undisturbed: stage {stage}: {self.stages[str(stage)]}", flush=True)
 
 

@@ -12,7 +12,7 @@ from collections import Counter
 from pathlib import Path
 
 from benchmarks.faults.results import RESULTS
-from espnet_dq.files import atomic
+from espnet_dq.files import write_text
 from espnet_dq.report.markdown import table
 
 PAGE = Path(__file__).parents[2] / "docs/reliability.md"
@@ -74,8 +74,7 @@ def main() -> int:
     for mark, text in ((FAULTS, faults(tried)), (LENGTHS, lengths(measured))):
         head, rest = page.split(mark)
         page = f"{head}{mark}\n{text}\n{END}{rest.split(END, 1)[1]}"
-    with atomic(PAGE) as tmp:
-        tmp.write_text(page, encoding="utf-8")
+    write_text(PAGE, page)
     return 0
 
 

@@ -33,7 +33,7 @@ from espnet_dq.data.windows import pack_windows
 from espnet_dq.distill.teacher_pass import teacher_pass
 from espnet_dq.errors import PATH, InputError, check_kind, say
 from espnet_dq.fetch.names import source_path
-from espnet_dq.files import alone, atomic, new_folder, sha256
+from espnet_dq.files import alone, new_folder, sha256, write_text
 from espnet_dq.formats.format import Format
 from espnet_dq.formats.openai import read as openai
 from espnet_dq.formats.registry import home
@@ -211,8 +211,7 @@ def _begin(out: Path, settings: dict) -> None:
             )
     else:
         new_folder(out)
-    with atomic(path) as tmp:
-        tmp.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(settings, indent=1) + "\n")
 
 
 @dataclass(frozen=True)

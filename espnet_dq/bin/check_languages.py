@@ -10,7 +10,7 @@ from pathlib import Path
 from espnet_dq.bin.arguments import Parser
 from espnet_dq.data.kaldi import FOLDER
 from espnet_dq.errors import run, say
-from espnet_dq.files import atomic, check_apart, check_replaceable
+from espnet_dq.files import check_apart, check_replaceable, write_text
 from espnet_dq.labels.languages import doubts, heard
 
 
@@ -32,8 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     lines = doubts(heard(args.teacher, args.data))
     for line in lines.values():
         say(f"warning: {args.data}: {line}", sys.stderr)
-    with atomic(args.out) as tmp:
-        tmp.write_text(json.dumps(lines, indent=1) + "\n", encoding="utf-8")
+    write_text(args.out, json.dumps(lines, indent=1) + "\n")
     return 0
 
 

@@ -10,7 +10,7 @@ from espnet_dq.bin.arguments import Parser
 from espnet_dq.config import QuantConfig
 from espnet_dq.data.summary import read_sources
 from espnet_dq.errors import run
-from espnet_dq.files import atomic, check_replaceable
+from espnet_dq.files import check_replaceable, write_text
 from espnet_dq.formats.registry import home
 from espnet_dq.quant.prepare import assign_grids
 from espnet_dq.recipe.systems import SYSTEMS, place
@@ -89,8 +89,7 @@ def main(argv: list[str] | None = None) -> int:
         "format_report": str((args.formatted / "format.json").resolve()),
         "systems": systems + also,
     }
-    with atomic(args.exp / "run.json") as tmp:
-        tmp.write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
+    write_text(args.exp / "run.json", json.dumps(description, indent=1) + "\n")
     return 0
 
 

@@ -38,7 +38,7 @@ from espnet_dq.data.tables import rows
 from espnet_dq.data.validation import validate
 from espnet_dq.data.voices import Voices
 from espnet_dq.errors import InputError, one_line, run, say
-from espnet_dq.files import atomic, check_replaceable
+from espnet_dq.files import check_replaceable, write_text
 from espnet_dq.values import count, percentage
 
 
@@ -191,8 +191,7 @@ def main(argv: list[str] | None = None) -> int:
         data.save(out / name)
         say(f"{name}: {json.dumps(report[name])}")
     say(words)
-    with atomic(out / "format.json") as tmp:
-        tmp.write_text(json.dumps(report | {"voices": said}, indent=1) + "\n", encoding="utf-8")
+    write_text(out / "format.json", json.dumps(report | {"voices": said}, indent=1) + "\n")
     return 0
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from espnet_dq.bin.arguments import Parser, add_data
 from espnet_dq.errors import run, say
-from espnet_dq.files import atomic, check_replaceable
+from espnet_dq.files import check_replaceable, write_text
 from espnet_dq.report import collect, html, markdown
 from espnet_dq.report.headline import facts
 
@@ -32,8 +32,7 @@ def main(argv: list[str] | None = None) -> int:
         "report.html": html.render(exp),
     }
     for name, content in contents.items():
-        with atomic(args.exp / name) as tmp:
-            tmp.write_text(content, encoding="utf-8")
+        write_text(args.exp / name, content)
         say(f"wrote {args.exp / name}")
     for fact in facts(exp.results):
         say(f"{fact.value} {fact.meaning}")

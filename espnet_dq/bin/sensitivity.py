@@ -21,7 +21,7 @@ from espnet_dq.data.kaldi import FOLDER, KaldiDir
 from espnet_dq.data.languages import codes
 from espnet_dq.data.prompted import read_speech, read_text
 from espnet_dq.errors import InputError, run, say
-from espnet_dq.files import atomic, check_apart, check_replaceable
+from espnet_dq.files import check_apart, check_replaceable, write_text
 from espnet_dq.formats import detect
 from espnet_dq.quant.grids import get_grid
 from espnet_dq.quant.prepare import candidates
@@ -125,8 +125,7 @@ def _chosen(folder: Path, most: int) -> KaldiDir:
 def _rows(path: Path, settings: dict) -> list[Loss]:
     """What was measured before; starts the file if there is none. The last line may be torn."""
     if not path.is_file():
-        with atomic(path) as tmp:
-            tmp.write_text(json.dumps(settings) + "\n", encoding="utf-8")
+        write_text(path, json.dumps(settings) + "\n")
         return []
     try:
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -136,8 +135,7 @@ def _rows(path: Path, settings: dict) -> list[Loss]:
         raise InputError(f"{path}: measured with another model or other data; remove it")
     if not lines[-1].endswith("\n"):
         lines.pop()
-        with atomic(path) as tmp:
-            tmp.write_text("".join(lines), encoding="utf-8")
+        write_text(path, "".join(lines))
     rows = []
     for number, line in enumerate(lines[1:], 2):
         try:

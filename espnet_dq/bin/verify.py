@@ -12,7 +12,7 @@ from pathlib import Path
 from espnet_dq.api.verification import verify
 from espnet_dq.bin.arguments import Parser
 from espnet_dq.errors import run, say
-from espnet_dq.files import atomic, check_apart, check_replaceable
+from espnet_dq.files import check_apart, check_replaceable, write_text
 from espnet_dq.quant.table import SUFFIX
 from espnet_dq.student.checkpoint import check_written
 
@@ -60,8 +60,7 @@ def main(argv: list[str] | None = None) -> int:
         say(line)
     if args.json:
         content = {"path": str(args.path), "against": str(args.against)} | report.to_dict()
-        with atomic(args.json) as tmp:
-            tmp.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        write_text(args.json, json.dumps(content, indent=1) + "\n")
     return int(report.mismatched > 0)
 
 

@@ -23,7 +23,7 @@ from espnet_dq.data.spelling import letters, normalise
 from espnet_dq.data.summary import SOURCES, Source, write_sources
 from espnet_dq.data.unfit import NOT_SPEECH
 from espnet_dq.errors import WorkError, one_line
-from espnet_dq.files import atomic
+from espnet_dq.files import write_text
 
 MAX_SECONDS = 30.0  # one window of Whisper
 # Seconds per letter of normalised text. Fast readers come near 0.055 and a single letter, read
@@ -144,5 +144,4 @@ def prepare(
     part = out / "parts" / name
     data.save(part)
     write_sources(part / SOURCES, [source] if source else [])
-    with atomic(part / "left_out.json") as tmp:
-        tmp.write_text(json.dumps(left_out, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    write_text(part / "left_out.json", json.dumps(left_out, indent=1, sort_keys=True) + "\n")

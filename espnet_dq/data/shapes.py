@@ -8,7 +8,7 @@ import hashlib
 from pathlib import Path
 
 from espnet_dq.data.kaldi import read_scp
-from espnet_dq.files import atomic, check_replaceable
+from espnet_dq.files import check_replaceable, write_text
 
 SHAPES = "speech_shape"
 
@@ -23,6 +23,5 @@ def write_shapes(data: Path, out: Path) -> Path:
     check_replaceable(path)
     samples = read_scp(data / "utt2num_samples")
     names = sorted(samples, key=lambda utt: hashlib.sha256(utt.encode()).digest())
-    with atomic(path) as tmp:
-        tmp.write_text("".join(f"{u} {samples[u]}\n" for u in names), encoding="utf-8")
+    write_text(path, "".join(f"{u} {samples[u]}\n" for u in names))
     return path

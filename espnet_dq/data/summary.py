@@ -9,7 +9,7 @@ from pathlib import Path
 from espnet_dq.data.kaldi import FOLDER, KaldiDir
 from espnet_dq.data.validation import validate
 from espnet_dq.errors import InputError, WorkError, say
-from espnet_dq.files import atomic, check_replaceable
+from espnet_dq.files import atomic, check_replaceable, write_text
 from espnet_dq.formats import json_file
 
 SOURCES = "sources.json"
@@ -108,8 +108,7 @@ def write_splits(
     for name in names:
         splits.pop(name).save(out / name)
         validate(out / name, allow_pipes, text="none" if name in untranscribed else "needed")
-    with atomic(out / "report.json") as tmp:
-        tmp.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_text(out / "report.json", json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
     write_sources(out / SOURCES, sources)
     for lang, row in rows.items():
         counts = ", ".join(f"{name} {row[name]}" for name in names)

@@ -14,11 +14,11 @@ from espnet_dq.data.pack import ROOM, Balance, pack
 from espnet_dq.errors import InputError, say
 from espnet_dq.files import (
     alone,
-    atomic,
     check_apart,
     check_replaceable,
     shared_before,
     shared_place,
+    write_text,
 )
 from espnet_dq.whisper.dims import SIZES, vocabulary_tokenizer
 from espnet_dq.whisper.encoding import encode_text
@@ -90,8 +90,7 @@ def pack_windows(
     minutes = _minutes(data, packed)
     for lang, of in minutes.items():
         say(f"{out}: {lang}: {of['given']:.1f} minutes given, {of['heard']:.1f} in windows")
-    with atomic(out.with_name(f"{out.name}.minutes.json")) as tmp:
-        tmp.write_text(json.dumps(minutes, indent=1) + "\n", encoding="utf-8")
+    write_text(out.with_name(f"{out.name}.minutes.json"), json.dumps(minutes, indent=1) + "\n")
     left_out.write(path)
     for cause, count in left_out.causes().items():
         say(f"{out}: left out, {cause}: {count} utterances")

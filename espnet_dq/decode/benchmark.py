@@ -16,7 +16,7 @@ from espnet_dq.data.faults import AudioFault
 from espnet_dq.data.kaldi import read_scp, read_wav, write_scp
 from espnet_dq.data.languages import codes
 from espnet_dq.errors import InputError, WorkError, say
-from espnet_dq.files import atomic
+from espnet_dq.files import write_text
 from espnet_dq.formats import json_file
 from espnet_dq.runtimes import RUNTIMES, WINDOW
 
@@ -68,8 +68,7 @@ def benchmark(
         "rounds": rounds,
         "systems": {name: _summary(results) for name, results in turns.items()},
     }
-    with atomic(out) as tmp:
-        tmp.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_text(out, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
     return report
 
 

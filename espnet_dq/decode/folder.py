@@ -24,7 +24,15 @@ from espnet_dq.data.segments import Segment
 from espnet_dq.decode.utterances import Decoded, decode, decode_timed, jobs_of, run
 from espnet_dq.errors import InputError, WorkError, one_line
 from espnet_dq.fetch.names import source_path
-from espnet_dq.files import Folder, atomic, check_apart, check_replaceable, remove, sha256
+from espnet_dq.files import (
+    Folder,
+    atomic,
+    check_apart,
+    check_replaceable,
+    remove,
+    sha256,
+    write_text,
+)
 from espnet_dq.jobs import Part
 from espnet_dq.runtimes import Runtime, load_runtime
 from espnet_dq.runtimes.interface import GUARD, LIMITS, check_times
@@ -223,8 +231,7 @@ def write_decoded(out: Path, texts: dict[str, str], report: dict, timed: KaldiDi
     remove(out / TIMED)
     if timed is not None:
         timed.save(out / TIMED)
-    with atomic(out / "decode.json") as tmp:
-        tmp.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_text(out / "decode.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
 
 
 def _timed(wav: dict[str, str], languages: dict[str, str], done: dict[str, Decoded]) -> KaldiDir:

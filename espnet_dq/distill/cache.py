@@ -40,7 +40,7 @@ from espnet_dq.distill.cache_settings import CacheSettings
 from espnet_dq.distill.losses import topk_log_probs
 from espnet_dq.distill.teacher import Teacher
 from espnet_dq.errors import InputError, one_line, say
-from espnet_dq.files import Folder, alone, atomic, sha256, shared_before, shared_place
+from espnet_dq.files import Folder, alone, atomic, sha256, shared_before, shared_place, write_text
 from espnet_dq.jobs import Part
 from espnet_dq.student.checkpoint import Student
 from espnet_dq.whisper.dims import vocabulary_tokenizer
@@ -118,8 +118,7 @@ def _fill(out: Path, name: str, pass_: "_Pass", description: dict, part: Part | 
             entries += scp.read_text(encoding="utf-8").splitlines(keepends=True)
         with atomic(out / kind) as tmp, open(tmp, "w", encoding="utf-8") as file:
             file.writelines(sorted(entries))
-    with atomic(done) as tmp:
-        tmp.write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
+    write_text(done, json.dumps(description, indent=1) + "\n")
     return out
 
 

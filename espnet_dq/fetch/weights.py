@@ -24,7 +24,7 @@ from espnet_dq.errors import InputError, WorkError, say
 from espnet_dq.fetch import npm
 from espnet_dq.fetch.download import Unreachable, download
 from espnet_dq.fetch.sources import MODELS, SOURCES, Member, Source
-from espnet_dq.files import Folder, atomic, check_replaceable, check_sha256, sha256
+from espnet_dq.files import Folder, atomic, check_replaceable, check_sha256, sha256, write_text
 from espnet_dq.formats import detect
 from espnet_dq.formats.openai.write import save as save_pt
 
@@ -104,8 +104,7 @@ def keep(checkpoint: Path, write: Callable[[Path], object], origin: dict) -> Pat
         now = datetime.now(UTC).isoformat(timespec="seconds")
         record = {**origin, "sha256": sha256(whole), "date": now}
         # First, so that a checkpoint without it is none that was fetched.
-        with atomic(checkpoint.with_suffix(".json")) as tmp:
-            tmp.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        write_text(checkpoint.with_suffix(".json"), json.dumps(record, indent=1) + "\n")
     return checkpoint
 
 

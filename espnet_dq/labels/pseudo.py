@@ -32,7 +32,7 @@ from espnet_dq.data.spelling import compared, normalise
 from espnet_dq.data.texts import as_said, repetition
 from espnet_dq.data.unfit import has_special_token
 from espnet_dq.errors import InputError, named
-from espnet_dq.files import atomic, sha256
+from espnet_dq.files import atomic, sha256, write_text
 from espnet_dq.formats.openai import read as openai
 from espnet_dq.runtimes.torch import speak_whole
 from espnet_dq.whisper.dims import language_token, vocabulary_tokenizer
@@ -137,8 +137,7 @@ def label_folder(
         "kept": len(kept),
         "dropped": dict(sorted(dropped.items())),
     }
-    with atomic(out / "labels.json") as tmp:
-        tmp.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    write_text(out / "labels.json", json.dumps(report, indent=1) + "\n")
     return report
 
 

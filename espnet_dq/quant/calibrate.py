@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from espnet_dq.errors import InputError
-from espnet_dq.files import atomic
+from espnet_dq.files import write_text
 
 _LARGEST_FILE = 1 << 20  # bytes; a line a layer is far below
 
@@ -101,8 +101,7 @@ def save_ranges(path: str | Path, recorder: Recorder, about: Mapping[str, str | 
         layer: {"range": top, "rows": recorder.rows[layer]} for layer, top in recorder.tops.items()
     }
     content = {**about, "layers": layers}
-    with atomic(path) as tmp:
-        tmp.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(content, indent=1) + "\n")
 
 
 def load_ranges(path: str | Path) -> dict[str, float]:

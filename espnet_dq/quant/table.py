@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from espnet_dq.errors import InputError
-from espnet_dq.files import atomic
+from espnet_dq.files import write_text
 from espnet_dq.reading import read_yaml
 
 SUFFIX = ".yaml"
@@ -43,5 +43,4 @@ def write_table(path: Path | str, grids: Mapping[str, str], comment: str) -> Non
     """Write a table, `comment` (lines) above it, whole or not at all."""
     lines = [f"# {line}".rstrip() for line in comment.splitlines()]
     lines += [f"{name}: {grid}" for name, grid in grids.items()]
-    with atomic(path) as tmp:
-        tmp.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_text(path, "\n".join(lines) + "\n")

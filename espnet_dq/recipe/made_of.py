@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from espnet_dq.errors import InputError
-from espnet_dq.files import atomic, discard
+from espnet_dq.files import discard, write_text
 
 TABLES = ("utt2sha256", "text", "utt2lang")  # which decide about windows
 
@@ -44,8 +44,7 @@ def make_way(
         if not anew and old == said:
             return
         discard(folder)
-    with atomic(path) as tmp:
-        tmp.write_text(said, encoding="utf-8")
+    write_text(path, said)
 
 
 def _cksum(files: Iterable[Path]) -> str:

@@ -17,7 +17,7 @@ import yaml
 from espnet_dq.config import TRAININGS, check_number, check_whole, read_config, read_section
 from espnet_dq.data.kaldi import read_scp
 from espnet_dq.errors import InputError, shown
-from espnet_dq.files import atomic, check_replaceable
+from espnet_dq.files import atomic, check_replaceable, write_text
 from espnet_dq.values import share
 
 PLAN = "plan.json"  # in an experiment
@@ -283,10 +283,7 @@ def plan(
             (first,) = lengths.values()
             given = on_grid(ceil(first.steps * first.batch / _batch(config)))
         whole, lengths[name] = complete(config, str(path), windows, dev, given)
-        with atomic(files[name]) as tmp:
-            tmp.write_text(
-                yaml.safe_dump(whole, sort_keys=False, allow_unicode=True), encoding="utf-8"
-            )
+        write_text(files[name], yaml.safe_dump(whole, sort_keys=False, allow_unicode=True))
     with atomic(out / PLAN) as tmp:
         told = {name: asdict(x) | {"said": str(x)} for name, x in lengths.items()}
         tmp.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")

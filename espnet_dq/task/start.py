@@ -12,7 +12,7 @@ from whisper.model import ModelDimensions
 from espnet_dq.config import TOKENS, QuantConfig
 from espnet_dq.data.prompted import RoundingClips
 from espnet_dq.errors import InputError, WorkError, named
-from espnet_dq.files import atomic, check_apart, check_replaceable, sha256
+from espnet_dq.files import atomic, check_apart, check_replaceable, sha256, write_text
 from espnet_dq.formats import torch_file
 from espnet_dq.formats.openai import read as openai
 from espnet_dq.formats.registry import home
@@ -88,11 +88,9 @@ def init_student(
     state = {espnet_name(name): w.float() for name, w in weights.state.items()}
     with atomic(out / STUDENT) as tmp, open(tmp, "wb") as f:
         torch.save(state, f)
-    with atomic(out / TOKENS) as tmp:
-        tmp.write_text("\n".join(token_list(weights.dims)) + "\n", encoding="utf-8")
+    write_text(out / TOKENS, "\n".join(token_list(weights.dims)) + "\n")
     for name, value in zip(_VALUES, (numbers(weights.dims), numbers(theirs), table), strict=True):
-        with atomic(out / name) as tmp:
-            tmp.write_text(json.dumps(value) + "\n", encoding="utf-8")
+        write_text(out / name, json.dumps(value) + "\n")
     return out / STUDENT
 
 
@@ -185,8 +183,7 @@ def round_start(exp: Path, name: str, init: Path, out: Path, padding: str) -> Pa
     note.unlink(missing_ok=True)
     with atomic(out) as tmp, open(tmp, "wb") as f:
         torch.save(saved, f)
-    with atomic(note) as tmp:
-        tmp.write_text(json.dumps(made_of) + "\n", encoding="utf-8")
+    write_text(note, json.dumps(made_of) + "\n")
     return out
 
 
