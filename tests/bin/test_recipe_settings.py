@@ -65,7 +65,8 @@ def test_what_differs_is_named(given, said, experiment):
 def test_a_canary_that_chooses_is_a_setting_of_the_training(experiment, tmp_path):
     own = str(toys.save_corpus(tmp_path / "corpus") / "test")
     experiment()
-    with pytest.raises(InputError, match=r"other settings: canary debian, now .*test: use --tag"):
+    said = r"settings: canary debian, now .*test; canary_content not set, now \w{16}: use --tag"
+    with pytest.raises(InputError, match=said):
         experiment(canary=own)
     # What is trained can be scored on others, or on none, and a killed run goes on with them.
     for canary in (own, "none"):
