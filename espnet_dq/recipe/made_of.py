@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from espnet_dq.data.kaldi import read_scp
 from espnet_dq.errors import InputError
 from espnet_dq.files import discard, write_text
 
@@ -33,6 +34,8 @@ def make_way(
     """
     tables = [data / part / table for part in ("train", "dev") for table in TABLES]
     said = "".join(_cksum(group) for group in (tables, *([file] for file in files)))
+    for part in ("train", "dev"):
+        _check(data / part)
     path = folder / note
     if path.exists():
         try:
@@ -45,6 +48,15 @@ def make_way(
             return
         discard(folder)
     write_text(path, said)
+
+
+def _check(folder: Path) -> None:
+    """Raise `InputError` unless tables are of the same windows: one that breaks off is no other."""
+    tables = {folder / name: read_scp(folder / name, empty=True) for name in TABLES}
+    known = {key for table in tables.values() for key in table}
+    for path, table in tables.items():
+        if known - table.keys():
+            raise InputError(f"{path}: no line for {min(known - table.keys())}")
 
 
 def _cksum(files: Iterable[Path]) -> str:

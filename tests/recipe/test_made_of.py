@@ -58,6 +58,14 @@ def test_what_cannot_be_read_is_no_other(path, exp):
     assert (exp / "kd/checkpoint.pth").exists()
 
 
+@pytest.mark.parametrize("table", ["text", "utt2lang", "utt2sha256"])
+def test_nor_is_a_table_that_breaks_off(table, exp):
+    (exp / "data/train" / table).write_text("")
+    with pytest.raises(InputError, match=rf"data/train/{table}: no line for u$"):
+        begin(exp)
+    assert (exp / "kd/checkpoint.pth").exists()
+
+
 def test_nor_is_a_note_that_cannot_be_read(exp):
     (exp / "kd/start").unlink()
     (exp / "kd/start").mkdir()
