@@ -11,7 +11,8 @@ from espnet_dq.config import QuantConfig, merge, parse_keys, read_config
 from espnet_dq.errors import InputError
 from espnet_dq.fetch.sources import MODELS
 from espnet_dq.quant.grids import get_grid
-from espnet_dq.quant.table import read_grid
+from espnet_dq.quant.table import SUFFIX, read_grid
+from espnet_dq.recipe.options import QAT_CONFIG
 from espnet_dq.report import rounded
 
 # Keys of a training that dq.sh decides, whatever a configuration says.
@@ -26,8 +27,13 @@ SET = (
 )  # fmt: skip
 
 
+# Of conf/qat.yaml on grids of few bits: weights have to cross larger steps. On others half of it
+# forgets less of what the training does not have (docs/results.md).
+FEW_BITS_RATE = 1.0e-5
+
+
 def set_keys(o: Mapping[str, str], part: str, caller: str) -> dict:
-    """The keys of a training that options set, and where it begins on a grid of few bits.
+    """The keys of a training that options set, and where it begins on a grid of few bits, how fast.
 
     A file that a key names may lie in the recipe's folder, or in that of the `caller`.
     """
@@ -43,6 +49,10 @@ def set_keys(o: Mapping[str, str], part: str, caller: str) -> dict:
     elsewhere = os.path.abspath(caller) != os.getcwd()
     if elsewhere and isinstance(ranges, str) and not os.path.isfile(ranges):
         quant["activation_ranges"] = os.path.abspath(os.path.join(caller, ranges))
+    if o[f"{part}_config"] == QAT_CONFIG and (_is_table(o["grid"]) or rounded.few_bits(o["grid"])):
+        optim = keys.setdefault("optim_conf", {})
+        if isinstance(optim, dict):
+            optim.setdefault("lr", FEW_BITS_RATE)
     on_grid = part == "qat" or o["mode"] == "joint"
     if on_grid and _few_bits(o["grid"]):
         section = QuantConfig.SECTION
@@ -60,9 +70,12 @@ def set_keys(o: Mapping[str, str], part: str, caller: str) -> dict:
 
 def _few_bits(grid: str) -> bool:
     """Whether training does better where rounding by clips begins it; not known of tables."""
-    if grid.endswith(".yaml"):
-        return False
-    return get_grid(grid).learns and rounded.few_bits(grid)
+    return not _is_table(grid) and get_grid(grid).learns and rounded.few_bits(grid)
+
+
+def _is_table(grid: str) -> bool:
+    """Whether each weight has a grid of its own, as a rule of few bits."""
+    return grid.endswith(SUFFIX)
 
 
 def _set(place: dict, key: str, value: float, who: str) -> None:

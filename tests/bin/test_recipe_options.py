@@ -431,6 +431,27 @@ def test_where_training_on_few_bits_begins(options, begins, tmp_path):
         assert found["model_conf"]["ranges"] == "gptq"
 
 
+@pytest.mark.parametrize(
+    ("options", "rate"),
+    [
+        ({"grid": "ct2_int8"}, 5e-6),
+        ({"grid": "onnx_int8", "qat_args": "optim_conf.lr=2.0e-6"}, 2e-6),
+        ({"grid": "ggml_q4_0"}, 1e-5),
+        ({"grid": "ggml_q4_K"}, 1e-5),
+        ({"grid": "ggml_q4_0", "qat_args": "optim_conf.lr=2.0e-6"}, 2e-6),
+        ({"grid": "ggml_q4_0", "qat_config": "conf/qat_long.yaml"}, 2e-6),
+        ({"grid": "TABLE"}, 1e-5),
+    ],
+)
+def test_the_rate_on_few_bits(options, rate, tmp_path):
+    table = tmp_path / "mine.yaml"
+    table.write_text("decoder.token_embedding.weight: uniform6_g32\n")
+    options = options | ({"grid": str(table)} if options["grid"] == "TABLE" else {})
+    settled = settle({**options, "expdir": str(tmp_path)})
+    text = settled["qat_yaml"] or Path(RECIPE, settled["qat_config"]).read_text()
+    assert yaml.safe_load(text)["optim_conf"]["lr"] == rate
+
+
 def test_few_bits_of_a_section_that_is_none(tmp_path):
     with pytest.raises(InputError, match="--qat_args: model_conf: None is no mapping"):
         settle({"grid": "ggml_q4_0", "expdir": str(tmp_path), "qat_args": "model_conf="})
