@@ -75,8 +75,8 @@ def check_kind(key: str, value: object, kinds: type | UnionType, what: str) -> N
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of a package says, or else its name, in one line of at most 200 letters."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    """What an error of a package says, or else its name, in one line of at most 500 letters."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:500]
 
 
 @contextlib.contextmanager

@@ -5,7 +5,6 @@ import json
 import os
 import re
 import shlex
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -192,8 +191,7 @@ def _folders(o: Mapping[str, str], exp: str, of_teacher: str) -> dict[str, str]:
     dump, stamps = os.path.join(root, o["corpus"]), os.path.join(root, "canary")
     if o["data_root"]:
         decides = os.fsencode(f"{os.path.realpath(o['data_root'])}\n{o['local_data_opts']}")
-        said = subprocess.run(["cksum"], input=decides, stdout=subprocess.PIPE, check=True)
-        dump += f"/{said.stdout.split()[0].decode()}"
+        dump += f"/{hashlib.sha256(decides).hexdigest()[:10]}"
     # What the teacher splits or labels is a data set of its own.
     raw = f"{dump}/raw" + f"_split_{of_teacher}" * (o["long"] == "split")
     drawn = f"{exp}/data/test" if int(o["test_clips"]) else f"{raw}/test"

@@ -327,8 +327,8 @@ def test_where_data_are(options, drawn, test, tmp_path):
     given = {"corpus": "csv", "data_root": "here", "local_data_opts": words, "expdir": "exp"}
     settled = settle(given | {"dumpdir": "dump"} | options, str(tmp_path))
     # As a shell would say it.
-    (sums,) = bash('printf "%s\\n%s" "$@" | cksum', f"{tmp_path}/my ü.csv", words)
-    shown = {"SUM": sums.split()[0], "EXP": settled["exp"]}
+    (sums,) = bash('printf "%s\\n%s" "$@" | sha256sum', f"{tmp_path}/my ü.csv", words)
+    shown = {"SUM": sums[:10], "EXP": settled["exp"]}
     for name, path in (("data", "dump/csv/SUM/data"), ("drawn", drawn), ("test", test)):
         for placeholder, stands_for in shown.items():
             path = path.replace(placeholder, stands_for)

@@ -297,4 +297,4 @@ def test_from_openais_file_they_are_openais(base, tmp_path):
         convert(["--from", str(tmp_path / "toy.pt"), "--to", "ct2", "--out", str(tmp_path / "ct2")])
         == 0
     )
-    assert json.loads((tmp_path / "ct2/config.json").read_text()) == config(DIMS)
+    assert json.loads((tmp_path / "ct2/config.json").read_text()) == config(DIMS, None, False)
