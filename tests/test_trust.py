@@ -60,7 +60,7 @@ def test_nothing_that_is_read_can_be_code():
         if name == "torch.load":
             assert ast.unparse(given["weights_only"]) == "True", where
         if name == "yaml.load":
-            assert ast.unparse(given[1]) == "loader", where  # yaml.CSafeLoader, in files.py
+            assert ast.unparse(given[1]) == "loader", where  # yaml.CSafeLoader, in reading.py
         if name.startswith("yaml.") and "load" in last:
             assert last in ("load", "safe_load"), where
         assert name not in ("eval", "exec", "compile", "__import__", "np.load"), where

@@ -49,7 +49,8 @@ def set_keys(o: Mapping[str, str], part: str, caller: str) -> dict:
     elsewhere = os.path.abspath(caller) != os.getcwd()
     if elsewhere and isinstance(ranges, str) and not os.path.isfile(ranges):
         quant["activation_ranges"] = os.path.abspath(os.path.join(caller, ranges))
-    if o[f"{part}_config"] == QAT_CONFIG and (_is_table(o["grid"]) or rounded.few_bits(o["grid"])):
+    ours = os.path.realpath(o[f"{part}_config"]) == os.path.realpath(QAT_CONFIG)
+    if ours and (_is_table(o["grid"]) or rounded.few_bits(o["grid"])):
         optim = keys.setdefault("optim_conf", {})
         if isinstance(optim, dict):
             optim.setdefault("lr", FEW_BITS_RATE)

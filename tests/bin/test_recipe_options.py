@@ -447,9 +447,10 @@ def test_the_rate_on_few_bits(options, rate, tmp_path):
     table = tmp_path / "mine.yaml"
     table.write_text("decoder.token_embedding.weight: uniform6_g32\n")
     options = options | ({"grid": str(table)} if options["grid"] == "TABLE" else {})
-    settled = settle({**options, "expdir": str(tmp_path)})
-    text = settled["qat_yaml"] or Path(RECIPE, settled["qat_config"]).read_text()
-    assert yaml.safe_load(text)["optim_conf"]["lr"] == rate
+    for caller in (str(tmp_path), str(RECIPE)):  # whose conf/qat.yaml it may be
+        settled = settle({**options, "expdir": str(tmp_path)}, caller)
+        text = settled["qat_yaml"] or Path(RECIPE, settled["qat_config"]).read_text()
+        assert yaml.safe_load(text)["optim_conf"]["lr"] == rate
 
 
 def test_few_bits_of_a_section_that_is_none(tmp_path):
