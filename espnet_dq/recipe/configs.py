@@ -111,5 +111,6 @@ def changed(o: Mapping[str, str], part: str, exp: str, caller: str) -> str:
             try:
                 check(file, *models, read_grid(o["grid"]), processes)
             except InputError as e:
-                raise InputError(str(e).replace(str(file), f"{config} with {option}")) from e
+                said = f"{config} with {option}" if o[option.removeprefix("--")] else config
+                raise InputError(str(e).replace(str(file), said)) from e
     return text

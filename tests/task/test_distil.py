@@ -17,7 +17,10 @@ from espnet_dq.data.kaldi import read_wav
 from espnet_dq.data.pack import Balance
 from espnet_dq.errors import InputError
 from espnet_dq.formats.format import Format
+from espnet_dq.quant.prepare import assign_grids, candidates
 from espnet_dq.recipe.settle import settle
+from espnet_dq.whisper.dims import SIZES
+from espnet_dq.whisper.weights import EMBEDDING
 from tests import toys
 
 
@@ -98,9 +101,9 @@ def test_a_table_is_trained_for_pytorch_as_the_recipe_does(given, grids, tmp_pat
         raise Begun(of)
 
     monkeypatch.setattr(training, "_Steps", begin)
-    names = ("decoder.token_embedding.weight", "decoder.blocks.0.mlp.0.weight")
     table = tmp_path / "grids.yaml"
-    table.write_text(json.dumps(dict(zip(names, grids, strict=False))))
+    of = dict.fromkeys(candidates(SIZES["tiny"]), "none") | assign_grids(SIZES["tiny"], grids[0])
+    table.write_text(json.dumps(of | {EMBEDDING: grids[-1]}))
     with pytest.raises(Begun) as begun:
         dq.distil(**given, out=tmp_path / "exp", grid=str(table), nj=1)
     (form,) = (each for each in begun.value.args[0] if isinstance(each, Format))
