@@ -5,6 +5,7 @@ configuration. ESPnet's classes, the commands and the teacher's cache all take t
 Imports no torch.
 """
 
+import re
 import shlex
 from collections.abc import Collection, Mapping
 from copy import deepcopy
@@ -48,6 +49,7 @@ PADDINGS = ("zeros", "silence")
 TRAININGS = ("kd", "qat")  # of an experiment, in float and on the grid
 # What a training leaves, and is exported and scored: the average of its best epochs on dev.
 CHECKPOINT = "valid.loss.ave.pth"
+_EXPONENT = re.compile(r"[+-]?[\d.]+e[+-]?\d+", re.I)  # 1e-5: to YAML a word
 TOKENS = "tokens.txt"  # what it begins with, for ESPnet's --token_list
 
 
@@ -412,6 +414,7 @@ def merge(config: dict, overrides: Mapping, prefix: str) -> None:
             continue
         if isinstance(old, dict):
             raise InputError(f"{name}: {shown(value)} is no mapping")
-        if _numeric(old) and not _numeric(value) and value != "auto":  # `lambda_hidden: auto`
+        number = _numeric(old) or (isinstance(value, str) and _EXPONENT.fullmatch(value))
+        if number and not _numeric(value) and value != "auto":  # `lambda_hidden: auto`
             raise InputError(f"{name}: {shown(value)} is no number (in YAML 1e-5 is 1.0e-5)")
         config[key] = deepcopy(value)

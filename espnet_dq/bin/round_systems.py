@@ -23,6 +23,7 @@ from espnet_dq.bin.arguments import Parser
 from espnet_dq.errors import run, say
 from espnet_dq.files import atomic
 from espnet_dq.formats.registry import home
+from espnet_dq.quant.grids import few_bits
 from espnet_dq.recipe.systems import SYSTEMS, place
 from espnet_dq.report import rounded
 from espnet_dq.report.headline import ROUNDED
@@ -67,7 +68,7 @@ def round_student(exp: Path, grid: str) -> None:
     if path.exists():
         return
     student = load(exp / "export/student.pt")
-    if few := rounded.few_bits(grid):
+    if few := few_bits(grid):
         how, kept = " by clips", exp / "export" / rounded.kept(grid)
     model = quantize(student, grid, exp / "data/train" if few else None)
     if few:

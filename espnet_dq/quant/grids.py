@@ -231,3 +231,8 @@ def get_grid(name: str) -> Grid:
         f"unknown grid '{name}': known are {', '.join(GRIDS)} and uniform2 to uniform8, "
         "the latter also as uniform4_tensor or uniform4_g64"
     )
+
+
+def few_bits(name: str) -> bool:
+    """Whether rounding to this grid by clips pays: at 8 bits what is gained is not worth it."""
+    return get_grid(name).bits < 8

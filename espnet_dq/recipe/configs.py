@@ -10,10 +10,8 @@ import yaml
 from espnet_dq.config import QuantConfig, merge, parse_keys, read_config
 from espnet_dq.errors import InputError
 from espnet_dq.fetch.sources import MODELS
-from espnet_dq.quant.grids import get_grid
-from espnet_dq.quant.table import SUFFIX, read_grid
-from espnet_dq.recipe.options import QAT_CONFIG
-from espnet_dq.report import rounded
+from espnet_dq.quant.table import read_grid
+from espnet_dq.task.by_grid import by_grid
 
 # Keys of a training that dq.sh decides, whatever a configuration says.
 SET = (
@@ -27,13 +25,8 @@ SET = (
 )  # fmt: skip
 
 
-# Of conf/qat.yaml on grids of few bits: weights have to cross larger steps. On others half of it
-# forgets less of what the training does not have (docs/results.md).
-FEW_BITS_RATE = 1.0e-5
-
-
 def set_keys(o: Mapping[str, str], part: str, caller: str) -> dict:
-    """The keys of a training that options set, and where it begins on a grid of few bits, how fast.
+    """The keys of a training that options set.
 
     A file that a key names may lie in the recipe's folder, or in that of the `caller`.
     """
@@ -49,34 +42,7 @@ def set_keys(o: Mapping[str, str], part: str, caller: str) -> dict:
     elsewhere = os.path.abspath(caller) != os.getcwd()
     if elsewhere and isinstance(ranges, str) and not os.path.isfile(ranges):
         quant["activation_ranges"] = os.path.abspath(os.path.join(caller, ranges))
-    ours = os.path.realpath(o[f"{part}_config"]) == os.path.realpath(QAT_CONFIG)
-    if ours and (_is_table(o["grid"]) or rounded.few_bits(o["grid"])):
-        optim = keys.setdefault("optim_conf", {})
-        if isinstance(optim, dict):
-            optim.setdefault("lr", FEW_BITS_RATE)
-    on_grid = part == "qat" or o["mode"] == "joint"
-    if on_grid and _few_bits(o["grid"]):
-        section = QuantConfig.SECTION
-        given = [read_config(o[f"{part}_config"]).get(section) or {}, keys.get(section, {})]
-        if all(isinstance(x, dict) for x in given):
-            said = given[0] | given[1]
-            # The outputs of a frozen encoder are kept as the grid's own ranges give them.
-            if not said.keys() & {"ranges", "ramp"} and said.get("train_encoder") not in (
-                "none",
-                0,
-            ):
-                keys[section] = given[1] | {"ranges": "gptq"}
     return keys
-
-
-def _few_bits(grid: str) -> bool:
-    """Whether training does better where rounding by clips begins it; not known of tables."""
-    return not _is_table(grid) and get_grid(grid).learns and rounded.few_bits(grid)
-
-
-def _is_table(grid: str) -> bool:
-    """Whether each weight has a grid of its own, as a rule of few bits."""
-    return grid.endswith(SUFFIX)
 
 
 def _set(place: dict, key: str, value: float, who: str) -> None:
@@ -86,7 +52,10 @@ def _set(place: dict, key: str, value: float, who: str) -> None:
 
 
 def changed(o: Mapping[str, str], part: str, exp: str, caller: str) -> str:
-    """The configuration of a training with single keys changed, checked before any work."""
+    """The configuration of a training with what options and grid set, empty if that is nothing.
+
+    What the user changes is checked before any work.
+    """
     config, option = o[f"{part}_config"], f"--{part}_args"
     whole, keys = read_config(config), set_keys(o, part, caller)
     for key in SET:
@@ -95,8 +64,13 @@ def changed(o: Mapping[str, str], part: str, exp: str, caller: str) -> str:
         if isinstance(place, dict) and last in place:
             raise InputError(f"{option}: {key}: that is set by the recipe")
     merge(whole, keys, f"{option}: ")
+    if part == "qat" or o["mode"] == "joint":
+        whole = by_grid(whole, read_grid(o["grid"]), config)
+    if whole == read_config(config):
+        return ""
     text = yaml.safe_dump(whole, sort_keys=False, allow_unicode=True)
-    if not os.path.exists(f"{exp}/settings"):  # else it was checked, or dq.sh refuses to change it
+    # Else stage 3 will check it, or it was checked, or dq.sh refuses to change it.
+    if keys and not os.path.exists(f"{exp}/settings"):
         from espnet_dq.api.models import load
         from espnet_dq.task.check import check, sizes  # imports ESPnet
 

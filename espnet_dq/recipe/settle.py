@@ -29,7 +29,7 @@ from espnet_dq.fetch.sources import MODELS, MULTILINGUAL
 from espnet_dq.files import sha256
 from espnet_dq.formats.registry import home
 from espnet_dq.reading import read_json
-from espnet_dq.recipe.configs import changed, set_keys
+from espnet_dq.recipe.configs import changed
 from espnet_dq.recipe.options import DEBIAN, DEFAULTS, NONE, QAT_CONFIG, TRAIN_CONFIG
 from espnet_dq.recipe.settings import TRAINED, same_number
 from espnet_dq.recipe.systems import SYSTEMS, entries
@@ -125,7 +125,7 @@ def _configurations(o: Mapping[str, str], exp: str, caller: str) -> tuple[dict, 
     known |= {"train_yaml": "", "qat_yaml": ""}
     configs = {}
     for part in parts:
-        text = changed(o, part, exp, caller) if set_keys(o, part, caller) else ""
+        text = changed(o, part, exp, caller)
         path = o[f"{part}_config"]
         configs[path] = yaml.safe_load(text) if text else read_config(path)
         if _trains(o, exp):

@@ -8,7 +8,6 @@ clips of the training's data (`espnet_dq.quant.gptq`), else each weight to its n
 from collections.abc import Mapping
 
 from espnet_dq.formats.registry import home
-from espnet_dq.quant.grids import get_grid
 
 ROLE = "student_rounded"
 
@@ -21,11 +20,6 @@ def name(grid: str) -> str:
 def exported(grid: str) -> str:
     """The file, or folder, of the format that has the grid."""
     return f"{name(grid)}{home(grid).suffix}"
-
-
-def few_bits(grid: str) -> bool:
-    """Whether it pays to round by clips: what is gained at 8 bits is not worth the minutes."""
-    return get_grid(grid).bits < 8
 
 
 def kept(grid: str) -> str:

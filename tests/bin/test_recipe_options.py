@@ -441,12 +441,16 @@ def test_where_training_on_few_bits_begins(options, begins, tmp_path):
         ({"grid": "ggml_q4_0", "qat_args": "optim_conf.lr=2.0e-6"}, 2e-6),
         ({"grid": "ggml_q4_0", "qat_config": "conf/qat_long.yaml"}, 2e-6),
         ({"grid": "TABLE"}, 1e-5),
+        ({"grid": "ggml_q4_0", "qat_config": "COPY"}, 1e-5),
     ],
 )
 def test_the_rate_on_few_bits(options, rate, tmp_path):
     table = tmp_path / "mine.yaml"
     table.write_text("decoder.token_embedding.weight: uniform6_g32\n")
-    options = options | ({"grid": str(table)} if options["grid"] == "TABLE" else {})
+    copy = tmp_path / "copy.yaml"
+    copy.write_bytes((RECIPE / "conf/qat.yaml").read_bytes())
+    places = {"TABLE": str(table), "COPY": str(copy)}
+    options = {name: places.get(value, value) for name, value in options.items()}
     for caller in (str(tmp_path), str(RECIPE)):  # whose conf/qat.yaml it may be
         settled = settle({**options, "expdir": str(tmp_path)}, caller)
         text = settled["qat_yaml"] or Path(RECIPE, settled["qat_config"]).read_text()
