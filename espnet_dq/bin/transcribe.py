@@ -1,19 +1,23 @@
 """Print what is said in audio files of any kind and length."""
 
+import functools
 import os
+import signal
 import sys
+from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 from pathlib import Path
+from threading import Event
 
 from espnet_dq.bin.arguments import Parser, add_context, add_model
 from espnet_dq.data.languages import known_language
 from espnet_dq.data.texts import gap
+from espnet_dq.decode.live import arriving, last_columns, transcribe_live
 from espnet_dq.decode.subtitles import HEAD, cue, json_line
 from espnet_dq.decode.transcribe import BEAM, SURE, transcribe
 from espnet_dq.errors import DQError, InputError, one_line, run, say
 from espnet_dq.files import atomic, check_replaceable
-from espnet_dq.runtimes import RUNTIMES, Segment, load_runtime
+from espnet_dq.runtimes import RUNTIMES, Runtime, Segment, load_runtime
 from espnet_dq.runtimes.interface import TASKS, Guard, check_times, sets_times
 from espnet_dq.values import count, whole
 
@@ -31,7 +35,12 @@ _GUARDED: dict[Guard, str] = {
 def get_parser() -> Parser:
     """The command's options."""
     parser = Parser(__doc__)
-    parser.add_argument("audio", nargs="+", metavar="AUDIO", help="audio file: wav, mp3, ogg, ...")
+    parser.add_argument("audio", nargs="*", metavar="AUDIO", help="audio file: wav, mp3, ogg, ...")
+    parser.add_argument(
+        "--live",
+        action="store_true",
+        help="hear a microphone instead: samples of 16 bits at 16 kHz, mono, on standard input",
+    )
     add_model(parser)
     parser.add_argument("--language", help="code or name, e.g. it (default: detected and named)")
     parser.add_argument("--runtime", choices=RUNTIMES, help="default: the one that reads the model")
@@ -90,6 +99,10 @@ def main(argv: list[str] | None = None) -> int:
     are still transcribed, and the exit code is 2; 1 for one on which the runtime failed.
     """
     args = get_parser().parse_args(argv)
+    if args.live:
+        _check_live(args)
+    elif not args.audio:
+        raise InputError("AUDIO is needed, or --live")
     if args.words and args.format != JSON:
         raise InputError("--words: only with --format json")
     if args.timestamps and args.format != "text":
@@ -106,11 +119,13 @@ def main(argv: list[str] | None = None) -> int:
     if timestamps:
         check_times(runtime)
     timestamps |= args.format == JSON and sets_times(runtime)
+    if args.live:
+        _live(runtime, asked, args.timestamps, not args.no_guard)
     code = 0
     for path, place in zip(args.audio, places, strict=True):
         prefix = f"{one_line(path)}\t" if len(args.audio) > 1 and not place else ""
         try:
-            detected = partial(_name_language, path, args.vad)
+            detected = functools.partial(_name_language, path, args.vad)
             segments = transcribe(
                 runtime, path, asked, timestamps, _warner(), detected,
                 args.channel, args.vad, not args.no_guard,
@@ -131,6 +146,42 @@ def main(argv: list[str] | None = None) -> int:
             say(f"transcribe: {e}", sys.stderr)
             code = max(code, e.exit_code)
     return code
+
+
+def _check_live(args: Namespace) -> None:
+    """Raise `InputError` for what is of files, and for a standard input that nothing comes from."""
+    if args.audio:
+        raise InputError(f"{args.audio[0]}: --live hears standard input, and no file")
+    for name in ("format", "words", "channel", "vad", "out", "replace"):
+        if getattr(args, name) != get_parser().get_default(name):
+            raise InputError(f"--{name}: not with --live")
+    if os.isatty(0):
+        raise InputError("--live: nothing comes in: arecord -f S16_LE -r 16000 -t raw | ...")
+
+
+def _live(runtime: Runtime, language: str | None, timestamps: bool, guarded: bool) -> None:
+    """Print a line for each utterance until the input ends, or Ctrl-C does.
+
+    On a terminal standard error shows what is heard of one that goes on.
+    """
+    ended, shown = Event(), sys.stderr.isatty()
+
+    def end(*_: object) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        ended.set()
+
+    def partial(text: str) -> None:
+        if shown:
+            print(f"\r\x1b[K{last_columns(text)}", end="", file=sys.stderr, flush=True)
+
+    signal.signal(signal.SIGINT, end)
+    with open(0, "rb", buffering=0, closefd=False) as stream:
+        blocks = arriving(stream, ended)
+        detected = functools.partial(_name_language, "stdin", True)
+        segments = transcribe_live(runtime, blocks, language, partial, detected, guarded)
+        for segment in _told(segments, "stdin"):
+            partial("")
+            print("".join(_parts([segment], "text", timestamps, "")), end="", flush=True)
 
 
 def _places(audio: list[str], out: Path | None, kind: str, replace: bool) -> list[Path | None]:
