@@ -281,12 +281,12 @@ def save(model: Model | nets.Net, path: str | Path, to: str | None = None) -> Pa
 
 
 def lost(form: str, model: Model) -> str:
-    """What a format loses: own settings, and audio in its runtime as it comes; or ""."""
+    """What a format loses: own settings, and in its runtime as it comes audio and times; or ""."""
     own, kind = model.weights.generation, FORMATS[form]
     said = [] if own is None else [kind.lost(own, model.dims)]
     if model.weights.any_window and not kind.says_any_window:
         said.append(f"{form} has no place for any_window: say --context short where it runs")
-    return "; ".join(filter(None, (*said, kind.unheard(model.dims))))
+    return "; ".join(filter(None, (*said, kind.unheard(model.dims), kind.untimed(model.dims))))
 
 
 def _save(model: Model, path: Path, form: str) -> None:

@@ -178,3 +178,7 @@ class Format(ABC):
             return ""
         seconds = own_window(dims) / SAMPLE_RATE
         return f"the model hears {seconds:g} s at a time: {self.other_window}"
+
+    def untimed(self, dims: "ModelDimensions") -> str:
+        """Why its runtime sets no timestamps of such a model, in a line; or ""."""
+        return ""

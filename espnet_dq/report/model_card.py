@@ -169,6 +169,7 @@ def _head(
 def _run(form: str, dims: ModelDimensions, filled: Mapping[str, str]) -> list[str]:
     """How the format's runtime runs it, and what is `filled` in."""
     card, unheard = FORMATS[form].card, FORMATS[form].unheard(dims)
+    untimed = FORMATS[form].untimed(dims)
     use = card.shorter if unheard and card.shorter else card.usage
     for place, text in filled.items():
         use = use.replace(place, text)
@@ -182,6 +183,7 @@ def _run(form: str, dims: ModelDimensions, filled: Mapping[str, str]) -> list[st
         f"`PATH` is the folder with this file. The tokenizer is {card.tokenizer}.",
         "",
         *([f"In code of your own: {unheard}.", ""] if unheard else []),
+        *([f"Without subtitles: {untimed}.", ""] if untimed else []),
     ]
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from espnet_dq.data.texts import join
 from espnet_dq.errors import InputError, first_line
+from espnet_dq.formats.registry import FORMATS
 from espnet_dq.runtimes.interface import (
     FRAMES,
     TEMPERATURES,
@@ -19,7 +20,6 @@ from espnet_dq.runtimes.interface import (
     worst,
     written,
 )
-from espnet_dq.whisper.vocabulary import WHOLE
 
 MOST_BEAMS = 8  # WHISPER_MAX_DECODERS; beyond it says nothing of any audio
 PADDED = 256  # positions, to a multiple of which whisper.cpp fills its keys and values
@@ -54,9 +54,7 @@ class WhisperCpp:
         self.threads, self.positions = threads, content.dims.n_audio_ctx
         self.window = 2 * self.positions / FRAMES
         self.compute_type = content.tensors["decoder.token_embedding.weight"].kind.name.lower()
-        # Of two layers it takes a model for the first release of distil-whisper, unless it is a v3,
-        # and lets it set no timestamps.
-        self.timed = content.dims.n_text_layer != 2 or content.dims.n_vocab == WHOLE[2]
+        self.timed = not FORMATS["ggml"].untimed(content.dims)
         vocabulary = content.dims.n_vocab  # 99 languages in 51865; 51864 is English-only
         known = list(LANGUAGES)[: vocabulary - 51766] if vocabulary >= 51865 else ["en"]
         self.languages = frozenset(known)

@@ -230,6 +230,15 @@ def test_int8_tiny_runs_as_its_dequantized_checkpoint(weights_dir, clips, tmp_pa
         assert int8  # activations are rounded too, so a word may differ
 
 
+@pytest.mark.parametrize("form", ["ct2", "ggml"])
+def test_where_no_timestamps_are_set_is_said(form, save_toy, tmp_path, capsys):
+    """Of two layers, by whisper.cpp alone; what the runtime does is asked in test_transcribe."""
+    for layers in (1, 2):
+        convert(save_toy(0, 32, layers), form, tmp_path / f"{layers}")
+        told = "no timestamps of a model with two decoder layers" in capsys.readouterr().err
+        assert told == (layers == 2 and form == "ggml")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("form,runtime", [("ct2", "faster-whisper"), ("ggml", "whisper.cpp"),
                                           ("onnx", "sherpa-onnx"), ("openai", "openai-whisper"),

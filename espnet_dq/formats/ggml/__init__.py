@@ -50,6 +50,13 @@ class Ggml(Format):
 
         write.check_grids(dims, grids)
 
+    def untimed(self, dims):
+        from espnet_dq.whisper.vocabulary import WHOLE
+
+        # It takes such a model for the first release of distil-whisper, unless it is a v3.
+        untimed = dims.n_text_layer == 2 and dims.n_vocab != WHOLE[2]
+        return "whisper.cpp sets no timestamps of a model with two decoder layers" * untimed
+
     def rounded(self, path, model):
         from espnet_dq.formats.ggml import read, rounding
 
