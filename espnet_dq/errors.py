@@ -129,26 +129,64 @@ class _Output:
         return getattr(self._stream, name)
 
 
-def end_cleanly(prog: str) -> None:
-    """Let SIGTERM and SIGHUP end this process as an error does: what is half-written is removed.
+AGAIN = 0.1  # seconds until a signal is asked for again that a package has swallowed
 
-    The exit code is 128 and the signal's number. A second signal ends it at once. Processes that
-    this one has forked do so, too, without a word.
+
+class _Ending:
+    """How a signal ends this process: as an error that is raised until `run` has it.
+
+    Python swallows what a handler raises in a destructor or a callback of a package, and a package
+    may in a bare `except`. Not repeated while what is half-written is removed.
     """
-    first = os.getpid()
 
-    def end(number: int, _: object) -> None:
+    def __init__(self) -> None:
+        self.first, self.error = os.getpid(), None
+
+    def handle(self, number: int, _: object = None) -> None:
+        """The first signal: it is told, and raised."""
         for each in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(each, signal.SIG_DFL)
-        if os.getpid() == first:  # not by print: another may be at it
-            name = signal.Signals(number).name
-            with contextlib.suppress(OSError):
-                os.write(2, f"{one_line(prog)}: ended by {name}\n".encode())
-        raise SystemExit(128 + number)
+        if number == signal.SIGINT:  # `run` tells of it
+            signal.signal(number, signal.default_int_handler)
+            self.error = KeyboardInterrupt()
+        else:
+            self.error = SystemExit(128 + number)
+        if os.getpid() == self.first:
+            if number != signal.SIGINT:
+                name = signal.Signals(number).name
+                with contextlib.suppress(OSError):  # not by print: another may be at it
+                    os.write(2, f"{one_line(program())}: ended by {name}\n".encode())
+            sys.unraisablehook = self._silent
+            signal.signal(signal.SIGALRM, self._again)
+            signal.setitimer(signal.ITIMER_REAL, AGAIN, AGAIN)
+        raise self.error
 
-    for each in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(each) is signal.SIG_DFL:  # nohup ignores SIGHUP
-            signal.signal(each, end)
+    def _again(self, *_: object) -> None:
+        if self.error not in _causes(sys.exception()):
+            raise self.error
+
+    def _silent(self, unraisable: "sys.UnraisableHookArgs") -> None:
+        if unraisable.exc_value is not self.error:
+            sys.__unraisablehook__(unraisable)
+
+    def over(self) -> None:
+        """Raise nothing any more."""
+        if self.error is not None:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def end_cleanly() -> _Ending:
+    """Let SIGTERM and SIGHUP end this process as an error does: what is half-written is removed.
+
+    The exit code is 128 and the signal's number. So does Ctrl-C. A second signal ends it at once.
+    Processes that this one has forked do so, too, without a word.
+    """
+    ending = _Ending()
+    usual = (signal.SIG_DFL, signal.default_int_handler)  # nohup ignores SIGHUP
+    for each in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        if signal.getsignal(each) in usual:
+            signal.signal(each, ending.handle)
+    return ending
 
 
 def run(main: Callable[[], int | None]) -> None:
@@ -158,7 +196,7 @@ def run(main: Callable[[], int | None]) -> None:
     opened, an interrupt. A broken pipe ends quietly, as other Unix tools do. A traceback is a fault
     of ours.
     """
-    end_cleanly(program())
+    ending = end_cleanly()
     # Closed: what is printed is an error, as of other tools; what is said to stderr is not.
     out = sys.stdout or open(os.open(os.devnull, os.O_RDONLY), "w")  # noqa: SIM115
     err = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
@@ -169,11 +207,15 @@ def run(main: Callable[[], int | None]) -> None:
         try:
             try:
                 code = main() or 0
-            except SystemExit as e:  # argparse's, which has said all
+            except SystemExit as e:  # argparse's, which has said all, or a signal's
                 code = e.code
             sys.stdout.flush()
+            if ending.error is not None:  # swallowed, and all was done before it came again
+                raise ending.error
         except BaseException as e:
-            code = _told(e)
+            ending.over()
+            error = ending.error or e  # a package may have made another one of it
+            code = error.code if isinstance(error, SystemExit) else _told(error)
             if code is None:
                 raise
     sys.exit(code)

@@ -50,8 +50,8 @@ def atomic(path: Path | str, folder: Folder | None = None) -> Iterator[Path]:
 
     Raises:
         InputError: something else is at `path`, and stays there.
-        OSError: there is no room (`FULL`); names `path`. torch must write to an open file for
-            that: given a path it says nothing of the reason.
+        OSError: there is no room (`FULL`), or nothing can be written there; names `path`. torch
+            must write to an open file for that: given a path it says nothing of the reason.
 
     Example usage::
 
@@ -73,10 +73,10 @@ def atomic(path: Path | str, folder: Folder | None = None) -> Iterator[Path]:
             else:
                 os.replace(tmp, path)
     except BaseException as error:
-        full = _no_room(error)
+        number = _reason(error, tmp)
         remove(tmp)
-        if full:
-            raise OSError(full, os.strerror(full), str(path)) from error
+        if number:
+            raise OSError(number, os.strerror(number), str(path)) from error
         raise
 
 
@@ -277,15 +277,20 @@ def _same_files(one: Path, other: Path) -> bool:
         return False
 
 
-def _no_room(error: BaseException | None) -> int | None:
-    """Which of `FULL` is behind an error, if any.
+def _reason(error: BaseException | None, tmp: Path) -> int | None:
+    """The system's number of what is behind an error in writing `tmp`, if it is that.
 
-    An error of torch's own follows the system's; safetensors, which is Rust, only quotes it.
+    That there is no room is so whatever it names. An error of torch's own follows the system's;
+    safetensors, which is Rust, only quotes it.
     """
     while error is not None:
         quoted = re.search(r"\(os error (\d+)\)", str(error))
-        number = int(quoted[1]) if quoted else getattr(error, "errno", None)
-        if number in FULL:
+        if quoted:
+            number, ours = int(quoted[1]), "serializing" in str(error)
+        else:
+            number, name = getattr(error, "errno", None), getattr(error, "filename", None)
+            ours = isinstance(name, str | Path) and Path(name).is_relative_to(tmp)
+        if number in FULL or (number and ours):
             return number
         error = error.__context__
     return None

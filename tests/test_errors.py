@@ -1,5 +1,6 @@
 import errno
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -110,3 +111,71 @@ def test_streams_that_take_nothing(tmp_path, redirected, code, said, options):
     assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
     lines = [x for x in done.stderr.splitlines() if x != "to stderr"]
     assert lines == ([f"command: {said}"] if said else [])
+
+
+SIGNAL = """
+import os, signal, sys, time
+from espnet_dq.errors import run
+
+number = int(sys.argv[1])
+
+
+class Package:
+    def __del__(self):
+        os.kill(os.getpid(), number)
+        sum(range(10**6))  # where the handler is called
+
+
+def destructor():
+    Package()
+    time.sleep(20)
+    print("went on")
+
+
+def bare():
+    try:
+        os.kill(os.getpid(), number)
+        time.sleep(1)
+    except:
+        pass
+    time.sleep(20)
+    print("went on")
+
+
+def another():
+    try:
+        os.kill(os.getpid(), number)
+        time.sleep(1)
+    except BaseException as e:
+        raise RuntimeError("of a package") from e
+
+
+def done():
+    Package()
+    print("done")
+
+
+def cleaning():
+    try:
+        destructor()
+    finally:
+        time.sleep(0.5)  # longer than until it comes again
+        print("cleaned")
+
+
+run(globals()[sys.argv[2]])
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("how", ["destructor", "bare", "another", "done", "cleaning"])
+def test_a_signal_that_a_package_swallows_comes_again(number, how, tmp_path):
+    """And what is half-written is removed in peace."""
+    (tmp_path / "command.py").write_text(SIGNAL)
+    done = subprocess.run(
+        [sys.executable, "-P", str(tmp_path / "command.py"), str(int(number)), how],
+        capture_output=True, text=True, timeout=15,
+    )  # fmt: skip
+    said = "ended by SIGTERM" if number == signal.SIGTERM else "interrupted"
+    assert (done.returncode, done.stderr) == (128 + number, f"command: {said}\n")
+    assert done.stdout == {"cleaning": "cleaned\n", "done": "done\n"}.get(how, "")

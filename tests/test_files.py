@@ -8,7 +8,7 @@ import pytest
 from espnet_dq.bin.convert import main as convert
 from espnet_dq.bin.init_student import main as init_student
 from espnet_dq.bin.score import main as score
-from espnet_dq.errors import InputError, run
+from espnet_dq.errors import InputError, program, run
 from espnet_dq.files import Folder, atomic, file_name
 
 
@@ -16,8 +16,7 @@ def tree(folder):
     return {path: path.is_dir() or path.read_bytes() for path in folder.rglob("*")}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
+EVERY = pytest.mark.parametrize(
     ("form", "grid"),
     [
         ("openai", "none"),
@@ -29,6 +28,10 @@ def tree(folder):
         ("transformers_js", "ggml_q4_0"),
     ],
 )
+
+
+@pytest.mark.slow
+@EVERY
 def test_every_format_on_a_full_disk(form, grid, save_toy, tmp_path, full_disk, capsys):
     """What was there stays, nothing is added, and the line names the file that was asked for."""
     out = tmp_path / "out"
@@ -42,6 +45,17 @@ def test_every_format_on_a_full_disk(form, grid, save_toy, tmp_path, full_disk, 
     said = capsys.readouterr().err
     assert said.endswith(f": {out}: File too large\n") and said.count("\n") == 1
     assert tree(tmp_path) == before
+
+
+@EVERY
+def test_every_format_where_nothing_can_be_written(form, grid, save_toy, capsys):
+    """The line names what was asked for, and not how it is called until it is whole."""
+    with pytest.raises(SystemExit) as ended:
+        run(lambda: convert(["--from", str(save_toy(state=32, layers=1)), "--to", form, "--grid",
+                             grid, "--out", "/proc/self/fdinfo/out"]))  # fmt: skip
+    said = capsys.readouterr().err.splitlines()
+    assert ended.value.code and said[-1].startswith(f"{program()}: /proc/self/fdinfo/out: ")
+    assert len(said) == 1
 
 
 def test_the_students_start_on_a_full_disk(save_toy, tmp_path, full_disk, capsys):

@@ -64,6 +64,7 @@ class Format(ABC):
         float_dtype: the only one that it stores floats in, `float16`; None: `float32`, too.
         padding: what its runtime fills windows with, `zeros` or `silence`.
         engine: for people, what computes its logits for `verify`; empty: nothing does.
+        package: what is imported for that.
         isolated: whether that runs native code of its own, which may end the process.
         other_window: what its runtime, as it comes, does with a window that is not 30 s; empty: it
             hears all of the audio.
@@ -81,6 +82,7 @@ class Format(ABC):
     float_dtype: ClassVar[str | None] = None
     padding: ClassVar[str] = WindowConfig.padding
     engine: ClassVar[str] = ""
+    package: ClassVar[str] = ""
     isolated: ClassVar[bool] = False
     other_window: ClassVar[str] = ""
     says_any_window: ClassVar[bool] = True

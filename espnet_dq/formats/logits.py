@@ -17,15 +17,17 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
-from espnet_dq.errors import first_line
+from espnet_dq.errors import first_line, no_memory
 from espnet_dq.formats.format import Format
 
 LOUDER = 1e-6
-NOT_INSTALLED = 3  # exit code of the process where the runtime is not there
+# Exit codes of the process: the runtime is not there, or not enough memory.
+NOT_INSTALLED, NO_MEMORY = 3, 4
 _SAMPLES = 320  # of audio, a position of the encoder
 
 
@@ -86,13 +88,18 @@ def run(form: Format, path: Path, probe: Probe) -> np.ndarray | str:
     Returns:
         (2, texts, count, n_vocab) float32; or, if there are none, why, in one line that begins
         with `not run` if only the runtime is not installed.
+
+    Raises:
+        MemoryError: there is not enough of it, here or in the process that runs it.
     """
     if not form.isolated:
         try:
             return form.logits(path, probe)
         except Exception as e:  # of no common base
-            if _is_absence(e):
-                return f"not run: {_missing(form, e)}"
+            if no_memory(e):
+                raise
+            if _is_absence(form, e):
+                return f"not run: {form.engine} is not installed"
             return f"{form.engine} does not run it: {first_line(e)}"
     with tempfile.TemporaryDirectory() as scratch:
         asked, answer = Path(scratch) / "probe", Path(scratch) / "logits"
@@ -109,8 +116,10 @@ def run(form: Format, path: Path, probe: Probe) -> np.ndarray | str:
             env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         )
         said = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:] or [""]
+        if done.returncode == NO_MEMORY:
+            raise MemoryError(f"{form.engine}: {path}")
         if done.returncode == NOT_INSTALLED:
-            return f"not run: {said[0]}"
+            return f"not run: {form.engine} is not installed"
         if done.returncode or not answer.is_file():
             return f"{form.engine} does not run it (exit code {done.returncode}): {said[0][:160]}"
         found = np.fromfile(answer, "<f4")
@@ -132,17 +141,10 @@ def of_model(model, probe: Probe, mels: np.ndarray) -> np.ndarray:
     return np.array(found)
 
 
-def _is_absence(error: Exception) -> bool:
-    """Whether a package is not installed.
-
-    What a runtime itself lacks for what a file asks of it, transformers says in an error of that
-    class, too, but without a name.
-    """
-    return isinstance(error, ImportError) and error.name is not None
-
-
-def _missing(form: Format, error: ImportError) -> str:
-    return f"{form.engine} is not installed ({error.name})"
+def _is_absence(form: Format, error: Exception) -> bool:
+    """Whether the runtime is not installed, and not only something that a file asks it for."""
+    named = isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0]
+    return bool(named) and named == form.package and find_spec(named) is None
 
 
 def _main(module: str, name: str, path: str, asked: str, answer: str) -> int:
@@ -152,8 +154,9 @@ def _main(module: str, name: str, path: str, asked: str, answer: str) -> int:
     try:
         logits = form.logits(Path(path), probe)
     except Exception as e:  # each runtime raises its own, of no common base
-        if _is_absence(e):
-            print(_missing(form, e), file=sys.stderr)
+        if no_memory(e):
+            return NO_MEMORY
+        if _is_absence(form, e):
             return NOT_INSTALLED
         print(first_line(e), file=sys.stderr)
         return 1

@@ -368,6 +368,52 @@ def test_what_a_file_lacks_is_no_missing_runtime(changed):
     assert isinstance(found, str) and found.startswith("transformers does not run it: FlashAtt")
 
 
+@pytest.mark.parametrize(
+    ("error", "found"),
+    [
+        (ModuleNotFoundError("No module", name="transformers"), "not run: transformers is not in"),
+        (ModuleNotFoundError("No module named 'x'", name="x"), "transformers does not run it: No"),
+        (ModuleNotFoundError("No part", name="transformers.x"), "transformers does not run it: No"),
+        (ImportError("x.so: cannot be read", name="scipy"), "transformers does not run it: x.so"),
+        (ImportError("x.so: failed to map segment from shared object", name="_x"), MemoryError),
+    ],
+)
+def test_what_cannot_be_loaded_is_no_missing_runtime(error, found, make_toy, monkeypatch):
+    def fails(*_):
+        raise error
+
+    form, probe = FORMATS["hf"], logits.make_probe(make_toy().dims)
+    monkeypatch.setattr(type(form), "logits", fails)
+    missing = str(found).startswith("not run")
+    monkeypatch.setattr(logits, "find_spec", lambda name: None if missing else "there")
+    if found is MemoryError:
+        with pytest.raises(ImportError, match="failed to map segment"):  # told as no memory
+            logits.run(form, "nothing", probe)
+    else:
+        assert logits.run(form, "nothing", probe).startswith(found)
+
+
+@pytest.mark.parametrize(
+    ("says", "found"),
+    [("raise MemoryError", MemoryError), ("import _pywhispercpp", "not run: whisper.cpp is not"),
+     ("raise ValueError('odd')", "whisper.cpp does not run it (exit code 1): odd")],
+)  # fmt: skip
+def test_so_it_is_of_a_runtime_that_is_a_process(says, found, make_toy, tmp_path, monkeypatch):
+    """`sitecustomize` has whisper.cpp hidden there, and its reader fails."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\nsys.modules['_pywhispercpp'] = None\n"
+        "import espnet_dq.formats.ggml as module\n"
+        f"def logits(*_):\n    {says}\nmodule.Ggml.logits = staticmethod(logits)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    probe = logits.make_probe(make_toy().dims)
+    if found is MemoryError:
+        with pytest.raises(MemoryError):
+            logits.run(FORMATS["ggml"], tmp_path / "nothing", probe)
+    else:
+        assert logits.run(FORMATS["ggml"], tmp_path / "nothing", probe).startswith(found)
+
+
 @pytest.mark.slow
 def test_texts_of_the_longest_decoder_reach_the_process(tmp_path, make_toy):
     """Longer than an argument of a process can be; what is no model ends in one line."""

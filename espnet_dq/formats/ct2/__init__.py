@@ -34,6 +34,7 @@ class CTranslate2(Format):
          "vocabulary.json"),
     )  # fmt: skip
     engine = "CTranslate2"
+    package = "ctranslate2"
     isolated = True
     other_window = "faster-whisper pads audio to 30 s, and fails unless its features are cut"
     card = Card(

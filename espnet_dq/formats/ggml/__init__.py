@@ -32,6 +32,7 @@ class Ggml(Format):
     float_dtype = "float16"  # whisper.cpp's convolution aborts on another
     padding = "silence"
     engine = "whisper.cpp"
+    package = "_pywhispercpp"
     isolated = True
     other_window = "whisper.cpp leaves out the rest of each 30 s: give it no more"
     says_any_window = False

@@ -28,6 +28,7 @@ class HuggingFace(Format):
     # Of several files, and adapters; CTranslate2's file has the same ending as pickles.
     hosted = (("*.safetensors",), ("pytorch_model*.bin", "adapter_model.bin"))
     engine = "transformers"
+    package = "transformers"
     card = Card(
         "# pip install transformers torch librosa\n"
         "import librosa\nfrom transformers import pipeline\n\n"

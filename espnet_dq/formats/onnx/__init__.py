@@ -16,6 +16,7 @@ class Onnx(Format):
     grids = ("onnx_int8", "ggml_q8_0", "ggml_q4_0")
     folder = Folder("onnx", ("encoder.onnx", "decoder.onnx", "tokens.txt"))
     engine = "ONNX Runtime"
+    package = "onnxruntime"
     isolated = True
     other_window = "sherpa-onnx leaves out what is beyond: give it no more"
     card = Card(

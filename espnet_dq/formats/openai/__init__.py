@@ -13,6 +13,7 @@ class OpenAI(Format):
     exported = "student.pt"
     runtime = "torch"
     engine = "openai-whisper"
+    package = "whisper"
     other_window = "openai-whisper pads audio to 30 s, and fails"
 
     def recognizes(self, path, start):

@@ -38,6 +38,7 @@ class TransformersJs(Format):
     )
     padding = "silence"  # as transformers.js pads
     engine = "ONNX Runtime"
+    package = "onnxruntime"
     isolated = True
     card = Card(
         "// npm i @huggingface/transformers\n"
