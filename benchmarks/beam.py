@@ -12,18 +12,17 @@ other, text from before as prompt), and the same greedy. Adds a JSON line for ea
 import argparse
 import json
 import time
-from datetime import date
 from functools import partial
 from pathlib import Path
 
 import jiwer
 
-from espnet_dq.bin.describe import commit
 from espnet_dq.data.kaldi import KaldiDir
 from espnet_dq.data.spelling import compared
 from espnet_dq.decode.transcribe import BEAM, transcribe
 from espnet_dq.errors import run
 from espnet_dq.runtimes import load_runtime
+from lines import Lines
 from long_audio import make
 from manifest_size import ROOT
 
@@ -62,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
         "ours, greedy": partial(ours, loaded(beam_size=1)),
         "faster-whisper, greedy": partial(theirs, model, {"beam_size": 1}),
     }
-    speech, made_at = KaldiDir.load(args.speech), commit()
+    speech, results = KaldiDir.load(args.speech), Lines(args.out)
     args.work.mkdir(parents=True, exist_ok=True)
     for language in args.languages:
         path = args.work / f"{language}.wav"
@@ -86,12 +85,8 @@ def main(argv: list[str] | None = None) -> int:
                 "cpu_seconds": round(seconds, 1),
                 "command": f"benchmarks/beam.py --minutes {args.minutes:g} --model FOLDER --speech "
                 f"FOLDER --languages {' '.join(args.languages)} --work FOLDER",
-                "date": date.today().isoformat(),
-                "commit": made_at,
             }
-            print(json.dumps(line), flush=True)
-            with open(args.out, "a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+            print(json.dumps(results.add(line)), flush=True)
     return 0
 
 

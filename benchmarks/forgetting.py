@@ -26,9 +26,7 @@ in seconds:
 
 import argparse
 import hashlib
-import json
 from collections import Counter
-from datetime import date
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -39,7 +37,6 @@ import numpy as np
 from tqdm import tqdm
 
 from espnet_dq.api.models import convert
-from espnet_dq.bin.describe import commit
 from espnet_dq.data.audio import SAMPLE_RATE, load_audio
 from espnet_dq.data.kaldi import KaldiDir
 from espnet_dq.data.spelling import compared
@@ -51,6 +48,7 @@ from espnet_dq.report.markdown import table
 from espnet_dq.runtimes import guess_runtime, load_runtime
 from espnet_dq.runtimes.interface import Segment
 from espnet_dq.scoring.score import MAIN_RATES, MEAN, Texts, Utterance, rates, read_texts
+from lines import Lines
 from named import named
 from timestamps import Times, measure
 
@@ -257,11 +255,8 @@ def main(argv: list[str] | None = None) -> int:
     models, data = named(args.models, "--models"), named(args.data, "--data")
     models = [Model(name, path, args.work, args.threads) for name, path in models.items()]
     folders = [Folder(name, path, args.clips, args.seed, args.work) for name, path in data.items()]
-    done = []
-    if args.out.is_file():
-        done = [json.loads(line) for line in args.out.read_text(encoding="utf-8").splitlines()]
-    # Once: the file that is written may make the tree differ from its commit.
-    made_at, results = commit(), []
+    lines, results = Lines(args.out), []
+    done = lines.read()
     for model in models:
         for folder in folders:
             for task in TASKS:
@@ -278,10 +273,7 @@ def main(argv: list[str] | None = None) -> int:
                 line["clips"] = {x: len(utts) for x, utts in folder.by_language.items()}
                 line |= TASKS[task](model, folder, args)
                 line["runtime"] = f"{RUNTIME} {version(RUNTIME)}, {model.engine.compute_type}"
-                line |= {"date": date.today().isoformat(), "commit": made_at}
-                with open(args.out, "a", encoding="utf-8") as out:
-                    out.write(json.dumps(line) + "\n")
-                results.append(line)
+                results.append(lines.add(line))
         vars(model).pop("engine", None)  # the next one needs its memory
     print(markdown(results))
     return 0

@@ -14,12 +14,10 @@ interrupted goes on with the batches that are missing.
 """
 
 import collections
-import json
 import random
 import tempfile
 import time
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 
 import torch
@@ -27,7 +25,6 @@ from tqdm import tqdm
 from whisper.model import ModelDimensions, Whisper
 
 from espnet_dq.bin.arguments import Parser
-from espnet_dq.bin.describe import commit
 from espnet_dq.errors import DQError, InputError, run
 from espnet_dq.formats import detect, logits
 from espnet_dq.formats.logits import Probe
@@ -40,6 +37,7 @@ from espnet_dq.quant.prepare import assign_grids, quantize
 from espnet_dq.whisper.weights import Weights
 from fuzz_changes import CHANGES, REWRITTEN, Unchanged
 from fuzz_worker import Worker
+from lines import Lines
 
 BATCH = 100  # changes, and a JSON line
 GRIDS = {"ct2": "ct2_int8", "ggml": "ggml_q5_0", "onnx": "onnx_int8", "hf": "uniform4",
@@ -160,9 +158,8 @@ def main(argv: list[str] | None = None) -> int:
     if args.changes % BATCH:
         raise InputError(f"--changes {args.changes}: no multiple of {BATCH}")
     torch.set_num_threads(1)
-    made_at = commit()
-    lines = args.out.read_text(encoding="utf-8").splitlines() if args.out.is_file() else []
-    done = {json.loads(line)["batch"] for line in lines}
+    lines = Lines(args.out)
+    done = {line["batch"] for line in lines.read()}
     with tempfile.TemporaryDirectory() as folder:
         weights = detect.load(args.model) if args.model else toy()
         original = make(args.format, args.grid or GRIDS[args.format], weights, Path(folder))
@@ -176,12 +173,10 @@ def main(argv: list[str] | None = None) -> int:
             result = batch(original, worker, seed, BATCH, args.share)
             result |= {"grid": args.grid or GRIDS[args.format],
                        "model": str(args.model.name) if args.model else "toy",
-                       "seconds": round(time.monotonic() - began), "commit": made_at,
-                       "date": date.today().isoformat()}  # fmt: skip
-            with open(args.out, "a", encoding="utf-8") as f:
-                f.write(json.dumps(result, ensure_ascii=False) + "\n")
+                       "seconds": round(time.monotonic() - began)}  # fmt: skip
+            lines.add(result)
         worker.close()
-    results = [json.loads(line) for line in args.out.read_text(encoding="utf-8").splitlines()]
+    results = lines.read()
     failures = [failure for result in results for failure in result["failures"]]
     total: collections.Counter[str] = collections.Counter()
     for result in results:

@@ -15,14 +15,12 @@ import argparse
 import json
 import subprocess
 import time
-from datetime import date
 from pathlib import Path
 
 import yaml
 
 from espnet_dq.api.models import convert, export, load, quantize, save
 from espnet_dq.api.verification import verify
-from espnet_dq.bin.describe import commit
 from espnet_dq.decode.folder import decode_folder
 from espnet_dq.errors import InputError, WorkError, run
 from espnet_dq.files import bytes_on_disk
@@ -33,6 +31,7 @@ from espnet_dq.runtimes import guess_runtime
 from espnet_dq.scoring import sclite
 from espnet_dq.scoring.score import MAIN_RATES, score
 from espnet_dq.student.checkpoint import CHECKPOINT
+from lines import Lines
 
 # Beside the grids: floats, whose texts in whisper.cpp are not CTranslate2's.
 FLOATS = {"none": "ct2", "none_ggml": "ggml"}
@@ -124,12 +123,8 @@ def main(argv: list[str] | None = None) -> int:
             raise InputError(f"--grids {grid}: known are {', '.join(GRIDS)} and .yaml files")
     experiment, config = args.experiment.resolve(), args.qat_config.resolve()
     keys = ("experiment", "method", "grid", "qat_config", "seed")
-    done = set()
-    if args.out.is_file():
-        for line in args.out.read_text(encoding="utf-8").splitlines():
-            done.add(tuple(json.loads(line).get(key) for key in keys))
-    # Once: the file that is written makes the tree differ from its commit.
-    made_at = commit()
+    lines = Lines(args.out)
+    done = lines.known(keys)
     for grid in args.grids:
         for method in METHODS if not grid.startswith("none") else ["ptq"]:
             qat = {}
@@ -149,10 +144,7 @@ def main(argv: list[str] | None = None) -> int:
             work.mkdir(parents=True, exist_ok=True)
             line = {"experiment": experiment.name, "method": method, "grid": name, **qat}
             line |= measure(method, grid, trained, work, args.data)
-            line |= {"date": date.today().isoformat(), "commit": made_at}
-            with open(args.out, "a", encoding="utf-8") as out:
-                out.write(json.dumps(line) + "\n")
-            print(json.dumps(line), flush=True)
+            print(json.dumps(lines.add(line)), flush=True)
     return 0
 
 

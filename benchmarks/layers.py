@@ -11,7 +11,6 @@ on the other half of the windows.
 import argparse
 import json
 import random
-from datetime import date
 from pathlib import Path
 
 import torch
@@ -21,7 +20,6 @@ from tqdm import tqdm
 from whisper import load_model
 from whisper.tokenizer import get_tokenizer
 
-from espnet_dq.bin.describe import commit
 from espnet_dq.config import TAPS
 from espnet_dq.data.audio import load_audio
 from espnet_dq.data.kaldi import KaldiDir
@@ -33,6 +31,7 @@ from espnet_dq.errors import run
 from espnet_dq.whisper.encoding import encode_text
 from espnet_dq.whisper.forward import log_mel, window_samples
 from espnet_dq.whisper.taps import Taps
+from lines import Lines
 
 RESULTS = Path(__file__).with_name("results") / "layers.jsonl"
 WAYS = ("dynamic", "dynamic_monotonic", "optimal_monotonic")
@@ -95,6 +94,7 @@ def main(argv: list[str] | None = None) -> int:
     models = [load_model(str(path), device="cpu") for path in (args.student, args.teacher)]
     data = KaldiDir.load(args.data)
     utts = random.Random(args.seed).sample(sorted(data.wav), WINDOWS)
+    lines = Lines(args.out)
     for tap, (student, teacher) in read(models, data, utts).items():
         cka = linear_cka(student, teacher)
         by_cka = choices(1 - cka)
@@ -108,11 +108,8 @@ def main(argv: list[str] | None = None) -> int:
             "fitted_on_even": after_fit(student, teacher, list(enumerate(even))),
             "fitted_on_all": after_fit(student, teacher, every),
             "fitted_on_cka": after_fit(student, teacher, list(enumerate(by_cka["dynamic"]))),
-            "date": date.today().isoformat(), "commit": commit(),
         }  # fmt: skip
-        print(json.dumps(line, indent=1))
-        with open(args.out, "a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        print(json.dumps(lines.add(line), indent=1))
     return 0
 
 

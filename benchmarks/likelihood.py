@@ -13,17 +13,14 @@ intervals of the recipe's reports (`espnet_dq.scoring.bootstrap`). Models are of
         --seen prompts=dump/asterisk/raw/test --unseen stamps=data/parts/tuxpaint
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping
-from datetime import date
 
 import numpy as np
 import torch
 from whisper.model import Whisper
 
 import espnet_dq as dq
-from espnet_dq.bin.describe import commit
 from espnet_dq.data.canary import NO_SPEECH, order
 from espnet_dq.data.kaldi import KIND, SET, KaldiDir
 from espnet_dq.errors import InputError, run
@@ -34,6 +31,7 @@ from espnet_dq.scoring.bootstrap import differences
 from espnet_dq.scoring.likelihood import Likelihood
 from espnet_dq.scoring.score import MEAN
 from forgetting import mark
+from lines import Lines
 from named import named
 from transfer import get_parser, make
 
@@ -94,7 +92,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.threads:
         torch.set_num_threads(args.threads)
     _, data = make(args)
-    sample, made_at, lines, first = data.fingerprint()[:12], commit(), [], None
+    sample, results, lines, first = data.fingerprint()[:12], Lines(args.out), [], None
     data = data.select(u for u in data.wav if data.extra[KIND][u] != NO_SPEECH)
     paths = named(args.models, "--models")
     models = {name: dq.load(path) for name, path in paths.items()}
@@ -107,14 +105,11 @@ def main(argv: list[str] | None = None) -> int:
     for name, model in models.items():
         ours = listen(model, data, name)
         first = first or ours
-        lines.append({
+        lines.append(results.add({
             "model": name, "weights": mark(paths[name]), "sample": sample, "seed": args.seed,
             "words": args.words,
             "kinds": compare(data, ours, first, args.seed),
-            "date": date.today().isoformat(), "commit": made_at,
-        })  # fmt: skip
-        with open(args.out, "a", encoding="utf-8") as file:
-            file.write(json.dumps(lines[-1]) + "\n")
+        }))  # fmt: skip
     print(markdown(lines))
     return 0
 

@@ -13,20 +13,19 @@ import argparse
 import json
 import random
 import re
-from datetime import date
 from pathlib import Path
 
 import jiwer
 import numpy as np
 import soundfile
 
-from espnet_dq.bin.describe import commit
 from espnet_dq.data.audio import SAMPLE_RATE, load_audio
 from espnet_dq.data.kaldi import KaldiDir, read_scp, write_scp
 from espnet_dq.data.spelling import compared
 from espnet_dq.data.validation import validate
 from espnet_dq.errors import InputError, run
 from espnet_dq.files import new_folder
+from lines import Lines
 from manifest_size import ROOT, measure
 
 RESULTS = ROOT / "benchmarks/results/long_audio.jsonl"
@@ -66,6 +65,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=RESULTS, help="results, added to")
     args = parser.parse_args(argv)
     speech, work, model = KaldiDir.load(args.speech), args.work.resolve(), str(args.model.resolve())
+    lines = Lines(args.out)
     for minutes in args.minutes:
         folder = work / f"{minutes:g}"
         new_folder(folder)
@@ -103,10 +103,7 @@ def main(argv: list[str] | None = None) -> int:
                 f"benchmarks/long_audio.py --minutes {minutes:g} --model FOLDER --speech FOLDER "
                 f"--language {args.language} --work FOLDER"
             )
-            line |= {"date": date.today().isoformat(), "commit": commit()}
-            print(json.dumps(line), flush=True)
-            with open(args.out, "a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+            print(json.dumps(lines.add(line)), flush=True)
     return 0
 
 

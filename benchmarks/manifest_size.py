@@ -20,7 +20,6 @@ import random
 import subprocess
 import sys
 import time
-from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +27,6 @@ import torch
 import yaml
 from whisper.model import ModelDimensions, Whisper
 
-from espnet_dq.bin.describe import commit
 from espnet_dq.data.audio import SAMPLE_RATE, save_wav
 from espnet_dq.data.kaldi import spk2utt, write_scp
 from espnet_dq.data.splits import SPLITS
@@ -36,6 +34,7 @@ from espnet_dq.errors import WorkError, run
 from espnet_dq.files import new_folder, remove
 from espnet_dq.report import train_log
 from espnet_dq.task.plan import complete
+from lines import Lines
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks/faults/results.jsonl"
@@ -195,12 +194,11 @@ def main(argv: list[str] | None = None) -> int:
     )
     args = parser.parse_args(argv)
     options = " --segments" * args.segments + "".join(f" --skip {x}" for x in args.skip)
+    lines = Lines(args.out)
     for utterances in args.utterances:
         about = {
             "command": f"benchmarks/manifest_size.py --utterances {utterances} --nj {args.nj}"
             f"{options} --work FOLDER",
-            "date": date.today().isoformat(),
-            "commit": commit(),
         }
         work = args.work.resolve() / str(utterances)
         new_folder(work)
@@ -223,9 +221,8 @@ def main(argv: list[str] | None = None) -> int:
             )
             if stage == "6 training":
                 line["waiting"] = round(train_log.read(log).waiting() or 0.0, 4)
-            with open(args.out, "a", encoding="utf-8") as out:
-                print(json.dumps(line), flush=True)
-                out.write(json.dumps(line | about) + "\n")
+            print(json.dumps(line), flush=True)
+            lines.add(line | about)
         remove(work)
     return 0
 

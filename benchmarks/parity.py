@@ -23,7 +23,6 @@ One JSON line each, appended as soon as it is there; what is in --out is not don
 
 import argparse
 import json
-from datetime import date
 from pathlib import Path
 
 import soundfile
@@ -32,7 +31,6 @@ import yaml
 
 from espnet_dq.api.models import convert
 from espnet_dq.api.verification import verify
-from espnet_dq.bin.describe import commit
 from espnet_dq.data.audio import SAMPLE_RATE, load_audio
 from espnet_dq.data.kaldi import read_scp, read_wav, write_scp
 from espnet_dq.decode.folder import decode_folder
@@ -43,6 +41,7 @@ from espnet_dq.runtimes.ggml import WhisperCpp
 from espnet_dq.student.checkpoint import CHECKPOINT
 from espnet_dq.whisper.dims import espnet_name
 from espnet_dq.whisper.vocabulary import numbers
+from lines import Lines
 
 NO_FLASH = " -nfa"
 # (grid, format, its runtime, what that multiplies the weights with). None: there is no other
@@ -161,13 +160,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="JSON lines, appended to")
     args = parser.parse_args(argv)
     keys = ("model", "grid", "format", "runtime", "data")
-    done = set()
-    if args.out.is_file():
-        for line in args.out.read_text(encoding="utf-8").splitlines():
-            done.add(tuple(json.loads(line).get(key) for key in keys))
-    # Once: the file that is written makes the tree differ from its commit.
-    made_at = commit()
-    loud = []
+    lines = Lines(args.out)
+    done, loud = lines.known(keys), []
     for number, factor in enumerate(LOUDER if args.data else ()):
         loud.append(louder(args.data, factor, args.work.resolve() / f"louder{number}"))
     differ = 0
@@ -184,11 +178,8 @@ def main(argv: list[str] | None = None) -> int:
             line = about | compare(
                 model, grid, form, runtime, activations, work, args.data, loud
             )  # fmt: skip
-            line |= {"date": date.today().isoformat(), "commit": made_at}
+            line = lines.add(line)
             differ += line["mismatched"]
-            args.out.parent.mkdir(parents=True, exist_ok=True)
-            with open(args.out, "a", encoding="utf-8") as out:
-                out.write(json.dumps(line, ensure_ascii=False) + "\n")
             line.pop("different", None)
             print(json.dumps(line), flush=True)
     return int(differ > 0)

@@ -16,15 +16,12 @@ faster-whisper's own default settings (a beam of 5, temperatures).
 """
 
 import argparse
-import json
-from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
 import ctranslate2
 import soundfile
 
-from espnet_dq.bin.describe import commit
 from espnet_dq.data import canary
 from espnet_dq.data.audio import load_audio
 from espnet_dq.data.canary import NO_SPEECH, VOICES
@@ -37,6 +34,7 @@ from espnet_dq.report.markdown import table
 from espnet_dq.scoring import transfer
 from espnet_dq.scoring.score import MEAN
 from forgetting import RUNTIME, Model
+from lines import Lines
 from named import named
 
 SECONDS = 30.0  # of each sound that is no speech
@@ -121,8 +119,7 @@ def main(argv: list[str] | None = None) -> int:
     folder, data = make(args)
     sample = data.fingerprint()[:12]
     seconds = {utt: soundfile.info(path).duration for utt, path in data.wav.items()}
-    # Once: the file that is written may make the tree differ from its commit.
-    made_at, lines, first = commit(), [], None
+    results, lines, first = Lines(args.out), [], None
     for model in models:
         out = args.work / "decode" / f"{model.name}_{model.weights}_{sample}"
         if not (out / "decode.json").is_file():
@@ -130,7 +127,7 @@ def main(argv: list[str] | None = None) -> int:
         heard = transfer.heard(folder, out)
         first = first or heard
         said = read_scp(out / "text", empty=True)
-        lines.append({
+        lines.append(results.add({
             "model": model.name, "weights": model.weights, "first": models[0].weights,
             "sample": sample, "seed": args.seed, "words": args.words,
             "kinds": transfer.compare(data, heard, first),
@@ -139,10 +136,7 @@ def main(argv: list[str] | None = None) -> int:
                 data, by_default(model, data, args.seed), seconds
             ),
             "runtime": f"{RUNTIME} {version(RUNTIME)}, {model.engine.compute_type}",
-            "date": date.today().isoformat(), "commit": made_at,
-        })  # fmt: skip
-        with open(args.out, "a", encoding="utf-8") as file:
-            file.write(json.dumps(lines[-1]) + "\n")
+        }))  # fmt: skip
         vars(model).pop("engine", None)  # the next one needs its memory
     print(markdown(lines))
     return 0

@@ -7,11 +7,12 @@ ended. Files and folders are known by the whole form of their names.
 from pathlib import Path
 
 from espnet_dq.bin.arguments import Parser
+from espnet_dq.config import TRAININGS
 from espnet_dq.errors import run
 from espnet_dq.files import remove_left
 from espnet_dq.jobs import end_left
 
-LOGS = ("logs/*", "kd", "qat")  # folders of logs in an experiment: of a stage's jobs, of trainings
+LOGS = ("logs/*", *TRAININGS)  # folders of logs in an experiment: of a stage's jobs, of trainings
 
 
 def get_parser() -> Parser:

@@ -2,7 +2,7 @@
 
 dq.sh gets each of `espnet_dq.recipe.options` as a variable of its name, with whole paths, and
 beside them what the package knows of these values: the format, runtime and file of a grid, the
-experiment's folder, configurations with single keys changed.
+experiment's folder, configurations with single keys changed; and `espnet_dq.recipe.lists`.
 """
 
 import argparse
@@ -15,6 +15,7 @@ from pathlib import Path
 from espnet_dq.bin.arguments import Parser
 from espnet_dq.errors import run
 from espnet_dq.recipe import settings
+from espnet_dq.recipe.lists import lists
 from espnet_dq.recipe.options import BY_NAME, OPTIONS, check_encoding, read
 from espnet_dq.recipe.settle import settle
 
@@ -48,7 +49,10 @@ def get_parser() -> Parser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Print the variables, each as `name=value` and a zero byte; returns 0."""
+    """Print `name=value` of each variable, and of each list `name`, `name[0]=word` and so on.
+
+    Each ends with a zero byte. Returns 0.
+    """
     words = sys.argv[1:] if argv is None else argv
     if {"-h", "--help"} & {*words}:
         get_parser().parse_args(["--help"])
@@ -62,8 +66,10 @@ def main(argv: list[str] | None = None) -> int:
     command = shlex.join(["run.sh", *(w for o, v in made.items() for w in (f"--{o}", v))])
     settled = settle(given, caller) | {"command_line": command}
     settled |= settings.check(Path(settled["exp"]), settled)
-    for name, value in settled.items():
-        print(f"{name}={value}", end="\0")
+    said = [f"{name}={value}" for name, value in settled.items()]
+    for name, words in lists(settled).items():  # of `also` and `systems` in place of the text
+        said += [name, *(f"{name}[{n}]={word}" for n, word in enumerate(words))]
+    print(*said, sep="\0", end="\0")
     return 0
 
 

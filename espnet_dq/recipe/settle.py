@@ -30,17 +30,15 @@ from espnet_dq.files import sha256
 from espnet_dq.formats.registry import home
 from espnet_dq.reading import read_json
 from espnet_dq.recipe.configs import changed
+from espnet_dq.recipe.lists import grids, split_words
 from espnet_dq.recipe.options import DEBIAN, DEFAULTS, NONE, QAT_CONFIG, TRAIN_CONFIG
 from espnet_dq.recipe.settings import TRAINED, same_number
-from espnet_dq.recipe.systems import SYSTEMS, entries
+from espnet_dq.recipe.systems import SYSTEMS
 from espnet_dq.task.plan import AUTO, DEV_WINDOWS, MERGE, MERGED, Wanted, check_amp, heard
 
 LEARNING = ("teacher", "student")
 NAMES = ", ".join(MULTILINGUAL)
 WEIGHTS = "downloads/weights"  # in the recipe's folder: checkpoints that were fetched or made
-# The stages whose results one goes on with. Each stage takes the markers of all later ones.
-NEEDS = {2: (1,), 3: (2,), 4: (2,), 5: (2,), 6: (3, 4, 5), 7: (3, 4, 5, 6), 8: (7,), 9: (8,),
-         10: (9,), 11: (9,), 12: (10,), 13: (8,)}  # fmt: skip
 # Paths that commands of jobs name.
 IN_JOBS = ("dumpdir", "cachedir", "teacher", "student", "grid", "train_config", "qat_config")
 
@@ -89,19 +87,18 @@ def settle(given: dict[str, str], caller: str) -> dict[str, str]:
         _untranscribed(exp) if gone else not _has_text(o["data_root"])
     ):
         o["local_data_opts"] += " --untranscribed"
-    if o["labels"] != "replace" and "--untranscribed" in _words(o["local_data_opts"]):
+    if o["labels"] != "replace" and "--untranscribed" in split_words(o["local_data_opts"]):
         raise InputError("--untranscribed: without text, --labels replace is needed")
     _check_names(exp, o)
     form = home(o["grid"])
     known = {"format": form.name, "runtime": form.runtime, "exported": form.exported}
-    known["data_words"] = "\n".join(_words(o["local_data_opts"]))
     known |= {"padding": form.padding, "exp": exp, "weights": WEIGHTS}
     for model in LEARNING:
         known |= _model(model, o[model])
     known["of_teacher"] = _of_teacher(known)
     known |= _folders(o, exp, known["of_teacher"])
+    known["data_options"] = _data_options(o, known["teacher_pt"])
     known["canary_content"] = _canary(o["canary"])
-    known["scored"] = " ".join(entries(o["systems"].split(), o["grid"], _also(o)))
     configs, told = _configurations(o, exp, caller)
     known |= told
     o["merge"] = _merge(o, configs[o["train_config"]], Path(exp, "settings"))
@@ -114,7 +111,6 @@ def settle(given: dict[str, str], caller: str) -> dict[str, str]:
     kinds = {"steps": int, "epochs": float, "qat_steps": int}
     most = heard(configs, Wanted(**{n: kind(o[n]) for n, kind in kinds.items() if o[n]}))
     known |= {"most_windows": str(most or ""), "dev_windows": str(DEV_WINDOWS)}
-    known["needs"] = _needs(o)
     return o | names | known
 
 
@@ -142,16 +138,6 @@ def _trains(o: Mapping[str, str], exp: str) -> bool:
     return left and (
         0 < stage <= TRAINED or (not stage and not os.path.exists(f"{exp}/done/{TRAINED}"))
     )
-
-
-def _needs(o: Mapping[str, str]) -> str:
-    """A line for each stage from 0 on: those of `NEEDS` that these options do not leave out."""
-    # Without trainings stage 3 needs no windows.
-    left_out = {"skip_data": {1, 2}, "skip_teacher_pass": {4}, "skip_train": {2, 4, 5, 6, 7}}
-    out = {6} if o["mode"] == "joint" else set()
-    out = out.union(*(stages for option, stages in left_out.items() if o[option] == "true"))
-    lines = [[n for n in NEEDS.get(stage, ()) if n not in out] for stage in range(14)]
-    return "\n".join(" ".join(map(str, line)) for line in lines)
 
 
 def _merge(o: Mapping[str, str], config: dict, settings: Path) -> str:
@@ -196,10 +182,14 @@ def _folders(o: Mapping[str, str], exp: str, of_teacher: str) -> dict[str, str]:
     raw = f"{dump}/raw" + f"_split_{of_teacher}" * (o["long"] == "split")
     drawn = f"{exp}/data/test" if int(o["test_clips"]) else f"{raw}/test"
     test = f"{exp}/data/test_windows" if o["test_windows"] == "true" else drawn  # perhaps joined
-    # debian13 is trained on the other set.
-    sets = "tuxpaint_others" if o["corpus"] == "debian13" else "tuxpaint_others tuxpaint"
     known = {"dump": dump, "data": f"{dump}/data", "raw": raw, "drawn": drawn, "test": test}
-    return known | {"stamps": stamps, "stamp_sets": sets}
+    return known | {"stamps": stamps}
+
+
+def _data_options(o: Mapping[str, str], teacher: str) -> str:
+    """What decides the data that experiments on one corpus share."""
+    names = ("corpus", "data_root", "local_data_opts", "allow_pipes", "max_left_out", "long")
+    return " ".join([*(o[name] for name in names), *[teacher] * (o["long"] == "split")])
 
 
 def _first(o: Mapping[str, str]) -> dict[str, str]:
@@ -207,17 +197,6 @@ def _first(o: Mapping[str, str]) -> dict[str, str]:
     joint = o["mode"] == "joint"
     learned = CHECKPOINT if joint or o["merge"] == "1" else MERGED
     return {"first": "qat" if joint else "kd", "learned": learned, "checkpoint": CHECKPOINT}
-
-
-def _words(text: str) -> list[str]:
-    """Those of --local_data_opts, as a shell would read them; raises `InputError`."""
-    try:
-        words = shlex.split(text)
-    except ValueError as e:
-        raise InputError(f"--local_data_opts: {e}") from e
-    if any("\n" in word for word in words):
-        raise InputError("--local_data_opts: a word of several lines")
-    return words
 
 
 def _check_apt(o: Mapping[str, str]) -> None:
@@ -248,7 +227,7 @@ def _check_together(o: dict[str, str]) -> None:
         raise InputError("--data_root goes with a corpus of your own")
     if CORPORA[o["corpus"]].own and not o["data_root"]:
         raise InputError(f"--corpus {o['corpus']} needs --data_root DIR")
-    passed = {word.partition("=")[0] for word in _words(o["local_data_opts"])}
+    passed = {word.partition("=")[0] for word in split_words(o["local_data_opts"])}
     for name in ("language", "split"):
         if o[name] and name not in CORPORA[o["corpus"]].takes:
             these = " or ".join(x for x, corpus in CORPORA.items() if name in corpus.takes)
@@ -323,7 +302,7 @@ def _check_paths(o: Mapping[str, str], typed: Mapping[str, str], gone: bool) -> 
             )
     if not o["grid"].endswith(".yaml"):
         _check_grid("grid", o["grid"])
-    for grid in (also := _also(o)):
+    for grid in (also := grids(o["also"])):
         _check_grid("also", grid)
         if grid == o["grid"]:
             raise InputError(f"--also {grid}: that is --grid, on which the student is trained")
@@ -342,11 +321,6 @@ def _check_paths(o: Mapping[str, str], typed: Mapping[str, str], gone: bool) -> 
     for name in folders if CORPORA[o["corpus"]].file else ["data_root", *folders]:
         if os.path.exists(o[name]) and not os.path.isdir(o[name]):
             raise InputError(f"--{name} {typed[name]}: is no folder")
-
-
-def _also(o: Mapping[str, str]) -> list[str]:
-    """The grids of `--also`."""
-    return [grid.strip() for grid in o["also"].split(",")] if o["also"] else []
 
 
 def _check_grid(option: str, grid: str) -> None:

@@ -12,6 +12,7 @@ from espnet_dq.formats import transformers_js
 from espnet_dq.formats.registry import FORMATS
 from espnet_dq.report import licences, rounded, tables
 from espnet_dq.report.headline import canary_facts, mean_difference, sure
+from espnet_dq.report.markdown import table
 from espnet_dq.report.origin import command, part, repository, weights
 from espnet_dq.scoring import beside
 from espnet_dq.scoring.score import MEAN
@@ -198,6 +199,10 @@ def _rates(
     rows += [(title, others[role]) for role, title in _OTHERS.items() if role in others]
     of = measured or trained
     languages, shown = [code for code in of["wer"] if code != MEAN], beside.columns(of["wer"])
+    cells = [
+        [title, s["runtime"], *(f"{s['wer'][c]:.1f} / {s['cer'][c]:.1f}" for c in shown)]
+        for title, s in rows
+    ]
     unmeasured = "" if of["runtime"] == runtime else f"; in {runtime} it was not measured"
     return [
         f"WER / CER in percent on the test part of: {results['data_name']} "
@@ -205,14 +210,7 @@ def _rates(
         f"language given, text compared by its spelling. {_lettered(languages)}Measured in "
         f"{of['runtime']}{unmeasured}.",
         "",
-        "|model|runtime|" + "|".join(shown) + "|",
-        "|" + "---|" * (len(shown) + 2),
-        *(
-            f"|{title}|{s['runtime']}|"
-            + "|".join(f"{s['wer'][c]:.1f} / {s['cer'][c]:.1f}" for c in shown)
-            + "|"
-            for title, s in rows
-        ),
+        table(["model", "runtime", *shown], cells),
         "",
     ]
 

@@ -138,7 +138,7 @@ def generation_config(dims: ModelDimensions, generation: Generation | None) -> d
     return content
 
 
-def told_languages(dims: ModelDimensions, generation: Generation | None = None) -> list[str]:
+def told_languages(dims: ModelDimensions, generation: Generation | None) -> list[str]:
     """The languages that a model can be told, by its settings; none if it is never told one."""
     return [
         token.strip("<|>") for token in generation_config(dims, generation).get("lang_to_id", ())

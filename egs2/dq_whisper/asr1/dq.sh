@@ -10,7 +10,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 . ./path.sh
 
 # Options are declared in espnet_dq/recipe/options.py, and checked. espnet_dq/bin/recipe.py says them
-# as variables of their names, and beside them what follows (settle.py): exp, teacher_pt, ...
+# as variables of their names, and beside them what follows: exp, teacher_pt, ... (settle.py), and
+# lists: systems, words of commands, ... (lists.py).
 for word; do
     case $word in -h|--help) exec "$PYTHON" -m espnet_dq.bin.recipe --help ;; esac
 done
@@ -18,7 +19,10 @@ settle() {
     local variables variable
     mapfile -d '' -t variables < <("$PYTHON" -m espnet_dq.bin.recipe --caller "$caller" "$@")
     wait "$!" # for its exit code
-    for variable in "${variables[@]}"; do printf -v "${variable%%=*}" %s "${variable#*=}"; done
+    for variable in "${variables[@]}"; do # NAME=VALUE; NAME begins a list, NAME[0]=WORD follows
+        if [[ $variable != *=* ]]; then unset -v "$variable"; continue; fi
+        printf -v "${variable%%=*}" %s "${variable#*=}"
+    done
     nj=${nj:-$(nproc)}
 }
 settle "$@"
@@ -81,12 +85,6 @@ fi
 # nobody else can be at work here, files under the names that `beside` and espnet_dq/files.py make.
 py end_jobs --exp "$exp" "${alone[@]}"
 
-read -ra systems <<< "$systems"
-read -ra also <<< "${also//,/ }"
-read -ra scored <<< "$scored" # NAME:RUNTIME:PATH, as espnet_dq/recipe/systems.py has them
-data_opts=() # the words of local_data_opts
-[ -z "$data_words" ] || mapfile -t data_opts <<< "$data_words"
-
 # What decides the results: espnet_dq/recipe/settings.py has compared them, but perhaps another run
 # has begun the experiment since, where nothing can be locked.
 [ -e "$exp/settings" ] || echo "$settings" | whole "$exp/settings"
@@ -114,7 +112,6 @@ run_stage() {
     log "stage $1: $2"
     started=$SECONDS current=$1
 }
-mapfile -t needs <<< "$needs" # by stage
 # check_before N: what stage N goes on with is of this experiment as it is now, not of one before.
 check_before() {
     local before or
@@ -161,13 +158,9 @@ fetch_weights() {
 # Those that are gone since stage 3, as downloads may be.
 need_weights() { [[ -e $teacher_pt && -e $student_pt ]] || fetch_weights teacher student; }
 
-pipes=()
-[ "$allow_pipes" = false ] || pipes=(--allow_pipes)
 # Experiments on one corpus share its data, so only one makes them at a time. What another has made
 # of the same source while this one waited, with the same options, need not be made again, unless
 # --stage asks for it. (A source that changes while a run reads it is anyone's guess.)
-data_options="$corpus $data_root $local_data_opts $allow_pipes $max_left_out $long"
-if [ "$long" = split ]; then data_options+=" $teacher_pt"; fi
 last_made() { cat "$dump/.made" 2> /dev/null || true; }
 lock_data() {
     local before
@@ -187,11 +180,7 @@ lock_data() {
 data_made=false data_read=false # by another run; by this one, from the source
 unlock_data() { [ -z "${data_lock:-}" ] || exec {data_lock}>&-; data_lock=; }
 # make_data OPTIONS...: stage 1, which notes what it reads; or with --exp a look whether that is so.
-make_data() {
-    py make_data --out "$data" --nj "$nj" --apart "$dumpdir" --apart "$expdir" "$@" -- \
-        local/data.sh --corpus "$corpus" --downloads downloads \
-        ${data_root:+--data_root "$data_root"} "${data_opts[@]}" "${pipes[@]}"
-}
+make_data() { py make_data --nj "$nj" "$@" "${make_data[@]}"; }
 if [ -n "$data_root" ] && [ -e "$exp/done/1" ] && [ "$skip_data" = false ]; then
     if [ "$stage" -eq 0 ]; then make_data --exp "$exp"; fi
     if [ "$stage" -ge 3 ]; then make_data --exp "$exp" --warn; fi
@@ -215,10 +204,7 @@ if run_stage 2 "format to 16 kHz, check splits, pack windows" "$skip_data"; then
     fetch_weights ${student_own:+student}
     if [ "$data_made" = false ]; then
         rm -f "$dump/.made"
-        options=("${pipes[@]}" --max_left_out "$max_left_out" ${data_root:+--allow_shared_text})
-        [[ $'\n'$data_words$'\n' != *$'\n--untranscribed\n'* ]] || options+=(--untranscribed)
-        [ "$long" != split ] || options+=(--long split --aligner "$teacher_pt")
-        heavy format format_data --data "$data" --out "$raw" --nj "$processes" "${options[@]}"
+        heavy format format_data --nj "$processes" "${format_data[@]}"
         [ "$data_read" = false ] || echo "$(date +%s%N) $$ $data_options" | whole "$dump/.made"
     fi
     [ ! -e "$data/source.jsonl" ] || whole "$exp/source.jsonl" < "$data/source.jsonl"
@@ -246,23 +232,19 @@ unlock_data
 
 # make_canary NAME OPTIONS...: EXPDIR/data/NAME, of Debian's speech, if it can be had, and the user's.
 make_canary() {
-    local name sets=()
+    local sets=("${own_sets[@]}")
     rm -rf "$exp/data/$1" "$exp/data/${1}_wav"
     [ "$canary" != none ] || return 0
     # The part that is written last.
     if [ -e "$stamps/parts/tuxpaint_others" ] ||
         "$PYTHON" local/tuxpaint.py --out "$stamps" --downloads downloads --nj "$nj"; then
-        for name in $stamp_sets; do sets+=("$name=$stamps/parts/$name"); done
+        sets=("${stamp_sets[@]}" "${own_sets[@]}")
     else
         log "no canary of Debian's: how the student does on other people is not known"
     fi
-    [ "$canary" = debian ] || sets+=("own=$canary")
     [ "${#sets[@]}" -eq 0 ] ||
         py make_canary --train "$raw/train" --sets "${sets[@]}" --out "$exp/data/$1" "${@:2}"
 }
-
-configs=("$train_config" "$qat_config") # of each training
-[ "$mode" != joint ] || configs=("$train_config")
 
 if run_stage 3 "weights" false; then
     fetch_weights teacher student
@@ -282,8 +264,7 @@ if run_stage 3 "weights" false; then
         timed=(--teacher "$teacher_pt" --student "$student_pt")
         [ "$cmd_backend$ngpu" = local0 ] || timed=() # it is another machine that trains
         py plan "${configs[@]}" --out "$exp" --data "$exp/data/train" "$exp/data/dev" \
-            ${steps:+--steps "$steps"} ${epochs:+--epochs "$epochs"} \
-            ${qat_steps:+--qat_steps "$qat_steps"} "${timed[@]}" >&2
+            "${lengths[@]}" "${timed[@]}" >&2
     fi
     finish_stage 3
 fi
@@ -368,9 +349,7 @@ if run_stage 8 "export and verify" false; then
     finish_stage 8
 fi
 
-# What the user says of the data, in the place of what their corpus does.
-about_data=(${data_name:+"--data_name=$data_name"} ${data_licence:+"--data_licence=$data_licence"})
-# decode FOLDER DATA SYSTEM, of `scored`; what other experiments may decode, too, is shared.
+# decode FOLDER DATA NAME:RUNTIME:PATH, of `scored`; what other experiments decode, too, is shared.
 decode() {
     local name runtime path clips=$nj
     IFS=: read -r name runtime path <<< "$3"
@@ -396,10 +375,7 @@ if run_stage 9 "decode" "$skip_eval"; then
     [[ ${scored[*]} != *rounded* ]] || heavy rounded round_systems --exp "$exp" --grid "$grid" \
         --student "$student_pt" --teacher "$teacher_pt" --systems "${systems[@]}" \
         --also "${also[@]}"
-    py describe --exp "$exp" --corpus "$corpus" --seed "$seed" --data "$test" \
-        --teacher_name="$teacher_shown" --student_name="$student_shown" \
-        --config "$config_names" --command "$command_line" --prepared "$data" \
-        --formatted "$raw" --systems "${systems[@]}" --also "${also[@]}"
+    py describe "${describe[@]}" --command "$command_line"
     echo "$scoring" | whole "$exp/scoring"
     for each in "${scored[@]}"; do decode decode "$test" "$each"; done
     rm -rf "$exp/canary" "$exp/data/canary" "$exp/data/canary_wav"
