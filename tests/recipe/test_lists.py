@@ -74,10 +74,12 @@ def test_lengths(options, given):
 
 
 def test_configurations(given, tmp_path):
-    assert given()["configs"] == ["conf/train.yaml", "conf/qat.yaml"]
+    """Those with keys of the user's, or of the grid's, are the experiment's own."""
+    exp = tmp_path / "exp/asterisk_base_tiny_ct2_int8"
+    own = [str(exp / f"{part}_config.yaml") for part in ("train", "qat")]
+    assert given()["configs"] == ["conf/train.yaml", own[1]]
     assert given(mode="joint")["configs"] == ["conf/joint.yaml"]
-    own = str(tmp_path / "exp/asterisk_base_tiny_ct2_int8/train_config.yaml")
-    assert given(train_args="grad_clip=0.25")["configs"] == [own, "conf/qat.yaml"]
+    assert given(train_args="grad_clip=0.25")["configs"] == own
 
 
 def test_what_the_canary_is_made_of(given, tmp_path):
