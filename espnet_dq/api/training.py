@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
 from tqdm import tqdm
 
 from espnet_dq.api.checkpoint import as_checkpoint, content
@@ -41,7 +40,6 @@ from espnet_dq.formats.registry import home
 from espnet_dq.quant.table import read_grid
 from espnet_dq.reading import file_size, read_json
 from espnet_dq.student.checkpoint import CHECKPOINT
-from espnet_dq.task.by_grid import by_grid
 from espnet_dq.task.check import check, check_gpus, sizes
 from espnet_dq.task.plan import AUTO, DEV_WINDOWS, MERGE, MERGED, Wanted, heard, names, plan
 from espnet_dq.task.share import CHOICE, choose
@@ -176,16 +174,6 @@ def _configs(train_config: Sequence[str | Path] | None) -> list[Path]:
     return configs
 
 
-def _by_grid(config: Path, grid: str | Mapping[str, str], out: Path) -> Path:
-    """The configuration of the training on a grid, in `out` if the grid decides anything in it."""
-    given = read_config(config)
-    whole = by_grid(given, grid, str(config))
-    if whole == given:
-        return config
-    write_text(out, yaml.safe_dump(whole, sort_keys=False, allow_unicode=True))
-    return out
-
-
 def _others(canary: str | Path | Mapping[str, str | Path] | None) -> dict[str, Path]:
     """A canary's folders by their names."""
     if isinstance(canary, (str, Path)):
@@ -252,7 +240,6 @@ class _Steps:
         out, names = self.out, [*splits]
         last, table = self.configs[-1], read_grid(self.grid)
         init_student(self.student, self.teacher, self.grid, out / "init", (self.form.name, last))
-        self.configs[-1] = _by_grid(last, table, out / "qat_config.yaml")
         if not all((out / "raw" / name).is_dir() for name in names):
             _format(splits, out / "raw", nj or len(os.sched_getaffinity(0)))
         dims = openai.load(self.student).dims
@@ -267,7 +254,7 @@ class _Steps:
         models, processes = (sizes(self.student), sizes(self.teacher)), max(1, self.ngpu)
         for config in self.configs:
             check(config, *models, table, processes, windows, self.ngpu)
-        for name, planned in plan(self.configs, windows, out, self.length).items():
+        for name, planned in plan(self.configs, windows, out, self.length, table).items():
             say(f"{name}: {planned}")
 
     def canary(self, sets: dict[str, KaldiDir]) -> None:

@@ -10,6 +10,7 @@ from espnet_dq.bin.arguments import Parser
 from espnet_dq.config import read_config
 from espnet_dq.data.kaldi import read_scp
 from espnet_dq.errors import InputError, run, say
+from espnet_dq.quant.table import read_grid
 from espnet_dq.task import plan
 from espnet_dq.values import count, one_or_more
 
@@ -22,6 +23,7 @@ def get_parser() -> Parser:
         "--data", type=Path, nargs=2, metavar=("TRAIN", "DEV"), required=True, help="windows"
     )
     parser.add_argument("--out", type=Path, required=True, help="the experiment's folder")
+    parser.add_argument("--grid", required=True, help="decides what configurations do not say")
     parser.add_argument("--steps", type=count, help="of the first training (by the data)")
     parser.add_argument("--epochs", type=one_or_more, help="the same, as passes over all windows")
     parser.add_argument("--qat_steps", type=count, help="of the second training")
@@ -36,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     if (args.teacher is None) != (args.student is None):
         raise InputError("--teacher and --student go together")
     wanted = plan.Wanted(args.steps, args.epochs, args.qat_steps)
-    lengths = plan.plan(args.configs, args.data, args.out, wanted)
+    lengths = plan.plan(args.configs, args.data, args.out, wanted, read_grid(args.grid))
     for name, length in lengths.items():
         say(f"{name}: {length}")
     if args.teacher:

@@ -11,7 +11,6 @@ from espnet_dq.config import QuantConfig, merge, parse_keys, read_config
 from espnet_dq.errors import InputError
 from espnet_dq.fetch.sources import MODELS
 from espnet_dq.quant.table import read_grid
-from espnet_dq.task.by_grid import by_grid
 
 # Keys of a training that dq.sh decides, whatever a configuration says.
 SET = (
@@ -52,10 +51,7 @@ def _set(place: dict, key: str, value: float, who: str) -> None:
 
 
 def changed(o: Mapping[str, str], part: str, exp: str, caller: str) -> str:
-    """The configuration of a training with what options and grid set, empty if that is nothing.
-
-    What the user changes is checked before any work.
-    """
+    """The configuration of a training with what options set, checked before any work; or ""."""
     config, option = o[f"{part}_config"], f"--{part}_args"
     whole, keys = read_config(config), set_keys(o, part, caller)
     for key in SET:
@@ -64,13 +60,10 @@ def changed(o: Mapping[str, str], part: str, exp: str, caller: str) -> str:
         if isinstance(place, dict) and last in place:
             raise InputError(f"{option}: {key}: that is set by the recipe")
     merge(whole, keys, f"{option}: ")
-    if part == "qat" or o["mode"] == "joint":
-        whole = by_grid(whole, read_grid(o["grid"]), config)
-    if whole == read_config(config):
+    if not keys:
         return ""
     text = yaml.safe_dump(whole, sort_keys=False, allow_unicode=True)
-    # Else stage 3 will check it, or it was checked, or dq.sh refuses to change it.
-    if keys and not os.path.exists(f"{exp}/settings"):
+    if not os.path.exists(f"{exp}/settings"):  # else it was checked, or dq.sh refuses to change it
         from espnet_dq.api.models import load
         from espnet_dq.task.check import check, sizes  # imports ESPnet
 

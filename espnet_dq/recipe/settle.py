@@ -17,7 +17,7 @@ from shutil import which
 import yaml
 
 from espnet_dq.api.checkpoint import model_name, place
-from espnet_dq.config import CHECKPOINT, QuantConfig, WindowConfig, read_config, read_section
+from espnet_dq.config import CHECKPOINT, WindowConfig, read_config, read_section
 from espnet_dq.data.corpora import CORPORA
 from espnet_dq.data.kaldi import read_wav
 from espnet_dq.data.languages import known_language
@@ -105,9 +105,6 @@ def settle(given: dict[str, str], caller: str) -> dict[str, str]:
     known |= _first(o)
     if not os.path.exists(f"{exp}/done/3"):
         _check_apt(o)
-    path, last = [*configs.items()][-1]
-    last = read_section(last, QuantConfig.SECTION, path)
-    known["ranges"] = str(last.get("ranges", QuantConfig.ranges))
     kinds = {"steps": int, "epochs": float, "qat_steps": int}
     most = heard(configs, Wanted(**{n: kind(o[n]) for n, kind in kinds.items() if o[n]}))
     known |= {"most_windows": str(most or ""), "dev_windows": str(DEV_WINDOWS)}

@@ -254,15 +254,22 @@ def _intervals(steps: int, dev: int, batch: int) -> int:
 
 
 def plan(
-    configs: Sequence[Path], data: tuple[Path, Path], out: Path, wanted: Wanted
+    configs: Sequence[Path],
+    data: tuple[Path, Path],
+    out: Path,
+    wanted: Wanted,
+    grid: str | Mapping[str, str],
 ) -> dict[str, Length]:
     """Write an experiment's configurations, conf/kd.yaml and conf/qat.yaml, and plan.json.
+
+    With their lengths, and the last one with what the grid decides (`espnet_dq.task.by_grid`).
 
     Args:
         configs: of the training in float and of that on the grid; or of one on the grid.
         data: folders of windows, train and dev.
         out: the experiment.
         wanted: what the user says of their length.
+        grid: one grid's name, or a table of weights and grids.
 
     Returns:
         The length of each training, by name.
@@ -270,6 +277,8 @@ def plan(
     Raises:
         InputError: a configuration that fixes a length which is given, too, or contradicts itself.
     """
+    from espnet_dq.task.by_grid import by_grid  # imports torch
+
     files = {name: out / "conf" / f"{name}.yaml" for name in names(configs)}
     for file in (*files.values(), out / PLAN):
         check_replaceable(file)
@@ -283,6 +292,8 @@ def plan(
             (first,) = lengths.values()
             given = on_grid(ceil(first.steps * first.batch / _batch(config)))
         whole, lengths[name] = complete(config, str(path), windows, dev, given)
+        if path == configs[-1]:
+            whole = by_grid(whole, grid, str(path))
         write_text(files[name], yaml.safe_dump(whole, sort_keys=False, allow_unicode=True))
     with atomic(out / PLAN) as tmp:
         told = {name: asdict(x) | {"said": str(x)} for name, x in lengths.items()}

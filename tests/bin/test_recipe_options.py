@@ -364,56 +364,6 @@ def test_what_follows_from_a_grid(grid, known, tmp_path):
     assert [settled[name] for name in ("format", "runtime", "exported", "padding")] == known
 
 
-@pytest.mark.parametrize(
-    ("options", "begins"),
-    [
-        ({"grid": "ct2_int8"}, None),
-        ({"grid": "ggml_q8_0"}, None),
-        ({"grid": "ggml_q4_K"}, None),  # has no learned ranges
-        ({"grid": "ggml_q4_0"}, "gptq"),
-        ({"grid": "uniform3_g16", "qat_config": "conf/qat_long.yaml"}, "gptq"),
-        ({"grid": "ggml_q4_0", "qat_args": "model_conf.ranges=max"}, "max"),
-        ({"grid": "ggml_q4_0", "qat_config": "conf/tuning/qat_paper.yaml"}, "max"),
-        ({"grid": "ggml_q4_0", "qat_config": "conf/tuning/qat_frozen.yaml"}, None),
-        ({"grid": "ggml_q4_0", "qat_args": "model_conf.ramp=0.25"}, None),
-    ],
-)
-def test_where_training_on_few_bits_begins(options, begins, tmp_path):
-    settled = settle({**options, "expdir": str(tmp_path)})
-    text = settled["qat_yaml"] or Path(RECIPE, settled["qat_config"]).read_text()
-    assert yaml.safe_load(text)["model_conf"].get("ranges") == begins
-    if begins == "gptq":
-        joint = {"grid": options["grid"], "mode": "joint", "expdir": str(tmp_path)}
-        found = yaml.safe_load(settle(joint)["train_yaml"])
-        assert found["model_conf"]["ranges"] == "gptq"
-
-
-@pytest.mark.parametrize(
-    ("options", "rate"),
-    [
-        ({"grid": "ct2_int8"}, 5e-6),
-        ({"grid": "onnx_int8", "qat_args": "optim_conf.lr=2.0e-6"}, 2e-6),
-        ({"grid": "ggml_q4_0"}, 1e-5),
-        ({"grid": "ggml_q4_K"}, 1e-5),
-        ({"grid": "ggml_q4_0", "qat_args": "optim_conf.lr=2.0e-6"}, 2e-6),
-        ({"grid": "ggml_q4_0", "qat_config": "conf/qat_long.yaml"}, 2e-6),
-        ({"grid": "TABLE"}, 1e-5),
-        ({"grid": "ggml_q4_0", "qat_config": "COPY"}, 1e-5),
-    ],
-)
-def test_the_rate_on_few_bits(options, rate, tmp_path):
-    table = tmp_path / "mine.yaml"
-    table.write_text("decoder.token_embedding.weight: uniform6_g32\n")
-    copy = tmp_path / "copy.yaml"
-    copy.write_bytes((RECIPE / "conf/qat.yaml").read_bytes())
-    places = {"TABLE": str(table), "COPY": str(copy)}
-    options = {name: places.get(value, value) for name, value in options.items()}
-    for caller in (str(tmp_path), str(RECIPE)):  # whose conf/qat.yaml it may be
-        settled = settle({**options, "expdir": str(tmp_path)}, caller)
-        text = settled["qat_yaml"] or Path(RECIPE, settled["qat_config"]).read_text()
-        assert yaml.safe_load(text)["optim_conf"]["lr"] == rate
-
-
 def test_few_bits_of_a_section_that_is_none(tmp_path):
     with pytest.raises(InputError, match="--qat_args: model_conf: None is no mapping"):
         settle({"grid": "ggml_q4_0", "expdir": str(tmp_path), "qat_args": "model_conf="})

@@ -67,19 +67,17 @@ def test_what_is_scored_is_described(given, tmp_path):
 
 @pytest.mark.parametrize("options", [{}, {"steps": "70", "qat_steps": "7"}, {"epochs": "1.5"}])
 def test_lengths(options, given):
-    words = ["--data", "train", "dev", "--out", "x", "--", *given()["configs"]]
+    words = ["--data", "train", "dev", "--out", "x", "--grid", "g", "--", *given()["configs"]]
     args = plan.get_parser().parse_args([*given(**options)["lengths"], *words])
     for name in ("steps", "epochs", "qat_steps"):
         assert str(getattr(args, name)) == options.get(name, "None")
 
 
 def test_configurations(given, tmp_path):
-    """Those with keys of the user's, or of the grid's, are the experiment's own."""
-    exp = tmp_path / "exp/asterisk_base_tiny_ct2_int8"
-    own = [str(exp / f"{part}_config.yaml") for part in ("train", "qat")]
-    assert given()["configs"] == ["conf/train.yaml", own[1]]
+    assert given()["configs"] == ["conf/train.yaml", "conf/qat.yaml"]
     assert given(mode="joint")["configs"] == ["conf/joint.yaml"]
-    assert given(train_args="grad_clip=0.25")["configs"] == own
+    own = str(tmp_path / "exp/asterisk_base_tiny_ct2_int8/train_config.yaml")
+    assert given(train_args="grad_clip=0.25")["configs"] == [own, "conf/qat.yaml"]
 
 
 def test_what_the_canary_is_made_of(given, tmp_path):

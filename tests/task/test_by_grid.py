@@ -1,14 +1,9 @@
-"""What a grid decides in a training on it, wherever that begins: recipe, function or ablation."""
-
-from pathlib import Path
+"""What a grid decides in a training on it; that plans have it is shown in test_plan."""
 
 import pytest
-import yaml
 
-import espnet_dq as dq
-from espnet_dq.api import training
+from espnet_dq.config import read_config
 from espnet_dq.errors import InputError
-from espnet_dq.recipe.settle import settle
 from espnet_dq.task.by_grid import by_grid
 from tests import toys
 
@@ -47,20 +42,18 @@ def test_a_section_that_is_none():
             by_grid({"optim": "adamw", section: [1]}, "ct2_int8", "mine.yaml")
 
 
-@pytest.mark.parametrize("grid", ["ct2_int8", "ggml_q4_0"])
-def test_the_function_begins_as_the_recipe(grid, tmp_path, save_toy, monkeypatch):
-    class Begun(Exception):
-        pass
-
-    def begin(*_):
-        raise Begun
-
-    monkeypatch.setattr(training, "_format", begin)
-    data = toys.save_corpus(tmp_path / "data")
-    models = {"teacher": save_toy(seed=1, state=32, layers=3), "student": save_toy()}
-    with pytest.raises(Begun):
-        dq.distil(data / "train", data / "dev", **models, out=tmp_path / "exp", grid=grid, nj=1)
-    monkeypatch.chdir(toys.RECIPE)
-    settled = settle({"grid": grid, "expdir": str(tmp_path)}, "/")
-    ours = Path(tmp_path, "exp/qat_config.yaml").read_text()
-    assert yaml.safe_load(ours) == yaml.safe_load(settled["qat_yaml"])
+@pytest.mark.parametrize(
+    ("name", "grid", "rate", "ranges"),
+    [
+        ("qat", "ct2_int8", 5e-6, None),
+        ("qat", "ggml_q4_0", 1e-5, "gptq"),
+        ("qat_long", "ggml_q4_0", 2e-6, "gptq"),
+        ("joint", "uniform3_g16", 4e-5, "gptq"),
+        ("tuning/qat_paper", "ggml_q4_0", 1e-5, "max"),
+        ("tuning/qat_frozen", "ggml_q4_0", 1e-5, None),
+    ],
+)
+def test_the_recipes_configurations(name, grid, rate, ranges):
+    path = toys.RECIPE / f"conf/{name}.yaml"
+    found = by_grid(read_config(path), grid, str(path))
+    assert found["optim_conf"]["lr"] == rate and found["model_conf"].get("ranges") == ranges

@@ -12,6 +12,7 @@ from espnet_dq.task.plan import LEAST, MOST_PASSES, Wanted, complete, follow, he
 BASE = {
     "batch_type": "unsorted",
     "batch_size": 4,
+    "optim": "adamw",
     "scheduler": "tristagelr",
     "scheduler_conf": {"warmup_ratio": 0.1},
 }
@@ -132,13 +133,18 @@ def test_the_plan_of_an_experiment(tmp_path):
     configs[0].write_text(yaml.safe_dump(BASE))
     configs[1].write_text(yaml.safe_dump(BASE | {"batch_size": 8}))
     data = (tmp_path / "train", tmp_path / "dev")
-    lengths = plan(configs, data, tmp_path / "exp", Wanted(epochs=4))
+    lengths = plan(configs, data, tmp_path / "exp", Wanted(epochs=4), "ggml_q4_0")
     assert lengths["kd"].steps == 200 and 20 <= lengths["qat"].steps < 25
     assert "each 4.0 times" in str(lengths["kd"])
     for name, length in lengths.items():
         config = yaml.safe_load((tmp_path / f"exp/conf/{name}.yaml").read_text())
         assert config["max_epoch"] * config["num_iters_per_epoch"] == length.steps
+    # Of the grid only the training on it.
+    on = yaml.safe_load((tmp_path / "exp/conf/qat.yaml").read_text())
+    assert on["optim_conf"] == {"lr": 1e-5} and on["model_conf"] == {"ranges": "gptq"}
+    kd = yaml.safe_load((tmp_path / "exp/conf/kd.yaml").read_text())
+    assert "optim_conf" not in kd and "model_conf" not in kd
     told = json.loads((tmp_path / "exp/plan.json").read_text())
     assert told["kd"]["windows"] == 200 and told["qat"]["steps"] == lengths["qat"].steps
-    only = plan(configs[:1], data, tmp_path / "joint", Wanted(steps=20))
+    only = plan(configs[:1], data, tmp_path / "joint", Wanted(steps=20), "ct2_int8")
     assert [*only] == ["qat"] and "40 % of them" in str(only["qat"])

@@ -263,7 +263,7 @@ if run_stage 3 "weights" false; then
                 --out "$exp/doubts.json"
         timed=(--teacher "$teacher_pt" --student "$student_pt")
         [ "$cmd_backend$ngpu" = local0 ] || timed=() # it is another machine that trains
-        py plan "${configs[@]}" --out "$exp" --data "$exp/data/train" "$exp/data/dev" \
+        py plan "${configs[@]}" --grid "$grid" --out "$exp" --data "$exp/data/train" "$exp/data/dev" \
             "${lengths[@]}" "${timed[@]}" >&2
     fi
     finish_stage 3
@@ -323,7 +323,7 @@ if run_stage 7 "distil on the grid (qat)" "$skip_train"; then
     [ "$mode" = joint ] || start=$exp/kd/$learned
     [ "$learned" = "$checkpoint" ] || heavy merge merge_start --exp "$exp" --share "$merge" \
         --trained "$exp/kd/$checkpoint" --padding "$padding" --out "$start"
-    if [ "$ranges" = gptq ]; then
+    if grep -q '^ *ranges: gptq$' "$exp/conf/qat.yaml"; then
         heavy round round_start --exp "$exp" --init "$start" --padding "$padding" \
             --out "$exp/init/rounded.pth"
         start=$exp/init/rounded.pth
