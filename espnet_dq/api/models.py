@@ -22,7 +22,7 @@ from espnet_dq.files import check_apart
 from espnet_dq.formats import adapter, detect, integers
 from espnet_dq.formats.hf.vocabulary import in_order
 from espnet_dq.formats.registry import FORMATS, form_of, padding_of, written
-from espnet_dq.formats.write import check_grids, check_out, write
+from espnet_dq.formats.write import check_grids, check_out, kind_of, write
 from espnet_dq.quant import gptq
 from espnet_dq.quant.grids import Quantized, get_grid
 from espnet_dq.quant.prepare import quantize as on_grids
@@ -245,7 +245,9 @@ def from_net(net: nets.Net) -> Model:
     return Model(weights, quantized, _beside(quantized))
 
 
-def save(model: Model | nets.Net, path: str | Path, to: str | None = None) -> Path:
+def save(
+    model: Model | nets.Net, path: str | Path, to: str | None = None, half: bool = False
+) -> Path:
     """Write a model, whole or not at all.
 
     Args:
@@ -255,6 +257,7 @@ def save(model: Model | nets.Net, path: str | Path, to: str | None = None) -> Pa
         to: `openai` (`.pt`), `ggml`, `packed` (safetensors), `ct2`, `hf` or `onnx` (folders); None:
             the only runtime's that has the grid, or what the name ends in (`.pt`, `.bin`,
             `.safetensors`).
+        half: of `transformers_js`: with files that compute in float16, too.
 
     Returns:
         The path. A warning names settings of decoding that the format has no place for, and what
@@ -274,7 +277,7 @@ def save(model: Model | nets.Net, path: str | Path, to: str | None = None) -> Pa
     check_kind("path", path, PATH, "a path")
     path = Path(path)
     form = _format(model, path) if to is None else to
-    _save(model, path, form)
+    _save(model, path, form, half)
     if line := lost(form, model):
         warnings.warn(line, stacklevel=2)
     return path
@@ -289,14 +292,14 @@ def lost(form: str, model: Model) -> str:
     return "; ".join(filter(None, (*said, kind.unheard(model.dims), kind.untimed(model.dims))))
 
 
-def _save(model: Model, path: Path, form: str) -> None:
+def _save(model: Model, path: Path, form: str, half: bool) -> None:
     check_out(form, path)
     for source in model.sources():
         check_written(path, source)
     weights, dtype = model.weights, FORMATS[form].float_dtype or model.float_dtype
     if dtype is None:
         dtype = weights.lossless(weights.state.keys() - model.quantized.keys())
-    write(form, path, weights, model.quantized, dtype)
+    write(form, path, weights, model.quantized, dtype, half)
 
 
 def _format(model: Model, path: Path) -> str:
@@ -324,6 +327,7 @@ def convert(
     base: str | Path | None = None,
     data: str | Path | None = None,
     clips: int = gptq.CLIPS,
+    half: bool = False,
 ) -> Model:
     """Load, quantize if asked, and save; `path` is looked at before the work.
 
@@ -336,6 +340,7 @@ def convert(
         base: as of `load`; none of a model that is loaded already.
         data: as of `quantize`.
         clips: as of `quantize`.
+        half: as of `save`.
 
     Returns:
         What was written.
@@ -344,6 +349,7 @@ def convert(
         InputError: as `load`, `quantize` and `save`, or a format that cannot hold what is kept.
     """
     check_out(to, path)
+    kind_of(to, half)
     if not isinstance(source, Model):
         check_written(path, source_path(source))
     elif base is not None:
@@ -362,17 +368,17 @@ def convert(
     for each in model.sources():
         check_written(path, each)
     if grid == "keep":
-        _check_kept(model, to)
+        _check_kept(model, to, half)
     elif grid != "none":
-        check_grids(to, model.dims, nets.assign(model.dims, grid))  # before the work
+        check_grids(to, model.dims, nets.assign(model.dims, grid), half)  # before the work
         model = quantize(model, grid, data, clips)
-    _save(model, Path(path), to)
+    _save(model, Path(path), to, half)
     return model
 
 
-def _check_kept(model: Model, to: str) -> None:
+def _check_kept(model: Model, to: str, half: bool) -> None:
     try:
-        check_grids(to, model.dims, model.grids)
+        check_grids(to, model.dims, model.grids, half)
     except InputError as e:
         raise InputError(
             f"{model.path}: {e}: to round its values again say --grid "

@@ -47,6 +47,12 @@ def get_parser() -> Parser:
         "(GPTQ), which matters at 4 bits (default: each weight to its nearest value)",
     )
     parser.add_argument("--clips", type=int, help=f"how many of its clips ({CLIPS})")
+    parser.add_argument(
+        "--half",
+        action="store_true",
+        help="of transformers_js: with files that compute in float16, too, for GPUs (dtype fp16 of "
+        "floats, q4f16 of ggml_q4_0)",
+    )
     parser.add_argument("--out", type=Path, required=True, help="file, or folder of the format")
     return parser
 
@@ -57,7 +63,9 @@ def main(argv: list[str] | None = None) -> int:
     if args.clips is not None and args.data is None:
         raise InputError("--clips goes with --data")
     clips = CLIPS if args.clips is None else args.clips
-    model = convert(args.source, args.out, args.to, args.grid, args.base, args.data, clips)
+    model = convert(
+        args.source, args.out, args.to, args.grid, args.base, args.data, clips, args.half
+    )
     if line := lost(args.to, model):
         say(line, sys.stderr)
     say(args.out)

@@ -12,6 +12,7 @@ Example usage::
         --data_licence CC-BY-SA-3.0 --upload_to me/asterisk-tiny
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from espnet_dq.bin.arguments import Parser, add_data
 from espnet_dq.errors import DQError, InputError, run, say
 from espnet_dq.files import Folder, atomic, bytes_on_disk, check_replaceable
 from espnet_dq.formats.registry import FORMATS, home
-from espnet_dq.formats.transformers_js import TransformersJs
+from espnet_dq.formats.transformers_js import TransformersJs, dtype
 from espnet_dq.formats.write import check_grids, write
 from espnet_dq.reading import read_json
 from espnet_dq.report import licences, rounded
@@ -109,6 +110,7 @@ def main(argv: list[str] | None = None) -> int:
             size = bytes_on_disk(folder)
             parity = verify(model, source, on).check().to_dict()
             exact = compute_type(model / "model.bin") if form == "ct2" else "default"
+            exact = json.dumps(dtype(model)) if form == TransformersJs.name else exact
             card = render(form, described, results, size, parity, exact, student.dims, grid)
             (folder / "README.md").write_text(card, encoding="utf-8")
             (folder / licences.NAME).write_text(licences.MODEL, encoding="utf-8")

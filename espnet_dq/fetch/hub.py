@@ -71,7 +71,8 @@ def snapshot(source: str) -> Path:
                         ignore_patterns=None if below else _IGNORED,
                     )
                 )
-                if any(file for pattern in patterns for file in folder.glob(pattern)):
+                found = [any(folder.glob(pattern)) for pattern in patterns]
+                if all(found) if below else any(found):
                     break
             else:
                 raise WorkError(f"{source}: holds no weights that are read here")

@@ -148,6 +148,10 @@ class Format(ABC):
             raise InputError(f"{self.name} is only read here")
         self._module("write").save(path, weights, quantized, float_dtype=float_dtype)
 
+    def with_half(self) -> "Format":
+        """The same, which also writes what computes in float16; raises `InputError`."""
+        raise InputError(f"{self.name} has no files that compute in float16: half is not for it")
+
     def compare(self, path: Path, reference: "Reference") -> "Report":
         """Compare all that decides the output of a file with what it should be.
 
@@ -160,6 +164,10 @@ class Format(ABC):
     def logits(self, path: Path, probe: "Probe") -> "np.ndarray":
         """(audio, texts, count, n_vocab) float32 that `engine` computes; see `formats.logits`."""
         return self._module("run").logits(path, probe)
+
+    def runs(self, path: Path) -> "list[Format]":
+        """Those whose `logits` it may be asked for: itself, and what computes otherwise."""
+        return [self]
 
     def rounded(self, path: Path, model: "Whisper") -> AbstractContextManager[None] | None:
         """In it a model in torch rounds about as `engine` does; None: as torch itself does."""

@@ -41,7 +41,9 @@ def verify(path: Path | str, reference: Reference) -> Report:
     if form.engine:
         probe = logits.make_probe(reference.dims)
         with torch.random.fork_rng(devices=[]):  # models begin at random, a training may go on
-            report.rows.append(judge(form, logits.run(form, Path(path), probe), Path(path), probe))
+            for each in form.runs(Path(path)):
+                found = logits.run(each, Path(path), probe)
+                report.rows.append(judge(each, found, Path(path), probe))
     return report
 
 

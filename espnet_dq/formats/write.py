@@ -21,7 +21,14 @@ def get_format(name: str) -> Format:
     return FORMATS[name]
 
 
-def check_grids(form: str, dims: ModelDimensions, grids: Mapping[str, str]) -> None:
+def kind_of(form: str, half: bool) -> Format:
+    """A format, with files that compute in float16 (`half`) if it has any; else `InputError`."""
+    return FORMATS[form].with_half() if half else FORMATS[form]
+
+
+def check_grids(
+    form: str, dims: ModelDimensions, grids: Mapping[str, str], half: bool = False
+) -> None:
     """Raise `InputError` if a format does not hold these weights' integers or tokens.
 
     None holds a vocabulary that nobody knows: a trimmed one of which there is only the size.
@@ -30,6 +37,7 @@ def check_grids(form: str, dims: ModelDimensions, grids: Mapping[str, str]) -> N
         form: a key of `FORMATS`.
         dims: the model's.
         grids: openai-whisper's name -> grid, of what is on one.
+        half: as of `write`.
     """
     any_tokenizer(dims)
     held = FORMATS[form].grids
@@ -38,7 +46,7 @@ def check_grids(form: str, dims: ModelDimensions, grids: Mapping[str, str]) -> N
         if held is not None and grid not in held:
             what = ", ".join(held) or "none of our grids"
             raise InputError(f"grid {grid} does not fit {form}, which holds {what}")
-    FORMATS[form].check(dims, grids)
+    kind_of(form, half).check(dims, grids)
 
 
 def check_out(form: str, path: Path | str) -> None:
@@ -55,6 +63,7 @@ def write(
     weights: Weights,
     quantized: Mapping[str, Quantized],
     float_dtype: str,
+    half: bool = False,
 ) -> None:
     """Write `weights`, those in `quantized` on their grids, as integers where possible.
 
@@ -65,14 +74,16 @@ def write(
         quantized: openai-whisper's name -> integers and scales.
         float_dtype: `float16` or `float32`, for what is on no grid (`openai` and
             `hf` write float32 if anything is on one: float16 would move it off).
+        half: with files that compute in float16, too.
 
     Raises:
-        InputError: the format does not hold a grid, or something else is at `path`.
+        InputError: the format does not hold a grid, has no such files, or something else is at
+            `path`.
     """
     path = Path(path)
     check_out(form, path)
-    check_grids(form, weights.dims, {name: q.grid for name, q in quantized.items()})
+    check_grids(form, weights.dims, {name: q.grid for name, q in quantized.items()}, half)
     for name, q in quantized.items():
         if not all_finite(get_grid(q.grid).dequantize(q)):
             raise InputError(f"{path}: {name} holds values on {q.grid} that are not all finite")
-    FORMATS[form].save(path, weights, quantized, float_dtype)
+    kind_of(form, half).save(path, weights, quantized, float_dtype)

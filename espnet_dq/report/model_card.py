@@ -8,7 +8,6 @@ from whisper.model import ModelDimensions
 
 from espnet_dq.data.spelling import LETTERS_AS_WORDS
 from espnet_dq.errors import InputError
-from espnet_dq.formats import transformers_js
 from espnet_dq.formats.registry import FORMATS
 from espnet_dq.report import licences, rounded, tables
 from espnet_dq.report.headline import canary_facts, mean_difference, sure
@@ -39,7 +38,7 @@ def render(
     results: Mapping,
     size: int,
     parity: Mapping[str, int],
-    compute_type: str,
+    exact: str,
     dims: ModelDimensions,
     rounded_to: str | None = None,
 ) -> str:
@@ -52,7 +51,8 @@ def render(
             those of train.
         size: bytes of the model's files.
         parity: `verify`'s `tensors` and `mismatched` of this very file.
-        compute_type: what CTranslate2 has to compute in, to compute with its very weights.
+        exact: what the runtime is told to compute with the file's very weights: CTranslate2's
+            compute type, transformers.js's dtype in JavaScript.
         dims: the model's.
         rounded_to: the grid that trained weights were rounded to; None: it was trained on its own.
 
@@ -72,8 +72,8 @@ def render(
     window = own_window(dims) / SAMPLE_RATE
     filled = {
         "LANGUAGE": languages[0],
-        "COMPUTE": compute_type,
-        "DTYPE": transformers_js.dtype({rounded_to or trained["grid"]}),
+        "COMPUTE": exact,
+        "DTYPE": exact,
         "WINDOW": f"{window:g}",
     }
     title = f"Whisper for {', '.join(languages)}: {data}"

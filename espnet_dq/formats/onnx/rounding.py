@@ -1,4 +1,4 @@
-"""A model in torch that rounds about as ONNX Runtime's integer products do."""
+"""A model in torch that rounds about as a graph in ONNX Runtime does."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,3 +20,13 @@ def as_onnx_runtime(model: Whisper, tensors: Mapping[str, Stored]) -> Iterator[N
     finally:
         for hook in hooks:
             hook.remove()
+
+
+@contextmanager
+def in_half(model: Whisper) -> Iterator[None]:
+    """Meanwhile it is openai-whisper's float16: it computes in the type of what it hears."""
+    hook = model.encoder.register_forward_pre_hook(lambda _, given: (given[0].half(),))
+    try:
+        yield
+    finally:
+        hook.remove()

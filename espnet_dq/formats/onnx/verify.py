@@ -7,7 +7,6 @@ model; what that computes, `logits` runs.
 """
 
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import onnx
@@ -57,7 +56,7 @@ def compare(path: Path, reference: Reference) -> Report:
 
 
 def tensor_rows(
-    path: Path, models: dict[str, onnx.ModelProto], reference: Reference, graphs: ModuleType
+    path: Path, models: dict[str, onnx.ModelProto], reference: Reference, graphs: object
 ) -> tuple[list[Row], str]:
     """The rows of all tensors, their types and the graphs, and the type of what is on no grid.
 
@@ -65,7 +64,7 @@ def tensor_rows(
         path: the folder, for errors.
         models: `encoder` and `decoder`.
         reference: what they should hold.
-        graphs: the module that builds both graphs.
+        graphs: what builds both graphs: its `encoder` and `decoder`.
     """
     stored = {
         tensor.name: tensor for model in models.values() for tensor in model.graph.initializer

@@ -5,11 +5,14 @@ Names, inputs and outputs are Hugging Face's: `encoder_model` gives `last_hidden
 state). Where `use_cache_branch` is false those of cross attention are computed from
 `encoder_hidden_states`, else they are passed through. Sums and stored weights are as in
 `espnet_dq.formats.onnx.graph`.
+
+A graph that computes in float16 (`half`) takes and gives float32, as those of Hugging Face do: so
+one of the two fits to the other, whatever each computes in. transformers.js casts nothing between
+them, and before version 4 gives caches of float32 to all.
 """
 
 from collections.abc import Mapping
 
-import numpy as np
 import onnx
 from onnx import TensorProto, helper
 from whisper.model import ModelDimensions
@@ -19,24 +22,28 @@ from espnet_dq.formats.onnx.graph import EMBEDDING, Graph, Stored, begin, hear
 _FLOAT = TensorProto.FLOAT
 
 
-def encoder(dims: ModelDimensions, tensors: Mapping[str, Stored]) -> onnx.GraphProto:
+def encoder(
+    dims: ModelDimensions, tensors: Mapping[str, Stored], half: bool = False
+) -> onnx.GraphProto:
     """`input_features` (B, mels, frames) -> `last_hidden_state` (B, positions, width)."""
-    g = Graph(tensors)
+    g = Graph(tensors, half=half)
     output = "last_hidden_state"
-    hear(g, "input_features", dims, output)
+    hear(g, g.given("input_features"), dims, output)
     info = helper.make_tensor_value_info
     inputs = [info("input_features", _FLOAT, ["batch_size", dims.n_mels, "frames"])]
     outputs = [info(output, _FLOAT, ["batch_size", "positions", dims.n_audio_state])]
     return helper.make_graph(g.nodes, "encoder", inputs, outputs, g.initializers)
 
 
-def decoder(dims: ModelDimensions, tensors: Mapping[str, Stored]) -> onnx.GraphProto:
+def decoder(
+    dims: ModelDimensions, tensors: Mapping[str, Stored], half: bool = False
+) -> onnx.GraphProto:
     """`input_ids` (B, n) int64 that follow those in the cache -> `logits` (B, n, n_vocab)."""
-    g = Graph(tensors)
+    g = Graph(tensors, half=half)
     width, heads = dims.n_text_state, dims.n_text_head
     offset = g.op("Shape", cache(0, "decoder", "key"), start=2, end=3)
     x, mask, _ = begin(g, "input_ids", offset)
-    _cross(g, dims)
+    _cross(g, dims, half)
     for layer in range(dims.n_text_layer):
         block = f"decoder.blocks.{layer}"
         h = g.norm(x, f"{block}.attn_ln")
@@ -44,12 +51,12 @@ def decoder(dims: ModelDimensions, tensors: Mapping[str, Stored]) -> onnx.GraphP
         kv = []
         for part in ("key", "value"):
             new = _split(g, g.linear(h, f"{block}.attn.{part}"), heads, width)
-            before = cache(layer, "decoder", part)
+            before = g.given(cache(layer, "decoder", part))
             kv.append(g.op("Concat", before, new, axis=2, output=now(layer, "decoder", part)))
         x = g.op("Add", x, g.linear(_attend(g, q, *kv, width, mask), f"{block}.attn.out"))
         h = g.norm(x, f"{block}.cross_attn_ln")
         q = _query(g, g.linear(h, f"{block}.cross_attn.query"), heads, width)
-        kv = [now(layer, "encoder", part) for part in ("key", "value")]
+        kv = [g.given(now(layer, "encoder", part)) for part in ("key", "value")]
         x = g.op("Add", x, g.linear(_attend(g, q, *kv, width), f"{block}.cross_attn.out"))
         x = g.feed_forward(x, block)
     g.product(g.norm(x, "decoder.ln"), EMBEDDING, output="logits")
@@ -76,10 +83,11 @@ def caches(dims: ModelDimensions) -> list[tuple[int, str, str]]:
     ]
 
 
-def _cross(g: Graph, dims: ModelDimensions) -> None:
+def _cross(g: Graph, dims: ModelDimensions, half: bool) -> None:
     """Keys and values of cross attention, of all layers: one branch."""
     of_cross = [each for each in caches(dims) if each[1] == "encoder"]
-    passed, made = Graph(g.tensors, inside=g), Graph(g.tensors, inside=g)
+    passed, made = Graph(g.tensors, inside=g), Graph(g.tensors, inside=g, half=half)
+    heard = made.given("encoder_hidden_states")
     branches = []
     for name, branch in (("then_branch", passed), ("else_branch", made)):
         outputs = []
@@ -89,7 +97,7 @@ def _cross(g: Graph, dims: ModelDimensions) -> None:
                 branch.op("Identity", cache(layer, side, part), output=output)
             else:
                 weight = f"decoder.blocks.{layer}.cross_attn.{part}"
-                y = branch.linear("encoder_hidden_states", weight)
+                y = branch.linear(heard, weight)
                 _split(branch, y, dims.n_text_head, dims.n_text_state, output)
             outputs.append(helper.make_tensor_value_info(output, _FLOAT, None))
         branches.append(helper.make_graph(branch.nodes, name, [], outputs))
@@ -112,7 +120,8 @@ def _split(g: Graph, x: str, heads: int, width: int, output: str = "") -> str:
 
 
 def _query(g: Graph, q: str, heads: int, width: int) -> str:
-    return _split(g, g.op("Mul", q, g.constant(np.float32((width // heads) ** -0.5))), heads, width)
+    scale = g.constant(g.dtype.type((width // heads) ** -0.5))
+    return _split(g, g.op("Mul", q, scale), heads, width)
 
 
 def _attend(g: Graph, q: str, k: str, v: str, width: int, mask: str | None = None) -> str:

@@ -9,15 +9,15 @@ from espnet_dq.formats.transformers_js import files
 from espnet_dq.jobs import threads
 
 
-def logits(path: Path, probe: Probe) -> np.ndarray:
-    """Logits of the probe; see `espnet_dq.formats.logits`."""
+def logits(path: Path, probe: Probe, half: bool = False) -> np.ndarray:
+    """Logits of the probe, see `espnet_dq.formats.logits`; `half`: as of `files`."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads()
     encoder, decoder = (
         onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-        for file in files(path).values()
+        for file in files(path, half).values()
     )
     names = [value.name for value in decoder.get_inputs()]
     pasts = [value for value in decoder.get_inputs() if value.name.startswith("past_key_values.")]
