@@ -12,6 +12,7 @@ It ends with that process.
 
 import atexit
 import contextlib
+import fcntl
 import gc
 import json
 import os
@@ -33,6 +34,9 @@ IMPORTED = (
     "faster_whisper", "onnxruntime", "transformers.models.whisper.modeling_whisper",
     "transformers.processing_utils", "espnet_dq.formats.logits", "espnet_dq.formats.ggml.run",
 )  # fmt: skip
+
+MOST_FILES = 253  # as Linux hands them on
+APART = 512
 
 
 def serve(path: str, process: int) -> dict:
@@ -58,15 +62,20 @@ def serve(path: str, process: int) -> dict:
 
 def _command(client: socket.socket) -> dict:
     """Fork once more: the child returns, the parent ends with it and with who has asked."""
-    _, files, _, _ = socket.recv_fds(client, 1, 3)
+    _, files, _, _ = socket.recv_fds(client, 1, MOST_FILES)
     asked = client.makefile("rb", buffering=0).readline()
     child = os.fork()
     if child == 0:
         client.close()
-        for number, file in enumerate(files):
+        job = json.loads(asked)
+        # To the numbers that they have there, by way of numbers that none of them has.
+        apart = [fcntl.fcntl(file, fcntl.F_DUPFD, APART) for file in files]
+        for file in files:
+            os.close(file)
+        for number, file in zip(job["files"], apart, strict=True):
             os.dup2(file, number)
             os.close(file)
-        return json.loads(asked)
+        return job
     for file in files:
         os.close(file)
     ended = os.pidfd_open(child)
@@ -91,7 +100,7 @@ def become(job: dict) -> None:
     sys.stdout = open(1, "w", encoding=encoding, closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", 1, encoding, "backslashreplace", closefd=False)  # noqa: SIM115
     how, *rest = sys.orig_argv[1:] = job["argv"]
-    if how == "-P":
+    while how in ("-B", "-P"):
         how, *rest = rest
     given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     sys.path[:0] = [folder for folder in given if folder and folder not in sys.path]
@@ -129,7 +138,9 @@ def become(job: dict) -> None:
     os._exit(code or 0)
 
 
+gc.disable()  # nothing of what is imported goes away, and to look for it takes a second
 for name in IMPORTED:
     import_module(name)
 gc.freeze()
+gc.enable()
 become(serve(sys.argv[1], int(sys.argv[2])))
