@@ -60,7 +60,7 @@ def check_dims(dims: ModelDimensions, source: str) -> ModelDimensions:
 
 def all_finite(tensor: Tensor) -> bool:
     """Whether every value is a finite number; far faster than asking each, as NaN spreads."""
-    return not tensor.numel() or all(end.isfinite() for end in tensor.aminmax())
+    return not tensor.numel() or all(isfinite(end.item()) for end in tensor.aminmax())
 
 
 def cast(tensor: Tensor, dtype: torch.dtype, name: str, source: object) -> Tensor:

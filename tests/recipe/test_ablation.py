@@ -346,6 +346,7 @@ def test_a_wrong_plan_is_refused_before_anything_runs(tmp_path, recipe, more, sa
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm")
 def test_the_trainer_itself_is_asked(tmp_path, save_toy):
     """Keys deep in a configuration are judged by the classes that would get them."""
     toy = str(save_toy())

@@ -12,6 +12,7 @@ It ends with that process.
 
 import atexit
 import contextlib
+import fcntl
 import gc
 import json
 import os
@@ -34,51 +35,83 @@ IMPORTED = (
     "transformers.processing_utils", "espnet_dq.formats.logits", "espnet_dq.formats.ggml.run",
 )  # fmt: skip
 
+MOST_FILES = 253  # as Linux hands them on
+APART = 512
+
+
+class Command:
+    """A process that has become a command, and the connection to who has asked for it."""
+
+    def __init__(self, client: socket.socket, process: int):
+        self.client, self.process, self.ended = client, process, os.pidfd_open(process)
+
+    def heard(self) -> bool:
+        """Hand on a signal; False if who has asked has ended, and with it the command."""
+        try:
+            said = self.client.recv(1)
+        except ConnectionError:
+            said = b""
+        os.kill(self.process, said[0] if said else signal.SIGKILL)
+        return bool(said)
+
+    def end(self) -> None:
+        """Wait for its end, and say its exit code."""
+        code = os.waitstatus_to_exitcode(os.waitpid(self.process, 0)[1])
+        with contextlib.suppress(OSError):  # who has asked was killed
+            self.client.send(bytes([code if code >= 0 else 128 - code]))
+        self.close()
+
+    def close(self) -> None:
+        self.client.close()
+        os.close(self.ended)
+
 
 def serve(path: str, process: int) -> dict:
     """Answer until a process ends; returns only in a process that is to become a command."""
-    ended = os.pidfd_open(process)
+    ended, running = os.pidfd_open(process), []
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(f"{path}.new")
         listening.listen(64)
         os.rename(f"{path}.new", path)  # who waits for it finds it listening
         while True:
-            if ended in select.select([listening, ended], [], [])[0]:
+            files = [file for each in running for file in (each.ended, each.client)]
+            ready = select.select([listening, ended, *files], [], [])[0]
+            if ended in ready:
+                for each in running:
+                    os.kill(each.process, signal.SIGKILL)
                 os._exit(0)
+            for each in running[:]:
+                if each.ended in ready or (each.client in ready and not each.heard()):
+                    each.end()
+                    running.remove(each)
+            if listening not in ready:
+                continue
             client, _ = listening.accept()
-            if os.fork() == 0:
-                listening.close()
+            _, given, _, _ = socket.recv_fds(client, 1, MOST_FILES)
+            asked = client.makefile("rb", buffering=0).readline()
+            child = os.fork() if asked else -1  # or who asks was killed
+            if child == 0:
+                for each in running:
+                    each.close()
                 os.close(ended)
-                return _command(client)
-            client.close()
-            with contextlib.suppress(ChildProcessError):
-                while os.waitpid(-1, os.WNOHANG)[0]:
-                    pass
+                listening.close()
+                client.close()
+                return _take(json.loads(asked), given)
+            for file in given:
+                os.close(file)
+            if child > 0:
+                running.append(Command(client, child))
 
 
-def _command(client: socket.socket) -> dict:
-    """Fork once more: the child returns, the parent ends with it and with who has asked."""
-    _, files, _, _ = socket.recv_fds(client, 1, 3)
-    asked = client.makefile("rb", buffering=0).readline()
-    child = os.fork()
-    if child == 0:
-        client.close()
-        for number, file in enumerate(files):
-            os.dup2(file, number)
-            os.close(file)
-        return json.loads(asked)
-    for file in files:
+def _take(job: dict, given: list[int]) -> dict:
+    """The job, its files at the numbers that they have there, by way of some that none has."""
+    apart = [fcntl.fcntl(file, fcntl.F_DUPFD, APART) for file in given]
+    for file in given:
         os.close(file)
-    ended = os.pidfd_open(child)
-    while ended not in (ready := select.select([client, ended], [], [])[0]):
-        said = client.recv(1) if ready else b""
-        os.kill(child, said[0] if said else signal.SIGKILL)
-        if not said:
-            break
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    with contextlib.suppress(OSError):  # who has asked was killed
-        client.send(bytes([code if code >= 0 else 128 - code]))
-    os._exit(0)
+    for number, file in zip(job["files"], apart, strict=True):
+        os.dup2(file, number)
+        os.close(file)
+    return job
 
 
 def become(job: dict) -> None:
@@ -91,7 +124,7 @@ def become(job: dict) -> None:
     sys.stdout = open(1, "w", encoding=encoding, closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", 1, encoding, "backslashreplace", closefd=False)  # noqa: SIM115
     how, *rest = sys.orig_argv[1:] = job["argv"]
-    if how == "-P":
+    while how in ("-B", "-P"):
         how, *rest = rest
     given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     sys.path[:0] = [folder for folder in given if folder and folder not in sys.path]
@@ -129,7 +162,9 @@ def become(job: dict) -> None:
     os._exit(code or 0)
 
 
+gc.disable()  # nothing of what is imported goes away, and to look for it takes a second
 for name in IMPORTED:
     import_module(name)
 gc.freeze()
+gc.enable()
 become(serve(sys.argv[1], int(sys.argv[2])))

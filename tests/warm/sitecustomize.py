@@ -1,8 +1,9 @@
 """First thing in each Python that a test with the fixture `warm` starts: `server.py` becomes it.
 
-`python [-P] (-m MODULE | -c CODE | FILE.py) ...` is a fork of the server, with this process's
-arguments, environment, folder and open standard files. This one hands it its signals and waits for
-its exit code. With other options, and in processes of multiprocessing, Python goes on here.
+`python [-B] [-P] (-m MODULE | -c CODE | FILE.py) ...` is a fork of the server, with this process's
+arguments, environment, folder and open files, be they standard or inherited as multiprocessing's
+are. This one hands it its signals and waits for its exit code. With other options Python goes on
+here.
 """
 
 import os
@@ -10,11 +11,18 @@ import sys
 
 
 def _asked() -> bool:
-    given = sys.orig_argv[2 if sys.orig_argv[1:2] == ["-P"] else 1 :]
-    # Those of multiprocessing have inherited open files beside the standard ones.
-    if not given or (given[0] == "-c" and given[1].startswith("from multiprocessing")):
-        return False
+    given = sys.orig_argv[1:]
+    while given[:1] in (["-B"], ["-P"]):
+        del given[0]
+    if not given or (given[0] == "-c" and "multiprocessing.resource_tracker" in given[1]):
+        return False  # which imports next to nothing
     return given[0] in ("-m", "-c") or given[0].endswith(".py")
+
+
+def _inherited() -> list[int]:
+    """Open files beside the standard ones: Python has opened none of its own yet."""
+    numbers = [int(name) for name in os.listdir("/proc/self/fd")]  # and the one of this list
+    return [n for n in numbers if n > 2 and os.path.exists(f"/proc/self/fd/{n}")]
 
 
 def _become(path: str) -> int:
@@ -22,12 +30,15 @@ def _become(path: str) -> int:
     import signal
     import socket
 
+    files = [0, 1, 2, *_inherited()]
     with socket.socket(socket.AF_UNIX) as server:
         server.connect(path)
-        socket.send_fds(server, [b"."], [0, 1, 2])
+        socket.send_fds(server, [b"."], files)
         job = {"argv": sys.orig_argv[1:], "safe": sys.flags.safe_path, "cwd": os.getcwd(),
-               "environ": {**os.environ}}  # fmt: skip
+               "files": files, "environ": {**os.environ}}  # fmt: skip
         server.sendall(json.dumps(job).encode() + b"\n")
+        for number in files[3:]:
+            os.close(number)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, lambda number, _: server.send(bytes([number])))
         answer = server.recv(1)
