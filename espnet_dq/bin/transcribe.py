@@ -209,11 +209,11 @@ def _places(
             raise InputError(f"--out {out}: {place.name} would be of {of[place]} and of {path}")
         if os.path.realpath(place) in read:
             raise InputError(f"{place}: is what is read: give another --out")
-        check_written(place, model, "*")  # one file more would be read, or be a difference
         try:
             there = place.is_file()
         except OSError as e:  # a name that is too long with another suffix
             raise InputError(f"{path}: {place.name}: {e.strerror}") from e
+        check_written(place, model, "*")  # one file more would be read, or be a difference
         if there and not replace:
             raise InputError(
                 f"{place}: is there, and may be your own text: another --out, or --replace"
