@@ -14,6 +14,8 @@ from espnet_dq.errors import InputError, first_line
 
 DEEPEST = 50  # lists and mappings in each other, in YAML
 LARGEST_YAML = 4 << 20  # bytes; a configuration with every token has less than one million
+LARGEST_TEXT = 1 << 30  # bytes of a table of ours, or of a list of words
+_DIGITS = 40  # of a whole number in JSON; transformers writes some of 31
 _LONGEST = 10_000  # characters of a value in YAML: of longer numbers reading alone takes hours
 
 
@@ -51,20 +53,45 @@ def read_limited(path: Path | str, most: int) -> bytes:
         return f.read(size)
 
 
-def read_json(path: Path) -> dict:
-    """A JSON object from a file of ours.
+def read_text(path: Path | str) -> str:
+    """What a text file says; raises `InputError` as `read_limited`, or it is not UTF-8."""
+    try:
+        return read_limited(path, LARGEST_TEXT).decode("utf-8")
+    except UnicodeDecodeError as e:
+        raise InputError(f"{path}: not UTF-8") from e
+
+
+def loads(text: str, **hooks) -> object:
+    """As `json.loads`; raises `ValueError`, too, where a number or the nesting has no bound."""
+    try:
+        return json.loads(text, parse_int=_whole, **hooks)
+    except RecursionError as e:
+        raise ValueError("nested too deep") from e
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > _DIGITS:  # Python cannot print all, nor make a float of it
+        raise ValueError(f"a number of {len(digits)} digits")
+    return int(digits)
+
+
+def read_value(path: Path) -> object:
+    """What a JSON file of ours says.
 
     Raises:
-        InputError: no such file, not JSON, or not an object; names file and line.
+        InputError: as `read_text`, or it is not JSON; names file and line.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not UTF-8") from None
+        return loads(read_text(path))
     except json.JSONDecodeError as e:
-        raise InputError(f"{path}:{e.lineno}: not JSON: {e.msg}") from None
+        raise InputError(f"{path}:{e.lineno}: not JSON: {e.msg}") from e
+    except ValueError as e:
+        raise InputError(f"{path}: not JSON ({e})") from e
+
+
+def read_json(path: Path) -> dict:
+    """A JSON object from a file of ours; raises `InputError` as `read_value`, or it is none."""
+    value = read_value(path)
     if not isinstance(value, dict):
         raise InputError(f"{path}: not a JSON object")
     return value

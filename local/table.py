@@ -38,8 +38,9 @@ from espnet_dq.data.listing import (
 )
 from espnet_dq.data.segments import Segment
 from espnet_dq.data.splits import SHARES, SPLITS, named_split, shares
-from espnet_dq.data.tables import NOT_UTF8, read
+from espnet_dq.data.tables import read
 from espnet_dq.errors import InputError, run, say
+from espnet_dq.reading import read_text
 
 # In a folder that --data_root names.
 TABLES = ("metadata.csv", "metadata.tsv", "metadata.jsonl", "manifest.jsonl", "manifest.json")
@@ -275,12 +276,9 @@ def read_folder(folder: Path, language: str | None) -> Listing:
             listing.skip(lang, TWO_RECORDINGS if recordings else NO_AUDIO, text)
         else:
             try:
-                said = text.read_text("utf-8-sig")
-            except UnicodeDecodeError:
-                listing.skip(lang, BROKEN_ROW, f"{text}: {NOT_UTF8}")
-                continue
-            except OSError as e:
-                listing.skip(lang, BROKEN_ROW, f"{text}: {e.strerror}")
+                said = read_text(text).removeprefix("\ufeff")
+            except InputError as e:
+                listing.skip(lang, BROKEN_ROW, e)
                 continue
             name = recordings[0].name
             listing.add(WHOLE, recording_id(name), lang, None, said, recordings[0], text)

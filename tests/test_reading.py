@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from espnet_dq.errors import InputError
-from espnet_dq.reading import read_yaml
+from espnet_dq.reading import read_json, read_text, read_yaml
 
 
 @pytest.mark.parametrize(
@@ -60,8 +60,29 @@ def test_keys_are_alike_in_one_mapping_only(tmp_path):
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("[" * 100_000, "x.json: not JSON .nested too deep"),
+        ('{"a": 1' + "0" * 5000 + "}", "x.json: not JSON .a number of 5001 digits"),
+        ('{"a": -' + "9" * 40 + "}", "x.json: not JSON .a number of 41 digits"),
+        ('{"a":\n', "x.json:2: not JSON: "),
+        (b'{"a": "\xff"}', "x.json: not UTF-8"),
+        ("[1]", "x.json: not a JSON object"),
+    ],
+)
+def test_json_of_ours_is_read_or_one_line(tmp_path, content, said):
+    path = tmp_path / "x.json"
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    with pytest.raises(InputError, match=said):
+        read_json(path)
+    path.write_text('{"a": [NaN, -Infinity, 1000000000000000019884624838656]}')  # as Python writes
+    assert repr(read_json(path)) == "{'a': [nan, -inf, 1000000000000000019884624838656]}"
+
+
+@pytest.mark.parametrize("reader", [read_yaml, read_json, read_text])
 @pytest.mark.parametrize("kind", ["nothing", "folder", "pipe", "device", "socket", "loop", "nul"])
-def test_only_regular_files_are_read(tmp_path, kind):
+def test_only_regular_files_are_read(tmp_path, kind, reader):
     """A pipe that nobody writes to would be waited for."""
     path = tmp_path / "x.yaml"
     if kind == "folder":
@@ -80,4 +101,4 @@ def test_only_regular_files_are_read(tmp_path, kind):
     said = {"nothing": "no such file", "loop": "cannot be read", "nul": "cannot be read",
             "folder": "a folder, not a file"}  # fmt: skip
     with pytest.raises(InputError, match=said.get(kind, "not a regular file")):
-        read_yaml(path)
+        reader(path)
