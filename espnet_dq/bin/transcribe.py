@@ -15,7 +15,7 @@ from espnet_dq.data.texts import gap
 from espnet_dq.decode.live import arriving, last_columns, transcribe_live
 from espnet_dq.decode.subtitles import HEAD, cue, json_line
 from espnet_dq.decode.transcribe import BEAM, SURE, transcribe
-from espnet_dq.errors import DQError, InputError, one_line, run, say
+from espnet_dq.errors import DQError, InputError, one_line, run, say, shortened
 from espnet_dq.files import atomic, check_replaceable
 from espnet_dq.runtimes import RUNTIMES, Runtime, Segment, load_runtime
 from espnet_dq.runtimes.interface import TASKS, Guard, check_times, sets_times
@@ -144,7 +144,7 @@ def main(argv: list[str] | None = None) -> int:
                 for part in parts:
                     print(part, end="", flush=True)
         except DQError as e:
-            say(f"transcribe: {e}", sys.stderr)
+            say(shortened(f"transcribe: {e}"), sys.stderr)
             code = max(code, e.exit_code)
     return code
 

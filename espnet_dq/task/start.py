@@ -21,7 +21,7 @@ from espnet_dq.quant import gptq
 from espnet_dq.quant.fake_quant import RATE
 from espnet_dq.quant.prepare import RANGE, assign_grids
 from espnet_dq.quant.sensitivity import stored_bytes
-from espnet_dq.quant.table import read_grid
+from espnet_dq.quant.table import of_file, read_grid
 from espnet_dq.reading import read_json, read_text, read_value
 from espnet_dq.student.merge import mean
 from espnet_dq.task.tokenizer import token_list
@@ -76,7 +76,8 @@ def init_student(
         )
     table = read_grid(grid)
     for one, form in ((table, None), *((other, home(other).name) for other in also)):
-        grids = assign_grids(weights.dims, one)
+        with of_file(grid if one is table else one):
+            grids = assign_grids(weights.dims, one)
         for name, each in grids.items():
             with named(f"{source}: {name}"):
                 stored_bytes(tuple(weights.state[name].shape), each)
