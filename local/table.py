@@ -13,7 +13,6 @@ import re
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable
 from dataclasses import dataclass
-from math import isfinite
 from pathlib import Path, PurePosixPath
 from unicodedata import normalize
 
@@ -36,7 +35,7 @@ from espnet_dq.data.listing import (
     short,
     write_listing,
 )
-from espnet_dq.data.segments import Segment
+from espnet_dq.data.segments import Segment, to_seconds
 from espnet_dq.data.splits import SHARES, SPLITS, named_split, shares
 from espnet_dq.data.tables import read
 from espnet_dq.errors import InputError, run, say
@@ -126,10 +125,14 @@ def _in_parts(path: Path, audio: str, start: str) -> bool:
     first: dict[str, float] = {}
     for _, row in read(path):
         try:
-            name, at = str(row[audio]).strip(), float(_text(row[start]))
-        except (TypeError, KeyError, ValueError):  # a broken row, or without the one or the other
+            name, at = str(row[audio]).strip(), to_seconds(_text(row[start]))
+        except (
+            AttributeError,
+            KeyError,
+            ValueError,
+        ):  # a broken row, or without the one or the other
             continue
-        if isfinite(at) and first.setdefault(name, at) != at:
+        if first.setdefault(name, at) != at:
             return True
     return False
 
@@ -164,10 +167,10 @@ class Row:
             return None
         end = -1.0
         if self.duration:
-            end = float(self.offset) + float(self.duration)
+            end = to_seconds(self.offset) + to_seconds(self.duration)
         elif self.end:
-            end = float(self.end)
-        if (self.duration or self.end) and end <= float(self.offset):
+            end = to_seconds(self.end)
+        if (self.duration or self.end) and end <= to_seconds(self.offset):
             raise ValueError(f"no duration: {self.duration or self.end}")
         return Segment.parse(f"{recording} {self.offset} {end}")
 
