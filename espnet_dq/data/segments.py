@@ -8,7 +8,7 @@ from dataclasses import dataclass
 # Parts are often cut with what is around them, and times are rounded: with so many seconds in
 # common, or half of the later part if that is less, two are still apart.
 SEAM = 0.5
-_NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
+NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 
 
 def to_seconds(text: str) -> float:
@@ -17,7 +17,7 @@ def to_seconds(text: str) -> float:
     Raises:
         ValueError: It is none, or not finite.
     """
-    if not _NUMBER.fullmatch(text.strip()) or not math.isfinite(float(text)):
+    if not NUMBER.fullmatch(text.strip()) or not math.isfinite(float(text)):
         raise ValueError(f"no time in seconds: {text}")
     return float(text)
 
