@@ -41,6 +41,14 @@ def file_size(path: Path | str) -> int:
     return status.st_size
 
 
+def check_native(path: Path | str) -> None:
+    """Raise `InputError` for a path that the libraries of runtimes cannot open: not UTF-8."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as e:
+        raise InputError(f"{path}: no runtime opens a path that is not UTF-8: rename it") from e
+
+
 def read_limited(path: Path | str, most: int) -> bytes:
     """What a regular file holds, if that is `most` bytes or less.
 
