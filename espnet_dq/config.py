@@ -16,10 +16,8 @@ from pathlib import Path
 from sys import float_info
 from typing import ClassVar, Self
 
-import yaml
-
 from espnet_dq.errors import InputError, named, shown
-from espnet_dq.reading import read_yaml
+from espnet_dq.reading import parse_yaml, read_yaml
 
 MATCHINGS = (
     "logits",
@@ -393,8 +391,8 @@ def parse_keys(text: str, source: str) -> dict:
         if last in place:
             raise InputError(f"{source}: {key} is set twice")
         try:
-            place[last] = yaml.safe_load(value)
-        except yaml.YAMLError as e:
+            place[last] = parse_yaml(value)
+        except InputError as e:
             raise InputError(f"{source}: {key}: {shown(value)} is no YAML") from e
     return found
 

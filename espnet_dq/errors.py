@@ -25,6 +25,8 @@ NO_MEMORY = ("allocate memory", "out of memory", "bad_alloc", "bad allocation",
 # Of a terminal, of lines, of writing direction and of nothing to see; half of a character.
 HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
+LONGEST = 2000  # letters of an error
+
 PATH = str | os.PathLike  # for `check_kind`
 
 
@@ -239,8 +241,14 @@ def _told(error: BaseException) -> int | None:
     prog = program()
     if line and sys.stderr:
         with contextlib.suppress(OSError):
-            say(f"{prog}: {line}", sys.stderr)
+            say(shortened(f"{prog}: {line}"), sys.stderr)
     return code
+
+
+def shortened(line: str) -> str:
+    """A line without its middle where that is long: names of others may have any length."""
+    half = LONGEST // 2
+    return line if len(line) <= LONGEST else f"{line[:half]} [...] {line[-half:]}"
 
 
 def program() -> str:

@@ -10,10 +10,13 @@ from pathlib import Path
 
 import yaml
 
-from espnet_dq.errors import InputError, first_line
+from espnet_dq.errors import InputError, first_line, shown
 
 DEEPEST = 50  # lists and mappings in each other, in YAML
 LARGEST_YAML = 4 << 20  # bytes; a configuration with every token has less than one million
+LARGEST_TEXT = 1 << 30  # bytes of a table of ours, or of a list of words
+_DIGITS = 40  # of a whole number in JSON; transformers writes some of 31
+_MOST = 200_000  # values in it, keys among them, which take a second or two
 _LONGEST = 10_000  # characters of a value in YAML: of longer numbers reading alone takes hours
 
 
@@ -38,6 +41,14 @@ def file_size(path: Path | str) -> int:
     return status.st_size
 
 
+def check_native(path: Path | str) -> None:
+    """Raise `InputError` for a path that the libraries of runtimes cannot open: not UTF-8."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as e:
+        raise InputError(f"{path}: no runtime opens a path that is not UTF-8: rename it") from e
+
+
 def read_limited(path: Path | str, most: int) -> bytes:
     """What a regular file holds, if that is `most` bytes or less.
 
@@ -51,20 +62,45 @@ def read_limited(path: Path | str, most: int) -> bytes:
         return f.read(size)
 
 
-def read_json(path: Path) -> dict:
-    """A JSON object from a file of ours.
+def read_text(path: Path | str) -> str:
+    """What a text file says; raises `InputError` as `read_limited`, or it is not UTF-8."""
+    try:
+        return read_limited(path, LARGEST_TEXT).decode("utf-8")
+    except UnicodeDecodeError as e:
+        raise InputError(f"{path}: not UTF-8") from e
+
+
+def loads(text: str, **hooks) -> object:
+    """As `json.loads`; raises `ValueError`, too, where a number or the nesting has no bound."""
+    try:
+        return json.loads(text, parse_int=_whole, **hooks)
+    except RecursionError as e:
+        raise ValueError("nested too deep") from e
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > _DIGITS:  # Python cannot print all, nor make a float of it
+        raise ValueError(f"a number of {len(digits)} digits")
+    return int(digits)
+
+
+def read_value(path: Path) -> object:
+    """What a JSON file of ours says.
 
     Raises:
-        InputError: no such file, not JSON, or not an object; names file and line.
+        InputError: as `read_text`, or it is not JSON; names file and line.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not UTF-8") from None
+        return loads(read_text(path))
     except json.JSONDecodeError as e:
-        raise InputError(f"{path}:{e.lineno}: not JSON: {e.msg}") from None
+        raise InputError(f"{path}:{e.lineno}: not JSON: {e.msg}") from e
+    except ValueError as e:
+        raise InputError(f"{path}: not JSON ({e})") from e
+
+
+def read_json(path: Path) -> dict:
+    """A JSON object from a file of ours; raises `InputError` as `read_value`, or it is none."""
+    value = read_value(path)
     if not isinstance(value, dict):
         raise InputError(f"{path}: not a JSON object")
     return value
@@ -82,50 +118,80 @@ def read_yaml(path: Path) -> object:
 
 @functools.lru_cache(8)  # a command reads a training's configuration several times
 def _parsed(content: bytes, path: Path) -> object:
-    loader = yaml.CSafeLoader  # the fast one: ESPnet's configurations hold every token
     try:
         text = content.decode("utf-8")
-        _check_yaml(yaml.parse(text, loader), path)
-        return yaml.load(text, loader)
+    except UnicodeDecodeError as e:
+        raise InputError(f"{path}: not YAML ({first_line(e)})") from e
+    try:
+        return parse_yaml(text)
+    except InputError as e:
+        raise InputError(f"{path}:{e}") from e
+
+
+def parse_yaml(text: str) -> object:
+    """As `read_yaml`, of a text; what it raises begins with the line and a colon, or a space."""
+    try:
+        _check_yaml(yaml.parse(text, _Loader))
+        return yaml.load(text, _Loader)
     except InputError:
         raise
     except Exception as e:  # PyYAML raises whatever a tagged or an odd value makes it stumble on
-        why = first_line(e)
-        raise InputError(f"{path}: not YAML ({why})") from e
+        raise InputError(f" not YAML ({first_line(e)})") from e
 
 
-def _check_yaml(events: Iterator[yaml.Event], path: Path) -> None:
-    """Raise `InputError` for YAML that would become more, or something else, than is seen of it.
+def _check_yaml(events: Iterator[yaml.Event]) -> None:
+    """Raise `InputError` for YAML that would become more than is seen of it.
 
-    Events build nothing: too deep a nesting crashes the interpreter when it is built, an alias
-    multiplies what it names, and of a key that stands twice the last one would be taken.
+    Events build nothing: too deep a nesting crashes the interpreter when it is built, and an alias
+    multiplies what it names.
     """
-    open_ = []  # of each mapping and list around: the keys so far, or None
-    values = []  # of each: values so far, of which every other one in a mapping is a key
+    depth = count = 0
     for event in events:
-        if isinstance(event, yaml.CollectionEndEvent):
-            open_.pop()
-            values.pop()
-            continue
+        depth -= isinstance(event, yaml.CollectionEndEvent)
         if not isinstance(event, yaml.NodeEvent):
             continue
-        line = event.start_mark.line + 1
+        line, count = event.start_mark.line + 1, count + 1
         if isinstance(event, yaml.AliasEvent):
-            raise InputError(f"{path}:{line}: an alias (*{event.anchor[:40]}), which is not read")
-        if open_:
-            keys, is_key = open_[-1], values[-1] % 2 == 0
-            values[-1] += 1
-            if keys is not None and is_key and isinstance(event, yaml.ScalarEvent):
-                key = event.tag, event.implicit, event.value
-                if key in keys:
-                    raise InputError(f"{path}:{line}: {event.value[:40]} is there twice")
-                if event.value == "<<" and event.implicit[0]:
-                    raise InputError(f"{path}:{line}: a merge key (<<), which is not read")
-                keys.add(key)
+            raise InputError(f"{line}: an alias (*{event.anchor[:40]}), which is not read")
         if isinstance(event, yaml.CollectionStartEvent):
-            open_.append(set() if isinstance(event, yaml.MappingStartEvent) else None)
-            values.append(0)
+            depth += 1
         elif len(event.value) > _LONGEST:
-            raise InputError(f"{path}:{line}: a value of more than {_LONGEST} characters")
-        if len(open_) > DEEPEST:
-            raise InputError(f"{path}: YAML that is nested more than {DEEPEST} deep")
+            raise InputError(f"{line}: a value of more than {_LONGEST} characters")
+        if depth > DEEPEST:
+            raise InputError(f"{line}: YAML that is nested more than {DEEPEST} deep")
+        if count > _MOST:
+            raise InputError(f"{line}: YAML of more than {_MOST} values")
+
+
+class _Loader(yaml.CSafeLoader):  # the fast one: ESPnet's configurations hold every token
+    """Reads a key once in a mapping, however it is written, and numbers that others can take."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        for key, _ in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":
+                raise InputError(f"{_line(key)}: a merge key (<<), which is not read")
+        super().flatten_mapping(node)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        found = super().construct_mapping(node, deep)
+        if len(found) < len(node.value):
+            left = {*found}
+            for key, _ in node.value:
+                value = self.construct_object(key, deep=True)
+                if value not in left:
+                    raise InputError(f"{_line(key)}: {shown(value)} is there twice")
+                left.remove(value)
+        return found
+
+    def construct_whole(self, node: yaml.ScalarNode) -> int:
+        value = self.construct_yaml_int(node)
+        if value.bit_length() > 64:
+            raise InputError(f"{_line(node)}: a number of more than 64 bits")
+        return value
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_whole)
+
+
+def _line(node: yaml.Node) -> int:
+    return node.start_mark.line + 1

@@ -5,7 +5,6 @@ Reads OUT/parts/NAME of each named corpus; writes OUT/{train,dev,test} and OUT/r
 """
 
 import argparse
-import json
 from collections import Counter
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from espnet_dq.data.kaldi import KaldiDir
 from espnet_dq.data.splits import SPLITS, assign
 from espnet_dq.data.summary import SOURCES, read_sources, write_splits
 from espnet_dq.errors import InputError, run
+from espnet_dq.reading import read_json
 
 
 def merge(parts: list[Path]) -> tuple[KaldiDir, dict[str, Counter[str]]]:
@@ -24,7 +24,7 @@ def merge(parts: list[Path]) -> tuple[KaldiDir, dict[str, Counter[str]]]:
         if both := whole.wav.keys() & data.wav.keys():
             raise InputError(f"{part / 'wav.scp'}: '{min(both)}' is in another corpus too")
         whole.update(data)
-        for lang, reasons in json.loads((part / "left_out.json").read_bytes()).items():
+        for lang, reasons in read_json(part / "left_out.json").items():
             left_out.setdefault(lang, Counter()).update(reasons)
     return whole, left_out
 

@@ -13,7 +13,6 @@ import re
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable
 from dataclasses import dataclass
-from math import isfinite
 from pathlib import Path, PurePosixPath
 from unicodedata import normalize
 
@@ -36,10 +35,11 @@ from espnet_dq.data.listing import (
     short,
     write_listing,
 )
-from espnet_dq.data.segments import Segment
+from espnet_dq.data.segments import Segment, to_seconds
 from espnet_dq.data.splits import SHARES, SPLITS, named_split, shares
-from espnet_dq.data.tables import NOT_UTF8, read
+from espnet_dq.data.tables import read
 from espnet_dq.errors import InputError, run, say
+from espnet_dq.reading import read_text
 
 # In a folder that --data_root names.
 TABLES = ("metadata.csv", "metadata.tsv", "metadata.jsonl", "manifest.jsonl", "manifest.json")
@@ -125,10 +125,14 @@ def _in_parts(path: Path, audio: str, start: str) -> bool:
     first: dict[str, float] = {}
     for _, row in read(path):
         try:
-            name, at = str(row[audio]).strip(), float(_text(row[start]))
-        except (TypeError, KeyError, ValueError):  # a broken row, or without the one or the other
+            name, at = str(row[audio]).strip(), to_seconds(_text(row[start]))
+        except (
+            AttributeError,
+            KeyError,
+            ValueError,
+        ):  # a broken row, or without the one or the other
             continue
-        if isfinite(at) and first.setdefault(name, at) != at:
+        if first.setdefault(name, at) != at:
             return True
     return False
 
@@ -163,10 +167,10 @@ class Row:
             return None
         end = -1.0
         if self.duration:
-            end = float(self.offset) + float(self.duration)
+            end = to_seconds(self.offset) + to_seconds(self.duration)
         elif self.end:
-            end = float(self.end)
-        if (self.duration or self.end) and end <= float(self.offset):
+            end = to_seconds(self.end)
+        if (self.duration or self.end) and end <= to_seconds(self.offset):
             raise ValueError(f"no duration: {self.duration or self.end}")
         return Segment.parse(f"{recording} {self.offset} {end}")
 
@@ -275,12 +279,9 @@ def read_folder(folder: Path, language: str | None) -> Listing:
             listing.skip(lang, TWO_RECORDINGS if recordings else NO_AUDIO, text)
         else:
             try:
-                said = text.read_text("utf-8-sig")
-            except UnicodeDecodeError:
-                listing.skip(lang, BROKEN_ROW, f"{text}: {NOT_UTF8}")
-                continue
-            except OSError as e:
-                listing.skip(lang, BROKEN_ROW, f"{text}: {e.strerror}")
+                said = read_text(text).removeprefix("\ufeff")
+            except InputError as e:
+                listing.skip(lang, BROKEN_ROW, e)
                 continue
             name = recordings[0].name
             listing.add(WHOLE, recording_id(name), lang, None, said, recordings[0], text)

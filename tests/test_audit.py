@@ -5,6 +5,7 @@ not been seen, as no network was there.
 """
 
 import json
+import sys
 from http.server import BaseHTTPRequestHandler
 
 import pytest
@@ -48,6 +49,22 @@ def test_without_a_network_it_is_skipped(monkeypatch, tmp_path):
     with pytest.raises(audit.Skipped, match=r"^skipped: pip-audit cannot be installed: ") as error:
         audit.main([])
     assert "\n" not in str(error.value) and error.value.exit_code == 3
+
+
+def test_nothing_of_the_current_folder_is_run(monkeypatch, tmp_path):
+    """pip-audit starts `python -m pip`."""
+    program = tmp_path / "audit/bin/pip-audit"
+    program.parent.mkdir(parents=True)
+    program.write_text(
+        f"#!/bin/sh\n{sys.executable} -m json.tool --help > /dev/null\n"
+        'echo \'{"dependencies": []}\' > "$7"\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setattr(audit, "HOME", tmp_path / "audit")
+    (tmp_path / "argparse.py").write_text("open('ran', 'w')\n")
+    monkeypatch.chdir(tmp_path)
+    assert audit.ask(tmp_path / "requirements.lock") == []
+    assert not (tmp_path / "ran").exists()
 
 
 @pytest.fixture

@@ -405,6 +405,9 @@ def test_what_is_read_inside_out_survives(form, name, to, inputs, tmp_path, caps
         "verify IN/hf --against IN/toy.pt --grid none --json IN/hf/verify.json",
         "verify IN/hf --against IN/exp --json IN/exp/qat/valid.loss.ave.pth",
         "verify IN/hf --against IN/exp/qat --json IN/exp/qat/valid.loss.ave.pth",
+        "transcribe --model IN/hf --out IN/hf merges.wav",  # which is not there
+        "transcribe --model IN/hf --out IN/hf --format json --replace config.wav",
+        "transcribe --model IN/exp --out IN/exp/qat --format srt any.wav",
     ],
 )
 def test_no_part_of_what_is_read_is_replaced(line, inputs, capsys):

@@ -22,6 +22,18 @@ def test_an_error_is_one_line_whatever_is_in_a_name(capsys):
     assert said.endswith(": Größe/\\x1b]0;title\\x07 a\\nb\\r\\x9b2J: broken\n")
 
 
+def test_an_error_has_an_end(capsys):
+    """Names of others may be longer than a screen; what the line begins and ends with is shown."""
+
+    def main():
+        raise InputError(f"x.yaml: {'a' * 100_000}: is too long")
+
+    with pytest.raises(SystemExit):
+        run(main)
+    said = capsys.readouterr().err
+    assert ": x.yaml: aaa" in said and said.endswith("aaa: is too long\n") and len(said) < 2100
+
+
 @pytest.mark.parametrize("character", ["\u202e", "\u2028", "\u200b", "\ufeff", "\udc9b", "\x85"])
 def test_nothing_hidden_in_a_name_is_shown_as_it_is(character):
     assert one_line(f"a{character}b") == f"a{ascii(character)[1:-1]}b"

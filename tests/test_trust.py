@@ -60,9 +60,11 @@ def test_nothing_that_is_read_can_be_code():
         if name == "torch.load":
             assert ast.unparse(given["weights_only"]) == "True", where
         if name == "yaml.load":
-            assert ast.unparse(given[1]) == "loader", where  # yaml.CSafeLoader, in reading.py
+            assert ast.unparse(given[1]) == "_Loader", where  # a yaml.CSafeLoader, in reading.py
         if name.startswith("yaml.") and "load" in last:
             assert last in ("load", "safe_load"), where
+        if name == "json.loads" and path.startswith("espnet_dq/"):  # reading.py knows bounds
+            assert "read_text" not in ast.unparse(given[0]), where
         assert name not in ("eval", "exec", "compile", "__import__", "np.load"), where
         assert last not in ("extractall", "extract", "unpack_archive"), where
         assert not re.match(r"(pickle|joblib|dill|marshal|shelve)\.", name), where

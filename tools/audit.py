@@ -12,6 +12,7 @@ known of that, the service is out of reach or is none.
 """
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -78,6 +79,8 @@ def ask(requirements: Path, *options: str) -> list[dict]:
             [HOME / "bin/pip-audit", "--requirement", requirements, "--disable-pip", "--format",
              "json", "--output", report, "--progress-spinner", "off", *options],
             capture_output=True, text=True,
+            # It starts `python -m pip`, which would look in the current folder.
+            env=os.environ | {"PYTHONSAFEPATH": "1"},
         )  # fmt: skip
         if not report.is_file():
             raise Skipped(f"skipped: no answer of the service: {last_line(done.stderr)}")

@@ -22,7 +22,7 @@ from espnet_dq.quant import activations as inputs
 from espnet_dq.quant import gptq
 from espnet_dq.quant import prepare as fake
 from espnet_dq.quant.fake_quant import RATE, FakeQuantize, clip_of
-from espnet_dq.quant.table import read_grid
+from espnet_dq.quant.table import of_file, read_grid
 from espnet_dq.whisper.any_window import read_any_window
 from espnet_dq.whisper.dims import any_tokenizer
 from espnet_dq.whisper.generation import check_told, of_huggingface
@@ -162,7 +162,9 @@ def assign(
 ) -> dict[str, str]:
     """Name -> grid, as `assign_grids`, of a grid that may be a `.yaml` file."""
     check_kind("grid", grid, str | Mapping, "a grid's name or a table of grids")
-    return fake.assign_grids(dims, read_grid(grid) if isinstance(grid, str) else grid, preset)
+    table = read_grid(grid) if isinstance(grid, str) else grid
+    with of_file(grid):
+        return fake.assign_grids(dims, table, preset)
 
 
 def _embedding(net: "WhisperForConditionalGeneration") -> nn.Module:

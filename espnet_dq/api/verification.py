@@ -98,7 +98,7 @@ def _reference(
         quantized, on_grid, by_rule = {}, {}, paper_rule_bytes(weight_shapes(dims))
     else:
         table = read_grid(grid) if isinstance(grid, str) else grid
-        grids = nets.assign(dims, table)
+        grids = nets.assign(dims, grid)
         # By the grids' `fake`, which training uses, not by the integers that were written.
         on_grid = {name: get_grid(g).fake(state[name]) for name, g in grids.items()}
         quantized, by_rule = quantize(state, grids), _by_rule(dims, "full", table)

@@ -7,7 +7,6 @@ Example usage::
     python -Pm espnet_dq.bin.allocate --table table.jsonl --budget_mb 15 --out grids.yaml
 """
 
-import json
 import math
 from collections import Counter
 from pathlib import Path
@@ -18,6 +17,7 @@ from espnet_dq.files import check_apart, check_replaceable
 from espnet_dq.quant.allocate import allocate, least_bytes
 from espnet_dq.quant.sensitivity import Loss
 from espnet_dq.quant.table import write_table
+from espnet_dq.reading import loads, read_text
 from espnet_dq.values import positive
 
 MB = 1_000_000
@@ -62,24 +62,22 @@ def main(argv: list[str] | None = None) -> int:
 
 def _table(path: Path) -> tuple[str, int, dict[str, list[Loss]]]:
     """The model's name, the bytes that no choice changes, and what each grid costs."""
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
     losses: dict[str, list[Loss]] = {}
     where = str(path)
     try:
-        head, *lines = path.read_text(encoding="utf-8").splitlines()
+        head, *lines = read_text(path).splitlines()
         for number, line in enumerate(lines, 2):
             where = f"{path}:{number}"
             loss = Loss.parse(line)
             losses.setdefault(loss.name, []).append(loss)
         where = f"{path}:1"
-        settings = json.loads(head)
+        settings = loads(head)
         kept = {name for name, rows in losses.items() if any(r.grid == "none" for r in rows)}
         missing = {*map(str, settings["candidates"])} - kept
         # What no grid can be on stays, in float16, and so does the header.
         fixed = int(settings["rest_bytes"]) + _HEADER * 2 * int(settings["tensors"])
         model = str(settings["model"])
-    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as e:
+    except (ValueError, TypeError, KeyError, OverflowError) as e:
         raise InputError(f"{where}: not a table of `sensitivity`, or torn ({e})") from e
     if missing:
         raise InputError(f"{path}: {min(missing)} is not in it yet; run `sensitivity` to its end")

@@ -15,10 +15,11 @@ from espnet_dq.data.texts import gap
 from espnet_dq.decode.live import arriving, last_columns, transcribe_live
 from espnet_dq.decode.subtitles import HEAD, cue, json_line
 from espnet_dq.decode.transcribe import BEAM, SURE, transcribe
-from espnet_dq.errors import DQError, InputError, one_line, run, say
+from espnet_dq.errors import DQError, InputError, one_line, run, say, shortened
 from espnet_dq.files import atomic, check_replaceable
 from espnet_dq.runtimes import RUNTIMES, Runtime, Segment, load_runtime
 from espnet_dq.runtimes.interface import TASKS, Guard, check_times, sets_times
+from espnet_dq.student.checkpoint import check_written
 from espnet_dq.values import count, whole
 
 SHOWN = 5  # damaged spots of a file
@@ -107,7 +108,7 @@ def main(argv: list[str] | None = None) -> int:
         raise InputError("--words: only with --format json")
     if args.timestamps and args.format != "text":
         raise InputError(f"--timestamps: --format {args.format} has times without it")
-    places = _places(args.audio, args.out, args.format, args.replace)
+    places = _places(args.audio, args.model, args.out, args.format, args.replace)
     runtime = load_runtime(
         args.runtime, args.model, args.threads, nj=1, beam_size=args.beam_size,
         context=args.context, task=args.task, words=args.words, prompt=args.prompt,
@@ -143,7 +144,7 @@ def main(argv: list[str] | None = None) -> int:
                 for part in parts:
                     print(part, end="", flush=True)
         except DQError as e:
-            say(f"transcribe: {e}", sys.stderr)
+            say(shortened(f"transcribe: {e}"), sys.stderr)
             code = max(code, e.exit_code)
     return code
 
@@ -184,7 +185,9 @@ def _live(runtime: Runtime, language: str | None, timestamps: bool, guarded: boo
             print("".join(_parts([segment], "text", timestamps, "")), end="", flush=True)
 
 
-def _places(audio: list[str], out: Path | None, kind: str, replace: bool) -> list[Path | None]:
+def _places(
+    audio: list[str], model: str, out: Path | None, kind: str, replace: bool
+) -> list[Path | None]:
     """The file that the text of each AUDIO is written to; none where it is printed.
 
     Whatever is wrong with them is said before hours of work; the folder is made.
@@ -210,6 +213,7 @@ def _places(audio: list[str], out: Path | None, kind: str, replace: bool) -> lis
             there = place.is_file()
         except OSError as e:  # a name that is too long with another suffix
             raise InputError(f"{path}: {place.name}: {e.strerror}") from e
+        check_written(place, model, "*")  # one file more would be read, or be a difference
         if there and not replace:
             raise InputError(
                 f"{place}: is there, and may be your own text: another --out, or --replace"

@@ -28,6 +28,7 @@ from espnet_dq.fetch.names import source_path
 from espnet_dq.files import bytes_on_disk, check_apart, check_replaceable
 from espnet_dq.formats import detect
 from espnet_dq.formats.openai.write import save as save_pt
+from espnet_dq.reading import read_text
 from espnet_dq.student.checkpoint import check_written
 from espnet_dq.whisper.dims import vocabulary_tokenizer
 from espnet_dq.whisper.encoding import encode_text
@@ -149,12 +150,7 @@ def _of_folders(folders: list[Path], languages: list[str] | None) -> Iterator[tu
 def _of_files(files: list[Path]) -> Iterator[tuple[str, str]]:
     """Where a line stands, and the line."""
     for file in files:
-        try:
-            lines = file.read_text(encoding="utf-8").splitlines()
-        except FileNotFoundError as e:
-            raise InputError(f"{file}: no such file") from e
-        except ValueError as e:
-            raise InputError(f"{file}: not UTF-8 text ({e})") from e
+        lines = read_text(file).splitlines()
         found = [(f"{file}:{n}", line) for n, line in enumerate(lines, 1) if line.strip()]
         if not found:
             raise InputError(f"{file}: no words")

@@ -21,6 +21,7 @@ from espnet_dq.data.left_out import LEFT_OUT
 from espnet_dq.data.splits import SPLITS
 from espnet_dq.errors import InputError
 from espnet_dq.files import atomic, sha256
+from espnet_dq.reading import file_size, loads
 
 RECORD = "source.jsonl"
 NOTHING = (-1, -1)  # the stamp of a file that is not there
@@ -83,10 +84,11 @@ class Record:
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str, list]]:
+    file_size(path)
     with open(path, encoding="ascii") as file:
         for number, line in enumerate(file, 1):
             try:
-                kind, key, *values = json.loads(line)
+                kind, key, *values = loads(line)
                 if len(values) != {"file": 3, "utterance": 4}[kind]:
                     raise ValueError
             except (ValueError, TypeError, KeyError) as e:

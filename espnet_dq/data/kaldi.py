@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from espnet_dq.data.names import key_fault, text_fault
-from espnet_dq.data.segments import Segment
-from espnet_dq.errors import InputError
+from espnet_dq.data.segments import NUMBER, Segment
+from espnet_dq.errors import InputError, shown
 from espnet_dq.files import Folder, atomic, sha256
 
 FILES = ("wav.scp", "text", "utt2spk", "spk2utt", "utt2lang")
@@ -47,6 +47,8 @@ FOLDER = Folder(
     ),
 )
 FEW = 1000  # values of a table that are kept once, however often they occur
+# Tables of numbers; Python's own reading takes more for one.
+_NUMBERS = {"utt2num_samples": re.compile("[0-9]{1,12}"), "utt2dur": NUMBER}
 
 
 def scan(path: Path | str, empty: bool = False) -> tuple[dict[str, str], list[str]]:
@@ -114,7 +116,8 @@ def read_scp(path: Path | str, empty: bool = False) -> dict[str, str]:
 
     Raises:
         InputError: With `path:line`, on a missing file, a byte order mark, CR LF, bad UTF-8,
-            an empty line, a key that stands twice, or an empty value.
+            an empty line, a key that stands twice, or an empty value; of a count of samples or
+            a duration, what is no such number.
 
     Example usage::
 
@@ -123,6 +126,10 @@ def read_scp(path: Path | str, empty: bool = False) -> dict[str, str]:
     entries, faults = scan(path, empty)
     if faults:
         raise InputError(faults[0])
+    if kind := _NUMBERS.get(os.path.basename(path)):
+        for key, value in entries.items():
+            if not kind.fullmatch(value):
+                raise InputError(f"{path}: '{key}': {shown(value)} is no number")
     return entries
 
 

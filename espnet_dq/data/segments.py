@@ -1,12 +1,25 @@
 """Parts of recordings, as Kaldi's `segments` names them."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 # Parts are often cut with what is around them, and times are rounded: with so many seconds in
 # common, or half of the later part if that is less, two are still apart.
 SEAM = 0.5
+NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
+
+
+def to_seconds(text: str) -> float:
+    """A time as programs write it: not `1_0` or other scripts' digits, which Python reads, too.
+
+    Raises:
+        ValueError: It is none, or not finite.
+    """
+    if not NUMBER.fullmatch(text.strip()) or not math.isfinite(float(text)):
+        raise ValueError(f"no time in seconds: {text}")
+    return float(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +41,15 @@ class Segment:
         parts = line.split()
         if len(parts) not in (3, 4):
             raise ValueError("not of the form UTTERANCE RECORDING START END [CHANNEL]")
-        start, end = float(parts[1]), float(parts[2])
-        if not (math.isfinite(start) and math.isfinite(end)) or start < 0:
-            raise ValueError(f"no time in seconds: {parts[1]} {parts[2]}")
+        start, end = to_seconds(parts[1]), to_seconds(parts[2])
+        if start < 0:
+            raise ValueError(f"no time in seconds: {parts[1]}")
         if end != -1 and end <= start:
             raise ValueError(f"ends at {parts[2]}, before it begins ({parts[1]})")
         channel = None
         if len(parts) == 4:
             channel = {"A": 0, "B": 1}.get(parts[3])
-            if channel is None and not parts[3].isdecimal():
+            if channel is None and not re.fullmatch("[0-9]{1,9}", parts[3]):
                 raise ValueError(f"no channel: {parts[3]}")
             channel = int(parts[3]) if channel is None else channel
         return cls(parts[0], start, None if end == -1 else end, channel)

@@ -18,6 +18,7 @@ from espnet_dq.data.languages import codes
 from espnet_dq.errors import InputError, WorkError, say
 from espnet_dq.files import write_text
 from espnet_dq.formats import json_file
+from espnet_dq.reading import read_json
 from espnet_dq.runtimes import RUNTIMES, WINDOW
 
 
@@ -148,7 +149,7 @@ def _turn(name: str, system: dict, data: Path, out: Path, threads: int) -> dict:
     if done.returncode:
         why = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
         raise WorkError(f"benchmark of {name}: {why}")
-    report = json.loads((out / "decode.json").read_text(encoding="utf-8"))
+    report = read_json(out / "decode.json")
     if report["failed"]:
         utt, reason = next(iter(report["failed"].items()))
         raise WorkError(f"benchmark of {name}: {utt}: {reason}")

@@ -42,6 +42,7 @@ from espnet_dq.distill.teacher import Teacher
 from espnet_dq.errors import InputError, one_line, say
 from espnet_dq.files import Folder, alone, atomic, sha256, shared_before, shared_place, write_text
 from espnet_dq.jobs import Part
+from espnet_dq.reading import read_value
 from espnet_dq.student.checkpoint import Student
 from espnet_dq.whisper.dims import vocabulary_tokenizer
 from espnet_dq.whisper.forward import (
@@ -91,7 +92,7 @@ def _fill(out: Path, name: str, pass_: "_Pass", description: dict, part: Part | 
     """Write what is missing of the cache, or of a part of it; returns `out`."""
     done = out / "cache.json"
     if done.is_file():
-        if json.loads(done.read_text(encoding="utf-8")) == description:
+        if read_value(done) == description:
             return out
         raise InputError(f"{out}: a cache of other settings, weights or data: remove it first")
     partial = out / "shards" / description["fingerprint"][:16]

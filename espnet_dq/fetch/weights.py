@@ -27,6 +27,7 @@ from espnet_dq.fetch.sources import MODELS, SOURCES, Member, Source
 from espnet_dq.files import Folder, atomic, check_replaceable, check_sha256, sha256, write_text
 from espnet_dq.formats import detect
 from espnet_dq.formats.openai.write import save as save_pt
+from espnet_dq.reading import read_json
 
 
 def default_cache() -> Path:
@@ -85,10 +86,10 @@ def kept(checkpoint: Path) -> bool:
     """
     origin = checkpoint.with_suffix(".json")
     try:
-        recorded = json.loads(origin.read_text(encoding="utf-8"))["sha256"]
+        recorded = read_json(origin)["sha256"]
         if recorded == sha256(checkpoint):
             return True
-    except (OSError, ValueError, KeyError, TypeError):
+    except (InputError, OSError, KeyError):
         pass
     if checkpoint.exists() and not origin.exists():
         raise InputError(f"{checkpoint}: was not fetched: give another folder, or remove it")

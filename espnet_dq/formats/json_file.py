@@ -1,10 +1,9 @@
 """JSON files of others: one value for each key, no more than a file of its kind holds."""
 
-import json
 from pathlib import Path
 
+from espnet_dq import reading
 from espnet_dq.errors import InputError, first_line, named
-from espnet_dq.reading import read_limited
 
 LARGEST = 16 << 20  # bytes; Hugging Face's own tokenizer of a Whisper has 4 million
 
@@ -20,7 +19,7 @@ def read(path: Path | str) -> object:
 
 def content(path: Path | str) -> bytes:
     """All of a file; raises `InputError` as `read`."""
-    return read_limited(path, LARGEST)
+    return reading.read_limited(path, LARGEST)
 
 
 def lines(path: Path | str) -> list[str]:
@@ -45,8 +44,8 @@ def loads(found: str | bytes) -> object:
     """
     try:
         text = found if isinstance(found, str) else found.decode("utf-8")
-        return json.loads(text, object_pairs_hook=_table, parse_constant=_constant)
-    except (ValueError, RecursionError) as e:
+        return reading.loads(text, object_pairs_hook=_table, parse_constant=_constant)
+    except ValueError as e:
         why = first_line(e)
         raise InputError(f"not JSON ({why})") from e
 

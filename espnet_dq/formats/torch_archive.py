@@ -30,6 +30,8 @@ def read_pickle(f: BinaryIO, size: int) -> bytes:
     name = f"{folder}/data.pkl"
     if name not in members:
         raise ValueError("not a torch checkpoint (no data.pkl)")
+    if f"{folder}/constants.pkl" in members:
+        raise ValueError("not a torch checkpoint but a program (TorchScript)")
     content = b""
     for member, (offset, length) in members.items():
         f.seek(offset)

@@ -10,6 +10,8 @@ reaches beyond it; and what is taken of it is no larger than the file.
 import os
 import pickletools
 import struct
+import warnings
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -50,13 +52,33 @@ def read(path: Path | str) -> object:
         except ValueError as e:
             raise InputError(f"{path}: {e}") from e
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        with warnings.catch_warnings(action="ignore"):  # of what is read here all the same
+            found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except UnicodeEncodeError as e:
         raise InputError(f"{path}: torch opens no file whose path is not UTF-8: rename it") from e
     except Exception as e:  # damaged pickles make torch raise whatever its opcodes stumble on
         # What torch says of a pickle is how to run what is in it.
-        said = "its pickle" if isinstance(e, UnpicklingError) else first_line(e)
+        advice = isinstance(e, UnpicklingError) or "weights_only" in str(e)
+        said = "its pickle" if advice else first_line(e)
         raise InputError(f"{path}: damaged or truncated ({said})") from e
+    _make_plain(found)
+    return found
+
+
+def _make_plain(found: object) -> None:
+    """Take away what a pickle has put in the place of the methods of its ordered tables.
+
+    `state_dict()` of a module leaves its `_metadata` there, and nothing else has a place.
+    """
+    left, seen = [found], set()
+    while left:
+        value = left.pop()
+        if id(value) in seen or not isinstance(value, dict | list | tuple):
+            continue
+        seen.add(id(value))
+        if isinstance(value, OrderedDict):
+            vars(value).clear()
+        left += dict.values(value) if isinstance(value, dict) else value
 
 
 def tensors(found: Mapping, path: Path | str) -> dict[str, Tensor]:

@@ -18,6 +18,7 @@ from espnet_dq.formats.format import Format
 from espnet_dq.formats.logits import Probe
 from espnet_dq.formats.registry import FORMATS
 from espnet_dq.formats.report import BESIDE, RUN, Reference, Report, Row, differing_values
+from espnet_dq.reading import check_native
 from espnet_dq.whisper.weights import all_finite
 
 # Two runs of one arithmetic whose inputs differ in the last bit differ by the spread; two orders
@@ -32,12 +33,14 @@ def verify(path: Path | str, reference: Reference) -> Report:
         InputError: no readable file.
         WorkError: it is another Whisper, or something is missing or unknown.
     """
+    form = FORMATS[detect.detect(path)]
+    if form.engine:
+        check_native(path)
     report = compare(Path(path), reference)
     if report.mismatched:
         report.rows.append(Row("logits", (), "float32", 32, 0, RUN,
                                note="not run: the file is not what it should be"))  # fmt: skip
         return report
-    form = FORMATS[detect.detect(path)]
     if form.engine:
         probe = logits.make_probe(reference.dims)
         with torch.random.fork_rng(devices=[]):  # models begin at random, a training may go on

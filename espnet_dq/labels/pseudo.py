@@ -34,6 +34,7 @@ from espnet_dq.data.unfit import has_special_token
 from espnet_dq.errors import InputError, named
 from espnet_dq.files import atomic, sha256, write_text
 from espnet_dq.formats.openai import read as openai
+from espnet_dq.reading import loads
 from espnet_dq.runtimes.torch import speak_whole
 from espnet_dq.whisper.dims import language_token, vocabulary_tokenizer
 from espnet_dq.whisper.forward import log_mel, own_window, window_samples
@@ -220,7 +221,7 @@ def _known(path: Path, source: dict) -> dict[str, tuple[str, Label]]:
         os.truncate(path, 0)
         return {}
     try:
-        first, *lines = (json.loads(line) for line in whole.splitlines())
+        first, *lines = (loads(line) for line in whole.splitlines())
         labels = {line["utt"]: (line.pop("of"), Label(**line)) for line in lines}
     except (ValueError, TypeError, KeyError) as e:
         raise InputError(f"{path}: broken, remove it: {e}") from None

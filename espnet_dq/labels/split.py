@@ -28,6 +28,7 @@ from espnet_dq.data.pieces import pieces
 from espnet_dq.data.spelling import compared
 from espnet_dq.errors import InputError
 from espnet_dq.files import atomic, file_name, sha256
+from espnet_dq.reading import read_json
 from espnet_dq.runtimes import load_runtime
 from espnet_dq.runtimes.interface import window
 from espnet_dq.whisper.dims import any_tokenizer
@@ -85,7 +86,7 @@ class Splitter:
         key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
         record = folder / f"{file_name(utt)}.json"
         if record.is_file():
-            found = json.loads(record.read_text(encoding="utf-8"))
+            found = read_json(record)
             good = [(str(folder / Path(wav).name), *more) for wav, *more in found["good"]]
             if found["key"] == key and all(os.path.isfile(wav) for wav, *_ in good):
                 return good, Counter(found["left_out"])

@@ -19,8 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from espnet_dq.errors import InputError
+from espnet_dq.errors import InputError, shown
 from espnet_dq.files import write_text
+from espnet_dq.reading import loads, read_limited
 
 _LARGEST_FILE = 1 << 20  # bytes; a line a layer is far below
 
@@ -110,16 +111,13 @@ def load_ranges(path: str | Path) -> dict[str, float]:
     Raises `InputError` naming the file, and the layer whose range is not finite or not above 0.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    if path.stat().st_size > _LARGEST_FILE:
-        raise InputError(f"{path}: larger than {_LARGEST_FILE} bytes, no file of ranges")
+    content = read_limited(path, _LARGEST_FILE)
     try:
-        layers = json.loads(path.read_text(encoding="utf-8"))["layers"]
+        layers = loads(content.decode("utf-8"))["layers"]
         entries = {layer: entry["range"] for layer, entry in layers.items()}
-    except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as e:
+    except (ValueError, KeyError, TypeError, AttributeError) as e:
         raise InputError(f"{path}: not a file of activation ranges") from e
     for layer, top in entries.items():
         if type(top) not in (int, float) or not 0 < top <= torch.finfo(torch.float32).max:
-            raise InputError(f"{path}: {layer}: the range {top!r} is not finite and above 0")
+            raise InputError(f"{path}: {layer}: the range {shown(top)} is not finite and above 0")
     return {layer: float(top) for layer, top in entries.items()}

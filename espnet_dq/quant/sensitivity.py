@@ -1,6 +1,5 @@
 """How much a Whisper loses when one weight alone is put on a grid."""
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import batched
@@ -15,6 +14,7 @@ from whisper.model import Whisper
 from espnet_dq.errors import InputError, WorkError
 from espnet_dq.quant.grids import get_grid
 from espnet_dq.quant.prepare import candidates
+from espnet_dq.reading import loads
 from espnet_dq.whisper.dims import vocabulary_tokenizer
 from espnet_dq.whisper.forward import (
     decode_hidden,
@@ -57,14 +57,14 @@ class Loss:
     def parse(cls, line: str) -> "Loss":
         """A line of a table of these, JSON; raises `ValueError` for any other."""
         try:
-            row = cls(**json.loads(line))
+            row = cls(**loads(line))
             if not isinstance(row.name, str) or not isinstance(row.grid, str):
                 raise ValueError("name or grid is no text")
             row = replace(row, bytes=int(row.bytes), kl=float(row.kl), ce=float(row.ce))
             if not isfinite(row.kl) or not isfinite(row.ce):
                 raise ValueError(f"kl {row.kl}, ce {row.ce}: not both are finite")
             return row
-        except (TypeError, OverflowError, RecursionError) as e:  # no object, Infinity, nesting
+        except (TypeError, OverflowError) as e:  # no object, Infinity
             raise ValueError(str(e)) from e
 
 

@@ -8,9 +8,10 @@
 """
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from espnet_dq.errors import InputError
+from espnet_dq.errors import InputError, named, shown
 from espnet_dq.files import write_text
 from espnet_dq.reading import read_yaml
 
@@ -35,8 +36,14 @@ def read_grid(grid: str) -> str | dict[str, str]:
         raise InputError(f"{path}: not a table of weights and grids")
     for name, value in table.items():
         if not isinstance(name, str) or not isinstance(value, str):
-            raise InputError(f"{path}: {name}: {value!r} is not the name of a grid")
+            raise InputError(f"{path}: {shown(name)}: {shown(value)} is not the name of a grid")
     return table
+
+
+def of_file(grid: object) -> AbstractContextManager:
+    """Names the file in an `InputError`, if a `--grid` option says one."""
+    of_table = isinstance(grid, str) and grid.endswith(SUFFIX)
+    return named(grid) if of_table else nullcontext()
 
 
 def write_table(path: Path | str, grids: Mapping[str, str], comment: str) -> None:

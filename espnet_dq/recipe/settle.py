@@ -28,7 +28,7 @@ from espnet_dq.fetch.names import HUB, OPENAI, openai_name
 from espnet_dq.fetch.sources import MODELS, MULTILINGUAL
 from espnet_dq.files import sha256
 from espnet_dq.formats.registry import home
-from espnet_dq.reading import read_json
+from espnet_dq.reading import read_json, read_text
 from espnet_dq.recipe.configs import changed
 from espnet_dq.recipe.lists import grids, split_words
 from espnet_dq.recipe.options import DEBIAN, DEFAULTS, NONE, QAT_CONFIG, TRAIN_CONFIG
@@ -216,7 +216,7 @@ def _has_text(root: str) -> bool:
 
 def _untranscribed(exp: str) -> bool:
     """Whether an experiment was made of such as have none."""
-    return "--untranscribed" in Path(exp, "settings").read_text(encoding="utf-8")
+    return "--untranscribed" in read_text(Path(exp, "settings"))
 
 
 def _check_together(o: dict[str, str]) -> None:

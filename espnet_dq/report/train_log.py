@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from espnet_dq.errors import InputError
+from espnet_dq.reading import LARGEST_TEXT, read_limited
 
 _INTERVAL = re.compile(r" (\d+)epoch:train:(\d+)-(\d+)batch: (.*)")
 _EPOCH = re.compile(r" (\d+)epoch results: (.*)")
@@ -86,10 +87,7 @@ def read(path: Path, accum_grad: int = 1) -> TrainLog:
         InputError: no such file, or no line of training in it.
     """
     log = TrainLog(accum_grad=accum_grad)
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
+    text = read_limited(path, LARGEST_TEXT).decode("utf-8", "replace")
     for line in text.splitlines():
         if found := interval(line):
             if found.first == 1:

@@ -22,6 +22,7 @@ from espnet_dq.errors import InputError, check_kind, shown
 from espnet_dq.fetch.names import source_path
 from espnet_dq.formats.detect import detect
 from espnet_dq.formats.registry import FORMATS
+from espnet_dq.reading import check_native
 from espnet_dq.runtimes.interface import CONTEXTS, TASKS, WINDOW, Runtime, Segment
 
 __all__ = ["RUNTIMES", "WINDOW", "Runtime", "Segment", "guess_runtime", "load_runtime"]
@@ -98,6 +99,8 @@ def load_runtime(
     runtime = RUNTIMES[name]
     if isinstance(runtime, str):
         runtime = resolve_name(runtime)
+    if name != "torch":  # which reads by our own loaders
+        check_native(path)
     known("context", context, CONTEXTS)
     known("task", task, TASKS)
     engine = runtime(path, threads or jobs.threads(), nj, beam_size)

@@ -28,6 +28,7 @@ from espnet_dq.data.languages import OWN_LANGUAGES, codes
 from espnet_dq.data.spelling import LETTERS_AS_WORDS, normalise, words
 from espnet_dq.errors import InputError, WorkError, one_line, shown
 from espnet_dq.files import Folder, atomic
+from espnet_dq.reading import read_json
 from espnet_dq.scoring import sclite, table
 from espnet_dq.scoring.align import Row, align
 from espnet_dq.scoring.details import alignments, details
@@ -129,15 +130,10 @@ def read_texts(ref_dir: Path, hyp_dir: Path) -> Texts:
 
 def _own_languages(path: Path) -> list[str]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8")).get(OWN_LANGUAGES, [])
-        return [name for name in found if isinstance(name, str)]
-    except (
-        OSError,
-        ValueError,
-        AttributeError,
-        TypeError,
-    ):  # texts that another program has decoded
+        found = read_json(path).get(OWN_LANGUAGES)
+    except InputError:  # texts that another program has decoded
         return []
+    return [name for name in found if isinstance(name, str)] if isinstance(found, list) else []
 
 
 def pair_texts(refs: Sequence[str], hyps: Sequence[str], lang: str) -> Texts:

@@ -21,8 +21,8 @@ from espnet_dq.quant import gptq
 from espnet_dq.quant.fake_quant import RATE
 from espnet_dq.quant.prepare import RANGE, assign_grids
 from espnet_dq.quant.sensitivity import stored_bytes
-from espnet_dq.quant.table import read_grid
-from espnet_dq.reading import read_json
+from espnet_dq.quant.table import of_file, read_grid
+from espnet_dq.reading import read_json, read_text, read_value
 from espnet_dq.student.merge import mean
 from espnet_dq.task.tokenizer import token_list
 from espnet_dq.whisper.dims import espnet_name, model_dims, vocabulary_tokenizer, weight_shapes
@@ -76,7 +76,8 @@ def init_student(
         )
     table = read_grid(grid)
     for one, form in ((table, None), *((other, home(other).name) for other in also)):
-        grids = assign_grids(weights.dims, one)
+        with of_file(grid if one is table else one):
+            grids = assign_grids(weights.dims, one)
         for name, each in grids.items():
             with named(f"{source}: {name}"):
                 stored_bytes(tuple(weights.state[name].shape), each)
@@ -96,8 +97,8 @@ def init_student(
 
 def start_dims(start: Path) -> ModelDimensions:
     """Sizes and vocabulary of the student that `init_student` wrote into a folder."""
-    sizes = json.loads((start / "student.dims").read_text(encoding="utf-8"))
-    tokens = (start / TOKENS).read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    sizes = read_json(start / "student.dims")
+    tokens = read_text(start / TOKENS).removesuffix("\n").split("\n")
     return with_tokens(model_dims(sizes), tokens, str(start / TOKENS))
 
 
@@ -165,7 +166,7 @@ def round_start(exp: Path, name: str, init: Path, out: Path, padding: str) -> Pa
     quant = QuantConfig.from_yaml(exp / "conf" / f"{name}.yaml")
     if quant.ranges != "gptq":
         return init
-    grid = json.loads((start / "student.grid").read_text(encoding="utf-8"))
+    grid = read_value(start / "student.grid")
     tables = ("utt2sha256", "text", "utt2lang")
     made_of = {"init": sha256(init), "grid": grid, "preset": quant.preset, "padding": padding}
     made_of |= {table: sha256(data / table) for table in tables}

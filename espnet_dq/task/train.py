@@ -13,6 +13,7 @@ from espnet_dq.config import CHECKPOINT, TOKENS
 from espnet_dq.data.shapes import SHAPES
 from espnet_dq.errors import InputError, WorkError, one_line, say
 from espnet_dq.files import atomic
+from espnet_dq.reading import read_value
 from espnet_dq.task.checkpoints import LAST, repair
 from espnet_dq.task.progress import LOG, shown
 
@@ -63,8 +64,7 @@ class Training:
         """
         start = self.exp / "init"
         ours, theirs, grid = (
-            json.loads((start / file).read_text(encoding="utf-8"))
-            for file in ("student.dims", "teacher.dims", "student.grid")
+            read_value(start / file) for file in ("student.dims", "teacher.dims", "student.grid")
         )
         options = {
             "config": self.exp / "conf" / f"{name}.yaml", "output_dir": self.exp / name,

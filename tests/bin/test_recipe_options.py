@@ -138,6 +138,8 @@ CSV = ("--corpus", "csv", "--data_root", __file__)
         ([*CSV, "--local_data_opts", "--x 'y"], "--local_data_opts: No closing quotation"),
         ([*CSV, "--local_data_opts", "--x 'y\nz'"], "--local_data_opts: a word of several lines"),
         (["--qat_args", "x=[1"], "--qat_args: x: '[1' is no YAML"),
+        (["--qat_args", "x=2001-99-99"], "--qat_args: x: '2001-99-99' is no YAML"),
+        (["--qat_args", "x=0x" + "f" * 9000], "--qat_args: x: '0xfff"),
     ],
 )
 def test_mistakes(words, said, tmp_path):

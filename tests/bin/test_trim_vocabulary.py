@@ -1,6 +1,7 @@
 """The command, and its model in every format that is written here."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -209,6 +210,8 @@ def test_mistakes_are_named(toy, trimmed, data, save_toy, tmp_path):
     refused(f"{tmp_path / 'none'}: no such file", "--words", tmp_path / "none")
     (tmp_path / "latin1").write_bytes("adiós".encode("latin1"))
     refused(f"{tmp_path / 'latin1'}: not UTF-8", "--words", tmp_path / "latin1")
+    os.mkfifo(tmp_path / "pipe")
+    refused(f"{tmp_path / 'pipe'}: not a regular file", "--words", tmp_path / "pipe")
     (tmp_path / "empty").write_text("\n \n")
     refused(f"{tmp_path / 'empty'}: no words", "--words", tmp_path / "empty")
     (tmp_path / "words").write_text("one\nof <|en|> it\n")

@@ -15,6 +15,7 @@ from espnet_dq.formats.openai.write import save as save_pt
 from espnet_dq.formats.report import NO_TENSORS, OPEN, float_kind
 from espnet_dq.quant.grids import get_grid
 from espnet_dq.quant.prepare import assign_grids, candidates
+from espnet_dq.runtimes import load_runtime
 from espnet_dq.whisper.dims import weight_shapes
 from espnet_dq.whisper.weights import Weights
 
@@ -238,6 +239,13 @@ def test_against_a_file_that_is_quantized_itself(made, tmp_path, first, second, 
         options = ["--to", "packed", "--grid", "uniform4", "--out", str(out)]
         assert convert(["--from", str(source), *options]) == 0
         assert main([str(out), *against]) == 1
+
+
+def test_a_path_that_no_runtime_opens_is_no_wrong_model(made):
+    folder = made[0].rename(made[0].with_name("\udcffct2"))
+    for read in (lambda: verify(folder, made[1]), lambda: load_runtime(None, folder)):
+        with pytest.raises(InputError, match="\udcffct2: no runtime opens a path"):
+            read()
 
 
 def test_bad_input(made, tmp_path):

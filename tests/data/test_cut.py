@@ -169,7 +169,11 @@ def test_one_recording_in_two_splits(tmp_path):
     [
         (["a rec 0"], "segments:1: 'a': not of the form"),
         (["a rec 0 1 2 3"], "segments:1: 'a': not of the form"),
-        (["a rec zero 1"], "segments:1: 'a': could not convert"),
+        (["a rec zero 1"], "segments:1: 'a': no time in seconds: zero"),
+        (["a rec 0 1_0"], "segments:1: 'a': no time in seconds: 1_0"),
+        (["a rec 0 \u0661"], "segments:1: 'a': no time in seconds: \u0661"),
+        (["a rec 0 1e999"], "segments:1: 'a': no time in seconds: 1e999"),
+        (["a rec 0 1 \u0661"], "segments:1: 'a': no channel: \u0661"),
         (["a rec 0 nan"], "segments:1: 'a': no time"),
         (["a rec -1 1"], "segments:1: 'a': no time"),
         (["a rec 2 1"], "segments:1: 'a': ends at 1"),

@@ -122,6 +122,18 @@ def test_empty_values_only_when_allowed(tmp_path):
         read_scp(path)
 
 
+@pytest.mark.parametrize("value", ["x", "1_0", "-1", "\u0661", "1.5", "9" * 5000, "1 2"])
+def test_counts_of_samples_are_numbers(tmp_path, value):
+    path = tmp_path / "utt2num_samples"
+    path.write_text(f"a 160\nb {value}\n")
+    with pytest.raises(InputError, match=r"utt2num_samples: 'b': .* is no number"):
+        read_scp(path)
+    path = path.rename(tmp_path / "utt2dur")
+    path.write_text("a 1.5\nb 1_0\n")
+    with pytest.raises(InputError, match="utt2dur: 'b': '1_0' is no number"):
+        read_scp(path)
+
+
 @pytest.mark.parametrize("key, value", [("a", "x\nb y"), ("a", "x\ry"), ("a\nb", "x")])
 def test_no_value_makes_a_line_of_its_own(tmp_path, key, value):
     with pytest.raises(InputError, match="table: a line break"):
@@ -209,7 +221,7 @@ def test_tables_of_other_utterances_are_named(name, folder):
     assert KaldiDir.load(folder, extra=["utt2num_samples"]).tables()[name] == entries
     for changed, message in (
         ({utt: value for utt, value in entries.items() if utt != "s1-b"}, "no line for 's1-b' of"),
-        (entries | {"s1-d": "en"}, "'s1-d' is not in"),
+        (entries | {"s1-d": entries["s1-b"]}, "'s1-d' is not in"),
     ):
         write_scp(folder / name, changed)
         with pytest.raises(InputError, match=f"train/{name}: {message} wav.scp"):

@@ -214,6 +214,8 @@ def test_a_base_of_openais_is_fetched(base, folder, monkeypatch, capsys):
         ({"r": 5}, "rank 5"),
         ({"r": "4"}, "r '4' of .* is not above 0"),
         ({"lora_alpha": 0}, "lora_alpha 0 of .* is not above 0"),
+        ({"lora_alpha": 10**400}, "not JSON .a number of 401 digits"),
+        ({"alpha_pattern": {"q_proj": -(10**400)}}, "not JSON .a number of 402 digits"),
         ({"target_modules": ["q_proj", "fc1"]}, "fc1 is one of its target_modules, and not in"),
     ],
 )

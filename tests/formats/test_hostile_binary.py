@@ -118,7 +118,8 @@ DIMS = {
     "-2": "n_audio_head = -2",
     "0": "n_audio_head = 0",
     "[2]": "n_audio_head = a list",
-    "9" * 4000: "n_audio_head = a huge number",
+    "9" * 40: "n_audio_head = a huge number",
+    "9" * 41: "not JSON .a number of 41 digits",
     "9" * 5000: "not JSON",
 }
 

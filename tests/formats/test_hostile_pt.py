@@ -34,6 +34,13 @@ class Storage:
         self.id = ("storage", Global("torch", f"{kind}Storage"), key, "cpu", numel)
 
 
+class Odd:
+    """An ordered table whose pickle gives it attributes, as those of `state_dict()` have one."""
+
+    def __init__(self, items, /, **attributes):
+        self.items, self.attributes = items, attributes
+
+
 def dump(value):
     """A pickle of plain values, `Global` and `Storage`, which need not be there."""
     if isinstance(value, Storage):
@@ -41,6 +48,9 @@ def dump(value):
     if isinstance(value, Global):
         name = "c{}\n{}\n".format(*value.of).encode()
         return name + (dump(value.arguments) + b"R" if value.arguments else b"")
+    if isinstance(value, Odd):
+        ordered = b"ccollections\nOrderedDict\n)R(" + dump(value.items)[2:]
+        return ordered + dump(value.attributes) + b"b"
     if isinstance(value, dict):
         return b"}(" + b"".join(dump(k) + dump(v) for k, v in value.items()) + b"u"
     if isinstance(value, tuple):
@@ -58,15 +68,17 @@ def tensor(storage, shape, stride, offset=0, requires_grad=False):
     )  # fmt: skip
 
 
-def archive(content, storages=None, **options):
-    """The bytes of a checkpoint with this pickle and these storages."""
+def archive(content, storages=None, members=(), protocol=2, **options):
+    """The bytes of a checkpoint with this pickle, these storages and, empty, other members."""
     out = BytesIO()
     with zipfile.ZipFile(out, "w", **options) as f:
-        f.writestr("x/data.pkl", b"\x80\x02" + dump(content) + b".")
+        f.writestr("x/data.pkl", b"\x80" + bytes([protocol]) + dump(content) + b".")
         f.writestr("x/byteorder", "little")
         for key, data in ({"0": b"\0" * 64} | (storages or {})).items():
             f.writestr(f"x/data/{key}", data)
         f.writestr("x/version", "3\n")
+        for name in members:
+            f.writestr(f"x/{name}", "")
     return out.getvalue()
 
 
@@ -146,6 +158,7 @@ FILES = {
         ),
         "",
     ),
+    "a program": (lambda toy: archive({"dims": {}}, members=["constants.pkl"]), "TorchScript"),
     "beyond its storage": (with_tensor(tensor(STORAGE, (17,), (1,))), "damaged"),
     "beyond its storage by far": (with_tensor(tensor(STORAGE, (1 << 40,), (1,))), "damaged"),
     "offset beyond it": (with_tensor(tensor(STORAGE, (4,), (1,), 1 << 50)), "damaged"),
@@ -242,6 +255,37 @@ def test_a_hostile_checkpoint_is_one_line(toy, tmp_path, kind):
     with pytest.raises(InputError, match=rf"x\.pt: .*{said}") as caught:
         detect.load(path)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize(
+    "attributes", [{"keys": 5}, {"items": OrderedDict, "_metadata": {}}, {"__getitem__": None}]
+)
+def test_ordered_tables_have_their_own_methods(toy, tmp_path, attributes):
+    """A pickle may put anything in their place, a class that can be called, too."""
+    attributes = {
+        name: Global("collections", "OrderedDict") if value is OrderedDict else value
+        for name, value in attributes.items()
+    }
+    content = {
+        "dims": Odd(asdict(toy.dims), **attributes),
+        "model_state_dict": Odd({NAME: tensor(STORAGE, (4, 4), (4, 1))}, **attributes),
+    }
+    (tmp_path / "x.pt").write_bytes(archive(Odd(content, **attributes)))
+    with pytest.raises(InputError, match=r"x\.pt: .*missing"):
+        detect.load(tmp_path / "x.pt")
+    (tmp_path / "x.pt").write_bytes(archive([({"a": Odd({"b": 1}, **attributes)},)]))
+    [(found,)] = torch_file.read(tmp_path / "x.pt")
+    assert list(found["a"].items()) == [("b", 1)] and not vars(found["a"])
+
+
+def test_torch_says_nothing_beside_our_line(tmp_path, recwarn):
+    """Of protocols that it does not write, and of programs, it warns in lines of its own."""
+    (tmp_path / "x.pt").write_bytes(archive({"x": 1}, protocol=4))
+    assert torch_file.read(tmp_path / "x.pt") == {"x": 1}
+    (tmp_path / "x.pt").write_bytes(archive({"x": 1}, members=["constants.pkl"]))
+    with pytest.raises(InputError, match="TorchScript"):
+        torch_file.read(tmp_path / "x.pt")
+    assert not [str(warning.message) for warning in recwarn]
 
 
 @pytest.mark.parametrize("kind", VALUES)

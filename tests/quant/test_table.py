@@ -2,8 +2,11 @@
 
 import pytest
 
+import espnet_dq as dq
+from espnet_dq.api.models import convert
 from espnet_dq.errors import InputError
 from espnet_dq.quant.table import read_grid, write_table
+from espnet_dq.task.start import init_student
 
 
 def test_a_name_or_a_table(tmp_path):
@@ -21,8 +24,9 @@ def test_a_name_or_a_table(tmp_path):
         ("", "not a table"),
         ("[a, b]", "not a table"),
         ("{", "not YAML"),
-        ("a: {b: c}", "a: .* is not the name of a grid"),
-        ("a: 4", "a: 4 is not the name of a grid"),
+        ("a: {b: c}", "'a': a dict is not the name of a grid"),
+        ("a: 4", "'a': 4 is not the name of a grid"),
+        ("a: [" + "a," * 90_000 + "]", "'a': a list is not the name of a grid"),
         ("!!python/object/apply:os.getcwd []", "not YAML"),
     ],
 )
@@ -31,6 +35,24 @@ def test_refused(tmp_path, content, message):
     path.write_text(content)
     with pytest.raises(InputError, match=message):
         read_grid(str(path))
+
+
+@pytest.mark.parametrize(
+    "content,message",
+    [
+        ("a.weight: none", "a.weight is no weight that can be on a grid"),
+        ("encoder.conv1.weight: none", "[a-z0-9.]+ has no grid in the table"),
+    ],
+)
+def test_a_table_of_other_weights_is_named(tmp_path, save_toy, content, message):
+    toy, path = save_toy(state=16, layers=1), tmp_path / "grids.yaml"
+    path.write_text(content)
+    with pytest.raises(InputError, match=f"^{path}: {message}"):
+        convert(toy, tmp_path / "x.pt", "openai", str(path))
+    with pytest.raises(InputError, match=f"^{path}: {message}"):
+        dq.verify(toy, against=toy, grid=str(path))
+    with pytest.raises(InputError, match=f"^{path}: {message}"):
+        init_student(toy, toy, str(path), tmp_path / "init")
 
 
 def test_no_file_and_too_large_a_file(tmp_path):
