@@ -17,10 +17,9 @@ import subprocess
 import time
 from pathlib import Path
 
-import yaml
-
 from espnet_dq.api.models import convert, export, load, quantize, save
 from espnet_dq.api.verification import verify
+from espnet_dq.config import read_config, read_section
 from espnet_dq.decode.folder import decode_folder
 from espnet_dq.errors import InputError, WorkError, run
 from espnet_dq.files import bytes_on_disk
@@ -129,8 +128,11 @@ def main(argv: list[str] | None = None) -> int:
         for method in METHODS if not grid.startswith("none") else ["ptq"]:
             qat = {}
             if method == "qat":
-                settings = yaml.safe_load(config.read_text(encoding="utf-8"))
-                qat = {"qat_config": config.name, "lr": settings["optim_conf"]["lr"]}
+                settings = read_config(config)
+                rate = read_section(settings, "optim_conf", config).get("lr")
+                if rate is None:  # in the recipe the grid decides it
+                    raise InputError(f"{config}: optim_conf.lr is needed")
+                qat = {"qat_config": config.name, "lr": rate}
                 qat |= {"seed": args.seed, "padding": format_of(grid).padding}
             name = Path(grid).name
             if (experiment.name, method, name, qat.get("qat_config"), qat.get("seed")) in done:

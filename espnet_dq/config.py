@@ -412,7 +412,8 @@ def merge(config: dict, overrides: Mapping, prefix: str) -> None:
             continue
         if isinstance(old, dict):
             raise InputError(f"{name}: {shown(value)} is no mapping")
-        number = _numeric(old) or (isinstance(value, str) and _EXPONENT.fullmatch(value))
+        words = isinstance(value, str) and prefix.endswith(".")  # of a section, as optim_conf
+        number = _numeric(old) or (words and _EXPONENT.fullmatch(value))
         if number and not _numeric(value) and value != "auto":  # `lambda_hidden: auto`
             raise InputError(f"{name}: {shown(value)} is no number (in YAML 1e-5 is 1.0e-5)")
         config[key] = deepcopy(value)

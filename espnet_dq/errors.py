@@ -142,53 +142,53 @@ class _Ending:
     """
 
     def __init__(self) -> None:
-        self.first, self.error = os.getpid(), None
+        self.first, self.error, self.repeated = os.getpid(), None, False
+        self.unraisable = sys.unraisablehook
+        usual = (signal.SIG_DFL, signal.default_int_handler)  # nohup ignores SIGHUP
+        signals = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+        self.before = {n: how for n in signals if (how := signal.getsignal(n)) in usual}
+        for number in self.before:
+            signal.signal(number, self.handle)
 
     def handle(self, number: int, _: object = None) -> None:
-        """The first signal: it is told, and raised."""
-        for each in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(each, signal.SIG_DFL)
-        if number == signal.SIGINT:  # `run` tells of it
-            signal.signal(number, signal.default_int_handler)
-            self.error = KeyboardInterrupt()
-        else:
-            self.error = SystemExit(128 + number)
+        """The first signal is told, and raised. A second one of its kind ends all at once."""
+        alike = (number,) if number == signal.SIGINT else (signal.SIGTERM, signal.SIGHUP)
+        for each in alike:
+            if signal.getsignal(each) == self.handle:
+                signal.signal(each, self.before[each])
+        if self.error is not None:  # of the other kind
+            return
+        self.error = SystemExit(128 + number)
+        if number == signal.SIGINT:
+            self.error = KeyboardInterrupt()  # `run` tells of it
         if os.getpid() == self.first:
             if number != signal.SIGINT:
                 name = signal.Signals(number).name
                 with contextlib.suppress(OSError):  # not by print: another may be at it
                     os.write(2, f"{one_line(program())}: ended by {name}\n".encode())
-            sys.unraisablehook = self._silent
+            sys.unraisablehook, self.repeated = self._silent, True
             signal.signal(signal.SIGALRM, self._again)
             signal.setitimer(signal.ITIMER_REAL, AGAIN, AGAIN)
         raise self.error
 
     def _again(self, *_: object) -> None:
-        if self.error not in _causes(sys.exception()):
+        if self.repeated and not any(e is self.error for e in _causes(sys.exception())):
             raise self.error
 
     def _silent(self, unraisable: "sys.UnraisableHookArgs") -> None:
         if unraisable.exc_value is not self.error:
-            sys.__unraisablehook__(unraisable)
+            self.unraisable(unraisable)
 
     def over(self) -> None:
-        """Raise nothing any more."""
-        if self.error is not None:
+        """Nothing is raised any more, and signals do what they did before."""
+        if self.repeated:
+            # Its handler stays, and does nothing: one more may be on its way.
+            self.repeated = False
             signal.setitimer(signal.ITIMER_REAL, 0)
-
-
-def end_cleanly() -> _Ending:
-    """Let SIGTERM and SIGHUP end this process as an error does: what is half-written is removed.
-
-    The exit code is 128 and the signal's number. So does Ctrl-C. A second signal ends it at once.
-    Processes that this one has forked do so, too, without a word.
-    """
-    ending = _Ending()
-    usual = (signal.SIG_DFL, signal.default_int_handler)  # nohup ignores SIGHUP
-    for each in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        if signal.getsignal(each) in usual:
-            signal.signal(each, ending.handle)
-    return ending
+            sys.unraisablehook = self.unraisable
+        for number, how in self.before.items():
+            if signal.getsignal(number) == self.handle:
+                signal.signal(number, how)
 
 
 def run(main: Callable[[], int | None]) -> None:
@@ -197,8 +197,11 @@ def run(main: Callable[[], int | None]) -> None:
     What the machine or the user does wrong is one line: no room, no memory, files that cannot be
     opened, an interrupt. A broken pipe ends quietly, as other Unix tools do. A traceback is a fault
     of ours.
+
+    SIGTERM and SIGHUP end it as an error does, so what is half-written is removed; the exit code is
+    128 and the signal's number. Processes that this one has forked do so, too, without a word.
     """
-    ending = end_cleanly()
+    ending = _Ending()
     # Closed: what is printed is an error, as of other tools; what is said to stderr is not.
     out = sys.stdout or open(os.open(os.devnull, os.O_RDONLY), "w")  # noqa: SIM115
     err = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
@@ -215,11 +218,12 @@ def run(main: Callable[[], int | None]) -> None:
             if ending.error is not None:  # swallowed, and all was done before it came again
                 raise ending.error
         except BaseException as e:
-            ending.over()
             error = ending.error or e  # a package may have made another one of it
             code = error.code if isinstance(error, SystemExit) else _told(error)
             if code is None:
                 raise
+        finally:
+            ending.over()
     sys.exit(code)
 
 
@@ -297,9 +301,13 @@ def _given(error: OSError) -> bool:
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
+    """It, and all that it was raised from or while that was handled."""
+    left, seen = [error], set()
+    while left:
+        if (one := left.pop()) is not None and id(one) not in seen:
+            seen.add(id(one))
+            yield one
+            left += [one.__context__, one.__cause__]
 
 
 def no_memory(error: BaseException) -> bool:

@@ -16,7 +16,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from urllib.parse import quote
 
-from espnet_dq.errors import FULL, InputError
+from espnet_dq.errors import FULL, DQError, InputError
 
 NAME_BYTES = 255  # of a file's name, at most
 TEMPORARY = re.compile(
@@ -283,10 +283,10 @@ def _reason(error: BaseException | None, tmp: Path) -> int | None:
     That there is no room is so whatever it names. An error of torch's own follows the system's;
     safetensors, which is Rust, only quotes it.
     """
-    while error is not None:
+    while error is not None and not isinstance(error, DQError):  # that one says it itself
         quoted = re.search(r"\(os error (\d+)\)", str(error))
         if quoted:
-            number, ours = int(quoted[1]), "serializing" in str(error)
+            number, ours = int(quoted[1]), "while serializing" in str(error)
         else:
             number, name = getattr(error, "errno", None), getattr(error, "filename", None)
             ours = isinstance(name, str | Path) and Path(name).is_relative_to(tmp)

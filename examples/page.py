@@ -10,6 +10,7 @@ how beside requirements.lock.
 
 import argparse
 import os
+import signal
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -92,6 +93,8 @@ def main(argv: list[str] | None = None) -> int:
         raise InputError('gradio is not installed: pip install ".[page]"') from e
     with tempfile.TemporaryDirectory(prefix="espnet_dq-") as folder:
         tempfile.tempdir = folder  # gradio's too: nobody else reads it, and nothing stays
+        # gradio ends by it, and what `run` raises again would come in the middle of that.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         page(args.models).launch(
             server_name="127.0.0.1",
             server_port=args.port,

@@ -68,7 +68,7 @@ FILES = {
     ("round_start", "--out"): "--exp /x --init /x --padding zeros --out OUT=x.pth",
     ("merge", "--out"): "--models /x /x --out OUT=x.pt",
     ("trim_vocabulary", "--out"): "--from /x --data /x --out OUT",
-    ("plan", "--out"): "/x --data /x /x --out OUT/..=plan.json",
+    ("plan", "--out"): "/x --data /x /x --grid ct2_int8 --out OUT/..=plan.json",
     ("write_cuts", "--out"): "--data /x --out OUT=x.jsonl.gz",
     ("collect_shapes", "--out"): "--data /x --out OUT/..=speech_shape",
     ("describe", "--exp"): "--exp OUT/..=run.json --corpus x --seed 0 --data /x --config x "

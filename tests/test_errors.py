@@ -3,12 +3,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterable
 
 import numpy as np
 import pytest
 
-from espnet_dq.errors import PATH, InputError, check_kind, one_line, run
+from espnet_dq.errors import PATH, InputError, _causes, check_kind, one_line, run
 
 
 def test_an_error_is_one_line_whatever_is_in_a_name(capsys):
@@ -126,7 +127,7 @@ def test_streams_that_take_nothing(tmp_path, redirected, code, said, options):
 
 
 SIGNAL = """
-import os, signal, sys, time
+import atexit, os, signal, sys, time
 from espnet_dq.errors import run
 
 number = int(sys.argv[1])
@@ -175,6 +176,10 @@ def cleaning():
         print("cleaned")
 
 
+def ending():  # behind the command
+    atexit.register(lambda: (os.kill(os.getpid(), number), sum(range(10**6)), time.sleep(0.4)))
+
+
 run(globals()[sys.argv[2]])
 """
 
@@ -191,3 +196,25 @@ def test_a_signal_that_a_package_swallows_comes_again(number, how, tmp_path):
     said = "ended by SIGTERM" if number == signal.SIGTERM else "interrupted"
     assert (done.returncode, done.stderr) == (128 + number, f"command: {said}\n")
     assert done.stdout == {"cleaning": "cleaned\n", "done": "done\n"}.get(how, "")
+
+
+def test_behind_the_command_signals_do_what_they_did(tmp_path):
+    (tmp_path / "command.py").write_text(SIGNAL)
+    command = [sys.executable, "-P", str(tmp_path / "command.py"), "15", "ending"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=15)
+    assert (done.returncode, done.stderr) == (-signal.SIGTERM, "")
+    before = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
+    hook = sys.unraisablehook
+    for main in (lambda: 0, lambda: os.kill(os.getpid(), signal.SIGTERM) or time.sleep(5)):
+        with pytest.raises(SystemExit):
+            run(main)
+        assert {n: signal.getsignal(n) for n in before} == before and sys.unraisablehook is hook
+        assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+
+
+def test_causes_in_a_circle_end():
+    first, second = ValueError("first"), ValueError("second")
+    first.__cause__, second.__cause__ = second, first
+    assert [*_causes(first)] == [first, second]
+    second.__context__ = third = MemoryError()
+    assert {*_causes(first)} == {first, second, third}

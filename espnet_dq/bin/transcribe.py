@@ -117,7 +117,7 @@ def main(argv: list[str] | None = None) -> int:
     if asked is not None:
         asked = known_language(asked, runtime.languages)
     timestamps = args.timestamps or args.format in HEAD
-    if timestamps:
+    if timestamps and not args.live:  # there they are those of pauses
         check_times(runtime)
     timestamps |= args.format == JSON and sets_times(runtime)
     if args.live:

@@ -6,6 +6,7 @@ Until then it is heard again and again from its beginning, so what is said of it
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from shutil import get_terminal_size
 from typing import BinaryIO
@@ -37,7 +38,7 @@ def arriving(stream: BinaryIO, ended: threading.Event) -> Iterator[np.ndarray]:
 
     Args:
         stream: samples of 16 bits, little-endian, mono at 16 kHz, without a header.
-        ended: nothing more is waited for once it is set.
+        ended: what comes after it was set is not heard.
 
     Raises:
         InputError: the stream is a file of another kind.
@@ -45,25 +46,37 @@ def arriving(stream: BinaryIO, ended: threading.Event) -> Iterator[np.ndarray]:
     chunks: queue.Queue[bytes | OSError] = queue.Queue(10 * BEHIND)
 
     def read() -> None:
+        part = b""  # some write little at a time
         try:
-            while chunk := stream.read(_BYTES // 10):
-                chunks.put(chunk)
+            while (chunk := stream.read(_BYTES // 10)) != b"":
+                part += chunk or b""  # none where the input does not wait
+                if chunk is None:
+                    time.sleep(0.02)
+                if len(part) >= _BYTES // 10:
+                    chunks.put(part)
+                    part = b""
+            chunks.put(part)
             chunks.put(b"")
         except OSError as e:
             chunks.put(e)
 
     threading.Thread(target=read, daemon=True).start()
-    held, more, begun = b"", True, False
+    held, more, begun, left = b"", True, False, None
     while more:
         while more and len(held) < _BYTES * (STEP if chunks.empty() else MOST):
+            if left is None and ended.is_set():
+                left = chunks.qsize()  # what has come until then
+            if left == 0:
+                more = False
+                continue
             try:
                 chunk = chunks.get(timeout=0.1)
             except queue.Empty:
-                more = not ended.is_set()
                 continue
             if isinstance(chunk, OSError):
                 raise chunk
             held, more = held + chunk, chunk != b""
+            left = left and left - 1
         if not begun and (kind := FILES.get(held[:4])):
             raise InputError(f"stdin: is a {kind} file, not samples alone (arecord -t raw)")
         begun, whole = True, len(held) // 2 * 2
@@ -84,8 +97,8 @@ def transcribe_live(
     Args:
         runtime: what decodes, see `load_runtime`.
         blocks: consecutive (samples,) float32 at 16 kHz, as of `arriving`.
-        language: code; None: that of the first utterance of which the model is sure, and until
-            then of each.
+        language: code; None: that of the first whole utterance of which the model is sure, and
+            until then of each.
         partial: takes what is heard of an utterance that goes on; empty if nobody speaks.
         detected: takes the language, once that is sure, and how probable it is.
         guarded: as in `espnet_dq.decode.transcribe`.
@@ -95,22 +108,22 @@ def transcribe_live(
     """
 
     def settled(at: int, audio: np.ndarray) -> Iterator[Segment]:
-        parts, of = [(at, audio)], spoken(audio)
+        nonlocal language
+        partial("")
+        of, sure = spoken(audio)
+        if language is None and sure >= SURE:
+            language = of
+            detected(of, sure)
+        parts = [(at, audio)]
         yield from transcribe_pieces(runtime, parts, of, False, guarded, cut=lambda parts: parts)
 
-    def spoken(audio: np.ndarray) -> str:
-        nonlocal language
+    def spoken(audio: np.ndarray) -> tuple[str, float]:
         if language is not None:
-            return language
+            return language, 1.0
         if len(runtime.languages) == 1:
-            found, sure = next(iter(runtime.languages)), 1.0
-        else:
-            with failures():
-                found, sure = runtime.detect(heard(audio))
-        if sure >= SURE:
-            language = found
-            detected(found, sure)
-        return found
+            return next(iter(runtime.languages)), 1.0
+        with failures():
+            return runtime.detect(heard(audio))
 
     held, start = np.zeros(0, np.float32), 0
     for block in blocks:
@@ -122,7 +135,7 @@ def transcribe_live(
                 yield from settled(start + first, audio)
             else:
                 with failures():
-                    said = runtime.decode([heard(audio)], spoken(audio))[0].text
+                    said = runtime.decode([heard(audio)], spoken(audio)[0])[0].text
         partial(said)
         start, held = start + gone, held[gone:]
     for first, last, _ in _utterances(held, runtime.window):

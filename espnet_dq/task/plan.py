@@ -292,7 +292,7 @@ def plan(
             (first,) = lengths.values()
             given = on_grid(ceil(first.steps * first.batch / _batch(config)))
         whole, lengths[name] = complete(config, str(path), windows, dev, given)
-        if path == configs[-1]:
+        if name == [*files][-1]:
             whole = by_grid(whole, grid, str(path))
         write_text(files[name], yaml.safe_dump(whole, sort_keys=False, allow_unicode=True))
     with atomic(out / PLAN) as tmp:

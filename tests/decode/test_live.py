@@ -123,15 +123,22 @@ def test_nothing_is_said_where_nobody_speaks():
 
 
 def test_the_language_is_that_of_the_first_sure_utterance(clips):
+    """Of a whole one: what is heard of one that goes on may sound otherwise."""
+
+    class Wavering(Listening):
+        def detect(self, audio):
+            found, sure = super().detect(audio)
+            return ("en" if len(self.partly) == len(self.heard) == 0 else found), sure
+
     audio, _ = with_pauses([load_audio(path) for path, *_ in clips[:3]])
-    for sure, asked in ((0.9, 1), (0.3, None)):
-        runtime, told = Listening(sure=sure), []
+    for sure, told_of in ((0.9, [("it", 0.9)]), (0.3, [])):
+        runtime, told = Wavering(sure=sure), []
         found = list(
             transcribe_live(runtime, blocks(audio), None, detected=lambda *x, of=told: of.append(x))
         )
         assert len(found) >= 3 and {segment.language for segment in found} == {"it"}
-        assert told == ([("it", 0.9)] if asked else [])
-        assert runtime.asked == asked if asked else runtime.asked >= len(found)
+        assert told == told_of
+        assert runtime.asked >= len(found) or sure == 0.9
 
 
 def test_a_slow_listener_loses_nothing():
@@ -162,9 +169,13 @@ def test_nothing_is_waited_for_once_it_has_ended():
     with open(read, "rb", buffering=0) as stream, open(write, "wb"):
         parts = arriving(stream, ended)
         assert len(next(parts)) == SAMPLE_RATE
-        os.write(write, b"\0\1" * 100)
+        os.write(write, b"\0\1" * 1600)  # less than 0.1 s is not heard
+        time.sleep(0.3)
         ended.set()
-        assert sum(map(len, parts)) == 100
+        speaks = threading.Thread(target=lambda: [os.write(write, b"\0" * 320) for _ in range(99)])
+        speaks.start()
+        assert 1600 <= sum(map(len, parts)) < 1600 + 100 * 160
+        speaks.join()
 
 
 @pytest.mark.parametrize("head", [b"RIFF", b"fLaC", b"OggS", b"ID3\4"])

@@ -7,6 +7,7 @@ import pytest
 from espnet_dq.bin import describe, format_data, make_data, plan, report
 from espnet_dq.recipe.lists import lists
 from espnet_dq.recipe.settle import settle
+from tests import toys
 from tests.toys import RECIPE
 
 
@@ -86,6 +87,9 @@ def test_what_the_canary_is_made_of(given, tmp_path):
     told = given()
     assert told["stamp_sets"] == [others, f"tuxpaint={parts}/tuxpaint"] and not told["own_sets"]
     assert given(corpus="debian13")["stamp_sets"] == [others]  # it is trained on the other
+    own = toys.save_corpus(tmp_path / "own") / "dev"
+    told = given(canary=str(own))
+    assert told["own_sets"] == [f"own={own}"] and told["stamp_sets"][0] == others
 
 
 def test_names_that_begin_with_a_dash(given):

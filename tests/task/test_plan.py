@@ -146,5 +146,8 @@ def test_the_plan_of_an_experiment(tmp_path):
     assert "optim_conf" not in kd and "model_conf" not in kd
     told = json.loads((tmp_path / "exp/plan.json").read_text())
     assert told["kd"]["windows"] == 200 and told["qat"]["steps"] == lengths["qat"].steps
+    plan([configs[0]] * 2, data, tmp_path / "same", Wanted(), "ggml_q4_0")
+    kd, on = ((tmp_path / f"same/conf/{name}.yaml").read_text() for name in ("kd", "qat"))
+    assert "gptq" not in kd and "gptq" in on
     only = plan(configs[:1], data, tmp_path / "joint", Wanted(steps=20), "ct2_int8")
     assert [*only] == ["qat"] and "40 % of them" in str(only["qat"])
