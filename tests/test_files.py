@@ -2,6 +2,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -135,3 +137,32 @@ def test_any_id_is_a_files_name(tmp_path):
     for name in names:
         (tmp_path / name).write_bytes(b"x")
     assert sorted(os.listdir(tmp_path)) == sorted(names)
+
+
+LIMITED = """
+import resource, sys
+from pathlib import Path
+
+import torch  # all that a conversion needs, before the limit
+from espnet_dq.bin.convert import main
+from espnet_dq.errors import run
+from espnet_dq.formats.registry import FORMATS
+
+status = Path("/proc/self/status").read_text().split()
+used = int(status[status.index("VmSize:") + 1]) << 10
+resource.setrlimit(resource.RLIMIT_AS, (used + int(sys.argv.pop(1)), resource.RLIM_INFINITY))
+run(main)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spare", [1 << 20, 16 << 20])
+def test_a_real_limit_of_memory(spare, save_toy, tmp_path):
+    """One line, and nothing is half-written. (Rust's libraries, met by it, end the process.)"""
+    (tmp_path / "x").mkdir()
+    command = [sys.executable, "-P", "-c", LIMITED, str(spare), "--from", str(save_toy())]
+    command += ["--to", "packed", "--grid", "uniform4", "--out", str(tmp_path / "x/out")]
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    assert done.returncode == 1 and done.stderr.endswith(": not enough memory\n"), done.stderr
+    assert done.stderr.count("\n") == 1 and not os.listdir(tmp_path / "x")

@@ -226,6 +226,19 @@ def test_environment_that_would_lead_elsewhere(project):
     assert done.returncode == 0 and ".venv is ready" in done.stderr
 
 
+@pytest.mark.parametrize("script", ["run.sh", "dq.sh", "local/data.sh"])
+def test_cdpath_leads_no_script_elsewhere(script, tmp_path):
+    """Called by a relative path, with a folder of that name somewhere else."""
+    at = "local" if script == "local/data.sh" else "egs2/dq_whisper/asr1"
+    (tmp_path / at).mkdir(parents=True)
+    env = os.environ | {"CDPATH": str(tmp_path), "PYTHON": sys.executable}
+    done = subprocess.run(
+        ["bash", f"{at}/{Path(script).name}", "--help"],
+        cwd=ROOT, env=env, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0 and "--corpus" in done.stdout, done.stderr
+
+
 def test_path_sh_leaves_no_way_to_the_current_folder(project):
     recipe = project / "egs2/dq_whisper/asr1"
     recipe.mkdir(parents=True)
