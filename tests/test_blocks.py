@@ -81,7 +81,8 @@ def test_every_block_runs_as_it_stands(name, place, monkeypatch, capsys):
         exec(compile(block, f"{name}, block {number}", "exec"), names)
     said = capsys.readouterr().out
     words = get_tokenizer(multilingual=True).decode([*range(1004, 1010)])
-    assert words.strip() in said
+    if any("print(" in block for block in BLOCKS[name]):  # what is transcribed
+        assert words.strip() in said
     if name == "docs/api.md":
         assert said.startswith("0 values differ in ")
         assert " s to 2.0 s: " in said and "50.0 % of the words are wrong\n" in said
