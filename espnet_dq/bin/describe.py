@@ -15,7 +15,7 @@ from espnet_dq.formats.registry import home
 from espnet_dq.quant.prepare import assign_grids
 from espnet_dq.recipe.systems import SYSTEMS, place
 from espnet_dq.report import rounded
-from espnet_dq.report.headline import ROUNDED
+from espnet_dq.report.roles import ROUNDED
 from espnet_dq.student.checkpoint import load_student
 
 

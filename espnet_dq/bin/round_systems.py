@@ -26,7 +26,7 @@ from espnet_dq.formats.registry import home
 from espnet_dq.quant.grids import few_bits
 from espnet_dq.recipe.systems import SYSTEMS, place
 from espnet_dq.report import rounded
-from espnet_dq.report.headline import ROUNDED
+from espnet_dq.report.roles import ROUNDED
 
 
 def get_parser() -> Parser:

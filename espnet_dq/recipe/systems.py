@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from espnet_dq.config import CHECKPOINT
 from espnet_dq.formats.registry import home
 from espnet_dq.report import rounded
-from espnet_dq.report.headline import ROLES, ROUNDED
+from espnet_dq.report.roles import ROLES, ROUNDED
 
 SYSTEMS = (*ROLES, "student_torch")
 

@@ -16,8 +16,8 @@ from espnet_dq.files import bytes_on_disk
 from espnet_dq.formats import detect
 from espnet_dq.reading import read_json
 from espnet_dq.report import canary, examples, rounded, train_log
-from espnet_dq.report.headline import ROLES
 from espnet_dq.report.origin import data_of
+from espnet_dq.report.roles import ROLES
 from espnet_dq.report.size import FLOAT_BITS, grid_bits, paper_rule_bytes
 from espnet_dq.report.train_log import TrainLog
 from espnet_dq.student.checkpoint import load_student

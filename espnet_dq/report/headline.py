@@ -3,13 +3,11 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from espnet_dq.report.roles import ROLES, ROUNDED
 from espnet_dq.scoring import beside
 from espnet_dq.scoring.bootstrap import CONFIDENCE, FEWER, SAME
 from espnet_dq.scoring.score import MEAN, UNITS
 
-# `rounded`: the untouched models on the student's grid, which takes no training.
-ROUNDED = ("untouched_rounded", "teacher_rounded")
-ROLES = ("untouched", "teacher", *ROUNDED, "float_student", "student")
 SIZE = ("smaller than", "larger than", "the size of")
 SPEED = ("faster than", "slower than", "the speed of")
 

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from tests.toys import RECIPE
+
 SCRIPT = """
 import sys
 for package in ("espnet", "espnet2", "transformers"):
@@ -28,3 +30,15 @@ def test_convert_and_verify_need_neither_espnet_nor_transformers(save_toy, tmp_p
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "not run: transformers is not installed" in done.stdout
+
+
+def test_what_every_run_begins_with_needs_no_torch(tmp_path):
+    """It would take longer than all else that a finished run does."""
+    script = (
+        "import sys\nimport espnet_dq.bin.plan, espnet_dq.bin.recipe\n"
+        "from espnet_dq.recipe.lists import lists\nfrom espnet_dq.recipe.settle import settle\n"
+        "lists(settle({'expdir': sys.argv[1]}, '/'))\nassert 'torch' not in sys.modules\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    done = subprocess.run(command, cwd=RECIPE, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
