@@ -112,7 +112,7 @@ def decode_folder(
     if guard:
         options = options | {"guard": True}
     if context != "full":
-        options = options | {"short_windows": engine.short}
+        options = options | {"short_windows": bool(getattr(engine, "short", False))}
     # Not the audio: each result tells of which it is.
     heard = [wav, {utt: languages[utt] for utt in wav}]
     key = decoding_key(runtime, model, options | {"most_tokens": engine.most_tokens}, heard)

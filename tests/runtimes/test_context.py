@@ -11,7 +11,9 @@ import torch
 import espnet_dq as dq
 from espnet_dq.api.models import Model, lost
 from espnet_dq.config import WindowConfig
-from espnet_dq.data.audio import load_audio
+from espnet_dq.data.audio import load_audio, save_wav
+from espnet_dq.data.kaldi import KaldiDir, read_scp
+from espnet_dq.decode.folder import decode_folder
 from espnet_dq.errors import DQError, InputError
 from espnet_dq.formats import detect
 from espnet_dq.formats.report import Reference
@@ -19,7 +21,7 @@ from espnet_dq.formats.verify import compare
 from espnet_dq.formats.write import write
 from espnet_dq.runtimes import RUNTIMES, guess_runtime, load_runtime
 from espnet_dq.runtimes.ctranslate2 import Wrapped
-from espnet_dq.runtimes.interface import short_frames, sounding_frames
+from espnet_dq.runtimes.interface import Hypothesis, short_frames, sounding_frames
 from espnet_dq.student.depth import shallow, shorten
 from espnet_dq.student.merge import merge
 from espnet_dq.whisper.weights import Weights
@@ -124,13 +126,26 @@ def test_what_the_command_asks_for(weights, tmp_path):
 
 def test_a_runtime_that_knows_none(weights, tmp_path, monkeypatch):
     class Plain:
+        compute_type, workers, batch, window, most_tokens = "float32", 1, 1, 30.0, 448
+        languages, options = frozenset({"de"}), {}
+
         def __init__(self, path, threads, nj, beam_size):
-            pass
+            self.threads = threads
+
+        def decode(self, clips, language):
+            return [Hypothesis(language) for _ in clips]
 
     monkeypatch.setitem(RUNTIMES, "plain", Plain)
-    assert load_runtime("plain", tmp_path, context="auto")
     with pytest.raises(InputError, match=r"plain always hears whole windows"):
         load_runtime("plain", tmp_path, context="short")
+    data = KaldiDir()
+    save_wav(tmp_path / "a.wav", noise(1.0, 0))
+    data.add("a", tmp_path / "a.wav", "x", "a", "de")
+    data.save(tmp_path / "data")
+    model, out = tmp_path / "a.wav", tmp_path / "out"  # any file: this runtime reads none
+    report = decode_folder(model, "plain", tmp_path / "data", out, context="auto")
+    assert report["options"]["short_windows"] is False
+    assert read_scp(out / "text") == {"a": "de"}
 
 
 @pytest.mark.parametrize("form", ["openai", "hf", "onnx"])
