@@ -8,7 +8,7 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -21,7 +21,7 @@ from espnet_dq.data.faults import AudioFault
 from espnet_dq.data.kaldi import FOLDER, KaldiDir, read_scp, read_wav, write_scp
 from espnet_dq.data.languages import OWN_LANGUAGES, codes, own_languages
 from espnet_dq.data.segments import Segment
-from espnet_dq.decode.utterances import Decoded, decode, decode_timed, jobs_of, run
+from espnet_dq.decode.utterances import Decoded, Job, decode, decode_timed, jobs_of, run
 from espnet_dq.errors import InputError, WorkError, one_line
 from espnet_dq.fetch.names import source_path
 from espnet_dq.files import (
@@ -103,49 +103,19 @@ def decode_folder(
     load_seconds = time.perf_counter() - started
     if timestamps:
         check_times(engine)
-    languages = codes(languages, data / "utt2lang", engine.languages)
-    _check_languages(data / "utt2lang", wav, languages, engine.languages)
+    languages = _known_languages(data / "utt2lang", wav, languages, engine.languages)
 
-    options = engine.options
-    if timestamps:  # all else is then the runtime's own way, as in bin.transcribe
-        options = {"timestamps": True, "beam_size": beam_size}
-    if guard:
-        options = options | {"guard": True}
-    if context != "full":
-        options = options | {"short_windows": bool(getattr(engine, "short", False))}
+    options = _deciding(engine, beam_size, timestamps, guard, context)
     # Not the audio: each result tells of which it is.
     heard = [wav, {utt: languages[utt] for utt in wav}]
     key = decoding_key(runtime, model, options | {"most_tokens": engine.most_tokens}, heard)
     if part:
         out = part_folder(out, part.number, part.count)
         wav = {utt: wav[utt] for utt in part.of(sorted(wav))}
-    out.mkdir(parents=True, exist_ok=True)
-    earlier = _read_partial(out / PARTIAL, key)
-    done = {u: x for u, x in earlier.items() if u in wav and x.audio == _content(wav[u])}
-    resumed = bool(done)
-    jobs = jobs_of({u: p for u, p in wav.items() if u not in done}, languages, engine.batch)
-    failed = {}
+    partial = _Partial(out / PARTIAL, key, wav)
     way = functools.partial(decode_timed if timestamps else decode, guarded=guard)
-    quiet = 0.5 if sys.stderr.isatty() else 30  # seconds: a log is no screen
-    started = time.perf_counter()
-    with (
-        _Partial(out / PARTIAL, key, list(done.values())) as partial,
-        tqdm(
-            total=len(wav),
-            initial=len(done),
-            desc=one_line(out.name),
-            unit="clip",
-            mininterval=quiet,
-        ) as bar,
-    ):
-        for result in run(engine, jobs, way):
-            bar.update()
-            if result.failed:
-                failed[result.utt] = result.failed
-            else:
-                done[result.utt] = result
-                partial.add(replace(result, audio=_content(wav[result.utt])))
-    wall = time.perf_counter() - started
+    wall = _decode_rest(engine, way, languages, partial)
+    done, failed = partial.done, partial.failed
     if not part:
         check_some(data, done, failed)
     for utt, reason in sorted(failed.items()):
@@ -155,35 +125,72 @@ def decode_folder(
         "runtime": runtime,
         "model": str(model),
         "data": str(data),
-        "utterances": len(wav),
-        "failed": dict(sorted(failed.items())),
-        **_measured(engine, done, wall, timed=not resumed, one_by_one=not timestamps),
+        **_measured(engine, partial, wall, one_by_one=not timestamps),
         **({"guard": _named(done, "guard", GUARD)} if guard else {}),
         "options": options
         | {"compute_type": engine.compute_type, "workers": engine.workers, "batch": engine.batch},
         **({OWN_LANGUAGES: own} if (own := own_languages(languages.values())) else {}),
         "load_seconds": round(load_seconds, 3),
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),
+        **({"key": key} if part else {}),
     }
-    if part:
-        report["key"] = key
-    timed = None
-    if timestamps:
-        timed = _timed({u: wav[u] for u in done if u in wav}, languages, done)
+    timed = _timed({u: wav[u] for u in done}, languages, done) if timestamps else None
     write_decoded(out, {u: done[u].text if u in done else "" for u in wav}, report, timed)
     (out / PARTIAL).unlink(missing_ok=True)
     return report
 
 
-def _measured(
-    engine: Runtime, done: Mapping[str, Decoded], wall: float, timed: bool, one_by_one: bool
-) -> dict:
-    """What decode.json says of lengths, limits and times; `rtf` and the like only if `timed`."""
+def _deciding(
+    engine: Runtime, beam_size: int, timestamps: bool, guard: bool, context: str
+) -> dict[str, object]:
+    """The options that decide the texts, for the records and the key."""
+    options = engine.options
+    if timestamps:  # all else is then the runtime's own way, as in bin.transcribe
+        options = {"timestamps": True, "beam_size": beam_size}
+    if guard:
+        options = options | {"guard": True}
+    if context != "full":
+        options = options | {"short_windows": bool(getattr(engine, "short", False))}
+    return options
+
+
+def _decode_rest(
+    engine: Runtime,
+    way: Callable[[Runtime, Job], list[Decoded]],
+    languages: dict[str, str],
+    partial: "_Partial",
+) -> float:
+    """Decode what is not done yet, and add it; returns the seconds that this took."""
+    wav, done = partial.wav, partial.done
+    jobs = jobs_of({u: p for u, p in wav.items() if u not in done}, languages, engine.batch)
+    quiet = 0.5 if sys.stderr.isatty() else 30  # seconds: a log is no screen
+    started = time.perf_counter()
+    with (
+        partial,
+        tqdm(
+            total=len(wav),
+            initial=len(done),
+            desc=one_line(partial.path.parent.name),
+            unit="clip",
+            mininterval=quiet,
+        ) as bar,
+    ):
+        for result in run(engine, jobs, way):
+            bar.update()
+            partial.add(result)
+    return time.perf_counter() - started
+
+
+def _measured(engine: Runtime, partial: "_Partial", wall: float, one_by_one: bool) -> dict:
+    """What decode.json says of failures, lengths, limits and times; `rtf` only if all was timed."""
+    done, timed = partial.done, not partial.resumed
     seconds, first = sum(result.seconds for result in done.values()), None
     if timed and done and one_by_one and engine.workers * engine.batch == 1:
         first = round(statistics.median(result.call_seconds for result in done.values()), 4)
     cut = [result.pieces for result in done.values() if result.pieces > 1]
     return {
+        "utterances": len(partial.wav),
+        "failed": dict(sorted(partial.failed.items())),
         "cut": {"utterances": len(cut), "pieces": sum(cut), "longest_seconds": engine.window},
         "token_limit": {"tokens": engine.most_tokens} | _named(done, "limit", LIMITS),
         "audio_seconds": round(seconds, 3),
@@ -258,12 +265,15 @@ def peak_rss_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def _check_languages(path: Path, wav: dict, languages: dict, known: frozenset[str]) -> None:
+def _known_languages(path: Path, wav: dict, read: dict, known: frozenset[str]) -> dict[str, str]:
+    """The codes of what was `read` of utt2lang, each of an utterance one that the model knows."""
+    languages = codes(read, path, known)
     for utt in wav:
         if utt not in languages:
             raise InputError(f"{path}: no line for '{utt}' of wav.scp")
         if languages[utt] not in known:
             raise InputError(f"{path}: '{utt}': the model knows no language '{languages[utt]}'")
+    return languages
 
 
 def decoding_key(runtime: str, model: Path, options: Mapping, heard: object) -> str:
@@ -320,22 +330,36 @@ def _read_partial(path: Path, key: str) -> dict[str, Decoded]:
 
 
 class _Partial:
-    """Appends results to the partial file, each safe from a kill once it is added."""
+    """What is `done` of `wav`, safe from a kill once it is added, and why which utterances failed.
 
-    def __init__(self, path: Path, key: str, done: list[Decoded]) -> None:
-        with atomic(path) as tmp:
-            head = json.dumps({"key": key}) + "\n"
-            tmp.write_text(head + "".join(map(self._line, done)), encoding="utf-8")
-        self.file = open(path, "a", encoding="utf-8")  # noqa: SIM115 (closed in __exit__)
+    What an earlier, unfinished run with the same key has done of the same audio is there from the
+    beginning.
+    """
+
+    def __init__(self, path: Path, key: str, wav: dict[str, str]) -> None:
+        self.path, self.key, self.wav = path, key, wav
+        path.parent.mkdir(parents=True, exist_ok=True)
+        earlier = _read_partial(path, key)
+        self.done = {u: x for u, x in earlier.items() if u in wav and x.audio == _content(wav[u])}
+        self.resumed = bool(self.done)
+        self.failed: dict[str, str] = {}
 
     def __enter__(self) -> "_Partial":
+        with atomic(self.path) as tmp:
+            head = json.dumps({"key": self.key}) + "\n"
+            tmp.write_text(head + "".join(map(self._line, self.done.values())), encoding="utf-8")
+        self.file = open(self.path, "a", encoding="utf-8")
         return self
 
     def __exit__(self, *_) -> None:
         self.file.close()
 
     def add(self, result: Decoded) -> None:
-        self.file.write(self._line(result))
+        if result.failed:
+            self.failed[result.utt] = result.failed
+            return
+        self.done[result.utt] = result
+        self.file.write(self._line(replace(result, audio=_content(self.wav[result.utt]))))
         self.file.flush()
 
     @staticmethod
