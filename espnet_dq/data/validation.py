@@ -1,6 +1,7 @@
 """What is wrong with a Kaldi data folder."""
 
 import os
+from collections.abc import Iterator
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -71,15 +72,7 @@ def check(
     if found:  # further checks would only repeat the same faults in other words
         return KaldiDir(), found
     recordings = tables.pop("wav.scp")
-    for number, (key, audio) in enumerate(recordings.items(), 1):
-        if is_command(audio):
-            if not allow_pipes:
-                why = f"'{key}' is a command, which is run only with --allow_pipes: {audio}"
-                found.append(f"{path / 'wav.scp'}:{number}: {why}")
-        elif fault := path_fault(audio):
-            found.append(f"{path / 'wav.scp'}:{number}: '{key}': the path {fault}: {audio}")
-        elif not os.path.isfile(audio):
-            found.append(f"{path / 'wav.scp'}:{number}: '{key}': {absent(audio)}")
+    found += _audio_faults(path / "wav.scp", recordings, allow_pipes)
     keys, wav = "wav.scp", recordings
     if "segments" in tables:
         keys, wav = "segments", {}
@@ -93,19 +86,42 @@ def check(
     if names:
         languages |= {utt: whisper_code(name) or name for utt, name in languages.items()}
     tables.setdefault("text", dict.fromkeys(wav, ""))
+    found += _table_faults(path, tables, keys, wav)
+    data = KaldiDir(wav, tables["text"], tables["utt2spk"], languages, {}, segments)
+    return data, found
+
+
+def _audio_faults(table: Path, recordings: dict[str, str], allow_pipes: bool) -> Iterator[str]:
+    """What cannot be heard of `wav.scp`."""
+    for number, (key, audio) in enumerate(recordings.items(), 1):
+        if is_command(audio):
+            if not allow_pipes:
+                why = f"'{key}' is a command, which is run only with --allow_pipes: {audio}"
+                yield f"{table}:{number}: {why}"
+        elif fault := path_fault(audio):
+            yield f"{table}:{number}: '{key}': the path {fault}: {audio}"
+        elif not os.path.isfile(audio):
+            yield f"{table}:{number}: '{key}': {absent(audio)}"
+
+
+def _table_faults(
+    path: Path, tables: dict[str, dict[str, str]], keys: str, wav: dict[str, str]
+) -> Iterator[str]:
+    """Where the tables do not agree with each other, or Whisper does not know a language.
+
+    `keys` is the table that says which utterances there are, and `wav` has these.
+    """
     for name in ("text", "utt2spk", "utt2lang"):
         other = tables[name]
-        found += [f"{path / name}: no line for '{u}' of {keys}" for u in wav if u not in other]
-        found += [f"{path / name}: '{u}' is not in {keys}" for u in other if u not in wav]
-    for utt, code in languages.items():
+        yield from (f"{path / name}: no line for '{u}' of {keys}" for u in wav if u not in other)
+        yield from (f"{path / name}: '{u}' is not in {keys}" for u in other if u not in wav)
+    for utt, code in tables["utt2lang"].items():
         if code not in whisper_languages():
-            found.append(f"{path / 'utt2lang'}: '{utt}': not a language code of Whisper: {code}")
+            yield f"{path / 'utt2lang'}: '{utt}': not a language code of Whisper: {code}"
     derived = spk2utt(tables["utt2spk"])
     for speaker in sorted(derived.keys() | tables["spk2utt"].keys()):
         if derived.get(speaker) != tables["spk2utt"].get(speaker):
-            found.append(f"{path / 'spk2utt'}: '{speaker}' does not agree with utt2spk")
-    data = KaldiDir(wav, tables["text"], tables["utt2spk"], languages, {}, segments)
-    return data, found
+            yield f"{path / 'spk2utt'}: '{speaker}' does not agree with utt2spk"
 
 
 def validate(
