@@ -8,7 +8,7 @@ then, not twelve.
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,6 +101,10 @@ def plan_windows(
         short = len(text.encode()) + 1 <= room
         return short or len(encode_text(tokenizer, text, language)) <= room
 
+    def together(window: list[str]) -> bool:
+        other = by_speaker and data.speaker(window[-1]) != data.speaker(window[0])
+        return not other and fits(window)
+
     fitting = sorted(u for u in data.wav if seconds[u] <= longest + ROOM and fits([u]))
     of: dict[str, list[str]] = {}
     for utt in fitting:
@@ -114,22 +118,31 @@ def plan_windows(
         heard += names
         if by_speaker:
             names = sorted(names, key=data.speaker)  # stable: as they were shuffled
-        window, length = [], 0.0
-        for name in names:
-            more = seconds[name] + PAUSE[1]
-            other = by_speaker and window and data.speaker(name) != data.speaker(window[0])
-            if window and (length + more > longest or other or not fits([*window, name])):
-                windows.append(window)
-                window, length = [], 0.0
-            window.append(name)
-            length += more
-        if window:
-            windows.append(window)
+        windows += _filled(names, seconds, longest, together)
     alone = shuffle.sample(sorted(heard), min(singles, len(heard)))
     windows += [[u] for u in alone]
     if most is None or len(windows) <= most:
         return windows
     return [windows[i] for i in sorted(shuffle.sample(range(len(windows)), most))]
+
+
+def _filled(
+    names: list[str],
+    seconds: dict[str, float],
+    longest: float,
+    together: Callable[[list[str]], bool],
+) -> Iterator[list[str]]:
+    """Utterances joined in their order, while there is room and they may be `together`."""
+    window, length = [], 0.0
+    for name in names:
+        more = seconds[name] + PAUSE[1]
+        if window and (length + more > longest or not together([*window, name])):
+            yield window
+            window, length = [], 0.0
+        window.append(name)
+        length += more
+    if window:
+        yield window
 
 
 WAVS = Folder("window", ("[0-9]" * 6 + ".wav",))  # beside the Kaldi folder

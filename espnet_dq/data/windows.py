@@ -22,7 +22,7 @@ from espnet_dq.files import (
 )
 from espnet_dq.whisper.dims import SIZES, vocabulary_tokenizer
 from espnet_dq.whisper.encoding import encode_text
-from espnet_dq.whisper.forward import SAMPLES_PER_POSITION
+from espnet_dq.whisper.forward import own_window
 from espnet_dq.whisper.room import most_text
 
 
@@ -65,16 +65,10 @@ def pack_windows(
     if not data.wav:
         raise InputError(f"{folder}: no utterances")
     balance = balance or Balance()
-    left_out = _left_out(data, dims, dims.n_audio_ctx * SAMPLES_PER_POSITION / SAMPLE_RATE)
+    window = own_window(dims) / SAMPLE_RATE
+    left_out, longest = _left_out(data, dims, window), window - ROOM
     path = out.with_name(f"{out.name}.{LEFT_OUT}")
-    share = 100 * len(left_out.rows) / len(data.wav)
-    if share > most_left_out or len(left_out.rows) == len(data.wav):
-        left_out.write(path)
-        causes = ", ".join(f"{n} {cause}" for cause, n in left_out.causes().most_common())
-        limit = "" if share == 100 else f"more than --max_left_out {most_left_out:g} %: "
-        raise InputError(f"{folder}: {limit}{len(left_out.rows)} of {len(data.wav)} utterances fit "
-                         f"into no window: {causes}; listed in {path}")  # fmt: skip
-    longest = dims.n_audio_ctx * SAMPLES_PER_POSITION / SAMPLE_RATE - ROOM
+    _check_fit(folder, len(data.wav), left_out, most_left_out, path)
     if shared:
         kept = vars(dims).get("kept")
         sizes = (longest, most_text(dims.n_text_ctx), kept)
@@ -109,6 +103,18 @@ def _left_out(data: KaldiDir, dims: ModelDimensions, most: float) -> LeftOut:
             cause = f"text of more than the decoder's {room} tokens"
             left_out.add(utt, lang, cause, f"{utt}: '{text[:40]}...'")
     return left_out
+
+
+def _check_fit(folder: Path, given: int, left_out: LeftOut, most: float, path: Path) -> None:
+    """Of those `given`, `most` percent may be left out, and not all; else `path` lists them."""
+    count = len(left_out.rows)
+    share = 100 * count / given
+    if share > most or count == given:
+        left_out.write(path)
+        causes = ", ".join(f"{n} {cause}" for cause, n in left_out.causes().most_common())
+        limit = "" if share == 100 else f"more than --max_left_out {most:g} %: "
+        raise InputError(f"{folder}: {limit}{count} of {given} utterances fit into no window: "
+                         f"{causes}; listed in {path}")  # fmt: skip
 
 
 def _minutes(data: KaldiDir, packed: KaldiDir) -> dict[str, dict[str, float]]:
