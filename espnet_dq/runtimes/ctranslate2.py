@@ -139,22 +139,8 @@ class FasterWhisper:
         self.any_window = read_any_window(
             json_file.read(path / "config.json"), path / "config.json"
         )
-        # faster-whisper cuts the audio as the model wants it, but then pads it to 30 s.
-        most, encode = self.model.feature_extractor.nb_max_frames, self.model.encode
-
-        def heard(features: np.ndarray):
-            frames = short_frames(sounding_frames(features), most) if self.short else most
-            return encode(features[..., :frames])
-
-        self.model.encode = heard
-        # Its own `initial_prompt` stands before the first window only.
-        get_prompt = self.model.get_prompt
-
-        def prompted(tokenizer, before: list[int], **options) -> list[int]:
-            before = tokenizer.encode(f" {self.prompt.strip()}") if self.prompt else before
-            return get_prompt(tokenizer, before, **options)
-
-        self.model.get_prompt = prompted
+        self._hear_own_windows()
+        self._prompt_each_window()
         token = self.model.hf_tokenizer.token_to_id  # not every model knows every language
         self.languages = frozenset(
             code for code in self.model.supported_languages if token(f"<|{code}|>") is not None
@@ -180,6 +166,26 @@ class FasterWhisper:
             self.model.feature_extractor = FeatureExtractor(feature_size=n_mels)
         elif found != n_mels:
             raise InputError(f"{file}: feature_size is {found}, but the model hears {n_mels} bands")
+
+    def _hear_own_windows(self) -> None:
+        """faster-whisper cuts the audio as the model wants it, but then pads it to 30 s."""
+        most, encode = self.model.feature_extractor.nb_max_frames, self.model.encode
+
+        def heard(features: np.ndarray):
+            frames = short_frames(sounding_frames(features), most) if self.short else most
+            return encode(features[..., :frames])
+
+        self.model.encode = heard
+
+    def _prompt_each_window(self) -> None:
+        """faster-whisper's own `initial_prompt` stands before the first window only."""
+        get_prompt = self.model.get_prompt
+
+        def prompted(tokenizer, before: list[int], **options) -> list[int]:
+            before = tokenizer.encode(f" {self.prompt.strip()}") if self.prompt else before
+            return get_prompt(tokenizer, before, **options)
+
+        self.model.get_prompt = prompted
 
     def decode(self, clips: list[np.ndarray], language: str) -> list[Hypothesis]:
         said = []
