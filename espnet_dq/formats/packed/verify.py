@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from espnet_dq.errors import WorkError
 from espnet_dq.formats import json_file, safetensors_file
@@ -61,45 +62,59 @@ def compare(path: Path, reference: Reference) -> Report:
         wanted |= {f"{name}.integers", f"{name}.scale"} if name in grids else {name}
     if odd := sorted((wanted ^ tensors.keys()) | (grids.keys() - reference.weights.keys())):
         raise WorkError(f"{path}: {odd[0]} is {_MORE[odd[0] in tensors or odd[0] in grids]}")
-    rows = []
-    for name, weight in reference.weights.items():
-        expected = weight.detach().cpu().float().numpy()
-        if name not in grids:
-            rows.append(float_row(name, tensors[name], expected, reference))
-            continue
-        grid, scale = grids[name], tensors[f"{name}.scale"]
-        if grid != reference.grids.get(name):  # maybe of a name that is none
-            count, note = expected.size, f"not on grid {reference.grids.get(name, 'none')}"
-            rows.append(Row(name, expected.shape, str(grid), 0, 0, ON_GRID, integers=count,
-                            scales=scale.size, note=note))  # fmt: skip
-            continue
-        packed, bits = tensors[f"{name}.integers"], _bits(grid)
-        row = Row(name, expected.shape, grid, bits, packed.nbytes + scale.nbytes, ON_GRID)
-        rows.append(row)
-        if packed.size != -(-expected.size * bits // 8):
-            row.integers, row.scales = expected.size, scale.size
-            continue
-        if packed.dtype != np.uint8 or packed.ndim != 1:
-            raise WorkError(f"{path}: {name}.integers is {packed.dtype} of rank {packed.ndim}")
-        values = _values(packed, bits, scale, grid, expected.shape)
-        theirs = reference.scales[name].detach().cpu().numpy()
-        if theirs.shape == scale.shape and theirs.dtype == scale.dtype:
-            row.scales = differing_bits(scale, theirs)
-        else:
-            row.scales = scale.size
-        row.integers = differing_values(values, expected)
-        row.error = rounding_error({name: values}, reference.floats)
+    rows = [
+        _grid_row(path, name, grids[name], tensors, reference)
+        if name in grids
+        else float_row(name, tensors[name], _values_of(weight), reference)
+        for name, weight in reference.weights.items()
+    ]
     if trimmed:
-        kept, expected = tensors["kept_tokens"], np.array(reference.dims.kept)
-        same_shape = kept.shape == expected.shape
-        wrong = int(np.count_nonzero(kept != expected)) if same_shape else expected.size
-        wrong = wrong if kept.dtype == np.int32 else expected.size
-        rows.append(Row("kept_tokens", kept.shape, "int32", 32, kept.nbytes, OTHER, integers=wrong))
+        rows.append(_kept_row(tensors["kept_tokens"], np.array(reference.dims.kept)))
     for key, expected in own.items():
         found = json_file.parse(metadata[key], path)
         rows.append(Row(key, (), "text", 8, 0, BESIDE, integers=not same(found, expected)))
     floats = {n: str(tensors[n].dtype) for n in reference.weights if n not in grids}
     return Report([*rows, float_types(floats)])
+
+
+def _grid_row(
+    path: Path, name: str, grid: str, tensors: dict[str, np.ndarray], reference: Reference
+) -> Row:
+    """The row of a weight that the file holds on `grid`."""
+    expected, scale = _values_of(reference.weights[name]), tensors[f"{name}.scale"]
+    if grid != reference.grids.get(name):  # maybe of a name that is none
+        count, note = expected.size, f"not on grid {reference.grids.get(name, 'none')}"
+        return Row(name, expected.shape, str(grid), 0, 0, ON_GRID, integers=count,
+                   scales=scale.size, note=note)  # fmt: skip
+    packed, bits = tensors[f"{name}.integers"], _bits(grid)
+    row = Row(name, expected.shape, grid, bits, packed.nbytes + scale.nbytes, ON_GRID)
+    if packed.size != -(-expected.size * bits // 8):
+        row.integers, row.scales = expected.size, scale.size
+        return row
+    if packed.dtype != np.uint8 or packed.ndim != 1:
+        raise WorkError(f"{path}: {name}.integers is {packed.dtype} of rank {packed.ndim}")
+    values = _values(packed, bits, scale, grid, expected.shape)
+    theirs = reference.scales[name].detach().cpu().numpy()
+    if theirs.shape == scale.shape and theirs.dtype == scale.dtype:
+        row.scales = differing_bits(scale, theirs)
+    else:
+        row.scales = scale.size
+    row.integers = differing_values(values, expected)
+    row.error = rounding_error({name: values}, reference.floats)
+    return row
+
+
+def _kept_row(kept: np.ndarray, expected: np.ndarray) -> Row:
+    """The row of the tokens that a trimmed vocabulary keeps."""
+    same_shape = kept.shape == expected.shape
+    wrong = int(np.count_nonzero(kept != expected)) if same_shape else expected.size
+    wrong = wrong if kept.dtype == np.int32 else expected.size
+    return Row("kept_tokens", kept.shape, "int32", 32, kept.nbytes, OTHER, integers=wrong)
+
+
+def _values_of(weight: Tensor) -> np.ndarray:
+    """What the forward pass used, float32."""
+    return weight.detach().cpu().float().numpy()
 
 
 def _added(reference: Reference) -> dict[str, list[str]] | None:
