@@ -1,6 +1,6 @@
 """What jobs have decoded of a data folder, each its part, as the one folder that it would be."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from espnet_dq.data.kaldi import KaldiDir, read_scp, read_wav
@@ -48,19 +48,28 @@ def join_parts(data: Path | str, out: Path | str, count: int) -> dict:
         raise InputError(f"{folders[0].parent}: these parts are not those of {data}")
     failed = {utt: why for report in reports for utt, why in report["failed"].items()}
     check_some(data, wav.keys() - failed.keys(), failed)
+    whole = _joined(reports, len(wav), failed)
+    asked = whole["options"].get("timestamps", False)
+    write_decoded(out, {utt: texts[utt] for utt in wav}, whole, timed if asked else None)
+    check_replaceable(out / "parts", PARTS)
+    remove(out / "parts")
+    return whole
+
+
+def _joined(reports: Sequence[Mapping], utterances: int, failed: Mapping[str, str]) -> dict:
+    """What decode.json says of all parts, by those of each."""
 
     def total(name: str) -> float:
         return round(sum(report[name] for report in reports), 3)
-
-    whole = {name: value for name, value in reports[0].items() if name != "key"}
 
     def named(key: str, values: Iterable[str]) -> dict[str, list[str]]:
         return {v: sorted(utt for report in reports for utt in report[key][v]) for v in values}
 
     cut = {n: sum(report["cut"][n] for report in reports) for n in ("utterances", "pieces")}
     resumed = any(report["rtf"] is None and report["audio_seconds"] for report in reports)
+    whole = {name: value for name, value in reports[0].items() if name != "key"}
     whole |= {
-        "utterances": len(wav),
+        "utterances": utterances,
         "failed": dict(sorted(failed.items())),
         "cut": whole["cut"] | cut,
         "token_limit": whole["token_limit"] | named("token_limit", LIMITS),
@@ -71,12 +80,8 @@ def join_parts(data: Path | str, out: Path | str, count: int) -> dict:
         "first_word_seconds": None,
         "peak_rss_bytes": max(report["peak_rss_bytes"] for report in reports),
         "date": max(report["date"] for report in reports),
-        "jobs": count,
+        "jobs": len(reports),
     }
     if "guard" in whole:
         whole["guard"] = named("guard", GUARD)
-    asked = whole["options"].get("timestamps", False)
-    write_decoded(out, {utt: texts[utt] for utt in wav}, whole, timed if asked else None)
-    check_replaceable(out / "parts", PARTS)
-    remove(out / "parts")
     return whole
