@@ -80,15 +80,7 @@ def settle(given: dict[str, str], caller: str) -> dict[str, str]:
     gone = not os.path.exists(o["data_root"]) and o["stage"] != "1"
     gone = gone and os.path.exists(f"{exp}/done/1")
     _check_paths(o, typed, gone)
-    for name in ("language", "split"):
-        if o[name]:
-            o["local_data_opts"] = f"{o['local_data_opts']} --{name} {o[name]}".strip()
-    if (o["corpus"], o["labels"]) == ("kaldi", "replace") and (
-        _untranscribed(exp) if gone else not _has_text(o["data_root"])
-    ):
-        o["local_data_opts"] += " --untranscribed"
-    if o["labels"] != "replace" and "--untranscribed" in split_words(o["local_data_opts"]):
-        raise InputError("--untranscribed: without text, --labels replace is needed")
+    o["local_data_opts"] = _local_data_opts(o, exp, gone)
     _check_names(exp, o)
     form = home(o["grid"])
     known = {"format": form.name, "runtime": form.runtime, "exported": form.exported}
@@ -109,6 +101,21 @@ def settle(given: dict[str, str], caller: str) -> dict[str, str]:
     most = heard(configs, Wanted(**{n: kind(o[n]) for n, kind in kinds.items() if o[n]}))
     known |= {"most_windows": str(most or ""), "dev_windows": str(DEV_WINDOWS)}
     return o | names | known
+
+
+def _local_data_opts(o: Mapping[str, str], exp: str, gone: bool) -> str:
+    """What the corpus's script is given: what is typed, and what other options mean for it."""
+    found = o["local_data_opts"]
+    for name in ("language", "split"):
+        if o[name]:
+            found = f"{found} --{name} {o[name]}".strip()
+    if (o["corpus"], o["labels"]) == ("kaldi", "replace") and (
+        _untranscribed(exp) if gone else not _has_text(o["data_root"])
+    ):
+        found += " --untranscribed"
+    if o["labels"] != "replace" and "--untranscribed" in split_words(found):
+        raise InputError("--untranscribed: without text, --labels replace is needed")
+    return found
 
 
 def _configurations(o: Mapping[str, str], exp: str, caller: str) -> tuple[dict, dict]:
