@@ -13,8 +13,9 @@ Example usage::
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from shutil import copytree, ignore_patterns
 
@@ -35,7 +36,7 @@ from espnet_dq.report.origin import data_of
 from espnet_dq.runtimes.ctranslate2 import compute_type
 from espnet_dq.scoring import beside
 from espnet_dq.scoring.score import MEAN
-from espnet_dq.student.checkpoint import load_student
+from espnet_dq.student.checkpoint import Student, load_student
 from espnet_dq.web import page
 
 WEB = "web"  # beside the folders of formats
@@ -59,23 +60,15 @@ def get_parser() -> Parser:
 def main(argv: list[str] | None = None) -> int:
     """Write the folders EXP/publish/NAME, then upload them if asked; returns 0."""
     args = get_parser().parse_args(argv)
-    wanted: dict[str, tuple[str, str | None]] = {
-        name: (name, None) for name, form in FORMATS.items() if form.card
-    }
-    for name in wanted:
-        check_replaceable(args.exp / "publish" / name, published(name))
-    described, by_clips = read_run(args.exp), {}
-    for system in described["systems"]:
-        if system["role"] == rounded.ROLE:
-            if system.get("by_clips"):
-                path = args.exp / "export" / rounded.kept(system["grid"])
-                if not path.exists():
-                    raise InputError(f"{path}: is not there: run --stage 9")
-                by_clips[system["grid"]] = path
-            name, form = rounded.name(system["grid"]), home(system["grid"]).name
-            wanted[name] = form, system["grid"]
-            check_replaceable(args.exp / "publish" / name, published(form))
-    check_replaceable(args.exp / "publish" / WEB, page.FOLDER)
+    out = args.exp / "publish"
+    wanted = {name: _Wanted(name, name) for name, form in FORMATS.items() if form.card}
+    for each in wanted.values():
+        check_replaceable(out / each.name, published(each.form))
+    described = read_run(args.exp)
+    for each in _rounded(args.exp, described):
+        wanted[each.name] = each
+        check_replaceable(out / each.name, published(each.form))
+    check_replaceable(out / WEB, page.FOLDER)
     if args.upload_to:
         check_upload(f"{args.upload_to}-{name}" for name in wanted)
     student, results = load_student(args.exp / "qat"), read_json(args.exp / "results.json")
@@ -86,46 +79,101 @@ def main(argv: list[str] | None = None) -> int:
     )
     minutes = read_json(args.exp / "data/train.minutes.json")
     results["languages"] = [code for code, of in minutes.items() if of["heard"]]
-    trained = Model(student.weights, student.quantized(), "float16")
-    seen = trained  # where nothing is rounded, nobody asks
-    if any(grid for _, grid in wanted.values()):
-        seen = Model(replace(student.weights, state=student.reference_weights()))
-    written = []
-    for name, (form, grid) in wanted.items():
-        content, source, on = trained, args.exp / "qat", None
-        if grid in by_clips:  # the integers that were scored, and all else as it was trained
-            kept = load(by_clips[grid]).quantized
-            content = source = replace(quantize(seen, grid), quantized=kept)
-        elif grid:
-            content, source, on = quantize(seen, grid), seen, grid
-        try:
-            check_grids(form, content.dims, content.grids)
-        except InputError as e:
-            _left_out(args.exp / "publish" / name, e)
-            continue
-        with atomic(args.exp / "publish" / name, published(form)) as folder:
-            folder.mkdir()
-            model = FORMATS[form].place(folder)
-            write(form, model, content.weights, content.quantized, "float16")
-            size = bytes_on_disk(folder)
-            parity = verify(model, source, on).check().to_dict()
-            exact = compute_type(model / "model.bin") if form == "ct2" else "default"
-            exact = json.dumps(dtype(model)) if form == TransformersJs.name else exact
-            card = render(form, described, results, size, parity, exact, student.dims, grid)
-            (folder / "README.md").write_text(card, encoding="utf-8")
-            (folder / licences.NAME).write_text(licences.MODEL, encoding="utf-8")
-        written.append(name)
-        how = ", rounded, not trained on that grid" if grid else ""
-        say(f"{args.exp / 'publish' / name}: {size} bytes, verified{how}")
-    for folder in sorted({*(args.exp / "publish").glob(rounded.name("*"))}):
+    models = _Models(args.exp, student)
+    written = [each.name for each in wanted.values() if _write(each, models, described, results)]
+    for folder in sorted({*out.glob(rounded.name("*"))}):
         if folder.name not in wanted:
             say(f"{folder}: left as an earlier run wrote it: no --also names its grid now")
     if TransformersJs.name in written:
-        _web(args.exp / "publish", described, results)
+        _web(out, described, results)
     for name in written if args.upload_to else ():
-        address = upload(args.exp / "publish" / name, f"{args.upload_to}-{name}")
+        address = upload(out / name, f"{args.upload_to}-{name}")
         say(f"uploaded to {address}")
     return 0
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """A folder to write.
+
+    Attributes:
+        name: its name.
+        form: the format of its files.
+        rounded_to: the grid that trained weights are rounded to; None: they stay on their own.
+        by_clips: the file of what was rounded to it by clips; None: each weight to its nearest
+            value.
+    """
+
+    name: str
+    form: str
+    rounded_to: str | None = None
+    by_clips: Path | None = None
+
+
+def _rounded(exp: Path, described: Mapping) -> Iterator[_Wanted]:
+    """A folder for each grid that the student was rounded to."""
+    for system in described["systems"]:
+        if system["role"] == rounded.ROLE:
+            grid, kept = system["grid"], None
+            if system.get("by_clips"):
+                kept = exp / "export" / rounded.kept(grid)
+                if not kept.exists():
+                    raise InputError(f"{kept}: is not there: run --stage 9")
+            yield _Wanted(rounded.name(grid), home(grid).name, grid, kept)
+
+
+@dataclass(frozen=True)
+class _Models:
+    """What folders hold of an experiment's student."""
+
+    exp: Path
+    student: Student
+
+    @cached_property
+    def trained(self) -> Model:
+        """On the grid of its training."""
+        return Model(self.student.weights, self.student.quantized(), "float16")
+
+    @cached_property
+    def seen(self) -> Model:
+        """Its weights as its training computed with them, to be rounded."""
+        return Model(replace(self.student.weights, state=self.student.reference_weights()))
+
+    def of(self, wanted: _Wanted) -> tuple[Model, Path | Model, str | None]:
+        """What a folder holds, and what `verify` compares that with: a model, and its new grid."""
+        if wanted.rounded_to is None:
+            return self.trained, self.exp / "qat", None
+        if wanted.by_clips:  # the integers that were scored, and all else as it was trained
+            kept = load(wanted.by_clips).quantized
+            model = replace(quantize(self.seen, wanted.rounded_to), quantized=kept)
+            return model, model, None
+        return quantize(self.seen, wanted.rounded_to), self.seen, wanted.rounded_to
+
+
+def _write(wanted: _Wanted, models: _Models, described: Mapping, results: Mapping) -> bool:
+    """Write a folder, verified; False if its format does not hold the model."""
+    form, out = wanted.form, models.exp / "publish" / wanted.name
+    content, source, grid = models.of(wanted)
+    try:
+        check_grids(form, content.dims, content.grids)
+    except InputError as e:
+        _left_out(out, e)
+        return False
+    with atomic(out, published(form)) as folder:
+        folder.mkdir()
+        model = FORMATS[form].place(folder)
+        write(form, model, content.weights, content.quantized, "float16")
+        size = bytes_on_disk(folder)
+        parity = verify(model, source, grid).check().to_dict()
+        exact = compute_type(model / "model.bin") if form == "ct2" else "default"
+        exact = json.dumps(dtype(model)) if form == TransformersJs.name else exact
+        dims = content.dims
+        card = render(form, described, results, size, parity, exact, dims, wanted.rounded_to)
+        (folder / "README.md").write_text(card, encoding="utf-8")
+        (folder / licences.NAME).write_text(licences.MODEL, encoding="utf-8")
+    how = ", rounded, not trained on that grid" if wanted.rounded_to else ""
+    say(f"{out}: {size} bytes, verified{how}")
+    return True
 
 
 def _web(folder: Path, described: Mapping, results: Mapping) -> None:

@@ -67,26 +67,11 @@ def render(
     trained = next((s for s in students if s["runtime"] == runtime), students[0])
     names = {s["name"]: s for s in results["systems"]}
     measured = names.get(rounded.name(rounded_to)) if rounded_to else trained
-    data = results["data_name"]
-    languages = results["languages"]
+    data, languages = results["data_name"], results["languages"]
     window = own_window(dims) / SAMPLE_RATE
-    filled = {
-        "LANGUAGE": languages[0],
-        "COMPUTE": exact,
-        "DTYPE": exact,
-        "WINDOW": f"{window:g}",
-    }
+    filled = {"LANGUAGE": languages[0], "COMPUTE": exact, "DTYPE": exact, "WINDOW": f"{window:g}"}
     title = f"Whisper for {', '.join(languages)}: {data}"
-    what, against = f"grid `{trained['grid']}`", "the model that was trained"
-    if rounded_to:
-        described = next(
-            s for s in run["systems"] if (s["role"], s["grid"]) == (rounded.ROLE, rounded_to)
-        )
-        what = (
-            f"on the grid `{trained['grid']}`, then **rounded to the grid `{rounded_to}`"
-            f"{rounded.how(described)}, which it was not trained on**"
-        )
-        against += f", rounded to `{rounded_to}`"
+    what, against = _grid_in_words(trained, run, rounded_to)
     lines = [
         _head(title, languages, card.library, run, data, measured),
         f"# {title}",
@@ -104,12 +89,35 @@ def render(
         *_rates(results, measured, trained, window, runtime),
         *_sure(results, trained, rounded_to is not None),
         *_canary(results, rounded_to is not None),
+        *_origin(run, results, trained),
+    ]
+    return "\n".join(lines)
+
+
+def _grid_in_words(trained: Mapping, run: Mapping, rounded_to: str | None) -> tuple[str, str]:
+    """On which grid it is, and what the file was compared with, in words."""
+    own, against = f"grid `{trained['grid']}`", "the model that was trained"
+    if not rounded_to:
+        return own, against
+    described = next(
+        s for s in run["systems"] if (s["role"], s["grid"]) == (rounded.ROLE, rounded_to)
+    )
+    what = (
+        f"on the {own}, then **rounded to the grid `{rounded_to}`{rounded.how(described)}, "
+        "which it was not trained on**"
+    )
+    return what, f"{against}, rounded to `{rounded_to}`"
+
+
+def _origin(run: Mapping, results: Mapping, trained: Mapping) -> list[str]:
+    """What it was made from, and how."""
+    return [
         "## What it was made from",
         "",
         "The weights come from all of these. Check what their licences ask before you use or "
         f"share them. OpenAI's is in `{licences.NAME}`.",
         "",
-        f"- training data: {data}; licence: {results['data_licence']}",
+        f"- training data: {results['data_name']}; licence: {results['data_licence']}",
         f"- start: {weights(run['student'])}",
         f"- teacher: {weights(run['teacher'])}",
         "",
@@ -119,11 +127,10 @@ def render(
         f"- configuration: `{command(run['config'])}`, seed {run['seed']}, "
         f"commit {run['commit']}, {run['date']}",
         "",
-        f"It was trained for: {', '.join(languages)}. Measured in: "
+        f"It was trained for: {', '.join(results['languages'])}. Measured in: "
         f"{', '.join(code for code in trained['wer'] if code != MEAN)}.",
         "",
     ]
-    return "\n".join(lines)
 
 
 def _head(
