@@ -5,8 +5,8 @@ import json
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tqdm import tqdm
@@ -127,35 +127,26 @@ def distil(
     if merge is not None:
         check_number("merge", merge, 1)
     check_gpus(ngpu)
-    if not isinstance(table := read_grid(grid), str):
+    if not isinstance(read_grid(grid), str):
         grid = str(Path(grid).absolute())
     for path in configs:
         file_size(path)
     heard({str(path): read_config(path) for path in configs}, length)
     others = _others(canary)
-    if others and (merge is not None or len(configs) == 1):
-        raise InputError("canary: nothing is chosen by it: merge is given, or one configuration")
-    if merge is None:
-        merge = AUTO if others else MERGE
+    merge = _merge(merge, others, configs)
     splits = {name: validate(folder, names=True) for name, folder in folders.items()}
     check_disjoint(splits)
     sets = {name: validate(folder) for name, folder in others.items()}
-    settings = {
-        "data": {name: _tables(folder) for name, folder in folders.items()},
-        "models": [content(path) for path in models], "grid": table,
-        "train_config": [sha256(path) for path in configs],
-        "singles": singles, "balance": str(balance), "length": str(length), "merge": merge,
-        "canary": {name: _tables(folder) for name, folder in others.items()}, "seed": seed,
-        "audio": [_audio(data) for data in (*splits.values(), *sets.values())],
-    }  # fmt: skip
+    form = home(grid)
+    steps = _Steps(out, *models, grid, form, configs, singles, balance, length, merge, seed, ngpu)
+    settings = steps.settings(folders, others, [*splits.values(), *sets.values()])
     out.parent.mkdir(parents=True, exist_ok=True)
     with alone(out) as lock:
         _begin(out, settings)
-        models = [as_checkpoint(path, out / "weights") for path in models]
-        form = home(grid)
-        steps = _Steps(out, *models, grid, form, configs, length, merge, seed, ngpu)
+        teacher, student = (as_checkpoint(path, out / "weights") for path in models)
+        steps = replace(steps, teacher=teacher, student=student)
         if not (out / "qat" / CHECKPOINT).exists():
-            steps.data(splits, {**SINGLES, "train": singles}, balance, nj)
+            steps.data(splits, nj)
             if merge == AUTO:
                 steps.canary(sets)
             steps.teacher_pass()
@@ -182,6 +173,15 @@ def _others(canary: str | Path | Mapping[str, str | Path] | None) -> dict[str, P
     for folder in (canary or {}).values():
         check_kind("canary", folder, PATH, "a path")
     return {name: Path(folder) for name, folder in (canary or {}).items()}
+
+
+def _merge(merge: float | None, others: Mapping[str, Path], configs: list[Path]) -> float | str:
+    """The share as given, or where it comes from; raises `InputError` for a canary without use."""
+    if others and (merge is not None or len(configs) == 1):
+        raise InputError("canary: nothing is chosen by it: merge is given, or one configuration")
+    if merge is None:
+        return AUTO if others else MERGE
+    return merge
 
 
 def _tables(folder: Path) -> dict[str, str]:
@@ -224,18 +224,32 @@ class _Steps:
     grid: str
     form: Format
     configs: list[Path]
+    singles: int
+    balance: Balance
     length: Wanted
     merge: float | str
     seed: int
     ngpu: int
 
-    def data(
-        self,
-        splits: dict[str, KaldiDir],
-        singles: dict[str, int],
-        balance: Balance,
-        nj: int | None,
-    ) -> None:
+    def settings(
+        self, folders: Mapping[str, Path], others: Mapping[str, Path], speech: Iterable[KaldiDir]
+    ) -> dict:
+        """What it is made with: the data's folders, a canary's others, and the `speech` in both."""
+        return {
+            "data": {name: _tables(folder) for name, folder in folders.items()},
+            "models": [content(path) for path in (self.teacher, self.student)],
+            "grid": read_grid(self.grid),
+            "train_config": [sha256(path) for path in self.configs],
+            "singles": self.singles,
+            "balance": str(self.balance),
+            "length": str(self.length),
+            "merge": self.merge,
+            "canary": {name: _tables(folder) for name, folder in others.items()},
+            "seed": self.seed,
+            "audio": [_audio(data) for data in speech],
+        }
+
+    def data(self, splits: dict[str, KaldiDir], nj: int | None) -> None:
         """The start, formatted folders and their windows; then all is checked."""
         out, names = self.out, [*splits]
         last, table = self.configs[-1], read_grid(self.grid)
@@ -244,11 +258,13 @@ class _Steps:
             _format(splits, out / "raw", nj or len(os.sched_getaffinity(0)))
         dims = openai.load(self.student).dims
         most = {"train": heard({str(p): read_config(p) for p in self.configs}, self.length)}
-        most["dev"] = DEV_WINDOWS
+        most["dev"], singles = DEV_WINDOWS, {**SINGLES, "train": self.singles}
         for name in names:
             if not (out / "data" / name).is_dir():
                 raw, windows = out / "raw" / name, out / "data" / name
-                pack_windows(raw, windows, singles[name], self.seed, balance, dims, most=most[name])
+                pack_windows(
+                    raw, windows, singles[name], self.seed, self.balance, dims, most=most[name]
+                )
             write_shapes(out / "data" / name, out / "stats" / name)
         windows = [out / "data" / name for name in names]
         models, processes = (sizes(self.student), sizes(self.teacher)), max(1, self.ngpu)
