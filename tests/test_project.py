@@ -1,4 +1,4 @@
-"""What the project's files say of each other: dependencies, pins, the version, markers."""
+"""What the project's files say of each other: dependencies, pins, the version, markers, lengths."""
 
 import ast
 import re
@@ -33,6 +33,7 @@ USES = {
     "benchmarks": list(EXTRAS),
 }
 OURS = {*USES, *(path.stem for name in ("benchmarks", "local") for path in (ROOT / name).iterdir())}
+LONGEST = 60  # lines of a function, its docstring aside
 COMPANIONS = {"_pywhispercpp": "pywhispercpp", "google": "protobuf"}  # shared or private names
 
 
@@ -70,6 +71,22 @@ def test_each_pin_is_in_its_range():
     for requirement in [*CORE, *(r for extra in locked for r in EXTRAS[extra])]:
         pin = pins[canonicalize_name(requirement.name)]
         assert requirement.specifier.contains(pin, prereleases=True), f"{requirement}: {pin}"
+
+
+@pytest.mark.parametrize("folder", ["espnet_dq", "local"])
+def test_no_function_is_too_long(folder):
+    found = []
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            parts = [node]
+            if ast.get_docstring(node) is not None:
+                parts.append(node.body[0])
+            whole, *said = (part.end_lineno - part.lineno + 1 for part in parts)
+            if (lines := whole - sum(said)) > LONGEST:
+                found.append(f"{path.relative_to(ROOT)}: {node.name}: {lines} lines")
+    assert not found, "\n".join(found)
 
 
 def test_one_version():
