@@ -1,9 +1,17 @@
-"""What a number in a command line may be: types for argparse, which raise what it tells."""
+"""What a number or path in a command line may be: types for argparse, which raise what it tells."""
 
 import argparse
 from math import inf, isnan, nan
+from pathlib import Path
 
 MOST_SEED = 4_000_000_000  # numpy takes less than 2^32, and ESPnet adds its epochs to it
+
+
+def a_path(text: str) -> Path:
+    """A path that is not empty: `Path("")` would be the current folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("a path is empty")
+    return Path(text)
 
 
 def whole(text: str, least: int = 0) -> int:

@@ -17,6 +17,7 @@ from espnet_dq.data.listing import Listing, write_listing
 from espnet_dq.data.splits import SHARES, SPLITS, shares
 from espnet_dq.data.validation import validate
 from espnet_dq.errors import InputError, run
+from espnet_dq.values import a_path, count
 
 WHOLE = "all"  # a folder that has no splits
 
@@ -41,9 +42,9 @@ def folders(args: argparse.Namespace) -> dict[str, Path]:
 def main(argv: list[str] | None = None) -> int:
     """Check and copy the three folders."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data_root", type=Path, help="holds train, dev and test, or is one")
+    parser.add_argument("--data_root", type=a_path, help="holds train, dev and test, or is one")
     for name in SPLITS:
-        parser.add_argument(f"--{name}", type=Path, help=f"the {name} folder, if elsewhere")
+        parser.add_argument(f"--{name}", type=a_path, help=f"the {name} folder, if elsewhere")
     parser.add_argument("--split", type=shares, help="shares of one folder (default: 80/10/10)")
     parser.add_argument("--language", help="the language of all, in place of utt2lang")
     parser.add_argument(
@@ -52,8 +53,8 @@ def main(argv: list[str] | None = None) -> int:
         help="train and dev are audio only: their text is not read and need not be there",
     )
     parser.add_argument("--allow_pipes", action="store_true", help="take commands in wav.scp")
-    parser.add_argument("--out", type=Path, default=Path("data"), help="data folder")
-    parser.add_argument("--nj", type=int, default=1, help="processes that read audio")
+    parser.add_argument("--out", type=a_path, default=Path("data"), help="data folder")
+    parser.add_argument("--nj", type=count, default=1, help="processes that read audio")
     args = parser.parse_args(argv)
     sources = folders(args)
     untranscribed = ("train", "dev") if args.untranscribed else ()

@@ -23,6 +23,7 @@ from espnet_dq.data.listing import Listing, write_listing
 from espnet_dq.data.segments import Segment
 from espnet_dq.data.splits import SPLITS
 from espnet_dq.errors import InputError, one_line, run
+from espnet_dq.values import a_path, count
 
 EDGE = 0.01  # seconds: times of cuts are rounded
 
@@ -134,16 +135,16 @@ def main(argv: list[str] | None = None) -> int:
     """Write the three splits."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--data_root", type=Path, help="holds cuts_train.jsonl.gz, cuts_dev... and cuts_test..."
+        "--data_root", type=a_path, help="holds cuts_train.jsonl.gz, cuts_dev... and cuts_test..."
     )
     for name in SPLITS:
         parser.add_argument(
-            f"--{name}", type=Path, action="append", help=f"a manifest of {name}; may be repeated"
+            f"--{name}", type=a_path, action="append", help=f"a manifest of {name}; may be repeated"
         )
     parser.add_argument("--language", help="the language of all, whatever the cuts say")
     parser.add_argument("--allow_pipes", action="store_true", help="take audio from commands")
-    parser.add_argument("--out", type=Path, default=Path("data"), help="data folder")
-    parser.add_argument("--nj", type=int, default=1, help="processes that read audio")
+    parser.add_argument("--out", type=a_path, default=Path("data"), help="data folder")
+    parser.add_argument("--nj", type=count, default=1, help="processes that read audio")
     args = parser.parse_args(argv)
     language = known_language(args.language) if args.language else None
     listing = Listing()

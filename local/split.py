@@ -13,6 +13,7 @@ from espnet_dq.data.splits import SPLITS, assign
 from espnet_dq.data.summary import SOURCES, read_sources, write_splits
 from espnet_dq.errors import InputError, run
 from espnet_dq.reading import read_json
+from espnet_dq.values import a_path
 
 
 def merge(parts: list[Path]) -> tuple[KaldiDir, dict[str, Counter[str]]]:
@@ -33,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     """Merge, split, write, validate, report."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("corpora", nargs="+", help="names of folders under OUT/parts")
-    parser.add_argument("--out", type=Path, default=Path("data"), help="data folder")
+    parser.add_argument("--out", type=a_path, default=Path("data"), help="data folder")
     args = parser.parse_args(argv)
     parts = [args.out / "parts" / name for name in args.corpora]
     data, left_out = merge(parts)

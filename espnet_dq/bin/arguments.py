@@ -8,7 +8,7 @@ from typing import NoReturn
 from espnet_dq.errors import one_line, program
 from espnet_dq.fetch.sources import MODELS
 from espnet_dq.runtimes.interface import CONTEXTS
-from espnet_dq.values import one_or_more, positive
+from espnet_dq.values import a_path, one_or_more, positive
 
 
 class Parser(argparse.ArgumentParser):
@@ -19,18 +19,11 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, doc: str | None, **options) -> None:
         super().__init__(description=doc and doc.splitlines()[0], **{"prog": program()} | options)
-        self.register("type", Path, path)
+        self.register("type", Path, a_path)
 
     def error(self, message: str) -> NoReturn:
         """Print it with the usage, and exit with 2."""
         super().error(one_line(message))
-
-
-def path(text: str) -> Path:
-    """A path that is not empty, for argparse: `Path("")` would be the current folder."""
-    if not text:
-        raise argparse.ArgumentTypeError("a path is empty")
-    return Path(text)
 
 
 def words(text: str) -> list[str]:

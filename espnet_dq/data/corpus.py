@@ -24,6 +24,7 @@ from espnet_dq.data.summary import SOURCES, Source, write_sources
 from espnet_dq.data.unfit import NOT_SPEECH
 from espnet_dq.errors import WorkError, one_line
 from espnet_dq.files import write_text
+from espnet_dq.values import a_path, count
 
 MAX_SECONDS = 30.0  # one window of Whisper
 # Seconds per letter of normalised text. Fast readers come near 0.055 and a single letter, read
@@ -52,9 +53,9 @@ class Clip:
 def parser(doc: str | None) -> ArgumentParser:
     """The options of a script that makes a published corpus's parts."""
     found = ArgumentParser(description=doc)
-    found.add_argument("--out", type=Path, default=Path("data"), help="data folder")
-    found.add_argument("--downloads", type=Path, default=Path("downloads"), help="kept packages")
-    found.add_argument("--nj", type=int, default=1, help="processes that decode")
+    found.add_argument("--out", type=a_path, default=Path("data"), help="data folder")
+    found.add_argument("--downloads", type=a_path, default=Path("downloads"), help="kept packages")
+    found.add_argument("--nj", type=count, default=1, help="processes that decode")
     return found
 
 

@@ -39,6 +39,7 @@ from espnet_dq.data.splits import SPLITS, divide
 from espnet_dq.data.summary import Source, write_splits
 from espnet_dq.errors import InputError, one_line
 from espnet_dq.files import Folder, atomic, sha256
+from espnet_dq.values import a_path, count
 
 # Why rows are left out, as report.json counts them; see also `corpus.text_fault` and `AudioFault`.
 UNPACKED = Folder("unpacked", ())  # replaces nothing
@@ -228,9 +229,9 @@ def _died(path: str) -> tuple[str, str]:
 def parser(doc: str | None, languages: bool = False) -> ArgumentParser:
     """A corpus script's options: `--data_root --out --nj`, and those for many languages."""
     made = ArgumentParser(description=doc)
-    made.add_argument("--data_root", type=Path, required=True, help="the corpus, unpacked")
-    made.add_argument("--out", type=Path, default=Path("data"), help="data folder")
-    made.add_argument("--nj", type=int, default=1, help="processes that read audio")
+    made.add_argument("--data_root", type=a_path, required=True, help="the corpus, unpacked")
+    made.add_argument("--out", type=a_path, default=Path("data"), help="data folder")
+    made.add_argument("--nj", type=count, default=1, help="processes that read audio")
     if languages:
         made.add_argument(
             "--languages", help="as the corpus or Whisper names them, by comma (default: all)"

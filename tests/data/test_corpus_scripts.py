@@ -206,3 +206,17 @@ def test_split_refuses_one_id_in_two_corpora(tmp_path):
     (tmp_path / "parts/two").symlink_to(tmp_path / "parts/one")
     with pytest.raises(InputError, match="'one-digits-1F' is in another corpus too"):
         split.main(["one", "two", "--out", str(tmp_path)])
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in LOCAL.glob("*.py")))
+def test_an_empty_path_is_none(name, capsys):
+    main = script(name).main
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    known = {"--out", "--data_root", "--downloads", "--train"} & {*capsys.readouterr().out.split()}
+    assert "--out" in known
+    for option in known:
+        with pytest.raises(SystemExit) as ended:
+            main([option, ""])
+        assert ended.value.code == 2
+        assert capsys.readouterr().err.endswith(f"argument {option}: a path is empty\n")
