@@ -57,6 +57,8 @@ def test_what_is_imported_is_declared(folder):
     optional = {r.name for r in EXTRAS[UNLOCKED]} if UNLOCKED in USES[folder] else set()
     if folder == "tests":
         optional |= {"lhotse", "datasets", "gradio_client"}  # importorskip
+    if folder == "benchmarks":
+        optional |= {"moonshine_onnx", "vosk"}  # of peers.txt
     of = packages_distributions() | {name: [package] for name, package in COMPANIONS.items()}
     for name in sorted(imported(folder) - optional):
         assert declared & {canonicalize_name(x) for x in of.get(name, ())}, name

@@ -20,7 +20,7 @@ from espnet_dq.bin.arguments import Parser
 from espnet_dq.data.kaldi import FOLDER, KaldiDir
 from espnet_dq.data.languages import codes
 from espnet_dq.data.prompted import read_speech, read_text
-from espnet_dq.errors import InputError, run, say
+from espnet_dq.errors import InputError, named, run, say
 from espnet_dq.files import check_apart, check_replaceable, write_text
 from espnet_dq.formats import detect
 from espnet_dq.quant.grids import get_grid
@@ -57,10 +57,12 @@ def main(argv: list[str] | None = None) -> int:
         get_grid(grid)
     weights, data = _weights(args.model), _chosen(args.data, args.clips)
     vocabulary_tokenizer(weights.dims, args.model)  # which names the file of an unknown one
-    utterances = {
-        utt: Utterance(read_speech(data, utt, weights.dims), *read_text(data, utt, weights.dims))
-        for utt in data.wav
-    }
+    dims = weights.dims
+    with named(args.data):
+        utterances = {
+            utt: Utterance(read_speech(data, utt, dims), *read_text(data, utt, dims))
+            for utt in data.wav
+        }
     names, crc = candidates(weights.dims), 0
     for name in sorted(weights.state):
         crc = zlib.crc32(weights.state[name].contiguous().numpy().tobytes(), crc)

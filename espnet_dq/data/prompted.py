@@ -58,8 +58,8 @@ class PromptedClips:
     says of `padding`), and tokens (1, T) int64: the prompt and the text, without timestamps.
 
     Raises `InputError` for a `count` below 1, a folder without utterances or whose tables have
-    other ones, and, when it comes to it, for an utterance longer than the model's window or than
-    its decoder has room for.
+    other ones, and, when it comes to it, for an utterance in a language that the model does not
+    know, longer than its window or than its decoder has room for; the line names the folder.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class PromptedClips:
         padding: str = WindowConfig.padding,
     ) -> None:
         check_whole("clips", count, 1)
-        self.data, self.dims = KaldiDir.load(folder), dims
+        self.folder, self.data, self.dims = folder, KaldiDir.load(folder), dims
         self.data.utt2lang = codes(self.data.utt2lang, Path(folder, "utt2lang"))
         self.window, self.padding = window, padding
         names = sorted(self.data.wav)
@@ -87,8 +87,9 @@ class PromptedClips:
         return map(self._clip, self.names)
 
     def _clip(self, utt: str) -> tuple[Tensor, Tensor]:
-        speech = read_speech(self.data, utt, self.dims)[None]
-        text, language = read_text(self.data, utt, self.dims)
+        with named(self.folder):
+            speech = read_speech(self.data, utt, self.dims)[None]
+            text, language = read_text(self.data, utt, self.dims)
         tokens = torch.tensor([[*prompt(vocabulary_tokenizer(self.dims), language), *text]])
         samples = window_samples(speech.shape[1], self.window, own_window(self.dims))
         return self._mel(speech, samples), tokens

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import espnet_dq as dq
 from espnet_dq.bin.allocate import main as allocate_main
 from espnet_dq.bin.calibrate import main as calibrate
 from espnet_dq.bin.convert import main as convert
@@ -245,23 +247,26 @@ def test_what_no_model_hears_is_named(save_toy, tmp_path):
     (tmp_path / "kd.yaml").write_text("{}")
     english, short = {"n_vocab": 51864}, {"audio_ctx": 20}
     for text, language, sizes, said in (
-        ("a " * 600, "en", {}, "^a: [0-9]+ tokens of text; the decoder has room for 441$"),
-        ("a", "en", short, r"^a: 1\.0 s; the model hears 0\.4 s$"),
-        ("<|en|>", "en", {}, r"^a: a text with <\|en\|>, which is no text"),
-        ("a", "yue", {}, "^a: unknown language 'yue'"),
+        ("a " * 600, "en", {}, "a: [0-9]+ tokens of text; the decoder has room for 441$"),
+        ("a", "en", short, r"a: 1\.0 s; the model hears 0\.4 s$"),
+        ("<|en|>", "en", {}, r"a: a text with <\|en\|>, which is no text"),
+        ("a", "yue", {}, "a: unknown language 'yue'"),
         ("a", "en", english, r"toy.*\.pt: no multilingual Whisper tokenizer"),
     ):
         data, model = KaldiDir(), str(save_toy(state=16, layers=1, **sizes))
         data.add("a", tmp_path / "a.wav", text, "a", language, utt2num_samples=16000)
         data.save(tmp_path / "data")
         given = ["--data", str(tmp_path / "data")]
+        if sizes is not english:
+            with pytest.raises(InputError, match=f"^{said}"):
+                teacher_pass([*given, "--student", model, *teacher])
+            said = f"^{re.escape(str(tmp_path / 'data'))}: {said}"
+            with pytest.raises(InputError, match=said):
+                dq.quantize(model, "ct2_int8", data=tmp_path / "data")
         with pytest.raises(InputError, match=said):
             sensitivity([*given, "--model", model, "--out", str(tmp_path / "table.jsonl")])
         with pytest.raises(InputError, match=said):
             calibrate([*given, "--model", model, "--out", str(tmp_path / "ranges.json")])
-        if sizes is not english:
-            with pytest.raises(InputError, match=said):
-                teacher_pass([*given, "--student", model, *teacher])
         assert not [*tmp_path.glob("cache/**/*.ark")]
 
 
