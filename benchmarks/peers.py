@@ -48,6 +48,7 @@ from espnet_dq.scoring.score import MEAN
 from lines import Lines
 from manifest_size import ROOT
 from named import named
+from transfer import add_sets, read_sets
 
 RESULTS = ROOT / "benchmarks/results/peers.jsonl"
 THREADS = 2
@@ -186,8 +187,7 @@ def draw(data: KaldiDir, words: int, seed: int) -> Iterator[str]:
 
 def clips(args: argparse.Namespace) -> KaldiDir:
     """What all hear: the languages of --seen, of every set."""
-    seen, unseen = named(args.seen, "--seen"), named(args.unseen, "--unseen")
-    sets = {name: KaldiDir.load(path) for name, path in (seen | unseen).items()}
+    sets, seen = read_sets(args)
     trained = {lang for name in seen for lang in sets[name].utt2lang.values()}
     found = KaldiDir()
     for name, whole in sets.items():
@@ -288,25 +288,15 @@ def markdown(lines: list[dict]) -> str:
     return f"{table(first, rows)}\n\n{table(['errors by those of the first', *kinds], means)}"
 
 
-def get_parser(description: str) -> argparse.ArgumentParser:
-    """Models, and what they hear."""
-    parser = argparse.ArgumentParser(description=description)
-    add = parser.add_argument
-    add("--models", nargs="+", required=True, metavar="NAME=PATH", help="untouched student first")
-    add("--seen", nargs="+", required=True, metavar="NAME=KALDI_FOLDER", help="voices of train")
-    add("--unseen", nargs="+", required=True, metavar="NAME=KALDI_FOLDER", help="all others")
-    add("--words", type=int, default=1000, help="of each language of each set (1000)")
-    add("--clips", type=int, default=20, help="English utterances for speed and memory (20)")
-    add("--rounds", type=int, default=3, help="turns of each system (3)")
-    add("--seed", type=int, default=0, help="of what is drawn (0)")
-    add("--work", type=Path, required=True, help="folder for models, clips and texts")
-    add("--out", type=Path, default=RESULTS, help="JSON lines, added to")
-    return parser
-
-
 def main(argv: list[str] | None = None) -> int:
     """Measure all systems; returns 0."""
-    args = get_parser(__doc__.splitlines()[0]).parse_args(argv)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add_sets(parser)
+    add = parser.add_argument
+    add("--clips", type=int, default=20, help="English utterances for speed and memory (20)")
+    add("--rounds", type=int, default=3, help="turns of each system (3)")
+    add("--out", type=Path, default=RESULTS, help="JSON lines, added to")
+    args = parser.parse_args(argv)
     work = args.work.resolve()
     paths = named(args.models, "--models")
     systems = {

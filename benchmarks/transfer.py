@@ -42,10 +42,7 @@ SECONDS = 30.0  # of each sound that is no speech
 
 def make(args: argparse.Namespace) -> tuple[Path, KaldiDir]:
     """The canary of all sets, and its folder."""
-    seen, unseen = named(args.seen, "--seen"), named(args.unseen, "--unseen")
-    if both := seen.keys() & unseen.keys():
-        raise InputError(f"--unseen {min(both)}: that name stands in --seen, too")
-    sets = {name: KaldiDir.load(path) for name, path in (seen | unseen).items()}
+    sets, seen = read_sets(args)
     trained = sorted({x for name in seen for x in sets[name].utt2lang.values()})
     voices = {x for name in seen for x in sets[name].utt2spk.values()}
     windows = list(canary.speech(sets, voices, trained, args.words, args.seed))
@@ -93,19 +90,33 @@ def markdown(lines: list[dict]) -> str:
     return "\n\n".join(parts)
 
 
-def get_parser(description: str) -> argparse.ArgumentParser:
-    """Models, and what they hear."""
-    parser = argparse.ArgumentParser(description=description)
+def add_sets(parser: argparse.ArgumentParser) -> None:
+    """Models, and the speech that they hear."""
     add = parser.add_argument
     add("--models", nargs="+", required=True, metavar="NAME=PATH", help="untouched student first")
     add("--seen", nargs="+", required=True, metavar="NAME=KALDI_FOLDER", help="voices of train")
     add("--unseen", nargs="+", required=True, metavar="NAME=KALDI_FOLDER", help="all others")
-    add("--sounds", nargs="*", default=[], metavar="NAME=FILE", help="more that is no speech")
     add("--words", type=int, default=1000, help="of each language of each set (1000)")
-    add("--snr", type=int, nargs="*", default=[10, 0], help="dB, of noise (10 0)")
     add("--seed", type=int, default=0, help="of all that is drawn (0)")
+    add("--work", type=Path, required=True, help="folder for models, audio and texts")
+
+
+def read_sets(args: argparse.Namespace) -> tuple[dict[str, KaldiDir], set[str]]:
+    """The folders of --seen and --unseen by their names, and the names of those seen."""
+    seen, unseen = named(args.seen, "--seen"), named(args.unseen, "--unseen")
+    if both := seen.keys() & unseen.keys():
+        raise InputError(f"--unseen {min(both)}: that name stands in --seen, too")
+    return {name: KaldiDir.load(path) for name, path in (seen | unseen).items()}, {*seen}
+
+
+def get_parser(description: str) -> argparse.ArgumentParser:
+    """Models, and what they hear."""
+    parser = argparse.ArgumentParser(description=description)
+    add_sets(parser)
+    add = parser.add_argument
+    add("--sounds", nargs="*", default=[], metavar="NAME=FILE", help="more that is no speech")
+    add("--snr", type=int, nargs="*", default=[10, 0], help="dB, of noise (10 0)")
     add("--threads", type=int, default=0, help="CPU threads (0: all cores)")
-    add("--work", type=Path, required=True, help="folder for models, windows and texts")
     add("--out", type=Path, required=True, help="JSON lines, appended to")
     return parser
 

@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
             utt: Utterance(read_speech(data, utt, dims), *read_text(data, utt, dims))
             for utt in data.wav
         }
-    names, crc = candidates(weights.dims), 0
+    names, crc = candidates(dims), 0
     for name in sorted(weights.state):
         crc = zlib.crc32(weights.state[name].contiguous().numpy().tobytes(), crc)
     settings = {
