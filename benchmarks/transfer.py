@@ -73,8 +73,11 @@ def by_default(model: Model, data: KaldiDir, seed: int) -> dict[str, str]:
 def markdown(lines: list[dict]) -> str:
     """A row for each model, a column for each kind; then each kind's own columns."""
     kinds = list(lines[0]["kinds"])
-    rows = [[x["model"], *(ratio(x["kinds"][kind][MEAN]) for kind in kinds)] for x in lines]
+    means = [(x["model"], [x["kinds"][kind][MEAN] for kind in kinds]) for x in lines]
+    rows = [[model, *map(ratio, each)] for model, each in means]
     parts = [table(["errors by those of the first", *kinds], rows)]
+    rows = [[model, *(ratio(of["capped"]) for of in each)] for model, each in means]
+    parts.append(table(["of a window at most as many errors as words", *kinds], rows))
     for kind in kinds:
         columns = {c: of["by"] for c, of in lines[0]["kinds"][kind].items() if c != MEAN}
         rows = [

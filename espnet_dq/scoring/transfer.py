@@ -4,10 +4,14 @@ A rate alone says how hard a set is, so each kind of a canary (`espnet_dq.data.c
 of the model's error rates by the first one's, in each language of each set, and their mean. 0.9 is
 a tenth fewer errors. It is of words, or where the first makes errors in more than `HARD` percent of
 its words, of characters.
+
+One window in which a model goes round in circles has several times as many errors as words, and
+decides a small set's rate. So each ratio is also given with at most as many errors in a window as
+the window has tokens (`capped`): circles are then as bad as silence, and no worse.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path
 
@@ -28,10 +32,26 @@ def heard(canary: Path, decoded: Path) -> Heard:
     return align_texts(utterances), align_texts(utterances, chars=True)
 
 
+@dataclass(frozen=True)
+class Capped(Aligned):
+    """An utterance that has at most as many errors as its reference has tokens."""
+
+    @property
+    def errors(self) -> int:
+        """Substitutions, deletions and insertions, up to `tokens`."""
+        return min(super().errors, self.tokens)
+
+
+def capped(heard: Mapping[str, Aligned]) -> dict[str, Aligned]:
+    """The same utterances, each with at most as many errors as tokens."""
+    return {utt: Capped(x.utt, x.lang, x.columns) for utt, x in heard.items()}
+
+
 def compare(canary: KaldiDir, ours: Heard, first: Heard) -> dict[str, dict[str, dict]]:
     """Kind -> `mean`, then each "SET LANGUAGE" -> how a model does.
 
-    Of each: ratio, low, high (95 %, by `espnet_dq.scoring.bootstrap`) and what was drawn (`over`).
+    Of each: ratio, low, high (95 %, by `espnet_dq.scoring.bootstrap`) and what was drawn (`over`);
+    the first three again as `capped` (of the module's text).
     A column in which the first makes no error has no ratio (None) and no part in the mean; an end
     of an interval without a bound is None. Of columns also wer, cer, `by` (wer or cer: whose ratio
     it is), words, windows and speakers (None: nobody knows).
@@ -65,16 +85,25 @@ def compare(canary: KaldiDir, ours: Heard, first: Heard) -> dict[str, dict[str, 
                 "speakers": len(known) or None,
             }
         sure = ratios(*sides, canary.utt2spk)
-        found[kind] = {x: _shown(sure.get(x)) | items.get(x, {}) for x in (MEAN, *items)}
+        cut = ratios(*map(capped, sides), canary.utt2spk)
+        found[kind] = {
+            x: _shown(sure.get(x)) | {"capped": _bounds(cut.get(x))} | items.get(x, {})
+            for x in (MEAN, *items)
+        }
     return found
 
 
 def _shown(each: Ratio | None) -> dict:
-    """A ratio as JSON can hold it."""
+    """A ratio as JSON can hold it, and what was drawn."""
+    return _bounds(each) | {"over": each.over if each else None}
+
+
+def _bounds(each: Ratio | None) -> dict:
+    """A ratio and its interval as JSON can hold them."""
     if each is None:
-        return {"ratio": None, "low": None, "high": None, "over": None}
+        return {"ratio": None, "low": None, "high": None}
     low, high = (x if isfinite(x) else None for x in (each.low, each.high))
-    return {"ratio": each.ratio, "low": low, "high": high, "over": each.over}
+    return {"ratio": each.ratio, "low": low, "high": high}
 
 
 def _rate(heard: Mapping[str, Aligned], utts: list[str]) -> float:

@@ -37,7 +37,9 @@ def test_two_models(tmp_path, capsys):
     assert one["kinds"]["other languages"].keys() == {"mean", "more uk"}
     assert one["kinds"] == two["kinds"] and one["model"] != two["model"]  # the same weights
     assert all(of["mean"]["ratio"] == 1 for of in two["kinds"].values())
-    assert "### no speech: words a minute, by default" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "### no speech: words a minute, by default" in printed
+    assert "of a window at most as many errors as words" in printed
     with pytest.raises(InputError, match="no other voices"):
         (tmp_path / "again").mkdir()
         uk = other.select(u for u in other.wav if other.utt2lang[u] == "uk")

@@ -54,6 +54,23 @@ def test_by_words_and_where_it_is_hard_by_characters(folder):
     assert english["speakers"] is None
 
 
+def test_a_window_in_circles_counts_as_one_that_was_not_heard(folder):
+    circles = {utt: row[2] for utt, row in SAID.items()} | {"u1": "one " * 200}
+    silence = circles | {"u1": "la la la la"}  # an error for each of its four words
+    canary = KaldiDir.load(folder / "canary", extra=[KIND, SET])
+    first, found = transfer.heard(folder / "canary", folder / "first"), []
+    for said in (circles, silence):
+        write_scp(folder / "ours/text", said)
+        ours = transfer.heard(folder / "canary", folder / "ours")
+        found.append(transfer.compare(canary, ours, first)[VOICES])
+    assert [of["stamps en"]["ratio"] for of in found] == [199 / 4, 4 / 4]
+    assert [of["stamps en"]["capped"]["ratio"] for of in found] == [1, 1]
+    italian = found[0]["stamps it"]  # nothing to cut: all is as it was
+    assert italian["capped"] == {key: italian[key] for key in ("ratio", "low", "high")}
+    mean = (1 + italian["ratio"]) / 2
+    assert found[0]["mean"]["capped"]["ratio"] == pytest.approx(mean)
+
+
 def test_words_where_nobody_speaks(folder):
     canary = KaldiDir.load(folder / "canary", extra=[KIND, SET])
     said = {"u5": "Thank you!", "u1": "one"}
