@@ -43,7 +43,7 @@ from espnet_dq.data.spelling import compared
 from espnet_dq.data.texts import join
 from espnet_dq.decode.folder import decode_folder
 from espnet_dq.errors import InputError, run
-from espnet_dq.files import sha256
+from espnet_dq.files import bytes_on_disk, sha256
 from espnet_dq.report.markdown import table
 from espnet_dq.runtimes import guess_runtime, load_runtime
 from espnet_dq.runtimes.interface import Segment
@@ -73,7 +73,7 @@ class Model:
         if not path.exists():
             raise InputError(f"--models {name}={path}: no such file or folder")
         self.name, self.threads = name, threads
-        self.weights = mark(path)
+        self.weights, self.bytes = mark(path), bytes_on_disk(path)
         self.path = path
         if guess_runtime(path) != RUNTIME:
             self.path = work / "models" / f"{name}_{self.weights}"

@@ -142,7 +142,8 @@ def main(argv: list[str] | None = None) -> int:
         first = first or heard
         said = read_scp(out / "text", empty=True)
         lines.append(results.add({
-            "model": model.name, "weights": model.weights, "first": models[0].weights,
+            "model": model.name, "weights": model.weights, "bytes": model.bytes,
+            "first": models[0].weights,
             "sample": sample, "seed": args.seed, "words": args.words,
             "kinds": transfer.compare(data, heard, first),
             "words_a_minute": transfer.words_a_minute(data, said, seconds),

@@ -37,6 +37,7 @@ def test_two_models(tmp_path, capsys):
     assert one["kinds"]["other languages"].keys() == {"mean", "more uk"}
     assert one["kinds"] == two["kinds"] and one["model"] != two["model"]  # the same weights
     assert all(of["mean"]["ratio"] == 1 for of in two["kinds"].values())
+    assert [x["bytes"] for x in (one, two)] == [p.stat().st_size for p in paths]
     printed = capsys.readouterr().out
     assert "### no speech: words a minute, by default" in printed
     assert "of a window at most as many errors as words" in printed
