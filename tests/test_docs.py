@@ -184,3 +184,12 @@ def test_commands_and_options_that_are_named_exist(name):
             if token.type == "fence":
                 words = shlex.split(line, comments=True)
                 recipe.read([word for word in words if word != "--help"])  # with their values
+
+
+def test_each_result_has_a_few_lines_and_folds_the_rest():
+    """At most four lines before the fold, or before the next heading (docs/results.md says how)."""
+    text = (ROOT / "docs/results.md").read_text(encoding="utf-8")
+    sections = re.split(r"(?m)^#+ (.*)$", text)[3:]  # behind the page's own introduction
+    for title, body in zip(sections[::2], sections[1::2], strict=True):
+        lines = body.split("<details>")[0].strip().splitlines()
+        assert len(lines) <= 4, f"{title}: {len(lines)} lines before its fold"
