@@ -41,7 +41,7 @@ PRESETS = {
 }
 MOST_RAMP = 0.75  # the rest of the training is on the grid
 RANGES = ("max", "lsq", "pact", "gptq")
-ACTIVATIONS = ("none", "int8_per_token", "q8_0_blocks", "int8_blocks", "int8_static")
+ACTIVATIONS = ("none", "int8_per_token", "int8_rows", "q8_0_blocks", "int8_blocks", "int8_static")
 WINDOWS = ("full", "batch", "random")
 PADDINGS = ("zeros", "silence")
 TRAININGS = ("kd", "qat")  # of an experiment, in float and on the grid
@@ -230,8 +230,8 @@ class QuantConfig(_Config):
         ranges: `max`, or learned ranges: `lsq`, `pact`, `gptq` (see `espnet_dq.quant.fake_quant`).
         preset: which weights are on it: `full`, `paper` (the decoder's, as in DQ-Whisper),
             `encoder` (for a float decoder that learns from a quantized encoder) or `none`.
-        activations: grid of what these weights are multiplied with: `none`, `int8_per_token`,
-            `q8_0_blocks`, `int8_blocks` or `int8_static` (see `espnet_dq.quant.activations`).
+        activations: grid of what these weights are multiplied with, one of `ACTIVATIONS` (see
+            `espnet_dq.quant.activations`).
         activation_ranges: of `int8_static`: the file that `espnet_dq.bin.calibrate` wrote.
         ramp: part of the training, up to `MOST_RAMP`, in which what is computed with moves from the
             float weights to those on the grid; 0: it is the latter from the first step. Dev always

@@ -24,3 +24,8 @@ def float32_error(model: Whisper, mel: Tensor, tokens: Tensor) -> float:
 def bound(model: Whisper, mel: Tensor, tokens: Tensor) -> float:
     """What another float32 program's logits may differ by: this one's error and thrice that."""
     return 4 * float32_error(model, mel, tokens)
+
+
+def rms(difference):
+    """Root mean square of a tensor."""
+    return float(difference.square().mean().sqrt())

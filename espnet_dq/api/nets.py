@@ -58,7 +58,8 @@ def prepare(
         ranges: `max` (a range ends at its largest magnitude), or learned: `lsq`, `pact`, `gptq`.
             These are parameters of their own: prepare before the optimizer is made.
         activations: what a runtime rounds the layers' inputs to: `none`, `int8_per_token`
-            (CTranslate2), `q8_0_blocks` (ggml), `int8_blocks` (ONNX Runtime), `int8_static`.
+            (CTranslate2), `q8_0_blocks` (ggml), `int8_rows` or `int8_blocks` (ONNX Runtime, with
+            `onnx_int8` or `ggml_q8_0`), `int8_static`.
         activation_ranges: of `int8_static`: the file that `calibrate` wrote.
         data: of `gptq`, a Kaldi folder with texts: weights and ranges start where rounding by its
             clips leaves them, for grids of few bits.

@@ -8,6 +8,7 @@ straight through (Bengio et al., arXiv 1308.3432). Convolutions take their input
 - `int8_per_token`: CTranslate2's. Each row (position) by its largest magnitude.
 - `q8_0_blocks`: ggml's, for q8_0, q5_0 and q4_0 weights alike. Blocks of 32 along the row.
 - `int8_blocks`: ONNX Runtime's, for q8_0 weights. The same blocks, with scales in float32.
+- `int8_rows`: of our ONNX graphs, for weights on `onnx_int8`. Each row by its largest magnitude.
 - `int8_static`: one calibrated range for each layer, for processors that cannot measure a range
   as they run. `espnet_dq.bin.calibrate` writes the file of ranges.
 
@@ -30,7 +31,7 @@ from espnet_dq.errors import InputError
 from espnet_dq.quant.calibrate import linear_layers, load_ranges, on_input
 from espnet_dq.quant.grids import Ggml
 
-_TOP = 127.0
+_TOP, _FLOOR = 127.0, 1e-30
 
 
 def int8_per_token(x: Tensor) -> Tensor:
@@ -89,6 +90,19 @@ def int8_blocks(x: Tensor) -> Tensor:
     return q.mul_(top / torch.full_like(top, _TOP)).reshape(x.shape)
 
 
+def int8_rows(x: Tensor) -> Tensor:
+    """The values that integer products in our ONNX graphs see of `x` (..., D), float32.
+
+    As `int8_blocks`, of whole rows: `q = rint(x * (127 / max|row|))`, value `q * (max / 127)`. Of
+    a row of zeros, or nearly, max is 1e-30. Source: `espnet_dq.formats.onnx.graph`; its product
+    of known rows in ONNX Runtime is the test.
+    """
+    x = x.float()
+    top = x.abs().amax(dim=-1, keepdim=True).clamp_(min=_FLOOR)
+    most = torch.full_like(top, _TOP)  # true divisions
+    return (x * (most / top)).round_().mul_(top / most)
+
+
 def int8_static(x: Tensor, top: float) -> Tensor:
     """`x`, float32, in 255 equal steps of a symmetric range that ends at `top`.
 
@@ -100,6 +114,7 @@ def int8_static(x: Tensor, top: float) -> Tensor:
     return (x.float() / scale).round_().clamp_(-_TOP, _TOP).mul_(scale)
 
 
+_ROWS = {"int8_per_token": int8_per_token, "int8_rows": int8_rows}
 _BLOCKS = {"q8_0_blocks": q8_0_blocks, "int8_blocks": int8_blocks}
 
 
@@ -163,7 +178,7 @@ def prepare_activations(
         if activations == "int8_static":
             fake = partial(int8_static, top=tops[layer])
         else:
-            fake = {"int8_per_token": int8_per_token, **_BLOCKS}[activations]
+            fake = (_ROWS | _BLOCKS)[activations]
         on_input(root, layer, partial(fake_input, fake=fake, top=tops[layer]))
 
 

@@ -32,6 +32,7 @@ from espnet_dq.quant.prepare import assign_grids, quantize
 from espnet_dq.runtimes.onnx import Model
 from tests.formats.onnx_files import change, drop, heard_by_sherpa, initializer, values
 from tests.formats.test_onnx_writer import SHAPES, flip, openais, random_weights, run
+from tests.spread import rms
 
 GRIDS = ("ggml_q4_0", "ggml_q8_0")
 EMBEDDING, LINEAR = "decoder.token_embedding.weight", "decoder.blocks.0.mlp.0.weight"
@@ -52,10 +53,6 @@ def made(request, tmp_path):
     scales = {name: q.scale for name, q in quantized.items()}
     grids = dict.fromkeys(scales, request.param)
     return tmp_path / "toy", Reference(toy.dims, values, grids, scales, toy.state)
-
-
-def rms(difference):
-    return float(difference.square().mean().sqrt())
 
 
 @pytest.mark.slow

@@ -23,6 +23,7 @@ from espnet_dq.files import bytes_on_disk
 from espnet_dq.formats import detect, logits
 from espnet_dq.formats.onnx import read as onnx_reader
 from espnet_dq.formats.onnx import write as onnx_writer
+from espnet_dq.formats.onnx.rounding import as_onnx_runtime
 from espnet_dq.formats.onnx.verify import compare
 from espnet_dq.formats.openai import read as openai
 from espnet_dq.formats.openai.write import save as save_pt
@@ -42,7 +43,7 @@ from tests.formats.onnx_files import (
     swap_keys_and_values,
     values,
 )
-from tests.spread import bound
+from tests.spread import bound, rms
 
 GRID = "onnx_int8"
 SHAPES = {
@@ -131,11 +132,18 @@ def test_logits_are_openai_whispers(kind, grid, tmp_path):
     random = torch.Generator().manual_seed(1)
     mel = torch.randn(2, dims.n_mels, 2 * dims.n_audio_ctx, generator=random)
     tokens = torch.randint(dims.n_vocab, (2, 9), generator=random)
-    expected = openais(dims, state)(mel, tokens)
+    model = openais(dims, state)
+    expected = model(mel, tokens)
     assert expected.std() > 0.1
+    with as_onnx_runtime(model, onnx_reader.read(tmp_path / "toy").tensors):
+        noise = rms(model(mel, tokens) - expected)
+    assert bool(noise) == grid
     for steps, room in (([9], dims.n_text_ctx), ([4, 1, 3, 1], dims.n_text_ctx), ([4, 1, 4], 0)):
         found = run(tmp_path / "toy", mel, tokens, steps, room)
-        assert (found - expected).abs().max() < 1e-4, (steps, room)
+        if grid:  # a value at a tie, rounded otherwise, moves many behind it
+            assert noise / 2 < rms(found - expected) < 2 * noise, (steps, room)
+        else:
+            assert (found - expected).abs().max() < 1e-4, (steps, room)
 
 
 def test_shorter_and_longer_input_than_the_window(toy, tmp_path):
@@ -289,16 +297,19 @@ def language(model):
         ("encoder", language, "encoder metadata"),
     ],
 )
-def test_right_weights_in_a_wrong_graph_are_found(side, edit, row, made):
+def test_right_weights_in_a_wrong_graph_are_found(side, edit, row, made, toy, tmp_path):
     folder, reference = made
     change(folder, side, edit)
     rows = {r.name: r for r in compare(folder, reference).rows}
     assert rows.pop(row).integers
     assert not any(rows[name].integers for name in reference.weights)
-    if row.endswith("graph"):  # what runs tells it as well
+    if row.endswith("graph"):  # what runs tells it as well, unless rounded inputs hide it
+        form, folder = FORMATS["onnx"], tmp_path / "floats"
+        onnx_writer.save(folder, toy, {})
+        change(folder, side, edit)
         probe = logits.make_probe(reference.dims)
-        found = logits.run(FORMATS["onnx"], folder, probe)
-        assert isinstance(found, str) or judge(FORMATS["onnx"], found, folder, probe).integers
+        found = logits.run(form, folder, probe)
+        assert isinstance(found, str) or judge(form, found, folder, probe).integers
 
 
 def test_a_changed_token_is_found(made):
@@ -465,7 +476,13 @@ def test_logits_of_the_real_tiny(grid, tiny, weights_dir, clips):
     tokens = torch.tensor([tokens])
     model = openais(dims, {k: v.float() for k, v in state.items()})
     found = run(folder, mel, tokens, [4, *[1] * (tokens.shape[1] - 4)], 0)
-    assert (found - model(mel, tokens)).abs().max() <= bound(model, mel, tokens)
+    expected = model(mel, tokens)
+    if grid:
+        with as_onnx_runtime(model, onnx_reader.read(folder).tensors):
+            noise = rms(model(mel, tokens) - expected)
+        assert noise / 2 < rms(found - expected) < 2 * noise < 0.2 * expected.std()
+    else:
+        assert (found - expected).abs().max() <= bound(model, mel, tokens)
 
 
 @pytest.mark.parametrize("grid", [True, False])

@@ -21,9 +21,9 @@ from espnet_dq.formats.transformers_js.verify import compare
 from espnet_dq.formats.verify import judge, verify
 from espnet_dq.quant.grids import get_grid
 from espnet_dq.quant.prepare import assign_grids, quantize
-from tests.formats.test_onnx_blocks import rms
 from tests.formats.test_onnx_writer import SHAPES, flip, openais, random_weights
 from tests.formats.test_transformers_js import change, make, on_grid, steps, swap_branches
+from tests.spread import rms
 
 GRIDS = (None, "ggml_q4_0")
 ENDS = {None: ("", "_fp16"), "ggml_q4_0": ("_q4", "_q4f16")}

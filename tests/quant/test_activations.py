@@ -14,14 +14,17 @@ from torch.nn.utils import parametrize
 from whisper.model import Whisper
 from whisper.tokenizer import get_tokenizer
 
-from espnet_dq.config import QuantConfig
+from espnet_dq.config import ACTIVATIONS, QuantConfig
 from espnet_dq.data.audio import load_audio
 from espnet_dq.errors import InputError
 from espnet_dq.formats.ct2 import write as ctranslate2_writer
+from espnet_dq.formats.onnx import write as onnx_writer
+from espnet_dq.formats.onnx.graph import Graph, Stored
 from espnet_dq.formats.openai import read as openai
 from espnet_dq.quant.activations import (
     int8_blocks,
     int8_per_token,
+    int8_rows,
     int8_static,
     prepare_activations,
     q8_0_blocks,
@@ -142,6 +145,34 @@ def test_int8_blocks_are_what_onnx_runtime_multiplies(rows):
     assert (ours[middle] - torch.from_numpy(seen)[middle]).abs().sum() < far / 2
 
 
+@pytest.mark.parametrize("bias", [False, True])
+def test_int8_rows_are_what_our_onnx_graphs_multiply(rows, bias):
+    """The integers exactly, the sum of their products exactly; then three roundings of float32."""
+    random = np.random.default_rng(0)
+    # Halved, for processors whose sums of two products of bytes have 16 bits: see `in_the_runtime`.
+    integers = random.integers(-63, 64, (48, WIDTH)).astype(np.int8)
+    scale = random.uniform(0.5, 2, 48).astype(np.float32)
+    name = "encoder.blocks.0.mlp.0"
+    tensors = {f"{name}.weight": Stored(integers, scale)}
+    if bias:
+        tensors[f"{name}.bias"] = Stored(random.normal(size=48).astype(np.float32))
+    g = Graph(tensors)
+    info, kind = helper.make_tensor_value_info, TensorProto.FLOAT
+    y = g.linear("x", name)
+    inputs, outputs = [info("x", kind, [1, None, WIDTH])], [info(y, kind, [1, None, 48])]
+    graph = helper.make_graph(g.nodes, "product", inputs, outputs, g.initializers)
+    session = InferenceSession(onnx_writer.model(graph, {}).SerializeToString())
+    (seen,) = session.run(None, {"x": rows.numpy()[None]})
+    top = rows.abs().amax(1, keepdim=True).clamp(min=1e-30)
+    ours = (int8_rows(rows) / (top / 127)).round()  # the integers themselves
+    assert ours.abs().max() == 127 and torch.equal(ours * (top / 127), int8_rows(rows))
+    sums = ours.double().numpy() @ integers.T.astype(np.float64)
+    exact = sums * (top / 127).double().numpy() * scale
+    added = tensors[f"{name}.bias"].values if bias else np.float32(0)
+    allowed = 3 * 2.0**-24 * (np.abs(exact) + np.abs(exact + added))
+    assert (np.abs(seen[0] - (exact + added)) <= allowed).all()
+
+
 def test_int8_static_is_onnx_quantize_linear(rows):
     """Within the range; beyond it ONNX has one more negative value, and ours is clipped."""
     top = 3.0
@@ -212,7 +243,7 @@ def test_the_output_projection_in_both_forward_passes(toy, heard):
 
 
 @pytest.mark.parametrize(
-    "activations", ["int8_per_token", "q8_0_blocks", "int8_blocks", "int8_static"]
+    "activations", ["int8_per_token", "int8_rows", "q8_0_blocks", "int8_blocks", "int8_static"]
 )
 def test_gradients_pass_straight_through(activations, tmp_path):
     """As if the grid were the identity, but not where a calibrated range clips."""
@@ -251,7 +282,7 @@ def test_state_dict_stays_plain_and_a_student_applies_them(make_toy, heard, tmp_
         ours(plain, *heard)
     save_ranges(tmp_path / "ranges.json", recorder, {"clips": 1})
     logits = {}
-    for activations in ("none", "int8_per_token", "q8_0_blocks", "int8_blocks", "int8_static"):
+    for activations in ACTIVATIONS:
         file = str(tmp_path / "ranges.json") if activations == "int8_static" else None
         student = Student(
             dims=plain.dims,

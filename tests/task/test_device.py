@@ -5,7 +5,13 @@ from functools import partial
 import pytest
 import torch
 
-from espnet_dq.quant.activations import int8_blocks, int8_per_token, int8_static, q8_0_blocks
+from espnet_dq.quant.activations import (
+    int8_blocks,
+    int8_per_token,
+    int8_rows,
+    int8_static,
+    q8_0_blocks,
+)
 from espnet_dq.quant.grids import GRIDS, get_grid
 
 pytestmark = pytest.mark.gpu
@@ -63,5 +69,11 @@ def test_a_grid_is_the_same_bit_for_bit(name):
 def test_activations_are_the_same_bit_for_bit(top):
     torch.manual_seed(0)
     x = torch.randn(1000, 512)
-    for fake in (int8_per_token, q8_0_blocks, int8_blocks, partial(int8_static, top=top)):
+    for fake in (
+        int8_per_token,
+        int8_rows,
+        q8_0_blocks,
+        int8_blocks,
+        partial(int8_static, top=top),
+    ):
         assert torch.equal(fake(x), fake(x.cuda()).cpu())

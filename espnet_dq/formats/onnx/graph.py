@@ -5,10 +5,11 @@ attention, [text layer, clip, position, state]; the decoder takes and gives its 
 values in the same layout. That cache is either as long as the text context, filled up to
 `offset` (sherpa-onnx), or exactly `offset` long, and then grows (ours).
 
-A stored weight becomes float32 by Cast, and one on a grid of rows is then multiplied by its scales,
-which is that grid's own arithmetic. ONNX Runtime folds both when it loads a model; it would
-leave DequantizeLinear in, and run it for every token. Weights in ggml's blocks stay what they are
-in memory, too: ONNX Runtime's MatMulNBits and GatherBlockQuantized compute with them.
+A stored weight becomes float32 by Cast. ONNX Runtime folds that when it loads a model; it would
+leave DequantizeLinear in, and run it for every token. Matrices on a grid of rows are multiplied
+as integers, by rows that are rounded to integers as well (`Graph.as_integers`); convolutions on it
+become float32, times their scales. Weights in ggml's blocks stay what they are in memory, too: ONNX
+Runtime's MatMulNBits and GatherBlockQuantized compute with them.
 """
 
 from collections.abc import Mapping
@@ -28,6 +29,9 @@ BITS = {"ggml_q8_0": 8, "ggml_q4_0": 4}  # of those grids' integers
 # products of 8 bits are many times slower for one row, those of 4 bits as fast.
 INTEGER_PRODUCTS, ACCURACY_LEVEL = (8,), 4
 EMBEDDING = "decoder.token_embedding.weight"
+# Of the rows that meet matrices on a grid of rows: 127 steps to either side of a zero at 128, since
+# x86 processors multiply unsigned bytes by signed ones. A row of zeros is divided by FLOOR.
+TOP, ZERO, FLOOR = np.float32(127), np.uint8(128), np.float32(1e-30)
 _END = np.iinfo(np.int64).max
 
 
@@ -190,7 +194,11 @@ class Graph:
     """Nodes and initializers of a graph that grows; methods return the name of their result."""
 
     def __init__(
-        self, tensors: Mapping[str, Stored], inside: "Graph | None" = None, half: bool = False
+        self,
+        tensors: Mapping[str, Stored],
+        inside: "Graph | None" = None,
+        half: bool = False,
+        name: str = "",
     ) -> None:
         """A graph without nodes.
 
@@ -198,6 +206,7 @@ class Graph:
             tensors: what it may use.
             inside: the graph of whose branch this is, and which stores the tensors of both.
             half: it computes in float16. What it takes and gives stays float32: see `given`, `op`.
+            name: of a branch; those of its nodes begin with it, as names are those of one graph.
         """
         self.tensors = tensors
         self.dtype = np.dtype(np.float16 if half else np.float32)
@@ -206,7 +215,8 @@ class Graph:
         self.initializers: list[onnx.TensorProto] = inside.initializers if inside else []
         self._known: dict[str, str] = inside._known if inside else {}  # initializers
         self._wide: dict[str, str] = {}  # of scales of blocks, their float32 values
-        self._prefix = "branch_" if inside else ""  # names are those of one graph
+        self._rounded: dict[str, tuple[str, str]] = {}  # what has been rounded: see `as_integers`
+        self._prefix = f"{name}_" if name else ""
 
     def op(self, kind: str, *inputs: str, output: str = "", **attributes) -> str:
         """A node with one output.
@@ -301,6 +311,8 @@ class Graph:
         """x times a weight, a linear layer's or the embedding."""
         bits = self.tensors[name].bits
         if bits is None:
+            if self.tensors[name].scale is not None:
+                return self.integer_product(x, name, output)
             weight = self.tensor(name)
             if not is_linear(name):
                 weight = self.op("Transpose", weight, perm=[1, 0])
@@ -312,6 +324,37 @@ class Graph:
             "MatMulNBits", x, weight, self.block_scale(scale), output=output, domain=CONTRIB,
             N=rows, K=columns, bits=bits, block_size=BLOCK, **level,
         )  # fmt: skip
+
+    def as_integers(self, x: str) -> tuple[str, str]:
+        """The rows of x as uint8 around `ZERO`, and a scale for each row (..., 1); done once.
+
+        `round_half_even(x * (TOP / max|row|))`, times `max|row| / TOP`; known to training as
+        `int8_rows` (`espnet_dq.quant.activations`).
+        """
+        if x not in self._rounded:
+            low = self.op("Neg", self.op("ReduceMin", x, self.ints(-1), keepdims=1))
+            high = self.op("ReduceMax", x, self.ints(-1), keepdims=1)
+            most, top = self.op("Max", low, high, self.constant(FLOOR)), self.constant(TOP)
+            steps = self.op("Mul", x, self.op("Div", top, most))
+            one, zero = self.constant(np.float32(1)), self.constant(ZERO)
+            integers = self.op("QuantizeLinear", steps, one, zero)
+            self._rounded[x] = integers, self.op("Div", most, top)
+        return self._rounded[x]
+
+    def integer_product(self, x: str, name: str, output: str = "") -> str:
+        """x times a weight on a grid of rows, both as integers.
+
+        The scales are two products. Of one, by their outer product, ONNX Runtime 1.32 makes a
+        MatMulIntegerToFloat, which adds the bias before it multiplies by the scales of x's rows.
+        """
+        weight, scale = self.stored(name)
+        if not is_linear(name):
+            weight = self.op("Transpose", weight, perm=[1, 0])
+            scale = self.op("Reshape", scale, self.ints(-1))
+        integers, each = self.as_integers(x)
+        sums = self.op("MatMulInteger", integers, weight, self.constant(ZERO))
+        rows = self.op("Mul", self.op("Cast", sums, to=TensorProto.FLOAT), each)
+        return self.op("Mul", rows, scale, output=output)
 
     def linear(self, x: str, name: str) -> str:
         """x W + b; keys have no b."""

@@ -1,8 +1,8 @@
 """Write a Whisper as ONNX for ONNX Runtime and sherpa-onnx: our integers and scales as they are.
 
 `encoder.onnx`, `decoder.onnx` and `tokens.txt` in a folder, with sherpa-onnx's inputs, outputs and
-metadata; `read` reads them. Weights on grid `onnx_int8` are int8 in the file, float32 in memory;
-those on `ggml_q8_0` and `ggml_q4_0`, integers and scales as in whisper.cpp's file, stay in blocks.
+metadata; `read` reads them. Matrices on grid `onnx_int8` are int8 in the file and in memory; those
+on `ggml_q8_0` and `ggml_q4_0`, integers and scales as in whisper.cpp's file, stay in blocks.
 """
 
 import base64

@@ -3,8 +3,9 @@
 Names, inputs and outputs are Hugging Face's: `encoder_model` gives `last_hidden_state`, and
 `decoder_model_merged` takes and gives keys and values of each layer, (clip, head, position,
 state). Where `use_cache_branch` is false those of cross attention are computed from
-`encoder_hidden_states`, else they are passed through. Sums and stored weights are as in
-`espnet_dq.formats.onnx.graph`.
+`encoder_hidden_states` and given; else those that it takes are used, and what it gives of them
+is empty: who runs it keeps them, as those who run Hugging Face's graphs do, and nothing is copied
+for each token. Sums and stored weights are as in `espnet_dq.formats.onnx.graph`.
 
 A graph that computes in float16 (`half`) takes and gives float32, as those of Hugging Face do: so
 one of the two fits to the other, whatever each computes in. transformers.js casts nothing between
@@ -13,6 +14,7 @@ them, and before version 4 gives caches of float32 to all.
 
 from collections.abc import Mapping
 
+import numpy as np
 import onnx
 from onnx import TensorProto, helper
 from whisper.model import ModelDimensions
@@ -43,7 +45,6 @@ def decoder(
     width, heads = dims.n_text_state, dims.n_text_head
     offset = g.op("Shape", cache(0, "decoder", "key"), start=2, end=3)
     x, mask, _ = begin(g, "input_ids", offset)
-    _cross(g, dims, half)
     for layer in range(dims.n_text_layer):
         block = f"decoder.blocks.{layer}"
         h = g.norm(x, f"{block}.attn_ln")
@@ -56,8 +57,7 @@ def decoder(
         x = g.op("Add", x, g.linear(_attend(g, q, *kv, width, mask), f"{block}.attn.out"))
         h = g.norm(x, f"{block}.cross_attn_ln")
         q = _query(g, g.linear(h, f"{block}.cross_attn.query"), heads, width)
-        kv = [g.given(now(layer, "encoder", part)) for part in ("key", "value")]
-        x = g.op("Add", x, g.linear(_attend(g, q, *kv, width), f"{block}.cross_attn.out"))
+        x = g.op("Add", x, g.linear(_cross(g, dims, half, layer, q), f"{block}.cross_attn.out"))
         x = g.feed_forward(x, block)
     g.product(g.norm(x, "decoder.ln"), EMBEDDING, output="logits")
     return helper.make_graph(g.nodes, "decoder", *_values(dims), g.initializers)
@@ -83,34 +83,43 @@ def caches(dims: ModelDimensions) -> list[tuple[int, str, str]]:
     ]
 
 
-def _cross(g: Graph, dims: ModelDimensions, half: bool) -> None:
-    """Keys and values of cross attention, of all layers: one branch."""
-    of_cross = [each for each in caches(dims) if each[1] == "encoder"]
-    passed, made = Graph(g.tensors, inside=g), Graph(g.tensors, inside=g, half=half)
-    heard = made.given("encoder_hidden_states")
-    branches = []
-    for name, branch in (("then_branch", passed), ("else_branch", made)):
-        outputs = []
-        for layer, side, part in of_cross:
-            output = f"{name}.{layer}.{part}"
-            if branch is passed:
-                branch.op("Identity", cache(layer, side, part), output=output)
-            else:
-                weight = f"decoder.blocks.{layer}.cross_attn.{part}"
-                y = branch.linear(heard, weight)
-                _split(branch, y, dims.n_text_head, dims.n_text_state, output)
-            outputs.append(helper.make_tensor_value_info(output, _FLOAT, None))
-        branches.append(helper.make_graph(branch.nodes, name, [], outputs))
-    g.nodes.append(
-        helper.make_node(
-            "If",
-            ["use_cache_branch"],
-            [now(*each) for each in of_cross],
-            "If",
-            then_branch=branches[0],
-            else_branch=branches[1],
+def _cross(g: Graph, dims: ModelDimensions, half: bool, layer: int, q: str) -> str:
+    """Cross attention of a layer: a branch for keys and values that are given, one that makes them.
+
+    What is heard, (B, n, width), and `now` of both parts.
+    """
+    width, heads, parts = dims.n_text_state, dims.n_text_head, ("key", "value")
+    kind = TensorProto.FLOAT16 if half else _FLOAT
+    given = Graph(g.tensors, inside=g, half=half, name=f"given_{layer}")
+    kv = [given.given(cache(layer, "encoder", part)) for part in parts]
+    outputs = [(_attend(given, q, *kv, width), kind)]
+    nothing = np.zeros((0, heads, 0, width // heads), np.float32)
+    outputs += [(given.constant(nothing), _FLOAT) for _ in parts]
+    made = Graph(g.tensors, inside=g, half=half, name=f"made_{layer}")
+    heard, kv = made.given("encoder_hidden_states"), []
+    names = [f"made_{layer}.{part}" for part in parts]
+    for part, name in zip(parts, names, strict=True):
+        y = made.linear(heard, f"decoder.blocks.{layer}.cross_attn.{part}")
+        kv.append(_split(made, y, heads, width, name))
+    branches = [
+        (given, outputs),
+        (made, [(_attend(made, q, *kv, width), kind), *((name, _FLOAT) for name in names)]),
+    ]
+    bodies = [
+        helper.make_graph(
+            branch.nodes,
+            name,
+            [],
+            [helper.make_tensor_value_info(*output, None) for output in outputs],
         )
+        for name, (branch, outputs) in zip(("then_branch", "else_branch"), branches, strict=True)
+    ]
+    found = [f"If_{layer}", *(now(layer, "encoder", part) for part in parts)]
+    node = helper.make_node(
+        "If", ["use_cache_branch"], found, found[0], then_branch=bodies[0], else_branch=bodies[1]
     )
+    g.nodes.append(node)
+    return found[0]
 
 
 def _split(g: Graph, x: str, heads: int, width: int, output: str = "") -> str:

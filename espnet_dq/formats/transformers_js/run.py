@@ -39,7 +39,8 @@ def logits(path: Path, probe: Probe, half: bool = False) -> np.ndarray:
                 if part.size:
                     inputs |= {"input_ids": part, "use_cache_branch": np.array([cached])}
                     logits, *present = decoder.run(None, {name: inputs[name] for name in names})
-                    inputs |= {v.name: p for v, p in zip(pasts, present, strict=True)}
+                    # Those of cross attention are empty once they are given, and kept.
+                    inputs |= {v.name: p for v, p in zip(pasts, present, strict=True) if p.size}
                     each.append(logits[0])
             rows.append(np.concatenate(each)[-probe.count :])
         found.append(rows)
