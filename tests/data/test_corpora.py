@@ -365,12 +365,32 @@ def test_mls(tmp_path, clip):
     root = tmp_path / "mls"
     small.mls(root, clip)
     _, dev, _, report = prepare(mls, root, tmp_path)
-    assert dev.utt2lang == {"german-10_20_000001": "de", "polish_opus-10_20_000001": "pl"}
+    assert dev.utt2lang == {"german-10_20_000001": "de", "polish-10_20_000001": "pl"}
     assert dev.utt2spk["german-10_20_000001"] == "german-10"
     assert dev.wav["german-10_20_000001"].endswith("mls_german/dev/audio/10/20/10_20_000001.flac")
     assert report["de"]["left_out"] == {"a broken row": 3, "no such audio file": 3}
     *_, report = prepare(mls, root / "mls_german", tmp_path)
     assert report.keys() == {"de"}
+
+
+def test_mls_in_both_formats(tmp_path, clip):
+    """A clip once, whichever of the two has it; what one folder lacks the other gives."""
+    root = tmp_path / "mls"
+    small.mls(root, clip)
+    (root / "mls_polish_opus").rename(root / "mls_german_opus")
+    (root / "mls_german/dev/audio/10/20/10_20_000001.flac").unlink()
+    with open(root / "mls_german_opus/test/transcripts.txt", "a") as table:
+        table.write("10_20_000007\tnur hier\n")
+    opus = root / "mls_german_opus/test/audio/10/20"
+    (opus / "10_20_000007.opus").write_bytes((opus / "10_20_000002.opus").read_bytes())
+    train, dev, test, report = prepare(mls, root, tmp_path)
+    assert train.wav["german-10_20_000000"].endswith(".flac") and len(train.wav) == 1
+    assert dev.wav["german-10_20_000001"].endswith(
+        "mls_german_opus/dev/audio/10/20/10_20_000001.opus"
+    )
+    assert test.text.keys() == {"german-10_20_000002", "german-10_20_000007"}
+    assert {*test.utt2spk.values()} == {"german-10"}
+    assert report["de"]["left_out"] == {"a broken row": 6, "no such audio file": 3}
 
 
 def test_librispeech(tmp_path, clip):
