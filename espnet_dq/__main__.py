@@ -6,8 +6,9 @@ own recipes.
 
 import runpy
 import sys
+from importlib.util import find_spec
 
-from espnet_dq.errors import InputError, WorkError, run
+from espnet_dq.errors import InputError, WorkError, run, shown
 
 
 def main() -> None:
@@ -20,6 +21,8 @@ def main() -> None:
             "usage: python -Pm espnet_dq MODULE ARGS..., "
             "for example: python -Pm espnet_dq espnet2.bin.asr_train --help"
         )
+    if not _is_module(arguments[0]):
+        raise InputError(f"python -m espnet_dq: there is no module {shown(arguments[0])}")
     from torch.multiprocessing import ProcessExitedException
 
     from espnet_dq.task.plugin import register
@@ -34,6 +37,14 @@ def main() -> None:
             f"({e.signal_name or f'exit code {e.exit_code}'}): what it said, if anything, stands "
             "above; the same command goes on from the last finished epoch"
         ) from e
+
+
+def _is_module(name: str) -> bool:
+    """Whether there is one to run, found without running it; packages that hold it are imported."""
+    try:
+        return find_spec(name) is not None
+    except (ImportError, ValueError):  # no such package before it; an empty or a relative name
+        return False
 
 
 if __name__ == "__main__":

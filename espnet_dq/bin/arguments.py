@@ -1,6 +1,7 @@
 """Arguments that several commands take, and their types."""
 
 import argparse
+import re
 import shlex
 from pathlib import Path
 from typing import NoReturn
@@ -9,6 +10,8 @@ from espnet_dq.errors import one_line, program
 from espnet_dq.fetch.sources import MODELS
 from espnet_dq.runtimes.interface import CONTEXTS
 from espnet_dq.values import a_path, one_or_more, positive
+
+NEGATIVE = re.compile(r"-(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$|-inf(inity)?$", re.IGNORECASE)
 
 
 class Parser(argparse.ArgumentParser):
@@ -20,6 +23,8 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, doc: str | None, **options) -> None:
         super().__init__(description=doc and doc.splitlines()[0], **{"prog": program()} | options)
         self.register("type", Path, a_path)
+        # argparse's own knows no exponent and no infinity, and takes such a value for an option.
+        self._negative_number_matcher = NEGATIVE
 
     def error(self, message: str) -> NoReturn:
         """Print it with the usage, and exit with 2."""

@@ -1,6 +1,7 @@
 """Stock ESPnet commands through `python -m espnet_dq`."""
 
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -10,8 +11,10 @@ import pytest
 import torch
 import yaml
 
+from espnet_dq.__main__ import main
 from espnet_dq.config import QuantConfig
 from espnet_dq.data.audio import load_audio
+from espnet_dq.errors import InputError
 from espnet_dq.formats.openai import read as openai
 from espnet_dq.student.checkpoint import load_student
 from espnet_dq.task import plugin
@@ -25,6 +28,13 @@ def espnet(*command, code=0):
     )
     assert done.returncode == code, done.stderr[-2000:]
     return done
+
+
+@pytest.mark.parametrize("name", ["nonsense", "espnet2.bin.nonsense", "no.such.thing", ".bin", ""])
+def test_a_module_that_is_not_there_is_one_line(name, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["espnet_dq", name, "--help"])
+    with pytest.raises(InputError, match=f"there is no module '{re.escape(name)}'$"):
+        main()
 
 
 @pytest.mark.slow
