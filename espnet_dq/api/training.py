@@ -17,15 +17,11 @@ from espnet_dq.api.verification import verify
 from espnet_dq.config import QuantConfig, check_number, check_whole, read_config
 from espnet_dq.data.canary import choice
 from espnet_dq.data.formatting import (
-    MOST_LEFT_OUT,
-    SECONDS,
     check_disjoint,
-    check_share,
-    format_split,
-    shared_texts,
+    check_texts,
+    format_splits,
 )
 from espnet_dq.data.kaldi import KaldiDir
-from espnet_dq.data.left_out import LEFT_OUT, LeftOut
 from espnet_dq.data.pack import Balance
 from espnet_dq.data.shapes import write_shapes
 from espnet_dq.data.validation import validate
@@ -146,7 +142,7 @@ def distil(
         teacher, student = (as_checkpoint(path, out / "weights") for path in models)
         steps = replace(steps, teacher=teacher, student=student)
         if not (out / "qat" / CHECKPOINT).exists():
-            steps.data(splits, nj)
+            steps.data(splits, folders, nj)
             if merge == AUTO:
                 steps.canary(sets)
             steps.teacher_pass()
@@ -249,13 +245,16 @@ class _Steps:
             "audio": [_audio(data) for data in speech],
         }
 
-    def data(self, splits: dict[str, KaldiDir], nj: int | None) -> None:
+    def data(
+        self, splits: dict[str, KaldiDir], folders: Mapping[str, Path], nj: int | None
+    ) -> None:
         """The start, formatted folders and their windows; then all is checked."""
         out, names = self.out, [*splits]
         last, table = self.configs[-1], read_grid(self.grid)
         init_student(self.student, self.teacher, self.grid, out / "init", (self.form.name, last))
         if not all((out / "raw" / name).is_dir() for name in names):
-            _format(splits, out / "raw", nj or len(os.sched_getaffinity(0)))
+            check_texts(splits, True, out)
+            format_splits(splits, folders, out / "raw", nj or len(os.sched_getaffinity(0)))
         dims = openai.load(self.student).dims
         most = {"train": heard({str(p): read_config(p) for p in self.configs}, self.length)}
         most["dev"], singles = DEV_WINDOWS, {**SINGLES, "train": self.singles}
@@ -311,18 +310,3 @@ class _Steps:
             say(line, sys.stderr)
         verify(path, against=self.out / "qat").check()
         return path
-
-
-def _format(splits: dict[str, KaldiDir], out: Path, nj: int) -> None:
-    """The utterances of use, at 16 kHz."""
-    if texts := shared_texts(splits):
-        say(f"warning: {len(texts)} texts stand in both folders, as in {texts[0]}")
-    left_out = LeftOut()
-    for name, data in splits.items():
-        splits[name] = format_split(data, out / "wav" / name, *SECONDS, nj, left_out)
-    left_out.write(out / LEFT_OUT)
-    say(check_share(left_out, splits, MOST_LEFT_OUT, out))
-    for name, data in splits.items():
-        if not data.wav:
-            raise InputError(f"{name}: no utterance is left, see {out / LEFT_OUT}")
-        data.save(out / name)

@@ -21,9 +21,12 @@ import regex
 import torch
 import whisper
 from torch import Tensor
+from tqdm import tqdm
 from whisper.tokenizer import Tokenizer, get_tokenizer
 
 from espnet_dq.data.audio import SAMPLE_RATE, read_audio, save_wav
+from espnet_dq.data.kaldi import KaldiDir
+from espnet_dq.data.left_out import LeftOut
 from espnet_dq.data.pieces import pieces
 from espnet_dq.data.spelling import compared
 from espnet_dq.errors import InputError
@@ -290,3 +293,49 @@ def _encode_units(tokenizer: Tokenizer, units: list[str], language: str) -> list
             for before, unit in pairwise(units)
         ),
     ]
+
+
+def split_long(
+    max_seconds: float,
+    aligner: Path,
+    threads: int,
+    data: KaldiDir,
+    wav_dir: Path,
+    left_out: LeftOut,
+) -> tuple[KaldiDir, dict[str, int]]:
+    """The same utterances, those longer than `max_seconds` in pieces with their text.
+
+    Args:
+        max_seconds: What a piece has at most.
+        aligner: A Whisper's `.pt` file.
+        threads: CPU threads.
+        data: A split with `utt2num_samples`; a piece of UTT is called UTT-NNNN.
+        wav_dir: Where the pieces go; those of an earlier run are used again.
+        left_out: What is left out so far; pieces without use are added, under their utterance.
+
+    Returns:
+        The utterances, and the counts of `utterances` that were split and of their good `pieces`.
+
+    Raises:
+        InputError: The file is no Whisper or does not know a language, or a name is there already.
+    """
+    samples = data.extra["utt2num_samples"]
+    long = [utt for utt, n in samples.items() if int(n) > max_seconds * SAMPLE_RATE]
+    made = KaldiDir(extra={"utt2num_samples": {}})
+    if long:
+        splitter = Splitter(aligner, max_seconds, threads)
+        for utt in tqdm(long, desc="split", unit="utterance"):
+            good, faults = splitter.split(
+                utt, Path(data.wav[utt]), data.text[utt], data.utt2lang[utt], wav_dir
+            )
+            for fault in faults.elements():
+                left_out.add(utt, data.utt2lang[utt], fault, f"a piece of {utt}")
+            for wav, length, text in good:
+                key = f"{utt}-{Path(wav).stem[-4:]}"
+                of = data.utt2spk[utt], data.utt2lang[utt]
+                made.add(key, wav, text, *of, utt2num_samples=length)
+    rest = data.select(samples.keys() - set(long))
+    if both := rest.wav.keys() & made.wav.keys():
+        raise InputError(f"'{min(both)}' is an utterance and a piece")
+    rest.update(made)
+    return rest, {"utterances": len(long), "pieces": len(made.wav)}
