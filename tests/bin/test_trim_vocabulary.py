@@ -10,13 +10,14 @@ import whisper
 
 from espnet_dq.bin.convert import main as convert
 from espnet_dq.bin.init_student import main as init_student
-from espnet_dq.bin.trim_vocabulary import always, encode_word, main
+from espnet_dq.bin.trim_vocabulary import main
 from espnet_dq.bin.verify import main as verify
 from espnet_dq.data.kaldi import write_scp
 from espnet_dq.errors import InputError, WorkError
 from espnet_dq.formats import detect
 from espnet_dq.formats.openai import read as openai
 from espnet_dq.formats.openai.write import save as save_pt
+from espnet_dq.student.trim import always, encode_word
 from espnet_dq.whisper.dims import vocabulary_tokenizer
 from espnet_dq.whisper.encoding import encode_text
 from espnet_dq.whisper.vocabulary import closure, own_vocabulary
