@@ -4,7 +4,7 @@ import json
 from datetime import date
 from pathlib import Path
 
-from espnet_dq.bin.describe import commit
+from espnet_dq.recipe.description import commit
 
 
 class Lines:

@@ -14,11 +14,11 @@ import json
 from pathlib import Path
 
 from espnet_dq.api.models import convert
-from espnet_dq.bin.describe import commit
 from espnet_dq.decode.benchmark import benchmark
 from espnet_dq.errors import run
 from espnet_dq.files import bytes_on_disk, write_text
 from espnet_dq.formats.registry import FORMATS
+from espnet_dq.recipe.description import commit
 from espnet_dq.runtimes import guess_runtime
 
 FLOAT = [("ct2", "none")]

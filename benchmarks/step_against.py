@@ -28,10 +28,10 @@ import torch
 import torch.nn.functional as F
 
 from espnet_dq.api.models import convert
-from espnet_dq.bin.describe import commit
 from espnet_dq.distill.matching import spaced
 from espnet_dq.errors import run
 from espnet_dq.files import write_text
+from espnet_dq.recipe.description import commit
 from espnet_dq.task.plugin import register
 from espnet_dq.whisper.forward import log_mel
 from espnet_dq.whisper.sequences import build_sequences

@@ -22,12 +22,12 @@ from pathlib import Path
 
 import torch
 
-from espnet_dq.bin.describe import commit
 from espnet_dq.decode.folder import peak_rss_bytes
 from espnet_dq.distill.losses import topk_log_probs
 from espnet_dq.errors import run
 from espnet_dq.files import write_text
 from espnet_dq.quant.prepare import RANGE
+from espnet_dq.recipe.description import commit
 from espnet_dq.task.plugin import register
 from espnet_dq.whisper.dims import SIZES, whisper_name
 from espnet_dq.whisper.sequences import build_sequences

@@ -19,10 +19,10 @@ from pathlib import Path
 
 import torch
 
-from espnet_dq.bin.describe import commit
 from espnet_dq.decode.folder import peak_rss_bytes
 from espnet_dq.errors import run
 from espnet_dq.files import write_text
+from espnet_dq.recipe.description import commit
 from espnet_dq.report.markdown import table
 from espnet_dq.task.plugin import register
 from step_cost import build, make_batch, step, warm_up

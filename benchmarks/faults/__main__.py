@@ -19,9 +19,9 @@ from pathlib import Path
 from benchmarks.faults.chains import FAULTS, Chain, Try
 from benchmarks.faults.recipe import STAGES, Place, Reference, make_toys
 from benchmarks.faults.results import RESULTS, result
-from espnet_dq.bin.describe import commit
 from espnet_dq.errors import InputError, run
 from espnet_dq.files import write_text
+from espnet_dq.recipe.description import commit
 
 HAPPENED = "went on; "
 REFUSED = "ended with a line that names the cause, then went on; "

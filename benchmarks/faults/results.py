@@ -4,8 +4,8 @@ import json
 from datetime import date
 from pathlib import Path
 
-from espnet_dq.bin.describe import commit
 from espnet_dq.files import atomic
+from espnet_dq.recipe.description import commit
 
 RESULTS = Path(__file__).parent / "results.jsonl"
 

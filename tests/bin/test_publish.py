@@ -21,7 +21,7 @@ from torch.nn.modules.module import register_module_forward_hook
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 from whisper.tokenizer import get_tokenizer
 
-from espnet_dq.bin import publish as module
+from espnet_dq.api import publishing as module
 from espnet_dq.bin.publish import main as publish
 from espnet_dq.bin.transcribe import main as transcribe
 from espnet_dq.errors import InputError, WorkError

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from espnet_dq.bin.describe import commit
+from espnet_dq.recipe.description import commit
 
 ROOT = Path(__file__).parents[2]
 NOBODY = 65534
