@@ -1,20 +1,13 @@
 """Decode a Kaldi data folder with a model in one of its runtimes: text, speed and memory."""
 
 import logging
-from contextlib import nullcontext
 from pathlib import Path
 
 from espnet_dq.bin.arguments import Parser, add_context, add_model
-from espnet_dq.data.kaldi import KaldiDir, read_scp
-from espnet_dq.decode.folder import decode_folder, decoding_key
-from espnet_dq.decode.parts import join_parts
+from espnet_dq.decode.shared import decode, summary
 from espnet_dq.errors import run, say
-from espnet_dq.fetch.names import source_path
-from espnet_dq.files import alone, shared_before, shared_place
 from espnet_dq.jobs import Part
-from espnet_dq.reading import read_json
 from espnet_dq.runtimes import RUNTIMES
-from espnet_dq.runtimes.interface import GUARD, LIMITS
 from espnet_dq.values import count
 
 
@@ -70,38 +63,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run `python -Pm espnet_dq.bin.decode`; see `decode_folder`."""
     args = vars(get_parser().parse_args(argv))
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    place, shared, join = Path(args["out"]), args.pop("shared"), args.pop("join")
-    if shared := shared or shared_before(place):
-        model, data = source_path(args["model"]), Path(args["data"])
-        options = {name: args[name] for name in ("beam_size", "timestamps", "guard", "context")}
-        heard = KaldiDir(wav=read_scp(data / "wav.scp"), utt2lang=read_scp(data / "utt2lang"))
-        key = decoding_key(args["runtime"], model, options, heard.fingerprint())
-        args["out"] = place = shared_place(place, shared, key)
-    # Jobs of an array work on one folder at once, each on its part.
-    with alone(place) if shared and not args["part"] else nullcontext():
-        if shared and (place / "decode.json").is_file():
-            report = read_json(place / "decode.json")
-        elif join:
-            report = join_parts(args["data"], place, join)
-        else:
-            report = decode_folder(**args)
-    speed = "" if report["rtf"] is None else f", RTF {report['rtf']:.3f}"
-    memory = report["peak_rss_bytes"] / 2**20
-    failed = len(report["failed"])
-    cut = report["cut"]["utterances"]
-    long = f", {cut} cut at pauses" if cut else ""
-    limit = report["token_limit"]
-    in_two, ends = (len(limit[kind]) for kind in LIMITS)
-    full = ""
-    if in_two or ends:
-        full = f", {in_two} decoded in two for want of tokens, {ends} cut at {limit['tokens']}"
-    if found := report.get("guard"):
-        again, shorter = (len(found[what]) for what in GUARD)
-        full += f", guard: {again} tried again, {shorter} cut"
-    say(
-        f"{place}: {report['utterances']} utterances, {failed} failed{long}{full}{speed}, "
-        f"peak memory {memory:.0f} MiB"
-    )
+    place, report = decode(**args)
+    say(f"{place}: {summary(report)}")
     return 0
 
 

@@ -14,19 +14,12 @@ Example usage::
         --systems student untouched_rounded --also ggml_q4_0
 """
 
-import sys
 from pathlib import Path
 
-from espnet_dq.api.models import convert, load, quantize, save
-from espnet_dq.api.verification import verify
 from espnet_dq.bin.arguments import Parser
-from espnet_dq.errors import run, say
-from espnet_dq.files import atomic
-from espnet_dq.formats.registry import home
-from espnet_dq.quant.grids import few_bits
-from espnet_dq.recipe.systems import SYSTEMS, place
-from espnet_dq.report import rounded
-from espnet_dq.report.roles import ROUNDED
+from espnet_dq.errors import run
+from espnet_dq.recipe.rounding import round_systems
+from espnet_dq.recipe.systems import SYSTEMS
 
 
 def get_parser() -> Parser:
@@ -47,42 +40,8 @@ def get_parser() -> Parser:
 
 def main(argv: list[str] | None = None) -> int:
     """Write the files and folders; returns 0."""
-    args = get_parser().parse_args(argv)
-    for system, model in zip(ROUNDED, (args.student, args.teacher), strict=True):
-        if system in args.systems:
-            convert(model, args.exp / place(system, args.grid)[1], home(args.grid).name, args.grid)
-            say(f"{system}: rounded to {args.grid}", sys.stderr)
-    for grid in args.also:
-        round_student(args.exp, grid)
+    round_systems(**vars(get_parser().parse_args(argv)))
     return 0
-
-
-def round_student(exp: Path, grid: str) -> None:
-    """Round the trained student to a grid, unless that is done; see above.
-
-    Raises:
-        InputError: no student, or no windows to round by, or as `quantize`.
-        WorkError: what was written is not what it should be.
-    """
-    path, form, how = exp / "export" / rounded.exported(grid), home(grid), ""
-    if path.exists():
-        return
-    student = load(exp / "export/student.pt")
-    if few := few_bits(grid):
-        how, kept = " by clips", exp / "export" / rounded.kept(grid)
-    model = quantize(student, grid, exp / "data/train" if few else None)
-    if few:
-        save(model, kept, to="packed")
-    with atomic(path, form.folder) as tmp:
-        save(model, tmp, to=form.name)
-        # By clips: that the integers are those is all that can be said of them. Of others they
-        # are computed again.
-        report = verify(tmp, model) if few else verify(tmp, student, grid)
-        report.path, lines = str(path), report.lines()
-        with atomic(exp / f"verify_{rounded.name(grid)}.txt") as text:
-            text.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        report.check()
-    say(f"{rounded.name(grid)}: rounded{how}; {lines[-1]}", sys.stderr)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,7 @@ from espnet_dq.api.speech import score
 from espnet_dq.bin.arguments import Parser
 from espnet_dq.errors import InputError, run, say
 from espnet_dq.files import check_replaceable
-from espnet_dq.scoring import beside
-from espnet_dq.scoring.results import tables
+from espnet_dq.scoring.results import shown
 from espnet_dq.scoring.score import FOLDER
 
 
@@ -42,25 +41,8 @@ def main(argv: list[str] | None = None) -> int:
     for out in outs:
         check_replaceable(out, FOLDER)
     for hyp, out in zip(args.hyp, outs, strict=True):
-        result = score(args.ref, hyp, out=out)
-        name = hyp.resolve().name
-        for line in tables({name: result}).split("\n"):
+        for line in shown(hyp.resolve().name, score(args.ref, hyp, out=out)):
             say(line)
-        for rate in ("wer", "cer"):
-            mean, *langs = beside.columns(result[rate])
-            each = " ".join(f"{k} {result[rate][k]:.1f}" for k in langs)
-            shown = f"{mean} {result[rate][mean]:.1f} %"
-            say(f"{rate.upper()}: {shown} ({each})" if langs else f"{rate.upper()}: {shown}")
-        say(beside.units(result["unit"]))
-        other = beside.differing(name, result)
-        for _, lang, wer, wer_openai, cer, cer_openai in other:
-            rates = f"WER {wer_openai} % instead of {wer}, CER {cer_openai} % instead of {cer}"
-            say(f"openai-whisper's own normaliser, {lang}: {rates}")
-        if not other:
-            say(beside.SAME)
-        say(f"tables: {result['tool']}; rates: {result['rates']}; text: {result['normalizer']}")
-        say(f"without a hypothesis, counted as empty: {result['missing']}")
-        say(f"references that normalise to nothing, left out: {result['left_out']}")
     return 0
 
 

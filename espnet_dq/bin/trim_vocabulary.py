@@ -12,7 +12,6 @@ from pathlib import Path
 
 from espnet_dq.bin.arguments import Parser, add_source
 from espnet_dq.errors import run, say
-from espnet_dq.fetch.names import source_path
 from espnet_dq.student.trim import trim_vocabulary
 
 
@@ -39,8 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     """Write the smaller checkpoint; returns 0."""
     args = get_parser().parse_args(argv)
     languages = args.keep_languages.split(",") if args.keep_languages else None
-    source = source_path(args.source)
-    say(trim_vocabulary(source, args.out, args.data, args.words, languages))
+    say(trim_vocabulary(args.source, args.out, args.data, args.words, languages))
     return 0
 
 

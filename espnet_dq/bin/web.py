@@ -10,13 +10,11 @@ Example usage::
 
 from pathlib import Path
 
-from espnet_dq.api.models import convert, load
+from espnet_dq.api.webpage import make_page
 from espnet_dq.bin.arguments import Parser
 from espnet_dq.errors import run, say
-from espnet_dq.fetch.names import source_path
-from espnet_dq.files import atomic, bytes_on_disk, check_apart, check_replaceable
+from espnet_dq.files import bytes_on_disk
 from espnet_dq.formats.transformers_js import TransformersJs
-from espnet_dq.web import page
 
 
 def get_parser() -> Parser:
@@ -45,28 +43,10 @@ def get_parser() -> Parser:
 def main(argv: list[str] | None = None) -> int:
     """Write the folder; returns 0."""
     args = get_parser().parse_args(argv)
-    check_replaceable(args.out, page.FOLDER)
-    check_apart(args.out, source_path(args.source))
-    title = args.title or model_name(args.source)
-    model = load(args.source, keep=args.grid in (None, "keep"))
-    page.chosen(model.weights, args.languages)  # before the work
-    with atomic(args.out, page.FOLDER) as folder:
-        folder.mkdir()
-        grid = {"grid": args.grid} if args.grid else {}
-        convert(model, folder / "model", TransformersJs.name, **grid)
-        page.write(folder, title, "", args.languages)
-    say(
-        f"{args.out}: {bytes_on_disk(args.out)} bytes; python -m http.server --directory {args.out}"
-    )
+    make_page(**vars(args))
+    served = f"python -m http.server --directory {args.out}"
+    say(f"{args.out}: {bytes_on_disk(args.out)} bytes; {served}")
     return 0
-
-
-def model_name(source: str) -> str:
-    """What the page calls a model that is given as `--from`: `tiny.en`, of `openai:tiny.en`."""
-    path = Path(source)
-    if path.exists():
-        return path.stem if path.is_file() else path.resolve().name  # of a folder: `.`, `v1.5`
-    return source.rpartition(":")[2].rpartition("/")[2].partition("@")[0]
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import platform
 from collections.abc import Mapping
 from importlib.metadata import version
 
+from espnet_dq.scoring import beside
 from espnet_dq.scoring.align import Row
 from espnet_dq.scoring.beside import counted, mixed
 from espnet_dq.scoring.table import ALL
@@ -51,3 +52,30 @@ def tables(scores: Mapping[str, Mapping]) -> str:
             lines += ["", f"Wrd: {counted(unit)}{both}."]
         blocks.append("\n".join([*lines, ""]))
     return "\n".join(blocks)
+
+
+def shown(name: str, score: Mapping) -> list[str]:
+    """The result block and the rates of a score, and what they rest on, in lines.
+
+    Args:
+        name: What the block calls it.
+        score: score.json's content.
+    """
+    lines = tables({name: score}).split("\n")
+    for rate in ("wer", "cer"):
+        mean, *langs = beside.columns(score[rate])
+        each = " ".join(f"{k} {score[rate][k]:.1f}" for k in langs)
+        rates = f"{rate.upper()}: {mean} {score[rate][mean]:.1f} %"
+        lines.append(f"{rates} ({each})" if langs else rates)
+    lines.append(beside.units(score["unit"]))
+    other = beside.differing(name, score)
+    for _, lang, wer, wer_openai, cer, cer_openai in other:
+        rates = f"WER {wer_openai} % instead of {wer}, CER {cer_openai} % instead of {cer}"
+        lines.append(f"openai-whisper's own normaliser, {lang}: {rates}")
+    return [
+        *lines,
+        *([] if other else [beside.SAME]),
+        f"tables: {score['tool']}; rates: {score['rates']}; text: {score['normalizer']}",
+        f"without a hypothesis, counted as empty: {score['missing']}",
+        f"references that normalise to nothing, left out: {score['left_out']}",
+    ]

@@ -18,6 +18,7 @@ from whisper.tokenizer import Tokenizer
 from espnet_dq.data.kaldi import FOLDER, read_scp
 from espnet_dq.data.languages import codes, whisper_code
 from espnet_dq.errors import InputError, named
+from espnet_dq.fetch.names import source_path
 from espnet_dq.files import bytes_on_disk, check_apart, check_replaceable
 from espnet_dq.formats import detect
 from espnet_dq.formats.openai.write import save as save_pt
@@ -30,7 +31,7 @@ from espnet_dq.whisper.weights import EMBEDDING, Weights
 
 
 def trim_vocabulary(
-    source: Path,
+    source: str | Path,
     out: Path,
     data: Sequence[Path] = (),
     words: Sequence[Path] = (),
@@ -39,7 +40,7 @@ def trim_vocabulary(
     """Write a Whisper whose vocabulary has only what texts need, as a `.pt`.
 
     Args:
-        source: A Whisper of any format, with a whole vocabulary.
+        source: The path or name of a Whisper with a whole vocabulary.
         out: The file to write.
         data: Kaldi folders with `text` and `utt2lang`.
         words: Texts or word lists, read line by line.
@@ -52,10 +53,11 @@ def trim_vocabulary(
         InputError: Nothing says what to keep, an unknown language or one without a text, a model or
             a text that cannot be read, or a file that may not be written.
     """
+    check_replaceable(out)
     if not data and not words:
         raise InputError("nothing says what to keep: give --data, --words, or both")
-    wanted_languages = None if languages is None else [_code(name) for name in languages]
-    check_replaceable(out)
+    spoken = None if languages is None else [_code(name) for name in languages]
+    source = source_path(source)
     check_written(out, source)
     for file in words:
         check_apart(out, file)
@@ -66,7 +68,7 @@ def trim_vocabulary(
         raise InputError(f"{source}: its vocabulary is not a whole one of Whisper's")
     tokenizer = vocabulary_tokenizer(weights.dims, source)
     wanted, texts = always(tokenizer), 0
-    for where, text, language in _of_folders(data, wanted_languages):
+    for where, text, language in _of_folders(data, spoken):
         with named(where):
             wanted.update(encode_text(tokenizer, text, language))
         texts += 1

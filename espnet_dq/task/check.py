@@ -25,6 +25,7 @@ from espnet_dq.data.kaldi import CATEGORY, read_scp
 from espnet_dq.distill.terms import check_speed
 from espnet_dq.errors import DQError, InputError, say, shown
 from espnet_dq.formats.openai import read as openai
+from espnet_dq.quant.table import read_grid
 from espnet_dq.task.plan import check_amp, check_counts, complete
 from espnet_dq.task.plugin import register
 from espnet_dq.task.tokenizer import token_list
@@ -218,3 +219,45 @@ def check_config(
         except Exception as e:  # whatever the classes that it names make of their arguments
             said_of_it = ": ".join([type(e).__name__, *str(e).splitlines()[:1]])
             raise InputError(f"{path}: {said_of_it}") from e
+
+
+def check_configs(
+    configs: Sequence[Path],
+    student: str,
+    teacher: str,
+    grid: str,
+    processes: int = 1,
+    ngpu: int = 0,
+    data: Sequence[Path] | None = None,
+) -> None:
+    """Check each configuration, and say that ESPnet takes it; warn of a teacher that is smaller.
+
+    Args:
+        configs: Training configurations.
+        student, teacher: A Whisper's name, or a `.pt` checkpoint.
+        grid: The student's, or a file.
+        processes: How many will train.
+        ngpu: GPUs of this machine that train.
+        data: Folders of windows of train and dev.
+
+    Raises:
+        InputError: See `check`, `check_gpus`.
+    """
+    check_gpus(ngpu)
+    pupil, master = sizes(student), sizes(teacher)
+    counts = [_weights(dims) for dims in (master, pupil)]
+    if counts[0] < counts[1]:
+        says = (
+            "--teacher {} has {:,} weights, fewer than the {:,} of --student {}, who learns from it"
+        )
+        say("warning: " + says.format(teacher, *counts, student), sys.stderr)
+    for path in configs:
+        check(path, pupil, master, read_grid(grid), processes, data)
+        say(f"{path}: ESPnet takes it", sys.stderr)
+
+
+def _weights(dims: ModelDimensions) -> int:
+    """Nearly all: four matrices of each attention, two of each feed-forward, four times as wide."""
+    encoder = dims.n_audio_layer * 12 * dims.n_audio_state**2
+    decoder = dims.n_text_layer * 16 * dims.n_text_state**2
+    return encoder + decoder + dims.n_vocab * dims.n_text_state

