@@ -1,6 +1,7 @@
 """`espnet-dq COMMAND`: every command, by its name, without what the others import."""
 
 import argparse
+import ast
 import subprocess
 import sys
 import tomllib
@@ -103,3 +104,15 @@ def test_it_leaves_the_current_folder_out(tmp_path):
         env={"PYTHONPATH": f".:{ROOT}", "PATH": ""},
     )  # fmt: skip
     assert done.returncode == 0 and done.stdout.startswith("usage: espnet-dq convert"), done.stderr
+
+
+def test_a_command_is_a_parser_and_a_call():
+    """What it does is a function elsewhere: `main` is short, and beside it stands its parser."""
+    for path in sorted((ROOT / "espnet_dq/bin").glob("*.py")):
+        if path.stem in ("__init__", "arguments"):
+            continue
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+        made = {x.name: x for x in body if isinstance(x, ast.FunctionDef | ast.ClassDef)}
+        assert made.keys() == {"get_parser", "main"}, path
+        main = made["main"].body
+        assert main[-1].end_lineno - main[1].lineno < 25, path  # behind the docstring

@@ -17,7 +17,6 @@ from faster_whisper import WhisperModel
 from whisper.normalizers import BasicTextNormalizer
 
 import espnet_dq as dq
-from espnet_dq.bin import transcribe as command
 from espnet_dq.bin.decode import main as decode
 from espnet_dq.bin.transcribe import main
 from espnet_dq.data.apart import read_apart
@@ -26,6 +25,7 @@ from espnet_dq.data.faults import AudioFault
 from espnet_dq.data.kaldi import read_scp, write_scp
 from espnet_dq.data.noise import hum
 from espnet_dq.data.texts import join
+from espnet_dq.decode import printing as command
 from espnet_dq.decode.transcribe import transcribe
 from espnet_dq.errors import InputError
 from espnet_dq.formats.write import write
@@ -218,7 +218,7 @@ def test_marks_of_direction_and_controls_are_no_text(monkeypatch, tmp_path, caps
     """Wherever it goes: a NUL could not be written in a Kaldi table."""
     path, model = tmp_path / "\u202bx.wav", ["--model", "fake", "--runtime", "torch"]
     save_wav(path, spoken(3)[0])
-    for place in ("espnet_dq.bin.transcribe", "espnet_dq.decode.folder"):
+    for place in ("espnet_dq.decode.printing", "espnet_dq.decode.folder"):
         monkeypatch.setattr(f"{place}.load_runtime", lambda *_, **__: Marking())
     text = "שלום [2Jעולם می\u200cروم <क्\u200dष>"
     told = {}
@@ -367,14 +367,16 @@ def test_subtitles_of_a_film_whose_sound_begins_late(fake, tmp_path, capsys):
 # Run as a command, with a model that says what no ASCII can hold.
 COMMAND = """
 import sys
-from espnet_dq.bin import transcribe as command
+from espnet_dq.bin.transcribe import main
+from espnet_dq.decode import printing
 from espnet_dq.errors import run
+from espnet_dq.runtimes import Segment
 class Fake:
     window, languages = 30.0, ["it"]
     def transcribe(self, *_):
-        return [command.Segment(0.0, 1.0, "Per\\u00f2")]
-command.load_runtime = lambda *_, **__: Fake()
-run(lambda: command.main([*sys.argv[1:], "--model", "fake", "--runtime", "torch"]))
+        return [Segment(0.0, 1.0, "Per\\u00f2")]
+printing.load_runtime = lambda *_, **__: Fake()
+run(lambda: main([*sys.argv[1:], "--model", "fake", "--runtime", "torch"]))
 """
 
 

@@ -11,11 +11,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from espnet_dq.bin.make_data import AGAIN, main
+from espnet_dq.bin.make_data import main
 from espnet_dq.data.audio import save_wav
 from espnet_dq.data.changes import Record
 from espnet_dq.data.corpora import CORPORA
 from espnet_dq.data.kaldi import KaldiDir
+from espnet_dq.data.stage_1 import AGAIN
 from espnet_dq.errors import InputError
 from tests.data import small_corpora as small
 from tests.toys import save_corpus

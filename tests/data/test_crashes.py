@@ -105,7 +105,7 @@ def test_stage_1_and_2_as_commands(crashing, tmp_path):
 
 @pytest.mark.slow
 def test_transcribe(crashing, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(transcribe, "load_runtime", lambda *_, **__: FakeRuntime())
+    monkeypatch.setattr("espnet_dq.decode.printing.load_runtime", lambda *_, **__: FakeRuntime())
     files = [str(sound(tmp_path / name)) for name in ("a.ogg", "crash.ogg", "exit.ogg", "z.ogg")]
     given = [*files, "--model", "fake", "--runtime", "torch", "--language", "en"]
     assert transcribe.main(given) == 2

@@ -7,11 +7,11 @@ import pytest
 
 import espnet_dq as dq
 from espnet_dq.bin.decode import main as decode
-from espnet_dq.bin.transcribe import _told
 from espnet_dq.bin.transcribe import main as transcribe
 from espnet_dq.data.audio import SAMPLE_RATE, save_wav
 from espnet_dq.data.kaldi import read_scp, write_scp
 from espnet_dq.decode import guard, halves
+from espnet_dq.decode.printing import _told
 from espnet_dq.runtimes.interface import Hypothesis, Segment, whole
 
 TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -117,7 +117,7 @@ def test_what_is_said_again_and_again_is_not_tried_again():
 def test_another_attempts_text_is_told(timestamps, tmp_path, monkeypatch, capsys):
     """Also of one that says nothing; without the guard there is none."""
     said = {"at1": ["Prima."], "at2": [LOOP, "Kappa."], "at3": [LOOP, ""], "at4": [LOOP]}
-    monkeypatch.setattr("espnet_dq.bin.transcribe.load_runtime", lambda *_, **__: Scripted(**said))
+    monkeypatch.setattr("espnet_dq.decode.printing.load_runtime", lambda *_, **__: Scripted(**said))
     monkeypatch.setattr("espnet_dq.api.speech.load_runtime", lambda *_, **__: Scripted(**said))
     pause = np.zeros(SAMPLE_RATE, np.float32)
     parts = [part for n in (1, 2, 3, 4) for part in (sound(28, n / 10), pause)]
