@@ -46,9 +46,7 @@ def get_parser() -> Parser:
         "--shared", type=Path, help="keep the folder here, for all that decode the same"
     )
     parts = parser.add_mutually_exclusive_group()
-    parts.add_argument(
-        "--split", dest="part", type=Part.parse, metavar="K/N", help="only part K of N, for a job"
-    )
+    parts.add_argument("--part", type=Part.parse, metavar="K/N", help="only part K of N, for a job")
     parts.add_argument(
         "--join",
         type=count,

@@ -34,7 +34,7 @@ def get_parser() -> Parser:
         "--shared", type=Path, help="keep the cache here, for all that want the same answers"
     )
     parser.add_argument(
-        "--split",
+        "--part",
         type=Part.parse,
         metavar="K/N",
         help="only part K of N, for a job; the same command without this then finishes the cache",
@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
     say(
         teacher_pass(
             args.data, args.out, args.teacher, args.student, args.grid, args.train_config,
-            args.padding, args.shared, args.split,
+            args.padding, args.shared, args.part,
         )
     )  # fmt: skip
     return 0

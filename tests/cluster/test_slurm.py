@@ -26,7 +26,7 @@ def test_array_decodes_and_a_failed_job_runs_again_alone(slurm, toy_models, toy_
     command = [*JOBS, "--nj", "3", "--log", str(logs / "decode.JOB.log"),
                "--", "bash", "-c", FAIL_ONCE, "_", "JOB", str(tmp_path / "failed"),
                sys.executable, "-m", "espnet_dq.bin.decode", *given, "--out", str(out),
-               "--split", "JOB/3"]  # fmt: skip
+               "--part", "JOB/3"]  # fmt: skip
     first = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert first.returncode == 1
     assert f"job 2: exit code 7: {logs}/decode.2.log\n" in first.stderr

@@ -374,7 +374,7 @@ def test_timestamps_are_segments_of_a_kaldi_folder(tmp_path, monkeypatch):
     assert report["cut"]["utterances"] == 1 and report["first_word_seconds"] is None
     assert report["options"]["timestamps"] is True
     for part in ("1/3", "2/3", "3/3"):
-        decode_main([*given, "--out", str(tmp_path / "parts"), "--split", part])
+        decode_main([*given, "--out", str(tmp_path / "parts"), "--part", part])
     assert decoded(tmp_path / "parts", "--join", "3") == (segments, words, whole)
     # Without them, no older ones stay.
     monkeypatch.setattr(

@@ -197,6 +197,6 @@ def test_decoding_counts_them_in_parts_as_in_one(timestamps, tmp_path, monkeypat
     assert report["options"]["guard"] is True
     assert ", guard: 2 tried again, 2 cut" in line
     for part in ("1/2", "2/2"):
-        decode([*given, "--out", str(tmp_path / "parts"), "--guard", "--split", part])
+        decode([*given, "--out", str(tmp_path / "parts"), "--guard", "--part", part])
     joined = decoded("parts", "--guard", "--join", "2")
     assert joined[0] == texts and joined[1]["guard"] == report["guard"]

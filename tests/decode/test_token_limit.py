@@ -166,7 +166,7 @@ def test_circles_are_cut_and_named(stuck, data, tmp_path, capsys, monkeypatch):
     assert found == {"tokens": 60, "in two": [], "cut": ["12s", "24s", "30s"]}
     assert {len(t.split()) for t in read_scp(tmp_path / "whole/text").values()} == {60}
     for part in ("1/2", "2/2"):
-        decode([*given, "--out", str(tmp_path / "parts"), "--split", part])
+        decode([*given, "--out", str(tmp_path / "parts"), "--part", part])
     decode([*given, "--out", str(tmp_path / "parts"), "--join", "2"])
     assert json.loads((tmp_path / "parts/decode.json").read_text())["token_limit"] == found
     capsys.readouterr()

@@ -278,7 +278,7 @@ if run_stage 4 "teacher pass" "$skip_teacher_pass"; then
             --train_config "${configs[@]}" ${cachedir:+--shared "$cachedir/teacher"})
         if [ "$cmd_split" = true ]; then
             in_jobs "$nj" "teacher_${set}_part" "$cmd_options" env "OMP_NUM_THREADS=$cmd_threads" \
-                "$PYTHON" -m espnet_dq.bin.teacher_pass "${pass[@]}" --split "JOB/$nj"
+                "$PYTHON" -m espnet_dq.bin.teacher_pass "${pass[@]}" --part "JOB/$nj"
         fi
         # All of it, or what is left: joining the parts.
         heavy "teacher_$set" teacher_pass "${pass[@]}"
@@ -359,7 +359,7 @@ decode() {
         args+=(${cachedir:+--shared "$cachedir/decode"})
     if [ "$cmd_split" = true ]; then
         in_jobs "$nj" "${1}_$name" "$cmd_options" \
-            "$PYTHON" -m espnet_dq.bin.decode "${args[@]}" --split "JOB/$nj" --threads "$cmd_threads"
+            "$PYTHON" -m espnet_dq.bin.decode "${args[@]}" --part "JOB/$nj" --threads "$cmd_threads"
         py decode "${args[@]}" --join "$nj"
     else
         py decode "${args[@]}" --nj "$clips"
