@@ -22,7 +22,7 @@ def main() -> None:
             "for example: python -Pm espnet_dq espnet2.bin.asr_train --help"
         )
     if not _is_module(arguments[0]):
-        raise InputError(f"python -m espnet_dq: there is no module {shown(arguments[0])}")
+        raise InputError(f"python -Pm espnet_dq: there is no module {shown(arguments[0])}")
     from torch.multiprocessing import ProcessExitedException
 
     from espnet_dq.task.plugin import register

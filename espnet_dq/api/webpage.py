@@ -13,7 +13,7 @@ from espnet_dq.web import page
 def make_page(
     source: str,
     out: Path,
-    grid: str | None = None,
+    grid: str | None,
     title: str | None = None,
     languages: Sequence[str] = (),
 ) -> None:

@@ -114,7 +114,6 @@ def int8_static(x: Tensor, top: float) -> Tensor:
     return (x.float() / scale).round_().clamp_(-_TOP, _TOP).mul_(scale)
 
 
-_ROWS = {"int8_per_token": int8_per_token, "int8_rows": int8_rows}
 _BLOCKS = {"q8_0_blocks": q8_0_blocks, "int8_blocks": int8_blocks}
 
 
@@ -178,7 +177,8 @@ def prepare_activations(
         if activations == "int8_static":
             fake = partial(int8_static, top=tops[layer])
         else:
-            fake = (_ROWS | _BLOCKS)[activations]
+            rows = {"int8_per_token": int8_per_token, "int8_rows": int8_rows}
+            fake = (rows | _BLOCKS)[activations]
         on_input(root, layer, partial(fake_input, fake=fake, top=tops[layer]))
 
 

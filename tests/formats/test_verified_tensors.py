@@ -324,8 +324,9 @@ def test_saved_again_by_torch(kind, changed):
     "form,file,edit",
     [
         ("onnx", "decoder.onnx", onnx_edit(forced)),
-        ("onnx", "decoder.onnx", onnx_edit(_epsilon)),
-        ("onnx", "encoder.onnx", onnx_edit(_epsilon)),
+        # Computed in float: on onnx_int8 the rounding of inputs hides as small a change.
+        ("transformers_js", "onnx/decoder_model_merged_q4.onnx", onnx_edit(_epsilon)),
+        ("transformers_js", "onnx/encoder_model_q4.onnx", onnx_edit(_epsilon)),
         ("onnx", "decoder.onnx", onnx_edit(swap_keys_and_values)),
         ("ct2", "model.bin", ct2(setting("decoder/activation", 0))),
         ("hf", CONFIG, put(CONFIG, "activation_function", "relu")[1]),
